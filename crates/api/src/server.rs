@@ -1,0 +1,127 @@
+//! Accepts connections and serves each until its client leaves, a handler takes it over, or the engine goes down.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use dozen_engine::Engine;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::edge;
+use crate::routes;
+use crate::stream::socket::{ClientSocket, Control};
+use crate::stream::takeover::Takeover;
+
+/// The longest head of a request. Go's own limit is 1 MiB; filters and ids fit into far less.
+const HEAD_LIMIT_BYTES: usize = 128 << 10;
+/// How long requests have to finish once the engine goes down. Streams without an end are cut then.
+const GRACE: Duration = Duration::from_secs(2);
+/// After a failed accept (no descriptors left, say): trying again at once would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+/// Serves the API on `listener` until `shutdown` ends: then no new connection is accepted, requests in progress
+/// have [`GRACE`] to finish, and the rest (attached streams, `events`) is cut.
+pub async fn serve(engine: Engine, listener: UnixListener, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
+    serve_router(routes::router(engine), listener, shutdown).await
+}
+
+async fn serve_router(router: Router, listener: UnixListener, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, router.clone(), stopping.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+        }
+    }
+    let _ = stop.send(true);
+    let finish = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(GRACE, finish).await.is_err() {
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+/// Serves one connection to its end.
+async fn connection(stream: UnixStream, router: Router, mut stopping: watch::Receiver<bool>) {
+    let control = Arc::new(Control::default());
+    let socket = ClientSocket::new(stream, control.clone());
+    let service = service_fn({
+        let control = control.clone();
+        move |request: axum::http::Request<Incoming>| -> Answering {
+            let (router, control) = (router.clone(), control.clone());
+            Box::pin(async move {
+                let mut response = edge::respond(router, request.map(Body::new)).await;
+                if let Some(session) = Takeover::of(&mut response) {
+                    // hyper lets go of the connection after this answer, which the socket drops.
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                    control.take_over(session);
+                }
+                Ok(response)
+            })
+        }
+    });
+    let mut connection = http1::Builder::new().max_buf_size(HEAD_LIMIT_BYTES).serve_connection(socket, service);
+    let mut closing = false;
+    let ended = loop {
+        tokio::select! {
+            ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
+            () = last_request(&mut stopping, &control), if !closing => {
+                closing = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    let parts = connection.into_parts();
+    if let Err(error) = &ended {
+        tracing::debug!(%error, "a connection ended early");
+    } else if let Some(session) = control.session() {
+        session(parts.io.into_stream(), parts.read_buf).await;
+    }
+}
+
+/// The request in progress is the connection's last: the engine goes down, or the client sends no more.
+async fn last_request(stopping: &mut watch::Receiver<bool>, control: &Control) {
+    tokio::select! {
+        _ = stopping.wait_for(|stop| *stop) => {}
+        () = control.half_closed.notified() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

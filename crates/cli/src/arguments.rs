@@ -1,0 +1,15 @@
+//! What people type, parsed into what the API takes. Everything here is pure: the environment and files come in as
+//! functions or texts, and tables test each syntax.
+
+pub mod container;
+pub mod detach_keys;
+pub mod filters;
+pub mod flags;
+pub mod hosts;
+pub mod key_values;
+pub mod mounts;
+pub mod ports;
+pub mod security;
+pub mod sizes;
+pub mod time;
+pub mod volumes;

@@ -1,0 +1,62 @@
+//! Command lines and the bodies that they become.
+
+use super::*;
+
+fn ask(line: &[&str]) -> Result<CreateRequest, String> {
+    let command = with_flags(crate::arguments::flags::verb("run", "", "", "")).arg(switch("detach", 'd', ""));
+    let matches = command.try_get_matches_from([&["run"], line].concat()).map_err(|error| error.kind().to_string())?;
+    let around = Surroundings {
+        environment: &|name| (name == "HOME").then(|| "/root".to_owned()),
+        directory: std::path::Path::new("/here"),
+        read_file: &|path| match path {
+            "vars" => Ok(b"A=file\nB=file\n".to_vec()),
+            other => Err(format!("open {other}: no such file or directory")),
+        },
+    };
+    request(&matches, is_on(&matches, "detach"), Some((24, 80)), &around).map_err(|failure| failure.message)
+}
+
+#[test]
+fn a_plain_run() {
+    insta::assert_json_snapshot!(ask(&["busybox", "sh", "-c", "echo -d"]).unwrap().body, @"");
+}
+
+#[test]
+fn the_everyday_flags() {
+    let line = [
+        "-itd", "--rm", "--name=web", "-e", "A=b", "-eHOME", "-e", "NONE", "--env-file", "vars", "-p8080:80", "-P",
+        "--expose", "90-91", "-v", "./src:/src:ro", "-v", "/data", "--mount", "type=tmpfs,dst=/t", "--tmpfs",
+        "/run:size=1m", "-w", "/app", "-u", "1:1", "--entrypoint", "", "--network", "none", "--cap-add", "net_admin",
+        "--cap-drop", "ALL", "--read-only", "--init", "-h", "box", "--add-host", "db=[::1]", "-l", "a=b", "--stop-signal",
+        "QUIT", "--stop-timeout", "3", "--shm-size", "1m", "--log-opt", "max-size=1m", "--security-opt",
+        "no-new-privileges", "--security-opt", "systempaths=unconfined", "img", "--rm",
+    ];
+    let request = ask(&line).unwrap();
+    assert_eq!((request.name.as_deref(), request.removes_itself), (Some("web"), true));
+    insta::assert_json_snapshot!(request.body, @"");
+}
+
+#[test]
+fn switches_take_values_and_options_stop_at_the_image() {
+    let request = ask(&["--rm=false", "-t", "--tty=0", "img", "-it", "--", "--name", "x"]).unwrap();
+    assert!(!request.removes_itself && !request.is_tty && !request.is_interactive && request.name.is_none());
+    assert_eq!(request.body["Cmd"], json!(["-it", "--", "--name", "x"]));
+    assert_eq!(ask(&["-e", "-x=1", "img"]).unwrap().body["Env"], json!(["-x=1"]));
+    assert_eq!(ask(&["--name", "a", "--name", "b", "img"]).unwrap().name.as_deref(), Some("b"));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    for (line, words) in [
+        (&["-d", "-a", "stdout", "img"][..], "conflicting options: cannot specify both --attach and --detach"),
+        (&["-a", "x", "img"], "invalid argument \"x\" for \"--attach\" flag: valid streams are STDIN, STDOUT and STDERR"),
+        (&["--network", "mine", "img"], "--network mine: a network of your own is not built yet"),
+        (&["--log-driver", "syslog", "img"], "--log-driver syslog is not built yet"),
+        (&["--stop-signal", "NOPE", "img"], "invalid signal: NOPE"),
+        (&["--env-file", "none", "img"], "open none: no such file or directory"),
+        (&["-p", "99999:1", "img"], "invalid hostPort: 99999"),
+        (&["--rm=maybe", "img"], "invalid value for one of the arguments"),
+    ] {
+        assert_eq!(ask(line).unwrap_err(), words);
+    }
+}

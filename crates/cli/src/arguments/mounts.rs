@@ -1,0 +1,187 @@
+//! `--mount type=…,source=…,target=…`, a line of CSV.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+/// Parses one into an entry of the API's `Mounts`. The words of the refusals are Docker's where it has any.
+pub fn parse(text: &str, directory: &Path) -> Result<Value, String> {
+    let mut mount = Mount { kind: "volume".to_owned(), ..Mount::default() };
+    for field in fields(text)? {
+        let (key, value) = match field.split_once('=') {
+            Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
+            None => (field.to_ascii_lowercase(), None),
+        };
+        mount.set(&field, &key, value)?;
+    }
+    mount.finish(directory)
+}
+
+#[derive(Debug, Default)]
+struct Mount {
+    kind: String,
+    source: Option<String>,
+    target: Option<String>,
+    read_only: bool,
+    bind: Map<String, Value>,
+    volume: Map<String, Value>,
+    tmpfs: Map<String, Value>,
+}
+
+impl Mount {
+    fn set(&mut self, field: &str, key: &str, value: Option<&str>) -> Result<(), String> {
+        let text = || match value {
+            Some(value) if !value.is_empty() => Ok(value.to_owned()),
+            _ => Err(format!("invalid field '{field}' must be a key=value pair")),
+        };
+        let switch = || match value {
+            None | Some("1" | "t" | "true") => Ok(true),
+            Some("0" | "f" | "false") => Ok(false),
+            Some(other) => Err(format!("invalid value for {key}: {other}")),
+        };
+        match key {
+            "type" => {
+                self.kind = text()?.to_ascii_lowercase();
+                if !matches!(self.kind.as_str(), "bind" | "volume" | "tmpfs") {
+                    return Err(match self.kind.as_str() {
+                        "image" | "cluster" | "npipe" => format!("--mount type={} is not built yet", self.kind),
+                        other => format!("invalid mount type '{other}': want bind, volume or tmpfs"),
+                    });
+                }
+            }
+            "source" | "src" => self.source = Some(text()?),
+            "target" | "dst" | "destination" => self.target = Some(text()?),
+            "readonly" | "ro" => self.read_only = switch()?,
+            "bind-propagation" => {
+                let propagation = text()?.to_ascii_lowercase();
+                if !matches!(propagation.as_str(), "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave") {
+                    return Err(format!("invalid value for bind-propagation: {propagation}"));
+                }
+                self.bind.insert("Propagation".to_owned(), propagation.into());
+            }
+            "volume-nocopy" => {
+                self.volume.insert("NoCopy".to_owned(), switch()?.into());
+            }
+            "tmpfs-size" => {
+                let size = super::sizes::parse(&text()?).map_err(|why| format!("invalid value for {key}: {why}"))?;
+                self.tmpfs.insert("SizeBytes".to_owned(), size.into());
+            }
+            "tmpfs-mode" => {
+                let mode = text()?;
+                let bits = u32::from_str_radix(&mode, 8).ok().filter(|bits| *bits <= 0o7777);
+                self.tmpfs.insert("Mode".to_owned(), bits.ok_or(format!("invalid value for {key}: {mode}"))?.into());
+            }
+            "consistency" | "bind-nonrecursive" | "bind-recursive" | "volume-driver" | "volume-opt" | "volume-label"
+            | "volume-subpath" | "image-subpath" | "bind-create-src" => {
+                return Err(format!("{key} of --mount is not built yet"));
+            }
+            _ => return Err(format!("unexpected key '{key}' in '{field}'")),
+        }
+        Ok(())
+    }
+
+    fn finish(self, directory: &Path) -> Result<Value, String> {
+        let target = self.target.as_deref().ok_or("target is required")?;
+        if !target.starts_with('/') {
+            return Err(format!("invalid mount target '{target}': it must be an absolute path"));
+        }
+        for (kind, options) in [("bind", &self.bind), ("volume", &self.volume), ("tmpfs", &self.tmpfs)] {
+            if kind != self.kind && !options.is_empty() {
+                return Err(format!("cannot mix '{kind}-*' options with mount type '{}'", self.kind));
+            }
+        }
+        let mut mount = json!({ "Type": self.kind, "Target": target });
+        match (self.kind.as_str(), &self.source) {
+            ("bind", None) => return Err("source is required for a bind mount".to_owned()),
+            ("bind", Some(source)) => {
+                let source = super::volumes::absolute(source, directory)?;
+                if !source.starts_with('/') {
+                    return Err(format!("invalid mount source '{source}': it must be an absolute path"));
+                }
+                mount["Source"] = source.into();
+            }
+            ("tmpfs", Some(_)) => return Err("a tmpfs mount has no source".to_owned()),
+            (_, Some(source)) => mount["Source"] = source.as_str().into(),
+            (_, None) => {}
+        }
+        if self.read_only {
+            mount["ReadOnly"] = true.into();
+        }
+        for (name, options) in [("BindOptions", self.bind), ("VolumeOptions", self.volume), ("TmpfsOptions", self.tmpfs)]
+        {
+            if !options.is_empty() {
+                mount[name] = Value::Object(options);
+            }
+        }
+        Ok(mount)
+    }
+}
+
+/// One record of CSV (RFC 4180): a field may be in double quotes, in which two stand for one.
+fn fields(text: &str) -> Result<Vec<String>, String> {
+    let mut fields = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    let mut is_quoted = false;
+    while let Some(character) = characters.next() {
+        let field = fields.last_mut().expect("it begins with one field");
+        match character {
+            '"' if is_quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                field.push('"');
+            }
+            '"' if is_quoted => is_quoted = false,
+            '"' if field.is_empty() => is_quoted = true,
+            '"' => return Err(format!("a quote within a field: {text}")),
+            ',' if !is_quoted => fields.push(String::new()),
+            other => field.push(other),
+        }
+    }
+    if is_quoted { Err(format!("a quote is not closed: {text}")) } else { Ok(fields) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn mounts_parse() {
+        for (text, parsed) in [
+            ("type=bind,source=/a,target=/b", json!({"Type":"bind","Source":"/a","Target":"/b"})),
+            ("type=bind,src=./a,dst=/b,ro", json!({"Type":"bind","Source":"/here/a","Target":"/b","ReadOnly":true})),
+            ("src=v,target=/b,readonly=false", json!({"Type":"volume","Source":"v","Target":"/b"})),
+            ("target=/b,volume-nocopy", json!({"Type":"volume","Target":"/b","VolumeOptions":{"NoCopy":true}})),
+            ("type=bind,src=/a,dst=/b,bind-propagation=rslave", json!({"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Propagation":"rslave"}})),
+            ("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700", json!({"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1_048_576,"Mode":448}})),
+            ("type=bind,\"src=/a,b\",dst=/b", json!({"Type":"bind","Source":"/a,b","Target":"/b"})),
+        ] {
+            assert_eq!(parse(text, Path::new("/here")), Ok(parsed), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_mount_is_refused() {
+        for (text, words) in [
+            ("", "unexpected key '' in ''"),
+            ("type=bind,src=/a", "target is required"),
+            ("type=bind,dst=/a", "source is required for a bind mount"),
+            ("type=x,dst=/a", "invalid mount type 'x': want bind, volume or tmpfs"),
+            ("type=image,dst=/a", "--mount type=image is not built yet"),
+            ("foo=x", "unexpected key 'foo' in 'foo=x'"),
+            ("type=tmpfs,dst=/a,volume-nocopy", "cannot mix 'volume-*' options with mount type 'tmpfs'"),
+            ("type=tmpfs,dst=/a,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
+            ("dst=a", "invalid mount target 'a': it must be an absolute path"),
+            ("dst=/a,volume-driver=x", "volume-driver of --mount is not built yet"),
+            ("\"dst=/a", "a quote is not closed: \"dst=/a"),
+        ] {
+            assert_eq!(parse(text, Path::new("/here")).unwrap_err(), words, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in "[a-z=,\"/ -]{0,40}") {
+            let _ = parse(&text, Path::new("/here"));
+        }
+    }
+}

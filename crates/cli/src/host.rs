@@ -1,0 +1,134 @@
+//! Which engine is meant: an address, and whether it is one that we may start ourselves.
+
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+
+/// Where sockets live unless someone says otherwise.
+pub const DEFAULT_RUN_ROOT: &str = "/run/dozen";
+/// Where images, containers and volumes live unless someone says otherwise.
+pub const DEFAULT_DATA_ROOT: &str = "/var/lib/dozen";
+/// The name of the engine's socket under its run root.
+pub const SOCKET_NAME: &str = "dozen.sock";
+
+/// The engine to talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its unix socket.
+    pub socket: PathBuf,
+    /// The roots of the engine that we may start when that socket does not answer; `None` for an engine that
+    /// someone else looks after.
+    pub startable: Option<Roots>,
+}
+
+/// The two directories that belong to one engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roots {
+    /// Sockets; gone after a reboot.
+    pub run_root: PathBuf,
+    /// Everything that lasts.
+    pub data_root: PathBuf,
+}
+
+/// What the command line says about the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostChoice {
+    /// `--host`.
+    pub host: Option<String>,
+    /// `--run-root`.
+    pub run_root: Option<PathBuf>,
+    /// `--data-root`.
+    pub data_root: Option<PathBuf>,
+}
+
+/// Decides. Flags come before the environment, `DOZEN_HOST` before `DOCKER_HOST`; naming a run root on the command
+/// line chooses that engine's socket even where the environment names a host.
+pub fn decide(choice: &HostChoice, environment: &dyn Fn(&str) -> Option<String>) -> Result<Host, Failure> {
+    let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let root = |flag: &Option<PathBuf>, name: &str, default: &str| {
+        flag.clone().or_else(|| variable(name).map(PathBuf::from)).unwrap_or_else(|| default.into())
+    };
+    let roots = Roots {
+        run_root: root(&choice.run_root, "DOZEN_RUN_ROOT", DEFAULT_RUN_ROOT),
+        data_root: root(&choice.data_root, "DOZEN_DATA_ROOT", DEFAULT_DATA_ROOT),
+    };
+    let own_socket = roots.run_root.join(SOCKET_NAME);
+    let address = match (&choice.host, &choice.run_root) {
+        (Some(host), _) => Some(host.clone()),
+        (None, Some(_)) => None,
+        (None, None) => variable("DOZEN_HOST").or_else(|| variable("DOCKER_HOST")),
+    };
+    let socket = match address {
+        None => own_socket.clone(),
+        Some(address) => parse(&address)?,
+    };
+    let may_start = variable("DOZEN_AUTOSTART").as_deref() != Some("0");
+    let startable = (socket == own_socket && may_start).then_some(roots);
+    Ok(Host { socket, startable })
+}
+
+/// `unix:///path`; a bare absolute path is taken as well.
+fn parse(address: &str) -> Result<PathBuf, Failure> {
+    let refused = |what: &str| {
+        Err(Failure::not_built(what)
+            .with_hint("use unix:///path/to/dozen.sock")
+            .with_exit_code(crate::failure::ENGINE_FAILED))
+    };
+    match address.split_once("://") {
+        Some(("unix", path)) if Path::new(path).is_absolute() => Ok(path.into()),
+        Some(("tcp" | "http" | "https", _)) => refused(&format!("a host over TCP ({address})")),
+        Some(("ssh", _)) => refused(&format!("a host over SSH ({address})")),
+        Some(("fd", _)) => refused(&format!("an inherited socket ({address})")),
+        None if address.starts_with('/') => Ok(address.into()),
+        _ => Err(Failure {
+            is_prefixed: true,
+            exit_code: crate::failure::ENGINE_FAILED,
+            ..Failure::new(format!("unable to parse docker host `{address}`"))
+                .with_hint("use unix:///path/to/dozen.sock")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(choice: HostChoice, environment: &[(&str, &str)], socket: &str, is_startable: bool) {
+        let lookup = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let host = decide(&choice, &lookup).unwrap();
+        assert_eq!((host.socket.to_str().unwrap(), host.startable.is_some()), (socket, is_startable));
+    }
+
+    fn flags(host: Option<&str>, run_root: Option<&str>) -> HostChoice {
+        HostChoice { host: host.map(str::to_owned), run_root: run_root.map(PathBuf::from), data_root: None }
+    }
+
+    #[test]
+    fn flags_come_before_the_environment() {
+        let docker = ("DOCKER_HOST", "unix:///d.sock");
+        let dozen = ("DOZEN_HOST", "unix:///z.sock");
+        check(flags(None, None), &[], "/run/dozen/dozen.sock", true);
+        check(flags(None, None), &[("DOZEN_RUN_ROOT", "/r")], "/r/dozen.sock", true);
+        check(flags(None, None), &[docker], "/d.sock", false);
+        check(flags(None, None), &[docker, dozen], "/z.sock", false);
+        check(flags(Some("unix:///f.sock"), None), &[docker, dozen], "/f.sock", false);
+        check(flags(Some("unix:///r/dozen.sock"), Some("/r")), &[], "/r/dozen.sock", true);
+        check(flags(None, Some("/r")), &[dozen], "/r/dozen.sock", true);
+        check(flags(None, None), &[("DOZEN_AUTOSTART", "0")], "/run/dozen/dozen.sock", false);
+        check(flags(None, None), &[("DOCKER_HOST", "")], "/run/dozen/dozen.sock", true);
+    }
+
+    #[test]
+    fn what_is_no_unix_socket_is_refused() {
+        for (address, words) in [
+            ("tcp://1.2.3.4:2375", "a host over TCP (tcp://1.2.3.4:2375) is not built yet"),
+            ("ssh://me@there", "a host over SSH (ssh://me@there) is not built yet"),
+            ("unix://relative", "unable to parse docker host `unix://relative`"),
+            ("what", "unable to parse docker host `what`"),
+        ] {
+            let error = decide(&flags(Some(address), None), &|_| None).unwrap_err();
+            assert_eq!(error.message, words);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Starts an engine in the background when there is none, and waits until it answers.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+
+use crate::failure::Failure;
+use crate::host::Roots;
+
+/// How long an engine may take to answer for the first time.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long to wait between two attempts: the engine is up in milliseconds.
+const RETRY: Duration = Duration::from_millis(2);
+/// After our engine ended, how long another one, started by someone else at the same moment, may take.
+const GRACE: Duration = Duration::from_millis(500);
+/// How much of the end of the log is shown on a failure.
+const TAIL_BYTES: u64 = 4096;
+const TAIL_LINES: usize = 10;
+
+/// Starts the engine of these roots and connects to it.
+pub async fn start(roots: &Roots, socket: &Path) -> Result<UnixStream, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(crate::client::cannot_connect(socket)
+            .with_hint("start an engine as root with 'dozen daemon', or run this command as root"));
+    }
+    if std::io::stderr().is_terminal() {
+        let _ = writeln!(std::io::stderr(), "starting the engine…");
+    }
+    let log_path = roots.data_root.join("engine.log");
+    let (mut log, log_start) = open_log(&roots.data_root, &log_path)?;
+    let mut engine = spawn(roots, &log).map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;
+    wait_until_it_answers(&mut engine, socket).await.map_err(|why| {
+        let said = tail(&mut log, log_start);
+        let gap = if said.is_empty() { "" } else { "\n" };
+        Failure::new(format!("the engine did not start: {why}{gap}{said}"))
+            .with_hint(format!("its log is {}; 'dozen daemon' runs it in the foreground", log_path.display()))
+    })
+}
+
+fn open_log(data_root: &Path, path: &Path) -> Result<(File, u64), Failure> {
+    let failed = |error| Failure::new(format!("cannot start the engine: cannot write {}: {error}", path.display()));
+    std::fs::DirBuilder::new().recursive(true).mode(0o710).create(data_root).map_err(failed)?;
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+    let end = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    Ok((file, end))
+}
+
+fn spawn(roots: &Roots, log: &File) -> std::io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("dozen")
+        .arg("daemon")
+        .arg("--run-root")
+        .arg(&roots.run_root)
+        .arg("--data-root")
+        .arg(&roots.data_root)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log.try_clone()?);
+    // A session of its own: neither ^C nor the end of this terminal reaches it.
+    //
+    // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+async fn wait_until_it_answers(engine: &mut Child, socket: &Path) -> Result<UnixStream, String> {
+    let begun = Instant::now();
+    let mut ended: Option<(Instant, String)> = None;
+    loop {
+        if let Ok(stream) = UnixStream::connect(socket).await {
+            return Ok(stream);
+        }
+        if ended.is_none()
+            && let Ok(Some(status)) = engine.try_wait()
+        {
+            ended = Some((Instant::now(), status.to_string()));
+        }
+        match &ended {
+            Some((when, status)) if when.elapsed() > GRACE => return Err(format!("it ended with {status}")),
+            _ if begun.elapsed() > DEADLINE => {
+                return Err(format!("{} does not answer after {} s", socket.display(), DEADLINE.as_secs()));
+            }
+            _ => tokio::time::sleep(RETRY).await,
+        }
+    }
+}
+
+/// The last lines that the engine wrote since `start`.
+fn tail(log: &mut File, start: u64) -> String {
+    let length = log.metadata().map(|metadata| metadata.len()).unwrap_or(start);
+    let from = start.max(length.saturating_sub(TAIL_BYTES));
+    let mut bytes = Vec::new();
+    if log.seek(SeekFrom::Start(from)).is_err() || log.take(TAIL_BYTES).read_to_end(&mut bytes).is_err() {
+        return String::new();
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_lines_of_this_start_are_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("data");
+        let path = root.join("engine.log");
+        let (mut first, start) = open_log(&root, &path).unwrap();
+        assert_eq!(start, 0);
+        writeln!(first, "an older start").unwrap();
+        let (mut second, start) = open_log(&root, &path).unwrap();
+        for number in 0..20 {
+            writeln!(second, "line {number}").unwrap();
+        }
+        let said = tail(&mut second, start);
+        assert!(said.starts_with("line 10\n") && said.ends_with("line 19"), "{said}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_engine_that_ends_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new("/bin/false").spawn().unwrap();
+        let why = wait_until_it_answers(&mut child, &directory.path().join("none.sock")).await.unwrap_err();
+        assert_eq!(why, "it ended with exit status: 1");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_engine_that_someone_else_started_will_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dozen.sock");
+        let _listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let mut child = Command::new("/bin/false").spawn().unwrap();
+        assert!(wait_until_it_answers(&mut child, &path).await.is_ok());
+        let _ = child.wait();
+    }
+}

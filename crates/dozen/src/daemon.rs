@@ -1,0 +1,107 @@
+//! `dozen daemon`: opens the engine and serves its API until it is told to end.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use dozen_api::serve;
+use dozen_engine::{Engine, EngineConfig};
+use dozen_model::Classified;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Threads that run the engine's async code; blocking work has threads of its own, which end when they are idle.
+const WORKERS: usize = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "dozen daemon",
+    about = "Run the engine in the foreground",
+    after_help = "Examples:\n  dozen daemon\n  dozen daemon --data-root /srv/dozen --run-root /run/dozen-2\n\n\
+                  SIGTERM ends it. What runs goes on without it, and is found again by the next one."
+)]
+struct Arguments {
+    /// Where images, containers and volumes are kept
+    #[arg(long, env = "DOZEN_DATA_ROOT", default_value = "/var/lib/dozen")]
+    data_root: PathBuf,
+    /// Where sockets and locks are kept
+    #[arg(long, env = "DOZEN_RUN_ROOT", default_value = "/run/dozen")]
+    run_root: PathBuf,
+    /// Address to listen on: unix:///path (by default the socket dozen.sock in the run root)
+    #[arg(short = 'H', long, env = "DOZEN_HOST", value_parser = unix_path)]
+    host: Option<PathBuf>,
+}
+
+fn unix_path(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => Ok(path.into()),
+        Some(_) => Err("the socket's path is absolute: unix:///path".into()),
+        None => Err("only unix:///path is built yet".into()),
+    }
+}
+
+pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = Arguments::parse_from(arguments);
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_stack_size(512 * 1024)
+        .thread_keep_alive(std::time::Duration::from_secs(2))
+        .enable_all()
+        .build()
+        .expect("threads can be started at start-up");
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Monitors and keeper are executed from a read-only mount of this very binary: an upgrade replaces the path,
+    // not what they run, and nothing in a container can write to it.
+    let binary: OwnedFd = dozen_runtime::own_binary()?;
+    let program = PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+    let socket = arguments.host.unwrap_or_else(|| arguments.run_root.join("dozen.sock"));
+    let config = EngineConfig { data_root: absolute(arguments.data_root)?, run_root: absolute(arguments.run_root)?, program };
+    let engine = Engine::open(config).await.map_err(|error| {
+        if let Some(hint) = error.hint() {
+            tracing::error!("hint: {hint}");
+        }
+        error
+    })?;
+    let listener = {
+        let (engine, socket) = (engine.clone(), absolute(socket.clone())?);
+        tokio::task::spawn_blocking(move || engine.listener(&socket)).await??
+    };
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    tracing::info!("listening on {}", socket.display());
+    serve(engine.clone(), listener, async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+    .await?;
+    tokio::task::spawn_blocking(move || engine.retire()).await??;
+    drop(binary);
+    Ok(())
+}
+
+fn absolute(path: PathBuf) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+/// An error with all its sources, in one line.
+fn chain(error: &dyn Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    std::iter::once(error.to_string()).chain(sources.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,364 @@
+//! The engine as the API sees it: finds containers, makes them, and passes on to the services.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dozen_image::{Image, ImageStore, Loaded, Progress, Removal, Use};
+use dozen_model::{ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, Reference, VolumeName};
+use dozen_network::BridgeAddresses;
+use jiff::Timestamp;
+
+use crate::commit::{self, CommitOptions};
+use crate::events::{EventKind, EventStream, EventsQuery};
+use crate::exec::Exec;
+use crate::failpoint::failpoint;
+use crate::handle::Container;
+use crate::owner::Owner;
+use crate::rows::{self, ContainerRow};
+use crate::shared::Shared;
+use crate::snapshot::{Phase, Snapshot};
+use crate::volumes::{Volume, VolumeSpec};
+use crate::{EngineConfig, EngineError, names, recover};
+
+/// How many made-up names are tried before giving up: by then a number follows, and none is ever taken.
+const NAME_ATTEMPTS: u32 = 64;
+
+/// A request for a container.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// `None`: the engine makes one up.
+    pub name: Option<ContainerName>,
+    /// What it shall be, the image's configuration merged in.
+    pub spec: ContainerSpec,
+}
+
+/// Facts for `info`.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "plain")]
+pub struct EngineInfo {
+    pub id: String,
+    pub data_root: PathBuf,
+    pub containers_running: usize,
+    pub containers_stopped: usize,
+    pub images: usize,
+    /// 1 or 2.
+    pub cgroup_version: u8,
+    pub warnings: Vec<String>,
+}
+
+/// A running engine; clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+impl Engine {
+    /// Opens the data root, finishes or undoes what a crash interrupted, and adopts what runs.
+    pub async fn open(config: EngineConfig) -> Result<Self, EngineError> {
+        let opened = tokio::task::spawn_blocking(move || recover::open(config)).await;
+        let (shared, rows) = opened.unwrap_or(Err(EngineError::ShuttingDown))?;
+        recover::adopt(&shared, rows);
+        Ok(Self { shared })
+    }
+
+    /// The API's listening socket, held by the keeper, so that it outlives this process. Blocks.
+    pub fn listener(&self, path: &std::path::Path) -> Result<std::os::fd::OwnedFd, EngineError> {
+        self.shared.network.listener(path)
+    }
+
+    /// For an engine that goes down in order: if nothing runs, bridge, firewall table and keeper go too, and
+    /// nothing is left on the host but the data root. What runs keeps all of them. Blocks.
+    pub fn retire(&self) -> Result<(), EngineError> {
+        let busy = self.containers().iter().any(|snapshot| snapshot.phase.run().is_some());
+        if busy { Ok(()) } else { self.shared.network.retire() }
+    }
+
+    /// Makes a container; durable once answered. The second value holds warnings.
+    pub async fn create(&self, request: CreateRequest) -> Result<(Container, Vec<String>), EngineError> {
+        let shared = self.shared.clone();
+        let (snapshot, warnings) = self.shared.blocking(move || create(&shared, request)).await?;
+        let id = snapshot.id.clone();
+        let entry = Owner::spawn(self.shared.clone(), snapshot);
+        self.shared.registry.insert(entry.clone());
+        self.shared.announce(&entry.snapshot(), "create", None);
+        tracing::info!(container = id.short(), "created");
+        Ok((Container::new(entry, self.shared.clone()), warnings))
+    }
+
+    /// By name, id or unique beginning of an id.
+    pub fn container(&self, name: &str) -> Result<Container, EngineError> {
+        Ok(Container::new(self.shared.registry.find(name)?, self.shared.clone()))
+    }
+
+    /// All of them, newest first.
+    pub fn containers(&self) -> Vec<Arc<Snapshot>> {
+        self.shared.registry.snapshots()
+    }
+
+    /// An exec by its id.
+    pub fn exec(&self, id: &str) -> Result<Exec, EngineError> {
+        let missing = || EngineError::NoSuchExec(id.to_owned());
+        let id: ExecId = id.parse().map_err(|_| missing())?;
+        let container = self.shared.execs.container_of(&id).and_then(|container| self.shared.registry.get(&container));
+        let container = Container::new(container.ok_or_else(missing)?, self.shared.clone());
+        Ok(Exec { id, container })
+    }
+
+    /// Execs of a container, for its inspect.
+    pub fn execs_of(&self, container: &ContainerId) -> Vec<ExecId> {
+        self.shared.execs.of(container)
+    }
+
+    /// Remembered and coming events. `until` is the reader's to watch.
+    pub fn events(&self, query: EventsQuery) -> EventStream {
+        self.shared.events.subscribe(query.since)
+    }
+
+    /// Facts.
+    pub async fn info(&self) -> EngineInfo {
+        let containers = self.containers();
+        let running = containers.iter().filter(|snapshot| snapshot.phase.run().is_some()).count();
+        let shared = self.shared.clone();
+        let images = self.shared.blocking(move || Ok(shared.images.list()?.len())).await.unwrap_or(0);
+        EngineInfo {
+            id: self.shared.id.clone(),
+            data_root: self.shared.config.data_root.clone(),
+            containers_running: running,
+            containers_stopped: containers.len() - running,
+            images,
+            cgroup_version: dozen_runtime::Cgroup::version(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The default bridge, once a container has needed it.
+    pub fn bridge(&self) -> Option<BridgeAddresses> {
+        self.shared.network.addresses()
+    }
+
+    /// The image store, for reading (blocking calls: `list`, `find`, `history`).
+    pub fn images(&self) -> &ImageStore {
+        &self.shared.images
+    }
+
+    /// An image by name or id, without blocking the caller's thread.
+    pub async fn image(&self, name: &str) -> Result<Image, EngineError> {
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        self.shared.blocking(move || Ok(shared.images.find(&name)?)).await
+    }
+
+    /// Gives an image a further name.
+    pub async fn tag_image(&self, source: &str, target: Reference) -> Result<(), EngineError> {
+        let (shared, source) = (self.shared.clone(), source.to_owned());
+        self.shared
+            .blocking(move || {
+                let image = shared.images.find(&source)?;
+                shared.images.tag(&image.id, &target)?;
+                emit_image(&shared, "tag", &image.id, &target.familiar());
+                Ok(())
+            })
+            .await
+    }
+
+    /// Removes a name, or an image with its last name.
+    pub async fn remove_image(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<Removal>, EngineError> {
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        self.shared
+            .blocking(move || {
+                let snapshots = shared.registry.snapshots();
+                let in_use = |image: &ImageId| {
+                    let user = |snapshot: &&Arc<Snapshot>| snapshot.spec.image == *image;
+                    let running = snapshots.iter().filter(user).find(|snapshot| snapshot.phase.run().is_some());
+                    let any = running.or_else(|| snapshots.iter().find(user));
+                    any.map(|user| Use { container_short: user.id.short().to_owned(), running: user.phase.run().is_some() })
+                };
+                let removals = shared.images.remove(&name, force, no_prune, &in_use)?;
+                for removal in &removals {
+                    let (action, what) = match removal {
+                        Removal::Untagged(what) => ("untag", what),
+                        Removal::Deleted(what) => ("delete", what),
+                    };
+                    shared.emit(EventKind::Image, action, what.to_string(), BTreeMap::from([("name".into(), what.to_string())]));
+                }
+                Ok(removals)
+            })
+            .await
+    }
+
+    /// Takes images from an archive. Blocks.
+    pub fn load_images(&self, archive: &mut dyn Read, progress: &dyn Progress) -> Result<Vec<Loaded>, EngineError> {
+        let loaded = self.shared.images.load(archive, progress)?;
+        for image in &loaded {
+            emit_image(&self.shared, "load", &image.id, &image.id.to_string());
+        }
+        Ok(loaded)
+    }
+
+    /// Writes images as an archive. Blocks.
+    pub fn save_images(&self, names: &[String], out: &mut dyn Write) -> Result<(), EngineError> {
+        Ok(self.shared.images.save(names, out)?)
+    }
+
+    /// Makes an image from a container's changes.
+    pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<ImageId, EngineError> {
+        let snapshot = self.container(container)?.snapshot();
+        let shared = self.shared.clone();
+        let image = {
+            let snapshot = snapshot.clone();
+            self.shared.blocking(move || commit::commit(&shared.images, &snapshot, options)).await?
+        };
+        self.shared.announce(&snapshot, "commit", [("imageID".to_owned(), image.to_string())]);
+        Ok(image)
+    }
+
+    /// Makes a volume; one of that name that is there already is given as it is.
+    pub async fn create_volume(&self, spec: VolumeSpec) -> Result<Volume, EngineError> {
+        let shared = self.shared.clone();
+        self.shared.blocking(move || create_volume(&shared, spec)).await
+    }
+
+    /// All of them, by name.
+    pub fn volumes(&self) -> Vec<Volume> {
+        self.shared.volumes.list()
+    }
+
+    /// One of them.
+    pub fn volume(&self, name: &str) -> Result<Volume, EngineError> {
+        self.shared.volumes.find(name)
+    }
+
+    /// Removes it with its content; a conflict while a container has it. `force`: none of that name is fine.
+    pub async fn remove_volume(&self, name: &VolumeName, force: bool) -> Result<(), EngineError> {
+        let (shared, name) = (self.shared.clone(), name.clone());
+        self.shared
+            .blocking(move || {
+                if shared.remove_volume_if_unused(&name)? || force && shared.volume_users(&name).is_empty() {
+                    return Ok(());
+                }
+                match shared.volume_users(&name).first() {
+                    Some(user) => Err(EngineError::Conflict {
+                        message: format!("remove {name}: volume is in use - [{user}]"),
+                        hint: Some(format!("dozen rm {} first", user.short())),
+                    }),
+                    None => Err(EngineError::NoSuchVolume(name.to_string())),
+                }
+            })
+            .await
+    }
+
+    /// Containers that have the volume.
+    pub fn volume_users(&self, name: &VolumeName) -> Vec<ContainerId> {
+        self.shared.volume_users(name)
+    }
+}
+
+/// Volumes, directory, row. The row comes last but one: only a container that is whole has one.
+fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Snapshot, Vec<String>), EngineError> {
+    let CreateRequest { name, spec } = request;
+    crate::oci::check(&spec)?;
+    // Exclusive, so that no volume goes between its look-up and the row that uses it.
+    let _volumes = shared.volume_lock();
+    let mut made = Vec::new();
+    let result = create_whole(shared, name, spec, &mut made);
+    if result.is_err() {
+        for volume in made {
+            if let Err(error) = shared.volumes.remove(&volume) {
+                tracing::error!(%volume, %error, "cannot undo a volume");
+            }
+        }
+    }
+    Ok((result?, Vec::new()))
+}
+
+fn create_whole(
+    shared: &Arc<Shared>,
+    name: Option<ContainerName>,
+    spec: ContainerSpec,
+    made: &mut Vec<VolumeName>,
+) -> Result<Snapshot, EngineError> {
+    for mount in &spec.mounts {
+        let MountSource::Volume { name, anonymous, copy_up } = &mount.source else { continue };
+        let wanted = VolumeSpec { name: name.clone(), labels: BTreeMap::new(), anonymous: *anonymous };
+        let (volume, new) = shared.volumes.create(wanted)?;
+        if new {
+            made.push(name.clone());
+            emit_volume(shared, &volume);
+        }
+        if *copy_up && is_empty_directory(&volume.mountpoint)? {
+            shared.images.copy_up(&spec.image, &mount.target, &volume.mountpoint)?;
+        }
+    }
+    let (id, created) = (ContainerId::random(), Timestamp::now());
+    let directory = shared.data_directory(&id);
+    let phase = Phase::Created { last_failure: None };
+    failpoint("create.begin");
+    recover::make_container_directory(&directory)?;
+    failpoint("create.directory");
+    let row = |name: ContainerName| ContainerRow {
+        id: id.clone(),
+        name,
+        created,
+        spec: spec.clone(),
+        phase: phase.clone(),
+    };
+    let inserted = match name {
+        Some(name) => rows::insert_container(&shared.ledger, row(name.clone())).map_err(EngineError::from).and_then(|taken| {
+            taken.map_err(|holder| EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() })?;
+            Ok(name)
+        }),
+        None => insert_with_made_up_name(shared, &id, row),
+    };
+    failpoint("create.row");
+    match inserted {
+        Ok(name) => Ok(Snapshot { id, name, spec: Arc::new(spec), created, phase, last_exit: None, exits: 0, directory }),
+        Err(error) => {
+            if let Err(undo) = crate::volumes::remove_tree(&directory) {
+                tracing::error!(error = %undo, "cannot undo a container's directory");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn insert_with_made_up_name(
+    shared: &Shared,
+    id: &ContainerId,
+    row: impl Fn(ContainerName) -> ContainerRow,
+) -> Result<ContainerName, EngineError> {
+    let seed = u64::from_str_radix(&id.as_str()[..15], 16).expect("an id is hexadecimal");
+    for attempt in 0..NAME_ATTEMPTS {
+        let name = names::propose(seed, attempt);
+        if shared.registry.is_name_free(&name) && rows::insert_container(&shared.ledger, row(name.clone()))?.is_ok() {
+            return Ok(name);
+        }
+    }
+    Err(EngineError::Conflict { message: "no free name was found".into(), hint: Some("give one with --name".into()) })
+}
+
+fn create_volume(shared: &Shared, spec: VolumeSpec) -> Result<Volume, EngineError> {
+    let (volume, new) = shared.volumes.create(spec)?;
+    if new {
+        emit_volume(shared, &volume);
+    }
+    Ok(volume)
+}
+
+fn emit_volume(shared: &Shared, volume: &Volume) {
+    shared.emit(EventKind::Volume, "create", volume.name.to_string(), BTreeMap::from([("driver".into(), "local".into())]));
+}
+
+fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {
+    shared.emit(EventKind::Image, action, id.to_string(), BTreeMap::from([("name".into(), name.to_owned())]));
+}
+
+fn is_empty_directory(path: &std::path::Path) -> Result<bool, EngineError> {
+    Ok(crate::volumes::read_directory(path)?.is_empty())
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.shared.config.data_root.display())
+    }
+}

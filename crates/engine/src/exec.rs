@@ -1,0 +1,262 @@
+//! Further processes in a running container.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+
+use dozen_model::{ContainerId, ExecId, UserSpec};
+use dozen_monitor::protocol::{ExecRequest, Reply, Request, WindowSize};
+
+use crate::handle::Container;
+use crate::monitor_link::MonitorLink;
+use crate::oci;
+use crate::{EngineError, StdioStream};
+
+/// What an exec is asked to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// Command line; never empty.
+    pub arguments: Vec<String>,
+    /// Added to the container's own, `NAME=value`; a later one wins.
+    pub environment: Vec<String>,
+    /// Absolute path inside; `None`: the container's own.
+    pub working_directory: Option<String>,
+    /// Empty: the container's own.
+    pub user: UserSpec,
+    /// A terminal of its own.
+    pub terminal: bool,
+    /// All capabilities, no seccomp.
+    pub privileged: bool,
+    /// Standard input is fed by whoever starts it.
+    pub stdin: bool,
+    /// Standard output is given to whoever starts it.
+    pub stdout: bool,
+    /// Standard error too.
+    pub stderr: bool,
+}
+
+/// An exec at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecSnapshot {
+    /// Its id.
+    pub id: ExecId,
+    /// The container that it is in.
+    pub container: ContainerId,
+    /// What was asked for.
+    pub spec: ExecSpec,
+    /// Process id on the host; `None` before it was started.
+    pub pid: Option<i32>,
+    /// It was started and has not ended.
+    pub running: bool,
+    /// Once it has ended.
+    pub exit_code: Option<i32>,
+}
+
+#[derive(Debug, Clone)]
+enum Progress {
+    Registered,
+    Starting,
+    Running { pid: i32 },
+    Ended { pid: Option<i32>, exit_code: i32 },
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    container: ContainerId,
+    spec: ExecSpec,
+    progress: Progress,
+}
+
+/// All execs of running containers. The monitors own them; this is what the engine was told.
+#[derive(Debug, Default)]
+pub(crate) struct Execs {
+    known: Mutex<HashMap<ExecId, Known>>,
+}
+
+impl Execs {
+    pub(crate) fn register(&self, container: ContainerId, spec: ExecSpec) -> ExecId {
+        let id = ExecId::random();
+        self.lock().insert(id.clone(), Known { container, spec, progress: Progress::Registered });
+        id
+    }
+
+    /// The container of an exec, by its id.
+    pub(crate) fn container_of(&self, id: &ExecId) -> Option<ContainerId> {
+        self.lock().get(id).map(|known| known.container.clone())
+    }
+
+    /// Execs of a container, started or not.
+    pub(crate) fn of(&self, container: &ContainerId) -> Vec<ExecId> {
+        self.lock().iter().filter(|(_, known)| known.container == *container).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A monitor's news.
+    pub(crate) fn heard(&self, reply: &Reply) {
+        let (exec_id, progress) = match reply {
+            Reply::ExecStarted { exec_id, pid } => (exec_id, Progress::Running { pid: *pid }),
+            Reply::ExecExited { exec_id, exit_code } => (exec_id, Progress::Ended { pid: None, exit_code: *exit_code }),
+            _ => return,
+        };
+        let Ok(id) = exec_id.parse::<ExecId>() else { return };
+        if let Some(known) = self.lock().get_mut(&id) {
+            known.progress = match (&known.progress, progress) {
+                // Word of the start can come after word of the end: they travel on two connections.
+                (Progress::Ended { .. }, Progress::Running { .. }) => return,
+                (Progress::Running { pid }, Progress::Ended { exit_code, .. }) => Progress::Ended { pid: Some(*pid), exit_code },
+                (_, next) => next,
+            };
+        }
+    }
+
+    /// The container's run is over, and with it its execs.
+    pub(crate) fn forget(&self, container: &ContainerId) {
+        self.lock().retain(|_, known| known.container != *container);
+    }
+
+    fn set(&self, id: &ExecId, progress: Progress) {
+        if let Some(known) = self.lock().get_mut(id) {
+            known.progress = progress;
+        }
+    }
+
+    fn get(&self, id: &ExecId) -> Result<Known, EngineError> {
+        self.lock().get(id).cloned().ok_or_else(|| EngineError::NoSuchExec(id.to_string()))
+    }
+
+    /// Takes the right to start it, which there is once.
+    fn claim(&self, id: &ExecId) -> Result<Known, EngineError> {
+        let mut all = self.lock();
+        let known = all.get_mut(id).ok_or_else(|| EngineError::NoSuchExec(id.to_string()))?;
+        if !matches!(known.progress, Progress::Registered) {
+            return Err(EngineError::Conflict {
+                message: format!("Error: Exec command {id} is already running"),
+                hint: Some("an exec is started once; make another".into()),
+            });
+        }
+        known.progress = Progress::Starting;
+        Ok(known.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ExecId, Known>> {
+        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A handle on one exec.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    pub(crate) id: ExecId,
+    pub(crate) container: Container,
+}
+
+impl Exec {
+    /// Its id.
+    pub fn id(&self) -> &ExecId {
+        &self.id
+    }
+
+    /// What was asked for.
+    pub fn spec(&self) -> Result<ExecSpec, EngineError> {
+        Ok(self.execs().get(&self.id)?.spec)
+    }
+
+    /// Starts it. With `detach`, no streams; a conflict if it was started before.
+    pub async fn start(&self, detach: bool, size: Option<WindowSize>) -> Result<Option<StdioStream>, EngineError> {
+        let known = self.execs().claim(&self.id)?;
+        let snapshot = self.container.snapshot();
+        if snapshot.phase.run().is_none() {
+            return Err(EngineError::NotRunning(snapshot.id.to_string()));
+        }
+        let spec = known.spec;
+        let request = ExecRequest {
+            exec_id: self.id.to_string(),
+            arguments: spec.arguments.clone(),
+            environment: oci::environment(&snapshot, spec.environment.iter()),
+            working_directory: spec.working_directory.clone(),
+            user: spec.user.clone(),
+            terminal: spec.terminal,
+            size,
+            privileged: spec.privileged,
+            stdin: spec.stdin && !detach,
+            stdout: spec.stdout && !detach,
+            stderr: spec.stderr && !detach,
+        };
+        let run_directory = self.container.shared.run_directory(&snapshot.id);
+        match MonitorLink::request(&run_directory, &Request::Exec(Box::new(request))).await {
+            Ok((link, reply)) => {
+                self.execs().heard(&reply);
+                let action = format!("exec_start: {}", spec.arguments.join(" "));
+                self.container.shared.announce(&snapshot, &action, [("execID".to_owned(), self.id.to_string())]);
+                Ok((!detach).then(|| StdioStream { socket: link.into_stream(), terminal: spec.terminal }))
+            }
+            Err(error) => {
+                let exit_code = crate::launch::docker_exit_code(&error);
+                self.execs().set(&self.id, Progress::Ended { pid: None, exit_code });
+                Err(error)
+            }
+        }
+    }
+
+    /// Size of its terminal.
+    pub async fn resize(&self, size: WindowSize) -> Result<(), EngineError> {
+        self.execs().get(&self.id)?;
+        let request = Request::ResizeExec { exec_id: self.id.to_string(), size };
+        MonitorLink::request(&self.container.shared.run_directory(&self.container.id), &request).await.map(drop)
+    }
+
+    /// What is known of it now. A running one is asked after at its monitor, so that the code of an exec whose
+    /// output has ended is there at once.
+    pub async fn snapshot(&self) -> Result<ExecSnapshot, EngineError> {
+        let mut known = self.execs().get(&self.id)?;
+        if matches!(known.progress, Progress::Running { .. } | Progress::Starting) {
+            let request = Request::InspectExec { exec_id: self.id.to_string() };
+            let run_directory = self.container.shared.run_directory(&self.container.id);
+            if let Ok((_, reply)) = MonitorLink::request(&run_directory, &request).await {
+                self.execs().heard(&reply);
+                known = self.execs().get(&self.id)?;
+            }
+        }
+        let (pid, running, exit_code) = match known.progress {
+            Progress::Registered | Progress::Starting => (None, false, None),
+            Progress::Running { pid } => (Some(pid), true, None),
+            Progress::Ended { pid, exit_code } => (pid, false, Some(exit_code)),
+        };
+        Ok(ExecSnapshot { id: self.id.clone(), container: known.container, spec: known.spec, pid, running, exit_code })
+    }
+
+    fn execs(&self) -> &Execs {
+        &self.container.shared.execs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> ExecSpec {
+        ExecSpec {
+            arguments: vec!["true".into()],
+            environment: vec![],
+            working_directory: None,
+            user: UserSpec::default(),
+            terminal: false,
+            privileged: false,
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        }
+    }
+
+    #[test]
+    fn an_exec_is_started_once_and_late_news_of_its_start_changes_nothing() {
+        let execs = Execs::default();
+        let container = ContainerId::random();
+        let id = execs.register(container.clone(), spec());
+        assert!(execs.claim(&id).is_ok());
+        assert!(matches!(execs.claim(&id), Err(EngineError::Conflict { .. })));
+        execs.heard(&Reply::ExecExited { exec_id: id.to_string(), exit_code: 3 });
+        execs.heard(&Reply::ExecStarted { exec_id: id.to_string(), pid: 9 });
+        assert!(matches!(execs.get(&id).unwrap().progress, Progress::Ended { exit_code: 3, .. }));
+        execs.forget(&container);
+        assert!(matches!(execs.get(&id), Err(EngineError::NoSuchExec(_))));
+    }
+}

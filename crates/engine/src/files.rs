@@ -1,0 +1,68 @@
+//! hostname, hosts and resolv.conf: the container's own, bound over the image's.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use dozen_model::NetworkMode;
+use dozen_network::{Endpoint, files};
+
+use crate::EngineError;
+use crate::snapshot::Snapshot;
+
+/// The files, by their names in the container's directory, and where each is bound.
+pub(crate) const BOUND: [(&str, &str); 3] =
+    [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")];
+
+/// The name that the container knows itself by.
+pub(crate) fn hostname(snapshot: &Snapshot) -> String {
+    match (&snapshot.spec.hostname, &snapshot.spec.network) {
+        (Some(name), _) => name.clone(),
+        (None, NetworkMode::Host) => {
+            rustix::system::uname().nodename().to_string_lossy().into_owned()
+        }
+        (None, _) => snapshot.id.short().to_owned(),
+    }
+}
+
+/// Writes all three anew, in place: a file that is bound into a container keeps its inode.
+pub(crate) fn write(snapshot: &Snapshot, endpoint: Option<&Endpoint>, gateway: &Option<IpAddr>) -> Result<(), EngineError> {
+    let hostname = hostname(snapshot);
+    let domain = snapshot.spec.domainname.as_deref();
+    let mut addresses = Vec::new();
+    if let Some(endpoint) = endpoint {
+        addresses.push(IpAddr::V4(endpoint.ipv4));
+        addresses.extend(endpoint.ipv6.map(IpAddr::V6));
+    }
+    let mut extra = Vec::new();
+    for entry in &snapshot.spec.extra_hosts {
+        let address = entry.address.or(*gateway).ok_or_else(|| EngineError::Invalid {
+            message: format!("host-gateway of --add-host {} needs the bridge network", entry.name),
+            hint: Some("give the address itself, or use --network bridge".into()),
+        })?;
+        extra.push((entry.name.clone(), address));
+    }
+    let host_resolv = read_or_empty("/etc/resolv.conf")?;
+    let systemd_resolv = std::fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
+    let shares_host = snapshot.spec.network == NetworkMode::Host;
+    let resolv = if shares_host { host_resolv } else { files::resolv_conf(&host_resolv, systemd_resolv.as_deref()) };
+    let host_hosts = if shares_host { read_or_empty("/etc/hosts")? } else { String::new() };
+    let hosts = host_hosts + &if shares_host { extra_lines(&extra) } else { files::hosts(&hostname, domain, &addresses, &extra) };
+    for (name, text) in [("resolv.conf", resolv), ("hostname", format!("{hostname}\n")), ("hosts", hosts)] {
+        let path = snapshot.directory.join(name);
+        std::fs::write(&path, text).map_err(EngineError::system(|| format!("write {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn extra_lines(extra: &[(String, IpAddr)]) -> String {
+    extra.iter().map(|(name, address)| format!("{address}\t{name}\n")).collect()
+}
+
+fn read_or_empty(path: impl AsRef<Path>) -> Result<String, EngineError> {
+    match std::fs::read_to_string(path.as_ref()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::System { action: format!("read {}", path.as_ref().display()), source: error })
+        }
+        other => Ok(other.unwrap_or_default()),
+    }
+}

@@ -1,0 +1,257 @@
+//! A handle on one container: what can be asked of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dozen_model::{ContainerId, ContainerName, Signal};
+use dozen_monitor::protocol::{Request, WindowSize};
+use tokio::sync::{oneshot, watch};
+
+use crate::exec::Exec;
+use crate::monitor_link::MonitorLink;
+use crate::owner::{Command, Entry};
+use crate::shared::Shared;
+use crate::snapshot::{ExitStatus, Phase, Snapshot};
+use crate::top::{self, Top};
+use crate::{AttachOptions, EngineError, ExecSpec, LogOptions, LogStream, PendingAttach, logs};
+
+/// How long a container may take to stop after the first signal, unless it says otherwise, in seconds.
+const DEFAULT_STOP_TIMEOUT_S: i64 = 10;
+
+/// Whether a request found something to do (Docker answers 304 when it did not).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "plain")]
+pub enum Changed {
+    Yes,
+    Already,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StopOptions {
+    /// In place of the container's own.
+    pub signal: Option<Signal>,
+    /// In place of the container's own; negative: wait for ever.
+    pub timeout_s: Option<i64>,
+}
+
+/// How to remove.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// Kill it first.
+    pub force: bool,
+    /// Its anonymous volumes go with it.
+    pub volumes: bool,
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitCondition {
+    /// It is not running, now or later.
+    NotRunning,
+    /// It ends for the next time.
+    NextExit,
+    /// It is gone.
+    Removed,
+}
+
+/// A registered wait: what happens from now on is not missed.
+#[derive(Debug)]
+pub struct Waiter {
+    condition: WaitCondition,
+    exits_before: u64,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Waiter {
+    /// The exit status, once the condition holds; `None` for a container that never ran.
+    pub async fn wait(mut self) -> Option<ExitStatus> {
+        let (condition, exits_before) = (self.condition, self.exits_before);
+        let holds = |snapshot: &Arc<Snapshot>| match condition {
+            WaitCondition::NotRunning => !matches!(snapshot.phase, Phase::Running(_) | Phase::Starting { .. }),
+            WaitCondition::NextExit => snapshot.exits > exits_before,
+            WaitCondition::Removed => false,
+        };
+        // An error means that the owner is gone: the container was removed, and every condition holds.
+        drop(self.snapshots.wait_for(holds).await);
+        self.snapshots.borrow().last_exit.clone()
+    }
+}
+
+/// A handle on one container. Handles never keep a container alive.
+#[derive(Clone)]
+pub struct Container {
+    pub(crate) id: ContainerId,
+    pub(crate) entry: Entry,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Container {
+    pub(crate) fn new(entry: Entry, shared: Arc<Shared>) -> Self {
+        Self { id: entry.snapshot().id.clone(), entry, shared }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// As it is now; never waits.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.entry.snapshot()
+    }
+
+    /// Starts it.
+    pub async fn start(&self) -> Result<Changed, EngineError> {
+        self.ask(|reply| Command::Start { reply }).await
+    }
+
+    /// Asks it to stop, then kills it.
+    pub async fn stop(&self, options: StopOptions) -> Result<Changed, EngineError> {
+        let snapshot = self.snapshot();
+        if snapshot.phase.run().is_none() {
+            return Ok(Changed::Already);
+        }
+        let stop = snapshot.spec.stop;
+        let signal = options.signal.unwrap_or(stop.signal);
+        let timeout_s = options.timeout_s.or(stop.timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
+        let ended = self.wait(WaitCondition::NotRunning);
+        self.signal(signal).await?;
+        let stopped_by_itself = match u64::try_from(timeout_s) {
+            Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended.wait()).await.is_ok(),
+            Err(_) => {
+                ended.wait().await;
+                true
+            }
+        };
+        if !stopped_by_itself {
+            self.end(Signal::KILL).await?;
+        }
+        self.shared.announce(&self.snapshot(), "stop", None);
+        Ok(Changed::Yes)
+    }
+
+    /// Stops it if it runs, and starts it.
+    pub async fn restart(&self, options: StopOptions) -> Result<(), EngineError> {
+        self.stop(options).await?;
+        self.start().await?;
+        self.shared.announce(&self.snapshot(), "restart", None);
+        Ok(())
+    }
+
+    /// Sends a signal to process 1. After SIGKILL it returns once the container has ended.
+    pub async fn kill(&self, signal: Signal) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        if snapshot.phase.run().is_none() {
+            return Err(EngineError::Conflict {
+                message: format!("cannot kill container: {}: container {} is not running", snapshot.name, snapshot.id),
+                hint: None,
+            });
+        }
+        if signal == Signal::KILL { self.end(signal).await? } else { self.signal(signal).await? }
+        self.shared.announce(&snapshot, "kill", [("signal".to_owned(), signal.number().to_string())]);
+        Ok(())
+    }
+
+    /// Removes it with its layer, log and directory.
+    pub async fn remove(&self, options: RemoveOptions) -> Result<(), EngineError> {
+        if options.force && self.snapshot().phase.run().is_some() {
+            self.end(Signal::KILL).await?;
+        }
+        let gone = self.wait(WaitCondition::Removed);
+        let result = self.ask(|reply| Command::Remove { volumes: options.volumes, reply }).await;
+        match result {
+            // It was removing itself (`--rm`): then it is gone, which is what was asked.
+            Err(EngineError::NoSuchContainer(_)) => {
+                gone.wait().await;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Gives it another name.
+    pub async fn rename(&self, name: ContainerName) -> Result<(), EngineError> {
+        self.ask(|reply| Command::Rename { name, reply }).await
+    }
+
+    /// Registers a wait at once.
+    pub fn wait(&self, condition: WaitCondition) -> Waiter {
+        let snapshots = self.entry.snapshots.clone();
+        let exits_before = snapshots.borrow().exits;
+        Waiter { condition, exits_before, snapshots }
+    }
+
+    /// Registers an attachment; also before the start, which then misses nothing.
+    pub async fn attach(&self, options: AttachOptions) -> Result<PendingAttach, EngineError> {
+        self.ask(|reply| Command::Attach { options, reply }).await
+    }
+
+    /// Its log.
+    pub async fn logs(&self, options: LogOptions) -> Result<LogStream, EngineError> {
+        Ok(logs::read(self, options))
+    }
+
+    /// Size of its terminal.
+    pub async fn resize(&self, size: WindowSize) -> Result<(), EngineError> {
+        self.request(&Request::Resize(size)).await
+    }
+
+    /// Its processes; `arguments` are `ps` options.
+    pub async fn top(&self, arguments: &str) -> Result<Top, EngineError> {
+        if self.snapshot().phase.run().is_none() {
+            return Err(EngineError::NotRunning(self.id.to_string()));
+        }
+        let (cgroup, columns) = (self.shared.container_cgroup(&self.id), top::Columns::parse(arguments)?);
+        self.shared.blocking(move || top::processes(&cgroup, columns)).await
+    }
+
+    /// Registers an exec, to be started by its id.
+    pub async fn exec(&self, spec: ExecSpec) -> Result<Exec, EngineError> {
+        let snapshot = self.snapshot();
+        if snapshot.phase.run().is_none() {
+            return Err(EngineError::NotRunning(self.id.to_string()));
+        }
+        let action = format!("exec_create: {}", spec.arguments.join(" "));
+        let id = self.shared.execs.register(self.id.clone(), spec);
+        self.shared.announce(&snapshot, &action, [("execID".to_owned(), id.to_string())]);
+        Ok(Exec { id, container: self.clone() })
+    }
+
+    /// Signals, and waits for the end.
+    async fn end(&self, signal: Signal) -> Result<(), EngineError> {
+        let ended = self.wait(WaitCondition::NotRunning);
+        self.signal(signal).await?;
+        ended.wait().await;
+        Ok(())
+    }
+
+    /// A container that ended a moment ago cannot be reached, and need not be.
+    async fn signal(&self, signal: Signal) -> Result<(), EngineError> {
+        let request = Request::Signal { signal: signal.number(), all: false };
+        match self.request(&request).await {
+            Err(EngineError::System { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn request(&self, request: &Request) -> Result<(), EngineError> {
+        if self.snapshot().phase.run().is_none() {
+            return Err(EngineError::NotRunning(self.id.to_string()));
+        }
+        MonitorLink::request(&self.shared.run_directory(&self.id), request).await.map(drop)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Command) -> Result<T, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || EngineError::NoSuchContainer(self.id.to_string());
+        self.entry.mailbox.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+impl std::fmt::Debug for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Container({})", self.id.short())
+    }
+}

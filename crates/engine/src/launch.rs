@@ -1,0 +1,168 @@
+//! Bringing a container up, and giving back what a run held. Blocking; each step's undo stands beside it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use dozen_model::{Classified, ContainerId, ErrorKind, MountSource, NetworkMode};
+use dozen_monitor::client::{self, PendingStart};
+use dozen_monitor::protocol::{self, StartRequest};
+use dozen_runtime::Root;
+use jiff::Timestamp;
+
+use crate::failpoint::failpoint;
+use crate::oci;
+use crate::shared::Shared;
+use crate::snapshot::{Run, Snapshot};
+use crate::{EngineError, files};
+
+/// A created process that waits for the go-ahead, and what its run holds.
+pub(crate) struct Prepared {
+    pub(crate) pending: PendingStart,
+    pub(crate) run: Run,
+}
+
+/// Network, files, monitor, process. Whatever fails, nothing of it is left.
+pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
+    failpoint("launch.begin");
+    let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new() };
+    let prepared = prepare_with(shared, snapshot, &mut run);
+    prepared.map_err(|error| {
+        if let Err(undo) = release(shared, &snapshot.id, &run) {
+            tracing::error!(container = snapshot.id.short(), error = %undo, "cannot undo a failed start");
+        }
+        error
+    })
+    .map(|pending| Prepared { pending, run })
+}
+
+fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Result<PendingStart, EngineError> {
+    let directory = &snapshot.directory;
+    let run_directory = shared.run_directory(&snapshot.id);
+    make_directory(&run_directory)?;
+    remove_file(&directory.join("exit.json"))?;
+    let mount_sources = mount_sources(shared, snapshot)?;
+
+    let namespace = join_network(shared, snapshot, run)?;
+    failpoint("launch.network");
+    files::write(snapshot, run.endpoint.as_ref(), &shared.network.host_gateway())?;
+
+    let request = StartRequest {
+        version: protocol::VERSION,
+        id: snapshot.id.to_string(),
+        data_directory: directory.clone(),
+        run_directory,
+        spec: Box::new(oci::spec(shared, snapshot, &mount_sources)?),
+        root: Root::Overlay {
+            lower: shared.images.lower_directories(&snapshot.spec.image)?,
+            upper: directory.join("upper"),
+            work: directory.join("work"),
+        },
+        cgroup: shared.container_cgroup(&snapshot.id),
+        monitor_cgroup: format!("{}/monitors", shared.cgroup),
+        user: snapshot.spec.process.user.clone(),
+        stdin_open: snapshot.spec.process.stdin != dozen_model::StdinMode::Closed,
+        stdin_once: snapshot.spec.process.stdin == dozen_model::StdinMode::Once,
+        init: snapshot.spec.init,
+        log: snapshot.spec.log,
+        network_namespace_attached: namespace.is_some(),
+    };
+    let mut pending = client::spawn(&shared.config.program, &request, namespace.as_ref().map(AsFd::as_fd))?;
+    failpoint("launch.spawned");
+    run.pid = pending.wait_created()?;
+    run.started = Timestamp::now();
+    Ok(pending)
+}
+
+/// The namespace to start in, if it is not the host's: a new one on the bridge, an empty one, or another container's.
+fn join_network(shared: &Shared, snapshot: &Snapshot, run: &mut Run) -> Result<Option<OwnedFd>, EngineError> {
+    match &snapshot.spec.network {
+        NetworkMode::Host => Ok(None),
+        NetworkMode::None => Ok(Some(dozen_network::new_loopback_namespace()?)),
+        NetworkMode::Container(other) => namespace_of(shared, other).map(Some),
+        NetworkMode::Bridge => {
+            let (endpoint, namespace) = shared.network.attach(&snapshot.id)?;
+            run.endpoint = Some(endpoint.clone());
+            run.ports = shared.network.publish(&snapshot.id, &endpoint, &oci::wanted_ports(&snapshot.spec))?;
+            Ok(Some(namespace))
+        }
+    }
+}
+
+/// The network namespace of a running container, found by its process and checked against its cgroup, so that a
+/// process id that was given to someone else in between is not believed.
+fn namespace_of(shared: &Shared, id: &ContainerId) -> Result<OwnedFd, EngineError> {
+    let entry = shared.registry.get(id).ok_or_else(|| EngineError::NoSuchContainer(id.to_string()))?;
+    let snapshot = entry.snapshot();
+    let not_running = || EngineError::Conflict {
+        message: format!("cannot join network of a non running container: {}", snapshot.id),
+        hint: Some(format!("dozen start {}", snapshot.name)),
+    };
+    let run = snapshot.phase.run().ok_or_else(not_running)?;
+    let namespace = std::fs::File::open(format!("/proc/{}/ns/net", run.pid)).map_err(|_| not_running())?;
+    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", run.pid)).map_err(|_| not_running())?;
+    if cgroups.lines().any(|line| line.contains(id.as_str())) { Ok(namespace.into()) } else { Err(not_running()) }
+}
+
+/// Where each of the container's mounts comes from on the host, in the order of the spec; made if it may be.
+fn mount_sources(shared: &Shared, snapshot: &Snapshot) -> Result<Vec<Option<std::path::PathBuf>>, EngineError> {
+    let source = |mount: &dozen_model::Mount| match &mount.source {
+        MountSource::Bind { path, create_missing: true, .. } if !path.exists() => {
+            make_directory(path)?;
+            Ok(Some(path.clone()))
+        }
+        MountSource::Bind { path, .. } if !path.exists() => Err(EngineError::Invalid {
+            message: format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                path.display()
+            ),
+            hint: Some("make it first; -v makes a missing directory by itself".into()),
+        }),
+        MountSource::Bind { path, .. } => Ok(Some(path.clone())),
+        MountSource::Volume { name, .. } => shared.volumes.find(name.as_str()).map(|volume| Some(volume.mountpoint)),
+        MountSource::Tmpfs(_) => Ok(None),
+    };
+    snapshot.spec.mounts.iter().map(source).collect()
+}
+
+/// Gives back addresses and ports. Goes on past a failure; the first is reported.
+pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
+    failpoint("release.begin");
+    let result = match &run.endpoint {
+        Some(endpoint) => shared.network.release(id, endpoint, &run.ports),
+        None => Ok(()),
+    };
+    failpoint("release.network");
+    result
+}
+
+/// After a restart of the engine: what a running container holds is taken note of, and put right if it is not there.
+pub(crate) fn restore(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
+    match &run.endpoint {
+        Some(endpoint) => shared.network.restore(id, endpoint, &run.ports),
+        None => Ok(()),
+    }
+}
+
+/// Docker's State.ExitCode after a failed start: the shell's 127 and 126, or 128.
+pub(crate) fn docker_exit_code(error: &EngineError) -> i32 {
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::Invalid if message.contains("not found") || message.contains("no such file or directory") => 127,
+        ErrorKind::Invalid if message.contains("permission denied") || message.contains("is a directory") => 126,
+        _ => 128,
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), EngineError> {
+    std::fs::create_dir_all(path).map_err(EngineError::system(|| format!("make the directory {}", path.display())))
+}
+
+fn remove_file(path: &Path) -> Result<(), EngineError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::System { action: format!("remove {}", path.display()), source: error })
+        }
+        _ => Ok(()),
+    }
+}

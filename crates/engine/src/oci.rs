@@ -1,0 +1,178 @@
+//! From what was asked of a container to the runtime's specification of it. Pure, but for the sources of mounts,
+//! which the caller has looked up.
+
+use std::path::PathBuf;
+
+use dozen_model::{BindPropagation, ContainerSpec, MountSource, NetworkMode, PortBinding, TmpfsOptions};
+use dozen_runtime::Spec;
+use dozen_runtime::default_spec::{self, DefaultSpec};
+use oci_spec::runtime::{Mount, MountBuilder, ProcessBuilder, RootBuilder};
+
+use crate::shared::{Shared, runtime_failed};
+use crate::snapshot::Snapshot;
+use crate::{EngineError, files};
+
+/// What Docker puts where the image and the user name no PATH.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The whole specification. `mount_sources` are the host's paths, one per mount of the container's spec.
+pub(crate) fn spec(shared: &Shared, snapshot: &Snapshot, mount_sources: &[Option<PathBuf>]) -> Result<Spec, EngineError> {
+    let asked = &snapshot.spec;
+    let mut spec = default_spec::docker(&defaults(asked)).map_err(runtime_failed)?;
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    mounts.extend(files::BOUND.iter().map(|(name, target)| bound_file(snapshot.directory.join(name), target)));
+    mounts.extend(asked.mounts.iter().zip(mount_sources).map(|(mount, source)| user_mount(mount, source.as_deref())));
+    // A user's mount takes the place of a default one; a mount above another comes before it.
+    let mounts = ordered(mounts);
+    let process = spec.process().clone().unwrap_or_default();
+    let process = ProcessBuilder::default()
+        .terminal(asked.process.terminal)
+        .args(asked.process.arguments().cloned().collect::<Vec<_>>())
+        .env(environment(snapshot, std::iter::empty()))
+        .cwd(if asked.process.working_directory.is_empty() { "/" } else { &asked.process.working_directory })
+        .user(process.user().clone())
+        .no_new_privileges(asked.isolation.no_new_privileges);
+    let defaults = spec.process().as_ref();
+    let mut process = process.build().expect("every field of a process has a default");
+    process.set_capabilities(defaults.and_then(|process| process.capabilities().clone()));
+    process.set_rlimits(defaults.and_then(|process| process.rlimits().clone()));
+    process.set_oom_score_adj(defaults.and_then(|process| process.oom_score_adj()));
+    spec.set_process(Some(process));
+    spec.set_mounts(Some(mounts));
+    spec.set_hostname((asked.network != NetworkMode::Host).then(|| files::hostname(snapshot)));
+    spec.set_domainname(asked.domainname.clone());
+    let root = RootBuilder::default().path("rootfs").readonly(asked.isolation.read_only_root).build();
+    spec.set_root(Some(root.expect("a root has its path")));
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_cgroups_path(Some(PathBuf::from(shared.container_cgroup(&snapshot.id))));
+    }
+    Ok(spec)
+}
+
+/// Refuses, before anything is made, what could not be started later.
+pub(crate) fn check(asked: &ContainerSpec) -> Result<(), EngineError> {
+    default_spec::docker(&defaults(asked)).map(drop).map_err(runtime_failed)
+}
+
+fn defaults(asked: &ContainerSpec) -> DefaultSpec<'_> {
+    DefaultSpec {
+        privileged: asked.isolation.privileged,
+        capabilities: &asked.isolation.capabilities,
+        seccomp: &asked.isolation.seccomp,
+        unmasked_system_paths: asked.isolation.unmasked_system_paths,
+        host_network: asked.network == NetworkMode::Host,
+        shm_size_bytes: asked.shm_size_bytes,
+    }
+}
+
+/// The environment as Docker orders it: PATH, HOSTNAME, TERM, then what was asked, then what an exec adds; a later
+/// name wins.
+pub(crate) fn environment<'a>(snapshot: &'a Snapshot, more: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let process = &snapshot.spec.process;
+    let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", files::hostname(snapshot))];
+    environment.extend(process.terminal.then(|| "TERM=xterm".to_owned()));
+    for entry in process.environment.iter().chain(more) {
+        let name = entry.split('=').next().unwrap_or(entry);
+        let same_name = |known: &&mut String| known.split('=').next() == Some(name);
+        match environment.iter_mut().find(same_name) {
+            Some(known) => *known = entry.clone(),
+            None => environment.push(entry.clone()),
+        }
+    }
+    environment
+}
+
+/// What is to be published: what was asked for, and with `-P` every exposed port that is not.
+pub(crate) fn wanted_ports(asked: &ContainerSpec) -> Vec<PortBinding> {
+    let mut wanted = asked.ports.clone();
+    if asked.publish_all {
+        for (port, protocol) in &asked.exposed_ports {
+            if !asked.ports.iter().any(|binding| (binding.container_port, binding.protocol) == (*port, *protocol)) {
+                wanted.push(PortBinding { container_port: *port, protocol: *protocol, host_address: None, host_port: None });
+            }
+        }
+    }
+    wanted
+}
+
+fn bound_file(source: PathBuf, target: &str) -> Mount {
+    mount("bind", Some(source), target.into(), vec!["rbind".into(), "rprivate".into()])
+}
+
+fn user_mount(asked: &dozen_model::Mount, source: Option<&std::path::Path>) -> Mount {
+    let access = if asked.read_only { "ro" } else { "rw" }.to_owned();
+    let target = asked.target.clone();
+    match &asked.source {
+        MountSource::Bind { propagation, .. } => {
+            let options = vec!["rbind".into(), access, propagation_word(*propagation).into()];
+            mount("bind", source.map(Into::into), target, options)
+        }
+        MountSource::Volume { .. } => {
+            mount("bind", source.map(Into::into), target, vec!["rbind".into(), access, "rprivate".into()])
+        }
+        MountSource::Tmpfs(options) => mount("tmpfs", Some("tmpfs".into()), target, tmpfs_options(options, access)),
+    }
+}
+
+fn tmpfs_options(asked: &TmpfsOptions, access: String) -> Vec<String> {
+    // Docker's defaults, each of which an option of the user's can undo.
+    let mut options: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
+    for option in &asked.options {
+        options.retain(|known| known.strip_prefix("no") != Some(option) && known != option);
+        options.push(option.clone());
+    }
+    options.push(access);
+    options.extend(asked.size_bytes.map(|bytes| format!("size={bytes}")));
+    options.push(format!("mode={:o}", asked.mode.unwrap_or(0o1777)));
+    options
+}
+
+fn propagation_word(propagation: BindPropagation) -> &'static str {
+    match propagation {
+        BindPropagation::Rprivate => "rprivate",
+        BindPropagation::Private => "private",
+        BindPropagation::Rshared => "rshared",
+        BindPropagation::Shared => "shared",
+        BindPropagation::Rslave => "rslave",
+        BindPropagation::Slave => "slave",
+    }
+}
+
+fn mount(kind: &str, source: Option<PathBuf>, target: PathBuf, options: Vec<String>) -> Mount {
+    let builder = MountBuilder::default().typ(kind).destination(target).options(options);
+    let builder = match source {
+        Some(source) => builder.source(source),
+        None => builder,
+    };
+    builder.build().expect("a mount has its destination")
+}
+
+/// The last mount on a target wins, and targets nearer to the root come first; else the order stays.
+fn ordered(mounts: Vec<Mount>) -> Vec<Mount> {
+    let mut kept: Vec<Mount> = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        kept.retain(|earlier| earlier.destination() != mount.destination());
+        kept.push(mount);
+    }
+    kept.sort_by_key(|mount| mount.destination().components().count());
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_mount_on_a_target_wins_and_parents_come_first() {
+        let at = |path: &str, kind: &str| mount(kind, None, path.into(), vec![]);
+        let mounts = ordered(vec![at("/a/b", "bind"), at("/dev/shm", "tmpfs"), at("/a", "bind"), at("/dev/shm", "bind")]);
+        let summary: Vec<_> = mounts.iter().map(|m| (m.destination().to_str().unwrap(), m.typ().as_deref().unwrap())).collect();
+        assert_eq!(summary, [("/a", "bind"), ("/a/b", "bind"), ("/dev/shm", "bind")]);
+    }
+
+    #[test]
+    fn tmpfs_defaults_can_be_undone() {
+        let options = TmpfsOptions { options: vec!["exec".into()], size_bytes: Some(64), mode: None };
+        assert_eq!(tmpfs_options(&options, "rw".into()), ["nosuid", "nodev", "exec", "rw", "size=64", "mode=1777"]);
+    }
+}

@@ -1,0 +1,398 @@
+//! The one owner of a container's state: a task that takes commands in order, asks `lifecycle` what becomes of
+//! it, carries the effects out and publishes the next snapshot.
+
+use std::sync::Arc;
+
+use dozen_model::{ContainerName, MountSource};
+use dozen_monitor::protocol::{ExitRecord, Reply};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::attach::{AttachOptions, PendingAttach, StdioStream};
+use crate::failpoint::failpoint;
+use crate::handle::Changed;
+use crate::launch;
+use crate::lifecycle::{Effect, Input, Refusal, decide};
+use crate::monitor_link::MonitorLink;
+use crate::rows;
+use crate::shared::Shared;
+use crate::snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure};
+use crate::volumes::remove_tree;
+use crate::EngineError;
+
+/// Commands that may wait in a mailbox before their senders wait too.
+const MAILBOX: usize = 64;
+
+pub(crate) enum Command {
+    Start { reply: oneshot::Sender<Result<Changed, EngineError>> },
+    Attach { options: AttachOptions, reply: oneshot::Sender<Result<PendingAttach, EngineError>> },
+    Rename { name: ContainerName, reply: oneshot::Sender<Result<(), EngineError>> },
+    Remove { volumes: bool, reply: oneshot::Sender<Result<(), EngineError>> },
+    /// From the task that watches the monitor.
+    Ended(ExitStatus),
+}
+
+/// How everyone else reaches a container: its owner's mailbox and its latest snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) mailbox: mpsc::Sender<Command>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Entry {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+}
+
+type AttachReply = oneshot::Sender<Result<StdioStream, EngineError>>;
+
+pub(crate) struct Owner {
+    shared: Arc<Shared>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    mailbox: mpsc::Receiver<Command>,
+    /// Weak, so that an owner does not keep its own mailbox open.
+    own_mailbox: mpsc::WeakSender<Command>,
+    /// Clients that came before the start.
+    waiting_clients: Vec<(AttachOptions, AttachReply)>,
+}
+
+impl Owner {
+    /// Starts the owner of a container whose row stands in the ledger. A container that was running, or on its
+    /// way in or out, is taken up where a crash left it.
+    pub(crate) fn spawn(shared: Arc<Shared>, snapshot: Snapshot) -> Entry {
+        let (sender, mailbox) = mpsc::channel(MAILBOX);
+        let phase = snapshot.phase.clone();
+        let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
+        let own_mailbox = sender.downgrade();
+        let owner = Self { shared, snapshots, mailbox, own_mailbox, waiting_clients: Vec::new() };
+        tokio::spawn(async move {
+            let mut owner = owner;
+            owner.take_up(phase).await;
+            owner.serve().await;
+        });
+        Entry { mailbox: sender, snapshots: receiver }
+    }
+
+    async fn serve(mut self) {
+        while let Some(command) = self.mailbox.recv().await {
+            // A client that went away does not wait for its answer: every failed send below is that.
+            match command {
+                Command::Start { reply } => drop(reply.send(self.start().await)),
+                Command::Attach { options, reply } => drop(reply.send(self.attach(options).await)),
+                Command::Rename { name, reply } => drop(reply.send(self.rename(name).await)),
+                Command::Ended(status) => drop(self.apply(Input::Ended(status)).await),
+                Command::Remove { volumes, reply } => match self.remove(volumes).await {
+                    Ok(()) => {
+                        // Whoever waits for the removal sees the snapshots end; the one who asked is told after.
+                        drop(self);
+                        drop(reply.send(Ok(())));
+                        return;
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+            }
+            if self.is_erased() {
+                return;
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// A container that removed itself is no longer known.
+    fn is_erased(&self) -> bool {
+        self.shared.registry.get(&self.snapshot().id).is_none()
+    }
+
+    async fn start(&mut self) -> Result<Changed, EngineError> {
+        match self.apply(Input::Start).await {
+            Ok(()) => Ok(Changed::Yes),
+            Err(Failed::Refused(Refusal::AlreadyRunning)) => Ok(Changed::Already),
+            Err(failed) => Err(self.explain(failed)),
+        }
+    }
+
+    async fn remove(&mut self, volumes: bool) -> Result<(), EngineError> {
+        let (next, effects) = {
+            let snapshot = self.snapshot();
+            decide(&snapshot.phase, Input::Remove, false).map_err(|refusal| self.explain(Failed::Refused(refusal)))?
+        };
+        self.publish(next);
+        self.save().await?;
+        if effects.contains(&Effect::Erase) {
+            self.erase(volumes).await?;
+        }
+        Ok(())
+    }
+
+    async fn rename(&mut self, name: ContainerName) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        let (id, wanted) = (snapshot.id.clone(), name.clone());
+        let ledger = self.shared.ledger.clone();
+        let taken = self.shared.blocking(move || Ok(rows::rename_container(&ledger, id, wanted)?)).await?;
+        if let Err(holder) = taken {
+            return Err(EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() });
+        }
+        self.shared.registry.rename(&snapshot.id, name.clone());
+        let old = snapshot.name.to_string();
+        self.update(|snapshot| snapshot.name = name);
+        self.shared.announce(&self.snapshot(), "rename", [("oldName".to_owned(), format!("/{old}"))]);
+        Ok(())
+    }
+
+    /// A running container's client is connected at once, an earlier one when it starts.
+    async fn attach(&mut self, options: AttachOptions) -> Result<PendingAttach, EngineError> {
+        let snapshot = self.snapshot();
+        let terminal = snapshot.spec.process.terminal;
+        let (sender, stream) = oneshot::channel();
+        match &snapshot.phase {
+            Phase::Running(_) => drop(sender.send(self.connect(options).await)),
+            Phase::Removing => return Err(self.explain(Failed::Refused(Refusal::Removing))),
+            _ => self.waiting_clients.push((options, sender)),
+        }
+        Ok(PendingAttach { terminal, stream })
+    }
+
+    async fn connect(&self, options: AttachOptions) -> Result<StdioStream, EngineError> {
+        let snapshot = self.snapshot();
+        let AttachOptions { stdin, stdout, stderr } = options;
+        let request = dozen_monitor::protocol::Request::Attach { stdin, stdout, stderr };
+        let (link, _) = MonitorLink::request(&self.shared.run_directory(&snapshot.id), &request).await?;
+        Ok(StdioStream { socket: link.into_stream(), terminal: snapshot.spec.process.terminal })
+    }
+
+    /// Asks what becomes of the container, and does it.
+    async fn apply(&mut self, input: Input) -> Result<(), Failed> {
+        let snapshot = self.snapshot();
+        let (next, effects) = decide(&snapshot.phase, input, snapshot.spec.auto_remove).map_err(Failed::Refused)?;
+        self.publish(next);
+        let mut result = Ok(());
+        for effect in effects {
+            failpoint("effect.before");
+            let done = match effect {
+                Effect::Save => self.save().await,
+                Effect::Launch => Box::pin(self.launch()).await,
+                Effect::ReleaseRun(run) => self.release(*run).await,
+                Effect::Erase => self.erase(false).await,
+                Effect::Announce(action) => {
+                    self.announce(action);
+                    Ok(())
+                }
+                Effect::RemoveItself => Box::pin(self.remove(true)).await,
+            };
+            failpoint("effect.after");
+            // A teardown goes on past a failure; the first is reported, each is logged.
+            if let Err(error) = done {
+                tracing::error!(container = snapshot.id.short(), %error, "an effect failed");
+                result = result.and(Err(Failed::Error(error)));
+            }
+        }
+        result
+    }
+
+    /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.
+    async fn launch(&mut self) -> Result<(), EngineError> {
+        let result = self.try_launch().await;
+        if let Err(error) = &result {
+            let exit_code = launch::docker_exit_code(error);
+            let failure = StartFailure { exit_code, message: error.to_string() };
+            for (_, client) in self.waiting_clients.drain(..) {
+                drop(client.send(Err(EngineError::NotRunning(self.snapshots.borrow().name.to_string()))));
+            }
+            drop(Box::pin(self.apply(Input::StartFailed(failure))).await);
+        }
+        result
+    }
+
+    async fn try_launch(&mut self) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        let shared = self.shared.clone();
+        let prepared = {
+            let snapshot = snapshot.clone();
+            self.shared.blocking(move || launch::prepare(&shared, &snapshot)).await?
+        };
+        let run = prepared.run.clone();
+        self.accept(Input::Prepared(run.clone()))?;
+        self.save().await?;
+        failpoint("launch.prepared");
+        // Everyone who shall miss nothing is connected before the process may run.
+        let run_directory = self.shared.run_directory(&snapshot.id);
+        let (link, _) = MonitorLink::request(&run_directory, &dozen_monitor::protocol::Request::Watch).await?;
+        for (options, client) in std::mem::take(&mut self.waiting_clients) {
+            drop(client.send(self.connect(options).await));
+        }
+        self.shared.blocking(move || Ok(prepared.pending.go()?)).await?;
+        failpoint("launch.started");
+        self.watch(link, run.started);
+        self.accept(Input::Started)?;
+        self.save().await?;
+        self.announce("start");
+        Ok(())
+    }
+
+    /// A step within a launch, whose only effects are those that the caller has at hand.
+    fn accept(&mut self, input: Input) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        let (next, _) = decide(&snapshot.phase, input, false).map_err(|refusal| self.explain(Failed::Refused(refusal)))?;
+        self.publish(next);
+        Ok(())
+    }
+
+    /// Waits in a task of its own for the monitor's last word, and tells the owner.
+    fn watch(&self, mut link: MonitorLink, started: Timestamp) {
+        let (mailbox, shared, id) = (self.own_mailbox.clone(), self.shared.clone(), self.snapshot().id.clone());
+        tokio::spawn(async move {
+            let status = loop {
+                match link.next().await {
+                    Ok(Some(Reply::Exited(record))) => break exit_status(record, started),
+                    Ok(Some(reply)) => shared.execs.heard(&reply),
+                    Ok(None) | Err(_) => break shared.last_word(&id, started).await,
+                }
+            };
+            if let Some(mailbox) = mailbox.upgrade() {
+                // The mailbox is closed only when the container is gone, and then nobody needs to know.
+                drop(mailbox.send(Command::Ended(status)).await);
+            }
+        });
+    }
+
+    async fn release(&self, run: Run) -> Result<(), EngineError> {
+        let (shared, id) = (self.shared.clone(), self.snapshot().id.clone());
+        self.shared.execs.forget(&id);
+        self.shared.blocking(move || launch::release(&shared, &id, &run)).await
+    }
+
+    /// Files, then anonymous volumes if asked, at last the row. Taken up again by the next start if interrupted.
+    async fn erase(&mut self, volumes: bool) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        let shared = self.shared.clone();
+        {
+            let snapshot = snapshot.clone();
+            self.shared
+                .blocking(move || {
+                    remove_tree(&snapshot.directory)?;
+                    remove_tree(&shared.run_directory(&snapshot.id))?;
+                    failpoint("erase.files");
+                    rows::delete_container(&shared.ledger, snapshot.id.clone())?;
+                    failpoint("erase.row");
+                    shared.registry.remove(&snapshot.id);
+                    if volumes {
+                        for mount in &snapshot.spec.mounts {
+                            if let MountSource::Volume { name, anonymous: true, .. } = &mount.source {
+                                shared.remove_volume_if_unused(name)?;
+                            }
+                        }
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        self.announce("destroy");
+        Ok(())
+    }
+
+    /// After the engine was away: what was running is looked for, what was interrupted is finished or undone.
+    async fn take_up(&mut self, phase: Phase) {
+        let run_directory = self.shared.run_directory(&self.snapshot().id);
+        match phase {
+            Phase::Created { .. } | Phase::Exited(_) => {}
+            Phase::Removing => drop(self.remove(self.snapshot().spec.auto_remove).await),
+            Phase::Starting { run: None } => {
+                let message = "the engine ended while it was starting".to_owned();
+                let id = self.snapshot().id.clone();
+                self.shared.sweep(&id).await;
+                drop(self.apply(Input::StartFailed(StartFailure { exit_code: 128, message })).await);
+            }
+            Phase::Starting { run: Some(run) } | Phase::Running(run) => {
+                let watched = MonitorLink::request(&run_directory, &dozen_monitor::protocol::Request::Watch).await;
+                let alive = match watched {
+                    Ok((link, Reply::State { started: true, .. })) => Some(link),
+                    _ => None,
+                };
+                let shared = self.shared.clone();
+                match alive {
+                    Some(link) => {
+                        let id = self.snapshot().id.clone();
+                        let adopted = run.clone();
+                        let restored = self.shared.blocking(move || launch::restore(&shared, &id, &adopted)).await;
+                        if let Err(error) = restored {
+                            tracing::error!(%error, "cannot restore the network of a running container");
+                        }
+                        if matches!(self.snapshot().phase, Phase::Starting { .. }) {
+                            drop(self.apply(Input::Started).await);
+                        }
+                        self.watch(link, run.started);
+                    }
+                    None => {
+                        let id = self.snapshot().id.clone();
+                        let status = self.shared.last_word(&id, run.started).await;
+                        drop(self.apply(Input::Ended(status)).await);
+                    }
+                }
+            }
+        }
+    }
+
+    fn publish(&self, phase: Phase) {
+        self.update(|snapshot| {
+            if let Phase::Exited(status) = &phase {
+                snapshot.last_exit = Some(status.clone());
+                snapshot.exits += 1;
+            }
+            snapshot.phase = phase;
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        self.snapshots.send_modify(|snapshot| change(Arc::make_mut(snapshot)));
+    }
+
+    async fn save(&self) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        let shared = self.shared.clone();
+        self.shared.blocking(move || Ok(rows::save_phase(&shared.ledger, snapshot.id.clone(), &snapshot.phase)?)).await
+    }
+
+    fn announce(&self, action: &'static str) {
+        let snapshot = self.snapshot();
+        let exit_code = snapshot.last_exit.as_ref().map(|exit| ("exitCode".to_owned(), exit.exit_code.to_string()));
+        self.shared.announce(&snapshot, action, exit_code.filter(|_| action == "die"));
+    }
+
+    fn explain(&self, failed: Failed) -> EngineError {
+        let name = self.snapshot().name.clone();
+        match failed {
+            Failed::Error(error) => error,
+            Failed::Refused(Refusal::Running) => EngineError::Conflict {
+                message: format!("cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"),
+                hint: Some(format!("dozen rm -f {name}")),
+            },
+            Failed::Refused(Refusal::Removing) => EngineError::Conflict {
+                message: format!("removal of container {name} is already in progress"),
+                hint: None,
+            },
+            Failed::Refused(Refusal::AlreadyRunning | Refusal::Stale) => {
+                EngineError::Conflict { message: format!("container {name} is running already"), hint: None }
+            }
+        }
+    }
+}
+
+enum Failed {
+    Refused(Refusal),
+    Error(EngineError),
+}
+
+/// What the monitor wrote, as the engine keeps it.
+pub(crate) fn exit_status(record: ExitRecord, started: Timestamp) -> ExitStatus {
+    ExitStatus {
+        exit_code: record.exit_code,
+        started,
+        finished: record.finished_at.parse().unwrap_or_else(|_| Timestamp::now()),
+        out_of_memory: record.out_of_memory,
+        error: record.error,
+    }
+}

@@ -1,0 +1,150 @@
+//! What an engine does first: opens everything, throws away what no row owns, and puts an owner to each container.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use dozen_image::ImageStore;
+use dozen_ledger::Ledger;
+use dozen_model::ContainerId;
+
+use crate::owner::Owner;
+use crate::registry::Registry;
+use crate::rows::{self, ContainerRow};
+use crate::shared::Shared;
+use crate::snapshot::{Phase, Snapshot};
+use crate::volumes::{Volumes, read_directory, remove_tree};
+use crate::{EngineConfig, EngineError};
+
+/// Opens the data root. Blocks. Owners are not started yet.
+pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {
+    make_private(&config.data_root)?;
+    make_private(&config.run_root)?;
+    let ledger = Ledger::open(&config.data_root.join("state.db"), &[rows::MIGRATION, dozen_image::MIGRATION])?;
+    let id = match rows::fact::<String>(&ledger, "id")? {
+        Some(id) => id,
+        None => {
+            let id = ContainerId::random().to_string();
+            rows::set_fact(&ledger, "id", &id)?;
+            id
+        }
+    };
+    let instance = instance(&config.run_root);
+    let cgroup = if instance.is_empty() { "/dozen".to_owned() } else { format!("/dozen-{instance}") };
+    let images = ImageStore::open(&config.data_root, ledger.clone())?;
+    let volumes = Volumes::open(config.data_root.join("volumes"), ledger.clone())?;
+    let network = crate::network::Network::new(&config, instance, ledger.clone());
+    let rows = rows::containers(&ledger)?;
+    let shared = Shared {
+        config,
+        id,
+        cgroup,
+        ledger,
+        images,
+        network,
+        volumes,
+        registry: Registry::default(),
+        execs: crate::exec::Execs::default(),
+        events: crate::events::EventLog::default(),
+        volume_users: Mutex::new(()),
+    };
+    collect_garbage(&shared, &rows)?;
+    Ok((Arc::new(shared), rows))
+}
+
+/// Puts an owner to each container, which takes it up where it stands.
+pub(crate) fn adopt(shared: &Arc<Shared>, rows: Vec<ContainerRow>) {
+    for row in rows {
+        let snapshot = snapshot(shared, row);
+        let entry = Owner::spawn(shared.clone(), snapshot);
+        shared.registry.insert(entry);
+    }
+}
+
+fn snapshot(shared: &Shared, row: ContainerRow) -> Snapshot {
+    let last_exit = match &row.phase {
+        Phase::Exited(status) => Some(status.clone()),
+        _ => None,
+    };
+    Snapshot {
+        directory: shared.data_directory(&row.id),
+        id: row.id,
+        name: row.name,
+        spec: Arc::new(row.spec),
+        created: row.created,
+        phase: row.phase,
+        last_exit,
+        exits: 0,
+    }
+}
+
+/// Directories of containers that have no row, and rows whose directory a power cut took.
+fn collect_garbage(shared: &Shared, rows: &[ContainerRow]) -> Result<(), EngineError> {
+    let containers = shared.config.data_root.join("containers");
+    let running = shared.config.run_root.join("c");
+    make_private(&containers)?;
+    make_private(&running)?;
+    let long: HashSet<OsString> = rows.iter().map(|row| row.id.as_str().into()).collect();
+    let short: HashSet<OsString> = rows.iter().map(|row| row.id.short().into()).collect();
+    for (directory, known) in [(&containers, &long), (&running, &short)] {
+        for name in read_directory(directory)?.iter().filter(|name| !known.contains(*name)) {
+            tracing::warn!(path = %directory.join(name).display(), "removing what belongs to no container");
+            remove_tree(&directory.join(name))?;
+        }
+    }
+    for row in rows {
+        make_container_directory(&shared.data_directory(&row.id))?;
+    }
+    Ok(())
+}
+
+/// Log, exit record and the writable layer. The layer's root is what the container sees as `/`.
+pub(crate) fn make_container_directory(path: &Path) -> Result<(), EngineError> {
+    make_private(path)?;
+    for (name, mode) in [("upper", 0o755), ("work", 0o700)] {
+        let result = std::fs::DirBuilder::new().mode(mode).create(path.join(name));
+        match result {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::System { action: format!("make {}", path.join(name).display()), source: error });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Only root looks in: set-user-id programs of images, and secrets of containers, lie below.
+fn make_private(path: &Path) -> Result<(), EngineError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .map_err(EngineError::system(|| format!("make the directory {}", path.display())))
+}
+
+/// Engines side by side: the one at the usual run root has the plain names, another a tag from its run root's path.
+fn instance(run_root: &Path) -> String {
+    if run_root == Path::new("/run/dozen") {
+        return String::new();
+    }
+    // FNV-1a: stable across builds, and eight digits of it are enough to tell the engines of one host apart.
+    let hash = run_root.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("{:08x}", (hash >> 32) as u32 ^ hash as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_side_by_side_have_names_of_their_own() {
+        assert_eq!(instance(Path::new("/run/dozen")), "");
+        let (a, b) = (instance(Path::new("/tmp/a/run")), instance(Path::new("/tmp/b/run")));
+        assert_ne!(a, b);
+        assert_eq!((a.len(), instance(Path::new("/tmp/a/run"))), (8, a));
+    }
+}

@@ -1,0 +1,227 @@
+//! Containers and volumes in the ledger.
+
+use std::collections::BTreeMap;
+
+use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
+use dozen_ledger::{Durability, Ledger, LedgerError, Migration};
+use dozen_model::{ContainerId, ContainerName, ContainerSpec, VolumeName};
+use jiff::Timestamp;
+
+use crate::snapshot::Phase;
+use crate::volumes::VolumeRow;
+
+/// The engine's tables. The phase is JSON: it is read and written whole, by the container's owner.
+pub(crate) const MIGRATION: Migration = Migration(
+    "CREATE TABLE containers (
+         id TEXT PRIMARY KEY,
+         name TEXT NOT NULL UNIQUE,
+         created TEXT NOT NULL,
+         spec TEXT NOT NULL,
+         phase TEXT NOT NULL
+     ) STRICT;
+     CREATE TABLE volumes (
+         name TEXT PRIMARY KEY,
+         labels TEXT NOT NULL,
+         anonymous INTEGER NOT NULL,
+         created TEXT NOT NULL
+     ) STRICT;
+     CREATE TABLE facts (
+         name TEXT PRIMARY KEY,
+         value TEXT NOT NULL
+     ) STRICT;",
+);
+
+/// A container's row.
+pub(crate) struct ContainerRow {
+    pub id: ContainerId,
+    pub name: ContainerName,
+    pub created: Timestamp,
+    pub spec: ContainerSpec,
+    pub phase: Phase,
+}
+
+/// What one cannot read is the ledger's fault, not the caller's.
+fn corrupt(what: &str, error: impl std::fmt::Display) -> LedgerError {
+    let words = format!("{what}: {error}");
+    LedgerError::Statement(dozen_ledger::rusqlite::Error::ToSqlConversionFailure(words.into()))
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own types have string keys only")
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, LedgerError> {
+    serde_json::from_str(text).map_err(|error| corrupt(what, error))
+}
+
+/// Whoever holds the name, if it is taken; else the row is there, power-safe.
+pub(crate) fn insert_container(ledger: &Ledger, row: ContainerRow) -> Result<Result<(), ContainerId>, LedgerError> {
+    ledger.write(Durability::Power, move |connection| {
+        if let Some(holder) = holder_of(connection, &row.name)? {
+            return Ok(Err(holder));
+        }
+        connection
+            .prepare_cached("INSERT INTO containers (id, name, created, spec, phase) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![row.id.as_str(), row.name.as_str(), row.created.to_string(), json(&row.spec), json(&row.phase)])?;
+        Ok::<_, LedgerError>(Ok(()))
+    })
+}
+
+/// As [`insert_container`], for another name.
+pub(crate) fn rename_container(
+    ledger: &Ledger,
+    id: ContainerId,
+    name: ContainerName,
+) -> Result<Result<(), ContainerId>, LedgerError> {
+    ledger.write(Durability::Power, move |connection| {
+        if let Some(holder) = holder_of(connection, &name)? {
+            return Ok(Err(holder));
+        }
+        connection.execute("UPDATE containers SET name = ?2 WHERE id = ?1", params![id.as_str(), name.as_str()])?;
+        Ok::<_, LedgerError>(Ok(()))
+    })
+}
+
+fn holder_of(connection: &Connection, name: &ContainerName) -> Result<Option<ContainerId>, LedgerError> {
+    let id: Option<String> = connection
+        .prepare_cached("SELECT id FROM containers WHERE name = ?1")?
+        .query_row([name.as_str()], |row| row.get(0))
+        .optional()?;
+    id.map(|id| id.parse().map_err(|error| corrupt("a container's id", error))).transpose()
+}
+
+/// Kill-safe: after a reboot nothing runs, and recovery finds that out by itself.
+pub(crate) fn save_phase(ledger: &Ledger, id: ContainerId, phase: &Phase) -> Result<(), LedgerError> {
+    let phase = json(phase);
+    ledger.write(Durability::Kill, move |connection| {
+        connection
+            .prepare_cached("UPDATE containers SET phase = ?2 WHERE id = ?1")?
+            .execute(params![id.as_str(), phase])?;
+        Ok(())
+    })
+}
+
+/// The last effect of a removal.
+pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId) -> Result<(), LedgerError> {
+    ledger.write(Durability::Power, move |connection| {
+        connection.execute("DELETE FROM containers WHERE id = ?1", [id.as_str()])?;
+        Ok(())
+    })
+}
+
+/// All of them.
+pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerError> {
+    ledger.read(|connection| {
+        let mut statement = connection.prepare("SELECT id, name, created, spec, phase FROM containers")?;
+        let rows = statement.query_map([], |row| {
+            let text = |column| row.get::<_, String>(column);
+            Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?])
+        })?;
+        rows.map(|row| {
+            let [id, name, created, spec, phase] = row?;
+            Ok(ContainerRow {
+                id: id.parse().map_err(|error| corrupt("a container's id", error))?,
+                name: name.parse().map_err(|error| corrupt("a container's name", error))?,
+                created: created.parse().map_err(|error| corrupt("a container's time", error))?,
+                spec: from_json("a container's spec", &spec)?,
+                phase: from_json("a container's phase", &phase)?,
+            })
+        })
+        .collect()
+    })
+}
+
+/// Power-safe.
+pub(crate) fn insert_volume(ledger: &Ledger, volume: VolumeRow) -> Result<(), LedgerError> {
+    ledger.write(Durability::Power, move |connection| {
+        connection.execute(
+            "INSERT INTO volumes (name, labels, anonymous, created) VALUES (?1, ?2, ?3, ?4)",
+            params![volume.name.as_str(), json(&volume.labels), volume.anonymous, volume.created.to_string()],
+        )?;
+        Ok(())
+    })
+}
+
+/// Power-safe.
+pub(crate) fn delete_volume(ledger: &Ledger, name: VolumeName) -> Result<(), LedgerError> {
+    ledger.write(Durability::Power, move |connection| {
+        connection.execute("DELETE FROM volumes WHERE name = ?1", [name.as_str()])?;
+        Ok(())
+    })
+}
+
+/// All of them.
+pub(crate) fn volumes(ledger: &Ledger) -> Result<Vec<VolumeRow>, LedgerError> {
+    ledger.read(|connection| {
+        let mut statement = connection.prepare("SELECT name, labels, anonymous, created FROM volumes")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?, row.get::<_, String>(3)?))
+        })?;
+        rows.map(|row| {
+            let (name, labels, anonymous, created) = row?;
+            Ok(VolumeRow {
+                name: name.parse().map_err(|error| corrupt("a volume's name", error))?,
+                labels: from_json::<BTreeMap<String, String>>("a volume's labels", &labels)?,
+                anonymous,
+                created: created.parse().map_err(|error| corrupt("a volume's time", error))?,
+            })
+        })
+        .collect()
+    })
+}
+
+/// A fact about this engine, such as its id; `None` before it was first set.
+pub(crate) fn fact<T: serde::de::DeserializeOwned>(ledger: &Ledger, name: &'static str) -> Result<Option<T>, LedgerError> {
+    let text: Option<String> = ledger.read(move |connection| {
+        let value = connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()?;
+        Ok::<_, LedgerError>(value)
+    })?;
+    text.map(|text| from_json(name, &text)).transpose()
+}
+
+/// Sets a fact, power-safe.
+pub(crate) fn set_fact<T: serde::Serialize>(ledger: &Ledger, name: &'static str, value: &T) -> Result<(), LedgerError> {
+    let value = json(value);
+    ledger.write(Durability::Power, move |connection| {
+        connection.execute(
+            "INSERT INTO facts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            params![name, value],
+        )?;
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, Ledger) {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&directory.path().join("state.db"), &[MIGRATION]).unwrap();
+        (directory, ledger)
+    }
+
+    #[test]
+    fn facts_are_kept() {
+        let (_directory, ledger) = open();
+        assert_eq!(fact::<String>(&ledger, "id").unwrap(), None);
+        set_fact(&ledger, "id", &"a").unwrap();
+        set_fact(&ledger, "id", &"b").unwrap();
+        assert_eq!(fact::<String>(&ledger, "id").unwrap().as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn volumes_are_kept() {
+        let (_directory, ledger) = open();
+        let row = VolumeRow {
+            name: "data".parse().unwrap(),
+            labels: BTreeMap::from([("a".into(), "b".into())]),
+            anonymous: true,
+            created: "2026-01-02T03:04:05Z".parse().unwrap(),
+        };
+        insert_volume(&ledger, row.clone()).unwrap();
+        assert_eq!(volumes(&ledger).unwrap(), [row.clone()]);
+        delete_volume(&ledger, row.name).unwrap();
+        assert_eq!(volumes(&ledger).unwrap(), []);
+    }
+}

@@ -1,0 +1,142 @@
+//! What all owners share: roots, ledger, and the services.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+
+use dozen_image::ImageStore;
+use dozen_ledger::Ledger;
+use dozen_model::{ContainerId, MountSource, VolumeName};
+use dozen_monitor::protocol::ExitRecord;
+use dozen_runtime::Cgroup;
+use jiff::Timestamp;
+
+use crate::events::{Event, EventKind, EventLog};
+use crate::exec::Execs;
+use crate::network::Network;
+use crate::owner::exit_status;
+use crate::registry::Registry;
+use crate::snapshot::{ExitStatus, Snapshot};
+use crate::volumes::Volumes;
+use crate::{EngineConfig, EngineError};
+
+pub(crate) struct Shared {
+    pub(crate) config: EngineConfig,
+    /// This engine's id, made at its first start.
+    pub(crate) id: String,
+    /// The cgroup below which containers and monitors live: `/dozen`, or one by the roots.
+    pub(crate) cgroup: String,
+    pub(crate) ledger: Ledger,
+    pub(crate) images: ImageStore,
+    pub(crate) network: Network,
+    pub(crate) volumes: Volumes,
+    pub(crate) registry: Registry,
+    pub(crate) execs: Execs,
+    pub(crate) events: EventLog,
+    /// Held while a container takes a volume or a volume goes, so that the two exclude each other.
+    pub(crate) volume_users: Mutex<()>,
+}
+
+impl Shared {
+    /// A container's directory on the data root.
+    pub(crate) fn data_directory(&self, id: &ContainerId) -> PathBuf {
+        self.config.data_root.join("containers").join(id.as_str())
+    }
+
+    /// A container's directory on the run root. Short, because a socket's path has 108 bytes (unix(7)).
+    pub(crate) fn run_directory(&self, id: &ContainerId) -> PathBuf {
+        self.config.run_root.join("c").join(id.short())
+    }
+
+    /// A container's cgroup.
+    pub(crate) fn container_cgroup(&self, id: &ContainerId) -> String {
+        format!("{}/{id}", self.cgroup)
+    }
+
+    /// Runs blocking work off the async threads.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+            // A panic is a fault of ours: the request fails, the engine and its other containers go on.
+            Err(EngineError::System { action: "finish a task".into(), source: std::io::Error::other(error) })
+        })
+    }
+
+    /// How a run ended whose monitor is gone: by its record, or, without one, because the monitor died. Then
+    /// the container is not left half alive.
+    pub(crate) async fn last_word(&self, id: &ContainerId, started: Timestamp) -> ExitStatus {
+        let path = self.data_directory(id).join("exit.json");
+        let record = tokio::fs::read(&path).await.ok().and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
+        if let Some(record) = record {
+            return exit_status(record, started);
+        }
+        self.sweep(id).await;
+        ExitStatus {
+            exit_code: 255,
+            started,
+            finished: Timestamp::now(),
+            out_of_memory: false,
+            error: Some("the container's monitor died, or the machine went down".into()),
+        }
+    }
+
+    /// Ends whatever is left of a container without a monitor.
+    pub(crate) async fn sweep(&self, id: &ContainerId) {
+        let cgroup = self.container_cgroup(id);
+        let swept = self
+            .blocking(move || {
+                let Some(cgroup) = Cgroup::open(&cgroup).map_err(runtime_failed)? else { return Ok(()) };
+                cgroup.kill().map_err(runtime_failed)?;
+                cgroup.delete().map_err(runtime_failed)
+            })
+            .await;
+        if let Err(error) = swept {
+            tracing::error!(container = id.short(), %error, "cannot sweep a container's cgroup");
+        }
+    }
+
+    /// Tells the world about a container, with the attributes that Docker gives.
+    pub(crate) fn announce(&self, snapshot: &Snapshot, action: &str, more: impl IntoIterator<Item = (String, String)>) {
+        let mut attributes = snapshot.spec.labels.clone();
+        attributes.insert("name".into(), snapshot.name.to_string());
+        attributes.insert("image".into(), snapshot.spec.image_name.clone());
+        attributes.extend(more);
+        self.emit(EventKind::Container, action, snapshot.id.to_string(), attributes);
+    }
+
+    pub(crate) fn emit(&self, kind: EventKind, action: &str, id: String, attributes: BTreeMap<String, String>) {
+        self.events.emit(Event { time: Timestamp::now(), kind, action: action.to_owned(), id, attributes });
+    }
+
+    /// Containers that have the volume.
+    pub(crate) fn volume_users(&self, name: &VolumeName) -> Vec<ContainerId> {
+        let uses = |snapshot: &Snapshot| {
+            snapshot.spec.mounts.iter().any(|mount| matches!(&mount.source, MountSource::Volume { name: used, .. } if used == name))
+        };
+        self.registry.snapshots().iter().filter(|snapshot| uses(snapshot)).map(|snapshot| snapshot.id.clone()).collect()
+    }
+
+    /// Blocks. Whether it was removed.
+    pub(crate) fn remove_volume_if_unused(&self, name: &VolumeName) -> Result<bool, EngineError> {
+        let _exclusive = self.volume_lock();
+        if !self.volume_users(name).is_empty() {
+            return Ok(false);
+        }
+        let removed = self.volumes.remove(name)?;
+        if removed {
+            self.emit(EventKind::Volume, "destroy", name.to_string(), BTreeMap::from([("driver".into(), "local".into())]));
+        }
+        Ok(removed)
+    }
+
+    pub(crate) fn volume_lock(&self) -> MutexGuard<'_, ()> {
+        self.volume_users.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+pub(crate) fn runtime_failed(error: dozen_runtime::RuntimeError) -> EngineError {
+    use dozen_model::Classified;
+    dozen_monitor::protocol::Failure { kind: error.kind(), message: error.to_string(), hint: error.hint() }.into()
+}

@@ -1,0 +1,109 @@
+//! What everyone but its owner knows of a container.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dozen_model::{ContainerId, ContainerName, ContainerSpec};
+use dozen_network::{Endpoint, PublishedPort};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A container at one moment. Cheap to clone, never changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its present name.
+    pub name: ContainerName,
+    /// What was asked for.
+    pub spec: Arc<ContainerSpec>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// How its last run ended, also while it runs again or is being removed.
+    pub last_exit: Option<ExitStatus>,
+    /// How many runs have ended under this engine's eyes: a wait for the next exit compares it.
+    pub exits: u64,
+    /// Its directory on the data root: log, hosts, resolv.conf, hostname, upper layer.
+    pub directory: PathBuf,
+}
+
+/// Where a container is in its life. Docker's booleans are derived from this, at the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Created, never started (or its only start failed: `last_failure` says why).
+    Created {
+        /// Why the last start failed.
+        last_failure: Option<StartFailure>,
+    },
+    /// On its way up; with a run once its process waits for the go-ahead.
+    Starting {
+        /// What it holds already.
+        run: Option<Run>,
+    },
+    /// Process 1 runs.
+    Running(Run),
+    /// Process 1 has ended.
+    Exited(ExitStatus),
+    /// On its way out.
+    Removing,
+}
+
+/// A failed start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// 126, 127 or 128, as Docker's State.ExitCode.
+    pub exit_code: i32,
+    /// What failed, on what.
+    pub message: String,
+}
+
+/// A container's present run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Process 1, in the host's pid namespace.
+    pub pid: i32,
+    /// When it started.
+    pub started: Timestamp,
+    /// Its place on the bridge; `None` for none, host and another container's.
+    pub endpoint: Option<Endpoint>,
+    /// Its published ports, host ports chosen.
+    pub ports: Vec<PublishedPort>,
+}
+
+/// How the last run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitStatus {
+    /// 0 to 255; 128 and the signal's number for one that was killed.
+    pub exit_code: i32,
+    /// When the run began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
+    /// The kernel killed a process of it for want of memory.
+    pub out_of_memory: bool,
+    /// Why, if it is not the process's own doing.
+    pub error: Option<String>,
+}
+
+impl Phase {
+    /// The present run, if process 1 runs.
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            Self::Running(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// Docker's word for it: created, running, exited, removing.
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::Created { .. } | Self::Starting { .. } => "created",
+            Self::Running(_) => "running",
+            Self::Exited(_) => "exited",
+            Self::Removing => "removing",
+        }
+    }
+}

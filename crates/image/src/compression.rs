@@ -1,0 +1,128 @@
+//! Gzip and zstd, told by their first bytes, and a limit on how far they may swell.
+
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+
+/// How bytes are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// The media type of a layer that is compressed so (OCI image-spec, media-types.md).
+    pub(crate) fn layer_media_type(self) -> &'static str {
+        match self {
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+/// What may come out whatever went in.
+const FREE_BYTES: u64 = 1 << 30;
+/// Beyond that, how many bytes may come out for one that went in. Real layers stay below twenty; gzip cannot pass 1032,
+/// zstd has no bound of its own.
+pub(crate) const RATIO: u64 = 200;
+
+/// Bytes that may be made of `compressed_bytes`.
+pub(crate) fn allowance(compressed_bytes: u64) -> u64 {
+    FREE_BYTES.max(compressed_bytes.saturating_mul(RATIO))
+}
+
+type Peeked<R> = BufReader<Chain<Cursor<Vec<u8>>, Counted<R>>>;
+
+/// The plain bytes of a stream that may be compressed.
+pub(crate) enum Decompressed<R: Read> {
+    None(Peeked<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Peeked<R>>>, u64),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Peeked<R>>>, u64),
+}
+
+/// Looks at the first bytes and decompresses accordingly; unknown bytes are passed through.
+pub(crate) fn decompress<R: Read>(mut source: R) -> io::Result<(Compression, Decompressed<R>)> {
+    let mut magic = Vec::new();
+    source.by_ref().take(6).read_to_end(&mut magic)?;
+    let kind = match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        // RFC 8878, 3.1.1 "Magic_Number", and 3.1.2 for a skippable frame in front.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(not_built("xz")),
+        [b'B', b'Z', b'h', ..] => return Err(not_built("bzip2")),
+        _ => Compression::None,
+    };
+    let length = magic.len() as u64;
+    let peeked = BufReader::with_capacity(64 * 1024, Cursor::new(magic).chain(Counted { source, read: length }));
+    let decompressed = match kind {
+        Compression::None => Decompressed::None(peeked),
+        Compression::Gzip => Decompressed::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(peeked)), 0),
+        Compression::Zstd => Decompressed::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(peeked)?), 0),
+    };
+    Ok((kind, decompressed))
+}
+
+fn not_built(name: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        format!("{name} compression is not built yet; compress it with gzip or zstd, or not at all"),
+    )
+}
+
+impl<R: Read> Read for Decompressed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (read, consumed, made) = match self {
+            Self::None(source) => return source.read(buffer),
+            Self::Gzip(source, made) => (source.read(buffer), source.get_ref().get_ref().get_ref().1.read, made),
+            Self::Zstd(source, made) => (source.read(buffer), source.get_ref().get_ref().get_ref().1.read, made),
+        };
+        // The decoders' own words for damaged input are many; one kind says whose fault it is.
+        let read = read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                io::Error::new(io::ErrorKind::InvalidData, format!("the compressed data is damaged or cut short: {error}"))
+            }
+            _ => error,
+        })?;
+        *made += read as u64;
+        if *made > allowance(consumed) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it swells to more than {RATIO} times its compressed size; dozen takes that for an attack"),
+            ));
+        }
+        Ok(read)
+    }
+}
+
+impl<R: Read> Decompressed<R> {
+    /// Reads compressed bytes to their end, so that whoever watches the source sees all of it.
+    pub(crate) fn drain_source(&mut self) -> io::Result<()> {
+        let source = match self {
+            Self::None(source) => source,
+            Self::Gzip(source, _) => source.get_mut(),
+            Self::Zstd(source, _) => source.get_mut(),
+        };
+        loop {
+            let length = source.fill_buf()?.len();
+            if length == 0 {
+                return Ok(());
+            }
+            source.consume(length);
+        }
+    }
+}
+
+/// Counts what is read.
+pub(crate) struct Counted<R> {
+    source: R,
+    read: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.read += read as u64;
+        Ok(read)
+    }
+}

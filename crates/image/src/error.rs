@@ -1,0 +1,155 @@
+//! What can go wrong with images.
+
+use std::io;
+use std::path::PathBuf;
+
+use dozen_ledger::LedgerError;
+use dozen_model::{Classified, ErrorKind, ReferenceError};
+
+use crate::extract::ExtractError;
+use crate::pack::PackError;
+
+/// A failure of the image store's. Nothing is left half made by any of them.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// No image has this name. The words are Docker's.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// A prefix of more than one id.
+    #[error("{0:?} is the beginning of more than one image id")]
+    Ambiguous(String),
+    /// What was given is no reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// A tag cannot be made with a digest. The words are Docker's.
+    #[error("refusing to create a tag with a digest reference")]
+    TagWithDigest,
+    /// An image is in use, or others need it. The words are Docker's.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// An archive is no archive, is cut short, or does not hold what it says.
+    #[error("cannot load the archive: {0}")]
+    Archive(String),
+    /// One layer of an archive is damaged or refused.
+    #[error("cannot load layer {layer}: {what}")]
+    Layer {
+        /// How the archive calls it.
+        layer: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A container's changes cannot be put in a layer.
+    #[error("cannot commit: {0}")]
+    Commit(String),
+    /// Known, and not there yet.
+    #[error("{0}")]
+    NotBuilt(String),
+    /// The stored blob of a layer is not what it was when it was stored.
+    #[error("the stored blob {blob} is damaged: it no longer has the digest {expected}")]
+    Damaged {
+        /// The file.
+        blob: PathBuf,
+        /// The digest of the plain layer.
+        expected: String,
+    },
+    /// The host refused.
+    #[error("cannot {attempted} {object}")]
+    Io {
+        /// What was attempted.
+        attempted: &'static str,
+        /// On what.
+        object: String,
+        #[source]
+        #[allow(missing_docs)]
+        source: io::Error,
+    },
+    /// The ledger refused.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl ImageError {
+    pub(crate) fn io<E: Into<io::Error>>(attempted: &'static str, object: impl ToString) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { attempted, object: object.to_string(), source: source.into() }
+    }
+
+    /// An error while reading the archive itself: its fault, unless the host's.
+    pub(crate) fn reading(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Archive("it is cut short".into()),
+            io::ErrorKind::InvalidData => Self::Archive(error.to_string()),
+            io::ErrorKind::Unsupported => Self::NotBuilt(error.to_string()),
+            _ => Self::Io { attempted: "read", object: "the archive".into(), source: error },
+        }
+    }
+
+    pub(crate) fn layer(layer: &str, error: ExtractError) -> Self {
+        let object = |entry: &str| format!("entry {entry:?} of layer {layer}");
+        match error {
+            ExtractError::Write { entry, attempted, source } => {
+                Self::Io { attempted, object: object(&entry), source: source.into() }
+            }
+            ExtractError::Read(error) if error.kind() == io::ErrorKind::Unsupported => {
+                Self::NotBuilt(format!("layer {layer}: {error}"))
+            }
+            ExtractError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Layer { layer: layer.into(), what: "it is cut short".into() }
+            }
+            ExtractError::Read(error) if error.raw_os_error().is_some() => {
+                Self::Io { attempted: "read", object: format!("layer {layer}"), source: error }
+            }
+            error => Self::Layer { layer: layer.into(), what: error.to_string() },
+        }
+    }
+
+    pub(crate) fn packing(error: PackError) -> Self {
+        match error {
+            PackError::Read { path, source } => Self::Io { attempted: "read", object: path, source: source.into() },
+            PackError::Write(source) => Self::Io { attempted: "write", object: "the new layer".into(), source },
+            error @ PackError::Refused { .. } => Self::Commit(error.to_string()),
+        }
+    }
+}
+
+impl Classified for ImageError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchImage(_) => ErrorKind::NotFound,
+            Self::Ambiguous(_)
+            | Self::Reference(_)
+            | Self::TagWithDigest
+            | Self::Archive(_)
+            | Self::Layer { .. }
+            | Self::Commit(_) => ErrorKind::Invalid,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::NotBuilt(_) => ErrorKind::NotBuilt,
+            Self::Damaged { .. } => ErrorKind::Internal,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+                    ErrorKind::Exhausted
+                }
+                _ => ErrorKind::Internal,
+            },
+            Self::Ledger(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Ambiguous(_) => Some("give more digits of the id".into()),
+            Self::Archive(_) | Self::Layer { .. } => {
+                Some("make the archive again with `docker save` or `dozen save`, or copy it again".into())
+            }
+            Self::Damaged { .. } => Some("remove the image and load it again".into()),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free some space on the file system of the data root: remove images that nobody needs".into())
+                }
+                io::ErrorKind::ReadOnlyFilesystem => Some("remount the file system of the data root writable".into()),
+                _ => None,
+            },
+            Self::Ledger(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

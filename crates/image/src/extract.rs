@@ -1,0 +1,407 @@
+//! The safe extractor: one layer's tar stream into one directory, as an overlay's lower directory.
+//!
+//! The archive is hostile. Every path is resolved beneath the layer's root (openat2(2), RESOLVE_IN_ROOT and
+//! RESOLVE_NO_MAGICLINKS), the last component is never followed, names with `..` are refused, absolute ones
+//! are taken as relative. Whiteouts (OCI image-spec, layer.md, "Whiteouts") become the overlay's own marks in the
+//! layer itself; a layer is therefore independent of those below it and is stored once for all images.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+use tar::EntryType;
+
+use crate::tarball::{Entry, TarReader};
+use crate::tree;
+
+/// What one layer may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) entries: u64,
+    /// Bytes of files, the holes of sparse ones included.
+    pub(crate) content_bytes: u64,
+}
+
+/// What was extracted.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extracted {
+    pub(crate) content_bytes: u64,
+    pub(crate) entries: u64,
+    /// The layer hides all layers below it. The kernel does not heed the mark on the root of a lower directory, so
+    /// whoever stacks layers has to.
+    pub(crate) opaque_root: bool,
+}
+
+/// Why a layer could not be extracted. Names are as in the archive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExtractError {
+    #[error("entry {entry:?} is refused: {why}")]
+    Refused { entry: String, why: &'static str },
+    #[error("cannot {attempted} entry {entry:?}")]
+    Write { entry: String, attempted: &'static str, source: Errno },
+    #[error("{0}")]
+    Limit(String),
+    #[error("the layer cannot be read: {0}")]
+    Read(std::io::Error),
+}
+
+pub(crate) fn extract(source: impl Read, root: BorrowedFd<'_>, limits: Limits) -> Result<Extracted, ExtractError> {
+    let mut reader = TarReader::new(source);
+    let mut extractor = Extractor {
+        root,
+        parent: None,
+        directories: Vec::new(),
+        done: Extracted::default(),
+        limits,
+        buffer: vec![0; 128 * 1024],
+    };
+    while let Some(entry) = reader.next_entry().map_err(ExtractError::Read)? {
+        extractor.done.entries += 1;
+        if extractor.done.entries > limits.entries {
+            return Err(ExtractError::Limit(format!("the layer has more than {} entries", limits.entries)));
+        }
+        extractor.entry(&entry, &mut reader)?;
+    }
+    reader.drain().map_err(ExtractError::Read)?;
+    extractor.finish()
+}
+
+struct Extractor<'a> {
+    root: BorrowedFd<'a>,
+    /// The directory of the entry before: archives come sorted, so it is mostly that of the next one too.
+    parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    /// Directories' times are set at the end; what is made in them changes them.
+    directories: Vec<(Vec<u8>, (i64, u32))>,
+    done: Extracted,
+    limits: Limits,
+    buffer: Vec<u8>,
+}
+
+impl Extractor<'_> {
+    fn entry<R: Read>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<(), ExtractError> {
+        let shown = || shown(&entry.path);
+        let refuse = |why| ExtractError::Refused { entry: shown(), why };
+        let failed = |attempted| move |source| ExtractError::Write { entry: shown(), attempted, source };
+        let path = normalize(&entry.path).map_err(refuse)?;
+        if path.is_empty() {
+            // `./`: the root of the layer itself.
+            if entry.kind != EntryType::Directory {
+                return Err(refuse("only a directory can be the root"));
+            }
+            self.dress(self.root, entry).map_err(failed("set the attributes of"))?;
+            self.directories.push((path, entry.mtime));
+            return Ok(());
+        }
+        let (parent_path, name) = tree::split(&path);
+        let parent = self.parent(parent_path).map_err(|error| match error {
+            Errno::NOTDIR | Errno::LOOP | Errno::EXIST => refuse("what its path goes through is no directory"),
+            source => failed("make the directory of")(source),
+        })?;
+        let parent = parent.as_fd();
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
+            return self.whiteout(parent, parent_path, hidden, entry);
+        }
+        match entry.kind {
+            EntryType::Directory => self.directory(parent, &path, name, entry).map_err(failed("make directory")),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.file(parent, name, entry, reader)
+            }
+            EntryType::Symlink => {
+                if entry.link.is_empty() || entry.link.contains(&0) || entry.link.len() > tree::PATH_LIMIT {
+                    return Err(refuse("its target is empty, too long or holds a NUL"));
+                }
+                self.replace(parent, name, |name| rustix::fs::symlinkat(entry.link.as_slice(), parent, name))
+                    .and_then(|()| dress_special(parent, name, entry))
+                    .map_err(failed("make link"))
+            }
+            EntryType::Link => self.hard_link(parent, name, entry),
+            EntryType::Char if entry.device == (0, 0) => self.whiteout(parent, parent_path, name, entry),
+            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+                let kind = match entry.kind {
+                    EntryType::Char => FileType::CharacterDevice,
+                    EntryType::Block => FileType::BlockDevice,
+                    _ => FileType::Fifo,
+                };
+                let device = rustix::fs::makedev(entry.device.0, entry.device.1);
+                self.replace(parent, name, |name| rustix::fs::mknodat(parent, name, kind, Mode::RUSR, device))
+                    .and_then(|()| dress_special(parent, name, entry))
+                    .map_err(failed("make device"))
+            }
+            _ => Err(refuse("dozen does not know its type")),
+        }
+    }
+
+    /// Opens the directory an entry belongs in; what is missing of it is made, root's and 0755.
+    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
+        if let Some((cached, directory)) = &self.parent
+            && cached == path
+        {
+            return Ok(directory.clone());
+        }
+        let directory = match tree::open_in_root(self.root, path, tree::DIRECTORY) {
+            Err(Errno::NOENT) => {
+                let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+                for end in ends.chain([path.len()]) {
+                    let (above, name) = tree::split(&path[..end]);
+                    let above = tree::open_in_root(self.root, above, tree::DIRECTORY)?;
+                    if tree::stat(above.as_fd(), name)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
+                        tree::remove(above.as_fd(), name)?;
+                        self.make_directory(above.as_fd(), name)?;
+                        self.make_opaque(above.as_fd(), name)?;
+                    } else if tree::open_in_root(self.root, &path[..end], tree::DIRECTORY).is_err() {
+                        self.make_directory(above.as_fd(), name)?;
+                    }
+                }
+                tree::open_in_root(self.root, path, tree::DIRECTORY)?
+            }
+            // A whiteout of this same layer stands where a directory has to be.
+            Err(Errno::NOTDIR) => {
+                self.unhide_parents(path)?;
+                return self.parent(path);
+            }
+            result => result?,
+        };
+        let directory = Rc::new(directory);
+        self.parent = Some((path.to_vec(), directory.clone()));
+        Ok(directory)
+    }
+
+    /// Turns the first whiteout on a path into an opaque directory; an error if there is none.
+    fn unhide_parents(&mut self, path: &[u8]) -> Result<(), Errno> {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for end in ends.chain([path.len()]) {
+            let (above, name) = tree::split(&path[..end]);
+            let above = tree::open_in_root(self.root, above, tree::DIRECTORY)?;
+            if tree::stat(above.as_fd(), name)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
+                tree::remove(above.as_fd(), name)?;
+                self.make_directory(above.as_fd(), name)?;
+                return self.make_opaque(above.as_fd(), name);
+            }
+        }
+        Err(Errno::NOTDIR)
+    }
+
+    fn make_directory(&self, above: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        rustix::fs::mkdirat(above, name, Mode::RWXU)?;
+        let made = tree::open_no_links(above, name, tree::DIRECTORY)?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))
+    }
+
+    fn make_opaque(&self, above: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        let directory = tree::open_no_links(above, name, tree::DIRECTORY)?;
+        rustix::fs::fsetxattr(&directory, tree::OPAQUE, b"y", XattrFlags::empty())
+    }
+
+    /// Makes something at `name` that is no directory, in place of what stands there.
+    fn replace<T>(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        make: impl Fn(&[u8]) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        match make(name) {
+            Err(Errno::EXIST) => {
+                self.remove(parent, name)?;
+                make(name)
+            }
+            result => result,
+        }
+    }
+
+    /// What was opened by way of it may now be elsewhere, so the remembered directory is forgotten.
+    fn remove(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        self.parent = None;
+        tree::remove(parent, name)
+    }
+
+    fn directory(&mut self, parent: BorrowedFd<'_>, path: &[u8], name: &[u8], entry: &Entry) -> Result<(), Errno> {
+        if let Err(error) = rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+            if error != Errno::EXIST {
+                return Err(error);
+            }
+            let standing = tree::stat(parent, name)?.ok_or(Errno::STALE)?;
+            // A directory is merged with the one that stands; anything else gives way, and a whiteout leaves its mark.
+            if tree::file_type(&standing) != FileType::Directory {
+                self.remove(parent, name)?;
+                rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+                if tree::is_whiteout(&standing) {
+                    self.make_opaque(parent, name)?;
+                }
+            }
+        }
+        let directory = tree::open_no_links(parent, name, tree::DIRECTORY)?;
+        self.dress(directory.as_fd(), entry)?;
+        self.directories.push((path.to_vec(), entry.mtime));
+        Ok(())
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        entry: &Entry,
+        reader: &mut TarReader<R>,
+    ) -> Result<(), ExtractError> {
+        let failed =
+            |attempted| move |source| ExtractError::Write { entry: shown(&entry.path), attempted, source };
+        let size = entry.sparse.as_ref().map_or(entry.size, |sparse| sparse.real_size);
+        self.done.content_bytes = self.done.content_bytes.saturating_add(size);
+        if self.done.content_bytes > self.limits.content_bytes {
+            return Err(ExtractError::Limit(format!(
+                "the layer's files are larger than {} bytes, far more than its archive explains",
+                self.limits.content_bytes
+            )));
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self
+            .replace(parent, name, |name| rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR))
+            .map_err(failed("make file"))?;
+        let whole = [(0, entry.size)];
+        let pieces = entry.sparse.as_ref().map_or(&whole[..], |sparse| &sparse.pieces);
+        for (offset, length) in pieces {
+            let (mut offset, end) = (*offset, offset + length);
+            while offset < end {
+                let want = usize::try_from(end - offset).unwrap_or(usize::MAX).min(self.buffer.len());
+                let read = reader.read_data(&mut self.buffer[..want]).map_err(ExtractError::Read)?;
+                let mut rest = &self.buffer[..read];
+                while !rest.is_empty() {
+                    let written = rustix::io::pwrite(&file, rest, offset).map_err(failed("write file"))?;
+                    rest = &rest[written..];
+                    offset += written as u64;
+                }
+            }
+        }
+        if entry.sparse.is_some() {
+            rustix::fs::ftruncate(&file, size).map_err(failed("write file"))?;
+        }
+        self.dress(file.as_fd(), entry)
+            .and_then(|()| rustix::fs::futimens(&file, &tree::times(entry.mtime)))
+            .map_err(failed("set the attributes of"))
+    }
+
+    /// Owner before mode: chown(2) takes setuid bits and capabilities away.
+    fn dress(&self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+        rustix::fs::fchown(fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| tree::is_portable_xattr(name)) {
+            tree::set_xattr(fd, name, value)?;
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), ExtractError> {
+        let refuse = |why| ExtractError::Refused { entry: shown(&entry.path), why };
+        let failed =
+            |source| ExtractError::Write { entry: shown(&entry.path), attempted: "make hard link", source };
+        let target = normalize(&entry.link).map_err(|_| refuse("its target leads out of the layer"))?;
+        let (target_parent, target_name) = tree::split(&target);
+        let missing = "the target of the hard link is not in this layer";
+        let target_parent = match tree::open_in_root(self.root, target_parent, tree::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(refuse(missing)),
+            result => result.map_err(failed)?,
+        };
+        let stat = tree::stat(target_parent.as_fd(), target_name).map_err(failed)?;
+        let stat = stat.filter(|stat| !tree::is_whiteout(stat)).ok_or_else(|| refuse(missing))?;
+        if tree::file_type(&stat) == FileType::Directory {
+            return Err(refuse("a directory cannot have a hard link"));
+        }
+        if let Some(standing) = tree::stat(parent, name).map_err(failed)?
+            && (standing.st_dev, standing.st_ino) == (stat.st_dev, stat.st_ino)
+        {
+            return Ok(());
+        }
+        self.replace(parent, name, |name| {
+            rustix::fs::linkat(&target_parent, target_name, parent, name, AtFlags::empty())
+        })
+        .map_err(|error| if error == Errno::NOENT { refuse(missing) } else { failed(error) })
+    }
+
+    /// `.wh.NAME` hides NAME of the layers below, `.wh..wh..opq` all that they have in this directory.
+    fn whiteout(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        parent_path: &[u8],
+        hidden: &[u8],
+        entry: &Entry,
+    ) -> Result<(), ExtractError> {
+        let failed =
+            |source| ExtractError::Write { entry: shown(&entry.path), attempted: "make whiteout", source };
+        if hidden == b".wh..opq" {
+            self.done.opaque_root |= parent_path.is_empty();
+            return rustix::fs::fsetxattr(parent, tree::OPAQUE, b"y", XattrFlags::empty()).map_err(failed);
+        }
+        // Other names of this kind are notes of AUFS to itself.
+        if hidden.starts_with(b".wh.") {
+            return Ok(());
+        }
+        if hidden.is_empty() || hidden == b"." || hidden == b".." {
+            return Err(ExtractError::Refused { entry: shown(&entry.path), why: "it hides nothing that has a name" });
+        }
+        // What this layer itself brings stays: whiteouts are about the layers below it. Anything but a directory
+        // hides them by being there.
+        match tree::stat(parent, hidden).map_err(failed)? {
+            Some(standing) if tree::file_type(&standing) == FileType::Directory => {
+                self.make_opaque(parent, hidden).map_err(failed)
+            }
+            Some(_) => Ok(()),
+            None => rustix::fs::mknodat(parent, hidden, FileType::CharacterDevice, Mode::empty(), 0).map_err(failed),
+        }
+    }
+
+    fn finish(self) -> Result<Extracted, ExtractError> {
+        for (path, mtime) in self.directories.iter().rev() {
+            match tree::open_in_root(self.root, path, tree::DIRECTORY | OFlags::NOFOLLOW) {
+                Ok(directory) => {
+                    rustix::fs::futimens(&directory, &tree::times(*mtime)).map_err(|source| ExtractError::Write {
+                        entry: shown(path),
+                        attempted: "set the time of",
+                        source,
+                    })?
+                }
+                // A later entry took its place.
+                Err(_) => continue,
+            }
+        }
+        Ok(self.done)
+    }
+}
+
+/// Links, devices and pipes are dressed by name: nobody else writes in this tree, and the name is our own work.
+fn dress_special(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), Errno> {
+    let (owner, group) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    rustix::fs::chownat(parent, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    if entry.kind != EntryType::Symlink {
+        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+    }
+    for (key, value) in entry.xattrs.iter().filter(|(key, _)| tree::is_portable_xattr(key)) {
+        tree::set_xattr_of_special(parent, name, key, value)?;
+    }
+    rustix::fs::utimensat(parent, name, &tree::times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// A name of an archive as a path below the root: no leading `/`, no `.`, no empty component; `..` is an error.
+pub(crate) fn normalize(path: &[u8]) -> Result<Vec<u8>, &'static str> {
+    if path.contains(&0) {
+        return Err("its name holds a NUL");
+    }
+    let mut normal = Vec::with_capacity(path.len());
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => return Err("its name leads out by '..'"),
+            _ => {
+                if !normal.is_empty() {
+                    normal.push(b'/');
+                }
+                normal.extend_from_slice(component);
+            }
+        }
+    }
+    if normal.len() > tree::PATH_LIMIT { Err("its name is longer than 4095 bytes") } else { Ok(normal) }
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(&path[..path.len().min(300)]).into_owned()
+}

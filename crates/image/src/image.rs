@@ -1,0 +1,65 @@
+//! An image as the store shows it.
+
+use std::sync::Arc;
+
+use dozen_model::{Digest, ImageId, Reference};
+use jiff::Timestamp;
+pub use oci_spec::image::{Config as ImageConfig, ImageConfiguration};
+use serde_json::Value;
+
+/// An image: its configuration, and what names it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The digest of the configuration.
+    pub id: ImageId,
+    /// Its names with a tag, sorted.
+    pub references: Vec<Reference>,
+    /// Its names with the digest of a manifest, sorted (Docker's RepoDigests).
+    pub repo_digests: Vec<Reference>,
+    /// The configuration, parsed.
+    pub config: Arc<ImageConfiguration>,
+    /// The configuration as it is, with what only Docker knows: Healthcheck, OnBuild, Shell.
+    pub raw: Arc<Value>,
+    /// Bytes of all files in all layers.
+    pub size_bytes: u64,
+    /// When it was made, if its configuration says so.
+    pub created: Option<Timestamp>,
+    /// The image that it was committed from, if that is still known.
+    pub parent: Option<ImageId>,
+    /// The digests of its layers as plain tar streams, lowest first.
+    pub diff_ids: Arc<[Digest]>,
+}
+
+/// Reads a configuration; the error says what is wrong with it.
+pub(crate) fn parse_config(bytes: &[u8]) -> Result<(ImageConfiguration, Value, Vec<Digest>), String> {
+    let raw: Value = serde_json::from_slice(bytes).map_err(|error| format!("its configuration is no JSON: {error}"))?;
+    let config: ImageConfiguration =
+        serde_json::from_value(raw.clone()).map_err(|error| format!("its configuration is malformed: {error}"))?;
+    if config.os() != &oci_spec::image::Os::Linux {
+        return Err(format!("it is an image for {}, and dozen runs Linux images", config.os()));
+    }
+    let digests = config.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<Vec<Digest>, _>>();
+    let digests = digests.map_err(|error| format!("its configuration names a layer by an {error}"))?;
+    if let Some(digest) = digests.iter().find(|digest| digest.algorithm() != "sha256") {
+        return Err(format!("layer digests by {} are not built yet", digest.algorithm()));
+    }
+    Ok((config, raw, digests))
+}
+
+impl Image {
+    pub(crate) fn new(id: ImageId, bytes: &[u8], size_bytes: u64, parent: Option<ImageId>) -> Result<Self, String> {
+        let (config, raw, diff_ids) = parse_config(bytes)?;
+        let created = config.created().as_ref().and_then(|text| text.parse().ok());
+        Ok(Self {
+            id,
+            references: Vec::new(),
+            repo_digests: Vec::new(),
+            config: Arc::new(config),
+            raw: Arc::new(raw),
+            size_bytes,
+            created,
+            parent,
+            diff_ids: diff_ids.into(),
+        })
+    }
+}

@@ -1,0 +1,312 @@
+//! The packer: an overlay's upper directory as one layer's tar stream, the same bytes for the same tree.
+//!
+//! Entries come sorted, parents first, headers hold nothing but what the tree says, and the overlay's own marks become
+//! whiteouts again (OCI image-spec, layer.md). The tree may change while it is read: a file has the size its header
+//! promised, cut or filled with zeros.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno;
+use tar::{EntryType, Header};
+
+use crate::tree;
+
+/// Why a tree could not be packed. Paths are relative to its root.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PackError {
+    #[error("cannot read {path:?}")]
+    Read { path: String, source: Errno },
+    #[error("{path:?} cannot be put in a layer: {why}")]
+    Refused { path: String, why: &'static str },
+    #[error("the layer cannot be written")]
+    Write(io::Error),
+}
+
+pub(crate) fn pack(root: BorrowedFd<'_>, out: impl Write) -> Result<(), PackError> {
+    let mut packer = Packer { root, writer: TarWriter::new(out), links: HashMap::new(), parent: None };
+    packer.root_entry()?;
+    let mut stack = packer.below(b"")?;
+    while let Some(path) = stack.pop() {
+        match packer.entry(&path) {
+            Ok(true) => stack.extend(packer.below(&path)?),
+            Ok(false) => {}
+            // It went away between listing and looking.
+            Err(PackError::Read { source: Errno::NOENT, .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    packer.writer.finish().map_err(PackError::Write)
+}
+
+struct Packer<'a, W> {
+    root: BorrowedFd<'a>,
+    writer: TarWriter<W>,
+    /// The first path of a file with several names.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    parent: Option<(Vec<u8>, OwnedFd)>,
+}
+
+impl<W: Write> Packer<'_, W> {
+    /// The root is an entry only if it is not as an empty layer's root is: an unchanged tree packs to no entry.
+    fn root_entry(&mut self) -> Result<(), PackError> {
+        let failed = |source| PackError::Read { path: "/".into(), source };
+        let stat = rustix::fs::fstat(self.root).map_err(failed)?;
+        let attributes = portable(tree::xattrs(self.root, b".").map_err(failed)?);
+        if (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != (0o755, 0, 0) || !attributes.is_empty() {
+            let header = Description { path: b"./", attributes, ..Description::of(&stat, EntryType::Directory) };
+            self.writer.header(&header).map_err(PackError::Write)?;
+        }
+        Ok(())
+    }
+
+    /// The paths in a directory, last first.
+    fn below(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, PackError> {
+        let failed = |source| PackError::Read { path: shown(path), source };
+        let directory = match tree::open_no_links(self.root, path, tree::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+            directory => directory.map_err(failed)?,
+        };
+        let names = tree::names(directory.as_fd()).map_err(failed)?;
+        Ok(names.iter().rev().map(|name| tree::join(path, name)).collect())
+    }
+
+    /// Writes one entry; true if it is a directory to go into.
+    fn entry(&mut self, path: &[u8]) -> Result<bool, PackError> {
+        let failed = |source| PackError::Read { path: shown(path), source };
+        let refuse = |why| PackError::Refused { path: shown(path), why };
+        if path.len() > tree::PATH_LIMIT - 4 {
+            return Err(refuse("its path is too long"));
+        }
+        let (above, name) = tree::split(path);
+        let parent = match self.parent.take() {
+            Some((cached, parent)) if cached == above => parent,
+            _ => tree::open_no_links(self.root, above, tree::DIRECTORY).map_err(failed)?,
+        };
+        let (parent, _) = self.parent.insert((above.to_vec(), parent)).as_parts();
+        let stat = tree::stat(parent, name).map_err(failed)?.ok_or(Errno::NOENT).map_err(failed)?;
+        if tree::is_whiteout(&stat) {
+            let path = tree::join(above, &[b".wh.", name].concat());
+            let header = Description { path: &path, size: 0, mode: 0o600, ..Description::of(&stat, EntryType::Regular) };
+            return self.writer.header(&header).map(|()| false).map_err(PackError::Write);
+        }
+        if name.starts_with(b".wh.") {
+            return Err(refuse("in a layer, a name that begins with .wh. means that another file is gone"));
+        }
+        let attributes = tree::xattrs(parent, name).map_err(failed)?;
+        let has = |key: &[u8]| attributes.iter().any(|(name, _)| name == key);
+        if has(b"trusted.overlay.redirect") || has(b"trusted.overlay.metacopy") {
+            return Err(refuse("the overlay keeps only a part of it here (mount it with redirect_dir=off,metacopy=off)"));
+        }
+        let opaque = attributes.iter().any(|(name, value)| name == OPAQUE_BYTES && value == b"y");
+        let attributes = portable(attributes);
+        let kind = match tree::file_type(&stat) {
+            FileType::RegularFile => EntryType::Regular,
+            FileType::Directory => EntryType::Directory,
+            FileType::Symlink => EntryType::Symlink,
+            FileType::Fifo => EntryType::Fifo,
+            FileType::CharacterDevice => EntryType::Char,
+            FileType::BlockDevice => EntryType::Block,
+            // A socket is nothing without the process behind it; Docker leaves them out too.
+            _ => return Ok(false),
+        };
+        if kind == EntryType::Regular && stat.st_nlink > 1 {
+            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+                let header = Description { path, link: first, size: 0, ..Description::of(&stat, EntryType::Link) };
+                return self.writer.header(&header).map(|()| false).map_err(PackError::Write);
+            }
+            self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+        }
+        let link = match kind {
+            EntryType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?.into_bytes(),
+            _ => Vec::new(),
+        };
+        let file = match kind {
+            EntryType::Regular => {
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+                Some(tree::open_no_links(parent, name, flags).map_err(failed)?)
+            }
+            _ => None,
+        };
+        let directory_path = [path, b"/"].concat();
+        let written = if kind == EntryType::Directory { &directory_path } else { path };
+        let header = Description { path: written, link: &link, attributes, ..Description::of(&stat, kind) };
+        self.writer.header(&header).map_err(PackError::Write)?;
+        if let Some(file) = file {
+            self.writer.data(std::fs::File::from(file), header.size).map_err(PackError::Write)?;
+        }
+        if opaque {
+            let path = tree::join(path, b".wh..wh..opq");
+            let header =
+                Description { path: &path, mode: 0o600, ..Description::of(&stat, EntryType::Regular) };
+            self.writer.header(&Description { size: 0, ..header }).map_err(PackError::Write)?;
+        }
+        Ok(kind == EntryType::Directory)
+    }
+}
+
+const OPAQUE_BYTES: &[u8] = tree::OPAQUE.to_bytes();
+
+trait AsParts {
+    fn as_parts(&self) -> (BorrowedFd<'_>, &[u8]);
+}
+
+impl AsParts for (Vec<u8>, OwnedFd) {
+    fn as_parts(&self) -> (BorrowedFd<'_>, &[u8]) {
+        (self.1.as_fd(), &self.0)
+    }
+}
+
+fn portable(attributes: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    attributes.into_iter().filter(|(name, _)| tree::is_portable_xattr(name)).collect()
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(&path[..path.len().min(300)]).into_owned()
+}
+
+/// What one header says.
+#[derive(Debug, Clone)]
+pub(crate) struct Description<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) link: &'a [u8],
+    pub(crate) kind: EntryType,
+    pub(crate) size: u64,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: (i64, u32),
+    pub(crate) device: (u32, u32),
+    pub(crate) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Description<'_> {
+    /// A plain file of root's from 1970: what an archive of blobs is made of.
+    pub(crate) fn plain(path: &[u8], kind: EntryType, mode: u32, size: u64) -> Description<'_> {
+        let (uid, gid, mtime, device) = (0, 0, (0, 0), (0, 0));
+        Description { path, link: b"", kind, size, mode, uid, gid, mtime, device, attributes: Vec::new() }
+    }
+
+    fn of(stat: &Stat, kind: EntryType) -> Description<'static> {
+        let device = match kind {
+            EntryType::Char | EntryType::Block => {
+                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+            }
+            _ => (0, 0),
+        };
+        let size = if kind == EntryType::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
+        Description {
+            path: b"",
+            link: b"",
+            kind,
+            size,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            device,
+            attributes: Vec::new(),
+        }
+    }
+}
+
+/// Writes ustar headers, with a PAX header before those that do not fit.
+pub(crate) struct TarWriter<W> {
+    out: W,
+}
+
+const NAME_LIMIT: usize = 100;
+const OCTAL_7: u32 = 0o7_777_777;
+const OCTAL_11: u64 = 0o77_777_777_777;
+
+impl<W: Write> TarWriter<W> {
+    pub(crate) fn new(out: W) -> Self {
+        Self { out }
+    }
+
+    pub(crate) fn header(&mut self, entry: &Description<'_>) -> io::Result<()> {
+        let mut records = Vec::new();
+        if entry.path.len() > NAME_LIMIT {
+            record(&mut records, b"path", entry.path);
+        }
+        if entry.link.len() > NAME_LIMIT {
+            record(&mut records, b"linkpath", entry.link);
+        }
+        if entry.size > OCTAL_11 {
+            record(&mut records, b"size", entry.size.to_string().as_bytes());
+        }
+        for (key, id) in [(&b"uid"[..], entry.uid), (b"gid", entry.gid)] {
+            if id > OCTAL_7 {
+                record(&mut records, key, id.to_string().as_bytes());
+            }
+        }
+        if entry.mtime.1 != 0 || !(0..=OCTAL_11 as i64).contains(&entry.mtime.0) {
+            record(&mut records, b"mtime", format_time(entry.mtime).as_bytes());
+        }
+        for (name, value) in &entry.attributes {
+            record(&mut records, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
+        }
+        if !records.is_empty() {
+            let size = records.len() as u64;
+            self.block(&Description::plain(b"PaxHeaders/entry", EntryType::XHeader, 0o644, size))?;
+            self.data(records.as_slice(), size)?;
+        }
+        self.block(entry)
+    }
+
+    fn block(&mut self, entry: &Description<'_>) -> io::Result<()> {
+        let mut header = Header::new_ustar();
+        let old = header.as_old_mut();
+        for (field, value) in [(&mut old.name, entry.path), (&mut old.linkname, entry.link)] {
+            let length = value.len().min(NAME_LIMIT);
+            field[..length].copy_from_slice(&value[..length]);
+        }
+        header.set_entry_type(entry.kind);
+        header.set_size(entry.size);
+        header.set_mode(entry.mode);
+        header.set_uid(u64::from(entry.uid.min(OCTAL_7)));
+        header.set_gid(u64::from(entry.gid.min(OCTAL_7)));
+        header.set_mtime(u64::try_from(entry.mtime.0).unwrap_or(0).min(OCTAL_11));
+        header.set_device_major(entry.device.0)?;
+        header.set_device_minor(entry.device.1)?;
+        header.set_cksum();
+        self.out.write_all(header.as_bytes())
+    }
+
+    /// Exactly `size` bytes: a source that is longer is cut, a shorter one is filled with zeros.
+    pub(crate) fn data(&mut self, source: impl Read, size: u64) -> io::Result<()> {
+        let copied = io::copy(&mut source.take(size), &mut self.out)?;
+        let padding = size.wrapping_neg() % 512;
+        io::copy(&mut io::repeat(0).take(size - copied + padding), &mut self.out).map(drop)
+    }
+
+    /// Two blocks of zeros end an archive.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.out.write_all(&[0; 1024])?;
+        self.out.flush()
+    }
+}
+
+/// `LENGTH KEY=VALUE\n`, where the length counts itself.
+fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    records.extend([length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat());
+}
+
+fn format_time((seconds, nanoseconds): (i64, u32)) -> String {
+    match (seconds, nanoseconds) {
+        (_, 0) => seconds.to_string(),
+        (..0, _) => {
+            let whole = seconds + 1;
+            let sign = if whole == 0 { "-" } else { "" };
+            format!("{sign}{whole}.{:09}", 1_000_000_000 - nanoseconds)
+        }
+        _ => format!("{seconds}.{nanoseconds:09}"),
+    }
+}

@@ -1,0 +1,175 @@
+//! The store's rows. A file below `content/` or `layers/` belongs to exactly one row here, or is garbage.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dozen_ledger::rusqlite::{Connection, params};
+use dozen_ledger::{LedgerError, Migration};
+use dozen_model::{Digest, ImageId, Reference};
+
+/// The tables of the image store.
+pub const MIGRATION: Migration = Migration(
+    "
+CREATE TABLE layer (
+    diff_id           TEXT PRIMARY KEY,       -- digest of the plain tar stream
+    directory         TEXT NOT NULL UNIQUE,   -- its name below layers/
+    blob              TEXT NOT NULL,          -- digest of its file below content/, compressed as it came
+    media_type        TEXT NOT NULL,
+    blob_size_bytes   INTEGER NOT NULL,
+    tar_size_bytes    INTEGER NOT NULL,       -- of the plain tar stream
+    content_bytes     INTEGER NOT NULL,       -- of the files in it
+    opaque_root       INTEGER NOT NULL        -- 1: hides every layer below it
+) STRICT;
+CREATE TABLE image (
+    id                TEXT PRIMARY KEY,       -- digest of its configuration, a file below content/
+    parent            TEXT,
+    removed           INTEGER NOT NULL        -- 1: removed while a container still stood on its layers
+) STRICT;
+CREATE TABLE image_layer (
+    image             TEXT NOT NULL REFERENCES image(id) ON DELETE CASCADE,
+    position          INTEGER NOT NULL,       -- 0 is the lowest
+    diff_id           TEXT NOT NULL REFERENCES layer(diff_id),
+    PRIMARY KEY (image, position)
+) STRICT;
+CREATE INDEX image_layer_by_layer ON image_layer(diff_id);
+CREATE TABLE image_reference (
+    reference         TEXT PRIMARY KEY,       -- in full
+    image             TEXT NOT NULL REFERENCES image(id) ON DELETE CASCADE
+) STRICT;
+CREATE INDEX image_reference_by_image ON image_reference(image);
+",
+);
+
+#[derive(Debug, Clone)]
+pub(crate) struct LayerRow {
+    pub(crate) diff_id: Digest,
+    pub(crate) directory: String,
+    pub(crate) blob: Digest,
+    pub(crate) media_type: String,
+    pub(crate) blob_size_bytes: u64,
+    pub(crate) tar_size_bytes: u64,
+    pub(crate) content_bytes: u64,
+    pub(crate) opaque_root: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct ImageRow {
+    pub(crate) id: ImageId,
+    pub(crate) parent: Option<ImageId>,
+    pub(crate) removed: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) layers: HashMap<Digest, LayerRow>,
+    pub(crate) images: Vec<ImageRow>,
+    pub(crate) references: BTreeMap<Reference, ImageId>,
+}
+
+/// Reads a text that was valid when it was written.
+fn parsed<T: std::str::FromStr>(text: String) -> Result<T, LedgerError>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    use dozen_ledger::rusqlite::{Error, types::Type};
+    text.parse().map_err(|error| LedgerError::Statement(Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))))
+}
+
+pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
+    let mut rows = Rows::default();
+    let mut statement = connection.prepare(
+        "SELECT diff_id, directory, blob, media_type, blob_size_bytes, tar_size_bytes, content_bytes, opaque_root
+         FROM layer",
+    )?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let size = |at| row.get::<_, i64>(at).map(|size| size.max(0).unsigned_abs());
+        let layer = LayerRow {
+            diff_id: parsed(row.get(0)?)?,
+            directory: row.get(1)?,
+            blob: parsed(row.get(2)?)?,
+            media_type: row.get(3)?,
+            blob_size_bytes: size(4)?,
+            tar_size_bytes: size(5)?,
+            content_bytes: size(6)?,
+            opaque_root: row.get(7)?,
+        };
+        rows.layers.insert(layer.diff_id.clone(), layer);
+    }
+    let mut statement = connection.prepare("SELECT id, parent, removed FROM image ORDER BY id")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let parent = row.get::<_, Option<String>>(1)?.map(parsed).transpose()?;
+        rows.images.push(ImageRow {
+            id: ImageId::new(parsed(row.get(0)?)?),
+            parent: parent.map(ImageId::new),
+            removed: row.get(2)?,
+        });
+    }
+    let mut statement = connection.prepare("SELECT reference, image FROM image_reference")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        rows.references.insert(parsed(row.get(0)?)?, ImageId::new(parsed(row.get(1)?)?));
+    }
+    Ok(rows)
+}
+
+pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<(), LedgerError> {
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    connection.execute(
+        "INSERT INTO layer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            layer.diff_id.as_str(),
+            layer.directory,
+            layer.blob.as_str(),
+            layer.media_type,
+            size(layer.blob_size_bytes),
+            size(layer.tar_size_bytes),
+            size(layer.content_bytes),
+            layer.opaque_root
+        ],
+    )?;
+    Ok(())
+}
+
+/// Writes an image, or brings back one that was removed while it was in use.
+pub(crate) fn insert_image(connection: &Connection, row: &ImageRow, diff_ids: &[Digest]) -> Result<(), LedgerError> {
+    let id = row.id.digest().as_str();
+    let parent = row.parent.as_ref().map(|parent| parent.digest().as_str());
+    connection.execute(
+        "INSERT INTO image VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET removed = excluded.removed",
+        params![id, parent, row.removed],
+    )?;
+    for (position, diff_id) in (0i64..).zip(diff_ids) {
+        connection
+            .execute("INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)", params![id, position, diff_id.as_str()])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn set_reference(connection: &Connection, reference: &Reference, id: &ImageId) -> Result<(), LedgerError> {
+    connection.execute(
+        "INSERT INTO image_reference VALUES (?1, ?2) ON CONFLICT (reference) DO UPDATE SET image = excluded.image",
+        params![reference.to_string(), id.digest().as_str()],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn delete_reference(connection: &Connection, reference: &Reference) -> Result<(), LedgerError> {
+    connection.execute("DELETE FROM image_reference WHERE reference = ?1", [reference.to_string()])?;
+    Ok(())
+}
+
+pub(crate) fn delete_image(connection: &Connection, id: &ImageId) -> Result<(), LedgerError> {
+    connection.execute("DELETE FROM image WHERE id = ?1", [id.digest().as_str()])?;
+    Ok(())
+}
+
+pub(crate) fn hide_image(connection: &Connection, id: &ImageId) -> Result<(), LedgerError> {
+    connection.execute("UPDATE image SET removed = 1 WHERE id = ?1", [id.digest().as_str()])?;
+    Ok(())
+}
+
+pub(crate) fn delete_layer(connection: &Connection, diff_id: &Digest) -> Result<(), LedgerError> {
+    connection.execute("DELETE FROM layer WHERE diff_id = ?1", [diff_id.as_str()])?;
+    Ok(())
+}

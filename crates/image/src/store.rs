@@ -1,0 +1,407 @@
+//! The store: what is in memory, what is on disk, and the one way from one state to the next.
+//!
+//! The ledger is the truth; memory holds a copy of it for readers, who never wait for disk. One change at a time:
+//! files are put in place and synced first, then rows are written, then memory follows. A crash before the rows
+//! leaves files that nobody owns, which [`ImageStore::open`] collects; deletion goes the other way round.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use dozen_ledger::{Durability, Ledger, LedgerError};
+use dozen_model::{Digest, ImageId, Reference};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+
+use crate::ImageError;
+use crate::image::Image;
+use crate::schema::{self, ImageRow, LayerRow};
+use crate::tree;
+
+/// The images of one engine. Clones share one store.
+#[derive(Clone)]
+pub struct ImageStore(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    content: PathBuf,
+    layers: PathBuf,
+    tmp: PathBuf,
+    pub(crate) ledger: Ledger,
+    state: RwLock<State>,
+    /// Held while rows and files change together.
+    change: Mutex<()>,
+    /// Layers that an operation relies on before an image of its own does.
+    pins: Mutex<HashMap<Digest, usize>>,
+}
+
+/// The ledger's rows in memory.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) images: BTreeMap<ImageId, Arc<Image>>,
+    /// Removed, and not yet deleted because a container stands on their layers.
+    pub(crate) removed: BTreeMap<ImageId, Arc<Image>>,
+    pub(crate) references: BTreeMap<Reference, ImageId>,
+    pub(crate) layers: HashMap<Digest, Arc<LayerRow>>,
+}
+
+/// How much the store occupies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes of files in unpacked layers, each layer once.
+    pub layers_bytes: u64,
+    /// Bytes of the blobs that are kept beside them.
+    pub blobs_bytes: u64,
+    /// Each image and how many of its bytes it shares with others.
+    pub images: Vec<ImageUsage>,
+}
+
+/// What one image occupies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUsage {
+    /// The image.
+    pub id: ImageId,
+    /// Bytes of all its layers.
+    pub size_bytes: u64,
+    /// Bytes of those that another image has too.
+    pub shared_bytes: u64,
+}
+
+impl ImageStore {
+    /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
+    ///
+    /// The ledger must have been opened with [`crate::MIGRATION`]; no other engine may use the same root. What a crash
+    /// left behind (a file without a row, a layer without an image) is deleted.
+    pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
+        let directory = |name| {
+            let path = root.join(name);
+            let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(&path);
+            made.map_err(ImageError::io("make directory", path.display())).map(|()| path)
+        };
+        let (content, layers, tmp) = (directory("content/sha256")?, directory("layers")?, directory("tmp")?);
+        let rows = ledger.read(schema::read)?;
+        let inner = Inner {
+            content,
+            layers,
+            tmp,
+            ledger,
+            state: RwLock::default(),
+            change: Mutex::default(),
+            pins: Mutex::default(),
+        };
+        let mut state = State { references: rows.references, ..State::default() };
+        state.layers = rows.layers.into_iter().map(|(digest, row)| (digest, Arc::new(row))).collect();
+        for ImageRow { id, parent, removed } in rows.images {
+            let path = inner.blob_path(id.digest());
+            let bytes = fs::read(&path).map_err(ImageError::io("read", path.display()))?;
+            let damaged = |_| ImageError::Damaged { blob: path, expected: id.to_string() };
+            let mut image = Image::new(id.clone(), &bytes, 0, parent).map_err(damaged)?;
+            image.size_bytes = state.size_of(&image.diff_ids);
+            let images = if removed { &mut state.removed } else { &mut state.images };
+            images.insert(id, Arc::new(image));
+        }
+        state.name_images();
+        *inner.write_state() = state;
+        let store = Self(Arc::new(inner));
+        store.collect_leftovers()?;
+        Ok(store)
+    }
+
+    /// All images, by id.
+    pub fn list(&self) -> Result<Vec<Image>, ImageError> {
+        Ok(self.0.read_state().images.values().map(|image| Image::clone(image)).collect())
+    }
+
+    /// The image of a reference, an id, or the beginning of one (with or without `sha256:`).
+    pub fn find(&self, name: &str) -> Result<Image, ImageError> {
+        self.0.read_state().find(name).map(|image| Image::clone(&image))
+    }
+
+    /// Gives an image one more name; a name that another image has moves.
+    pub fn tag(&self, source: &ImageId, target: &Reference) -> Result<(), ImageError> {
+        if target.digest().is_some() {
+            return Err(ImageError::TagWithDigest);
+        }
+        let _change = self.0.lock_change();
+        if !self.0.read_state().images.contains_key(source) {
+            return Err(ImageError::NoSuchImage(source.to_string()));
+        }
+        let (id, reference) = (source.clone(), target.clone());
+        self.0.ledger.write(Durability::Power, move |connection| schema::set_reference(connection, &reference, &id))?;
+        let mut state = self.0.write_state();
+        state.references.insert(target.clone(), source.clone());
+        state.name_images();
+        Ok(())
+    }
+
+    /// The directories of an image's layers for an overlay, top first. They stay until the image is removed and
+    /// [`ImageStore::collect`] finds it unused.
+    pub fn lower_directories(&self, id: &ImageId) -> Result<Vec<PathBuf>, ImageError> {
+        let state = self.0.read_state();
+        let image = state.images.get(id).or_else(|| state.removed.get(id));
+        let image = image.ok_or_else(|| ImageError::NoSuchImage(id.to_string()))?;
+        let mut directories = Vec::with_capacity(image.diff_ids.len());
+        for diff_id in image.diff_ids.iter().rev() {
+            let layer = &state.layers[diff_id];
+            let path = self.0.layers.join(&layer.directory);
+            // An overlay refuses one directory twice; the same layer again below its own copy changes nothing there.
+            if !directories.contains(&path) {
+                directories.push(path);
+            }
+            if layer.opaque_root {
+                break;
+            }
+        }
+        Ok(directories)
+    }
+
+    /// How much all images occupy, and what they share.
+    pub fn disk_usage(&self) -> Result<DiskUsage, ImageError> {
+        let state = self.0.read_state();
+        let mut users: HashMap<&Digest, usize> = HashMap::new();
+        for image in state.images.values() {
+            for diff_id in image.diff_ids.iter().collect::<BTreeSet<_>>() {
+                *users.entry(diff_id).or_default() += 1;
+            }
+        }
+        let shared = |image: &Image| {
+            let layers: BTreeSet<_> = image.diff_ids.iter().collect();
+            layers.into_iter().filter(|layer| users[layer] > 1).map(|layer| state.layers[layer].content_bytes).sum()
+        };
+        let usage =
+            |image: &Arc<Image>| ImageUsage { id: image.id.clone(), size_bytes: image.size_bytes, shared_bytes: shared(image) };
+        Ok(DiskUsage {
+            layers_bytes: state.layers.values().map(|layer| layer.content_bytes).sum(),
+            blobs_bytes: state.layers.values().map(|layer| layer.blob_size_bytes).sum(),
+            images: state.images.values().map(usage).collect(),
+        })
+    }
+
+    /// Deletes layers without an image, and files without a row.
+    fn collect_leftovers(&self) -> Result<(), ImageError> {
+        let _change = self.0.lock_change();
+        self.0.collect_layers()?;
+        let state = self.0.read_state();
+        let owned_layers: BTreeSet<_> = state.layers.values().map(|layer| layer.directory.clone()).collect();
+        let mut owned_blobs: BTreeSet<_> = state.layers.values().map(|layer| layer.blob.hex().to_owned()).collect();
+        owned_blobs.extend(state.images.keys().chain(state.removed.keys()).map(|id| id.digest().hex().to_owned()));
+        drop(state);
+        let nothing = BTreeSet::new();
+        for (directory, owned) in
+            [(&self.0.layers, &owned_layers), (&self.0.content, &owned_blobs), (&self.0.tmp, &nothing)]
+        {
+            let read = ImageError::io("read", directory.display());
+            let names = tree::open_root(directory).and_then(|fd| tree::names(std::os::fd::AsFd::as_fd(&fd))).map_err(read)?;
+            for name in names {
+                if std::str::from_utf8(&name).is_ok_and(|name| owned.contains(name)) {
+                    continue;
+                }
+                let path = directory.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
+                tracing::info!(path = %path.display(), "deleting what a crash left behind");
+                tree::remove_path(&path).map_err(ImageError::io("delete", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Image>, ImageError> {
+        let reference = name.parse::<Reference>();
+        if let Ok(reference) = &reference {
+            if let Some(image) = self.references.get(reference).and_then(|id| self.images.get(id)) {
+                return Ok(image.clone());
+            }
+            // `name:tag@digest` and `name@digest`: the digest decides, the repository has to be right.
+            if let Some(digest) = reference.digest() {
+                let same = |known: &&Reference| {
+                    (known.registry(), known.path()) == (reference.registry(), reference.path())
+                };
+                let of_manifest = self.references.iter().filter(|(known, _)| same(known)).find_map(|(known, id)| {
+                    (known.digest() == Some(digest) || id.digest() == digest).then_some(id)
+                });
+                if let Some(image) = of_manifest.and_then(|id| self.images.get(id)) {
+                    return Ok(image.clone());
+                }
+            }
+        }
+        let digits = name.strip_prefix("sha256:").unwrap_or(name);
+        let is_prefix = !digits.is_empty()
+            && digits.len() <= 64
+            && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if is_prefix {
+            let mut found = self.images.values().filter(|image| image.id.digest().hex().starts_with(digits));
+            match (found.next(), found.next()) {
+                (Some(image), None) => return Ok(image.clone()),
+                (Some(_), Some(_)) => return Err(ImageError::Ambiguous(name.to_owned())),
+                _ => {}
+            }
+            if name.starts_with("sha256:") || digits.len() == 64 {
+                return Err(ImageError::NoSuchImage(name.to_owned()));
+            }
+        }
+        Err(ImageError::NoSuchImage(reference?.familiar()))
+    }
+
+    pub(crate) fn size_of(&self, diff_ids: &[Digest]) -> u64 {
+        diff_ids.iter().filter_map(|diff_id| self.layers.get(diff_id)).map(|layer| layer.content_bytes).sum()
+    }
+
+    /// Brings the names in the images up to date with the references.
+    pub(crate) fn name_images(&mut self) {
+        let mut names: BTreeMap<&ImageId, Vec<&Reference>> = BTreeMap::new();
+        for (reference, id) in &self.references {
+            names.entry(id).or_default().push(reference);
+        }
+        for (id, image) in &mut self.images {
+            let split = |with_digest: bool| {
+                let names = names.get(id).into_iter().flatten();
+                names.filter(|name| name.digest().is_some() == with_digest).map(|name| Reference::clone(name)).collect()
+            };
+            let (references, repo_digests): (Vec<_>, Vec<_>) = (split(false), split(true));
+            if image.references != references || image.repo_digests != repo_digests {
+                *image = Arc::new(Image { references, repo_digests, ..Image::clone(image) });
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.content.join(digest.hex())
+    }
+
+    pub(crate) fn read_state(&self) -> std::sync::RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write_state(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn lock_change(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes every layer that no image needs and nothing pins. The change lock is held.
+    pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>, ImageError> {
+        let dead: Vec<Arc<LayerRow>> = {
+            let (state, pins) = (self.read_state(), self.pins.lock().unwrap_or_else(PoisonError::into_inner));
+            let needed: BTreeSet<_> =
+                state.images.values().chain(state.removed.values()).flat_map(|image| image.diff_ids.iter()).collect();
+            let is_dead = |layer: &&Arc<LayerRow>| !needed.contains(&layer.diff_id) && !pins.contains_key(&layer.diff_id);
+            let dead: Vec<_> = state.layers.values().filter(is_dead).cloned().collect();
+            drop(state);
+            // Gone from memory before the pins are let go: nobody can begin to rely on them.
+            let mut state = self.write_state();
+            dead.iter().for_each(|layer| drop(state.layers.remove(&layer.diff_id)));
+            dead
+        };
+        if dead.is_empty() {
+            return Ok(Vec::new());
+        }
+        let digests: Vec<_> = dead.iter().map(|layer| layer.diff_id.clone()).collect();
+        let rows = digests.clone();
+        let deleted = self.ledger.write(Durability::Power, move |connection| {
+            rows.iter().try_for_each(|diff_id| schema::delete_layer(connection, diff_id))
+        });
+        if let Err(error) = deleted {
+            let mut state = self.write_state();
+            state.layers.extend(dead.into_iter().map(|layer| (layer.diff_id.clone(), layer)));
+            return Err(LedgerError::into(error));
+        }
+        // The rows are gone: a file that resists is reported and collected at the next start.
+        for layer in &dead {
+            self.delete_file(&self.layers.join(&layer.directory));
+            self.delete_file(&self.blob_path(&layer.blob));
+        }
+        Ok(digests)
+    }
+
+    /// Deletes what has no row any more.
+    pub(crate) fn delete_file(&self, path: &Path) {
+        if let Err(error) = tree::remove_path(path) {
+            tracing::warn!(path = %path.display(), %error, "cannot delete; the next start tries again");
+        }
+    }
+
+    /// Moves an unpacked layer to a fresh short name below `layers/`, and gives the name. Short, because mount(2) has
+    /// one page for the options of an overlay, and 120 layers have to fit.
+    pub(crate) fn place_layer(&self, unpacked: &Path) -> Result<String, ImageError> {
+        const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        loop {
+            let mut random = [0; 8];
+            getrandom::fill(&mut random).expect("the kernel's random source is always there after boot");
+            let name: String = random.iter().map(|byte| char::from(DIGITS[usize::from(byte % 32)])).collect();
+            let target = self.layers.join(&name);
+            match rustix::fs::renameat_with(CWD, unpacked, CWD, &target, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(name),
+                Err(Errno::EXIST) => continue,
+                Err(error) => return Err(ImageError::io("rename to", target.display())(error)),
+            }
+        }
+    }
+
+    pub(crate) fn layer_path(&self, name: &str) -> PathBuf {
+        self.layers.join(name)
+    }
+
+    /// Makes everything below the data root safe from a power cut.
+    ///
+    /// One syncfs(2) before the rows are written, instead of marks of what is not synced yet: a row therefore always
+    /// means whole files, at the price of one wait for the disk per load or commit.
+    pub(crate) fn sync(&self) -> Result<(), ImageError> {
+        let synced = tree::open_root(&self.layers).and_then(rustix::fs::syncfs);
+        synced.map_err(ImageError::io("sync", self.layers.display()))
+    }
+
+    /// A directory of one operation's own, deleted with the guard.
+    pub(crate) fn scratch(&self) -> Result<Scratch, ImageError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).expect("the kernel's random source is always there after boot");
+        let path = self.tmp.join(format!("{:016x}", u64::from_ne_bytes(random)));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(ImageError::io("make directory", path.display()))?;
+        Ok(Scratch(path))
+    }
+
+    /// Keeps a known layer from being collected; `None` if it is not known.
+    pub(crate) fn pin(self: &Arc<Self>, diff_id: &Digest) -> Option<Pin> {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.read_state().layers.contains_key(diff_id) {
+            return None;
+        }
+        *pins.entry(diff_id.clone()).or_default() += 1;
+        Some(Pin { inner: self.clone(), diff_id: diff_id.clone() })
+    }
+}
+
+/// See [`Inner::pin`].
+pub(crate) struct Pin {
+    inner: Arc<Inner>,
+    diff_id: Digest,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.inner.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pins.get_mut(&self.diff_id) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.diff_id);
+            }
+        }
+    }
+}
+
+/// See [`Inner::scratch`].
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = tree::remove_path(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "cannot delete; the next start tries again");
+        }
+    }
+}

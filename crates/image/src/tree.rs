@@ -1,0 +1,199 @@
+//! A directory tree by descriptors: every path is resolved beneath its root by openat2(2), never by the process's
+//! own idea of `/`, and what is hostile in it stays in it.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::io::{Errno, Result};
+
+/// The overlay file system's mark of a directory that hides those below it
+/// (kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
+pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
+/// The longest path that the kernel takes, without its NUL (path_resolution(7)).
+pub(crate) const PATH_LIMIT: usize = 4095;
+
+pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Opens a directory of the host's.
+pub(crate) fn open_root(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())
+}
+
+/// Opens `path` below `root` as if `root` were `/`: symbolic links are followed, none leads out.
+pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    open(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens `path` below `root`, refusing every symbolic link on the way.
+pub(crate) fn open_no_links(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    open(root, path, flags | OFlags::NOFOLLOW, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
+fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
+    let path: &[u8] = if path.is_empty() { b"." } else { path };
+    loop {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // A rename anywhere on the machine raced with the look-up (openat2(2), ERRORS).
+            Err(Errno::AGAIN | Errno::INTR) => continue,
+            result => return result,
+        }
+    }
+}
+
+/// What stands at `name`, a link not followed.
+pub(crate) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// An overlay's whiteout: a character device 0:0.
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+    file_type(stat) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+pub(crate) fn times(mtime: (i64, u32)) -> Timestamps {
+    let time = Timespec { tv_sec: mtime.0, tv_nsec: i64::from(mtime.1) as _ };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// The names in a directory, sorted by their bytes.
+pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
+/// Parent and last component of a relative path.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// Removes `name` and all below it. Holds no more than two descriptors however deep the tree is; what is deeper than
+/// the kernel's longest path was not made by us.
+pub(crate) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    // The common case is one call.
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR) => {}
+        Err(error) => return Err(error),
+    }
+    let mut stack = vec![(name.to_vec(), false)];
+    while let Some((path, emptied)) = stack.pop() {
+        let (parent, last) = split(&path);
+        if emptied {
+            let parent = open_no_links(directory, parent, DIRECTORY)?;
+            rustix::fs::unlinkat(&parent, last, AtFlags::REMOVEDIR)?;
+            continue;
+        }
+        let inside = open_no_links(directory, &path, DIRECTORY)?;
+        stack.push((path.clone(), true));
+        for name in names(inside.as_fd())? {
+            match rustix::fs::unlinkat(&inside, name.as_slice(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::ISDIR) => stack.push((join(&path, &name), false)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a tree of the host's by its path.
+pub(crate) fn remove_path(path: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
+    remove(open_root(parent)?.as_fd(), name.as_bytes())
+}
+
+/// A path to something that cannot be opened (a link, a device): for the calls that take only paths. Its last
+/// component is not followed by the `l…xattr` calls, and the directory before it is ours.
+pub(crate) fn proc_path(directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    [format!("/proc/self/fd/{}/", directory.as_raw_fd()).as_bytes(), name].concat()
+}
+
+/// Attributes that an image may carry. `trusted.` would steer our own overlays, `security.` beside capabilities
+/// belongs to the host's policy, and `user.overlay.` is `trusted.overlay.` by another name.
+pub(crate) fn is_portable_xattr(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+        || name == b"system.posix_acl_access"
+        || name == b"system.posix_acl_default"
+}
+
+/// Sets an attribute; a file system that cannot keep it is passed over, as Docker does.
+pub(crate) fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<()> {
+    tolerate_unsupported(rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))
+}
+
+pub(crate) fn set_xattr_of_special(directory: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<()> {
+    // user.* is not for links and devices (xattr(7)): EPERM says so.
+    match rustix::fs::lsetxattr(proc_path(directory, name), key, value, XattrFlags::empty()) {
+        Err(Errno::PERM) => Ok(()),
+        result => tolerate_unsupported(result),
+    }
+}
+
+fn tolerate_unsupported(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        result => result,
+    }
+}
+
+/// All attributes of what stands at `name`, a link not followed, sorted.
+pub(crate) fn xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let path = proc_path(directory, name);
+    let list = match grow(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer)) {
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        list => list?,
+    };
+    let mut found = Vec::new();
+    for key in list.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
+        match grow(|buffer| rustix::fs::lgetxattr(path.as_slice(), key, buffer)) {
+            Ok(value) => found.push((key.to_vec(), value)),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Calls with a small buffer first, then with the largest that the kernel ever fills (XATTR_SIZE_MAX, 64 KiB).
+fn grow(mut call: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
+    for size in [256, 65_536] {
+        let mut buffer = vec![0; size];
+        match call(&mut buffer) {
+            Err(Errno::RANGE) => continue,
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::RANGE)
+}

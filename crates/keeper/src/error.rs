@@ -1,0 +1,76 @@
+//! What can go wrong with the keeper, as the engine sees it.
+
+use std::io;
+use std::path::PathBuf;
+
+use dozen_model::{Classified, ErrorKind};
+
+/// A failure of the keeper, or of talking to it.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// The program could not be run.
+    #[error("cannot start the keeper from {}", program.display())]
+    Spawn {
+        /// The binary.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It was started and ended before it was ready.
+    #[error("the keeper did not start: {message}")]
+    NotReady {
+        /// Its own words.
+        message: String,
+    },
+    /// The keeper's socket does not answer.
+    #[error("cannot talk to the keeper at {}", path.display())]
+    Talk {
+        /// keeper.sock.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The snapshot could not be written.
+    #[error("cannot write the keeper's snapshot {}", path.display())]
+    Write {
+        /// keeper.json.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The keeper refused.
+    #[error("the keeper cannot {action}: {message}")]
+    Refused {
+        /// What was asked.
+        action: &'static str,
+        /// Why not.
+        message: String,
+        /// errno(3), 0 if there is none.
+        errno: i32,
+    },
+}
+
+impl Classified for KeeperError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused { errno: libc::EADDRINUSE, .. } => ErrorKind::Conflict,
+            Self::Refused { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOSPC, .. } => {
+                ErrorKind::Exhausted
+            }
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorKind::Exhausted,
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused { errno: libc::EADDRINUSE, .. } => {
+                Some("another program listens there; stop it, or choose another path".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The keeper's process: one thread, one epoll.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use rustix::process::{Resource, Rlimit};
+use rustix::time::Timespec;
+
+use crate::client;
+use crate::detach::{Side, detach};
+use crate::forward::{Forward, Pumped};
+use crate::port;
+use crate::protocol::{self, Envelope, Reply, Request};
+use crate::snapshot::{self, PortFailure, PortKey, PortReservation, Snapshot, VERSION};
+
+/// An engine that connects and then says nothing is not waited for: the forwards have to go on.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Token of keeper.sock.
+const CONTROL: u64 = 0;
+/// Descriptors of one forward: two sockets, two pipes.
+const DESCRIPTORS_PER_FORWARD: u64 = 6;
+
+/// `dozen keeper RUN_ROOT`, with standard input a stream to whoever started it: it reads `ready`, or why not.
+///
+/// Detaches itself: the process that was spawned ends at once. Must be called while the process has one thread.
+pub fn main(run_root: &Path) -> ExitCode {
+    match detach() {
+        Ok(Side::Spawned) => return ExitCode::SUCCESS,
+        Ok(Side::Detached) => {}
+        Err(error) => return fail(&format!("cannot detach: {error}")),
+    }
+    let mut server = match Server::begin(run_root) {
+        Ok(server) => server,
+        Err(message) => return fail(&message),
+    };
+    tell("ready\n");
+    match server.serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    tell(message);
+    ExitCode::FAILURE
+}
+
+/// Says it on standard input's socket, and hangs up.
+fn tell(words: &str) {
+    let Ok(stream) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { return };
+    // Whoever started us may be gone; that changes nothing.
+    let _ = UnixStream::from(stream).write_all(words.as_bytes());
+    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+    }
+}
+
+struct Held {
+    port: PortReservation,
+    socket: OwnedFd,
+    /// For a forward: its token.
+    token: Option<u64>,
+}
+
+struct Server {
+    run_root: PathBuf,
+    _lock: std::fs::File,
+    epoll: OwnedFd,
+    control: UnixListener,
+    listeners: BTreeMap<PathBuf, OwnedFd>,
+    ports: BTreeMap<PortKey, Held>,
+    accepting: BTreeMap<u64, PortKey>,
+    forwards: BTreeMap<u64, (PortKey, Forward)>,
+    hungry: Vec<u64>,
+    most_forwards: usize,
+    next_token: u64,
+    ended: bool,
+}
+
+impl Server {
+    fn begin(run_root: &Path) -> Result<Self, String> {
+        let lock = client::lock(run_root)
+            .map_err(|error| format!("cannot lock {}: {error}", run_root.join("keeper.lock").display()))?;
+        let path = run_root.join("keeper.sock");
+        let control = listen(&path, 0o600, None).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?;
+        let prepare = || -> rustix::io::Result<OwnedFd> {
+            let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
+            Ok(epoll)
+        };
+        let epoll = prepare().map_err(|error| format!("cannot watch {}: {error}", path.display()))?;
+        let mut server = Self {
+            run_root: run_root.to_owned(),
+            _lock: lock,
+            epoll,
+            control,
+            listeners: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            accepting: BTreeMap::new(),
+            forwards: BTreeMap::new(),
+            hungry: Vec::new(),
+            most_forwards: most_forwards(),
+            next_token: CONTROL + 1,
+            ended: false,
+        };
+        // A keeper that replaces a dead one takes the ports back before anyone asks. What fails now fails again, with
+        // an answer, when the engine applies its snapshot.
+        let _ = server.reload();
+        Ok(server)
+    }
+
+    fn serve(&mut self) -> rustix::io::Result<()> {
+        while !self.ended {
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let mut space = [MaybeUninit::uninit(); 64];
+            let timeout = if self.hungry.is_empty() { None } else { Some(&now) };
+            let events = match epoll::wait(&self.epoll, &mut space, timeout) {
+                Ok((events, _)) => events,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error),
+            };
+            let mut tokens: Vec<u64> = events.iter().map(|event| event.data.u64()).collect();
+            // The two sockets of a forward share a token.
+            tokens.append(&mut self.hungry);
+            tokens.sort_unstable();
+            tokens.dedup();
+            for token in tokens {
+                if token == CONTROL {
+                    self.answer();
+                } else if let Some(key) = self.accepting.get(&token) {
+                    self.accept(*key);
+                } else {
+                    self.pump(token);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one connection to a forwarded port, if there are not too many.
+    fn accept(&mut self, key: PortKey) {
+        let Some(held) = self.ports.get(&key) else { return };
+        let Some(to) = held.port.forward_to else { return };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let Ok(client) = rustix::net::accept_with(&held.socket, flags) else { return };
+        if self.forwards.len() >= self.most_forwards {
+            // Closed at once, which the client sees, rather than left waiting in the queue.
+            return;
+        }
+        if let Ok(token) = self.forward(client, to, key) {
+            self.pump(token);
+        }
+    }
+
+    fn forward(&mut self, client: OwnedFd, to: SocketAddr, key: PortKey) -> rustix::io::Result<u64> {
+        let forward = Forward::begin(client, to)?;
+        let token = self.token();
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        for socket in forward.sockets() {
+            epoll::add(&self.epoll, socket, EventData::new_u64(token), flags)?;
+        }
+        self.forwards.insert(token, (key, forward));
+        Ok(token)
+    }
+
+    fn pump(&mut self, token: u64) {
+        let Some((_, forward)) = self.forwards.get_mut(&token) else { return };
+        match forward.pump() {
+            Pumped::Waiting => {}
+            Pumped::Hungry => self.hungry.push(token),
+            Pumped::Finished => {
+                self.forwards.remove(&token);
+            }
+        }
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    /// Answers one request of an engine.
+    fn answer(&mut self) {
+        let Ok((stream, _)) = self.control.accept() else { return };
+        let prepared = stream
+            .set_nonblocking(false)
+            .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+        let Ok((envelope, descriptor)) = prepared.and_then(|()| protocol::receive::<Envelope>(&stream)) else { return };
+        let reply = self.handle(envelope, descriptor);
+        let copy = match &reply {
+            Ok((_, path)) => path.as_ref().and_then(|path| self.listeners.get(path)).map(AsFd::as_fd),
+            Err(_) => None,
+        };
+        let reply = match reply {
+            Ok((reply, _)) => reply,
+            Err(error) => Reply::Failed { errno: error.raw_os_error().unwrap_or(0), message: error.to_string() },
+        };
+        // An engine that is gone asks again when it is back.
+        let _ = protocol::send(&stream, &reply, copy);
+    }
+
+    /// The reply, and the path of the listener whose descriptor goes with it.
+    fn handle(&mut self, envelope: Envelope, descriptor: Option<OwnedFd>) -> io::Result<(Reply, Option<PathBuf>)> {
+        if envelope.version > VERSION {
+            return Err(io::Error::other(format!(
+                "it speaks version {VERSION} of the protocol, the engine version {}",
+                envelope.version
+            )));
+        }
+        match envelope.request {
+            Request::Listener { path, mode, group } => {
+                let usable = self.listeners.get(&path).is_some_and(|listener| answers(&path, listener.as_fd()));
+                if !usable {
+                    let listener = listen(&path, mode, group)?;
+                    self.listeners.insert(path.clone(), listener.into());
+                }
+                Ok((Reply::Done, Some(path)))
+            }
+            Request::Adopt { path } => {
+                let descriptor = descriptor.ok_or_else(|| io::Error::other("no descriptor came along"))?;
+                self.listeners.insert(path, descriptor);
+                Ok((Reply::Done, None))
+            }
+            Request::Reload => Ok((Reply::Applied(self.reload()?), None)),
+            Request::Shutdown => {
+                self.shutdown();
+                Ok((Reply::Done, None))
+            }
+        }
+    }
+
+    fn reload(&mut self) -> io::Result<Vec<PortFailure>> {
+        let path = self.run_root.join("keeper.json");
+        let snapshot: Snapshot = serde_json::from_slice(&std::fs::read(path)?)?;
+        if snapshot.version > VERSION {
+            return Err(io::Error::other(format!("keeper.json has version {}, this keeper knows {VERSION}", snapshot.version)));
+        }
+        let held = self.ports.iter().map(|(key, held)| (*key, held.port.clone())).collect();
+        let plan = snapshot::plan(&held, &snapshot.ports);
+        for key in plan.close {
+            self.close(key);
+        }
+        let mut failures = plan.refused;
+        for port in plan.open {
+            if let Err(error) = self.open(&port) {
+                failures.push(port.failure(error.raw_os_error()));
+            }
+        }
+        Ok(failures)
+    }
+
+    fn open(&mut self, port: &PortReservation) -> rustix::io::Result<()> {
+        let key = port.key();
+        let same_port = |other: &&PortKey| other.0 == key.0 && other.1 == key.1 && other.2.is_ipv4() == key.2.is_ipv4();
+        let siblings: Vec<BorrowedFd<'_>> = self
+            .ports
+            .iter()
+            .filter(|(other, _)| same_port(other))
+            .map(|(_, held)| held.socket.as_fd())
+            .collect();
+        let socket = port::take(port, &siblings)?;
+        let mut token = None;
+        if port.forward_to.is_some() {
+            let new = self.token();
+            epoll::add(&self.epoll, &socket, EventData::new_u64(new), EventFlags::IN)?;
+            self.accepting.insert(new, key);
+            token = Some(new);
+        }
+        self.ports.insert(key, Held { port: port.clone(), socket, token });
+        Ok(())
+    }
+
+    /// Lets a port go, and what still went through it: its container has ended.
+    fn close(&mut self, key: PortKey) {
+        if let Some(held) = self.ports.remove(&key)
+            && let Some(token) = held.token
+        {
+            self.accepting.remove(&token);
+            self.forwards.retain(|_, (of, _)| *of != key);
+        }
+    }
+
+    fn shutdown(&mut self) {
+        for (path, listener) in std::mem::take(&mut self.listeners) {
+            if answers(&path, listener.as_fd()) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        self.forwards.clear();
+        self.accepting.clear();
+        self.ports.clear();
+        for name in ["keeper.sock", "keeper.json"] {
+            let _ = std::fs::remove_file(self.run_root.join(name));
+        }
+        self.ended = true;
+    }
+}
+
+/// Listens at a path. A socket that nobody listens on any more is replaced, a living one is not.
+fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(Errno::ADDRINUSE.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            use std::os::unix::fs::FileTypeExt;
+            // A file of another kind is refused, too, and is not ours to remove.
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(Errno::EXIST.into());
+            }
+            std::fs::remove_file(path)?;
+        }
+        Err(error) => return Err(error),
+    }
+    // Nobody else's from the first moment on.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let listener = listener?;
+    let prepare = || -> io::Result<()> {
+        if let Some(group) = group {
+            std::os::unix::fs::chown(path, None, Some(group))?;
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode & 0o777))?;
+        // std listens with a queue of 128 (or -1 in newer versions); a second listen(2) only changes its length.
+        rustix::net::listen(&listener, 4096)?;
+        listener.set_nonblocking(true)
+    };
+    if let Err(error) = prepare() {
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(listener)
+}
+
+/// True if the path still leads to a socket that answers, as someone may have removed the file, and `listener` listens.
+fn answers(path: &Path, listener: BorrowedFd<'_>) -> bool {
+    rustix::net::sockopt::socket_acceptconn(listener).unwrap_or(false) && UnixStream::connect(path).is_ok()
+}
+
+/// Raises the soft limit of descriptors to the hard one, and leaves a part of it for everything else.
+fn most_forwards() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u16::MAX));
+    usize::try_from(limit / 2 / DESCRIPTORS_PER_FORWARD).unwrap_or(usize::MAX)
+}

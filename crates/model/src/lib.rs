@@ -1,0 +1,28 @@
+//! The nouns that every other crate speaks: ids, digests, image references, names, signals, ports,
+//! what a container is asked to be, and the kinds of error.
+//!
+//! Values are parsed once, at the door, and are valid ever after: a [`ContainerName`] in hand needs no
+//! second look. Nothing here touches the system.
+
+mod container;
+mod digest;
+mod error;
+mod id;
+mod name;
+mod network;
+mod reference;
+mod signal;
+mod user;
+
+pub use container::{
+    BindPropagation, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, LogLimits, Mount,
+    MountSource, ProcessSpec, SeccompChoice, StdinMode, StopSpec, TmpfsOptions,
+};
+pub use digest::{Digest, DigestError};
+pub use error::{Classified, ErrorKind};
+pub use id::{ContainerId, ExecId, IdError, ImageId};
+pub use name::{ContainerName, NameError, VolumeName};
+pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
+pub use reference::{Reference, ReferenceError};
+pub use signal::{Signal, SignalError};
+pub use user::{UserSpec, UserSpecError};

@@ -1,0 +1,278 @@
+//! Addresses: subnets and whether they overlap, the one that a bridge gets, and what a container has of it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The addresses of a bridge. The engine keeps them in the ledger, so that a restart finds the same ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeAddresses {
+    /// The interface: `dozen0`, or `dz-` and the engine's tag.
+    pub name: String,
+    /// The host as containers see it.
+    pub ipv4_gateway: Ipv4Addr,
+    /// Length of the subnet's prefix.
+    pub ipv4_prefix_length: u8,
+    /// The host as containers see it; `None` without IPv6.
+    pub ipv6_gateway: Option<Ipv6Addr>,
+    /// Length of the subnet's prefix, always 64.
+    pub ipv6_prefix_length: u8,
+}
+
+impl BridgeAddresses {
+    /// The bridge's IPv4 subnet.
+    pub fn ipv4_subnet(&self) -> Ipv4Subnet {
+        Ipv4Subnet::containing(self.ipv4_gateway, self.ipv4_prefix_length)
+    }
+
+    /// The first address of the bridge's IPv6 subnet.
+    pub fn ipv6_subnet(&self) -> Option<Ipv6Addr> {
+        self.ipv6_gateway.map(|gateway| Ipv6Addr::from_bits(gateway.to_bits() & (u128::MAX << 64)))
+    }
+
+    /// The IPv6 address that goes with an IPv4 address of the subnet: the same number, counted from its start.
+    pub(crate) fn ipv6_beside(&self, ipv4: Ipv4Addr) -> Option<Ipv6Addr> {
+        let number = ipv4.to_bits() - self.ipv4_subnet().network().to_bits();
+        self.ipv6_subnet().map(|subnet| Ipv6Addr::from_bits(subnet.to_bits() | u128::from(number)))
+    }
+}
+
+/// One end of a container's link to the bridge, with all that is set on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The host's side of the link; the container's is always `eth0`.
+    pub interface: String,
+    /// The container's hardware address.
+    pub mac: MacAddress,
+    /// The container's IPv4 address.
+    pub ipv4: Ipv4Addr,
+    /// Length of its prefix.
+    pub ipv4_prefix_length: u8,
+    /// Its default route.
+    pub ipv4_gateway: Ipv4Addr,
+    /// The container's IPv6 address, where the bridge has IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Length of its prefix; 0 without IPv6.
+    pub ipv6_prefix_length: u8,
+    /// Its default route.
+    pub ipv6_gateway: Option<Ipv6Addr>,
+}
+
+impl Endpoint {
+    /// The container's address of the same family as `like`.
+    pub(crate) fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
+        match like {
+            IpAddr::V4(_) => Some(self.ipv4.into()),
+            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// A hardware address; text is `02:42:ac:11:00:02`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddress(pub [u8; 6]);
+
+impl MacAddress {
+    /// Docker's rule: locally administered, `02:42`, then the IPv4 address. So a new holder of an address
+    /// has its predecessor's hardware address too, and no neighbour keeps a stale entry.
+    pub fn beside(ipv4: Ipv4Addr) -> Self {
+        let [a, b, c, d] = ipv4.octets();
+        Self([0x02, 0x42, a, b, c, d])
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(address: MacAddress) -> Self {
+        address.to_string()
+    }
+}
+
+/// Text that is no hardware address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid hardware address {0:?}: want six bytes as in 02:42:ac:11:00:02")]
+pub struct MacAddressError(String);
+
+impl FromStr for MacAddress {
+    type Err = MacAddressError;
+    fn from_str(text: &str) -> Result<Self, MacAddressError> {
+        let invalid = || MacAddressError(text.chars().take(40).collect());
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(invalid)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
+        }
+        if parts.next().is_some() { Err(invalid()) } else { Ok(Self(bytes)) }
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = MacAddressError;
+    fn try_from(text: String) -> Result<Self, MacAddressError> {
+        text.parse()
+    }
+}
+
+/// An IPv4 subnet; the bits after the prefix are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ipv4Subnet {
+    network: u32,
+    prefix_length: u8,
+}
+
+impl Ipv4Subnet {
+    /// The subnet that this address is in. A prefix longer than 32 counts as 32.
+    pub fn containing(address: Ipv4Addr, prefix_length: u8) -> Self {
+        let prefix_length = prefix_length.min(32);
+        Self { network: address.to_bits() & mask(prefix_length), prefix_length }
+    }
+
+    /// Its first address.
+    pub fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network)
+    }
+
+    /// Length of the prefix.
+    pub fn prefix_length(self) -> u8 {
+        self.prefix_length
+    }
+
+    /// Whether the address is in it.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & mask(self.prefix_length) == self.network
+    }
+
+    /// Whether the two have an address in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        let common = mask(self.prefix_length.min(other.prefix_length));
+        self.network & common == other.network & common
+    }
+
+    /// How many addresses a bridge and its containers can have: all but the first and the last.
+    pub fn usable(self) -> u32 {
+        (!mask(self.prefix_length)).saturating_sub(1)
+    }
+
+    /// The address with this number, counted from the first.
+    pub fn address(self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network.wrapping_add(number))
+    }
+}
+
+impl fmt::Display for Ipv4Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network(), self.prefix_length)
+    }
+}
+
+fn mask(prefix_length: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0)
+}
+
+/// Where a bridge's subnet is looked for when nobody says: Docker's own list (172.17.0.0/16 to 172.31.0.0/16,
+/// then 192.168.0.0/20 to 192.168.240.0/20).
+pub fn default_pools() -> Vec<(Ipv4Addr, u8)> {
+    let sixteens = (17..=31).map(|second| (Ipv4Addr::new(172, second, 0, 0), 16));
+    let twenties = (0..=240).step_by(16).map(|third| (Ipv4Addr::new(192, 168, third, 0), 20));
+    sixteens.chain(twenties).collect()
+}
+
+/// The first of `pools` that has room for a bridge and a container and overlaps nothing in `taken`.
+pub(crate) fn choose_subnet(pools: &[(Ipv4Addr, u8)], taken: &[Ipv4Subnet]) -> Option<Ipv4Subnet> {
+    pools
+        .iter()
+        .map(|(address, prefix_length)| Ipv4Subnet::containing(*address, *prefix_length))
+        .find(|pool| pool.usable() >= 2 && !taken.iter().any(|other| other.overlaps(*pool)))
+}
+
+/// A unique local /64 (RFC 4193): the 40 bits of the global id and the 16 of the subnet are a hash of the machine's
+/// id and the engine's tag, so the same engine finds the same subnet again even without its ledger.
+pub(crate) fn unique_local_subnet(machine: &[u8], instance: &str) -> Ipv6Addr {
+    let hash = Sha256::new().chain_update(b"dozen ipv6\0").chain_update(machine).chain_update([0]);
+    let hash = hash.chain_update(instance).finalize();
+    let mut octets = [0; 16];
+    octets[0] = 0xfd;
+    octets[1..8].copy_from_slice(&hash[..7]);
+    octets.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(text: &str) -> Ipv4Subnet {
+        let (address, prefix_length) = text.split_once('/').unwrap();
+        Ipv4Subnet::containing(address.parse().unwrap(), prefix_length.parse().unwrap())
+    }
+
+    #[test]
+    fn the_first_pool_that_overlaps_nothing_is_chosen() {
+        for (taken, want) in [
+            (vec![], "172.17.0.0/16"),
+            (vec!["10.0.0.0/8", "192.0.2.0/24"], "172.17.0.0/16"),
+            (vec!["172.17.0.0/16"], "172.18.0.0/16"),
+            (vec!["172.17.4.9/32"], "172.18.0.0/16"),
+            (vec!["172.16.0.0/14"], "172.20.0.0/16"),
+            (vec!["172.16.0.0/12"], "192.168.0.0/20"),
+            (vec!["172.16.0.0/12", "192.168.1.0/24"], "192.168.16.0/20"),
+        ] {
+            let taken: Vec<_> = taken.into_iter().map(subnet).collect();
+            assert_eq!(choose_subnet(&default_pools(), &taken).map(|s| s.to_string()).as_deref(), Some(want));
+        }
+        assert_eq!(choose_subnet(&default_pools(), &[subnet("0.0.0.0/0")]), None);
+        assert_eq!(choose_subnet(&[(Ipv4Addr::new(10, 0, 0, 0), 31)], &[]), None);
+    }
+
+    #[test]
+    fn subnets_count_their_addresses() {
+        assert_eq!(subnet("10.1.2.3/30").usable(), 2);
+        assert_eq!(subnet("10.1.2.3/32").usable(), 0);
+        assert_eq!(subnet("10.1.2.3/0").usable(), u32::MAX - 1);
+        assert!(subnet("10.1.2.3/30").contains(Ipv4Addr::new(10, 1, 2, 0)));
+        assert!(!subnet("10.1.2.3/30").contains(Ipv4Addr::new(10, 1, 2, 4)));
+    }
+
+    #[test]
+    fn a_hardware_address_follows_the_address_and_parses_back() {
+        let mac = MacAddress::beside(Ipv4Addr::new(172, 17, 0, 2));
+        assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+        assert_eq!("02:42:ac:11:00:02".parse(), Ok(mac));
+        for bad in ["", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "2:42:ac:11:00:02", "02:42:ac:11:00:zz"] {
+            assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ipv6_is_stable_local_and_differs_by_engine() {
+        let one = unique_local_subnet(b"machine", "");
+        assert_eq!(one, unique_local_subnet(b"machine", ""));
+        assert_ne!(one, unique_local_subnet(b"machine", "test"));
+        assert_ne!(one, unique_local_subnet(b"other", ""));
+        assert_eq!((one.octets()[0], &one.octets()[8..]), (0xfd, &[0; 8][..]));
+        let addresses = BridgeAddresses {
+            name: "dozen0".into(),
+            ipv4_gateway: Ipv4Addr::new(172, 17, 0, 1),
+            ipv4_prefix_length: 16,
+            ipv6_gateway: Some("fd00::1".parse().unwrap()),
+            ipv6_prefix_length: 64,
+        };
+        assert_eq!(addresses.ipv6_beside(Ipv4Addr::new(172, 17, 1, 2)), Some("fd00::102".parse().unwrap()));
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong on the host's network.
+
+use std::io;
+use std::net::IpAddr;
+
+use dozen_model::{Classified, ErrorKind};
+
+use crate::netlink::Refusal;
+
+/// A failure of the network's.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The kernel refused a request.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A kernel setting under /proc/sys could not be read or written.
+    #[error("cannot {action} the kernel setting {name}")]
+    Setting {
+        /// `read` or `set`.
+        action: &'static str,
+        /// As sysctl(8) names it.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A network namespace could not be made.
+    #[error("cannot {what}")]
+    Namespace {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Every subnet that may be used overlaps a route or an address of the host.
+    #[error("no subnet is free for the bridge {bridge}: every address pool overlaps a route or an address of the host")]
+    NoFreeSubnet {
+        /// The bridge.
+        bridge: String,
+    },
+    /// Every address of the subnet is in use.
+    #[error("no address is free on the bridge {bridge}: all {usable} of {subnet} are in use")]
+    AddressesExhausted {
+        /// The bridge.
+        bridge: String,
+        /// Its subnet.
+        subnet: String,
+        /// How many containers it can have.
+        usable: u32,
+    },
+    /// An endpoint's address is not the bridge's to give, or has another owner.
+    #[error("the address {address} on the bridge {bridge} is in use or outside its subnet")]
+    AddressTaken {
+        /// The bridge.
+        bridge: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// The tag of an engine is not one.
+    #[error("invalid network tag {0:?}: want up to 8 lower-case letters and digits")]
+    InvalidInstance(String),
+    /// The name of the bridge belongs to an interface that is none.
+    #[error("the interface {0} is not a bridge")]
+    NotABridge(String),
+    /// A port is published on an IPv6 address, but the container has none.
+    #[error("cannot publish a port on {address}: the container has no IPv6 address")]
+    NoIpv6 {
+        /// The host's address.
+        address: IpAddr,
+    },
+}
+
+impl NetworkError {
+    /// Whether the kernel's answer was this error number.
+    pub(crate) fn is(&self, code: i32) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is(code))
+    }
+}
+
+impl Classified for NetworkError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(_) | Self::Setting { .. } | Self::Namespace { .. } => ErrorKind::Internal,
+            Self::NoFreeSubnet { .. } | Self::AddressesExhausted { .. } => ErrorKind::Exhausted,
+            Self::AddressTaken { .. } | Self::NotABridge(_) => ErrorKind::Conflict,
+            Self::InvalidInstance(_) | Self::NoIpv6 { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(refusal) if refusal.is(libc::EPERM) => {
+                Some("the engine needs CAP_NET_ADMIN: run it as root".to_owned())
+            }
+            Self::Refused(refusal) if refusal.is(libc::EOPNOTSUPP) || refusal.is(libc::ENOENT) => Some(
+                "the kernel may lack a part: dozen needs bridge, veth, nf_tables with NAT and fib (Linux 5.2 or later)"
+                    .to_owned(),
+            ),
+            Self::NoFreeSubnet { .. } => Some("give the engine an address pool of its own".to_owned()),
+            Self::AddressesExhausted { .. } => {
+                Some("remove containers, or give the engine a larger address pool".to_owned())
+            }
+            Self::NotABridge(name) => Some(format!("rename or remove it: ip link delete {name}")),
+            _ => None,
+        }
+    }
+}

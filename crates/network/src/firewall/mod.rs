@@ -1,0 +1,9 @@
+//! Our nftables table: encoding, rules, and the elements that change with every published port.
+
+mod expression;
+pub mod foreign;
+mod ruleset;
+mod table;
+
+pub(crate) use ruleset::Rules;
+pub(crate) use table::{Element, Map, PublishedKey, Table, other_tables};

@@ -1,0 +1,243 @@
+//! The rules of our table: fixed text but for the bridge's name and subnets. Ports are elements of its maps.
+//!
+//! As `nft` would write it, with 172.17.0.0/16 for the subnet and dozen0 for the bridge:
+//! ```text
+//! chain guard { type filter hook prerouting priority raw
+//!   iifname != "lo" ip daddr 127.0.0.0/8 drop          route_localnet on our bridge must not let a container,
+//!   iifname != "lo" ip saddr 127.0.0.0/8 drop          or a neighbour, speak to or as the host's own loopback
+//! }
+//! chain prerouting { type nat hook prerouting priority dstnat;  fib daddr type local jump published }
+//! chain output     { type nat hook output     priority dstnat;  fib daddr type local jump published }
+//! chain published {
+//!   meta nfproto ipv4 dnat ip to ip daddr . meta l4proto . th dport map @published4_at
+//!   meta nfproto ipv4 dnat ip to            meta l4proto . th dport map @published4
+//!   ip6 daddr ::1 return                                [::1] cannot be translated: the keeper forwards it
+//!   …the same for ipv6
+//! }
+//! chain postrouting { type nat hook postrouting priority srcnat
+//!   oifname != "dozen0" ip saddr 172.17.0.0/16 masquerade
+//!   oifname "dozen0" ip saddr 172.17.0.0/16 ct status dnat masquerade      a container that calls a published port
+//!   oifname "dozen0" ip saddr 127.0.0.0/8 masquerade                       the host that calls 127.0.0.1:port
+//!   …the first two for ipv6
+//! }
+//! chain forward { type filter hook forward priority filter; policy accept
+//!   oifname "dozen0" ct state established,related accept
+//!   oifname "dozen0" iifname "dozen0" accept
+//!   oifname "dozen0" ct status dnat accept
+//!   oifname "dozen0" drop                               what is not published is not reachable, even by a route
+//!   iifname "dozen0" accept
+//!   oifname "dozen0*"… "dz-*" accept                    another engine's bridge: its own table decides
+//!   meta nfproto ipv4 iifname @opened4 drop             forwarding that only we turned on is for containers only
+//!   meta nfproto ipv6 iifname @opened6 drop
+//!   meta nfproto ipv6 drop                              (only if we turned it on for all interfaces)
+//! }
+//! ```
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::expression::{Expression, Meta, REGISTER_1, Verdict, WORD_0};
+use super::table::Map;
+use crate::address::Ipv4Subnet;
+
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const HOOK_PREROUTING: u32 = 0;
+const HOOK_FORWARD: u32 = 2;
+const HOOK_OUTPUT: u32 = 3;
+const HOOK_POSTROUTING: u32 = 4;
+/// `IPS_DST_NAT`: the connection's destination was translated.
+const STATUS_DNAT: u32 = 1 << 5;
+/// The bits of `ct state` for established and related.
+const STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
+const RTN_LOCAL: u32 = 2;
+
+/// What the rules depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) bridge: String,
+    pub(crate) ipv4: Ipv4Subnet,
+    /// A /64.
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    /// We turned IPv6 forwarding on for every interface: the kernel has no other way before 6.17.
+    pub(crate) ipv6_forwarding_is_ours: bool,
+}
+
+/// A chain with its rules.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) name: &'static str,
+    pub(crate) base: Option<Base>,
+    pub(crate) rules: Vec<Vec<Expression>>,
+}
+
+/// Where a chain hangs in the packet's way.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Base {
+    pub(crate) kind: &'static str,
+    pub(crate) hook: u32,
+    pub(crate) priority: i32,
+}
+
+impl Rules {
+    /// The chains; one that is jumped to comes before the one that jumps.
+    pub(crate) fn chains(&self) -> Vec<Chain> {
+        vec![
+            base("guard", "filter", HOOK_PREROUTING, -300, guard()),
+            Chain { name: "published", base: None, rules: self.published() },
+            base("prerouting", "nat", HOOK_PREROUTING, -100, vec![to_published()]),
+            base("output", "nat", HOOK_OUTPUT, -100, vec![to_published()]),
+            base("postrouting", "nat", HOOK_POSTROUTING, 100, self.postrouting()),
+            base("forward", "filter", HOOK_FORWARD, 0, self.forward()),
+        ]
+    }
+
+    fn published(&self) -> Vec<Vec<Expression>> {
+        let mut rules = vec![translate(NFPROTO_IPV4, true), translate(NFPROTO_IPV4, false)];
+        if self.ipv6.is_some() {
+            let mut loopback = family(NFPROTO_IPV6);
+            loopback.push(Expression::Network { offset: 24, length: 16, register: REGISTER_1 });
+            loopback.push(equal(Ipv6Addr::LOCALHOST.octets()));
+            loopback.push(Expression::Verdict(Verdict::Return));
+            rules.extend([loopback, translate(NFPROTO_IPV6, true), translate(NFPROTO_IPV6, false)]);
+        }
+        rules
+    }
+
+    fn postrouting(&self) -> Vec<Vec<Expression>> {
+        let leaving = || interface(Meta::OutputInterface, false, &self.bridge);
+        let arriving = || interface(Meta::OutputInterface, true, &self.bridge);
+        let mut rules = vec![
+            [leaving(), from_ipv4(self.ipv4), vec![Expression::Masquerade]].concat(),
+            [arriving(), from_ipv4(self.ipv4), translated(), vec![Expression::Masquerade]].concat(),
+            [arriving(), from_ipv4(loopback()), vec![Expression::Masquerade]].concat(),
+        ];
+        if let Some(subnet) = self.ipv6 {
+            rules.push([leaving(), from_ipv6(subnet), vec![Expression::Masquerade]].concat());
+            rules.push([arriving(), from_ipv6(subnet), translated(), vec![Expression::Masquerade]].concat());
+        }
+        rules
+    }
+
+    fn forward(&self) -> Vec<Vec<Expression>> {
+        let to_us = || interface(Meta::OutputInterface, true, &self.bridge);
+        let from_us = || interface(Meta::InputInterface, true, &self.bridge);
+        let accept = || vec![Expression::Verdict(Verdict::Accept)];
+        let drop = || vec![Expression::Verdict(Verdict::Drop)];
+        let opened = |protocol, set| {
+            let input = Expression::Meta { key: Meta::InputInterface, register: REGISTER_1 };
+            [family(protocol), vec![input, Expression::Lookup { set, map: false }], drop()].concat()
+        };
+        let mut rules = vec![
+            [to_us(), established(), accept()].concat(),
+            [to_us(), from_us(), accept()].concat(),
+            [to_us(), translated(), accept()].concat(),
+            [to_us(), drop()].concat(),
+            [from_us(), accept()].concat(),
+            [interface(Meta::OutputInterface, true, crate::bridge::DEFAULT_BRIDGE), accept()].concat(),
+            [output_begins_with(crate::bridge::TAGGED_BRIDGE), accept()].concat(),
+            opened(NFPROTO_IPV4, Map::Opened4.name()),
+            opened(NFPROTO_IPV6, Map::Opened6.name()),
+        ];
+        if self.ipv6_forwarding_is_ours {
+            rules.push([family(NFPROTO_IPV6), drop()].concat());
+        }
+        rules
+    }
+}
+
+fn base(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules: Vec<Vec<Expression>>) -> Chain {
+    Chain { name, base: Some(Base { kind, hook, priority }), rules }
+}
+
+fn guard() -> Vec<Vec<Expression>> {
+    let rule = |offset| {
+        let mut rule = interface(Meta::InputInterface, false, "lo");
+        rule.extend(family(NFPROTO_IPV4));
+        rule.push(Expression::Network { offset, length: 1, register: REGISTER_1 });
+        rule.push(equal([127]));
+        rule.push(Expression::Verdict(Verdict::Drop));
+        rule
+    };
+    vec![rule(16), rule(12)]
+}
+
+fn to_published() -> Vec<Expression> {
+    vec![
+        Expression::DestinationKind,
+        equal(RTN_LOCAL.to_ne_bytes()),
+        Expression::Verdict(Verdict::Jump("published")),
+    ]
+}
+
+/// Looks the packet's destination up, with its address or by protocol and port alone, and translates it.
+fn translate(protocol: u8, with_address: bool) -> Vec<Expression> {
+    let (map, offset, length) = match (protocol, with_address) {
+        (NFPROTO_IPV4, true) => (Map::Published4At, 16, 4),
+        (NFPROTO_IPV4, false) => (Map::Published4, 16, 4),
+        (_, true) => (Map::Published6At, 24, 16),
+        (_, false) => (Map::Published6, 24, 16),
+    };
+    let words = length / 4;
+    let mut rule = family(protocol);
+    let mut next = WORD_0;
+    if with_address {
+        rule.push(Expression::Network { offset, length, register: next });
+        next += words;
+    }
+    rule.push(Expression::Meta { key: Meta::Transport, register: next });
+    rule.push(Expression::Transport { offset: 2, length: 2, register: next + 1 });
+    rule.push(Expression::Lookup { set: map.name(), map: true });
+    rule.push(Expression::TranslateDestination { family: protocol, port: WORD_0 + words });
+    rule
+}
+
+fn family(protocol: u8) -> Vec<Expression> {
+    vec![Expression::Meta { key: Meta::Family, register: REGISTER_1 }, equal([protocol])]
+}
+
+fn interface(key: Meta, is: bool, name: &str) -> Vec<Expression> {
+    let mut value = name.as_bytes().to_vec();
+    value.resize(16, 0);
+    vec![Expression::Meta { key, register: REGISTER_1 }, Expression::Compare { equal: is, value }]
+}
+
+fn output_begins_with(prefix: &str) -> Vec<Expression> {
+    vec![Expression::Meta { key: Meta::OutputInterface, register: REGISTER_1 }, equal(prefix.as_bytes())]
+}
+
+fn from_ipv4(subnet: Ipv4Subnet) -> Vec<Expression> {
+    let mask = Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(subnet.prefix_length())).unwrap_or(0));
+    let mut rule = family(NFPROTO_IPV4);
+    rule.push(Expression::Network { offset: 12, length: 4, register: REGISTER_1 });
+    rule.push(Expression::Mask { mask: mask.octets().to_vec() });
+    rule.push(equal(subnet.network().octets()));
+    rule
+}
+
+fn from_ipv6(subnet: Ipv6Addr) -> Vec<Expression> {
+    let mut rule = family(NFPROTO_IPV6);
+    rule.push(Expression::Network { offset: 8, length: 8, register: REGISTER_1 });
+    rule.push(equal(&subnet.octets()[..8]));
+    rule
+}
+
+fn loopback() -> Ipv4Subnet {
+    Ipv4Subnet::containing(Ipv4Addr::LOCALHOST, 8)
+}
+
+fn established() -> Vec<Expression> {
+    any_bit_of(Expression::ConnectionState, STATE_ESTABLISHED_RELATED)
+}
+
+fn translated() -> Vec<Expression> {
+    any_bit_of(Expression::ConnectionStatus, STATUS_DNAT)
+}
+
+fn any_bit_of(load: Expression, bits: u32) -> Vec<Expression> {
+    let mask = Expression::Mask { mask: bits.to_ne_bytes().to_vec() };
+    vec![load, mask, Expression::Compare { equal: false, value: vec![0; 4] }]
+}
+
+fn equal(value: impl AsRef<[u8]>) -> Expression {
+    Expression::Compare { equal: true, value: value.as_ref().to_vec() }
+}

@@ -1,0 +1,420 @@
+//! Our table as the kernel holds it: replaced as a whole, its elements added and removed one by one.
+//!
+//! Besides ports it records, in two sets, which interfaces' forwarding we turned on: the record then lives exactly
+//! as long as the settings do, whatever dies in between.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dozen_model::Protocol;
+
+use super::ruleset::{Chain, Rules};
+use crate::netlink::{APPEND, Attributes, Batch, CREATE, DUMP, Refusal, Socket, attribute, attributes, text};
+
+/// `NFNL_SUBSYS_NFTABLES`.
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+/// `NFPROTO_INET`: IPv4 and IPv6 in one table (with NAT since Linux 5.2).
+const FAMILY: u8 = 1;
+const MESSAGE: [u8; 4] = [FAMILY, 0, 0, 0];
+
+const NEW_TABLE: u16 = SUBSYSTEM << 8;
+const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
+const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
+const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
+const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
+const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
+const NEW_ELEMENT: u16 = SUBSYSTEM << 8 | 12;
+const GET_ELEMENT: u16 = SUBSYSTEM << 8 | 13;
+const DELETE_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
+
+const SET_IS_MAP: u32 = 8;
+const LIST_ELEMENT: u16 = 1;
+/// An attribute holds less than 64 KiB; an element of ours takes less than 100 bytes.
+const ELEMENTS_PER_MESSAGE: usize = 400;
+
+// How nft(8) names types: 6 bits each, concatenated (libnftables' enum datatypes). The kernel only keeps them.
+const TYPE_IPV4: u32 = 7;
+const TYPE_IPV6: u32 = 8;
+const TYPE_PROTOCOL: u32 = 12;
+const TYPE_PORT: u32 = 13;
+const TYPE_INTERFACE: u32 = 41;
+
+/// The sets and maps of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Map {
+    /// IPv4 address, protocol, port → container.
+    Published4At,
+    /// Protocol, port on any IPv4 address → container.
+    Published4,
+    /// As for IPv4.
+    Published6At,
+    /// As for IPv4.
+    Published6,
+    /// Interfaces whose IPv4 forwarding we turned on.
+    Opened4,
+    /// Interfaces whose IPv6 forwarding we turned on; `all` for every one.
+    Opened6,
+    /// Interfaces whose `accept_ra` we raised from 1 to 2.
+    Advertised,
+}
+
+impl Map {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Published4At,
+        Self::Published4,
+        Self::Published6At,
+        Self::Published6,
+        Self::Opened4,
+        Self::Opened6,
+        Self::Advertised,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Published4At => "published4_at",
+            Self::Published4 => "published4",
+            Self::Published6At => "published6_at",
+            Self::Published6 => "published6",
+            Self::Opened4 => "opened4",
+            Self::Opened6 => "opened6",
+            Self::Advertised => "advertised",
+        }
+    }
+
+    /// The type and length of a key.
+    fn key(self) -> (u32, u32) {
+        match self {
+            Self::Published4At => (concatenated(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_PORT]), 12),
+            Self::Published6At => (concatenated(&[TYPE_IPV6, TYPE_PROTOCOL, TYPE_PORT]), 24),
+            Self::Published4 | Self::Published6 => (concatenated(&[TYPE_PROTOCOL, TYPE_PORT]), 8),
+            Self::Opened4 | Self::Opened6 | Self::Advertised => (TYPE_INTERFACE, 16),
+        }
+    }
+
+    /// The type and length of a value; `None` for a set.
+    fn value(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Published4At | Self::Published4 => Some((concatenated(&[TYPE_IPV4, TYPE_PORT]), 8)),
+            Self::Published6At | Self::Published6 => Some((concatenated(&[TYPE_IPV6, TYPE_PORT]), 20)),
+            Self::Opened4 | Self::Opened6 | Self::Advertised => None,
+        }
+    }
+}
+
+fn concatenated(types: &[u32]) -> u32 {
+    types.iter().fold(0, |all, one| all << 6 | one)
+}
+
+/// What a packet must be addressed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PublishedKey {
+    /// Unspecified stands for every address of its family.
+    pub(crate) address: IpAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+}
+
+/// An element of a set or a map.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Element {
+    pub(crate) map: Map,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Element {
+    /// What is addressed to `key` goes to the container's address and port, of the same family.
+    pub(crate) fn published(key: &PublishedKey, container: IpAddr, container_port: u16) -> Self {
+        let mut encoded = Vec::with_capacity(24);
+        if !key.address.is_unspecified() {
+            put_address(&mut encoded, key.address);
+        }
+        encoded.extend_from_slice(&[protocol_number(key.protocol), 0, 0, 0]);
+        put_port(&mut encoded, key.port);
+        let mut value = Vec::with_capacity(20);
+        put_address(&mut value, container);
+        put_port(&mut value, container_port);
+        let map = match (key.address, key.address.is_unspecified()) {
+            (IpAddr::V4(_), true) => Map::Published4,
+            (IpAddr::V4(_), false) => Map::Published4At,
+            (IpAddr::V6(_), true) => Map::Published6,
+            (IpAddr::V6(_), false) => Map::Published6At,
+        };
+        Self { map, key: encoded, value }
+    }
+
+    /// The interface is in the set.
+    pub(crate) fn interface(map: Map, name: &str) -> Self {
+        let mut key = name.as_bytes().to_vec();
+        key.resize(16, 0);
+        Self { map, key, value: Vec::new() }
+    }
+
+    /// The name, of an element of a set of interfaces.
+    pub(crate) fn interface_name(&self) -> String {
+        text(&self.key)
+    }
+
+    /// What this element of a map of ports says: key, and the container's address and port.
+    pub(crate) fn parse_published(&self) -> Option<(PublishedKey, IpAddr, u16)> {
+        let (address, rest): (IpAddr, &[u8]) = match self.map {
+            Map::Published4At => (parse_address(self.key.get(..4)?)?, &self.key[4..]),
+            Map::Published6At => (parse_address(self.key.get(..16)?)?, &self.key[16..]),
+            Map::Published4 => (Ipv4Addr::UNSPECIFIED.into(), &self.key),
+            Map::Published6 => (Ipv6Addr::UNSPECIFIED.into(), &self.key),
+            Map::Opened4 | Map::Opened6 | Map::Advertised => return None,
+        };
+        let protocol = match rest.first()? {
+            6 => Protocol::Tcp,
+            17 => Protocol::Udp,
+            _ => return None,
+        };
+        let port = parse_port(rest.get(4..6)?)?;
+        let split = if address.is_ipv4() { 4 } else { 16 };
+        let container = parse_address(self.value.get(..split)?)?;
+        Some((PublishedKey { address, protocol, port }, container, parse_port(self.value.get(split..split + 2)?)?))
+    }
+}
+
+fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => bytes.extend_from_slice(&address.octets()),
+        IpAddr::V6(address) => bytes.extend_from_slice(&address.octets()),
+    }
+}
+
+/// Every part of a concatenation fills whole words of four bytes.
+fn put_port(bytes: &mut Vec<u8>, port: u16) {
+    bytes.extend_from_slice(&port.to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+}
+
+fn parse_address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
+        _ => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
+    }
+}
+
+fn parse_port(bytes: &[u8]) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// The number in the IP header.
+pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+/// A table by its name. Each method is one transaction: all of it happens or nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct Table(pub(crate) String);
+
+impl Table {
+    /// Puts these rules and elements in the place of whatever the table was, without a moment between.
+    pub(crate) fn replace(&self, socket: &mut Socket, rules: &Rules, elements: &[Element]) -> Result<(), Refusal> {
+        let mut batch = begin();
+        // Created first, because deleting what is not there is an error.
+        self.message(&mut batch, "make", NEW_TABLE, CREATE, |a| a.text(1, &self.0));
+        self.message(&mut batch, "replace", DELETE_TABLE, 0, |a| a.text(1, &self.0));
+        self.message(&mut batch, "make", NEW_TABLE, CREATE, |a| a.text(1, &self.0));
+        for (number, map) in (1..).zip(Map::ALL) {
+            self.message(&mut batch, "make a set of", NEW_SET, CREATE, |a| self.set(a, map, number));
+        }
+        let chains = rules.chains();
+        for chain in &chains {
+            self.message(&mut batch, "make a chain of", NEW_CHAIN, CREATE, |a| self.chain(a, chain));
+        }
+        for chain in &chains {
+            for rule in &chain.rules {
+                self.message(&mut batch, "add a rule to", NEW_RULE, CREATE | APPEND, |a| {
+                    a.text(1, &self.0);
+                    a.text(2, chain.name);
+                    a.nest(4, |a| rule.iter().for_each(|expression| expression.encode(a)));
+                });
+            }
+        }
+        self.elements(&mut batch, "add an element to", NEW_ELEMENT, CREATE, elements);
+        commit(socket, batch)
+    }
+
+    /// Removes, then adds. An element that is to be removed and isn't there, or to be added and is there with
+    /// another value, refuses the whole.
+    pub(crate) fn change(&self, socket: &mut Socket, remove: &[Element], add: &[Element]) -> Result<(), Refusal> {
+        if remove.is_empty() && add.is_empty() {
+            return Ok(());
+        }
+        let mut batch = begin();
+        self.elements(&mut batch, "remove an element from", DELETE_ELEMENT, 0, remove);
+        self.elements(&mut batch, "add an element to", NEW_ELEMENT, CREATE, add);
+        commit(socket, batch)
+    }
+
+    /// Every element of every set and map; none when there is no table.
+    pub(crate) fn read(&self, socket: &mut Socket) -> Result<Vec<Element>, Refusal> {
+        let mut all = Vec::new();
+        for map in Map::ALL {
+            let mut batch = Batch::default();
+            self.message(&mut batch, "read", GET_ELEMENT, DUMP, |a| {
+                a.text(1, &self.0);
+                a.text(2, map.name());
+            });
+            match socket.dump(&batch, |kind, payload| (kind == NEW_ELEMENT).then(|| parse_elements(map, payload))) {
+                Ok(found) => all.extend(found.into_iter().flatten()),
+                Err(refusal) if refusal.is(libc::ENOENT) => {}
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Removes the table; fine when there is none.
+    pub(crate) fn delete(&self, socket: &mut Socket) -> Result<(), Refusal> {
+        let mut batch = begin();
+        self.message(&mut batch, "delete", DELETE_TABLE, 0, |a| a.text(1, &self.0));
+        match commit(socket, batch) {
+            Err(refusal) if refusal.is(libc::ENOENT) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn message(
+        &self,
+        batch: &mut Batch,
+        doing: &str,
+        kind: u16,
+        flags: u16,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
+        batch.message(format!("{doing} the nftables table inet {}", self.0), kind, flags, &MESSAGE, attributes);
+    }
+
+    fn set(&self, a: &mut Attributes<'_>, map: Map, number: u32) {
+        let (key_type, key_length) = map.key();
+        a.text(1, &self.0);
+        a.text(2, map.name());
+        a.u32_be(3, if map.value().is_some() { SET_IS_MAP } else { 0 });
+        a.u32_be(4, key_type);
+        a.u32_be(5, key_length);
+        if let Some((value_type, value_length)) = map.value() {
+            a.u32_be(6, value_type);
+            a.u32_be(7, value_length);
+        }
+        a.u32_be(10, number);
+    }
+
+    fn chain(&self, a: &mut Attributes<'_>, chain: &Chain) {
+        a.text(1, &self.0);
+        a.text(3, chain.name);
+        if let Some(base) = &chain.base {
+            a.nest(4, |a| {
+                a.u32_be(1, base.hook);
+                a.u32_be(2, base.priority.cast_unsigned());
+            });
+            // NF_ACCEPT: what no rule of ours decides is not ours.
+            a.u32_be(5, 1);
+            a.text(7, base.kind);
+        }
+    }
+
+    fn elements(&self, batch: &mut Batch, doing: &str, kind: u16, flags: u16, elements: &[Element]) {
+        for map in Map::ALL {
+            let of_map: Vec<_> = elements.iter().filter(|element| element.map == map).collect();
+            for chunk in of_map.chunks(ELEMENTS_PER_MESSAGE) {
+                self.message(batch, doing, kind, flags, |a| {
+                    a.text(1, &self.0);
+                    a.text(2, map.name());
+                    a.nest(3, |a| {
+                        for element in chunk {
+                            a.nest(LIST_ELEMENT, |a| {
+                                a.nest(1, |a| a.bytes(1, &element.key));
+                                if kind == NEW_ELEMENT && !element.value.is_empty() {
+                                    a.nest(2, |a| a.bytes(1, &element.value));
+                                }
+                            });
+                        }
+                    });
+                });
+            }
+        }
+    }
+}
+
+fn parse_elements(map: Map, payload: &[u8]) -> Vec<Element> {
+    let list = payload.get(4..).and_then(|rest| attribute(rest, 3)).unwrap_or(&[]);
+    let value = |element, kind| attribute(element, kind).and_then(|data| attribute(data, 1)).map(<[u8]>::to_vec);
+    attributes(list)
+        .filter(|(kind, _)| *kind == LIST_ELEMENT)
+        .filter_map(|(_, element)| {
+            Some(Element { map, key: value(element, 1)?, value: value(element, 2).unwrap_or_default() })
+        })
+        .collect()
+}
+
+/// The names of other engines' tables.
+pub(crate) fn other_tables(socket: &mut Socket, ours: &Table) -> Result<Vec<Table>, Refusal> {
+    let mut batch = Batch::default();
+    batch.message("list the nftables tables", GET_TABLE, DUMP, &MESSAGE, |_| {});
+    let names = socket.dump(&batch, |kind, payload| {
+        (kind == NEW_TABLE).then(|| payload.get(4..).and_then(|rest| attribute(rest, 1)).map(text)).flatten()
+    })?;
+    let is_engine = |name: &String| *name == "dozen" || name.starts_with("dozen-");
+    Ok(names.into_iter().filter(|name| is_engine(name) && *name != ours.0).map(Table).collect())
+}
+
+fn begin() -> Batch {
+    let mut batch = Batch::default();
+    batch.message("begin an nftables transaction", BATCH_BEGIN, 0, &batch_message(), |_| {});
+    batch
+}
+
+fn commit(socket: &mut Socket, mut batch: Batch) -> Result<(), Refusal> {
+    // The acknowledgement of the last change comes after the commit; the end itself gets one only since Linux 6.10.
+    batch.acknowledge_newest();
+    let acknowledged = u32::try_from(batch.len() - 1).expect("a batch is small");
+    batch.message("commit an nftables transaction", BATCH_END, 0, &batch_message(), |_| {});
+    socket.run_acknowledged(&batch, acknowledged)
+}
+
+/// `struct nfgenmsg` whose `res_id` names the subsystem.
+fn batch_message() -> [u8; 4] {
+    let [high, low] = SUBSYSTEM.to_be_bytes();
+    [0, 0, high, low]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_says_what_it_was_made_of() {
+        for (address, container) in [
+            ("0.0.0.0", "172.17.0.2"),
+            ("192.0.2.2", "172.17.0.2"),
+            ("127.0.0.1", "172.17.0.2"),
+            ("::", "fd00::2"),
+            ("2001:db8::1", "fd00::2"),
+        ] {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let key = PublishedKey { address: address.parse().unwrap(), protocol, port: 8080 };
+                let element = Element::published(&key, container.parse().unwrap(), 80);
+                assert_eq!(element.parse_published(), Some((key, container.parse().unwrap(), 80)));
+                assert_eq!(u32::try_from(element.key.len()).unwrap(), element.map.key().1);
+                assert_eq!(u32::try_from(element.value.len()).unwrap(), element.map.value().unwrap().1);
+            }
+        }
+        assert_eq!(Element::interface(Map::Opened4, "eth0").interface_name(), "eth0");
+        assert_eq!(Element::interface(Map::Opened4, "eth0").parse_published(), None);
+    }
+
+    #[test]
+    fn keys_are_concatenated_word_by_word() {
+        let key = PublishedKey { address: "192.0.2.2".parse().unwrap(), protocol: Protocol::Tcp, port: 8080 };
+        let element = Element::published(&key, "172.17.0.2".parse().unwrap(), 80);
+        assert_eq!(element.key, [192, 0, 2, 2, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
+        assert_eq!(element.value, [172, 17, 0, 2, 0, 80, 0, 0]);
+    }
+}

@@ -1,0 +1,48 @@
+//! The kernel's network settings. /proc/sys/net shows those of the reading thread's own network namespace.
+
+use std::fs;
+use std::io;
+
+use crate::error::NetworkError;
+
+/// Reads a setting such as `ipv4/ip_forward`; `None` when this kernel has none of that name.
+pub(crate) fn read(name: &str) -> Result<Option<String>, NetworkError> {
+    match fs::read_to_string(path(name)) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failure("read", name, source)),
+    }
+}
+
+/// Sets it; false when this kernel has none of that name.
+pub(crate) fn write(name: &str, value: &str) -> Result<bool, NetworkError> {
+    // Not fs::write: O_CREAT and O_TRUNC mean nothing here, and would turn "no such setting" into EACCES.
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(path(name))
+        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(failure("set", name, source)),
+    }
+}
+
+/// Sets it unless it has this value already; true when that changed something.
+///
+/// Reading first lets an engine run where /proc/sys is read-only but somebody has prepared it.
+pub(crate) fn ensure(name: &str, value: &str) -> Result<bool, NetworkError> {
+    match read(name)? {
+        Some(present) if present == value => Ok(false),
+        Some(_) => write(name, value),
+        None => Ok(false),
+    }
+}
+
+fn path(name: &str) -> String {
+    format!("/proc/sys/net/{name}")
+}
+
+fn failure(action: &'static str, name: &str, source: io::Error) -> NetworkError {
+    NetworkError::Setting { action, name: format!("net/{name}"), source }
+}
