@@ -1,1 +1,110 @@
-fn main() {}
+//! The project's own verbs: `cargo xtask images | demo | test | check | packages | vm`.
+//!
+//! Each verb does all of its own set-up, so that a fresh Debian machine with Rust needs nothing else. Talk goes to
+//! standard error; standard output carries only what a script may want to read.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool of the terminal: printing is what it does")]
+
+mod arrows;
+mod check;
+mod clients;
+mod demo;
+mod failure;
+mod host;
+mod images;
+mod leftovers;
+mod packages;
+mod processes;
+mod steps;
+mod suite;
+mod vm;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "dozen's own chores", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build everything, run a Flask application in a container and print its address.
+    Demo {
+        /// Remove every trace of the demo.
+        #[arg(long)]
+        down: bool,
+    },
+    /// Run every test, those that need root and real clients included.
+    Test {
+        /// The long ones too: package installations, databases.
+        #[arg(long)]
+        heavy: bool,
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+    },
+    /// Build test images from Debian's packages into OCI archives, outside the tree.
+    Images {
+        /// Which; without any, the three of the tests and the demo.
+        names: Vec<String>,
+        /// Print the paths of the archives on standard output.
+        #[arg(long)]
+        path: bool,
+        /// Every recipe.
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// Build again what the cache already has.
+        #[arg(long)]
+        rebuild: bool,
+    },
+    /// Print where the test clients are (a python with the docker SDK, the docker CLI), making them if needed.
+    Clients {
+        /// `python` or `docker`.
+        name: String,
+    },
+    /// Formatting, clippy, the arrows between crates, the declared packages. Needs no root.
+    Check,
+    /// Compare the declared Debian packages with this machine.
+    Packages {
+        /// Install what is missing.
+        #[arg(long)]
+        install: bool,
+    },
+    /// Boot a small Debian machine (systemd, pure cgroup v2) and run the end-to-end tests in it.
+    Vm {
+        /// Emulate the processor even where /dev/kvm works.
+        #[arg(long)]
+        tcg: bool,
+        /// Only tests whose name contains this.
+        filter: Option<String>,
+    },
+}
+
+fn main() -> std::process::ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            if let Some(hint) = failure.hint() {
+                eprintln!("hint: {hint}");
+            }
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Demo { down: false } => demo::up(),
+        Verb::Demo { down: true } => demo::down(),
+        Verb::Test { heavy, filter } => suite::test(heavy, filter.as_deref()),
+        Verb::Images { names, path, all, rebuild } => images::verb(&names, all, path, rebuild),
+        Verb::Clients { name } => clients::verb(&name),
+        Verb::Check => check::check(),
+        Verb::Packages { install } => packages::verb(install),
+        Verb::Vm { tcg, filter } => vm::verb(tcg, filter.as_deref()),
+    }
+}

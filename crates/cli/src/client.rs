@@ -231,9 +231,13 @@ impl Client {
     ) -> Result<(Response<Incoming>, SendRequest<Body>), ClientError> {
         let request = request.map_err(|error| broken(what, &error))?;
         let kept = self.idle.borrow_mut().take();
-        let mut sender = match kept {
-            Some(mut sender) if sender.ready().await.is_ok() => sender,
-            _ => self.connect().await?,
+        let usable = match kept {
+            Some(mut sender) => sender.ready().await.is_ok().then_some(sender),
+            None => None,
+        };
+        let mut sender = match usable {
+            Some(sender) => sender,
+            None => self.connect().await?,
         };
         let response = sender.send_request(request).await.map_err(|error| broken(what, &error))?;
         if response.status().is_success()

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +33,9 @@ struct Arguments {
     /// Address to listen on: unix:///path (by default the socket dozen.sock in the run root)
     #[arg(short = 'H', long, env = "DOZEN_HOST", value_parser = unix_path)]
     host: Option<PathBuf>,
+    /// Print the places where DOZEN_FAILPOINT can kill the engine, for the crash suite, and end
+    #[arg(long, hide = true)]
+    failpoints: bool,
 }
 
 fn unix_path(text: &str) -> Result<PathBuf, String> {
@@ -44,6 +48,11 @@ fn unix_path(text: &str) -> Result<PathBuf, String> {
 
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
+    if arguments.failpoints {
+        let mut out = std::io::stdout().lock();
+        let printed = dozen_engine::FAILPOINTS.iter().try_for_each(|name| writeln!(out, "{name}"));
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -4,7 +4,7 @@ use dozen_image::ImageError;
 use dozen_ledger::LedgerError;
 use dozen_model::{Classified, ErrorKind};
 use dozen_monitor::protocol::Failure;
-use dozen_network::NetworkError;
+use dozen_network::{NetworkError, PortsError};
 
 /// A failed request, or a part of it.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,9 @@ pub enum EngineError {
     #[error(transparent)]
     #[allow(missing_docs)]
     Network(#[from] NetworkError),
+    /// Docker puts these words around the bind's own.
+    #[error("driver failed programming external connectivity on endpoint: {0}")]
+    Ports(#[from] PortsError),
     #[error(transparent)]
     #[allow(missing_docs)]
     Ledger(#[from] LedgerError),
@@ -92,6 +95,7 @@ impl Classified for EngineError {
             Self::Monitor(failure) => failure.kind,
             Self::Image(error) => error.kind(),
             Self::Network(error) => error.kind(),
+            Self::Ports(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
             Self::System { source, .. } => match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::ROFS) => ErrorKind::Exhausted,
@@ -110,6 +114,7 @@ impl Classified for EngineError {
             Self::Monitor(failure) => failure.hint.clone(),
             Self::Image(error) => error.hint(),
             Self::Network(error) => error.hint(),
+            Self::Ports(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
             Self::System { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free some space on the file system of the data root".into())

@@ -24,7 +24,7 @@ pub(crate) struct Prepared {
 
 /// Network, files, monitor, process. Whatever fails, nothing of it is left.
 pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
-    failpoint("launch.begin");
+    failpoint("launch.before");
     let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new() };
     let prepared = prepare_with(shared, snapshot, &mut run);
     prepared.map_err(|error| {
@@ -46,6 +46,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     let namespace = join_network(shared, snapshot, run)?;
     failpoint("launch.network");
     files::write(snapshot, run.endpoint.as_ref(), &shared.network.host_gateway())?;
+    failpoint("launch.files");
 
     let request = StartRequest {
         version: protocol::VERSION,
@@ -70,6 +71,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     let mut pending = client::spawn(&shared.config.program, &request, namespace.as_ref().map(AsFd::as_fd))?;
     failpoint("launch.spawned");
     run.pid = pending.wait_created()?;
+    failpoint("launch.created");
     run.started = Timestamp::now();
     Ok(pending)
 }
@@ -127,12 +129,12 @@ fn mount_sources(shared: &Shared, snapshot: &Snapshot) -> Result<Vec<Option<std:
 
 /// Gives back addresses and ports. Goes on past a failure; the first is reported.
 pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
-    failpoint("release.begin");
+    failpoint("release.before");
     let result = match &run.endpoint {
         Some(endpoint) => shared.network.release(id, endpoint, &run.ports),
         None => Ok(()),
     };
-    failpoint("release.network");
+    failpoint("release.after");
     result
 }
 

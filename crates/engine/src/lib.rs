@@ -38,6 +38,7 @@ pub use engine::{CreateRequest, Engine, EngineInfo};
 pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use exec::{Exec, ExecSnapshot, ExecSpec};
+pub use failpoint::FAILPOINTS;
 pub use handle::{Changed, Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
 pub use logs::{LogEntry, LogOptions, LogStream, OutputStream};
 pub use snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure};

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -133,15 +133,15 @@ impl Reader<'_> {
                 },
             };
             while let Some(entry) = self.next_entry(reader)? {
-                match self.options.tail {
-                    None if self.send(entry) == Next::Done => return Ok(Next::Done),
-                    None => {}
-                    Some(tail) => {
-                        last.push_back(entry);
-                        if last.len() as u64 > tail {
-                            last.pop_front();
-                        }
+                let Some(tail) = self.options.tail else {
+                    match self.send(entry) {
+                        Next::Done => return Ok(Next::Done),
+                        Next::More => continue,
                     }
+                };
+                last.push_back(entry);
+                if last.len() as u64 > tail {
+                    last.pop_front();
                 }
             }
         }
@@ -321,7 +321,7 @@ mod tests {
         let over = std::sync::atomic::AtomicBool::new(false);
         let (sender, mut receiver) = mpsc::channel(64);
         std::thread::scope(|scope| {
-            let mut next = || receiver.blocking_recv().map(|entry| entry.unwrap().line);
+            let mut next = || receiver.blocking_recv().map(|entry: Result<LogEntry, EngineError>| entry.unwrap().line);
             scope.spawn(|| {
                 let options = LogOptions { follow: true, ..both() };
                 let sender = sender;

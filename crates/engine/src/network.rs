@@ -7,8 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use dozen_keeper::client::Keeper;
-use dozen_keeper::snapshot::{self, HeldPort};
+use dozen_keeper::{Keeper, PortReservation};
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, PortBinding, Protocol};
 use dozen_network::{BridgeAddresses, BridgeNetwork, Endpoint, NetworkConfig, PublishedPort, ports};
@@ -60,7 +59,7 @@ impl Network {
         let torn_down = if was_there { self.bridge().and_then(|bridge| tear_down(&bridge)) } else { Ok(()) };
         let mut state = self.lock();
         state.bridge = None;
-        let ended = self.keeper(&mut state).and_then(|keeper| keeper.shutdown().map_err(keeper_failed));
+        let ended = self.keeper(&mut state).and_then(|keeper| keeper.clone().shutdown().map_err(keeper_failed));
         state.keeper = None;
         torn_down.and(ended)
     }
@@ -126,15 +125,11 @@ impl Network {
             .flat_map(|(_, ports)| ports)
             .map(|port| (port.protocol, port.host_address, port.host_port))
             .collect();
-        let in_use = |address: IpAddr, port: u16, protocol: Protocol| {
-            let overlaps = |(p, a, n): &(Protocol, IpAddr, u16)| {
-                (*p, *n) == (protocol, port)
-                    && a.is_ipv4() == address.is_ipv4()
-                    && (*a == address || a.is_unspecified() || address.is_unspecified())
-            };
+        let in_use = |address: IpAddr, protocol: Protocol, port: u16| {
+            let overlaps = |(p, a, n): &(Protocol, IpAddr, u16)| (*p, *n) == (protocol, port) && ports::overlap(*a, address);
             taken.iter().any(overlaps) || !can_bind(address, port, protocol)
         };
-        let published = ports::choose(wanted, in_use)?;
+        let published = ports::choose(wanted, bridge.addresses().ipv6_gateway.is_some(), in_use)?;
         state.published.insert(id.clone(), (endpoint.clone(), published.clone()));
         let opened = self.hold(&mut state).and_then(|()| Ok(bridge.publish(endpoint, &published)?));
         if let Err(error) = opened {
@@ -176,7 +171,7 @@ impl Network {
     /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten.
     fn hold(&self, state: &mut State) -> Result<(), EngineError> {
         let ports = state.published.iter().flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint, port))).collect();
-        let wanted = snapshot::Snapshot::new(ports);
+        let wanted = dozen_keeper::Snapshot { ports, ..Default::default() };
         let failures = self.keeper(state)?.apply(&wanted).map_err(keeper_failed)?;
         match failures.first() {
             None => Ok(()),
@@ -196,12 +191,12 @@ impl Network {
 }
 
 /// IPv6's loopback cannot be translated to another address: the keeper forwards it.
-fn held(id: &ContainerId, endpoint: &Endpoint, port: &PublishedPort) -> HeldPort {
+fn held(id: &ContainerId, endpoint: &Endpoint, port: &PublishedPort) -> PortReservation {
     let forwarded = match port.host_address {
         IpAddr::V6(address) => address.is_unspecified() || address.is_loopback(),
         IpAddr::V4(_) => false,
     };
-    HeldPort {
+    PortReservation {
         container_id: id.to_string(),
         host_address: port.host_address,
         host_port: port.host_port,

@@ -171,7 +171,6 @@ impl Owner {
         self.publish(next);
         let mut result = Ok(());
         for effect in effects {
-            failpoint("effect.before");
             let done = match effect {
                 Effect::Save => self.save().await,
                 Effect::Launch => Box::pin(self.launch()).await,
@@ -181,9 +180,11 @@ impl Owner {
                     self.announce(action);
                     Ok(())
                 }
-                Effect::RemoveItself => Box::pin(self.remove(true)).await,
+                Effect::RemoveItself => {
+                    failpoint("remove_itself.before");
+                    Box::pin(self.remove(true)).await
+                }
             };
-            failpoint("effect.after");
             // A teardown goes on past a failure; the first is reported, each is logged.
             if let Err(error) = done {
                 tracing::error!(container = snapshot.id.short(), %error, "an effect failed");
@@ -225,11 +226,12 @@ impl Owner {
             drop(client.send(self.connect(options).await));
         }
         self.shared.blocking(move || Ok(prepared.pending.go()?)).await?;
-        failpoint("launch.started");
+        failpoint("launch.go");
         self.watch(link, run.started);
         self.accept(Input::Started)?;
         self.save().await?;
         self.announce("start");
+        failpoint("launch.after");
         Ok(())
     }
 
@@ -273,6 +275,7 @@ impl Owner {
             let snapshot = snapshot.clone();
             self.shared
                 .blocking(move || {
+                    failpoint("erase.before");
                     remove_tree(&snapshot.directory)?;
                     remove_tree(&shared.run_directory(&snapshot.id))?;
                     failpoint("erase.files");
@@ -290,6 +293,7 @@ impl Owner {
                 })
                 .await?;
         }
+        failpoint("erase.after");
         self.announce("destroy");
         Ok(())
     }
@@ -353,13 +357,18 @@ impl Owner {
     async fn save(&self) -> Result<(), EngineError> {
         let snapshot = self.snapshot();
         let shared = self.shared.clone();
-        self.shared.blocking(move || Ok(rows::save_phase(&shared.ledger, snapshot.id.clone(), &snapshot.phase)?)).await
+        failpoint("save.before");
+        self.shared.blocking(move || Ok(rows::save_phase(&shared.ledger, snapshot.id.clone(), &snapshot.phase)?)).await?;
+        failpoint("save.after");
+        Ok(())
     }
 
     fn announce(&self, action: &'static str) {
+        failpoint("announce.before");
         let snapshot = self.snapshot();
         let exit_code = snapshot.last_exit.as_ref().map(|exit| ("exitCode".to_owned(), exit.exit_code.to_string()));
         self.shared.announce(&snapshot, action, exit_code.filter(|_| action == "die"));
+        failpoint("announce.after");
     }
 
     fn explain(&self, failed: Failed) -> EngineError {

@@ -1,6 +1,6 @@
 //! Gzip and zstd, told by their first bytes, and a limit on how far they may swell.
 
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +79,13 @@ impl<R: Read> Read for Decompressed<R> {
         };
         // The decoders' own words for damaged input are many; one kind says whose fault it is.
         let read = read.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
-                io::Error::new(io::ErrorKind::InvalidData, format!("the compressed data is damaged or cut short: {error}"))
-            }
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidData
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::Other => io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the compressed data is damaged or cut short: {error}"),
+            ),
             _ => error,
         })?;
         *made += read as u64;
@@ -92,24 +96,6 @@ impl<R: Read> Read for Decompressed<R> {
             ));
         }
         Ok(read)
-    }
-}
-
-impl<R: Read> Decompressed<R> {
-    /// Reads compressed bytes to their end, so that whoever watches the source sees all of it.
-    pub(crate) fn drain_source(&mut self) -> io::Result<()> {
-        let source = match self {
-            Self::None(source) => source,
-            Self::Gzip(source, _) => source.get_mut(),
-            Self::Zstd(source, _) => source.get_mut(),
-        };
-        loop {
-            let length = source.fill_buf()?.len();
-            if length == 0 {
-                return Ok(());
-            }
-            source.consume(length);
-        }
     }
 }
 

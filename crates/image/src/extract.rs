@@ -95,6 +95,9 @@ impl Extractor<'_> {
             return Ok(());
         }
         let (parent_path, name) = tree::split(&path);
+        if parent_path.starts_with(b".wh.") || parent_path.windows(5).any(|five| five == b"/.wh.") {
+            return Err(refuse("a whiteout holds nothing"));
+        }
         let parent = self.parent(parent_path).map_err(|error| match error {
             Errno::NOTDIR | Errno::LOOP | Errno::EXIST => refuse("what its path goes through is no directory"),
             source => failed("make the directory of")(source),
@@ -105,9 +108,7 @@ impl Extractor<'_> {
         }
         match entry.kind {
             EntryType::Directory => self.directory(parent, &path, name, entry).map_err(failed("make directory")),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.file(parent, name, entry, reader)
-            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => self.file(parent, name, entry, reader),
             EntryType::Symlink => {
                 if entry.link.is_empty() || entry.link.contains(&0) || entry.link.len() > tree::PATH_LIMIT {
                     return Err(refuse("its target is empty, too long or holds a NUL"));
@@ -244,8 +245,7 @@ impl Extractor<'_> {
         entry: &Entry,
         reader: &mut TarReader<R>,
     ) -> Result<(), ExtractError> {
-        let failed =
-            |attempted| move |source| ExtractError::Write { entry: shown(&entry.path), attempted, source };
+        let failed = |attempted| move |source| ExtractError::Write { entry: shown(&entry.path), attempted, source };
         let size = entry.sparse.as_ref().map_or(entry.size, |sparse| sparse.real_size);
         self.done.content_bytes = self.done.content_bytes.saturating_add(size);
         if self.done.content_bytes > self.limits.content_bytes {
@@ -293,8 +293,7 @@ impl Extractor<'_> {
 
     fn hard_link(&mut self, parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), ExtractError> {
         let refuse = |why| ExtractError::Refused { entry: shown(&entry.path), why };
-        let failed =
-            |source| ExtractError::Write { entry: shown(&entry.path), attempted: "make hard link", source };
+        let failed = |source| ExtractError::Write { entry: shown(&entry.path), attempted: "make hard link", source };
         let target = normalize(&entry.link).map_err(|_| refuse("its target leads out of the layer"))?;
         let (target_parent, target_name) = tree::split(&target);
         let missing = "the target of the hard link is not in this layer";
@@ -326,8 +325,7 @@ impl Extractor<'_> {
         hidden: &[u8],
         entry: &Entry,
     ) -> Result<(), ExtractError> {
-        let failed =
-            |source| ExtractError::Write { entry: shown(&entry.path), attempted: "make whiteout", source };
+        let failed = |source| ExtractError::Write { entry: shown(&entry.path), attempted: "make whiteout", source };
         if hidden == b".wh..opq" {
             self.done.opaque_root |= parent_path.is_empty();
             return rustix::fs::fsetxattr(parent, tree::OPAQUE, b"y", XattrFlags::empty()).map_err(failed);
@@ -353,13 +351,9 @@ impl Extractor<'_> {
     fn finish(self) -> Result<Extracted, ExtractError> {
         for (path, mtime) in self.directories.iter().rev() {
             match tree::open_in_root(self.root, path, tree::DIRECTORY | OFlags::NOFOLLOW) {
-                Ok(directory) => {
-                    rustix::fs::futimens(&directory, &tree::times(*mtime)).map_err(|source| ExtractError::Write {
-                        entry: shown(path),
-                        attempted: "set the time of",
-                        source,
-                    })?
-                }
+                Ok(directory) => rustix::fs::futimens(&directory, &tree::times(*mtime)).map_err(|source| {
+                    ExtractError::Write { entry: shown(path), attempted: "set the time of", source }
+                })?,
                 // A later entry took its place.
                 Err(_) => continue,
             }
@@ -405,3 +399,6 @@ pub(crate) fn normalize(path: &[u8]) -> Result<Vec<u8>, &'static str> {
 fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(&path[..path.len().min(300)]).into_owned()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

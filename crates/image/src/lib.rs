@@ -1,1 +1,37 @@
-//! placeholder
+//! Images: the content store, unpacked layers, names; load, save, commit; what may be deleted.
+//!
+//! Below the data root, `content/sha256/` holds configurations and the layers' blobs as they came (so that `save`
+//! reproduces every layer to the byte), `layers/` each layer unpacked once, in the form an overlay stacks, and `tmp/`
+//! what is not finished. The ledger's rows own the files ([`MIGRATION`]).
+//!
+//! An archive is hostile until proven: it is parsed by `tarball`, extracted by `extract` beneath a directory
+//! descriptor, and bounded in every direction; all digests are verified before a row is written.
+
+mod commit;
+mod compression;
+mod copy_up;
+mod error;
+mod extract;
+mod history;
+mod image;
+mod load;
+mod manifest;
+mod pack;
+mod remove;
+mod save;
+mod schema;
+mod store;
+mod tarball;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod unpack;
+
+pub use commit::CommitRequest;
+pub use error::ImageError;
+pub use history::HistoryEntry;
+pub use image::{Image, ImageConfig, ImageConfiguration};
+pub use load::{Loaded, Progress, ProgressEvent};
+pub use remove::{Removal, Use};
+pub use schema::MIGRATION;
+pub use store::{DiskUsage, ImageStore, ImageUsage};

@@ -89,8 +89,7 @@ impl<W: Write> Packer<'_, W> {
         let stat = tree::stat(parent, name).map_err(failed)?.ok_or(Errno::NOENT).map_err(failed)?;
         if tree::is_whiteout(&stat) {
             let path = tree::join(above, &[b".wh.", name].concat());
-            let header = Description { path: &path, size: 0, mode: 0o600, ..Description::of(&stat, EntryType::Regular) };
-            return self.writer.header(&header).map(|()| false).map_err(PackError::Write);
+            return self.mark(&path).map(|()| false);
         }
         if name.starts_with(b".wh.") {
             return Err(refuse("in a layer, a name that begins with .wh. means that another file is gone"));
@@ -98,7 +97,9 @@ impl<W: Write> Packer<'_, W> {
         let attributes = tree::xattrs(parent, name).map_err(failed)?;
         let has = |key: &[u8]| attributes.iter().any(|(name, _)| name == key);
         if has(b"trusted.overlay.redirect") || has(b"trusted.overlay.metacopy") {
-            return Err(refuse("the overlay keeps only a part of it here (mount it with redirect_dir=off,metacopy=off)"));
+            return Err(refuse(
+                "the overlay keeps only a part of it here (mount it with redirect_dir=off,metacopy=off)",
+            ));
         }
         let opaque = attributes.iter().any(|(name, value)| name == OPAQUE_BYTES && value == b"y");
         let attributes = portable(attributes);
@@ -138,12 +139,14 @@ impl<W: Write> Packer<'_, W> {
             self.writer.data(std::fs::File::from(file), header.size).map_err(PackError::Write)?;
         }
         if opaque {
-            let path = tree::join(path, b".wh..wh..opq");
-            let header =
-                Description { path: &path, mode: 0o600, ..Description::of(&stat, EntryType::Regular) };
-            self.writer.header(&Description { size: 0, ..header }).map_err(PackError::Write)?;
+            self.mark(&tree::join(path, b".wh..wh..opq"))?;
         }
         Ok(kind == EntryType::Directory)
+    }
+
+    /// A whiteout says nothing but its name: overlays share one inode among them, with some other file's time.
+    fn mark(&mut self, path: &[u8]) -> Result<(), PackError> {
+        self.writer.header(&Description::plain(path, EntryType::Regular, 0o600, 0)).map_err(PackError::Write)
     }
 }
 
@@ -191,9 +194,7 @@ impl Description<'_> {
 
     fn of(stat: &Stat, kind: EntryType) -> Description<'static> {
         let device = match kind {
-            EntryType::Char | EntryType::Block => {
-                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-            }
+            EntryType::Char | EntryType::Block => (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
             _ => (0, 0),
         };
         let size = if kind == EntryType::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };

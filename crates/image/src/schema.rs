@@ -71,7 +71,8 @@ where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
     use dozen_ledger::rusqlite::{Error, types::Type};
-    text.parse().map_err(|error| LedgerError::Statement(Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))))
+    text.parse()
+        .map_err(|error| LedgerError::Statement(Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))))
 }
 
 pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
@@ -140,8 +141,10 @@ pub(crate) fn insert_image(connection: &Connection, row: &ImageRow, diff_ids: &[
         params![id, parent, row.removed],
     )?;
     for (position, diff_id) in (0i64..).zip(diff_ids) {
-        connection
-            .execute("INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)", params![id, position, diff_id.as_str()])?;
+        connection.execute(
+            "INSERT OR IGNORE INTO image_layer VALUES (?1, ?2, ?3)",
+            params![id, position, diff_id.as_str()],
+        )?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use dozen_ledger::{Durability, Ledger, LedgerError};
 use dozen_model::{Digest, ImageId, Reference};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
 use crate::image::Image;
@@ -34,6 +35,12 @@ pub(crate) struct Inner {
     change: Mutex<()>,
     /// Layers that an operation relies on before an image of its own does.
     pins: Mutex<HashMap<Digest, usize>>,
+}
+
+impl std::fmt::Debug for ImageStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageStore").field("layers", &self.0.layers).finish_non_exhaustive()
+    }
 }
 
 /// The ledger's rows in memory.
@@ -93,10 +100,13 @@ impl ImageStore {
         let mut state = State { references: rows.references, ..State::default() };
         state.layers = rows.layers.into_iter().map(|(digest, row)| (digest, Arc::new(row))).collect();
         for ImageRow { id, parent, removed } in rows.images {
-            let path = inner.blob_path(id.digest());
-            let bytes = fs::read(&path).map_err(ImageError::io("read", path.display()))?;
-            let damaged = |_| ImageError::Damaged { blob: path, expected: id.to_string() };
-            let mut image = Image::new(id.clone(), &bytes, 0, parent).map_err(damaged)?;
+            let Some(mut image) = inner.read_image(&id, parent)? else {
+                tracing::warn!(image = %id, "its configuration is lost or damaged, and the image with it");
+                let lost = id.clone();
+                inner.ledger.write(Durability::Power, move |connection| schema::delete_image(connection, &lost))?;
+                state.references.retain(|_, named| *named != id);
+                continue;
+            };
             image.size_bytes = state.size_of(&image.diff_ids);
             let images = if removed { &mut state.removed } else { &mut state.images };
             images.insert(id, Arc::new(image));
@@ -169,8 +179,11 @@ impl ImageStore {
             let layers: BTreeSet<_> = image.diff_ids.iter().collect();
             layers.into_iter().filter(|layer| users[layer] > 1).map(|layer| state.layers[layer].content_bytes).sum()
         };
-        let usage =
-            |image: &Arc<Image>| ImageUsage { id: image.id.clone(), size_bytes: image.size_bytes, shared_bytes: shared(image) };
+        let usage = |image: &Arc<Image>| ImageUsage {
+            id: image.id.clone(),
+            size_bytes: image.size_bytes,
+            shared_bytes: shared(image),
+        };
         Ok(DiskUsage {
             layers_bytes: state.layers.values().map(|layer| layer.content_bytes).sum(),
             blobs_bytes: state.layers.values().map(|layer| layer.blob_size_bytes).sum(),
@@ -192,7 +205,8 @@ impl ImageStore {
             [(&self.0.layers, &owned_layers), (&self.0.content, &owned_blobs), (&self.0.tmp, &nothing)]
         {
             let read = ImageError::io("read", directory.display());
-            let names = tree::open_root(directory).and_then(|fd| tree::names(std::os::fd::AsFd::as_fd(&fd))).map_err(read)?;
+            let names =
+                tree::open_root(directory).and_then(|fd| tree::names(std::os::fd::AsFd::as_fd(&fd))).map_err(read)?;
             for name in names {
                 if std::str::from_utf8(&name).is_ok_and(|name| owned.contains(name)) {
                     continue;
@@ -215,12 +229,12 @@ impl State {
             }
             // `name:tag@digest` and `name@digest`: the digest decides, the repository has to be right.
             if let Some(digest) = reference.digest() {
-                let same = |known: &&Reference| {
-                    (known.registry(), known.path()) == (reference.registry(), reference.path())
-                };
-                let of_manifest = self.references.iter().filter(|(known, _)| same(known)).find_map(|(known, id)| {
-                    (known.digest() == Some(digest) || id.digest() == digest).then_some(id)
-                });
+                let same =
+                    |known: &&Reference| (known.registry(), known.path()) == (reference.registry(), reference.path());
+                let of_manifest =
+                    self.references.iter().filter(|(known, _)| same(known)).find_map(|(known, id)| {
+                        (known.digest() == Some(digest) || id.digest() == digest).then_some(id)
+                    });
                 if let Some(image) = of_manifest.and_then(|id| self.images.get(id)) {
                     return Ok(image.clone());
                 }
@@ -268,6 +282,20 @@ impl State {
 }
 
 impl Inner {
+    /// Reads an image's configuration; `None` if it is gone or no longer what its digest says. A disk that cannot be
+    /// read is an error instead, and costs no image.
+    fn read_image(&self, id: &ImageId, parent: Option<ImageId>) -> Result<Option<Image>, ImageError> {
+        let path = self.blob_path(id.digest());
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes.map_err(ImageError::io("read", path.display()))?,
+        };
+        if Digest::from_sha256(Sha256::digest(&bytes).into()) != *id.digest() {
+            return Ok(None);
+        }
+        Ok(Image::new(id.clone(), &bytes, 0, parent).ok())
+    }
+
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.content.join(digest.hex())
     }
@@ -287,10 +315,13 @@ impl Inner {
     /// Deletes every layer that no image needs and nothing pins. The change lock is held.
     pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>, ImageError> {
         let dead: Vec<Arc<LayerRow>> = {
-            let (state, pins) = (self.read_state(), self.pins.lock().unwrap_or_else(PoisonError::into_inner));
+            // Pins before state, here as in `pin`.
+            let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = self.read_state();
             let needed: BTreeSet<_> =
                 state.images.values().chain(state.removed.values()).flat_map(|image| image.diff_ids.iter()).collect();
-            let is_dead = |layer: &&Arc<LayerRow>| !needed.contains(&layer.diff_id) && !pins.contains_key(&layer.diff_id);
+            let is_dead =
+                |layer: &&Arc<LayerRow>| !needed.contains(&layer.diff_id) && !pins.contains_key(&layer.diff_id);
             let dead: Vec<_> = state.layers.values().filter(is_dead).cloned().collect();
             drop(state);
             // Gone from memory before the pins are let go: nobody can begin to rely on them.

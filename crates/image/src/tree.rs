@@ -163,8 +163,11 @@ fn tolerate_unsupported(result: Result<()>) -> Result<()> {
     }
 }
 
+/// Names and values of extended attributes.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// All attributes of what stands at `name`, a link not followed, sorted.
-pub(crate) fn xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs> {
     let path = proc_path(directory, name);
     let list = match grow(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer)) {
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),

@@ -51,7 +51,7 @@ fn read_plain(
     sender: &SyncSender<io::Result<Vec<u8>>>,
     mut progress: impl FnMut(u64),
 ) -> io::Result<(Compression, u64, Digest)> {
-    let result = (|| {
+    let result: io::Result<_> = (|| {
         let (compression, mut plain) = decompress(blob)?;
         let (mut hash, mut size) = (Sha256::new(), 0u64);
         loop {
@@ -77,7 +77,9 @@ fn read_plain(
         }
     })();
     if let Err(error) = &result {
-        let _ = sender.send(Err(io::Error::new(error.kind(), error.to_string())));
+        // An error cannot be cloned; the system's number, if it has one, says more than the words.
+        let copy = error.raw_os_error().map(io::Error::from_raw_os_error);
+        let _ = sender.send(Err(copy.unwrap_or_else(|| io::Error::new(error.kind(), error.to_string()))));
     }
     result
 }

@@ -58,13 +58,8 @@ impl Keeper {
     /// True while a keeper holds the lock of this run root.
     pub fn is_alive(&self) -> bool {
         let Ok(file) = std::fs::File::open(self.run_root.join("keeper.lock")) else { return false };
-        let wanted = Flock {
-            start: 0,
-            length: 0,
-            pid: None,
-            typ: FlockType::ReadLock,
-            offset_type: FlockOffsetType::Set,
-        };
+        let wanted =
+            Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
         matches!(rustix::process::fcntl_getlk(&file, &wanted), Ok(Some(_)))
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::Timespec;
 
@@ -73,12 +73,25 @@ struct Held {
     token: Option<u64>,
 }
 
+struct Listener {
+    socket: OwnedFd,
+    /// Device and inode of its file.
+    file: Option<(u64, u64)>,
+}
+
+impl Listener {
+    /// True while the path leads to it; someone may have removed or replaced the file.
+    fn is_at(&self, path: &Path) -> bool {
+        self.file.is_some() && identity(path) == self.file
+    }
+}
+
 struct Server {
     run_root: PathBuf,
     _lock: std::fs::File,
     epoll: OwnedFd,
     control: UnixListener,
-    listeners: BTreeMap<PathBuf, OwnedFd>,
+    listeners: BTreeMap<PathBuf, Listener>,
     ports: BTreeMap<PortKey, Held>,
     accepting: BTreeMap<u64, PortKey>,
     forwards: BTreeMap<u64, (PortKey, Forward)>,
@@ -93,7 +106,8 @@ impl Server {
         let lock = client::lock(run_root)
             .map_err(|error| format!("cannot lock {}: {error}", run_root.join("keeper.lock").display()))?;
         let path = run_root.join("keeper.sock");
-        let control = listen(&path, 0o600, None).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?;
+        let control =
+            listen(&path, 0o600, None).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?;
         let prepare = || -> rustix::io::Result<OwnedFd> {
             let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
             epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
@@ -200,7 +214,9 @@ impl Server {
         let Ok((envelope, descriptor)) = prepared.and_then(|()| protocol::receive::<Envelope>(&stream)) else { return };
         let reply = self.handle(envelope, descriptor);
         let copy = match &reply {
-            Ok((_, path)) => path.as_ref().and_then(|path| self.listeners.get(path)).map(AsFd::as_fd),
+            Ok((_, path)) => {
+                path.as_ref().and_then(|path| self.listeners.get(path)).map(|listener| listener.socket.as_fd())
+            }
             Err(_) => None,
         };
         let reply = match reply {
@@ -221,16 +237,18 @@ impl Server {
         }
         match envelope.request {
             Request::Listener { path, mode, group } => {
-                let usable = self.listeners.get(&path).is_some_and(|listener| answers(&path, listener.as_fd()));
+                let usable = self.listeners.get(&path).is_some_and(|listener| listener.is_at(&path));
                 if !usable {
-                    let listener = listen(&path, mode, group)?;
-                    self.listeners.insert(path.clone(), listener.into());
+                    let socket = listen(&path, mode, group)?.into();
+                    let file = identity(&path);
+                    self.listeners.insert(path.clone(), Listener { socket, file });
                 }
                 Ok((Reply::Done, Some(path)))
             }
             Request::Adopt { path } => {
                 let descriptor = descriptor.ok_or_else(|| io::Error::other("no descriptor came along"))?;
-                self.listeners.insert(path, descriptor);
+                let file = identity(&path);
+                self.listeners.insert(path, Listener { socket: descriptor, file });
                 Ok((Reply::Done, None))
             }
             Request::Reload => Ok((Reply::Applied(self.reload()?), None)),
@@ -245,7 +263,10 @@ impl Server {
         let path = self.run_root.join("keeper.json");
         let snapshot: Snapshot = serde_json::from_slice(&std::fs::read(path)?)?;
         if snapshot.version > VERSION {
-            return Err(io::Error::other(format!("keeper.json has version {}, this keeper knows {VERSION}", snapshot.version)));
+            return Err(io::Error::other(format!(
+                "keeper.json has version {}, this keeper knows {VERSION}",
+                snapshot.version
+            )));
         }
         let held = self.ports.iter().map(|(key, held)| (*key, held.port.clone())).collect();
         let plan = snapshot::plan(&held, &snapshot.ports);
@@ -264,12 +285,8 @@ impl Server {
     fn open(&mut self, port: &PortReservation) -> rustix::io::Result<()> {
         let key = port.key();
         let same_port = |other: &&PortKey| other.0 == key.0 && other.1 == key.1 && other.2.is_ipv4() == key.2.is_ipv4();
-        let siblings: Vec<BorrowedFd<'_>> = self
-            .ports
-            .iter()
-            .filter(|(other, _)| same_port(other))
-            .map(|(_, held)| held.socket.as_fd())
-            .collect();
+        let siblings: Vec<BorrowedFd<'_>> =
+            self.ports.iter().filter(|(other, _)| same_port(other)).map(|(_, held)| held.socket.as_fd()).collect();
         let socket = port::take(port, &siblings)?;
         let mut token = None;
         if port.forward_to.is_some() {
@@ -294,7 +311,7 @@ impl Server {
 
     fn shutdown(&mut self) {
         for (path, listener) in std::mem::take(&mut self.listeners) {
-            if answers(&path, listener.as_fd()) {
+            if listener.is_at(&path) {
                 let _ = std::fs::remove_file(path);
             }
         }
@@ -310,17 +327,14 @@ impl Server {
 
 /// Listens at a path. A socket that nobody listens on any more is replaced, a living one is not.
 fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
-    match UnixStream::connect(path) {
-        Ok(_) => return Err(Errno::ADDRINUSE.into()),
+    if is_served(path)? {
+        return Err(Errno::ADDRINUSE.into());
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(path)?,
+        // A file of another kind is not ours to remove.
+        Ok(_) => return Err(Errno::EXIST.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            use std::os::unix::fs::FileTypeExt;
-            // A file of another kind is refused, too, and is not ours to remove.
-            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                return Err(Errno::EXIST.into());
-            }
-            std::fs::remove_file(path)?;
-        }
         Err(error) => return Err(error),
     }
     // Nobody else's from the first moment on.
@@ -344,9 +358,21 @@ fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener
     Ok(listener)
 }
 
-/// True if the path still leads to a socket that answers, as someone may have removed the file, and `listener` listens.
-fn answers(path: &Path, listener: BorrowedFd<'_>) -> bool {
-    rustix::net::sockopt::socket_acceptconn(listener).unwrap_or(false) && UnixStream::connect(path).is_ok()
+/// The file that a listener is bound to; `None` if there is none.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// True if a living server listens at the path.
+fn is_served(path: &Path) -> io::Result<bool> {
+    // Without blocking: the queue of a dead engine's listener may be full.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::NOENT | Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Raises the soft limit of descriptors to the hard one, and leaves a part of it for everything else.

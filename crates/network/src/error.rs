@@ -71,13 +71,6 @@ pub enum NetworkError {
     },
 }
 
-impl NetworkError {
-    /// Whether the kernel's answer was this error number.
-    pub(crate) fn is(&self, code: i32) -> bool {
-        matches!(self, Self::Refused(refusal) if refusal.is(code))
-    }
-}
-
 impl Classified for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {

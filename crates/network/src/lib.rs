@@ -1,1 +1,29 @@
-//! placeholder
+//! The default network: a bridge with addresses of its own, veth pairs into containers' namespaces, outgoing NAT and
+//! published ports.
+//!
+//! All of it by netlink, encoded here and sent in batches over blocking sockets ([`netlink`]): a container's start
+//! takes a handful of system calls and no other program. What is decided without the kernel is plain code: which
+//! subnet ([`address`]), which address ([`pool`]), which port ([`ports`]), what a container's files say ([`files`]),
+//! what the firewall's rules are ([`firewall`]).
+
+mod address;
+mod bridge;
+mod conntrack;
+mod error;
+pub mod files;
+mod firewall;
+mod forwarding;
+mod link;
+mod namespace;
+mod netlink;
+mod pool;
+pub mod ports;
+mod sysctl;
+
+pub use address::{BridgeAddresses, Endpoint, Ipv4Subnet, MacAddress, MacAddressError, default_pools};
+pub use bridge::{BridgeNetwork, NetworkConfig};
+pub use error::NetworkError;
+pub use firewall::foreign as firewall_check;
+pub use namespace::new_loopback_namespace;
+pub use netlink::Refusal;
+pub use ports::{PortsError, PublishedPort};

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{Ipv4Subnet, MacAddress};
-use crate::netlink::{Attributes, Batch, CREATE, DUMP, EXCLUSIVE, Refusal, REPLACE, Socket, attribute, number, text};
+use crate::netlink::{Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, Refusal, Socket, attribute, number, text};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -169,6 +170,13 @@ pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpAddr, prefix
             put_address(a, IFA_BROADCAST, subnet.address(subnet.usable() + 1).into());
         }
     });
+}
+
+/// Removes an address.
+pub(crate) fn delete_address(batch: &mut Batch, index: u32, address: IpAddr, prefix_length: u8) {
+    let label = format!("remove the address {address}/{prefix_length}");
+    let header = address_header(address, prefix_length, index);
+    batch.message(label, RTM_DELADDR, 0, &header, |a| put_address(a, IFA_LOCAL, address));
 }
 
 /// Adds the default route by this gateway.

@@ -58,11 +58,6 @@ impl AddressPool {
         }
     }
 
-    /// Gives back at once an address that no link ever had.
-    pub(crate) fn forget(&mut self, address: Ipv4Addr) {
-        self.used.remove(&address);
-    }
-
     /// Frees the resting addresses whose link is not in `links` any more.
     pub(crate) fn wake(&mut self, links: &BTreeSet<String>) {
         self.resting.retain(|_, interface| links.contains(interface));

@@ -65,9 +65,9 @@ impl Classified for PortsError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Allocated { port, .. } => Some(format!(
-                "see who has it (`dozen ps`, `ss -lntup 'sport = :{port}'`), or publish on another port"
-            )),
+            Self::Allocated { port, .. } => {
+                Some(format!("see who has it (`dozen ps`, `ss -lntup 'sport = :{port}'`), or publish on another port"))
+            }
             Self::RangeAllocated { .. } => Some("give a wider range, or no host port to get any free one".to_owned()),
             Self::NoIpv6 { .. } => Some("publish on an IPv4 address".to_owned()),
         }
@@ -97,7 +97,9 @@ pub fn choose(
     let mut chosen: Vec<PublishedPort> = Vec::new();
     // Those with a port first, so that a free choice never takes what another binding insists on.
     let mut order: Vec<(usize, &PortBinding)> = bindings.iter().enumerate().collect();
-    order.sort_by_key(|(_, binding)| binding.host_port.map_or(u32::MAX, |ports| u32::from(ports.last() - ports.first())));
+    order.sort_by_key(|(_, binding)| {
+        binding.host_port.map_or(u32::MAX, |ports| u32::from(ports.last() - ports.first()))
+    });
     let mut seen = BTreeSet::new();
     let mut by_binding: Vec<(usize, Vec<PublishedPort>)> = Vec::new();
     for (position, binding) in order.into_iter().filter(|(_, binding)| seen.insert((*binding).clone())) {

@@ -1,1 +1,44 @@
-//! placeholder
+//! Linux isolation: from an OCI spec to a process, and the home of `unsafe`.
+//!
+//! [`create`] makes one process with one clone3(2): it is the container's process 1 from its first
+//! instruction, there is nobody in between. It builds its own root, drops what it may not have, and waits;
+//! [`Created::start`] lets it execute the wanted program. [`exec`] brings a further process into a running
+//! container. [`run_cli`] is the same behind the standard command line of OCI runtimes.
+//!
+//! The calling process must have a single thread (the child of a clone must not inherit a lock that another
+//! thread holds) and becomes undumpable: what it clones is visible to a container before it has executed
+//! anything (CVE-2019-5736).
+//!
+//! Deciding stands apart from doing: `plan` turns a spec into plain data and refuses by name what is not
+//! built, `seccomp` compiles filters, `user` reads passwd files; `child`, `mounts`, `cgroup` touch the system.
+
+mod capability;
+mod cgroup;
+mod child;
+mod cli;
+mod create;
+pub mod default_spec;
+mod device_filter;
+mod environment;
+mod error;
+mod exec;
+mod init;
+mod message;
+mod mounts;
+pub mod overlay;
+mod own_binary;
+mod plan;
+mod seccomp;
+mod sys;
+mod terminal;
+mod user;
+
+pub use cgroup::{Cgroup, CgroupLayout};
+pub use cli::run_cli;
+pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};
+pub use error::RuntimeError;
+pub use exec::{ExecOptions, ExecProcess, exec};
+pub use init::{INIT_NAME, run_init};
+pub use oci_spec::runtime::Spec;
+pub use own_binary::own_binary;
+pub use seccomp::check_profile;

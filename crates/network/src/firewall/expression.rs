@@ -37,21 +37,43 @@ pub(crate) enum Verdict {
 /// One expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expression {
-    Meta { key: Meta, register: u32 },
+    Meta {
+        key: Meta,
+        register: u32,
+    },
     /// Bytes of the network header.
-    Network { offset: u32, length: u32, register: u32 },
+    Network {
+        offset: u32,
+        length: u32,
+        register: u32,
+    },
     /// Bytes of the transport header.
-    Transport { offset: u32, length: u32, register: u32 },
-    Compare { equal: bool, value: Vec<u8> },
-    Mask { mask: Vec<u8> },
+    Transport {
+        offset: u32,
+        length: u32,
+        register: u32,
+    },
+    Compare {
+        equal: bool,
+        value: Vec<u8>,
+    },
+    Mask {
+        mask: Vec<u8>,
+    },
     /// Stops the rule unless the key is in the set; of a map, its value goes to [`REGISTER_1`].
-    Lookup { set: &'static str, map: bool },
+    Lookup {
+        set: &'static str,
+        map: bool,
+    },
     /// The kind of the destination address: local, unicast, ….
     DestinationKind,
     ConnectionState,
     ConnectionStatus,
     /// Translates the destination to the address in [`REGISTER_1`] and the port in the given one.
-    TranslateDestination { family: u8, port: u32 },
+    TranslateDestination {
+        family: u8,
+        port: u32,
+    },
     Masquerade,
     Verdict(Verdict),
 }

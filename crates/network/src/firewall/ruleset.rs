@@ -162,11 +162,7 @@ fn guard() -> Vec<Vec<Expression>> {
 }
 
 fn to_published() -> Vec<Expression> {
-    vec![
-        Expression::DestinationKind,
-        equal(RTN_LOCAL.to_ne_bytes()),
-        Expression::Verdict(Verdict::Jump("published")),
-    ]
+    vec![Expression::DestinationKind, equal(RTN_LOCAL.to_ne_bytes()), Expression::Verdict(Verdict::Jump("published"))]
 }
 
 /// Looks the packet's destination up, with its address or by protocol and port alone, and translates it.

@@ -6,4 +6,5 @@ mod socket;
 pub(crate) use message::{
     APPEND, Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, attribute, attributes, number, number_be, text,
 };
-pub(crate) use socket::{Refusal, Socket};
+pub use socket::Refusal;
+pub(crate) use socket::Socket;

@@ -50,25 +50,25 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// A socket for links, addresses and routes.
+    /// A socket for links, addresses and routes (NETLINK_ROUTE is protocol 0).
     pub(crate) fn route() -> Result<Self, Refusal> {
-        Self::open(netlink::ROUTE, 0)
+        Self::open(None, 0)
     }
 
     /// A socket for nftables and connection tracking.
     pub(crate) fn netfilter() -> Result<Self, Refusal> {
-        Self::open(netlink::NETFILTER, 0)
+        Self::open(Some(netlink::NETFILTER), 0)
     }
 
     /// A socket that hears of the events of these rtnetlink groups (a bit mask of `RTMGRP_*`).
     pub(crate) fn route_events(groups: u32) -> Result<Self, Refusal> {
-        Self::open(netlink::ROUTE, groups)
+        Self::open(None, groups)
     }
 
-    fn open(protocol: rustix::net::Protocol, groups: u32) -> Result<Self, Refusal> {
+    fn open(protocol: Option<rustix::net::Protocol>, groups: u32) -> Result<Self, Refusal> {
         let open = || -> rustix::io::Result<OwnedFd> {
             let descriptor =
-                rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))?;
+                rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
             rustix::net::bind(&descriptor, &SocketAddrNetlink::new(0, groups))?;
             Ok(descriptor)
         };
@@ -145,8 +145,7 @@ impl Socket {
             let mut found = Vec::new();
             let mut interrupted = false;
             'answer: loop {
-                let length =
-                    self.receive(RecvFlags::empty()).map_err(|error| Refusal::new(batch.label(0), error))?;
+                let length = self.receive(RecvFlags::empty()).map_err(|error| Refusal::new(batch.label(0), error))?;
                 for message in received(&self.buffer[..length]) {
                     interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
                     match message.kind {

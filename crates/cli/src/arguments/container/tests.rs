@@ -18,7 +18,7 @@ fn ask(line: &[&str]) -> Result<CreateRequest, String> {
 
 #[test]
 fn a_plain_run() {
-    insta::assert_json_snapshot!(ask(&["busybox", "sh", "-c", "echo -d"]).unwrap().body, @"");
+    insta::assert_json_snapshot!(ask(&["busybox", "sh", "-c", "echo -d"]).unwrap().body);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn the_everyday_flags() {
     ];
     let request = ask(&line).unwrap();
     assert_eq!((request.name.as_deref(), request.removes_itself), (Some("web"), true));
-    insta::assert_json_snapshot!(request.body, @"");
+    insta::assert_json_snapshot!(request.body);
 }
 
 #[test]

@@ -1,0 +1,380 @@
+//! Every field of Docker's requests, and what becomes of it: the one table behind "accepted means it acts".
+//!
+//! A field that acts is `Acts`. One that is not built is refused by name, unless its value asks for nothing:
+//! null, "", 0, false, [] and {} never do, and what else the docker CLI (20.10 to 28) and docker-py send by
+//! default stands beside the field. Fields that are not in the table are ignored, as Docker ignores them.
+
+use serde_json::{Map, Value};
+
+use crate::error::ApiError;
+
+/// What becomes of a field.
+pub(crate) enum Field {
+    /// Dozen acts on it: the typed request has it.
+    Acts,
+    /// It asks for nothing that a container could notice; the comment beside it says why.
+    Ignored,
+    /// Not built: refused unless it is empty.
+    Refused,
+    /// The same, with further values (as JSON) that ask for nothing.
+    RefusedUnless(&'static [&'static str]),
+    /// An object with fields of its own.
+    Within(Fields),
+    /// A list of such objects.
+    Each(Fields),
+    /// A map from names to such objects.
+    Values(Fields),
+}
+
+/// The fields of an object.
+pub(crate) type Fields = &'static [(&'static str, Field)];
+
+use Field::{Acts, Each, Ignored, Refused, RefusedUnless, Values, Within};
+
+/// The body of `POST /containers/create`.
+pub(crate) const CREATE: Fields = &[
+    ("Hostname", Acts),
+    ("Domainname", Acts),
+    ("User", Acts),
+    ("AttachStdin", Acts),
+    ("AttachStdout", Acts),
+    ("AttachStderr", Acts),
+    ("ExposedPorts", Acts),
+    ("Tty", Acts),
+    ("OpenStdin", Acts),
+    ("StdinOnce", Acts),
+    ("Env", Acts),
+    ("Cmd", Acts),
+    ("Healthcheck", Within(HEALTHCHECK)),
+    ("ArgsEscaped", Ignored), // Windows only
+    ("Image", Acts),
+    ("Volumes", Acts),
+    ("WorkingDir", Acts),
+    ("Entrypoint", Acts),
+    ("NetworkDisabled", Refused),
+    ("MacAddress", Refused),
+    ("OnBuild", Refused),
+    ("Labels", Acts),
+    ("StopSignal", Acts),
+    ("StopTimeout", Acts),
+    ("Shell", Refused),
+    ("HostConfig", Within(HOST_CONFIG)),
+    ("NetworkingConfig", Within(NETWORKING_CONFIG)),
+];
+
+const HEALTHCHECK: Fields = &[
+    // `--no-healthcheck`: none runs anyway.
+    ("Test", RefusedUnless(&[r#"["NONE"]"#])),
+    ("Interval", Refused),
+    ("Timeout", Refused),
+    ("StartPeriod", Refused),
+    ("StartInterval", Refused),
+    ("Retries", Refused),
+];
+
+const HOST_CONFIG: Fields = &[
+    ("Binds", Acts),
+    ("ContainerIDFile", Ignored), // the CLI writes it
+    ("LogConfig", Acts),
+    ("NetworkMode", Acts),
+    ("PortBindings", Acts),
+    ("RestartPolicy", Within(RESTART_POLICY)),
+    ("AutoRemove", Acts),
+    ("VolumeDriver", RefusedUnless(&[r#""local""#])),
+    ("VolumesFrom", Refused),
+    ("ConsoleSize", Ignored), // clients resize right after the start
+    ("Annotations", Refused),
+    ("CapAdd", Acts),
+    ("CapDrop", Acts),
+    ("Capabilities", Refused),
+    ("CgroupnsMode", RefusedUnless(&[r#""private""#])),
+    ("Dns", Refused),
+    ("DnsOptions", Refused),
+    ("DnsSearch", Refused),
+    ("ExtraHosts", Acts),
+    ("GroupAdd", Refused),
+    ("IpcMode", RefusedUnless(&[r#""private""#])),
+    ("Cgroup", Refused),
+    ("Links", Refused),
+    ("OomScoreAdj", Refused),
+    ("PidMode", RefusedUnless(&[r#""private""#])),
+    ("Privileged", Acts),
+    ("PublishAllPorts", Acts),
+    ("ReadonlyRootfs", Acts),
+    ("SecurityOpt", Acts),
+    ("StorageOpt", Refused),
+    ("Tmpfs", Acts),
+    ("UTSMode", RefusedUnless(&[r#""private""#])),
+    ("UsernsMode", RefusedUnless(&[r#""host""#])), // "host": no user namespace of its own, which is how it is
+    ("ShmSize", Acts),
+    ("Sysctls", Refused),
+    ("Runtime", RefusedUnless(&[r#""dozen""#])), // as inspect shows it
+    ("Isolation", RefusedUnless(&[r#""default""#])),
+    ("Init", Acts),
+    ("Mounts", Each(MOUNT)),
+    ("MaskedPaths", Acts),
+    ("ReadonlyPaths", Acts),
+    // Resources
+    ("CpuShares", Refused),
+    ("Memory", Refused),
+    ("NanoCpus", Refused),
+    ("CgroupParent", Refused),
+    ("BlkioWeight", Refused),
+    ("BlkioWeightDevice", Refused),
+    ("BlkioDeviceReadBps", Refused),
+    ("BlkioDeviceWriteBps", Refused),
+    ("BlkioDeviceReadIOps", Refused),
+    ("BlkioDeviceWriteIOps", Refused),
+    ("CpuPeriod", Refused),
+    ("CpuQuota", Refused),
+    ("CpuRealtimePeriod", Refused),
+    ("CpuRealtimeRuntime", Refused),
+    ("CpusetCpus", Refused),
+    ("CpusetMems", Refused),
+    ("Devices", Refused),
+    ("DeviceCgroupRules", Refused),
+    ("DeviceRequests", Refused),
+    ("KernelMemory", Refused),
+    ("KernelMemoryTCP", Refused),
+    ("MemoryReservation", Refused),
+    ("MemorySwap", RefusedUnless(&["-1"])),       // -1: unlimited
+    ("MemorySwappiness", RefusedUnless(&["-1"])), // -1: the kernel's own
+    ("OomKillDisable", Refused),
+    ("PidsLimit", RefusedUnless(&["-1"])), // -1: unlimited
+    ("Ulimits", Refused),
+    ("CpuCount", Refused),
+    ("CpuPercent", Refused),
+    ("IOMaximumIOps", Refused),
+    ("IOMaximumBandwidth", Refused),
+];
+
+const RESTART_POLICY: Fields = &[("Name", RefusedUnless(&[r#""no""#])), ("MaximumRetryCount", Refused)];
+
+const MOUNT: Fields = &[
+    ("Type", Acts),
+    ("Source", Acts),
+    ("Target", Acts),
+    ("ReadOnly", Acts),
+    ("Consistency", Ignored), // only ever meant something on a Mac
+    ("BindOptions", Within(BIND_OPTIONS)),
+    ("VolumeOptions", Within(VOLUME_OPTIONS)),
+    ("ImageOptions", Refused),
+    ("TmpfsOptions", Within(TMPFS_OPTIONS)),
+    ("ClusterOptions", Refused),
+];
+
+const BIND_OPTIONS: Fields = &[
+    ("Propagation", Acts),
+    ("NonRecursive", Refused),
+    ("CreateMountpoint", Acts),
+    ("ReadOnlyNonRecursive", Refused),
+    ("ReadOnlyForceRecursive", Refused),
+];
+
+const VOLUME_OPTIONS: Fields =
+    &[("NoCopy", Acts), ("Labels", Refused), ("Subpath", Refused), ("DriverConfig", Within(DRIVER_CONFIG))];
+
+const DRIVER_CONFIG: Fields = &[("Name", RefusedUnless(&[r#""local""#])), ("Options", Refused)];
+
+const TMPFS_OPTIONS: Fields = &[("SizeBytes", Acts), ("Mode", Acts), ("Options", Acts)];
+
+const NETWORKING_CONFIG: Fields = &[("EndpointsConfig", Values(ENDPOINT))];
+
+const ENDPOINT: Fields = &[
+    ("IPAMConfig", Refused),
+    ("Links", Refused),
+    ("Aliases", Refused),
+    ("MacAddress", Refused),
+    ("DriverOpts", Refused),
+    ("GwPriority", Refused),
+    // The rest is state, which clients copy from an inspect; Docker ignores it here too.
+    ("NetworkID", Ignored),
+    ("EndpointID", Ignored),
+    ("Gateway", Ignored),
+    ("IPAddress", Ignored),
+    ("IPPrefixLen", Ignored),
+    ("IPv6Gateway", Ignored),
+    ("GlobalIPv6Address", Ignored),
+    ("GlobalIPv6PrefixLen", Ignored),
+    ("DNSNames", Ignored),
+];
+
+/// The body of `POST /containers/{id}/exec`.
+pub(crate) const EXEC: Fields = &[
+    ("User", Acts),
+    ("Privileged", Acts),
+    ("Tty", Acts),
+    ("ConsoleSize", Ignored), // given again, and acted on, when it is started
+    ("AttachStdin", Acts),
+    ("AttachStdout", Acts),
+    ("AttachStderr", Acts),
+    ("Detach", Ignored), // decided when it is started
+    ("DetachKeys", RefusedUnless(&[r#""ctrl-p,ctrl-q""#])),
+    ("Env", Acts),
+    ("WorkingDir", Acts),
+    ("Cmd", Acts),
+];
+
+/// The body of `POST /exec/{id}/start`.
+pub(crate) const EXEC_START: Fields = &[("Detach", Acts), ("Tty", Acts), ("ConsoleSize", Acts)];
+
+/// The body of `POST /volumes/create`.
+pub(crate) const VOLUME: Fields = &[
+    ("Name", Acts),
+    ("Labels", Acts),
+    ("Driver", RefusedUnless(&[r#""local""#])),
+    ("DriverOpts", Refused),
+    ("ClusterVolumeSpec", Refused),
+];
+
+/// The body of `POST /commit`: a whole configuration that replaces the container's. Only `changes` is built.
+pub(crate) const COMMIT: Fields = &[
+    ("Hostname", Ignored), // an image has neither of the two
+    ("Domainname", Ignored),
+    ("User", Refused),
+    ("AttachStdin", Ignored),
+    ("AttachStdout", Ignored),
+    ("AttachStderr", Ignored),
+    ("ExposedPorts", Refused),
+    ("Tty", Ignored),
+    ("OpenStdin", Ignored),
+    ("StdinOnce", Ignored),
+    ("Env", Refused),
+    ("Cmd", Refused),
+    ("Healthcheck", Within(HEALTHCHECK)),
+    ("Volumes", Refused),
+    ("WorkingDir", Refused),
+    ("Entrypoint", Refused),
+    ("OnBuild", Refused),
+    ("Labels", Refused),
+    ("StopSignal", Refused),
+    ("StopTimeout", Refused),
+    ("Shell", Refused),
+];
+
+/// Brings a request into the shape that the typed requests expect: names as Docker writes them (Go reads them in
+/// any case), nulls gone (Go takes them for absent). Refuses what is not built by its name: `HostConfig.Memory`.
+pub(crate) fn check(body: &mut Value, fields: Fields) -> Result<(), ApiError> {
+    if body.is_null() {
+        *body = Value::Object(Map::new());
+    }
+    walk(body, fields, "")
+}
+
+fn walk(value: &mut Value, fields: Fields, path: &str) -> Result<(), ApiError> {
+    let Value::Object(object) = value else {
+        let what = if path.is_empty() { "the request's body" } else { path };
+        return Err(ApiError::invalid(format!("{what} has to be a JSON object")));
+    };
+    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    for (key, value) in std::mem::take(object) {
+        let Some((name, field)) = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(&key)) else { continue };
+        if value.is_null() {
+            continue;
+        }
+        let mut value = value;
+        let path = join(name);
+        match field {
+            Acts => {}
+            Ignored => continue,
+            Refused => refuse_unless_empty(&value, &[], &path)?,
+            RefusedUnless(neutral) => refuse_unless_empty(&value, neutral, &path)?,
+            Within(fields) => walk(&mut value, fields, &path)?,
+            Each(fields) => match &mut value {
+                Value::Array(items) => items.iter_mut().try_for_each(|item| walk(item, fields, &path))?,
+                _ => return Err(ApiError::invalid(format!("{path} has to be a list"))),
+            },
+            Values(fields) => match &mut value {
+                Value::Object(items) => {
+                    items.values_mut().filter(|item| !item.is_null()).try_for_each(|item| walk(item, fields, &path))?;
+                }
+                _ => return Err(ApiError::invalid(format!("{path} has to be a JSON object"))),
+            },
+        }
+        if object.insert((*name).to_owned(), value).is_some() {
+            return Err(ApiError::invalid(format!("{path} is given twice, in different case")));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_unless_empty(value: &Value, neutral: &[&str], path: &str) -> Result<(), ApiError> {
+    if asks_for_nothing(value) || neutral.contains(&value.to_string().as_str()) {
+        return Ok(());
+    }
+    Err(ApiError::not_built(path).with_hint("leave it out; what is built is listed in the README"))
+}
+
+/// Null, "", 0, false, and lists and objects of nothing but such.
+fn asks_for_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.iter().all(asks_for_nothing),
+        Value::Object(fields) => fields.values().all(asks_for_nothing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn refused(body: Value, words: &str) {
+        let mut body = body;
+        let error = check(&mut body, CREATE).unwrap_err();
+        assert!(error.message.contains(words), "{}", error.message);
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        refused(json!({"HostConfig": {"Memory": 1}}), "HostConfig.Memory is not built yet");
+        refused(json!({"hostconfig": {"memory": 1}}), "HostConfig.Memory is not built yet");
+        refused(json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), "HostConfig.RestartPolicy.Name is not");
+        refused(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test is not built yet");
+        refused(json!({"HostConfig": {"Mounts": [{"BindOptions": {"NonRecursive": true}}]}}), "Mounts.BindOptions.NonRec");
+        refused(
+            json!({"NetworkingConfig": {"EndpointsConfig": {"x": {"Aliases": ["a"]}}}}),
+            "NetworkingConfig.EndpointsConfig.Aliases is not built yet",
+        );
+        refused(json!({"HostConfig": {"PidsLimit": 100}}), "HostConfig.PidsLimit");
+        refused(json!({"Cmd": 1, "cmd": 2}), "given twice");
+        refused(json!([]), "has to be a JSON object");
+        refused(json!({"HostConfig": {"Mounts": {}}}), "has to be a list");
+    }
+
+    #[test]
+    fn neutral_values_nulls_and_unknown_fields_pass() {
+        let mut body = json!({
+            "Image": "x", "Cmd": null, "Unheard": {"of": 1},
+            "HostConfig": {
+                "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "MemorySwappiness": -1, "PidsLimit": null,
+                "Memory": 0, "Ulimits": [], "OomKillDisable": false, "CgroupnsMode": "private", "Dns": [],
+            },
+            "Healthcheck": {"Test": ["NONE"]},
+        });
+        assert_eq!(check(&mut body, CREATE), Ok(()));
+        assert!(body.get("Cmd").is_none() && body.get("Unheard").is_none());
+    }
+
+    #[test]
+    fn no_table_names_a_field_twice() {
+        for table in [CREATE, HOST_CONFIG, MOUNT, ENDPOINT, EXEC, EXEC_START, VOLUME, COMMIT] {
+            let names: std::collections::BTreeSet<_> = table.iter().map(|(name, _)| name.to_lowercase()).collect();
+            assert_eq!(names.len(), table.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_json_panics(text in r#"[{}\[\]":,a-zA-Z0-9]{0,60}"#) {
+            if let Ok(mut value) = serde_json::from_str::<Value>(&text) {
+                let _ = check(&mut value, CREATE);
+            }
+        }
+    }
+}

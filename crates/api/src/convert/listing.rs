@@ -1,0 +1,285 @@
+//! `ps`: which containers, and each of them in a few words.
+
+use std::sync::Arc;
+
+use dozen_engine::{Phase, Snapshot};
+use dozen_model::{ImageId, MountSource};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::{inspect, networks, ports};
+use crate::error::ApiError;
+use crate::extract::Query;
+use crate::filters::Filters;
+use crate::time;
+
+/// The filters of `GET /containers/json`.
+pub(crate) const FILTERS: [&str; 17] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
+    "network", "publish", "since", "status", "volume", "all",
+];
+const STATUSES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+
+/// What a listing asks for.
+pub(crate) struct Listing {
+    all: bool,
+    limit: Option<usize>,
+    filters: Filters,
+}
+
+impl Listing {
+    pub(crate) fn read(query: &Query) -> Result<Self, ApiError> {
+        let filters = Filters::read(query, &FILTERS)?;
+        for status in filters.get("status") {
+            if !STATUSES.contains(&status.as_str()) {
+                return Err(ApiError::invalid(format!("invalid filter 'status={status}'")));
+            }
+        }
+        for code in filters.get("exited") {
+            code.parse::<i32>().map_err(|_| ApiError::invalid(format!("invalid filter 'exited={code}'")))?;
+        }
+        for name in ["publish", "expose"] {
+            ports::exposed(filters.get(name).iter().map(String::as_str))?;
+        }
+        let limit = query.number::<i64>("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+        Ok(Self { all: query.flag("all"), limit, filters })
+    }
+
+    /// The names that `ancestor` mentions: images, to be looked up before [`Listing::select`].
+    pub(crate) fn ancestors(&self) -> &[String] {
+        self.filters.get("ancestor")
+    }
+
+    /// Those of `containers` (newest first) that are asked for. `ancestors` are images that the filter found.
+    pub(crate) fn select(&self, containers: Vec<Arc<Snapshot>>, ancestors: &[ImageId]) -> Result<Vec<Arc<Snapshot>>, ApiError> {
+        let filters = &self.filters;
+        // Docker shows those that do not run when a limit, a state or a place in time is asked for.
+        let all = self.all || self.limit.is_some() || ["status", "exited", "before", "since"].iter().any(|name| filters.has(name));
+        let created = |name: &str| match filters.get(name).first() {
+            None => Ok(None),
+            Some(text) => containers
+                .iter()
+                .find(|snapshot| snapshot.name.as_str() == text.trim_start_matches('/') || snapshot.id.as_str().starts_with(text.as_str()))
+                .map(|snapshot| Some(snapshot.created))
+                .ok_or_else(|| ApiError::new(dozen_model::ErrorKind::NotFound, format!("No such container: {text}"))),
+        };
+        let (before, since) = (created("before")?, created("since")?);
+        let wanted = |snapshot: &Arc<Snapshot>| {
+            (all || matches!(snapshot.phase, Phase::Running(_)))
+                && before.is_none_or(|before| snapshot.created < before)
+                && since.is_none_or(|since| snapshot.created > since)
+                && self.matches(snapshot, ancestors)
+        };
+        let mut selected: Vec<_> = containers.iter().filter(|snapshot| wanted(snapshot)).cloned().collect();
+        selected.truncate(self.limit.unwrap_or(usize::MAX));
+        Ok(selected)
+    }
+
+    fn matches(&self, snapshot: &Snapshot, ancestors: &[ImageId]) -> bool {
+        let spec = &snapshot.spec;
+        let filters = &self.filters;
+        let name = format!("/{}", snapshot.name);
+        let mounted = |wanted: &str| {
+            spec.mounts.iter().any(|mount| {
+                mount.target == std::path::Path::new(wanted)
+                    || match &mount.source {
+                        MountSource::Volume { name, .. } => name.as_str() == wanted,
+                        MountSource::Bind { path, .. } => path == std::path::Path::new(wanted),
+                        MountSource::Tmpfs(_) => false,
+                    }
+            })
+        };
+        let has_port = |published: bool, wanted: &str| {
+            let Ok(wanted) = ports::exposed([wanted]) else { return false };
+            wanted.iter().any(|port| {
+                if published {
+                    spec.ports.iter().any(|binding| (binding.container_port, binding.protocol) == *port)
+                        || snapshot.phase.run().is_some_and(|run| {
+                            run.ports.iter().any(|p| (p.container_port, p.protocol) == *port || (p.host_port, p.protocol) == *port)
+                        })
+                } else {
+                    spec.exposed_ports.contains(port)
+                }
+            })
+        };
+        let exit_code = match &snapshot.phase {
+            Phase::Exited(exit) => Some(exit.exit_code),
+            _ => None,
+        };
+        filters.any("id", |wanted| snapshot.id.as_str().starts_with(wanted))
+            && filters.any("name", |wanted| name_matches(&name, wanted))
+            && filters.labels(&spec.labels)
+            && filters.any("status", |wanted| snapshot.phase.status() == wanted)
+            && filters.any("exited", |wanted| exit_code.is_some_and(|code| code.to_string() == wanted))
+            && filters.any("volume", mounted)
+            && filters.any("publish", |wanted| has_port(true, wanted))
+            && filters.any("expose", |wanted| has_port(false, wanted))
+            && filters.any("network", |wanted| {
+                let mode = networks::mode(&spec.network);
+                mode == wanted || networks::find(wanted).is_some_and(|name| name == mode)
+            })
+            // No container has a health check, and none belongs to a task or a Windows isolation.
+            && filters.any("health", |wanted| wanted == "none")
+            && filters.any("is-task", |wanted| matches!(wanted, "false" | "0"))
+            && filters.any("isolation", |wanted| matches!(wanted, "" | "default"))
+            && (!filters.has("ancestor") || ancestors.contains(&spec.image) || filters.get("ancestor").contains(&spec.image_name))
+    }
+}
+
+/// Docker takes a pattern; here `^` and `$` bind the ends, and the rest is plain text.
+fn name_matches(name: &str, wanted: &str) -> bool {
+    let (wanted, from_start) = wanted.strip_prefix('^').map_or((wanted, false), |rest| (rest, true));
+    let (wanted, to_end) = wanted.strip_suffix('$').map_or((wanted, false), |rest| (rest, true));
+    // Names match with their slash and without it.
+    let bare = name.trim_start_matches('/');
+    [name, bare].iter().any(|name| match (from_start, to_end) {
+        (true, true) => *name == wanted,
+        (true, false) => name.starts_with(wanted),
+        (false, true) => name.ends_with(wanted),
+        (false, false) => name.contains(wanted),
+    })
+}
+
+/// A row of the listing.
+pub(crate) fn row(snapshot: &Snapshot, now: Timestamp, mountpoint: &dyn Fn(&str) -> Option<String>) -> Value {
+    let spec = &snapshot.spec;
+    let mut words = spec.process.arguments();
+    let command: Vec<&str> = words.by_ref().map(String::as_str).collect();
+    json!({
+        "Id": snapshot.id.as_str(),
+        "Names": [format!("/{}", snapshot.name)],
+        "Image": spec.image_name,
+        "ImageID": spec.image.to_string(),
+        "Command": command.join(" "),
+        "Created": snapshot.created.as_second(),
+        "Ports": row_ports(snapshot),
+        "Labels": spec.labels,
+        "State": snapshot.phase.status(),
+        "Status": status(&snapshot.phase, now),
+        "HostConfig": { "NetworkMode": networks::mode(&spec.network) },
+        "NetworkSettings": { "Networks": networks::of_container(snapshot) },
+        "Mounts": inspect::mounts(spec, mountpoint),
+    })
+}
+
+fn row_ports(snapshot: &Snapshot) -> Vec<Value> {
+    let Some(run) = snapshot.phase.run() else { return Vec::new() };
+    let mut ports: Vec<Value> = run
+        .ports
+        .iter()
+        .map(|port| {
+            json!({
+                "IP": port.host_address.to_string(), "PrivatePort": port.container_port, "PublicPort": port.host_port,
+                "Type": port.protocol.to_string(),
+            })
+        })
+        .collect();
+    if run.endpoint.is_some() {
+        let published = |port: &(u16, _)| run.ports.iter().any(|p| (p.container_port, p.protocol) == *port);
+        for port in spec_ports(snapshot).filter(|port| !published(port)) {
+            let mut value = Map::new();
+            value.insert("PrivatePort".into(), json!(port.0));
+            value.insert("Type".into(), json!(port.1.to_string()));
+            ports.push(Value::Object(value));
+        }
+    }
+    ports
+}
+
+fn spec_ports(snapshot: &Snapshot) -> impl Iterator<Item = (u16, dozen_model::Protocol)> {
+    snapshot.spec.exposed_ports.iter().copied()
+}
+
+/// `Up 2 minutes`, `Exited (0) 3 seconds ago`, `Created`.
+pub(crate) fn status(phase: &Phase, now: Timestamp) -> String {
+    let ago = |then: Timestamp| time::human(now.as_second() - then.as_second());
+    match phase {
+        Phase::Created { .. } | Phase::Starting { .. } => "Created".into(),
+        Phase::Running(run) => format!("Up {}", ago(run.started)),
+        Phase::Exited(exit) => format!("Exited ({}) {} ago", exit.exit_code, ago(exit.finished)),
+        Phase::Removing => "Removal In Progress".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::inspect::tests::{at, exited, running, snapshot};
+    use super::*;
+
+    #[test]
+    fn statuses_read_as_dockers() {
+        assert_eq!(status(&running(), at(1_700_000_121)), "Up 2 minutes");
+        assert_eq!(status(&exited(0), at(1_700_000_012)), "Exited (0) 3 seconds ago");
+        assert_eq!(status(&Phase::Created { last_failure: None }, at(0)), "Created");
+        assert_eq!(status(&Phase::Removing, at(0)), "Removal In Progress");
+    }
+
+    fn select(query: &str) -> Result<Vec<&'static str>, ApiError> {
+        let make = |name: &str, second: i64, phase: Phase| {
+            let body = json!({
+                "Image": format!("{name}-image"), "Cmd": ["c"], "Labels": {"app": name},
+                "ExposedPorts": {"80/tcp": {}},
+                "HostConfig": {"Binds": [format!("{name}-data:/data")], "NetworkMode": if name == "web" { "host" } else { "" }},
+            });
+            let mut one = snapshot(body, phase);
+            one.name = name.parse().unwrap();
+            one.created = at(second);
+            Arc::new(one)
+        };
+        let all = vec![make("web", 30, running()), make("database", 20, exited(3)), make("dab", 10, exited(0))];
+        let listing = Listing::read(&Query::from(query))?;
+        let names = ["web", "database", "dab"];
+        let selected = listing.select(all, &[])?;
+        Ok(names.into_iter().filter(|name| selected.iter().any(|s| s.name.as_str() == *name)).collect())
+    }
+
+    #[test]
+    fn the_listing_selects() {
+        #[track_caller]
+        fn check(query: &str, filters: Value, want: &[&str]) {
+            let encoded: String = filters.to_string().bytes().map(|b| format!("%{b:02X}")).collect();
+            assert_eq!(select(&format!("{query}&filters={encoded}")).unwrap(), want, "{query} {filters}");
+        }
+        check("", json!({}), &["web"]);
+        check("all=1", json!({}), &["web", "database", "dab"]);
+        check("limit=2", json!({}), &["web", "database"]);
+        check("limit=0", json!({}), &["web"]);
+        check("", json!({"status": ["exited"]}), &["database", "dab"]);
+        check("", json!({"exited": ["3"]}), &["database"]);
+        check("all=1", json!({"name": ["da"]}), &["database", "dab"]);
+        check("all=1", json!({"name": ["^/dab$"]}), &["dab"]);
+        check("all=1", json!({"name": ["^data", "web"]}), &["web", "database"]);
+        check("all=1", json!({"label": ["app=web"]}), &["web"]);
+        check("all=1", json!({"label": ["app"], "status": ["exited"]}), &["database", "dab"]);
+        check("all=1", json!({"volume": ["dab-data"]}), &["dab"]);
+        check("all=1", json!({"volume": ["/data"]}), &["web", "database", "dab"]);
+        check("all=1", json!({"expose": ["80"]}), &["web", "database", "dab"]);
+        check("all=1", json!({"publish": ["80/tcp"]}), &[]);
+        check("all=1", json!({"network": ["host"]}), &["web"]);
+        check("all=1", json!({"ancestor": ["dab-image"]}), &["dab"]);
+        check("", json!({"before": ["database"]}), &["dab"]);
+        check("", json!({"since": ["dab"]}), &["web", "database"]);
+        check("all=1", json!({"health": ["healthy"]}), &[]);
+    }
+
+    #[test]
+    fn bad_filters_are_refused() {
+        for (filters, status) in [
+            (json!({"status": ["flying"]}), 400),
+            (json!({"exited": ["x"]}), 400),
+            (json!({"colour": ["red"]}), 400),
+            (json!({"publish": ["x"]}), 400),
+            (json!({"before": ["nobody"]}), 404),
+        ] {
+            let encoded: String = filters.to_string().bytes().map(|b| format!("%{b:02X}")).collect();
+            assert_eq!(select(&format!("filters={encoded}")).unwrap_err().status(), status, "{filters}");
+        }
+    }
+
+    #[test]
+    fn a_row_has_what_ps_shows() {
+        let row = row(&snapshot(json!({"Image": "x:1", "Cmd": ["a", "b c"]}), running()), at(1_700_000_003), &|_| None);
+        assert_eq!((&row["Command"], &row["Status"], &row["State"]), (&json!("a b c"), &json!("Up 2 seconds"), &json!("running")));
+        assert_eq!((&row["Names"], &row["Image"], &row["HostConfig"]), (&json!(["/web"]), &json!("x:1"), &json!({"NetworkMode": "bridge"})));
+    }
+}

@@ -1,0 +1,12 @@
+//! Pure: Docker's JSON to the model's types, and snapshots to Docker's JSON.
+
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod fields;
+pub(crate) mod inspect;
+pub(crate) mod listing;
+pub(crate) mod mounts;
+pub(crate) mod networks;
+pub(crate) mod ports;
+pub(crate) mod request;
+pub(crate) mod security;

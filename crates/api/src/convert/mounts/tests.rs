@@ -1,0 +1,145 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn with_binds(binds: &[&str]) -> HostConfig {
+    HostConfig { binds: binds.iter().map(|s| (*s).to_owned()).collect(), ..HostConfig::default() }
+}
+
+fn print(mount: &Mount) -> String {
+    let mode = if mount.read_only { "ro" } else { "rw" };
+    let source = match &mount.source {
+        MountSource::Bind { path, create_missing, propagation } => {
+            format!("bind {} {create_missing} {propagation:?}", path.display())
+        }
+        MountSource::Volume { anonymous: true, copy_up, .. } => format!("anonymous {copy_up}"),
+        MountSource::Volume { name, copy_up, .. } => format!("volume {name} {copy_up}"),
+        MountSource::Tmpfs(options) => {
+            format!("tmpfs {:?} {:?} {}", options.size_bytes, options.mode, options.options.join(","))
+        }
+    };
+    format!("{} {mode} {source}", mount.target.display())
+}
+
+#[test]
+fn binds_and_volumes_parse() {
+    #[track_caller]
+    fn check(raw: &str, want: &str) {
+        let mounts = mounts(&with_binds(&[raw]), []).unwrap();
+        assert_eq!(mounts.iter().map(print).collect::<Vec<_>>(), [want], "{raw}");
+    }
+    check("/a:/b", "/b rw bind /a true Rprivate");
+    check("/a/../c/./d//e:/b/../f:ro", "/f ro bind /c/d/e true Rprivate");
+    check("/a:/b:ro,z,rslave", "/b ro bind /a true Rslave");
+    check("data:/b", "/b rw volume data true");
+    check("data:/b:nocopy,ro", "/b ro volume data false");
+    check("/data", "/data rw anonymous true");
+    check("/a:/b:cached", "/b rw bind /a true Rprivate");
+}
+
+#[test]
+fn bad_binds_are_refused_in_dockers_words() {
+    #[track_caller]
+    fn check(raw: &str, words: &str) {
+        let error = mounts(&with_binds(&[raw]), []).unwrap_err();
+        assert!(error.message.contains(words) && error.status() == 400, "{raw}: {}", error.message);
+    }
+    check("", "invalid volume specification: ''");
+    check(":/b", "invalid volume specification: ':/b'");
+    check("/a:", "invalid volume specification");
+    check("/a:ro", "invalid volume specification: '/a:ro'");
+    check("/a:/b:rw:x", "invalid volume specification");
+    check("/a:/b:rw,ro", "invalid mode: rw,ro");
+    check("/a:/b:fast", "invalid mode: fast");
+    check("/a:/b:nocopy", "invalid mode");
+    check("data:/b:shared", "invalid mode");
+    check("./a:/b", "includes invalid characters for a local volume name, only");
+    check("/a:b", "invalid mount path: 'b' mount path must be absolute");
+    check("/a:/", "destination can't be '/'");
+    check("/a:/b/..", "destination can't be '/'");
+}
+
+#[test]
+fn one_place_is_mounted_once() {
+    let twice = mounts(&with_binds(&["/a:/x", "b0:/x/"]), []).unwrap_err();
+    assert_eq!(twice.message, "Duplicate mount point: /x");
+    let mut host = with_binds(&["/a:/x"]);
+    host.tmpfs.insert("/x".into(), String::new());
+    assert_eq!(mounts(&host, []).unwrap_err().message, "Duplicate mount point: /x");
+    // An image's volume gives way to what the user mounts there.
+    let all = mounts(&with_binds(&["/a:/x"]), ["/x", "/y", "/y/"]).unwrap();
+    assert_eq!(all.iter().map(print).collect::<Vec<_>>(), ["/x rw bind /a true Rprivate", "/y rw anonymous true"]);
+}
+
+#[test]
+fn structured_mounts_parse() {
+    #[track_caller]
+    fn check(json: serde_json::Value, want: Result<&str, &str>) {
+        let mount: request::Mount = serde_json::from_value(json.clone()).unwrap();
+        let host = HostConfig { mounts: vec![mount], ..HostConfig::default() };
+        match (mounts(&host, []), want) {
+            (Ok(got), Ok(want)) => assert_eq!(print(&got[0]), want),
+            (Err(got), Err(want)) => assert!(got.message.contains(want), "{}", got.message),
+            (got, _) => panic!("{json}: {got:?}"),
+        }
+    }
+    use serde_json::json;
+    check(json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true}), Ok("/b ro bind /a false Rprivate"));
+    check(
+        json!({"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {"CreateMountpoint": true, "Propagation": "shared"}}),
+        Ok("/b rw bind /a true Shared"),
+    );
+    check(json!({"Type": "volume", "Source": "v1", "Target": "/b"}), Ok("/b rw volume v1 true"));
+    check(json!({"Type": "volume", "Target": "/b", "VolumeOptions": {"NoCopy": true}}), Ok("/b rw anonymous false"));
+    check(
+        json!({"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 448, "Options": [["uid", "1"], ["exec"]]}}),
+        Ok("/b rw tmpfs Some(4096) Some(448) uid=1,exec"),
+    );
+    check(json!({"Type": "bind", "Target": "/b"}), Err("invalid mount config for type \"bind\": field Source must not be empty"));
+    check(json!({"Type": "bind", "Source": "/a"}), Err("field Target must not be empty"));
+    check(json!({"Type": "bind", "Source": "a", "Target": "/b"}), Err("mount path must be absolute"));
+    check(json!({"Type": "tmpfs", "Source": "/a", "Target": "/b"}), Err("field Source must not be specified"));
+    check(json!({"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {"SizeBytes": -1}}), Err("negative"));
+    check(json!({"Type": "image", "Source": "x", "Target": "/b"}), Err("type image is not built yet"));
+    check(json!({"Type": "floppy", "Target": "/b"}), Err("mount type unknown"));
+    check(json!({"Type": "volume", "Source": "a/b", "Target": "/b"}), Err("invalid characters"));
+}
+
+#[test]
+fn tmpfs_options_are_those_that_a_tmpfs_has() {
+    #[track_caller]
+    fn check(options: &str, want: Option<&str>) {
+        let host = HostConfig { tmpfs: [("/t".to_owned(), options.to_owned())].into(), ..HostConfig::default() };
+        assert_eq!(mounts(&host, []).ok().map(|m| print(&m[0])).as_deref(), want, "{options}");
+    }
+    check("", Some("/t rw tmpfs None None "));
+    check("size=64m,mode=1770,ro", Some("/t ro tmpfs Some(67108864) Some(1016) "));
+    check("rw,exec,uid=5,size=50%", Some("/t rw tmpfs None None exec,uid=5,size=50%"));
+    for bad in ["size=x", "size=-1", "mode=9", "mode=77777", "uid=x", "bind", "remount", "size=1,overlay=x", "gid="] {
+        check(bad, None);
+    }
+}
+
+#[test]
+fn sizes_are_powers_of_1024() {
+    for (text, want) in [("0", Some(0)), ("10m", Some(10 << 20)), ("1G", Some(1 << 30)), ("5kb", Some(5120)), ("2mib", Some(2 << 20)), ("", None), ("m", None), ("-1", None), ("1.5m", None), ("99999999999999999999", None), ("99999999999t", None)] {
+        assert_eq!(size_bytes(text), want, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(raw in "[a-z/:,.\\PC]{0,40}", options in "[a-z=,0-9%]{0,30}") {
+        let _ = bind(&raw);
+        let _ = tmpfs(&raw, &options);
+    }
+
+    #[test]
+    fn what_is_accepted_is_absolute_and_clean(raw in "(/?[a.]{1,3}){1,4}:(/[a.]{1,3}){1,4}") {
+        if let Ok(mount) = bind(&raw) {
+            prop_assert!(mount.target.is_absolute());
+            prop_assert!(!mount.target.components().any(|c| c == Component::ParentDir));
+            prop_assert_ne!(mount.target, PathBuf::from("/"));
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The verbs: each module has the verb's definition and what it does.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::arguments::flags::{switch, value};
+use crate::client::Client;
+use crate::failure::{Failure, Outcome};
+
+mod attach;
+mod commit;
+mod container;
+mod create;
+mod events;
+mod exec;
+mod generate;
+mod history;
+mod images;
+mod info;
+mod inspect;
+mod load;
+mod logs;
+mod per_container;
+mod ps;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod start;
+mod tag;
+mod top;
+mod version;
+mod volume;
+mod wait;
+
+/// What every verb may use.
+pub struct Context {
+    /// The engine.
+    pub client: Client,
+    /// `-D`.
+    pub is_debug: bool,
+}
+
+/// The definition of all verbs.
+pub fn command() -> Command {
+    let in_main = |name: &'static str, about: &'static str| {
+        // Picked by the binary's main before this crate sees the arguments; here only to be listed.
+        Command::new(name).about(about).disable_help_flag(true).arg(
+            Arg::new("arguments").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true),
+        )
+    };
+    Command::new("dozen")
+        .about("Runs containers: Docker's commands, one binary, no set-up")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .args_override_self(true)
+        .after_help(
+            "dozen run --rm -it debian:bookworm-slim sh     a shell in a new container\n\
+             dozen run -d --name web -p 8080:80 nginx       a server in the background\n\
+             dozen logs -f web                              what it says\n\
+             dozen rm -f web                                away with it",
+        )
+        .arg(value("host", 'H', "string", "The engine to talk to: unix:///path (DOZEN_HOST, DOCKER_HOST)"))
+        .arg(value("data-root", None, "directory", "Where an engine keeps its data (DOZEN_DATA_ROOT)"))
+        .arg(value("run-root", None, "directory", "Where an engine keeps its sockets (DOZEN_RUN_ROOT)"))
+        .arg(switch("debug", 'D', "Say more on errors"))
+        .arg(Arg::new("version").long("version").short('v').action(ArgAction::Version).help("Print the version and quit"))
+        .subcommands([
+            run::command(),
+            exec::command(),
+            ps::command("ps"),
+            images::command("images"),
+            version::command(),
+            info::command(),
+        ])
+        .subcommands([
+            container::command(),
+            Command::new("image").about("Manage images").subcommand_required(true).arg_required_else_help(true).subcommands([
+                history::command(),
+                inspect::command_for_images(),
+                load::command(),
+                images::command("ls").visible_alias("list"),
+                rmi::command("rm").visible_alias("remove"),
+                save::command(),
+                tag::command(),
+            ]),
+            Command::new("system")
+                .about("Look at the engine")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommands([events::command(), info::command()]),
+            volume::command(),
+        ])
+        .subcommands([
+            attach::command(),
+            commit::command(),
+            create::command(),
+            events::command(),
+            history::command(),
+            inspect::command(),
+            per_container::kill_command(),
+            load::command(),
+            logs::command(),
+            per_container::rename_command(),
+            per_container::restart_command(),
+            rm::command(),
+            rmi::command("rmi"),
+            save::command(),
+            start::command(),
+            per_container::stop_command(),
+            tag::command(),
+            top::command(),
+            wait::command(),
+        ])
+        .subcommands([
+            in_main("daemon", "Run the engine in the foreground"),
+            in_main("runtime", "An OCI runtime: run, create, start, state, kill, delete"),
+            generate::completion_command(),
+            generate::man_command(),
+        ])
+}
+
+/// The verbs that need no engine.
+pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
+    match matches.subcommand() {
+        Some(("completion", matches)) => Some(generate::completion(matches)),
+        Some(("man", matches)) => Some(generate::man(matches)),
+        Some((mode @ ("daemon" | "runtime"), _)) => {
+            Some(Err(Failure::new(format!("'dozen {mode}' has to be the first word of the command line"))
+                .with_hint(format!("give its flags behind it: dozen {mode} --help"))))
+        }
+        _ => None,
+    }
+}
+
+/// Runs the verb that was asked for.
+pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
+    let (verb, matches) = matches.subcommand().expect("clap refuses a command line without a verb");
+    match (verb, matches.subcommand()) {
+        ("container", Some((verb, matches))) => container_verb(context, verb, "container ", matches).await,
+        ("image", Some((verb, matches))) => image_verb(context, verb, matches).await,
+        ("system", Some(("events", matches))) => events::execute(context, matches).await,
+        ("system", Some((_, matches))) => info::execute(context, matches).await,
+        ("volume", Some((verb, matches))) => volume::execute(context, verb, matches).await,
+        ("events", _) => events::execute(context, matches).await,
+        ("info", _) => info::execute(context, matches).await,
+        ("version", _) => version::execute(context, matches).await,
+        ("inspect", _) => inspect::execute(context, matches, None).await,
+        ("images", _) => images::execute(context, matches).await,
+        ("rmi", _) => rmi::execute(context, matches).await,
+        ("history" | "load" | "save" | "tag", _) => image_verb(context, verb, matches).await,
+        (verb, _) => container_verb(context, verb, "", matches).await,
+    }
+}
+
+/// `group` is `container ` or nothing: which of its two names the verb was called by.
+async fn container_verb(context: &Context, verb: &str, group: &str, matches: &ArgMatches) -> Outcome {
+    let full = format!("{group}{verb}");
+    match verb {
+        "attach" => attach::execute(context, matches).await,
+        "commit" => commit::execute(context, matches).await,
+        "create" => create::execute(context, matches, &full).await,
+        "exec" => exec::execute(context, matches).await,
+        "inspect" => inspect::execute(context, matches, Some("container")).await,
+        "kill" => per_container::kill(context, matches).await,
+        "logs" => logs::execute(context, matches).await,
+        "ps" | "ls" => ps::execute(context, matches).await,
+        "rename" => per_container::rename(context, matches).await,
+        "restart" => per_container::restart(context, matches).await,
+        "rm" => rm::execute(context, matches).await,
+        "run" => run::execute(context, matches, &full).await,
+        "start" => start::execute(context, matches).await,
+        "stop" => per_container::stop(context, matches).await,
+        "top" => top::execute(context, matches).await,
+        "wait" => wait::execute(context, matches).await,
+        _ => unreachable!("clap knows no other verb"),
+    }
+}
+
+async fn image_verb(context: &Context, verb: &str, matches: &ArgMatches) -> Outcome {
+    match verb {
+        "history" => history::execute(context, matches).await,
+        "inspect" => inspect::execute(context, matches, Some("image")).await,
+        "load" => load::execute(context, matches).await,
+        "ls" => images::execute(context, matches).await,
+        "rm" => rmi::execute(context, matches).await,
+        "save" => save::execute(context, matches).await,
+        "tag" => tag::execute(context, matches).await,
+        _ => unreachable!("clap knows no other verb"),
+    }
+}
+
+/// `/containers/NAME/suffix`.
+fn container_path(name: &str, suffix: &str) -> String {
+    format!("/containers/{}{suffix}", crate::client::encode_segment(name))
+}
+
+/// `/images/NAME/suffix`.
+fn image_path(name: &str, suffix: &str) -> String {
+    format!("/images/{}{suffix}", crate::client::encode_segment(name))
+}
+
+/// A file that the command line names; words on why it cannot be read.
+fn read_file(path: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("open {path}: {error}"))
+}
+
+/// Our directory, for relative paths.
+fn directory() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+}

@@ -1,0 +1,30 @@
+//! `dozen container VERB`: the same verbs by their long names.
+
+use clap::Command;
+
+use super::{attach, commit, create, exec, inspect, logs, per_container, ps, rm, run, start, top, wait};
+
+pub fn command() -> Command {
+    Command::new("container")
+        .about("Manage containers")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([
+            attach::command(),
+            commit::command(),
+            create::command(),
+            exec::command(),
+            inspect::command_for_containers(),
+            per_container::kill_command(),
+            logs::command(),
+            ps::command("ls").visible_aliases(["ps", "list"]),
+            per_container::rename_command(),
+            per_container::restart_command(),
+            rm::command(),
+            run::command(),
+            start::command(),
+            per_container::stop_command(),
+            top::command(),
+            wait::command(),
+        ])
+}

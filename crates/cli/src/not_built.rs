@@ -1,0 +1,96 @@
+//! Docker's words that dozen knows and does not act on yet. They are refused by name, so that nobody takes a feature
+//! that is missing for a slip of the pen.
+
+/// Docker's verbs without those that are built, with their groups: `build`, `image prune`.
+const VERBS: &[&str] = &[
+    "build", "buildx", "builder", "checkpoint", "compose", "config", "context", "cp", "diff", "export", "import", "login",
+    "logout", "manifest", "network", "node", "pause", "plugin", "port", "pull", "push", "search", "secret", "service",
+    "stack", "stats", "swarm", "trust", "unpause", "update", "scan", "scout", "init", "bake", "debug", "model", "mcp",
+    "container cp", "container diff", "container export", "container pause", "container port", "container prune",
+    "container stats", "container unpause", "container update",
+    "image build", "image import", "image prune", "image pull", "image push",
+    "system df", "system prune", "system dial-stdio",
+    "volume update",
+];
+
+/// Docker's flags of `run` and `create` without those that are built.
+const RUN_FLAGS: &[&str] = &[
+    "--annotation", "--blkio-weight", "--blkio-weight-device", "--cgroup-parent", "--cgroupns", "--cpu-count",
+    "--cpu-percent", "--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime", "--cpu-shares", "-c", "--cpus",
+    "--cpuset-cpus", "--cpuset-mems", "--device", "--device-cgroup-rule", "--device-read-bps", "--device-read-iops",
+    "--device-write-bps", "--device-write-iops", "--disable-content-trust", "--dns", "--dns-opt", "--dns-option",
+    "--dns-search", "--domainname", "--gpus", "--group-add", "--health-cmd", "--health-interval", "--health-retries",
+    "--health-start-interval", "--health-start-period", "--health-timeout", "--io-maxbandwidth", "--io-maxiops", "--ip",
+    "--ip6", "--ipc", "--isolation", "--kernel-memory", "--link", "--link-local-ip", "--mac-address", "--memory", "-m",
+    "--memory-reservation", "--memory-swap", "--memory-swappiness", "--net-alias", "--network-alias", "--no-healthcheck",
+    "--oom-kill-disable", "--oom-score-adj", "--pid", "--pids-limit", "--platform", "--restart", "--runtime",
+    "--storage-opt", "--sysctl", "--ulimit", "--use-api-socket", "--userns", "--uts", "--volume-driver", "--volumes-from",
+];
+
+/// Flags of other verbs.
+const OTHER_FLAGS: &[(&str, &[&str])] = &[
+    ("start", &["--checkpoint", "--checkpoint-dir"]),
+    ("images", &["--tree"]),
+    ("load", &["--platform"]),
+    ("save", &["--platform"]),
+    ("history", &["--platform"]),
+    ("rmi", &["--platform"]),
+    ("rm", &["--link", "-l"]),
+    ("logs", &["--details"]),
+    ("volume ls", &["--cluster"]),
+    (
+        "volume create",
+        &[
+            "--availability", "--group", "--limit-bytes", "--required-bytes", "--scope", "--secret", "--sharing",
+            "--topology-preferred", "--topology-required", "--type",
+        ],
+    ),
+    ("", &["--config", "--context", "-c", "--log-level", "-l", "--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify"]),
+];
+
+/// Docker has this verb, and dozen will have it.
+pub fn is_verb(path: &str) -> bool {
+    VERBS.contains(&path)
+}
+
+/// Docker has this flag on this verb (`""` for the flags before any verb), and dozen will have it.
+pub fn is_flag(verb: &str, flag: &str) -> bool {
+    let verb = canonical(verb);
+    if matches!(verb, "run" | "create") && RUN_FLAGS.contains(&flag) {
+        return true;
+    }
+    OTHER_FLAGS.iter().any(|(of, flags)| *of == verb && flags.contains(&flag))
+}
+
+/// `container run` and `run` are one verb, as are `image ls` and `images`.
+fn canonical(verb: &str) -> &str {
+    match verb {
+        "image ls" | "image list" => "images",
+        "image rm" | "image remove" => "rmi",
+        "volume list" => "volume ls",
+        _ => verb.strip_prefix("container ").or_else(|| verb.strip_prefix("image ")).unwrap_or(verb),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_built_is_refused() {
+        let command = crate::command();
+        for path in VERBS {
+            let mut words = path.split(' ');
+            let found = words.try_fold(&command, |command, word| command.find_subcommand(word));
+            assert!(found.is_none() || path.is_empty(), "{path}");
+        }
+        for verb in ["run", "create"] {
+            let built = command.find_subcommand(verb).unwrap();
+            for arg in built.get_arguments() {
+                let long = arg.get_long().map(|long| format!("--{long}")).unwrap_or_default();
+                let short = arg.get_short().map(|short| format!("-{short}")).unwrap_or_default();
+                assert!(!is_flag(verb, &long) && !is_flag(verb, &short), "{verb} {long} {short}");
+            }
+        }
+    }
+}

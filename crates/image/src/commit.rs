@@ -1,0 +1,174 @@
+//! `commit`: a container's upper directory becomes one more layer.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use dozen_model::{Digest, ImageId, Reference};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::ImageError;
+use crate::image::{Image, ImageConfig};
+use crate::load::{NewImage, stage};
+use crate::manifest::Spooled;
+use crate::pack::pack;
+use crate::store::ImageStore;
+use crate::tree;
+
+/// Fast, and half the size; the blob is only read again by `save` and `push`.
+const ZSTD_LEVEL: i32 = 1;
+/// Two blocks of zeros: a tree without a change.
+const EMPTY_TAR_BYTES: u64 = 1024;
+
+/// What to commit.
+#[derive(Debug)]
+pub struct CommitRequest<'a> {
+    /// The image that the container was made from.
+    pub base: ImageId,
+    /// The overlay's upper directory. Not mounted elsewhere by this; it may change meanwhile.
+    pub upper: &'a Path,
+    /// The new image's execution parameters. What only Docker knows of the base's (Healthcheck, OnBuild) is kept.
+    pub config: ImageConfig,
+    /// `--author`.
+    pub author: Option<String>,
+    /// `--message`.
+    pub comment: Option<String>,
+    /// The command line that made the changes, for `history`.
+    pub created_by: String,
+    /// The new image's name. `None`: it has only its id.
+    pub reference: Option<Reference>,
+}
+
+impl ImageStore {
+    /// Makes an image of an image and what a container changed. A tree without a change adds no layer.
+    ///
+    /// The new layer is packed, and then unpacked from what was packed as any other: its directory is what everybody
+    /// gets who loads it.
+    pub fn commit(&self, request: CommitRequest<'_>) -> Result<ImageId, ImageError> {
+        if request.reference.as_ref().is_some_and(|reference| reference.digest().is_some()) {
+            return Err(ImageError::TagWithDigest);
+        }
+        let inner = &self.0;
+        let base = {
+            let state = inner.read_state();
+            let base = state.images.get(&request.base).or_else(|| state.removed.get(&request.base)).cloned();
+            base.ok_or_else(|| ImageError::NoSuchImage(request.base.to_string()))?
+        };
+        let missing = || ImageError::NoSuchImage(request.base.to_string());
+        let _pins = base.diff_ids.iter().map(|id| inner.pin(id).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
+        let scratch = inner.scratch()?;
+        let (blob, tar_size_bytes) = pack_to_blob(request.upper, &scratch.0.join("blob"))?;
+        let staged = if tar_size_bytes == EMPTY_TAR_BYTES {
+            None
+        } else {
+            Some(stage(&scratch, 0, "of the container", &blob, None, &())?)
+        };
+        let layer = staged.as_ref().map(|staged| &staged.row.diff_id);
+        let config = new_config(&base, &request, layer, Timestamp::now());
+        let config = serde_json::to_vec(&config).expect("a JSON value serializes");
+        let id = ImageId::new(Digest::from_sha256(Sha256::digest(&config).into()));
+        let diff_ids = base.diff_ids.iter().chain(layer).cloned().collect();
+        let references = request.reference.into_iter().collect();
+        let image = NewImage { id: id.clone(), config, diff_ids, parent: Some(request.base), references };
+        inner.install(&scratch, staged.into_iter().collect(), &[image])?;
+        Ok(id)
+    }
+}
+
+/// Packs a tree and compresses it; gives the blob and the size of the plain tar stream.
+fn pack_to_blob(upper: &Path, blob: &Path) -> Result<(Spooled, u64), ImageError> {
+    let root = tree::open_root(upper).map_err(ImageError::io("open", upper.display()))?;
+    let failed = |source: io::Error| ImageError::io("write", blob.display())(source);
+    let file = Hashing { file: File::create_new(blob).map_err(failed)?, hash: Sha256::new(), size: 0 };
+    let mut plain = Counting { out: zstd::stream::write::Encoder::new(file, ZSTD_LEVEL).map_err(failed)?, size: 0 };
+    pack(root.as_fd(), io::BufWriter::with_capacity(128 * 1024, &mut plain)).map_err(ImageError::packing)?;
+    let tar_size_bytes = plain.size;
+    let Hashing { hash, size, .. } = plain.out.finish().map_err(failed)?;
+    let digest = Digest::from_sha256(hash.finalize().into());
+    Ok((Spooled { path: blob.to_owned(), size, digest }, tar_size_bytes))
+}
+
+/// The base's configuration with what this commit says. Pure.
+fn new_config(base: &Image, request: &CommitRequest<'_>, layer: Option<&Digest>, now: Timestamp) -> Value {
+    let mut config = Map::new();
+    for key in ["architecture", "os", "variant", "os.version", "os.features", "rootfs", "history"] {
+        if let Some(value) = base.raw.get(key) {
+            config.insert(key.into(), value.clone());
+        }
+    }
+    let created = now.to_string();
+    config.insert("created".into(), json!(created));
+    let author = request.author.clone().or_else(|| base.config.author().clone());
+    if let Some(author) = author.filter(|author| !author.is_empty()) {
+        config.insert("author".into(), json!(author));
+    }
+    config.insert("config".into(), merge_config(base.raw.get("config"), &request.config));
+    if let Some(layer) = layer {
+        let ids = config.get_mut("rootfs").and_then(|rootfs| rootfs.get_mut("diff_ids")).and_then(Value::as_array_mut);
+        ids.expect("the base's configuration was parsed").push(json!(layer));
+    }
+    let mut entry = json!({ "created": created, "created_by": request.created_by });
+    for (key, value) in [("author", &request.author), ("comment", &request.comment)] {
+        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+            entry[key] = json!(value);
+        }
+    }
+    if layer.is_none() {
+        entry["empty_layer"] = json!(true);
+    }
+    match config.get_mut("history").and_then(Value::as_array_mut) {
+        Some(history) => history.push(entry),
+        None => drop(config.insert("history".into(), json!([entry]))),
+    }
+    Value::Object(config)
+}
+
+/// The keys that OCI knows are the request's alone; those that only Docker knows stay the base's.
+fn merge_config(base: Option<&Value>, request: &ImageConfig) -> Value {
+    const OCI: [&str; 9] =
+        ["User", "ExposedPorts", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "Labels", "StopSignal"];
+    let mut merged = base.and_then(Value::as_object).cloned().unwrap_or_default();
+    merged.retain(|key, _| !OCI.contains(&key.as_str()));
+    let request = serde_json::to_value(request).expect("a configuration serializes");
+    if let Value::Object(request) = request {
+        merged.extend(request.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    Value::Object(merged)
+}
+
+struct Hashing {
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+struct Counting<W> {
+    out: W,
+    size: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.size += written as u64;
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

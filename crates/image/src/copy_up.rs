@@ -1,0 +1,175 @@
+//! Filling an empty volume with what an image has at the place where the volume is mounted.
+//!
+//! The image is read through its layers as a container would see it, the path is resolved as if the image were `/`,
+//! and what is copied is never followed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use dozen_model::ImageId;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::io::Errno;
+
+use crate::ImageError;
+use crate::store::ImageStore;
+use crate::tree;
+
+impl ImageStore {
+    /// Copies what an image has at `path_in_image` into `destination`, an empty directory of the host's: content, owners,
+    /// modes, times, attributes and links. `destination` itself takes owner, mode and attributes of the directory in the
+    /// image. False, and nothing done, if the image has no directory there. A failure leaves `destination` empty.
+    pub fn copy_up(&self, id: &ImageId, path_in_image: &Path, destination: &Path) -> Result<bool, ImageError> {
+        let lower = self.lower_directories(id)?;
+        let pins = {
+            let state = self.0.read_state();
+            let image = state.images.get(id).or_else(|| state.removed.get(id)).cloned();
+            image.into_iter().flat_map(|image| image.diff_ids.to_vec()).collect::<Vec<_>>()
+        };
+        let _pins: Vec<_> = pins.iter().filter_map(|diff_id| self.0.pin(diff_id)).collect();
+        let root = match lower.as_slice() {
+            [] => return Ok(false),
+            // An overlay needs two directories, and one is what it shows.
+            [only] => tree::open_root(only).map_err(ImageError::io("open", only.display()))?,
+            several => mount_read_only(several).map_err(ImageError::io("stack the layers of", id))?,
+        };
+        let path = path_in_image.as_os_str().as_bytes();
+        let source = match tree::open_in_root(root.as_fd(), path, tree::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+            source => source.map_err(ImageError::io("open in the image", path_in_image.display()))?,
+        };
+        let target = tree::open_root(destination).map_err(ImageError::io("open", destination.display()))?;
+        let copied = copy_tree(source.as_fd(), target.as_fd());
+        if let Err(Failure { path, error }) = copied {
+            for name in tree::names(target.as_fd()).unwrap_or_default() {
+                if let Err(error) = tree::remove(target.as_fd(), &name) {
+                    tracing::warn!(path = %destination.display(), %error, "cannot empty the volume again");
+                }
+            }
+            let shown = path_in_image.join(std::ffi::OsStr::from_bytes(&path));
+            return Err(ImageError::io("copy from the image", shown.display())(error));
+        }
+        Ok(true)
+    }
+}
+
+struct Failure {
+    path: Vec<u8>,
+    error: io::Error,
+}
+
+/// Copies all below `source`, then dresses `target`; directories get their times last, when nothing is made in them
+/// any more.
+fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Failure> {
+    let mut links = HashMap::new();
+    let mut stack = vec![(Vec::new(), false)];
+    while let Some((path, filled)) = stack.pop() {
+        let result = (|| {
+            let from = tree::open_no_links(source, &path, tree::DIRECTORY)?;
+            let to = tree::open_no_links(target, &path, tree::DIRECTORY)?;
+            if filled {
+                let stat = rustix::fs::fstat(&from)?;
+                rustix::fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+                rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+                for (key, value) in portable_xattrs(from.as_fd(), b".")? {
+                    tree::set_xattr(to.as_fd(), &key, &value)?;
+                }
+                rustix::fs::futimens(&to, &times(&stat))?;
+                return Ok(());
+            }
+            stack.push((path.clone(), true));
+            for name in tree::names(from.as_fd())? {
+                let Some(stat) = tree::stat(from.as_fd(), &name)? else { continue };
+                if tree::file_type(&stat) == FileType::Directory {
+                    rustix::fs::mkdirat(&to, name.as_slice(), Mode::RWXU)?;
+                    stack.push((tree::join(&path, &name), false));
+                } else if !tree::is_whiteout(&stat) {
+                    let at = tree::join(&path, &name);
+                    copy_one(&from, &to, &name, &stat, target, at, &mut links)?;
+                }
+            }
+            Ok(())
+        })();
+        result.map_err(|error| Failure { path, error })?;
+    }
+    Ok(())
+}
+
+fn copy_one(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    name: &[u8],
+    stat: &Stat,
+    target: BorrowedFd<'_>,
+    path: Vec<u8>,
+    links: &mut HashMap<(u64, u64), Vec<u8>>,
+) -> io::Result<()> {
+    let kind = tree::file_type(stat);
+    if stat.st_nlink > 1 {
+        if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
+            let (above, last) = tree::split(first);
+            let above = tree::open_no_links(target, above, tree::DIRECTORY)?;
+            return Ok(rustix::fs::linkat(&above, last, to, name, AtFlags::empty())?);
+        }
+        links.insert((stat.st_dev, stat.st_ino), path);
+    }
+    let (owner, group) = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    if kind == FileType::RegularFile {
+        let mut input = File::from(tree::open_no_links(from.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK)?);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut output = File::from(rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?);
+        io::copy(&mut input, &mut output)?;
+        rustix::fs::fchown(&output, owner, group)?;
+        rustix::fs::fchmod(&output, mode)?;
+        for (key, value) in portable_xattrs(from.as_fd(), name)? {
+            tree::set_xattr(output.as_fd(), &key, &value)?;
+        }
+        return Ok(rustix::fs::futimens(&output, &times(stat))?);
+    }
+    match kind {
+        FileType::Symlink => {
+            let link = rustix::fs::readlinkat(from, name, Vec::new())?;
+            rustix::fs::symlinkat(link.as_c_str(), to, name)?;
+        }
+        FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
+            rustix::fs::mknodat(to, name, kind, Mode::RUSR, stat.st_rdev)?;
+        }
+        _ => return Ok(()),
+    }
+    rustix::fs::chownat(to, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
+    if kind != FileType::Symlink {
+        rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
+    }
+    for (key, value) in portable_xattrs(from.as_fd(), name)? {
+        tree::set_xattr_of_special(to.as_fd(), name, &key, &value)?;
+    }
+    Ok(rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+fn portable_xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<tree::Xattrs, Errno> {
+    let mut found = tree::xattrs(directory, name)?;
+    found.retain(|(key, _)| tree::is_portable_xattr(key));
+    Ok(found)
+}
+
+fn times(stat: &Stat) -> rustix::fs::Timestamps {
+    tree::times((stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+}
+
+/// Stacks layers, top first, in a mount that no path leads to.
+fn mount_read_only(lower: &[std::path::PathBuf]) -> io::Result<OwnedFd> {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    };
+    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for directory in lower {
+        fsconfig_set_string(overlay.as_fd(), "lowerdir+", directory)?;
+    }
+    fsconfig_create(overlay.as_fd())?;
+    let flags = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
+    Ok(fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+}

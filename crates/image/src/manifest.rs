@@ -1,0 +1,314 @@
+//! What an archive says it holds: `manifest.json` of docker-archive, or `index.json` of an OCI layout.
+//!
+//! Pure: files are looked up through [`Files`]. Every digest that a descriptor names is compared with that of the bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use dozen_model::{Digest, Reference};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::ImageError;
+
+/// Bytes of one JSON document: manifests and configurations of real images stay below a tenth of it.
+const DOCUMENT_LIMIT: u64 = 4 * 1024 * 1024;
+/// An overlay takes 500 lower directories (kernel: fs/overlayfs, OVL_MAX_STACK).
+const LAYERS_LIMIT: usize = 500;
+/// An index may name indexes; real ones go two deep.
+const INDEX_DEPTH_LIMIT: usize = 4;
+const IMAGES_LIMIT: usize = 1000;
+
+/// A file of the archive, set aside on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Spooled {
+    pub(crate) path: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) digest: Digest,
+}
+
+/// The archive's files by normalized name.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) files: HashMap<Vec<u8>, Spooled>,
+    /// Links, with the name that they lead to.
+    pub(crate) links: HashMap<Vec<u8>, Vec<u8>>,
+}
+
+/// One image that the archive holds.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) config: Vec<u8>,
+    pub(crate) config_digest: Digest,
+    /// Lowest first: how the archive calls it, and the file unless it is missing.
+    pub(crate) layers: Vec<(String, Option<Spooled>)>,
+    pub(crate) references: Vec<Reference>,
+}
+
+/// Finds the images in an archive.
+pub(crate) fn plan(files: &Files) -> Result<Vec<Planned>, ImageError> {
+    let planned = if files.get("manifest.json").is_some() {
+        docker_archive(files)?
+    } else if files.get("index.json").is_some() {
+        oci_layout(files)?
+    } else {
+        return Err(ImageError::Archive(
+            "it holds neither manifest.json (docker save) nor index.json (OCI layout): \
+             it is no image archive, or cut short"
+                .into(),
+        ));
+    };
+    if planned.is_empty() {
+        return Err(ImageError::Archive("it holds no image".into()));
+    }
+    if let Some(image) = planned.iter().find(|image| image.layers.len() > LAYERS_LIMIT) {
+        return Err(ImageError::Archive(format!(
+            "image {} has {} layers, and the kernel stacks {LAYERS_LIMIT} at the most",
+            image.config_digest,
+            image.layers.len()
+        )));
+    }
+    Ok(planned)
+}
+
+impl Files {
+    fn get(&self, name: &str) -> Option<&Spooled> {
+        let mut name = crate::extract::normalize(name.as_bytes()).ok()?;
+        // Old archives link a layer that several images have; a chain of such links is short.
+        for _ in 0..8 {
+            if let Some(file) = self.files.get(&name) {
+                return Some(file);
+            }
+            name = self.links.get(&name)?.clone();
+        }
+        None
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>, ImageError> {
+        let file =
+            self.get(name).ok_or_else(|| ImageError::Archive(format!("{name} is missing: it may be cut short")))?;
+        if file.size > DOCUMENT_LIMIT {
+            return Err(ImageError::Archive(format!("{name} is larger than {DOCUMENT_LIMIT} bytes")));
+        }
+        std::fs::read(&file.path).map_err(ImageError::io("read", file.path.display()))
+    }
+
+    fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ImageError> {
+        serde_json::from_slice(&self.read(name)?)
+            .map_err(|error| ImageError::Archive(format!("{name} is malformed: {error}")))
+    }
+
+    /// The file of a descriptor's digest, which is verified.
+    fn blob(&self, digest: &Digest) -> Result<Option<&Spooled>, ImageError> {
+        if digest.algorithm() != "sha256" {
+            return Err(ImageError::NotBuilt(format!("blobs by {} are not built yet: {digest}", digest.algorithm())));
+        }
+        let file = self.get(&blob_name(digest));
+        match file {
+            Some(file) if file.digest != *digest => {
+                Err(ImageError::Archive(format!("blob {digest} is damaged: its bytes have the digest {}", file.digest)))
+            }
+            file => Ok(file),
+        }
+    }
+}
+
+pub(crate) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+/// An entry of docker-archive's manifest.json (moby's image spec v1.2, "Combined Image JSON + Filesystem Changeset").
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerImage {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+fn docker_archive(files: &Files) -> Result<Vec<Planned>, ImageError> {
+    let images: Vec<DockerImage> = files.json("manifest.json")?;
+    if images.len() > IMAGES_LIMIT {
+        return Err(ImageError::Archive(format!("manifest.json names more than {IMAGES_LIMIT} images")));
+    }
+    images.into_iter().map(|image| docker_image(files, &image)).collect()
+}
+
+fn docker_image(files: &Files, image: &DockerImage) -> Result<Planned, ImageError> {
+    let config = files.read(&image.config)?;
+    let config_digest = files.get(&image.config).expect("it has just been read").digest.clone();
+    named_digest(&image.config, ".json", &config_digest)?;
+    let mut layers = Vec::new();
+    for name in image.layers.iter().flatten() {
+        let file = files.get(name);
+        if let Some(file) = file {
+            named_digest(name, ".tar", &file.digest)?;
+        }
+        layers.push((name.clone(), file.cloned()));
+    }
+    let references = image.repo_tags.iter().flatten().map(|tag| reference(tag)).collect::<Result<_, _>>()?;
+    Ok(Planned { config, config_digest, layers, references })
+}
+
+/// A configuration's file, and every file below `blobs/`, is named by its digest, which must be true. (`HEX.tar` at the
+/// top, as skopeo writes it, is named by the digest of the plain layer, which is verified when it is unpacked.)
+fn named_digest(name: &str, suffix: &str, digest: &Digest) -> Result<(), ImageError> {
+    let claimed = match name.strip_prefix("blobs/sha256/") {
+        Some(hex) => Some(hex),
+        None if suffix == ".json" => name.strip_suffix(suffix),
+        None => None,
+    };
+    match claimed.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()) {
+        Some(claimed) if claimed != *digest => {
+            Err(ImageError::Archive(format!("{name} is damaged: its bytes have the digest {digest}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A tag of an archive; an image's name must be whole there.
+fn reference(text: &str) -> Result<Reference, ImageError> {
+    let reference: Reference =
+        text.parse().map_err(|error| ImageError::Archive(format!("it names an image wrongly: {error}")))?;
+    if reference.digest().is_some() {
+        return Err(ImageError::Archive(format!("it names an image by a digest, where a tag has to be: {text:?}")));
+    }
+    Ok(reference)
+}
+
+/// OCI image-spec, descriptor.md.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    platform: Option<Platform>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+/// An index or a manifest: which of the two its members say.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Option<Vec<Descriptor>>,
+}
+
+fn oci_layout(files: &Files) -> Result<Vec<Planned>, ImageError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let layout: Layout = files.json("oci-layout")?;
+    if !layout.image_layout_version.starts_with("1.") {
+        return Err(ImageError::NotBuilt(format!("OCI layout {} is not built yet", layout.image_layout_version)));
+    }
+    let index: Document = files.json("index.json")?;
+    let manifests = index.manifests.unwrap_or_default();
+    if manifests.len() > IMAGES_LIMIT {
+        return Err(ImageError::Archive(format!("index.json names more than {IMAGES_LIMIT} images")));
+    }
+    let mut planned: Vec<Planned> = Vec::new();
+    for descriptor in &manifests {
+        let Some(mut image) = oci_image(files, descriptor, 0)? else { continue };
+        image.references = annotated_name(descriptor)?.into_iter().collect();
+        // One image with several tags has a descriptor for each.
+        match planned.iter_mut().find(|known| known.config_digest == image.config_digest) {
+            Some(known) => known.references.extend(image.references),
+            None => planned.push(image),
+        }
+    }
+    Ok(planned)
+}
+
+/// containerd's annotation is a whole reference; OCI's is one for some writers and for others a bare tag, which names
+/// nothing by itself (OCI image-spec, annotations.md, "org.opencontainers.image.ref.name").
+fn annotated_name(descriptor: &Descriptor) -> Result<Option<Reference>, ImageError> {
+    let annotation = |key| descriptor.annotations.as_ref().and_then(|all| all.get(key));
+    if let Some(name) = annotation("io.containerd.image.name") {
+        return reference(name).map(Some);
+    }
+    match annotation("org.opencontainers.image.ref.name") {
+        Some(name) if name.contains([':', '/']) => reference(name).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The image that a descriptor leads to: this machine's of an index; `None` for what is no image (an attestation).
+fn oci_image(files: &Files, descriptor: &Descriptor, depth: usize) -> Result<Option<Planned>, ImageError> {
+    if depth > INDEX_DEPTH_LIMIT {
+        return Err(ImageError::Archive(format!("indexes are nested deeper than {INDEX_DEPTH_LIMIT}")));
+    }
+    let missing = |digest: &Digest| ImageError::Archive(format!("blob {digest} is missing: it may be cut short"));
+    files.blob(&descriptor.digest)?.ok_or_else(|| missing(&descriptor.digest))?;
+    let document: Document = files.json(&blob_name(&descriptor.digest))?;
+    if let Some(manifests) = document.manifests {
+        let images: Vec<_> = manifests.iter().filter(|manifest| !is_attestation(manifest)).collect();
+        let fits = |manifest: &&&Descriptor| manifest.platform.as_ref().is_some_and(is_ours);
+        let chosen = images.iter().find(fits).or(if images.len() == 1 { images.first() } else { None });
+        return match chosen {
+            Some(manifest) => oci_image(files, manifest, depth + 1),
+            None => Err(ImageError::Archive(format!(
+                "it holds {} for other machines only: {}",
+                descriptor.digest,
+                images
+                    .iter()
+                    .filter_map(|m| m.platform.as_ref())
+                    .map(|p| format!("{}/{}", p.os, p.architecture))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))),
+        };
+    }
+    if is_attestation(descriptor) {
+        return Ok(None);
+    }
+    let Some(config) = document.config else {
+        return Err(ImageError::Archive(format!("{} is neither a manifest nor an index", descriptor.digest)));
+    };
+    if !config.media_type.contains("image.config.v1") && !config.media_type.contains("container.image.v1") {
+        return Err(ImageError::NotBuilt(format!(
+            "{} holds {:?} and no image; other artifacts are not built yet",
+            descriptor.digest, config.media_type
+        )));
+    }
+    files.blob(&config.digest)?.ok_or_else(|| missing(&config.digest))?;
+    let mut layers = Vec::new();
+    for layer in document.layers.unwrap_or_default() {
+        if layer.media_type.contains("encrypted") {
+            return Err(ImageError::NotBuilt(format!("layer {} is encrypted; that is not built yet", layer.digest)));
+        }
+        layers.push((layer.digest.to_string(), files.blob(&layer.digest)?.cloned()));
+    }
+    let (config, config_digest) = (files.read(&blob_name(&config.digest))?, config.digest);
+    Ok(Some(Planned { config, config_digest, layers, references: Vec::new() }))
+}
+
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    descriptor.annotations.as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"))
+}
+
+fn is_ours(platform: &Platform) -> bool {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    platform.os == "linux" && platform.architecture == architecture
+}

@@ -1,0 +1,258 @@
+//! `rmi`: what may be deleted, decided as Docker decides it (moby, daemon/images/image_delete.go), then done.
+
+use std::collections::BTreeMap;
+
+use dozen_ledger::{Durability, LedgerError};
+use dozen_model::{ImageId, Reference};
+
+use crate::ImageError;
+use crate::schema;
+use crate::store::{ImageStore, State};
+
+/// A container that stands on an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// The container's short id, for the message.
+    pub container_short: String,
+    /// Whether it runs; a running one cannot lose its image by force either.
+    pub running: bool,
+}
+
+/// One thing that was removed, in Docker's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// A name, in the familiar form.
+    Untagged(String),
+    /// An image's id, or the digest of a layer that nothing needs any more.
+    Deleted(String),
+}
+
+/// What a removal does, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    untag: Vec<Reference>,
+    delete: Vec<ImageId>,
+    /// In the order that the caller is told; layers follow.
+    steps: Vec<Removal>,
+}
+
+type InUse<'a> = &'a dyn Fn(&ImageId) -> Option<Use>;
+
+impl ImageStore {
+    /// Removes a name, and the image with its last name. Without `no_prune`, parents that have no name go with it.
+    ///
+    /// `in_use` gives a container that stands on an image, a running one if there is one; it is called with the store's
+    /// change lock held and must not call back. An image that is removed by force while a stopped container stands on
+    /// it disappears from all listings, and its layers stay until [`ImageStore::collect`] finds the container gone.
+    pub fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        no_prune: bool,
+        in_use: InUse<'_>,
+    ) -> Result<Vec<Removal>, ImageError> {
+        let inner = &self.0;
+        let _change = inner.lock_change();
+        let Plan { untag, delete, mut steps } = plan(&inner.read_state(), name, force, !no_prune, in_use)?;
+        let (held, free): (Vec<_>, Vec<_>) = delete.into_iter().partition(|id| in_use(id).is_some());
+        let rows = (untag.clone(), held.clone(), free.clone());
+        inner
+            .ledger
+            .write(Durability::Power, move |connection| {
+                let (untag, held, free) = rows;
+                untag.iter().try_for_each(|reference| schema::delete_reference(connection, reference))?;
+                held.iter().try_for_each(|id| schema::hide_image(connection, id))?;
+                free.iter().try_for_each(|id| schema::delete_image(connection, id))
+            })
+            .map_err(|error: LedgerError| error)?;
+        {
+            let mut state = inner.write_state();
+            untag.iter().for_each(|reference| drop(state.references.remove(reference)));
+            for id in &held {
+                if let Some(image) = state.images.remove(id) {
+                    state.removed.insert(id.clone(), image);
+                }
+            }
+            free.iter().for_each(|id| drop(state.images.remove(id)));
+            state.name_images();
+        }
+        free.iter().for_each(|id| inner.delete_file(&inner.blob_path(id.digest())));
+        let layers = inner.collect_layers()?;
+        steps.extend(layers.into_iter().map(|layer| Removal::Deleted(layer.to_string())));
+        Ok(steps)
+    }
+
+    /// Deletes what was removed by force while in use, once it is not. To be called when a container has been removed,
+    /// and after opening.
+    pub fn collect(&self, in_use: InUse<'_>) -> Result<(), ImageError> {
+        let inner = &self.0;
+        if inner.read_state().removed.is_empty() {
+            return Ok(());
+        }
+        let _change = inner.lock_change();
+        let free: Vec<_> = inner.read_state().removed.keys().filter(|id| in_use(id).is_none()).cloned().collect();
+        if free.is_empty() {
+            return Ok(());
+        }
+        let rows = free.clone();
+        inner.ledger.write(Durability::Power, move |connection| {
+            rows.iter().try_for_each(|id| schema::delete_image(connection, id))
+        })?;
+        for id in &free {
+            inner.write_state().removed.remove(id);
+            inner.delete_file(&inner.blob_path(id.digest()));
+        }
+        inner.collect_layers().map(drop)
+    }
+}
+
+fn plan(state: &State, name: &str, force: bool, prune: bool, in_use: InUse<'_>) -> Result<Plan, ImageError> {
+    let image = state.find(name)?;
+    let mut plan = Plan::default();
+    let names: Vec<&Reference> = image.references.iter().chain(&image.repo_digests).collect();
+    let mut left: BTreeMap<&Reference, ()> = names.iter().map(|name| (*name, ())).collect();
+    // A reference wins over an id that reads the same, as it does in a look-up.
+    let reference = name.parse::<Reference>().ok().filter(|name| left.contains_key(name));
+    let quiet = reference.is_some();
+    if let Some(reference) = reference {
+        if !force
+            && is_single(&names)
+            && let Some(container) = in_use(&image.id)
+        {
+            return Err(ImageError::Conflict(format!(
+                "unable to remove repository reference {name:?} (must force) - container {} is using its referenced \
+                 image {}",
+                container.container_short,
+                image.id.short()
+            )));
+        }
+        left.remove(&reference);
+        plan.untag(&reference);
+        // With the last tag of a repository its digests go too.
+        let same = |other: &Reference| (other.registry(), other.path()) == (reference.registry(), reference.path());
+        if reference.digest().is_none() && !left.keys().any(|other| same(other) && other.digest().is_none()) {
+            let digests: Vec<_> = left.keys().filter(|other| same(other)).copied().cloned().collect();
+            for digest in &digests {
+                left.remove(digest);
+                plan.untag(digest);
+            }
+        }
+        if !left.is_empty() {
+            return Ok(plan);
+        }
+    } else if is_single(&names) {
+        let ignored = BTreeMap::new();
+        if let Some(conflict) = conflict(state, &image.id, &ignored, force, in_use) {
+            return Err(conflict.into());
+        }
+        names.iter().for_each(|name| plan.untag(name));
+        left.clear();
+    }
+    let mut next = Some((image.id.clone(), left.into_keys().map(|name| (name.clone(), ())).collect(), force, quiet));
+    while let Some((id, names, force, quiet)) = next.take() {
+        if let Some(conflict) = conflict_of(state, &id, &names, force, in_use, &plan.delete) {
+            let dangling = names.is_empty();
+            if quiet && (!dangling || conflict.used || !plan.delete.is_empty()) {
+                break;
+            }
+            if quiet && conflict.hard {
+                // The name is gone, which is what was asked; the image stays for its children.
+                break;
+            }
+            return Err(conflict.into());
+        }
+        names.keys().for_each(|name| plan.untag(name));
+        plan.steps.push(Removal::Deleted(id.to_string()));
+        plan.delete.push(id.clone());
+        let parent = state.images.get(&id).and_then(|image| image.parent.clone());
+        if let Some(parent) = parent.filter(|parent| prune && state.images.contains_key(parent)) {
+            let parent_image = &state.images[&parent];
+            let names = parent_image.references.iter().chain(&parent_image.repo_digests);
+            next = Some((parent, names.map(|name| (name.clone(), ())).collect(), false, true));
+        }
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn untag(&mut self, reference: &Reference) {
+        self.untag.push(reference.clone());
+        self.steps.push(Removal::Untagged(reference.familiar()));
+    }
+}
+
+/// At most one tag, and digests of no other repository.
+fn is_single(names: &[&Reference]) -> bool {
+    if names.len() <= 1 {
+        return true;
+    }
+    let tags = names.iter().filter(|name| name.digest().is_none()).count();
+    let first = (names[0].registry(), names[0].path());
+    tags <= 1 && names.iter().all(|name| (name.registry(), name.path()) == first)
+}
+
+#[derive(Debug)]
+struct ConflictWith {
+    hard: bool,
+    used: bool,
+    message: String,
+}
+
+impl From<ConflictWith> for ImageError {
+    fn from(conflict: ConflictWith) -> Self {
+        Self::Conflict(conflict.message)
+    }
+}
+
+fn conflict(
+    state: &State,
+    id: &ImageId,
+    names: &BTreeMap<Reference, ()>,
+    force: bool,
+    in_use: InUse<'_>,
+) -> Option<ConflictWith> {
+    conflict_of(state, id, names, force, in_use, &[])
+}
+
+/// Hard conflicts first, which no force overcomes; children that go as well do not count.
+fn conflict_of(
+    state: &State,
+    id: &ImageId,
+    names: &BTreeMap<Reference, ()>,
+    force: bool,
+    in_use: InUse<'_>,
+    going: &[ImageId],
+) -> Option<ConflictWith> {
+    let conflict = |hard, used, why: &str| ConflictWith {
+        hard,
+        used,
+        message: format!(
+            "unable to delete {} ({}) - {why}",
+            id.short(),
+            if hard { "cannot be forced" } else { "must be forced" }
+        ),
+    };
+    let is_child =
+        |other: &std::sync::Arc<crate::Image>| other.parent.as_ref() == Some(id) && !going.contains(&other.id);
+    if state.images.values().any(is_child) {
+        return Some(conflict(true, false, "image has dependent child images"));
+    }
+    let container = in_use(id);
+    if let Some(container) = container.as_ref().filter(|container| container.running) {
+        let why = format!("image is being used by running container {}", container.container_short);
+        return Some(conflict(true, true, &why));
+    }
+    if force {
+        return None;
+    }
+    if !names.is_empty() {
+        return Some(conflict(false, false, "image is referenced in multiple repositories"));
+    }
+    container.map(|container| {
+        let why = format!("image is being used by stopped container {}", container.container_short);
+        conflict(false, true, &why)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! The keeper as a process of its own, in a network namespace that each test makes for itself.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use dozen_keeper::{Keeper, PortReservation, Snapshot};
+use dozen_model::{Classified, ErrorKind as Kind, Protocol};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_dozen-keeper-probe");
+const ANY4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ANY6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const LOOPBACK6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// A keeper of this test's own; ended when the test ends, however it ends.
+struct Bench {
+    run_root: TempDir,
+    keeper: Keeper,
+}
+
+impl Bench {
+    fn new() -> Self {
+        fresh_network();
+        let run_root = tempfile::tempdir().unwrap();
+        let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), run_root.path()).unwrap();
+        Self { run_root, keeper }
+    }
+
+    fn apply(&self, ports: &[PortReservation]) -> Vec<(u16, i32)> {
+        let snapshot = Snapshot { ports: ports.to_vec(), ..Snapshot::default() };
+        let failures = self.keeper.apply(&snapshot).unwrap();
+        failures.iter().map(|failure| (failure.host_port, failure.errno)).collect()
+    }
+
+    /// The keeper's process, from its lock.
+    fn pid(&self) -> rustix::process::Pid {
+        let file = std::fs::File::open(self.run_root.path().join("keeper.lock")).unwrap();
+        let any = rustix::process::Flock {
+            start: 0,
+            length: 0,
+            pid: None,
+            typ: rustix::process::FlockType::ReadLock,
+            offset_type: rustix::process::FlockOffsetType::Set,
+        };
+        rustix::process::fcntl_getlk(&file, &any).unwrap().unwrap().pid.unwrap()
+    }
+
+    fn kill(&self) {
+        let pid = self.pid();
+        let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        rustix::process::pidfd_send_signal(&handle, rustix::process::Signal::KILL).unwrap();
+        let mut ended = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut ended, None).unwrap();
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if self.keeper.is_alive() {
+            self.kill();
+        }
+    }
+}
+
+/// Moves this thread, and what it spawns, to a new network namespace with loopback up.
+fn fresh_network() {
+    // SAFETY: unshare(2) of the network namespace touches no memory.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "the tests need root");
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // SAFETY: an all-zero ifreq is a valid one, and the kernel reads no more than it (netdevice(7)).
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as _;
+        request.ifr_name[1] = b'o' as _;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as _;
+        use std::os::fd::AsRawFd;
+        assert_eq!(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request), 0);
+    }
+}
+
+fn tcp(address: IpAddr, host_port: u16) -> PortReservation {
+    PortReservation {
+        container_id: "c1".to_owned(),
+        host_address: address,
+        host_port,
+        protocol: Protocol::Tcp,
+        forward_to: None,
+    }
+}
+
+fn forward(host_port: u16, to: SocketAddr) -> PortReservation {
+    PortReservation { forward_to: Some(to), ..tcp(LOOPBACK6, host_port) }
+}
+
+fn in_use<T>(result: std::io::Result<T>) -> bool {
+    result.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+#[test]
+fn a_reserved_port_is_in_use_in_both_directions() {
+    let bench = Bench::new();
+    let udp = PortReservation { protocol: Protocol::Udp, ..tcp(ANY4, 5300) };
+    assert_eq!(bench.apply(&[tcp(ANY4, 8080), tcp(ANY6, 8080), udp.clone()]), []);
+    // std's listeners set SO_REUSEADDR.
+    for address in ["0.0.0.0:8080", "127.0.0.1:8080", "[::]:8080", "[::1]:8080"] {
+        assert!(in_use(TcpListener::bind(address)), "{address}");
+    }
+    assert!(in_use(UdpSocket::bind("127.0.0.1:5300")));
+    // Bound, but nobody answers there: the kernel's translation must not be shadowed.
+    assert_eq!(TcpStream::connect("127.0.0.1:8080").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+
+    let _taken = TcpListener::bind("127.0.0.1:9090").unwrap();
+    assert_eq!(bench.apply(&[tcp(ANY4, 8080), tcp(ANY4, 9090)]), [(9090, libc::EADDRINUSE)]);
+    assert!(in_use(TcpListener::bind("0.0.0.0:8080")));
+    UdpSocket::bind("0.0.0.0:5300").expect("let go");
+    let nowhere = tcp("192.0.2.1".parse().unwrap(), 80);
+    assert_eq!(bench.apply(&[nowhere]), [(80, libc::EADDRNOTAVAIL)]);
+    TcpListener::bind("0.0.0.0:8080").expect("let go");
+}
+
+#[test]
+fn a_port_in_time_wait_can_be_taken() {
+    let bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
+    let mut client = TcpStream::connect("127.0.0.1:8080").unwrap();
+    // The side that closes first waits.
+    drop(listener.accept().unwrap());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop((client, listener));
+    assert_eq!(bench.apply(&[tcp(ANY4, 8080)]), []);
+}
+
+#[test]
+fn loopback_of_ipv6_is_forwarded_with_half_close() {
+    let bench = Bench::new();
+    let container = TcpListener::bind("127.0.0.1:7000").unwrap();
+    let to = container.local_addr().unwrap();
+    assert_eq!(bench.apply(&[tcp(ANY4, 8080), forward(8080, to), tcp(ANY6, 8080)]), []);
+    assert!(in_use(TcpListener::bind("[::]:8080")));
+
+    let mut client = TcpStream::connect("[::1]:8080").unwrap();
+    let (mut served, _) = container.accept().unwrap();
+    // More than sockets and pipes hold, so that both ends have to wait for each other.
+    let sent: Vec<u8> = (0..8_000_000_u32).map(|number| (number % 251) as u8).collect();
+    let expected = sent.clone();
+    let mut writer = client.try_clone().unwrap();
+    let writing = std::thread::spawn(move || {
+        writer.write_all(&sent).unwrap();
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut received = Vec::new();
+    served.read_to_end(&mut received).unwrap();
+    writing.join().unwrap();
+    assert!(received == expected, "{} bytes", received.len());
+    // The other half is still open.
+    let mut answer = String::new();
+    served.write_all(b"all of it").unwrap();
+    drop(served);
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "all of it");
+
+    // A container that refuses looks refused, and one that goes takes its connections along.
+    let mut open = TcpStream::connect("[::1]:8080").unwrap();
+    let _accepted = container.accept().unwrap();
+    assert_eq!(bench.apply(&[]), []);
+    assert!(matches!(open.read(&mut [0]), Ok(0) | Err(_)));
+    assert!(TcpStream::connect("[::1]:8080").is_err());
+}
+
+#[test]
+fn udp_forwards_are_refused_by_name() {
+    let bench = Bench::new();
+    let port = PortReservation { protocol: Protocol::Udp, ..forward(53, "127.0.0.1:53".parse().unwrap()) };
+    assert_eq!(bench.apply(&[port]), [(53, libc::EOPNOTSUPP)]);
+}
+
+#[test]
+fn the_listener_survives_the_engine() {
+    let bench = Bench::new();
+    let path = bench.run_root.path().join("api.sock");
+    let first: UnixListener = bench.keeper.listener(&path, 0o660, Some(12)).unwrap().into();
+    let meta = std::fs::metadata(&path).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((meta.permissions().mode() & 0o777, meta.gid()), (0o660, 12));
+    drop(first);
+    // The engine is dead; a client connects and waits.
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.write_all(b"hello").unwrap();
+    let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap();
+    let second: UnixListener = keeper.listener(&path, 0o660, Some(12)).unwrap().into();
+    second.set_nonblocking(false).unwrap();
+    let mut greeting = [0; 5];
+    second.accept().unwrap().0.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"hello");
+
+    let taken = bench.run_root.path().join("taken.sock");
+    let _other = UnixListener::bind(&taken).unwrap();
+    let error = keeper.listener(&taken, 0o600, None).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    let precious = bench.run_root.path().join("file");
+    std::fs::write(&precious, "x").unwrap();
+    keeper.listener(&precious, 0o600, None).unwrap_err();
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "x");
+
+    keeper.shutdown().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_keeper_that_died_is_replaced_and_takes_the_ports_back() {
+    let bench = Bench::new();
+    let path = bench.run_root.path().join("api.sock");
+    let listener = bench.keeper.listener(&path, 0o600, None).unwrap();
+    assert_eq!(bench.apply(&[tcp(ANY4, 8080)]), []);
+    bench.kill();
+    assert!(!bench.keeper.is_alive());
+    TcpListener::bind("127.0.0.1:8080").expect("nobody holds it now");
+
+    let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap();
+    assert!(in_use(TcpListener::bind("127.0.0.1:8080")));
+    keeper.adopt(&path, std::os::fd::AsFd::as_fd(&listener)).unwrap();
+    drop(listener);
+    UnixStream::connect(&path).expect("the new keeper holds it");
+    keeper.shutdown().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_run_root_has_one_keeper() {
+    let bench = Bench::new();
+    let first = bench.pid();
+    std::fs::remove_file(bench.run_root.path().join("keeper.sock")).unwrap();
+    let error = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap_err();
+    assert!(error.to_string().contains("keeper.lock"), "{error}");
+    assert_eq!(bench.pid(), first);
+}

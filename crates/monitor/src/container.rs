@@ -1,0 +1,124 @@
+//! The real runtime under the monitor.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use dozen_model::ErrorKind;
+use dozen_runtime::{Cgroup, CreateOptions, Created, ExecOptions, Running, Spec, Stdio};
+
+use crate::isolate::{Isolate, Process, Streams};
+use crate::protocol::{ExecRequest, Failure, StartRequest, WindowSize};
+use crate::start::{complain, failure, internal};
+
+/// One container of `dozen-runtime`.
+#[derive(Default)]
+pub struct Container {
+    created: Option<Created>,
+    running: Option<Running>,
+    /// Kept for execs, which inherit from it.
+    spec: Option<Box<Spec>>,
+}
+
+fn stdio(streams: Streams) -> Stdio {
+    match streams {
+        Streams::Each(streams) => Stdio::Streams(streams),
+        Streams::Terminal(size) => Stdio::Terminal { size: size.map(window_size) },
+    }
+}
+
+fn window_size(size: WindowSize) -> dozen_runtime::WindowSize {
+    dozen_runtime::WindowSize { rows: size.rows, columns: size.columns }
+}
+
+fn copy(descriptor: impl AsFd) -> Result<OwnedFd, Failure> {
+    rustix::io::fcntl_dupfd_cloexec(descriptor, 3).map_err(|error| internal("copy a descriptor", &error.into()))
+}
+
+fn not_running() -> Failure {
+    Failure { kind: ErrorKind::Conflict, message: "the container is not running".to_owned(), hint: None }
+}
+
+impl Isolate for Container {
+    fn settle(&mut self, request: &StartRequest) {
+        if let Err(error) = Cgroup::join(&request.monitor_cgroup) {
+            complain(format_args!("stays in its starter's cgroup: {}", failure(&error).message));
+        }
+    }
+
+    fn create(
+        &mut self,
+        request: StartRequest,
+        network_namespace: Option<OwnedFd>,
+        streams: Streams,
+    ) -> Result<Process, Failure> {
+        let mut created = dozen_runtime::create(CreateOptions {
+            id: &request.id,
+            spec: &request.spec,
+            bundle: &request.run_directory,
+            root: &request.root,
+            cgroup: &request.cgroup,
+            network_namespace: network_namespace.as_ref().map(AsFd::as_fd),
+            user: Some(&request.user),
+            stdio: stdio(streams),
+            init: request.init,
+            preserve_descriptors: 0,
+        })
+        .map_err(|error| failure(&error))?;
+        let process = Process { pid: created.pid(), pidfd: copy(created.pidfd())?, terminal: created.terminal() };
+        self.created = Some(created);
+        self.spec = Some(request.spec);
+        Ok(process)
+    }
+
+    fn start(&mut self) -> Result<(), Failure> {
+        let created = self.created.take().ok_or_else(not_running)?;
+        self.running = Some(created.start().map_err(|error| failure(&error))?);
+        Ok(())
+    }
+
+    fn undo(&mut self) -> Vec<String> {
+        // Dropped, it kills and removes what it has made.
+        self.created = None;
+        if self.running.is_some() {
+            self.finish();
+        }
+        Vec::new()
+    }
+
+    fn exec(&mut self, request: &ExecRequest, streams: Streams) -> Result<Process, Failure> {
+        let (Some(running), Some(spec)) = (&self.running, &self.spec) else { return Err(not_running()) };
+        let process = dozen_runtime::exec(ExecOptions {
+            container: running,
+            spec,
+            arguments: &request.arguments,
+            environment: &request.environment,
+            working_directory: request.working_directory.as_deref(),
+            user: &request.user,
+            privileged: request.privileged,
+            stdio: stdio(streams),
+        })
+        .map_err(|error| failure(&error))?;
+        Ok(Process { pid: process.pid, pidfd: process.pidfd, terminal: process.terminal })
+    }
+
+    fn signal_all(&mut self, signal: i32) -> Result<(), Failure> {
+        let running = self.running.as_ref().ok_or_else(not_running)?;
+        running.cgroup.signal(signal).map_err(|error| failure(&error))
+    }
+
+    fn kill_rest(&mut self) {
+        if let Some(running) = &self.running
+            && let Err(error) = running.cgroup.kill()
+        {
+            complain(failure(&error).message);
+        }
+    }
+
+    fn finish(&mut self) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        let out_of_memory = running.cgroup.oom_killed().unwrap_or(false);
+        if let Err(error) = running.cgroup.delete() {
+            complain(failure(&error).message);
+        }
+        out_of_memory
+    }
+}

@@ -1,0 +1,154 @@
+//! From the spawned process to the running container: the sequence drawn in [`crate::protocol`].
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+use dozen_model::{Classified, ErrorKind};
+
+use crate::detach::{self, Side};
+use crate::isolate::Isolate;
+use crate::log::file::LogFile;
+use crate::monitor::{Files, Monitor};
+use crate::protocol::{Failure, StartReply, StartRequest, VERSION};
+use crate::session::{self, Session, Wanted};
+use crate::{lock, packet};
+
+/// Runs the whole life of a monitor.
+pub fn main(isolate: &mut dyn Isolate) -> ExitCode {
+    match detach::detach() {
+        Ok(Side::Spawned) => return ExitCode::SUCCESS,
+        Ok(Side::Detached) => {}
+        Err(_) => return ExitCode::FAILURE,
+    }
+    let Ok(pair) = take_pair() else { return ExitCode::FAILURE };
+    let begun = begin(isolate, &pair);
+    let monitor = match begun {
+        Ok(monitor) => monitor,
+        Err(failure) => {
+            // An engine that is gone finds nothing, which is what is left.
+            let _ = packet::send(pair.as_fd(), &StartReply::Failed(failure), None);
+            return ExitCode::FAILURE;
+        }
+    };
+    match monitor.run(pair) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("the monitor's loop failed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A word to whoever reads the monitor's standard error; mostly /dev/null.
+#[expect(clippy::print_stderr, reason = "the monitor's own log is its standard error")]
+pub fn complain(message: impl std::fmt::Display) {
+    eprintln!("dozen monitor: {message}");
+}
+
+/// Moves the pair away from descriptor 0, so that no child gets it.
+fn take_pair() -> io::Result<OwnedFd> {
+    let pair = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    Ok(pair)
+}
+
+/// Up to the container that stands and waits, and the socket that listens.
+fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd) -> Result<Monitor<'a>, Failure> {
+    let (request, descriptor) =
+        packet::receive::<StartRequest>(pair.as_fd()).map_err(|error| internal("read the start request", &error))?;
+    if request.version > VERSION {
+        return Err(Failure {
+            kind: ErrorKind::Internal,
+            message: format!("this monitor speaks version {VERSION} of its protocol, the engine {}", request.version),
+            hint: None,
+        });
+    }
+    if request.network_namespace_attached != descriptor.is_some() {
+        return Err(internal("take the network namespace", &io::Error::other("its descriptor did not come along")));
+    }
+    let run_directory = request.run_directory.clone();
+    let lock = lock::take(&run_directory)
+        .map_err(|error| internal(&format!("lock {}", run_directory.join("monitor.lock").display()), &error))?;
+    isolate.settle(&request);
+    let data_directory = request.data_directory.clone();
+    let log = LogFile::open(&data_directory, request.log)
+        .map_err(|error| internal(&format!("open the log in {}", data_directory.display()), &error))?;
+    let listener = listen(&run_directory).map_err(|error| {
+        internal(&format!("listen at {}", run_directory.join("monitor.sock").display()), &error)
+    })?;
+    let files = Files { data_directory, run_directory, log, lock: Some(lock), listener: Some(listener) };
+    match create(isolate, request, descriptor) {
+        Ok((session, stdin_once)) => Monitor::new(isolate, files, session, stdin_once),
+        Err(failure) => {
+            files.remove_socket();
+            Err(failure)
+        }
+    }
+}
+
+fn create(
+    isolate: &mut dyn Isolate,
+    request: StartRequest,
+    network_namespace: Option<OwnedFd>,
+) -> Result<(Session, bool), Failure> {
+    let terminal = request.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    let wanted = Wanted { stdin: request.stdin_open, stdout: true, stderr: true };
+    let (streams, ends) =
+        session::streams(wanted, terminal, None).map_err(|error| internal("make pipes", &error.into()))?;
+    let stdin_once = request.stdin_once;
+    let process = isolate.create(request, network_namespace, streams)?;
+    match Session::new(0, None, process, ends) {
+        Ok(session) => Ok((session, stdin_once)),
+        Err(error) => {
+            isolate.undo();
+            Err(internal("take over the container's streams", &error.into()))
+        }
+    }
+}
+
+/// Listens on `<run_directory>/monitor.sock`, for root alone. Relative to the directory, since an address holds no
+/// more than 108 bytes (unix(7)).
+fn listen(run_directory: &Path) -> io::Result<OwnedFd> {
+    rustix::process::chdir(run_directory)?;
+    let listen = || -> io::Result<OwnedFd> {
+        // We hold the lock: whoever made it is dead.
+        match std::fs::remove_file("monitor.sock") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+        let listener = std::os::unix::net::UnixListener::bind("monitor.sock");
+        rustix::process::umask(before);
+        Ok(listener?.into())
+    };
+    let listener = listen();
+    rustix::process::chdir("/")?;
+    listener
+}
+
+/// A step of the monitor's own that failed.
+pub fn internal(action: &str, error: &io::Error) -> Failure {
+    let kind = match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => ErrorKind::Exhausted,
+        _ => ErrorKind::Internal,
+    };
+    Failure { kind, message: format!("cannot {action}: {error}"), hint: None }
+}
+
+/// An error with its chain of sources in one line.
+pub fn failure(error: &dyn Classified) -> Failure {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        // Some errors have their source's words in their own already.
+        if !message.to_lowercase().contains(words.split(" (os error").next().unwrap_or("").to_lowercase().as_str()) {
+            message = format!("{message}: {words}");
+        }
+        source = cause.source();
+    }
+    Failure { kind: error.kind(), message, hint: error.hint() }
+}

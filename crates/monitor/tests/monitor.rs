@@ -1,0 +1,346 @@
+//! The monitor as a process of its own, over plain processes in place of containers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use dozen_model::{ErrorKind, LogLimits, UserSpec};
+use dozen_monitor::client::{self, PendingStart};
+use dozen_monitor::exit;
+use dozen_monitor::protocol::{ExecRequest, ExitRecord, Failure, Reply, Request, StartRequest, VERSION, WindowSize};
+use dozen_runtime::Root;
+use oci_spec::runtime::{ProcessBuilder, SpecBuilder};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_dozen-monitor-fake");
+const STREAMS: Request = Request::Attach { stdin: true, stdout: true, stderr: true };
+
+struct Bench {
+    directory: TempDir,
+    request: StartRequest,
+}
+
+impl Bench {
+    fn new(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let made = |name: &str| {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let request = StartRequest {
+            version: VERSION,
+            id: "c1".to_owned(),
+            data_directory: made("data"),
+            // Longer than an address of a socket may be.
+            run_directory: made(&"r".repeat(120)),
+            spec: Box::new(spec(arguments, false)),
+            root: Root::Directory(PathBuf::from("/")),
+            cgroup: "/dozen-test/none".to_owned(),
+            monitor_cgroup: "/dozen-test/monitors".to_owned(),
+            user: UserSpec::default(),
+            stdin_open: true,
+            stdin_once: true,
+            init: false,
+            log: LogLimits::default(),
+            network_namespace_attached: false,
+        };
+        Self { directory, request }
+    }
+
+    fn shell(script: &str) -> Self {
+        Self::new(&["/bin/sh", "-c", script])
+    }
+
+    fn created(&self) -> PendingStart {
+        let mut pending = client::spawn(Path::new(PROGRAM), &self.request, None).unwrap();
+        assert!(pending.wait_created().unwrap() > 1);
+        pending
+    }
+
+    fn connect(&self, request: &Request) -> UnixStream {
+        self.try_connect(request).unwrap().0
+    }
+
+    fn try_connect(&self, request: &Request) -> Result<(UnixStream, Reply), Failure> {
+        client::connect(&self.request.run_directory, request)
+    }
+
+    /// Waits for the container's end.
+    fn end(&self, watch: &UnixStream) -> ExitRecord {
+        loop {
+            if let Reply::Exited(record) = client::read_line(watch).unwrap() {
+                assert_eq!(exit::read(&self.request.data_directory).unwrap().unwrap(), record);
+                assert!(!self.request.run_directory.join("monitor.sock").exists());
+                assert!(!client::is_alive(&self.request.run_directory));
+                return record;
+            }
+        }
+    }
+
+    fn log(&self) -> Vec<(String, String)> {
+        std::fs::read_to_string(self.request.data_directory.join("log.json"))
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+                let text = |name: &str| entry[name].as_str().unwrap().to_owned();
+                (text("stream"), text("log"))
+            })
+            .collect()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // A test that failed half-way leaves a monitor whose container never ends.
+        if let Ok((_, _)) = self.try_connect(&Request::Signal { signal: 9, all: true }) {}
+        let _ = self.directory.path();
+    }
+}
+
+fn spec(arguments: &[&str], terminal: bool) -> dozen_runtime::Spec {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    let process = ProcessBuilder::default().args(arguments).terminal(terminal).build().unwrap();
+    SpecBuilder::default().process(process).build().unwrap()
+}
+
+fn exec(arguments: &[&str]) -> ExecRequest {
+    ExecRequest {
+        exec_id: "e1".to_owned(),
+        arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+        environment: Vec::new(),
+        working_directory: None,
+        user: UserSpec::default(),
+        terminal: false,
+        size: None,
+        privileged: false,
+        stdin: true,
+        stdout: true,
+        stderr: true,
+    }
+}
+
+/// Standard output and standard error out of frames.
+fn unframe(mut bytes: &[u8]) -> [Vec<u8>; 2] {
+    let mut streams = [Vec::new(), Vec::new()];
+    while let Some((header, rest)) = bytes.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        streams[usize::from(header[0]) - 1].extend_from_slice(&rest[..length]);
+        bytes = &rest[length..];
+    }
+    assert!(bytes.is_empty());
+    streams
+}
+
+fn read_all(mut stream: &UnixStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn output_goes_to_the_log_and_the_client_and_the_code_to_the_record() {
+    let bench = Bench::shell("echo out; echo err >&2; cat; printf unfinished; exit 7");
+    let pending = bench.created();
+    assert!(client::is_alive(&bench.request.run_directory));
+    let (watch, state) = bench.try_connect(&Request::Watch).unwrap();
+    assert!(matches!(state, Reply::State { started: false, .. }));
+    let mut attached = bench.connect(&STREAMS);
+    pending.go().unwrap();
+    attached.write_all(b"typed\n").unwrap();
+    attached.shutdown(Shutdown::Write).unwrap();
+    let [stdout, stderr] = unframe(&read_all(&attached));
+    assert_eq!((stdout, stderr), (b"out\ntyped\nunfinished".to_vec(), b"err\n".to_vec()));
+    let record = bench.end(&watch);
+    assert_eq!((record.exit_code, record.out_of_memory, record.error), (7, false, None));
+    assert_eq!(read_all(&watch), b"");
+    let log = bench.log();
+    let of = |stream: &str| log.iter().filter(|entry| entry.0 == stream).map(|entry| entry.1.as_str()).collect();
+    let (stdout, stderr): (Vec<&str>, Vec<&str>) = (of("stdout"), of("stderr"));
+    assert_eq!((stdout, stderr), (vec!["out\n", "typed\n", "unfinished"], vec!["err\n"]));
+}
+
+#[test]
+fn a_client_that_sends_and_leaves_is_heard() {
+    let bench = Bench::shell("wc -c");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    let mut attached = bench.connect(&Request::Attach { stdin: true, stdout: false, stderr: false });
+    pending.go().unwrap();
+    attached.write_all(&vec![b'x'; 1_000_000]).unwrap();
+    drop(attached);
+    assert_eq!(bench.end(&watch).exit_code, 0);
+    assert_eq!(bench.log(), [("stdout".to_owned(), "1000000\n".to_owned())]);
+}
+
+#[test]
+fn a_slow_client_holds_the_output_up_and_loses_none_of_it() {
+    let bench = Bench::shell("seq 1 300000; echo end >&2");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    let attached = bench.connect(&STREAMS);
+    pending.go().unwrap();
+    // Once the log stands still, the client is full and the process waits.
+    let mut before = u64::MAX;
+    let mut probe = 0;
+    while probe != before || probe == 0 {
+        before = probe;
+        // A round trip through the monitor's loop, which reads as much as it may on each.
+        for _ in 0..200 {
+            drop(bench.connect(&Request::InspectExec { exec_id: "none".to_owned() }.clone()).peer_addr());
+        }
+        probe = std::fs::metadata(bench.request.data_directory.join("log.json")).unwrap().len();
+    }
+    let [stdout, stderr] = unframe(&read_all(&attached));
+    let want: String = (1..=300_000).map(|number| format!("{number}\n")).collect();
+    assert!(stdout == want.as_bytes(), "{} bytes of {}", stdout.len(), want.len());
+    assert_eq!(stderr, b"end\n");
+    assert_eq!(bench.end(&watch).exit_code, 0);
+    assert_eq!(bench.log().len(), 300_001);
+}
+
+#[test]
+fn a_client_that_never_reads_does_not_keep_the_container_from_ending() {
+    let bench = Bench::shell("seq 1 20000; kill -9 $$");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    let _stuck = bench.connect(&STREAMS);
+    pending.go().unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 137);
+    assert_eq!(bench.log().len(), 20_000);
+}
+
+#[test]
+fn an_orphan_that_holds_the_output_does_not_keep_the_container_from_ending() {
+    let bench = Bench::shell("setsid sleep 30 & echo $!; exit 3");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 3);
+    let orphan: i32 = bench.log()[0].1.trim().parse().unwrap();
+    let orphan = rustix::process::Pid::from_raw(orphan).unwrap();
+    rustix::process::kill_process(orphan, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn signals_arrive_and_the_monitor_ignores_its_own() {
+    let bench = Bench::shell("trap 'exit 5' USR1; echo ready; while :; do read line; done");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    let mut attached = bench.connect(&STREAMS);
+    pending.go().unwrap();
+    let mut ready = [0; 14];
+    attached.read_exact(&mut ready).unwrap();
+    let monitor = rustix::process::Pid::from_raw(client::process(&bench.request.run_directory).unwrap()).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(monitor, rustix::process::Signal::HUP).unwrap();
+    assert!(bench.try_connect(&Request::Signal { signal: 99, all: false }).is_err());
+    bench.connect(&Request::Signal { signal: 10, all: false });
+    attached.write_all(b"\n").unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 5);
+}
+
+#[test]
+fn execs_have_streams_codes_and_events() {
+    let bench = Bench::shell("read line");
+    let pending = bench.created();
+    let early = bench.try_connect(&Request::Exec(Box::new(exec(&["/bin/true"])))).unwrap_err();
+    assert_eq!(early.kind, ErrorKind::Conflict);
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    let mut client = bench.connect(&Request::Exec(Box::new(exec(&["/bin/sh", "-c", "cat; echo e >&2; exit 9"]))));
+    assert!(matches!(client::read_line(&watch).unwrap(), Reply::ExecStarted { .. }));
+    client.write_all(b"fed").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let [stdout, stderr] = unframe(&read_all(&client));
+    assert_eq!((stdout.as_slice(), stderr.as_slice()), (b"fed".as_slice(), b"e\n".as_slice()));
+    let exited = Reply::ExecExited { exec_id: "e1".to_owned(), exit_code: 9 };
+    assert_eq!(client::read_line::<Reply>(&watch).unwrap(), exited);
+    let (_, seen) = bench.try_connect(&Request::InspectExec { exec_id: "e1".to_owned() }).unwrap();
+    assert_eq!(seen, exited);
+    let missing = bench.try_connect(&Request::InspectExec { exec_id: "e2".to_owned() }).unwrap_err();
+    assert_eq!(missing.kind, ErrorKind::NotFound);
+    let broken = bench.try_connect(&Request::Exec(Box::new(exec(&["/no/such/program"])))).unwrap_err();
+    assert!(broken.message.contains("No such file"), "{broken}");
+
+    // One that still runs when the container ends.
+    let detached = ExecRequest { stdin: false, stdout: false, stderr: false, ..exec(&["/bin/sleep", "1000"]) };
+    bench.connect(&Request::Exec(Box::new(detached)));
+    bench.connect(&STREAMS).write_all(b"\n").unwrap();
+    assert!(matches!(client::read_line(&watch).unwrap(), Reply::ExecStarted { .. }));
+    let exited = Reply::ExecExited { exec_id: "e1".to_owned(), exit_code: 137 };
+    assert_eq!(client::read_line::<Reply>(&watch).unwrap(), exited);
+    assert_eq!(bench.end(&watch).exit_code, 0);
+}
+
+#[test]
+fn terminals_are_raw_and_resizable() {
+    let mut bench = Bench::shell("read line; stty size; read line");
+    bench.request.spec = Box::new(spec(&["/bin/sh", "-c", "read line; stty size; read line"], true));
+    let pending = bench.created();
+    bench.connect(&Request::Resize(WindowSize { rows: 33, columns: 77 }));
+    let watch = bench.connect(&Request::Watch);
+    let mut attached = bench.connect(&STREAMS);
+    pending.go().unwrap();
+    attached.write_all(b"\n").unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"33 77\r\n") {
+        let mut byte = [0];
+        attached.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    attached.write_all(b"\n").unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 0);
+    assert!(bench.log().iter().any(|entry| entry.1 == "33 77\r\n"));
+}
+
+#[test]
+fn what_cannot_start_leaves_nothing() {
+    let bench = Bench::new(&["cannot-create"]);
+    let mut pending = client::spawn(Path::new(PROGRAM), &bench.request, None).unwrap();
+    let failure = pending.wait_created().unwrap_err();
+    assert_eq!((failure.kind, failure.hint.as_deref()), (ErrorKind::Invalid, Some("do")));
+    assert_gone(&bench, pending);
+
+    let bench = Bench::new(&["cannot-start"]);
+    let failure = bench.created().go().unwrap_err();
+    assert_eq!((failure.kind, failure.message.as_str()), (ErrorKind::NotFound, "no such program"));
+    assert!(!bench.request.run_directory.join("monitor.sock").exists());
+    assert!(!client::is_alive(&bench.request.run_directory));
+}
+
+#[test]
+fn an_engine_that_dies_before_its_go_ahead_leaves_nothing() {
+    let bench = Bench::shell("true");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    assert_gone(&bench, pending);
+    assert_eq!(read_all(&watch), b"");
+    assert_eq!(exit::read(&bench.request.data_directory).unwrap(), None);
+}
+
+fn assert_gone(bench: &Bench, pending: PendingStart) {
+    let monitor = client::process(&bench.request.run_directory).and_then(rustix::process::Pid::from_raw);
+    let handle = monitor.and_then(|pid| {
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+    });
+    drop(pending);
+    if let Some(handle) = handle {
+        let mut ended = [rustix::event::PollFd::new(&handle, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut ended, None).unwrap();
+    }
+    assert!(!client::is_alive(&bench.request.run_directory));
+    assert!(!bench.request.run_directory.join("monitor.sock").exists());
+}
+
+#[test]
+fn a_directory_has_one_monitor() {
+    let bench = Bench::shell("true");
+    let _pending = bench.created();
+    let mut second = client::spawn(Path::new(PROGRAM), &bench.request, None).unwrap();
+    assert!(second.wait_created().unwrap_err().message.contains("monitor.lock"));
+    assert!(bench.try_connect(&Request::Watch).is_ok());
+}

@@ -1,0 +1,140 @@
+//! Chains of other people's firewalls that drop what is forwarded, and with it containers' packets.
+//!
+//! An accept of ours is not final: a packet passes every chain on the hook, and each may drop it (nft(8), "base
+//! chains"). What the host's firewall drops stays dropped; the user is told which chain it is and what opens it.
+//!
+//! Seen here: base chains of nftables, those of iptables-nft included. Not seen: the older iptables-legacy, whose
+//! tables have no netlink interface, and rules that drop within a chain whose policy is accept.
+
+use crate::error::NetworkError;
+use crate::netlink::{Batch, DUMP, Socket, attribute, number_be, text};
+
+const GET_CHAIN: u16 = 10 << 8 | 4;
+const NEW_CHAIN: u16 = 10 << 8 | 3;
+const GET_RULE: u16 = 10 << 8 | 7;
+const NEW_RULE: u16 = 10 << 8 | 6;
+const HOOK_FORWARD: u32 = 2;
+const POLICY_DROP: u32 = 0;
+
+/// A chain that drops forwarded packets unless one of its rules accepts them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppingChain {
+    /// `ip`, `ip6` or `inet`.
+    pub family: &'static str,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// Commands that let the bridge's packets through.
+    pub commands: Vec<String>,
+}
+
+impl std::fmt::Display for DroppingChain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the firewall chain {} {} {} drops forwarded packets by policy", self.family, self.table, self.chain)
+    }
+}
+
+/// The chains that drop what the bridge forwards, unless a rule of theirs names the bridge: whoever wrote that rule
+/// has decided about us.
+pub fn dropping_chains(bridge: &str) -> Result<Vec<DroppingChain>, NetworkError> {
+    let mut socket = Socket::netfilter()?;
+    let mut request = Batch::default();
+    request.message("list the firewall's chains", GET_CHAIN, DUMP, &[0; 4], |_| {});
+    let chains = socket.dump(&request, |kind, payload| (kind == NEW_CHAIN).then(|| Seen::parse(payload)).flatten())?;
+    let mut found = Vec::new();
+    for seen in chains.iter().filter(|chain| chain.drops_forwarded) {
+        let Some(family) = family_name(seen.family) else { continue };
+        if names_interface(&mut socket, seen, bridge)? {
+            continue;
+        }
+        let docker =
+            chains.iter().any(|c| (c.family, &c.table) == (seen.family, &seen.table) && c.name == "DOCKER-USER");
+        let ufw = chains.iter().any(|c| c.table == seen.table && c.name.starts_with("ufw"));
+        found.push(DroppingChain {
+            family,
+            table: seen.table.clone(),
+            chain: seen.name.clone(),
+            commands: commands(family, &seen.table, &seen.name, bridge, docker, ufw),
+        });
+    }
+    Ok(found)
+}
+
+/// What opens the chain, in the words of the tool that most likely made it.
+fn commands(family: &str, table: &str, chain: &str, bridge: &str, docker: bool, ufw: bool) -> Vec<String> {
+    if ufw {
+        return vec![format!("ufw route allow in on {bridge}"), format!("ufw route allow out on {bridge}")];
+    }
+    let of_iptables = table == "filter" && chain == "FORWARD" && family != "inet";
+    if of_iptables {
+        let program = if family == "ip" { "iptables" } else { "ip6tables" };
+        let chain = if docker { "DOCKER-USER" } else { chain };
+        return ["-i", "-o"].map(|way| format!("{program} -I {chain} {way} {bridge} -j ACCEPT")).to_vec();
+    }
+    ["iifname", "oifname"].map(|way| format!("nft insert rule {family} {table} {chain} {way} {bridge} accept")).to_vec()
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    family: u8,
+    table: String,
+    name: String,
+    drops_forwarded: bool,
+}
+
+impl Seen {
+    fn parse(payload: &[u8]) -> Option<Self> {
+        let attributes = payload.get(4..)?;
+        let hook = attribute(attributes, 4).and_then(|hook| attribute(hook, 1)).and_then(number_be);
+        let policy = attribute(attributes, 5).and_then(number_be);
+        Some(Self {
+            family: payload[0],
+            table: text(attribute(attributes, 1)?),
+            name: text(attribute(attributes, 3)?),
+            drops_forwarded: hook == Some(HOOK_FORWARD) && policy == Some(POLICY_DROP),
+        })
+    }
+}
+
+fn family_name(family: u8) -> Option<&'static str> {
+    match family {
+        1 => Some("inet"),
+        2 => Some("ip"),
+        10 => Some("ip6"),
+        // On the family `bridge` the hook sees bridged frames, which containers' traffic to outside is not.
+        _ => None,
+    }
+}
+
+/// Whether a rule of the chain's table compares something with the interface's name.
+fn names_interface(socket: &mut Socket, chain: &Seen, interface: &str) -> Result<bool, NetworkError> {
+    let mut request = Batch::default();
+    let label = format!("list the rules of the table {}", chain.table);
+    request.message(label, GET_RULE, DUMP, &[chain.family, 0, 0, 0], |a| a.text(1, &chain.table));
+    // As `cmp` holds it: a NUL ends the name, or it is the end of an attribute that matches a prefix.
+    let needle = [interface.as_bytes(), &[0]].concat();
+    let found = socket.dump(&request, |kind, payload| {
+        let mentions = kind == NEW_RULE && payload.windows(needle.len()).any(|window| window == needle);
+        mentions.then_some(())
+    })?;
+    Ok(!found.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_of_the_tool_that_made_the_chain() {
+        for (family, table, chain, docker, ufw, want) in [
+            ("ip", "filter", "FORWARD", false, false, "iptables -I FORWARD -i dozen0 -j ACCEPT"),
+            ("ip", "filter", "FORWARD", true, false, "iptables -I DOCKER-USER -i dozen0 -j ACCEPT"),
+            ("ip6", "filter", "FORWARD", false, false, "ip6tables -I FORWARD -i dozen0 -j ACCEPT"),
+            ("ip", "filter", "FORWARD", false, true, "ufw route allow in on dozen0"),
+            ("inet", "mine", "forward", false, false, "nft insert rule inet mine forward iifname dozen0 accept"),
+        ] {
+            assert_eq!(commands(family, table, chain, "dozen0", docker, ufw)[0], want);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What parent and child say to each other, over one SOCK_SEQPACKET pair.
+//!
+//! ```text
+//! parent                                             child (the container's process 1)
+//!   │ plan, cgroup directories, limits                  │
+//!   ├─ clone3(NEWPID|NEWNS|…|INTO_CGROUP|PIDFD) ───────▶│ joins the cgroups, builds its root, pivots,
+//!   │                                                   │ changes user, looks the program up
+//!   │◀────────── Ready (+ the terminal's master) ───────┤ or Failed, and it exits
+//!   │      … as long as the caller wishes …             │
+//!   ├─ Start ──────────────────────────────────────────▶│ seccomp, capabilities, execve
+//!   │◀──────────── end of file: execve closed it ───────┤ or Failed, and it exits
+//! ```
+//!
+//! With the command line, `create` and `start` are two processes: the child then waits for Start on a
+//! connection to a listening socket that it was given ([`crate::create`]).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use dozen_model::ErrorKind;
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, RuntimeError};
+
+/// One message, one packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// Child: all is set up.
+    Ready,
+    /// Parent: execute.
+    Start,
+    /// Child: this failed, and I am gone.
+    Failed {
+        /// What kind of failure.
+        kind: ErrorKind,
+        /// The whole story in one line.
+        message: String,
+    },
+}
+
+/// A longer message is cut: the other side's buffer.
+const LIMIT: usize = 8192;
+
+/// Sends one message, with a descriptor if there is one to send.
+pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message, descriptor: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let bytes = serde_json::to_vec(message).map_err(|_| Errno::INVAL)?;
+    let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Receives one message; `None` is the end.
+pub(crate) fn receive(socket: impl AsFd) -> Result<Option<(Message, Option<OwnedFd>)>, RuntimeError> {
+    let mut bytes = [0; LIMIT];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let length = loop {
+        match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => continue,
+            // The other side died with our message unread.
+            Err(Errno::CONNRESET) => return Ok(None),
+            result => break result.context(|| "hear from the container's first process".to_owned())?.bytes,
+        }
+    };
+    let descriptor = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    if length == 0 {
+        return Ok(None);
+    }
+    let message = serde_json::from_slice(&bytes[..length])
+        .map_err(|_| RuntimeError::Invalid("the container's first process sent what is no message".to_owned()))?;
+    Ok(Some((message, descriptor)))
+}
+
+impl Message {
+    /// A failure as a message, short enough for one packet.
+    pub(crate) fn failed(error: &RuntimeError) -> Self {
+        use dozen_model::Classified;
+        let message = error.to_string().chars().take(1500).collect();
+        Self::Failed { kind: error.kind(), message }
+    }
+}

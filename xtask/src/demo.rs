@@ -1,0 +1,311 @@
+//! The main job on real input: a Flask application in a container, answering through a published port.
+//!
+//! Everything is done with the commands that a person would type; each is printed before it runs. The engine has roots
+//! of its own, so that a dozen of the machine's own is not touched.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::failure::{Attempt, Failure};
+use crate::leftovers::Snapshot;
+use crate::{host, images, leftovers, packages, processes, steps};
+
+const DATA_ROOT: &str = "/var/lib/dozen-demo";
+const RUN_ROOT: &str = "/run/dozen-demo";
+const BASE: &str = "python:3.11-slim";
+const IMAGE: &str = "hello-flask";
+const INSTALLER: &str = "hello-flask-install";
+const CONTAINER: &str = "hello-flask";
+const GREETING: &str = "Hello";
+/// Tried in this order on 127.0.0.1.
+const PORTS: std::ops::Range<u16> = 8000..8100;
+/// From `run -d` to the first page: Python and Flask take a second or two.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `cargo xtask demo`.
+pub fn up() -> Result<(), Failure> {
+    host::need_root("demo")?;
+    packages::ensure("demo")?;
+    let dozen = Dozen { program: steps::build_dozen()? };
+    let base = images::ensure(&[BASE], false)?.remove(0);
+    remember_the_host()?;
+
+    steps::step(format_args!("starting an engine of the demo's own, with its roots {DATA_ROOT} and {RUN_ROOT}"));
+    dozen.run(&["version", "--format", "{{.Server.Version}}"])?;
+    steps::step(format_args!("loading {BASE}"));
+    dozen.run(&["load", "--quiet", "--input", &base.display().to_string()])?;
+    dozen.remove_containers(&[INSTALLER, CONTAINER])?;
+
+    steps::step("making the application's image: run the base, install Flask in it, commit");
+    let source = steps::workspace_root().join("examples/hello-flask");
+    let install = install_arguments(&source, &certificates(&|name| std::env::var(name).ok()));
+    dozen.run(&install.iter().map(String::as_str).collect::<Vec<_>>())?;
+    dozen.run(&["commit", "--change", r#"CMD ["python", "/app/app.py"]"#, INSTALLER, IMAGE])?;
+    dozen.run(&["rm", INSTALLER])?;
+
+    let port = free_port()?;
+    steps::step(format_args!("running it, published on 127.0.0.1:{port}"));
+    let greeting = format!("GREETING={GREETING}");
+    let publish = format!("127.0.0.1:{port}:8000");
+    dozen.run(&["run", "-d", "--name", CONTAINER, "-e", &greeting, "-p", &publish, IMAGE])?;
+
+    let url = format!("http://127.0.0.1:{port}/");
+    steps::step(format_args!("fetching {url}"));
+    let page = fetch(SocketAddr::from(([127, 0, 0, 1], port)), PATIENCE).map_err(|why| {
+        let log = dozen.answer(&["logs", CONTAINER]).unwrap_or_else(|failure| failure.to_string());
+        Failure::new(format!("{url} does not answer: {why}\nthe container's log:\n{log}"))
+    })?;
+    if !page.starts_with(GREETING) {
+        return Err(Failure::new(format!("{url} answers something else than the application: {page}")));
+    }
+    eprintln!("    {}", page.trim_end());
+
+    steps::step("done: a Flask application, isolated, behind a published port");
+    eprintln!("    its log:       {} logs {CONTAINER}", dozen.shown());
+    eprintln!("    a shell in it: {} exec -it {CONTAINER} bash", dozen.shown());
+    eprintln!("    remove it all: cargo xtask demo --down");
+    println!("{url}");
+    Ok(())
+}
+
+/// `cargo xtask demo --down`.
+pub fn down() -> Result<(), Failure> {
+    host::need_root("demo --down")?;
+    let before = std::fs::read_to_string(memory()?).ok().map(|text| Snapshot::from_text(&text));
+    let mut problems = Vec::new();
+    if Path::new(RUN_ROOT).join("dozen.sock").exists() {
+        let dozen = Dozen { program: steps::build_dozen()? };
+        if let Err(failure) = dozen.remove_every_container() {
+            problems.push(failure.to_string());
+        }
+    }
+    steps::step("ending the demo's engine and what stands beside it");
+    let ours = || processes::of_dozen().into_keys().filter(|pid| processes::belongs_to(*pid, RUN_ROOT));
+    // The engine first: it would start the others again.
+    let (engines, others): (Vec<i32>, Vec<i32>) = ours().partition(|pid| is_engine(*pid));
+    for pid in engines.into_iter().chain(others) {
+        problems.extend(processes::end(pid, Duration::from_secs(10)).err().map(|failure| failure.to_string()));
+    }
+    for root in [RUN_ROOT, DATA_ROOT] {
+        match std::fs::remove_dir_all(root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                problems.push(format!("cannot remove {root}: {error}"))
+            }
+            _ => {}
+        }
+    }
+    problems.extend(remove_network(before.as_ref()));
+    if !problems.is_empty() {
+        return Err(Failure::new(format!("the demo is not wholly gone:\n    {}", problems.join("\n    "))));
+    }
+    match before {
+        None => steps::step("the demo was not there, or another run has removed it"),
+        Some(before) => {
+            leftovers::compare(&before, "the demo")?;
+            std::fs::remove_file(memory()?).attempting("forget what the host looked like")?;
+        }
+    }
+    Ok(())
+}
+
+/// Where it is written what the host looked like before the demo: outside the roots, which go.
+fn memory() -> Result<PathBuf, Failure> {
+    Ok(host::cache_directory()?.join("host-before-demo"))
+}
+
+fn remember_the_host() -> Result<(), Failure> {
+    let path = memory()?;
+    // A second run finds the first one's engine: what counts is how the host was before that.
+    if path.exists() && Path::new(DATA_ROOT).exists() {
+        return Ok(());
+    }
+    std::fs::write(&path, Snapshot::take().to_text()).attempting(format_args!("write {}", path.display()))
+}
+
+/// The bridge, the table and the cgroups of our engine outlive it on purpose (containers may still run). With the
+/// containers gone, they are whatever of dozen's names was not there before the demo.
+fn remove_network(before: Option<&Snapshot>) -> Vec<String> {
+    let Some(before) = before else { return Vec::new() };
+    let mut problems = Vec::new();
+    for line in Snapshot::take().new_since(before) {
+        let (kind, name) = line.split_once(' ').unwrap_or((&line, ""));
+        let outcome = match kind {
+            "interface" if name.starts_with("dz-") || name.starts_with("dozen") => {
+                steps::run(Command::new("ip").args(["link", "delete", name]))
+            }
+            "nftables" => match name.strip_prefix("table ").and_then(|table| table.split_once(' ')) {
+                Some((family, table)) if table.starts_with("dozen") => {
+                    steps::run(Command::new("nft").args(["delete", "table", family, table]))
+                }
+                _ => Ok(()),
+            },
+            "cgroup" => remove_cgroup(Path::new(name)).attempting(format_args!("remove cgroup {name}")),
+            _ => Ok(()),
+        };
+        problems.extend(outcome.err().map(|failure| failure.to_string()));
+    }
+    problems
+}
+
+/// Empty ones only: the kernel refuses one with a process in it.
+fn remove_cgroup(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(path)
+}
+
+fn is_engine(pid: i32) -> bool {
+    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    raw.split(|byte| *byte == 0).nth(1) == Some(b"daemon")
+}
+
+/// The CLI, told where the demo's engine is; it starts that engine when there is none.
+struct Dozen {
+    program: PathBuf,
+}
+
+impl Dozen {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(["--data-root", DATA_ROOT, "--run-root", RUN_ROOT]).args(arguments);
+        command.env_remove("DOZEN_HOST").env_remove("DOCKER_HOST");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<(), Failure> {
+        let mut command = self.command(arguments);
+        eprintln!("    $ dozen {}", steps::shown(Command::new(arguments[0]).args(&arguments[1..])));
+        // The commands' answers are talk here: the address alone is the demo's output.
+        command.stdout(std::io::stderr());
+        steps::run(&mut command)
+    }
+
+    fn answer(&self, arguments: &[&str]) -> Result<String, Failure> {
+        steps::capture(&mut self.command(arguments))
+    }
+
+    fn remove_containers(&self, names: &[&str]) -> Result<(), Failure> {
+        let present = self.answer(&["ps", "--all", "--format", "{{.Names}}"])?;
+        for name in present.lines().filter(|name| names.contains(name)) {
+            self.run(&["rm", "--force", name])?;
+        }
+        Ok(())
+    }
+
+    fn remove_every_container(&self) -> Result<(), Failure> {
+        let present = self.answer(&["ps", "--all", "--quiet"])?;
+        for id in present.lines() {
+            self.run(&["rm", "--force", "--volumes", id])?;
+        }
+        Ok(())
+    }
+
+    fn shown(&self) -> String {
+        format!("{} --run-root {RUN_ROOT}", self.program.display())
+    }
+}
+
+/// Variables by which Python's programs are told of a file of certificate authorities.
+const CERTIFICATE_VARIABLES: [&str; 3] = ["PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
+/// Where the host's bundle appears inside while Flask is installed.
+const BUNDLE_INSIDE: &str = "/tmp/host-certificates.crt";
+
+/// The host's own bundle of certificate authorities, if it says that it has one: a proxy that opens TLS is trusted by
+/// the host only, and a container knows of it what it is given.
+fn certificates(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = CERTIFICATE_VARIABLES.iter().find_map(|name| environment(name).filter(|value| !value.is_empty()))?;
+    Some(PathBuf::from(set)).filter(|path| path.is_file())
+}
+
+fn install_arguments(source: &Path, bundle: &Option<PathBuf>) -> Vec<String> {
+    let mut arguments: Vec<String> = ["run", "--name", INSTALLER].map(String::from).into();
+    arguments.extend(["-v".to_owned(), format!("{}:/source:ro", source.display())]);
+    if let Some(bundle) = bundle {
+        steps::step(format_args!(
+            "this host names its own certificate authorities ({}): the installation is given them too",
+            bundle.display()
+        ));
+        arguments.extend(["-v".to_owned(), format!("{}:{BUNDLE_INSIDE}:ro", bundle.display())]);
+        arguments
+            .extend(CERTIFICATE_VARIABLES.iter().flat_map(|name| ["-e".to_owned(), format!("{name}={BUNDLE_INSIDE}")]));
+    }
+    let install = "pip install --no-cache-dir --disable-pip-version-check --quiet flask && mkdir -p /app && cp /source/app.py /app/";
+    arguments.extend([BASE, "sh", "-c", install].map(String::from));
+    arguments
+}
+
+fn free_port() -> Result<u16, Failure> {
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    PORTS.clone().find(free).ok_or_else(|| {
+        Failure::new(format!("every port from {} to {} is in use on 127.0.0.1", PORTS.start, PORTS.end - 1))
+    })
+}
+
+/// Gets `/`, again until it answers: a connection that is refused or cut means that the server is not there yet.
+fn fetch(address: SocketAddr, patience: Duration) -> Result<String, String> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let why = match get(address) {
+            Ok(answer) => match answer.split_once("\r\n\r\n") {
+                Some((head, body)) if head.starts_with("HTTP/1.") && head.contains(" 200 ") => {
+                    return Ok(body.to_owned());
+                }
+                _ => format!("it answered: {answer}"),
+            },
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() > deadline {
+            return Err(why);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn get(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET / HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            // The first visitor finds a server that hangs up, as a published port does while the program starts.
+            drop(listener.accept().unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 64];
+            let _ = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.0 200 OK\r\nX: y\r\n\r\nHello\n").unwrap();
+        });
+        assert_eq!(fetch(address, Duration::from_secs(10)).unwrap(), "Hello\n");
+        server.join().unwrap();
+        assert!(fetch(address, Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn the_hosts_authorities_go_along_only_where_it_names_them() {
+        let source = Path::new("/src");
+        let without = install_arguments(source, &certificates(&|_| None));
+        assert!(!without.iter().any(|word| word.contains("CERT")));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display().to_string();
+        let with = install_arguments(source, &certificates(&|name| (name == "SSL_CERT_FILE").then(|| path.clone())));
+        assert!(with.contains(&format!("{path}:{BUNDLE_INSIDE}:ro")));
+        assert!(with.contains(&format!("PIP_CERT={BUNDLE_INSIDE}")));
+    }
+}
