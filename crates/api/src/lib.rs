@@ -7,6 +7,9 @@
 //!
 //! The newest version is spoken inside; what older clients expect otherwise stands in `shims`.
 
+// `info` is one JSON literal of some eighty fields.
+#![recursion_limit = "256"]
+
 mod convert;
 mod edge;
 mod error;

@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::output;
 use crate::start_engine;
 
 mod query;
@@ -35,6 +36,7 @@ pub type Body = BoxBody<Bytes, std::io::Error>;
 pub struct Client {
     host: Host,
     prefix: String,
+    is_debug: bool,
     idle: RefCell<Option<SendRequest<Body>>>,
 }
 
@@ -97,10 +99,10 @@ pub fn cannot_connect(socket: &Path) -> Failure {
 }
 
 impl Client {
-    /// A client for this engine; connects when it is first used.
-    pub fn new(host: Host, api_version: Option<String>) -> Self {
+    /// A client for this engine; connects when it is first used. `is_debug`: each request is told on stderr.
+    pub fn new(host: Host, api_version: Option<String>, is_debug: bool) -> Self {
         let prefix = format!("/v{}", api_version.as_deref().unwrap_or(API_VERSION));
-        Self { host, prefix, idle: RefCell::new(None) }
+        Self { host, prefix, is_debug, idle: RefCell::new(None) }
     }
 
     /// The version that is spoken: `1.51`.
@@ -137,7 +139,12 @@ impl Client {
     }
 
     /// Any method, answered by a stream; `body` may be one as well.
-    pub async fn stream(&self, method: Method, path: &str, body: Option<Body>) -> Result<Response<Incoming>, ClientError> {
+    pub async fn stream(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Body>,
+    ) -> Result<Response<Incoming>, ClientError> {
         let request = self.build(&method, path, body.is_some().then_some("application/x-tar"), None, body);
         let (response, _sender) = self.send(&format!("{method} {path}"), request).await?;
         Ok(response)
@@ -239,7 +246,12 @@ impl Client {
             Some(sender) => sender,
             None => self.connect().await?,
         };
+        let begun = std::time::Instant::now();
         let response = sender.send_request(request).await.map_err(|error| broken(what, &error))?;
+        if self.is_debug {
+            let status = response.status().as_u16();
+            output::say(&format!("debug: {what}: {status} after {} µs", begun.elapsed().as_micros()));
+        }
         if response.status().is_success()
             || response.status() == StatusCode::SWITCHING_PROTOCOLS
             || response.status() == StatusCode::NOT_MODIFIED
@@ -276,7 +288,9 @@ impl Client {
             .with_hint("run this command as root, or as a member of the socket's group")),
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => match &self.host.startable {
                 Some(roots) => start_engine::start(roots, socket).await,
-                None => Err(cannot_connect(socket).with_hint("start one with 'dozen daemon', or name another with --host")),
+                None => {
+                    Err(cannot_connect(socket).with_hint("start one with 'dozen daemon', or name another with --host"))
+                }
             },
             _ => Err(Failure::new(format!("cannot connect to unix://{}: {error}", socket.display()))),
         }

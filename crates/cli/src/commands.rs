@@ -38,17 +38,16 @@ mod wait;
 pub struct Context {
     /// The engine.
     pub client: Client,
-    /// `-D`.
-    pub is_debug: bool,
 }
 
 /// The definition of all verbs.
 pub fn command() -> Command {
     let in_main = |name: &'static str, about: &'static str| {
         // Picked by the binary's main before this crate sees the arguments; here only to be listed.
-        Command::new(name).about(about).disable_help_flag(true).arg(
-            Arg::new("arguments").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true),
-        )
+        Command::new(name)
+            .about(about)
+            .disable_help_flag(true)
+            .arg(Arg::new("arguments").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true))
     };
     Command::new("dozen")
         .about("Runs containers: Docker's commands, one binary, no set-up")
@@ -67,8 +66,14 @@ pub fn command() -> Command {
         .arg(value("host", 'H', "string", "The engine to talk to: unix:///path (DOZEN_HOST, DOCKER_HOST)"))
         .arg(value("data-root", None, "directory", "Where an engine keeps its data (DOZEN_DATA_ROOT)"))
         .arg(value("run-root", None, "directory", "Where an engine keeps its sockets (DOZEN_RUN_ROOT)"))
-        .arg(switch("debug", 'D', "Say more on errors"))
-        .arg(Arg::new("version").long("version").short('v').action(ArgAction::Version).help("Print the version and quit"))
+        .arg(switch("debug", 'D', "Tell each request to the engine on stderr"))
+        .arg(
+            Arg::new("version")
+                .long("version")
+                .short('v')
+                .action(ArgAction::Version)
+                .help("Print the version and quit"),
+        )
         .subcommands([
             run::command(),
             exec::command(),
@@ -79,15 +84,19 @@ pub fn command() -> Command {
         ])
         .subcommands([
             container::command(),
-            Command::new("image").about("Manage images").subcommand_required(true).arg_required_else_help(true).subcommands([
-                history::command(),
-                inspect::command_for_images(),
-                load::command(),
-                images::command("ls").visible_alias("list"),
-                rmi::command("rm").visible_alias("remove"),
-                save::command(),
-                tag::command(),
-            ]),
+            Command::new("image")
+                .about("Manage images")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .subcommands([
+                    history::command(),
+                    inspect::command_for_images(),
+                    load::command(),
+                    images::command("ls").visible_alias("list"),
+                    rmi::command("rm").visible_alias("remove"),
+                    save::command(),
+                    tag::command(),
+                ]),
             Command::new("system")
                 .about("Look at the engine")
                 .subcommand_required(true)

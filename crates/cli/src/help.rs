@@ -70,7 +70,8 @@ pub fn usage(command: &Command, path: &str) -> String {
         text.push_str(" [OPTIONS]");
     }
     for arg in command.get_positionals() {
-        let names: Vec<&str> = arg.get_value_names().unwrap_or_default().iter().map(clap::builder::Str::as_str).collect();
+        let names: Vec<&str> =
+            arg.get_value_names().unwrap_or_default().iter().map(clap::builder::Str::as_str).collect();
         let name = names.join(" ");
         let is_many = arg.get_num_args().is_some_and(|range| range.max_values() > 1);
         // A list of words describes itself.
@@ -135,9 +136,10 @@ mod tests {
     fn help_is_dockers_in_shape() {
         let root = crate::command();
         for path in ["", "run", "ps", "images", "exec", "logs", "load", "commit", "container", "volume ls"] {
-            let command = path.split(' ').filter(|word| !word.is_empty()).fold(&root, |command, word| {
-                command.find_subcommand(word).unwrap()
-            });
+            let command = path
+                .split(' ')
+                .filter(|word| !word.is_empty())
+                .fold(&root, |command, word| command.find_subcommand(word).unwrap());
             let name = if path.is_empty() { "dozen".to_owned() } else { path.replace(' ', "_") };
             insta::assert_snapshot!(name, render(command, path, 100));
         }

@@ -95,7 +95,8 @@ mod tests {
 
     #[track_caller]
     fn check(choice: HostChoice, environment: &[(&str, &str)], socket: &str, is_startable: bool) {
-        let lookup = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let lookup =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let host = decide(&choice, &lookup).unwrap();
         assert_eq!((host.socket.to_str().unwrap(), host.startable.is_some()), (socket, is_startable));
     }

@@ -78,7 +78,7 @@ fn run(arguments: &[OsString]) -> Outcome {
     };
     let host = host::decide(&choice, &environment)?;
     let api_version = environment("DOCKER_API_VERSION").filter(|version| !version.is_empty());
-    let context = Context { client: Client::new(host, api_version), is_debug: is_on(&matches, "debug") };
+    let context = Context { client: Client::new(host, api_version, is_on(&matches, "debug")) };
     // One thread: a command is one conversation, and threads cost more than it does.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

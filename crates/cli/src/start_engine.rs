@@ -34,7 +34,8 @@ pub async fn start(roots: &Roots, socket: &Path) -> Result<UnixStream, Failure> 
     }
     let log_path = roots.data_root.join("engine.log");
     let (mut log, log_start) = open_log(&roots.data_root, &log_path)?;
-    let mut engine = spawn(roots, &log).map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;
+    let mut engine =
+        spawn(roots, socket, &log).map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;
     wait_until_it_answers(&mut engine, socket).await.map_err(|why| {
         let said = tail(&mut log, log_start);
         let gap = if said.is_empty() { "" } else { "\n" };
@@ -51,7 +52,9 @@ fn open_log(data_root: &Path, path: &Path) -> Result<(File, u64), Failure> {
     Ok((file, end))
 }
 
-fn spawn(roots: &Roots, log: &File) -> std::io::Result<Child> {
+fn spawn(roots: &Roots, socket: &Path, log: &File) -> std::io::Result<Child> {
+    let mut address = std::ffi::OsString::from("unix://");
+    address.push(socket);
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("dozen")
@@ -60,6 +63,9 @@ fn spawn(roots: &Roots, log: &File) -> std::io::Result<Child> {
         .arg(&roots.run_root)
         .arg("--data-root")
         .arg(&roots.data_root)
+        // Said in full, because DOZEN_HOST in our environment may name another one.
+        .arg("--host")
+        .arg(address)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

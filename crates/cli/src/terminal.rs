@@ -28,8 +28,9 @@ pub fn size() -> Option<Size> {
 /// `-t` with `-i` wants a terminal to read from. The words are Docker's.
 pub fn check_input(is_stdin_attached: bool, is_tty: bool) -> Result<(), Failure> {
     if is_stdin_attached && is_tty && !std::io::stdin().is_terminal() {
-        return Err(Failure::new("the input device is not a TTY")
-            .with_hint("leave out -t, or run this command in a terminal"));
+        return Err(
+            Failure::new("the input device is not a TTY").with_hint("leave out -t, or run this command in a terminal")
+        );
     }
     Ok(())
 }

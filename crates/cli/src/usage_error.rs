@@ -17,14 +17,18 @@ pub fn find<'a>(root: &'a Command, arguments: &[String]) -> (&'a Command, String
             command = found;
             path.push(found.get_name());
         } else if word.starts_with('-') && path.is_empty() {
-            // A flag before the verb may have taken the next word.
-            let takes_value = |arg: &clap::Arg| {
-                let is_this = arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
-                    || arg.get_short().is_some_and(|short| *word == format!("-{short}"));
-                is_this && arg.get_action().takes_values() && !arg.is_require_equals_set()
-            };
-            if command.get_arguments().any(takes_value) {
-                words.next();
+            let name = word.split('=').next().unwrap_or_default();
+            let flag = command.get_arguments().find(|arg| {
+                arg.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long))
+                    || arg.get_short().is_some_and(|short| !name.starts_with("--") && name[1..].contains(short))
+            });
+            match flag {
+                // A flag before the verb may have taken the next word.
+                Some(flag) if name == word && flag.get_action().takes_values() && !flag.is_require_equals_set() => {
+                    words.next();
+                }
+                Some(_) => {}
+                None => break,
             }
         } else {
             break;
@@ -44,9 +48,12 @@ pub fn explain(error: &Error, root: &Command, arguments: &[String]) -> Failure {
         Some(ContextValue::Strings(texts)) => texts.first().cloned(),
         _ => None,
     };
-    let bad_flag = |message: String| Failure { see: Some(see.clone()), ..Failure::new(message) }.with_exit_code(ENGINE_FAILED);
+    let bad_flag =
+        |message: String| Failure { see: Some(see.clone()), ..Failure::new(message) }.with_exit_code(ENGINE_FAILED);
     match error.kind() {
-        ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument if context(ContextKind::InvalidSubcommand).is_some() => {
+        ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument
+            if context(ContextKind::InvalidSubcommand).is_some() =>
+        {
             let word = context(ContextKind::InvalidSubcommand).unwrap_or_default();
             unknown_verb(command, &path, &word)
         }
@@ -135,7 +142,8 @@ fn wrong_count(command: &Command, path: &str, see: &str) -> Failure {
 }
 
 fn similar_flag(command: &Command, flag: &str) -> Option<String> {
-    let longs: Vec<String> = command.get_arguments().filter_map(clap::Arg::get_long).map(|long| format!("--{long}")).collect();
+    let longs: Vec<String> =
+        command.get_arguments().filter_map(clap::Arg::get_long).map(|long| format!("--{long}")).collect();
     closest(flag, longs.iter().map(String::as_str)).map(str::to_owned)
 }
 
@@ -188,7 +196,11 @@ mod tests {
         for (line, exit_code, words) in [
             ("rn", 1, "dozen: unknown command: dozen rn\nhint: did you mean 'dozen run'?"),
             ("imgaes", 1, "dozen: unknown command: dozen imgaes\nhint: did you mean 'dozen images'?"),
-            ("container strat x", 1, "dozen: unknown command: dozen container strat\nhint: did you mean 'dozen container start'?"),
+            (
+                "container strat x",
+                1,
+                "dozen: unknown command: dozen container strat\nhint: did you mean 'dozen container start'?",
+            ),
             ("build .", 1, "dozen: 'dozen build' is not built yet"),
             ("container prune", 1, "dozen: 'dozen container prune' is not built yet"),
             ("run --memory 1g x", 125, "dozen: --memory of 'dozen run' is not built yet"),
@@ -199,8 +211,16 @@ mod tests {
             ("run --bogus x", 125, "unknown flag: --bogus\n"),
             ("run --nmae x y", 125, "unknown flag: --nmae\nhint: did you mean --name?"),
             ("ps -x", 125, "unknown shorthand flag: 'x' in -x"),
-            ("run", 1, "dozen: 'dozen run' requires at least 1 argument\n\nUsage:  dozen run [OPTIONS] IMAGE [COMMAND] [ARG...]"),
-            ("rm", 1, "dozen: 'dozen rm' requires at least 1 argument\n\nUsage:  dozen rm [OPTIONS] CONTAINER [CONTAINER...]"),
+            (
+                "run",
+                1,
+                "dozen: 'dozen run' requires at least 1 argument\n\nUsage:  dozen run [OPTIONS] IMAGE [COMMAND] [ARG...]",
+            ),
+            (
+                "rm",
+                1,
+                "dozen: 'dozen rm' requires at least 1 argument\n\nUsage:  dozen rm [OPTIONS] CONTAINER [CONTAINER...]",
+            ),
             ("rename a", 1, "dozen: 'dozen rename' requires 2 arguments"),
             ("rename a b c", 1, "dozen: 'dozen rename' requires 2 arguments"),
             ("exec a", 1, "dozen: 'dozen exec' requires at least 2 arguments"),

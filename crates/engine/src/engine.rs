@@ -81,7 +81,6 @@ impl Engine {
         let (snapshot, warnings) = self.shared.blocking(move || create(&shared, request)).await?;
         let id = snapshot.id.clone();
         let entry = Owner::spawn(self.shared.clone(), snapshot);
-        self.shared.registry.insert(entry.clone());
         self.shared.announce(&entry.snapshot(), "create", None);
         tracing::info!(container = id.short(), "created");
         Ok((Container::new(entry, self.shared.clone()), warnings))

@@ -27,13 +27,12 @@ pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepa
     failpoint("launch.before");
     let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new() };
     let prepared = prepare_with(shared, snapshot, &mut run);
-    prepared.map_err(|error| {
-        if let Err(undo) = release(shared, &snapshot.id, &run) {
-            tracing::error!(container = snapshot.id.short(), error = %undo, "cannot undo a failed start");
-        }
-        error
-    })
-    .map(|pending| Prepared { pending, run })
+    if prepared.is_err()
+        && let Err(error) = release(shared, &snapshot.id, &run)
+    {
+        tracing::error!(container = snapshot.id.short(), %error, "cannot undo a failed start");
+    }
+    prepared.map(|pending| Prepared { pending, run })
 }
 
 fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Result<PendingStart, EngineError> {
@@ -136,14 +135,6 @@ pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<()
     };
     failpoint("release.after");
     result
-}
-
-/// After a restart of the engine: what a running container holds is taken note of, and put right if it is not there.
-pub(crate) fn restore(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
-    match &run.endpoint {
-        Some(endpoint) => shared.network.restore(id, endpoint, &run.ports),
-        None => Ok(()),
-    }
 }
 
 /// Docker's State.ExitCode after a failed start: the shell's 127 and 126, or 128.

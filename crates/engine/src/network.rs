@@ -156,15 +156,26 @@ impl Network {
         result
     }
 
-    /// A run that an earlier engine began.
-    pub(crate) fn restore(&self, id: &ContainerId, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), EngineError> {
-        let bridge = self.bridge()?;
-        bridge.restore(endpoint, ports)?;
-        if ports.is_empty() {
+    /// What an earlier engine's runs hold, dead or alive: it is theirs until they are known to have ended. Whatever
+    /// else the earlier engine left on bridge and table goes.
+    pub(crate) fn adopt(&self, runs: Vec<(ContainerId, Endpoint, Vec<PublishedPort>)>) -> Result<(), EngineError> {
+        if runs.is_empty() && rows::fact::<BridgeAddresses>(&self.ledger, BRIDGE_FACT)?.is_none() {
             return Ok(());
         }
+        let bridge = self.bridge()?;
+        for (id, endpoint, ports) in &runs {
+            // One container's trouble is not the others': its traffic stops, and the log says why.
+            if let Err(error) = bridge.restore(endpoint, ports) {
+                tracing::error!(container = id.short(), %error, "cannot restore the network of a running container");
+            }
+        }
+        let endpoints: Vec<Endpoint> = runs.iter().map(|(_, endpoint, _)| endpoint.clone()).collect();
+        if let Err(errors) = bridge.retain(&endpoints) {
+            errors.iter().for_each(|error| tracing::error!(%error, "cannot clear what an earlier engine left"));
+        }
         let mut state = self.lock();
-        state.published.insert(id.clone(), (endpoint.clone(), ports.to_vec()));
+        let published = runs.into_iter().filter(|(_, _, ports)| !ports.is_empty());
+        state.published.extend(published.map(|(id, endpoint, ports)| (id, (endpoint, ports))));
         self.hold(&mut state)
     }
 

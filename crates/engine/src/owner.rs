@@ -65,17 +65,20 @@ impl Owner {
         let phase = snapshot.phase.clone();
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let own_mailbox = sender.downgrade();
-        let owner = Self { shared, snapshots, mailbox, own_mailbox, waiting_clients: Vec::new() };
+        let entry = Entry { mailbox: sender, snapshots: receiver };
+        // Known before the task begins: what an interrupted removal takes away again must not come back.
+        shared.registry.insert(entry.clone());
+        let mut owner = Self { shared, snapshots, mailbox, own_mailbox, waiting_clients: Vec::new() };
         tokio::spawn(async move {
-            let mut owner = owner;
             owner.take_up(phase).await;
             owner.serve().await;
         });
-        Entry { mailbox: sender, snapshots: receiver }
+        entry
     }
 
     async fn serve(mut self) {
-        while let Some(command) = self.mailbox.recv().await {
+        while !self.is_erased() {
+            let Some(command) = self.mailbox.recv().await else { return };
             // A client that went away does not wait for its answer: every failed send below is that.
             match command {
                 Command::Start { reply } => drop(reply.send(self.start().await)),
@@ -91,9 +94,6 @@ impl Owner {
                     }
                     Err(error) => drop(reply.send(Err(error))),
                 },
-            }
-            if self.is_erased() {
-                return;
             }
         }
     }
@@ -316,15 +316,8 @@ impl Owner {
                     Ok((link, Reply::State { started: true, .. })) => Some(link),
                     _ => None,
                 };
-                let shared = self.shared.clone();
                 match alive {
                     Some(link) => {
-                        let id = self.snapshot().id.clone();
-                        let adopted = run.clone();
-                        let restored = self.shared.blocking(move || launch::restore(&shared, &id, &adopted)).await;
-                        if let Err(error) = restored {
-                            tracing::error!(%error, "cannot restore the network of a running container");
-                        }
                         if matches!(self.snapshot().phase, Phase::Starting { .. }) {
                             drop(self.apply(Input::Started).await);
                         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use dozen_image::ImageStore;
 use dozen_ledger::Ledger;
 use dozen_model::ContainerId;
+use dozen_network::{Endpoint, PublishedPort};
 
 use crate::owner::Owner;
 use crate::registry::Registry;
@@ -51,16 +52,21 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         volume_users: Mutex::new(()),
     };
     collect_garbage(&shared, &rows)?;
+    shared.network.adopt(rows.iter().filter_map(held).collect())?;
     Ok((Arc::new(shared), rows))
 }
 
 /// Puts an owner to each container, which takes it up where it stands.
 pub(crate) fn adopt(shared: &Arc<Shared>, rows: Vec<ContainerRow>) {
     for row in rows {
-        let snapshot = snapshot(shared, row);
-        let entry = Owner::spawn(shared.clone(), snapshot);
-        shared.registry.insert(entry);
+        Owner::spawn(shared.clone(), snapshot(shared, row));
     }
+}
+
+/// What a run that was not seen to end holds of the network.
+fn held(row: &ContainerRow) -> Option<(ContainerId, Endpoint, Vec<PublishedPort>)> {
+    let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
+    Some((row.id.clone(), run.endpoint.clone()?, run.ports.clone()))
 }
 
 fn snapshot(shared: &Shared, row: ContainerRow) -> Snapshot {

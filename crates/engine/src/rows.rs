@@ -220,7 +220,7 @@ mod tests {
             created: "2026-01-02T03:04:05Z".parse().unwrap(),
         };
         insert_volume(&ledger, row.clone()).unwrap();
-        assert_eq!(volumes(&ledger).unwrap(), [row.clone()]);
+        assert_eq!(volumes(&ledger).unwrap(), std::slice::from_ref(&row));
         delete_volume(&ledger, row.name).unwrap();
         assert_eq!(volumes(&ledger).unwrap(), []);
     }

@@ -185,7 +185,7 @@ mod tests {
         drop(volumes);
 
         let volumes = open(root.path());
-        assert_eq!(volumes.list(), [volume.clone()]);
+        assert_eq!(volumes.list(), std::slice::from_ref(&volume));
         assert_eq!(std::fs::read_to_string(volume.mountpoint.join("file")).unwrap(), "kept");
         assert!(!root.path().join("volumes/orphan").exists());
         assert!(!volumes.create(spec("data")).unwrap().1, "creating it again gives the one that is there");

@@ -86,7 +86,7 @@ impl<W: Write> Packer<'_, W> {
             _ => tree::open_no_links(self.root, above, tree::DIRECTORY).map_err(failed)?,
         };
         let (parent, _) = self.parent.insert((above.to_vec(), parent)).as_parts();
-        let stat = tree::stat(parent, name).map_err(failed)?.ok_or(Errno::NOENT).map_err(failed)?;
+        let mut stat = tree::stat(parent, name).map_err(failed)?.ok_or(Errno::NOENT).map_err(failed)?;
         if tree::is_whiteout(&stat) {
             let path = tree::join(above, &[b".wh.", name].concat());
             return self.mark(&path).map(|()| false);
@@ -113,12 +113,12 @@ impl<W: Write> Packer<'_, W> {
             // A socket is nothing without the process behind it; Docker leaves them out too.
             _ => return Ok(false),
         };
-        if kind == EntryType::Regular && stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
-                let header = Description { path, link: first, size: 0, ..Description::of(&stat, EntryType::Link) };
-                return self.writer.header(&header).map(|()| false).map_err(PackError::Write);
-            }
-            self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+        if kind == EntryType::Regular
+            && stat.st_nlink > 1
+            && let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino))
+        {
+            let header = Description { path, link: first, size: 0, ..Description::of(&stat, EntryType::Link) };
+            return self.writer.header(&header).map(|()| false).map_err(PackError::Write);
         }
         let link = match kind {
             EntryType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?.into_bytes(),
@@ -126,8 +126,19 @@ impl<W: Write> Packer<'_, W> {
         };
         let file = match kind {
             EntryType::Regular => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-                Some(tree::open_no_links(parent, name, flags).map_err(failed)?)
+                // NONBLOCK: a pipe may have taken the file's place, and nobody writes to it.
+                let file = match tree::open_no_links(parent, name, OFlags::RDONLY | OFlags::NONBLOCK) {
+                    Err(Errno::LOOP | Errno::NXIO) => return Err(failed(Errno::NOENT)),
+                    file => file.map_err(failed)?,
+                };
+                stat = rustix::fs::fstat(&file).map_err(failed)?;
+                if tree::file_type(&stat) != FileType::RegularFile {
+                    return Err(failed(Errno::NOENT));
+                }
+                if stat.st_nlink > 1 {
+                    self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+                }
+                Some(file)
             }
             _ => None,
         };

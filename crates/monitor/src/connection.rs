@@ -128,6 +128,18 @@ impl Connection {
         self.outbox.length() < before
     }
 
+    /// Ends it. Input that nobody wants is read first: closing a socket over unread bytes would reach the client as
+    /// ECONNRESET instead of end of file (unix(7)).
+    pub fn close(self) {
+        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Both);
+        let mut unwanted = [0_u8; 4096];
+        for _ in 0..256 {
+            if !rustix::io::read(&self.stream, &mut unwanted).is_ok_and(|count| count > 0) {
+                break;
+            }
+        }
+    }
+
     /// The client takes nothing any more; what it has sent is still read.
     pub fn leave(&mut self) {
         self.gone = true;

@@ -191,9 +191,9 @@ impl<'a> Monitor<'a> {
             }
         }
         for connection in self.connections.values_mut() {
-            let room = connection.attachment().is_none_or(|attachment| {
-                self.sessions.get(&attachment.session).is_none_or(Session::input_has_room)
-            });
+            let room = connection
+                .attachment()
+                .is_none_or(|attachment| self.sessions.get(&attachment.session).is_none_or(Session::input_has_room));
             let interest = connection.interest(room);
             connection.stream.watch(&self.epoll, interest)?;
         }
@@ -436,8 +436,7 @@ impl<'a> Monitor<'a> {
         for id in execs {
             self.end_exec(id);
         }
-        let init_ended =
-            self.sessions.get(&INIT).is_some_and(|init| init.exit_code.is_some() && init.output_ended());
+        let init_ended = self.sessions.get(&INIT).is_some_and(|init| init.exit_code.is_some() && init.output_ended());
         if init_ended && self.stage == Stage::Running {
             self.finish();
         }
@@ -496,8 +495,7 @@ impl<'a> Monitor<'a> {
         }
         let out_of_memory = self.isolate.finish();
         let finished_at = String::from_utf8_lossy(&timestamp::now()).into_owned();
-        let record =
-            ExitRecord { exit_code: init.exit_code.unwrap_or(255), finished_at, out_of_memory, error: None };
+        let record = ExitRecord { exit_code: init.exit_code.unwrap_or(255), finished_at, out_of_memory, error: None };
         if let Some((entries, why)) = self.files.log.lost() {
             complain(format_args!("{entries} entries of the log could not be written: {why}"));
         }
@@ -522,7 +520,7 @@ impl<'a> Monitor<'a> {
     fn wait_killed(&mut self, id: u32) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.exit_code.is_none() {
-            send_signal(session.end.as_fd(), libc::SIGKILL);
+            let _ = send_signal(session.end.as_fd(), libc::SIGKILL);
             let mut ended = [rustix::event::PollFd::new(&session.end, rustix::event::PollFlags::IN)];
             let most = Timespec { tv_sec: STREAMS_GRACE.as_secs().cast_signed(), tv_nsec: 0 };
             let _ = rustix::event::poll(&mut ended, Some(&most));
@@ -535,14 +533,12 @@ impl<'a> Monitor<'a> {
 
     /// Drops the connections that are done.
     fn sweep(&mut self) {
-        let finished: Vec<u32> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.is_finished())
-            .map(|(id, _)| *id)
-            .collect();
+        let finished: Vec<u32> =
+            self.connections.iter().filter(|(_, connection)| connection.is_finished()).map(|(id, _)| *id).collect();
         for id in finished {
-            self.connections.remove(&id);
+            if let Some(connection) = self.connections.remove(&id) {
+                connection.close();
+            }
         }
     }
 
@@ -726,8 +722,8 @@ impl<'a> Monitor<'a> {
     }
 
     fn exec(&mut self, id: u32, request: &ExecRequest) -> Result<Reply, Failure> {
-        let running = self.stage == Stage::Running
-            && self.sessions.get(&INIT).is_some_and(|init| init.exit_code.is_none());
+        let running =
+            self.stage == Stage::Running && self.sessions.get(&INIT).is_some_and(|init| init.exit_code.is_none());
         if !running {
             return Err(not_running());
         }
@@ -747,8 +743,13 @@ impl<'a> Monitor<'a> {
         let process = self.isolate.exec(request, streams)?;
         self.next_id += 1;
         let (session_id, pid) = (self.next_id, process.pid);
-        let session = Session::new(session_id, Some(request.exec_id.clone()), process, ends)
-            .map_err(|error| internal("take over the exec's streams", &error.into()))?;
+        let session = Session::new(session_id, Some(request.exec_id.clone()), process, ends).map_err(|error| {
+            // Nobody would follow it; its end is reaped as an orphan's.
+            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            internal("take over the exec's streams", &error.into())
+        })?;
         self.sessions.insert(session_id, session);
         let attached = request.stdin || request.stdout || request.stderr;
         if attached {
@@ -768,10 +769,7 @@ impl<'a> Monitor<'a> {
     }
 
     fn session_of(&self, exec_id: &str) -> Option<u32> {
-        self.sessions
-            .iter()
-            .find(|(_, session)| session.exec_id.as_deref() == Some(exec_id))
-            .map(|(id, _)| *id)
+        self.sessions.iter().find(|(_, session)| session.exec_id.as_deref() == Some(exec_id)).map(|(id, _)| *id)
     }
 
     fn resize(&mut self, id: u32, size: WindowSize) -> Result<Reply, Failure> {
@@ -826,7 +824,11 @@ fn send_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> rustix::io::R
             0_u32,
         )
     };
-    if result == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+    }
 }
 
 /// A child that has ended and was not waited for yet.

@@ -76,9 +76,8 @@ fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd) -> Result<Monitor<'a>
     let data_directory = request.data_directory.clone();
     let log = LogFile::open(&data_directory, request.log)
         .map_err(|error| internal(&format!("open the log in {}", data_directory.display()), &error))?;
-    let listener = listen(&run_directory).map_err(|error| {
-        internal(&format!("listen at {}", run_directory.join("monitor.sock").display()), &error)
-    })?;
+    let listener = listen(&run_directory)
+        .map_err(|error| internal(&format!("listen at {}", run_directory.join("monitor.sock").display()), &error))?;
     let files = Files { data_directory, run_directory, log, lock: Some(lock), listener: Some(listener) };
     match create(isolate, request, descriptor) {
         Ok((session, stdin_once)) => Monitor::new(isolate, files, session, stdin_once),

@@ -35,6 +35,13 @@ impl Opened {
         [of(Map::Opened4, &self.ipv4), of(Map::Opened6, &self.ipv6), of(Map::Advertised, &self.advertised)].concat()
     }
 
+    /// Takes over what another record says.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.ipv4.extend(other.ipv4);
+        self.ipv6.extend(other.ipv6);
+        self.advertised.extend(other.advertised);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.ipv4.is_empty() && self.ipv6.is_empty() && self.advertised.is_empty()
     }
@@ -51,11 +58,13 @@ pub(crate) struct Plan {
 
 /// Plans forwarding for these interfaces, which have a global IPv4 or IPv6 address and are not ours.
 ///
+/// `ipv6_per_interface` says whether the kernel has `force_forwarding`: see [`has_ipv6_per_interface`].
 /// `before` is what the record said so far. Where the host forwards anyway, nothing is ours any more.
 pub(crate) fn plan(
     before: &Opened,
     ipv4: &BTreeSet<String>,
     ipv6: Option<&BTreeSet<String>>,
+    ipv6_per_interface: bool,
 ) -> Result<Plan, NetworkError> {
     let mut plan = Plan::default();
     if !is_on("ipv4/conf/all/forwarding")? {
@@ -78,7 +87,7 @@ pub(crate) fn plan(
         if ours {
             plan.opened.ipv6.insert(ALL_INTERFACES.to_owned());
         }
-    } else if sysctl::read("ipv6/conf/all/force_forwarding")?.is_some() {
+    } else if ipv6_per_interface {
         for interface in ipv6 {
             let setting = format!("ipv6/conf/{interface}/force_forwarding");
             let on = is_on(&setting)?;
@@ -105,6 +114,11 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
+/// Whether IPv6 forwarding can be turned on for one interface.
+pub(crate) fn has_ipv6_per_interface() -> Result<bool, NetworkError> {
+    Ok(sysctl::read("ipv6/conf/all/force_forwarding")?.is_some())
+}
+
 /// Writes the settings of a plan.
 pub(crate) fn carry_out(plan: &Plan) -> Result<(), NetworkError> {
     for (name, value) in &plan.settings {
@@ -127,4 +141,42 @@ pub(crate) fn undo(opened: &Opened) -> Vec<NetworkError> {
 
 fn is_on(name: &str) -> Result<bool, NetworkError> {
     Ok(sysctl::read(name)?.is_some_and(|value| value != "0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use rustix::thread::UnshareFlags;
+
+    use super::*;
+
+    /// The kernels of today's distributions have one switch for all of IPv6; this one behaves like them if we do.
+    #[test]
+    fn with_one_switch_for_ipv6_the_host_keeps_its_default_route() {
+        let test = || {
+            // SAFETY: the thread is fresh, and only its own network namespace changes.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+            sysctl::write("ipv4/conf/all/forwarding", "0").unwrap();
+            let uplinks = BTreeSet::from(["lo".to_owned()]);
+            let read = |name| sysctl::read(name).unwrap().unwrap();
+            let settings =
+                || ["ipv4/conf/lo/forwarding", "ipv6/conf/lo/accept_ra", "ipv6/conf/all/forwarding"].map(read);
+            sysctl::write("ipv6/conf/lo/accept_ra", "1").unwrap();
+            let first = plan(&Opened::default(), &uplinks, Some(&uplinks), false).unwrap();
+            let names: Vec<_> = first.settings.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+            let want =
+                [("ipv4/conf/lo/forwarding", "1"), ("ipv6/conf/lo/accept_ra", "2"), ("ipv6/conf/all/forwarding", "1")];
+            assert_eq!(names, want);
+            carry_out(&first).unwrap();
+            assert_eq!(settings(), ["1", "2", "1"]);
+            // A second look changes nothing and forgets nothing.
+            let second = plan(&first.opened, &uplinks, Some(&uplinks), false).unwrap();
+            assert_eq!(second, Plan { opened: first.opened.clone(), settings: vec![] });
+            assert_eq!(Opened::of(&first.opened.elements()), first.opened);
+            assert!(undo(&first.opened).is_empty());
+            assert_eq!(settings(), ["0", "1", "0"]);
+        };
+        thread::spawn(test).join().unwrap();
+    }
 }

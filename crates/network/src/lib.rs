@@ -1,10 +1,10 @@
 //! The default network: a bridge with addresses of its own, veth pairs into containers' namespaces, outgoing NAT and
 //! published ports.
 //!
-//! All of it by netlink, encoded here and sent in batches over blocking sockets ([`netlink`]): a container's start
+//! All of it by netlink, encoded here and sent in batches over blocking sockets (`netlink`): a container's start
 //! takes a handful of system calls and no other program. What is decided without the kernel is plain code: which
-//! subnet ([`address`]), which address ([`pool`]), which port ([`ports`]), what a container's files say ([`files`]),
-//! what the firewall's rules are ([`firewall`]).
+//! subnet (`address`), which address (`pool`), which port ([`ports`]), what a container's files say ([`files`]),
+//! what the firewall's rules are (`firewall`).
 
 mod address;
 mod bridge;
@@ -13,12 +13,15 @@ mod error;
 pub mod files;
 mod firewall;
 mod forwarding;
+mod host;
 mod link;
 mod namespace;
 mod netlink;
 mod pool;
 pub mod ports;
+mod setup;
 mod sysctl;
+mod watch;
 
 pub use address::{BridgeAddresses, Endpoint, Ipv4Subnet, MacAddress, MacAddressError, default_pools};
 pub use bridge::{BridgeNetwork, NetworkConfig};

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{Ipv4Subnet, MacAddress};
-use crate::netlink::{Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, Refusal, Socket, attribute, number, text};
+use crate::netlink::{
+    Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, Refusal, Socket, attribute, number, received, text,
+};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -214,6 +216,13 @@ pub(crate) fn addresses(socket: &mut Socket) -> Result<Vec<InterfaceAddress>, Re
     let mut request = Batch::default();
     request.message("list the addresses", RTM_GETADDR, DUMP, &[AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0], |_| {});
     socket.dump(&request, |kind, payload| (kind == RTM_NEWADDR).then(|| parse_address(payload)).flatten())
+}
+
+/// The addresses that a datagram of events says are new.
+pub(crate) fn new_addresses(datagram: &[u8]) -> impl Iterator<Item = InterfaceAddress> {
+    received(datagram)
+        .filter(|message| message.kind == RTM_NEWADDR)
+        .filter_map(|message| parse_address(message.payload))
 }
 
 fn parse_address(payload: &[u8]) -> Option<InterfaceAddress> {

@@ -39,6 +39,11 @@ pub(crate) fn ensure(name: &str, value: &str) -> Result<bool, NetworkError> {
     }
 }
 
+/// Whether it is there and says 1.
+pub(crate) fn is_one(name: &str) -> bool {
+    read(name).ok().flatten().as_deref() == Some("1")
+}
+
 fn path(name: &str) -> String {
     format!("/proc/sys/net/{name}")
 }

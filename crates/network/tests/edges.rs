@@ -47,7 +47,18 @@ fn containers_reach_out_behind_the_hosts_address() {
 
 #[test]
 fn a_published_port_answers_from_everywhere() {
+    published_from_everywhere("1");
+}
+
+#[test]
+fn a_published_port_answers_from_everywhere_without_br_netfilter() {
+    published_from_everywhere("0");
+}
+
+fn published_from_everywhere(br_netfilter: &str) {
     on_a_host(|neighbour| {
+        set("bridge/bridge-nf-call-iptables", br_netfilter);
+        set("bridge/bridge-nf-call-ip6tables", br_netfilter);
         let network = open();
         let (container, other) = (attach(&network), attach(&network));
         let listener = listen(&container.namespace, 80);
@@ -275,6 +286,45 @@ fn a_restart_finds_everything_again() {
 }
 
 #[test]
+fn a_flushed_firewall_is_made_again_with_the_next_port() {
+    on_a_host(|neighbour| {
+        let network = open();
+        let (first, second) = (attach(&network), attach(&network));
+        let listener = listen(&first.namespace, 80);
+        network.publish(&first.endpoint, &tcp(8080)).unwrap();
+        // As a restart of nftables.service does.
+        run("nft flush ruleset");
+        unreachable(neighbour, HOST, 8080);
+        network.publish(&second.endpoint, &tcp(8081)).unwrap();
+        reach(neighbour, HOST, 8080, &listener).unwrap();
+        run("nft flush ruleset");
+        network.unpublish(&second.endpoint, &tcp(8081)).unwrap();
+        network.teardown().unwrap();
+        assert_eq!(get("ipv4/conf/up0/forwarding"), "0");
+    });
+}
+
+#[test]
+fn an_uplink_that_comes_later_forwards_too() {
+    on_a_host(|_| {
+        let network = open();
+        let container = attach(&network);
+        let listener = listen(&container.namespace, 80);
+        network.publish(&container.endpoint, &tcp(8080)).unwrap();
+        let late = add_neighbour("up1", ("198.51.100.1", "198.51.100.2"), ("2001:db8:2::1", "2001:db8:2::2"));
+        let begin = Instant::now();
+        while get("ipv4/conf/up1/forwarding") != "1" || get("ipv6/conf/up1/force_forwarding") != "1" {
+            assert!(begin.elapsed() < SOON);
+            std::thread::yield_now();
+        }
+        reach(&late, "198.51.100.1", 8080, &listener).unwrap();
+        network.teardown().unwrap();
+        assert_eq!(get("ipv4/conf/up1/forwarding"), "0");
+        assert_eq!(run("nft list ruleset"), "");
+    });
+}
+
+#[test]
 fn a_half_made_network_is_completed() {
     on_a_host(|neighbour| {
         // As after a crash between any two steps, or with the table of an older version.
@@ -384,6 +434,21 @@ fn a_foreign_chain_that_drops_is_named() {
 }
 
 #[test]
+fn an_attach_that_fails_leaves_nothing() {
+    on_a_host(|_| {
+        let network = open();
+        run("ip link del dozen0");
+        let before = links();
+        let error = network.attach(&dozen_model::ContainerId::random()).unwrap_err();
+        assert!(error.to_string().starts_with("cannot create the link dz"), "{error}");
+        until_links_are(before);
+        // The next engine mends it.
+        drop(network);
+        attach(&open());
+    });
+}
+
+#[test]
 fn network_none_has_loopback_and_nothing_else() {
     let namespace = new_loopback_namespace().unwrap();
     within(&namespace, || {
@@ -439,33 +504,5 @@ fn how_long_an_attach_takes() {
             .collect();
         times.sort();
         println!("median {:?}, worst {:?}", times[100], times[199]);
-    });
-}
-
-#[test]
-fn zz_temp() {
-    on_a_host(|neighbour| {
-        let network = open();
-        let c = attach(&network);
-        let gw = network.addresses().ipv6_gateway.unwrap().to_string();
-        let t = Instant::now();
-        let r = dial(&c.namespace, &gw, 9, SOON);
-        println!("DIAL container-gw6 {:?} {r:?}", t.elapsed());
-        let t = Instant::now();
-        let r = dial(here(), NEIGHBOUR_6, 9, SOON);
-        println!("DIAL host-nb6 {:?} {r:?}", t.elapsed());
-        let t = Instant::now();
-        let r = dial(neighbour, HOST_6, 9, SOON);
-        println!("DIAL nb-host6 {:?} {r:?}", t.elapsed());
-        let c = attach(&network);
-        let l = listen(&c.namespace, 80);
-        let t = Instant::now();
-        let r = dial(here(), &c.endpoint.ipv6.unwrap().to_string(), 80, SOON);
-        println!("DIAL host-c6 {:?} {r:?}", t.elapsed());
-        let c2 = attach(&network);
-        let t = Instant::now();
-        let r = dial(&c2.namespace, &c.endpoint.ipv6.unwrap().to_string(), 80, SOON);
-        println!("DIAL c2-c6 {:?} {r:?}", t.elapsed());
-        drop(l);
     });
 }

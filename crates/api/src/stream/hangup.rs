@@ -3,11 +3,12 @@
 //! A read gives 0 for both. poll(2) knows: POLLHUP on a unix socket means that the peer has shut down both
 //! directions, which a closed descriptor does and `shutdown(SHUT_WR)` does not.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 
 /// Whether the peer has gone altogether.
 pub(crate) fn hung_up(socket: impl AsFd) -> bool {
@@ -19,23 +20,20 @@ pub(crate) fn hung_up(socket: impl AsFd) -> bool {
 /// Waits until a socket's peer has gone. A registration of its own, on a duplicate of the descriptor, so that it
 /// can clear readiness without taking it from whoever reads and writes.
 #[derive(Debug)]
-pub(crate) struct Hangup(AsyncFd<OwnedFd>);
+pub(crate) struct Hangup(UnixStream);
 
 impl Hangup {
-    pub(crate) fn of(socket: impl AsFd) -> std::io::Result<Self> {
-        let duplicate = socket.as_fd().try_clone_to_owned()?;
-        AsyncFd::with_interest(duplicate, Interest::WRITABLE).map(Self)
+    pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
+        let duplicate = std::os::unix::net::UnixStream::from(socket.as_fd().try_clone_to_owned()?);
+        Ok(Self(UnixStream::from_std(duplicate)?))
     }
 
     /// Returns once the peer has gone.
     pub(crate) async fn wait(&self) {
-        loop {
-            let Ok(mut guard) = self.0.writable().await else { return };
-            if hung_up(self.0.get_ref()) {
-                return;
-            }
-            // The registration is edge-triggered: the hang-up raises it anew.
-            guard.clear_ready();
+        while self.0.writable().await.is_ok() && !hung_up(&self.0) {
+            // "Would block" clears the readiness. The registration is edge-triggered: the hang-up raises it anew.
+            let cleared: io::Result<()> = self.0.try_io(Interest::WRITABLE, || Err(io::ErrorKind::WouldBlock.into()));
+            debug_assert!(cleared.is_err());
         }
     }
 }
@@ -44,11 +42,11 @@ impl Hangup {
 mod tests {
     use super::*;
     use std::net::Shutdown;
-    use std::os::unix::net::UnixStream;
+    use std::os::unix::net::UnixStream as Plain;
 
     #[tokio::test]
     async fn a_half_closed_peer_has_not_gone() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = Plain::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         assert!(!hung_up(&ours));
         theirs.shutdown(Shutdown::Write).unwrap();

@@ -26,12 +26,7 @@ pub fn switch(name: &'static str, short: impl Into<Option<char>>, help: &'static
 }
 
 /// A flag with one value; given again, the last one counts.
-pub fn value(
-    name: &'static str,
-    short: impl Into<Option<char>>,
-    value_name: &'static str,
-    help: &'static str,
-) -> Arg {
+pub fn value(name: &'static str, short: impl Into<Option<char>>, value_name: &'static str, help: &'static str) -> Arg {
     let arg = Arg::new(name)
         .long(name)
         .help(help)

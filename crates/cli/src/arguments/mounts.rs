@@ -71,8 +71,8 @@ impl Mount {
                 let bits = u32::from_str_radix(&mode, 8).ok().filter(|bits| *bits <= 0o7777);
                 self.tmpfs.insert("Mode".to_owned(), bits.ok_or(format!("invalid value for {key}: {mode}"))?.into());
             }
-            "consistency" | "bind-nonrecursive" | "bind-recursive" | "volume-driver" | "volume-opt" | "volume-label"
-            | "volume-subpath" | "image-subpath" | "bind-create-src" => {
+            "consistency" | "bind-nonrecursive" | "bind-recursive" | "volume-driver" | "volume-opt"
+            | "volume-label" | "volume-subpath" | "image-subpath" | "bind-create-src" => {
                 return Err(format!("{key} of --mount is not built yet"));
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
@@ -107,7 +107,8 @@ impl Mount {
         if self.read_only {
             mount["ReadOnly"] = true.into();
         }
-        for (name, options) in [("BindOptions", self.bind), ("VolumeOptions", self.volume), ("TmpfsOptions", self.tmpfs)]
+        for (name, options) in
+            [("BindOptions", self.bind), ("VolumeOptions", self.volume), ("TmpfsOptions", self.tmpfs)]
         {
             if !options.is_empty() {
                 mount[name] = Value::Object(options);
@@ -151,8 +152,14 @@ mod tests {
             ("type=bind,src=./a,dst=/b,ro", json!({"Type":"bind","Source":"/here/a","Target":"/b","ReadOnly":true})),
             ("src=v,target=/b,readonly=false", json!({"Type":"volume","Source":"v","Target":"/b"})),
             ("target=/b,volume-nocopy", json!({"Type":"volume","Target":"/b","VolumeOptions":{"NoCopy":true}})),
-            ("type=bind,src=/a,dst=/b,bind-propagation=rslave", json!({"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Propagation":"rslave"}})),
-            ("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700", json!({"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1_048_576,"Mode":448}})),
+            (
+                "type=bind,src=/a,dst=/b,bind-propagation=rslave",
+                json!({"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Propagation":"rslave"}}),
+            ),
+            (
+                "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700",
+                json!({"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1_048_576,"Mode":448}}),
+            ),
             ("type=bind,\"src=/a,b\",dst=/b", json!({"Type":"bind","Source":"/a,b","Target":"/b"})),
         ] {
             assert_eq!(parse(text, Path::new("/here")), Ok(parsed), "{text}");

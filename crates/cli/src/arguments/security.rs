@@ -86,7 +86,9 @@ mod tests {
         ] {
             assert_eq!(options(texts).as_deref().map_err(String::as_str), parsed, "{texts:?}");
         }
-        assert!(options(&["seccomp=bad.json"]).unwrap_err().starts_with("compacting json for seccomp profile (bad.json)"));
+        assert!(
+            options(&["seccomp=bad.json"]).unwrap_err().starts_with("compacting json for seccomp profile (bad.json)")
+        );
         assert!(parse(&["systempaths=unconfined"], &no_files).unwrap().unmasks_system_paths);
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Context;
 use crate::arguments::container::{self, CreateRequest};
-use crate::arguments::flags::{text, verb};
+use crate::arguments::flags::{is_on, text, verb};
 use crate::arguments::security::Surroundings;
 use crate::client::{ClientError, Query};
 use crate::failure::{ENGINE_FAILED, Failure, Outcome};
@@ -71,7 +71,9 @@ pub async fn create(
             return Err(Failure {
                 is_prefixed: true,
                 exit_code: ENGINE_FAILED,
-                ..Failure::new(format!("invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""))
+                ..Failure::new(format!(
+                    "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+                ))
             });
         }
     }
@@ -101,7 +103,9 @@ pub async fn create(
                 // Empty and ours: it would only stand in the way of the next try.
                 let _ = std::fs::remove_file(path);
             }
-            return Err(failure(error, &request.image, pull).with_exit_code(ENGINE_FAILED).of_verb(called));
+            return Err(failure(error, &request.image, pull == "missing" && !is_on(matches, "quiet"))
+                .with_exit_code(ENGINE_FAILED)
+                .of_verb(called));
         }
     };
     for warning in created.warnings.into_iter().flatten() {
@@ -118,13 +122,13 @@ pub async fn create(
 }
 
 /// An image that is not here is said in Docker's words; there is no pulling yet that could follow them.
-fn failure(error: ClientError, image: &str, pull: &str) -> Failure {
+fn failure(error: ClientError, image: &str, says_so: bool) -> Failure {
     let is_image = error.is_not_found() && error.to_string().to_ascii_lowercase().contains("no such image");
     if !is_image {
         return error.into();
     }
     let full = image.parse::<dozen_model::Reference>().map_or_else(|_| image.to_owned(), |name| name.familiar());
-    if pull == "missing" {
+    if says_so {
         output::say(&format!("Unable to find image '{full}' locally"));
     }
     let hint = error.hint().unwrap_or_else(|| {

@@ -53,7 +53,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
             None => line(&event, &TimeZone::system()),
             Some(template) => {
                 let failed = |why: String| Failure::new(format!("failed to execute template: {why}"));
-                let value = template::Value::from_json(&event.to_string()).map_err(|error| failed(error.to_string()))?;
+                let value =
+                    template::Value::from_json(&event.to_string()).map_err(|error| failed(error.to_string()))?;
                 template.render(&value).map_err(|error| failed(error.to_string()))?
             }
         };
@@ -92,6 +93,9 @@ mod tests {
     fn an_event_is_a_line() {
         let event = serde_json::json!({"Type":"container","Action":"start","time":1,"timeNano":1_000_000_005,
             "Actor":{"ID":"abc","Attributes":{"image":"i","name":"n"}}});
-        assert_eq!(line(&event, &TimeZone::UTC), "1970-01-01T00:00:01.000000005Z container start abc (image=i, name=n)");
+        assert_eq!(
+            line(&event, &TimeZone::UTC),
+            "1970-01-01T00:00:01.000000005Z container start abc (image=i, name=n)"
+        );
     }
 }

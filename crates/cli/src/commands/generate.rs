@@ -52,7 +52,7 @@ mod tests {
         for shell in [super::Shell::Bash, super::Shell::Zsh, super::Shell::Fish] {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut crate::command(), "dozen", &mut script);
-            assert!(String::from_utf8(script).unwrap().contains("--sig-proxy"));
+            assert!(String::from_utf8(script).unwrap().contains("sig-proxy"));
         }
         let directory = tempfile::tempdir().unwrap();
         clap_mangen::generate_to(crate::command(), directory.path()).unwrap();

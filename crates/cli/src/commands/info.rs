@@ -70,7 +70,8 @@ fn server(info: &Value) -> String {
             && let Some(options) = info.get("SecurityOptions").and_then(Value::as_array)
             && !options.is_empty()
         {
-            let names = options.iter().filter_map(Value::as_str).map(|option| option.strip_prefix("name=").unwrap_or(option));
+            let names =
+                options.iter().filter_map(Value::as_str).map(|option| option.strip_prefix("name=").unwrap_or(option));
             text.push_str(&format!(" Security Options: {}\n", names.collect::<Vec<_>>().join(" ")));
         }
     }

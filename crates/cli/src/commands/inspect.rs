@@ -112,10 +112,9 @@ pub fn show(documents: &[String], format: Option<&str>) -> Result<String, Failur
     let template = Template::parse(template).map_err(|error| listing::unreadable(&error))?;
     let mut shown = String::new();
     for document in documents {
-        let value = Value::from_json(document).map_err(|error| Failure::new(format!("the engine's answer: {error}")))?;
-        let text = template
-            .render(&value)
-            .map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
+        let value =
+            Value::from_json(document).map_err(|error| Failure::new(format!("the engine's answer: {error}")))?;
+        let text = template.render(&value).map_err(|error| Failure::new(format!("template parsing error: {error}")))?;
         shown.push_str(&text);
         shown.push('\n');
     }

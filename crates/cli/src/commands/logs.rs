@@ -15,13 +15,23 @@ use crate::client::Query;
 use crate::failure::{Failure, Outcome};
 
 pub fn command() -> Command {
-    verb("logs", "Fetch the logs of a container", "logs [OPTIONS] CONTAINER", "dozen logs -f --tail 20 web\ndozen logs --since 10m -t web")
-        .arg(switch("follow", 'f', "Follow log output"))
-        .arg(value("since", None, "string", "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)"))
-        .arg(value("tail", 'n', "string", "Number of lines to show from the end of the logs (default \"all\")"))
-        .arg(switch("timestamps", 't', "Show timestamps"))
-        .arg(value("until", None, "string", "Show logs before a timestamp or relative, as --since"))
-        .arg(name("container", "CONTAINER"))
+    verb(
+        "logs",
+        "Fetch the logs of a container",
+        "logs [OPTIONS] CONTAINER",
+        "dozen logs -f --tail 20 web\ndozen logs --since 10m -t web",
+    )
+    .arg(switch("follow", 'f', "Follow log output"))
+    .arg(value(
+        "since",
+        None,
+        "string",
+        "Show logs since timestamp (e.g. \"2013-01-02T13:23:37Z\") or relative (e.g. \"42m\" for 42 minutes)",
+    ))
+    .arg(value("tail", 'n', "string", "Number of lines to show from the end of the logs (default \"all\")"))
+    .arg(switch("timestamps", 't', "Show timestamps"))
+    .arg(value("until", None, "string", "Show logs before a timestamp or relative, as --since"))
+    .arg(name("container", "CONTAINER"))
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {

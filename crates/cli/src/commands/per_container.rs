@@ -21,15 +21,10 @@ pub fn stop_command() -> Command {
 }
 
 pub fn restart_command() -> Command {
-    verb(
-        "restart",
-        "Restart one or more containers",
-        "restart [OPTIONS] CONTAINER [CONTAINER...]",
-        "dozen restart web",
-    )
-    .arg(value("signal", 's', "string", "Signal to send to the container"))
-    .arg(timeout())
-    .arg(names("CONTAINER"))
+    verb("restart", "Restart one or more containers", "restart [OPTIONS] CONTAINER [CONTAINER...]", "dozen restart web")
+        .arg(value("signal", 's', "string", "Signal to send to the container"))
+        .arg(timeout())
+        .arg(names("CONTAINER"))
 }
 
 pub fn kill_command() -> Command {
@@ -50,7 +45,9 @@ pub fn rename_command() -> Command {
 }
 
 fn timeout() -> clap::Arg {
-    value("timeout", 't', "int", "Seconds to wait before killing the container").value_parser(value_parser!(i64)).alias("time")
+    value("timeout", 't', "int", "Seconds to wait before killing the container")
+        .value_parser(value_parser!(i64))
+        .alias("time")
 }
 
 pub async fn stop(context: &Context, matches: &ArgMatches) -> Outcome {

@@ -27,7 +27,10 @@ pub fn command(name: &'static str) -> Command {
     .arg(switch("all", 'a', "Show all containers (default shows just running)"))
     .arg(filter())
     .arg(format())
-    .arg(value("last", 'n', "int", "Show n last created containers (includes all states)").value_parser(value_parser!(i64)))
+    .arg(
+        value("last", 'n', "int", "Show n last created containers (includes all states)")
+            .value_parser(value_parser!(i64)),
+    )
     .arg(switch("latest", 'l', "Show the latest created container (includes all states)"))
     .arg(switch("no-trunc", None, "Don't truncate output"))
     .arg(switch("quiet", 'q', "Only display container IDs"))
@@ -51,15 +54,15 @@ const HEADINGS: &[(&str, &str)] = &[
     ("Networks", "NETWORKS"),
 ];
 
-const PLAIN: &str =
-    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+const PLAIN: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 const SIZED: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let filters = filters::parse(texts(matches, "filter")).map_err(Failure::new)?;
     let format = text(matches, "format");
-    let last = if is_on(matches, "latest") { Some(1) } else { matches.get_one::<i64>("last").copied().filter(|n| *n > 0) };
+    let last =
+        if is_on(matches, "latest") { Some(1) } else { matches.get_one::<i64>("last").copied().filter(|n| *n > 0) };
     let is_sized = is_on(matches, "size") || format.is_some_and(|format| format.contains(".Size"));
     let query = Query::new()
         .with_flag("all", is_on(matches, "all") || last.is_some())

@@ -59,9 +59,9 @@ pub async fn execute(context: &Context, matches: &ArgMatches, called: &str) -> O
 pub fn detach_keys(matches: &ArgMatches) -> Result<DetachKeys, Failure> {
     match text(matches, "detach-keys") {
         None | Some("") => Ok(DetachKeys::default()),
-        Some(keys) => keys.parse().map_err(|why| {
-            Failure::new(format!("invalid detach keys ({keys}): {why}")).with_exit_code(ENGINE_FAILED)
-        }),
+        Some(keys) => keys
+            .parse()
+            .map_err(|why| Failure::new(format!("invalid detach keys ({keys}): {why}")).with_exit_code(ENGINE_FAILED)),
     }
 }
 
@@ -108,7 +108,7 @@ async fn foreground(
         .with_flag("stdout", attached.stdout)
         .with_flag("stderr", attached.stderr);
     // Before anything runs, so that a signal from now on goes to the container.
-    let signals = (is_proxied && !request.is_tty).then(Signals::to_pass_on);
+    let signals = is_proxied.then(Signals::to_pass_on);
     let resizes = (request.is_tty && terminal::size().is_some()).then(Signals::of_resize);
     let condition = if request.removes_itself { "removed" } else { "next-exit" };
     let attach_path = container_path(id, &format!("/attach{query}"));
@@ -157,7 +157,8 @@ pub async fn pass_on<T>(context: &Context, id: &str, signals: Option<Signals>) -
     let Some(mut signals) = signals else { return std::future::pending().await };
     loop {
         let number = signals.next().await;
-        let name = dozen_model::Signal::from_number(number).map_or_else(|| number.to_string(), |signal| signal.to_string());
+        let name =
+            dozen_model::Signal::from_number(number).map_or_else(|| number.to_string(), |signal| signal.to_string());
         let query = Query::new().with("signal", &name);
         // A container that has ended in the meantime needs no signal.
         let _ = context.client.post_for_nothing(&container_path(id, &format!("/kill{query}")), None).await;

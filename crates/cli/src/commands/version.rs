@@ -55,7 +55,8 @@ fn part(version: &Value) -> String {
         "" => String::new(),
         least => format!(" (minimum version {least})"),
     };
-    let mut shown = format!(" Version:           {}\n API version:       {}{minimum}\n", text("Version"), text("ApiVersion"));
+    let mut shown =
+        format!(" Version:           {}\n API version:       {}{minimum}\n", text("Version"), text("ApiVersion"));
     for (title, key) in [("Git commit", "GitCommit"), ("Built", "BuildTime"), ("Kernel", "KernelVersion")] {
         if !text(key).is_empty() {
             shown.push_str(&format!(" {:18} {}\n", format!("{title}:"), text(key)));

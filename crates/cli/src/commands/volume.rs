@@ -154,12 +154,20 @@ async fn prune(context: &Context, matches: &ArgMatches) -> Outcome {
         filters.insert("all".to_owned(), vec!["true".to_owned()]);
     }
     let which = if is_all { "all volumes" } else { "anonymous local volumes" };
-    if !is_on(matches, "force") && !confirm(&format!("WARNING! This will remove {which} not used by at least one container."))? {
+    if !is_on(matches, "force")
+        && !confirm(&format!("WARNING! This will remove {which} not used by at least one container."))?
+    {
         return Ok(0);
     }
-    let answer: Value = context.client.post(&format!("/volumes/prune{}", Query::new().with_filters(&filters)), None).await?;
-    let removed: Vec<&str> =
-        answer.get("VolumesDeleted").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let answer: Value =
+        context.client.post(&format!("/volumes/prune{}", Query::new().with_filters(&filters)), None).await?;
+    let removed: Vec<&str> = answer
+        .get("VolumesDeleted")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     if !removed.is_empty() {
         output::print(&format!("Deleted Volumes:\n{}\n\n", removed.join("\n")))?;
     }
@@ -173,6 +181,9 @@ fn confirm(warning: &str) -> Result<bool, Failure> {
     let _ = write!(stderr, "{warning}\nAre you sure you want to continue? [y/N] ");
     let _ = stderr.flush();
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::new(format!("cannot read the answer: {error}")))?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::new(format!("cannot read the answer: {error}")))?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

@@ -71,11 +71,8 @@ fn misfit(error: &TemplateError) -> Failure {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout {
-        table: "{{.ID}}\t{{.Names}}",
-        quiet: "ID",
-        headings: &[("ID", "CONTAINER ID"), ("Names", "NAMES")],
-    };
+    const LAYOUT: Layout =
+        Layout { table: "{{.ID}}\t{{.Names}}", quiet: "ID", headings: &[("ID", "CONTAINER ID"), ("Names", "NAMES")] };
 
     fn show(format: Option<&str>, is_quiet: bool) -> Result<String, String> {
         let row = Row {

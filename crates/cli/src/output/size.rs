@@ -12,7 +12,12 @@ pub fn human(bytes: i64) -> String {
     with_digits(bytes, 4)
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "for people")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "for people"
+)]
 fn with_digits(bytes: i64, digits: usize) -> String {
     let mut size = bytes.max(0) as f64;
     let mut unit = 0;
@@ -22,7 +27,13 @@ fn with_digits(bytes: i64, digits: usize) -> String {
         size /= 1000.0;
         unit += 1;
     }
-    let whole = if size < 10.0 { 1 } else if size < 100.0 { 2 } else { 3 };
+    let whole = if size < 10.0 {
+        1
+    } else if size < 100.0 {
+        2
+    } else {
+        3
+    };
     let text = format!("{size:.*}", digits.saturating_sub(whole));
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{}", UNITS[unit])

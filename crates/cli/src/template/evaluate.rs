@@ -27,8 +27,7 @@ const OPTIONAL_FIELDS: [&str; 14] = [
 ];
 
 pub(crate) fn render(nodes: &[Node], data: &Value) -> Result<String, Fault> {
-    let mut evaluation =
-        Evaluation { output: String::new(), variables: vec![(String::new(), data.clone())] };
+    let mut evaluation = Evaluation { output: String::new(), variables: vec![(String::new(), data.clone())] };
     evaluation.nodes(nodes, data)?;
     Ok(evaluation.output)
 }
@@ -97,13 +96,7 @@ impl Evaluation {
         flow
     }
 
-    fn range(
-        &mut self,
-        pipeline: &Pipeline,
-        body: &[Node],
-        otherwise: &[Node],
-        dot: &Value,
-    ) -> Result<Flow, Fault> {
+    fn range(&mut self, pipeline: &Pipeline, body: &[Node], otherwise: &[Node], dot: &Value) -> Result<Flow, Fault> {
         let index = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
         let entries: Vec<(Value, Value)> = match self.commands(pipeline, dot)? {
             Value::List(list) => list.into_iter().enumerate().map(|(number, value)| (index(number), value)).collect(),
@@ -111,7 +104,9 @@ impl Evaluation {
                 entries.sort_by(|(a, _), (b, _)| a.cmp(b));
                 entries.into_iter().map(|(key, value)| (Value::String(key), value)).collect()
             }
-            Value::Integer(count) => (0..count.clamp(0, 1_000_000)).map(|n| (Value::Integer(n), Value::Integer(n))).collect(),
+            Value::Integer(count) => {
+                (0..count.clamp(0, 1_000_000)).map(|n| (Value::Integer(n), Value::Integer(n))).collect()
+            }
             Value::Null => Vec::new(),
             other => return Err(Fault::new(pipeline.offset, format!("range can't iterate over {other}"))),
         };
@@ -169,8 +164,7 @@ impl Evaluation {
         if name == "and" || name == "or" {
             return self.short_circuit(name == "and", first, arguments, last, dot);
         }
-        let mut values =
-            arguments.iter().map(|argument| self.operand(argument, dot)).collect::<Result<Vec<_>, _>>()?;
+        let mut values = arguments.iter().map(|argument| self.operand(argument, dot)).collect::<Result<Vec<_>, _>>()?;
         values.extend(last);
         functions::call(name, &values).map_err(|why| fault(first, format!("error calling {name}: {why}")))
     }
@@ -209,8 +203,7 @@ impl Evaluation {
             return Err(fault(first, format!("can't give argument to non-function {}", first.text)));
         };
         let holder = self.walk(first, fields, dot)?;
-        let mut values =
-            arguments.iter().map(|argument| self.operand(argument, dot)).collect::<Result<Vec<_>, _>>()?;
+        let mut values = arguments.iter().map(|argument| self.operand(argument, dot)).collect::<Result<Vec<_>, _>>()?;
         values.extend(last);
         match (&holder, method.as_str(), values.as_slice()) {
             (Value::Row(row), "Label", [Value::String(name)]) if row.labels.is_some() => {
@@ -235,8 +228,9 @@ impl Evaluation {
                 let known = self.variables.iter().rev().find(|(known, _)| known == name);
                 known.map(|(_, value)| value.clone()).expect("the parser lets no unknown variable through")
             }
-            OperandKind::Function(name) => functions::call(name, &[])
-                .map_err(|why| fault(operand, format!("error calling {name}: {why}")))?,
+            OperandKind::Function(name) => {
+                functions::call(name, &[]).map_err(|why| fault(operand, format!("error calling {name}: {why}")))?
+            }
             OperandKind::Pipeline(pipeline) => self.scoped_value(pipeline, dot)?,
         };
         fields.iter().try_fold(begin, |value, field| field_of(operand, &value, field))

@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use super::value::Value;
 
 const NAMES: [&str; 23] = [
-    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice", "len", "print", "printf", "println", "json",
-    "join", "split", "lower", "upper", "title", "pad", "truncate",
+    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice", "len", "print", "printf", "println",
+    "json", "join", "split", "lower", "upper", "title", "pad", "truncate",
 ];
 
 /// The longest padding and the widest format: more is a mistake, not a layout.

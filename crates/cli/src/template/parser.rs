@@ -54,13 +54,19 @@ pub(crate) enum OperandKind {
 }
 
 pub(crate) fn parse(source: &str) -> Result<Vec<Node>, Fault> {
-    let mut parser =
-        Parser { source, tokens: tokens(source)?, position: 0, depth: 0, range_depth: 0, variables: vec![String::new()] };
+    let mut parser = Parser {
+        source,
+        tokens: tokens(source)?,
+        position: 0,
+        depth: 0,
+        range_depth: 0,
+        variables: vec![String::new()],
+    };
     let (nodes, end) = parser.nodes()?;
     match end {
-        End::Input => Ok(nodes),
-        End::Else(offset) => Err(Fault::new(offset, "unexpected {{else}}")),
-        End::End(offset) => Err(Fault::new(offset, "unexpected {{end}}")),
+        Ended::InputOver => Ok(nodes),
+        Ended::AtElse(offset) => Err(Fault::new(offset, "unexpected {{else}}")),
+        Ended::AtEnd(offset) => Err(Fault::new(offset, "unexpected {{end}}")),
     }
 }
 
@@ -75,10 +81,10 @@ struct Parser<'a> {
 }
 
 /// What ended a list of nodes.
-enum End {
-    Input,
-    Else(usize),
-    End(usize),
+enum Ended {
+    InputOver,
+    AtElse(usize),
+    AtEnd(usize),
 }
 
 impl Parser<'_> {
@@ -97,7 +103,7 @@ impl Parser<'_> {
         if self.depth > MAX_DEPTH { Err(Fault::new(offset, "it is nested too deeply")) } else { Ok(()) }
     }
 
-    fn nodes(&mut self) -> Result<(Vec<Node>, End), Fault> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Ended), Fault> {
         let mut nodes = Vec::new();
         while let Some(token) = self.peek().cloned() {
             self.position += 1;
@@ -116,12 +122,12 @@ impl Parser<'_> {
                 }
                 "else" => {
                     self.position += 1;
-                    return Ok((nodes, End::Else(token.offset)));
+                    return Ok((nodes, Ended::AtElse(token.offset)));
                 }
                 "end" => {
                     self.position += 1;
                     self.close("end")?;
-                    return Ok((nodes, End::End(token.offset)));
+                    return Ok((nodes, Ended::AtEnd(token.offset)));
                 }
                 "break" | "continue" => {
                     self.position += 1;
@@ -141,7 +147,7 @@ impl Parser<'_> {
                 }
             }
         }
-        Ok((nodes, End::Input))
+        Ok((nodes, Ended::InputOver))
     }
 
     fn close(&mut self, context: &str) -> Result<(), Fault> {
@@ -168,9 +174,9 @@ impl Parser<'_> {
         let (body, end) = self.nodes()?;
         self.range_depth -= usize::from(keyword == "range");
         let otherwise = match end {
-            End::End(_) => Vec::new(),
-            End::Input => return Err(Fault::new(self.source.len(), "unexpected EOF")),
-            End::Else(else_offset) => self.otherwise(keyword, else_offset)?,
+            Ended::AtEnd(_) => Vec::new(),
+            Ended::InputOver => return Err(Fault::new(self.source.len(), "unexpected EOF")),
+            Ended::AtElse(else_offset) => self.otherwise(keyword, else_offset)?,
         };
         self.variables.truncate(scope);
         self.depth -= 1;
@@ -192,9 +198,9 @@ impl Parser<'_> {
         }
         self.close("else")?;
         match self.nodes()? {
-            (nodes, End::End(_)) => Ok(nodes),
-            (_, End::Else(offset)) => Err(Fault::new(offset, "expected end; found {{else}}")),
-            (_, End::Input) => Err(Fault::new(self.source.len(), "unexpected EOF")),
+            (nodes, Ended::AtEnd(_)) => Ok(nodes),
+            (_, Ended::AtElse(offset)) => Err(Fault::new(offset, "expected end; found {{else}}")),
+            (_, Ended::InputOver) => Err(Fault::new(self.source.len(), "unexpected EOF")),
         }
     }
 

@@ -56,7 +56,10 @@ fn templates_render_as_gos_do() {
         ("a{{/* talk */}}b {{- /* talk */ -}} c", "abc"),
         ("{{\"a\\tb\\u00e9\"}}", "a\tb\u{e9}"),
         ("{{`raw\\t`}}{{'a'}}", "raw\\t97"),
-        ("{{printf \"%s-%05d-%-4s|%q|%.2f|%t|%x|%%\" .Id 42 \"ab\" \"c\" .Size true 255}}", "abc-00042-ab  |\"c\"|1.50|true|ff|%"),
+        (
+            "{{printf \"%s-%05d-%-4s|%q|%.2f|%t|%x|%%\" .Id 42 \"ab\" \"c\" .Size true 255}}",
+            "abc-00042-ab  |\"c\"|1.50|true|ff|%",
+        ),
         ("{{printf \"%s\" 1}}{{printf \"%d\"}}", "%!s(int=1)%!d(MISSING)"),
         ("{{println 1 \"a\"}}", "1 a\n"),
         ("{{print 1 2 \"a\" \"b\"}}", "1 2ab"),
@@ -97,10 +100,22 @@ fn wrong_templates_are_refused_with_gos_words() {
         ("{{define \"x\"}}{{end}}", "template: :1: {{define}} is not built yet"),
         ("{{.Nothing}}", "template: :1:2: executing \"\" at <.Nothing>: map has no entry for key \"Nothing\""),
         ("{{.Id.More}}", "template: :1:2: executing \"\" at <.Id.More>: can't evaluate field More in type string"),
-        ("{{.Config.Cmd.X}}", "template: :1:2: executing \"\" at <.Config.Cmd.X>: nil pointer evaluating interface {}.X"),
-        ("{{index .Config.Env 9}}", "template: :1:2: executing \"\" at <index>: error calling index: index out of range: 9"),
-        ("{{eq 1 \"a\"}}", "template: :1:2: executing \"\" at <eq>: error calling eq: incompatible types for comparison"),
-        ("{{lower 1}}", "template: :1:2: executing \"\" at <lower>: error calling lower: wrong type for value; expected string; got int"),
+        (
+            "{{.Config.Cmd.X}}",
+            "template: :1:2: executing \"\" at <.Config.Cmd.X>: nil pointer evaluating interface {}.X",
+        ),
+        (
+            "{{index .Config.Env 9}}",
+            "template: :1:2: executing \"\" at <index>: error calling index: index out of range: 9",
+        ),
+        (
+            "{{eq 1 \"a\"}}",
+            "template: :1:2: executing \"\" at <eq>: error calling eq: incompatible types for comparison",
+        ),
+        (
+            "{{lower 1}}",
+            "template: :1:2: executing \"\" at <lower>: error calling lower: wrong type for value; expected string; got int",
+        ),
         ("{{.Id 1}}", "template: :1:2: executing \"\" at <.Id>: Id is not a method but has arguments"),
     ] {
         assert_eq!(render(template).unwrap_err(), words, "{template}");

@@ -282,6 +282,45 @@ fn what_no_layer_can_hold_is_refused_by_the_packer() {
     assert!(error.to_string().contains(".wh.trick"), "{error}");
 }
 
+#[test]
+fn a_tree_that_changes_while_it_is_packed_still_packs_to_a_layer() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let cell = Cell::new();
+    let root = cell.root();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                let path = root.join(format!("f{}", round % 8));
+                // Each name is in turn a file of some size, gone, a link, a directory with a file, and gone again.
+                fs::write(&path, vec![b'x'; round % 5000]).unwrap();
+                fs::hard_link(&path, root.join("z")).unwrap();
+                fs::remove_file(root.join("z")).unwrap();
+                fs::remove_file(&path).unwrap();
+                symlink("/etc/passwd", &path).unwrap();
+                fs::remove_file(&path).unwrap();
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("inside"), "x").unwrap();
+                fs::remove_dir_all(&path).unwrap();
+            }
+        });
+        let packed: Vec<_> = (0..200)
+            .map(|_| {
+                let mut bytes = Vec::new();
+                pack(tree::open_root(&root).unwrap().as_fd(), &mut bytes).map(|()| bytes)
+            })
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        for bytes in packed {
+            let copy = Cell::new();
+            unpack(&bytes.unwrap(), &copy.root()).unwrap();
+        }
+    });
+}
+
 mod properties {
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -334,7 +373,7 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
+        #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
         fn nothing_escapes_and_what_is_accepted_packs_to_a_fixed_point(entries in entries()) {
             let cell = Cell::new();

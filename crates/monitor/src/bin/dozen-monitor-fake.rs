@@ -63,8 +63,7 @@ impl Isolate for Fake {
     fn settle(&mut self, _: &StartRequest) {}
 
     fn create(&mut self, request: StartRequest, _: Option<OwnedFd>, streams: Streams) -> Result<Process, Failure> {
-        let arguments =
-            request.spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
+        let arguments = request.spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         if arguments.first().is_some_and(|program| program == "cannot-create") {
             return Err(Failure { kind: ErrorKind::Invalid, message: "as asked".to_owned(), hint: Some("do".into()) });
         }

@@ -173,10 +173,7 @@ mod tests {
 
     fn read(directory: &Path, files: u32) -> String {
         let older = (1..files).rev().map(|number| directory.join(format!("log.json.{number}")));
-        older
-            .chain([directory.join("log.json")])
-            .filter_map(|path| std::fs::read_to_string(path).ok())
-            .collect()
+        older.chain([directory.join("log.json")]).filter_map(|path| std::fs::read_to_string(path).ok()).collect()
     }
 
     proptest! {

@@ -172,7 +172,8 @@ mod tests {
             ("\u{2028}x\u{2029}é€\u{7f}\n", "\"\\u2028x\\u2029é€\u{7f}\\n\""),
             ("no newline", r#""no newline""#),
         ] {
-            let want = format!("{{\"log\":{want},\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:00.000000000Z\"}}\n");
+            let want =
+                format!("{{\"log\":{want},\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:00.000000000Z\"}}\n");
             assert_eq!(log(&[input.as_bytes()]), want);
         }
     }

@@ -25,8 +25,7 @@
 //!   oifname "dozen0" iifname "dozen0" accept
 //!   oifname "dozen0" ct status dnat accept
 //!   oifname "dozen0" drop                               what is not published is not reachable, even by a route
-//!   iifname "dozen0" accept
-//!   oifname "dozen0*"… "dz-*" accept                    another engine's bridge: its own table decides
+//!   iifname "dozen0" accept; iifname "dz-*" accept; the same for oifname     other engines' tables decide on theirs
 //!   meta nfproto ipv4 iifname @opened4 drop             forwarding that only we turned on is for containers only
 //!   meta nfproto ipv6 iifname @opened6 drop
 //!   meta nfproto ipv6 drop                              (only if we turned it on for all interfaces)
@@ -127,17 +126,20 @@ impl Rules {
             let input = Expression::Meta { key: Meta::InputInterface, register: REGISTER_1 };
             [family(protocol), vec![input, Expression::Lookup { set, map: false }], drop()].concat()
         };
+        // Packets of another engine's containers: its own table decides on them.
+        let engines = [Meta::InputInterface, Meta::OutputInterface].into_iter().flat_map(|key| {
+            let default = interface(key, true, crate::bridge::DEFAULT_BRIDGE);
+            [[default, accept()].concat(), [begins_with(key, crate::bridge::TAGGED_BRIDGE), accept()].concat()]
+        });
         let mut rules = vec![
             [to_us(), established(), accept()].concat(),
             [to_us(), from_us(), accept()].concat(),
             [to_us(), translated(), accept()].concat(),
             [to_us(), drop()].concat(),
-            [from_us(), accept()].concat(),
-            [interface(Meta::OutputInterface, true, crate::bridge::DEFAULT_BRIDGE), accept()].concat(),
-            [output_begins_with(crate::bridge::TAGGED_BRIDGE), accept()].concat(),
-            opened(NFPROTO_IPV4, Map::Opened4.name()),
-            opened(NFPROTO_IPV6, Map::Opened6.name()),
         ];
+        rules.extend(engines);
+        rules.push(opened(NFPROTO_IPV4, Map::Opened4.name()));
+        rules.push(opened(NFPROTO_IPV6, Map::Opened6.name()));
         if self.ipv6_forwarding_is_ours {
             rules.push([family(NFPROTO_IPV6), drop()].concat());
         }
@@ -197,8 +199,8 @@ fn interface(key: Meta, is: bool, name: &str) -> Vec<Expression> {
     vec![Expression::Meta { key, register: REGISTER_1 }, Expression::Compare { equal: is, value }]
 }
 
-fn output_begins_with(prefix: &str) -> Vec<Expression> {
-    vec![Expression::Meta { key: Meta::OutputInterface, register: REGISTER_1 }, equal(prefix.as_bytes())]
+fn begins_with(key: Meta, prefix: &str) -> Vec<Expression> {
+    vec![Expression::Meta { key, register: REGISTER_1 }, equal(prefix.as_bytes())]
 }
 
 fn from_ipv4(subnet: Ipv4Subnet) -> Vec<Expression> {
@@ -236,4 +238,35 @@ fn any_bit_of(load: Expression, bits: u32) -> Vec<Expression> {
 
 fn equal(value: impl AsRef<[u8]>) -> Expression {
     Expression::Compare { equal: true, value: value.as_ref().to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_between_other_interfaces_is_dropped_only_if_we_turned_forwarding_on() {
+        let mut rules = Rules {
+            bridge: "dozen0".into(),
+            ipv4: Ipv4Subnet::containing(Ipv4Addr::new(172, 17, 0, 1), 16),
+            ipv6: Some("fd00::".parse().unwrap()),
+            ipv6_forwarding_is_ours: false,
+        };
+        let before = rules.forward();
+        rules.ipv6_forwarding_is_ours = true;
+        let after = rules.forward();
+        let last = [family(NFPROTO_IPV6), vec![Expression::Verdict(Verdict::Drop)]].concat();
+        assert_eq!(after, [before, vec![last]].concat());
+    }
+
+    #[test]
+    fn without_ipv6_no_rule_translates_it() {
+        let rules = Rules {
+            bridge: "dozen0".into(),
+            ipv4: Ipv4Subnet::containing(Ipv4Addr::new(172, 17, 0, 1), 16),
+            ipv6: None,
+            ipv6_forwarding_is_ours: false,
+        };
+        assert_eq!((rules.published().len(), rules.postrouting().len()), (2, 3));
+    }
 }

@@ -304,6 +304,10 @@ impl Table {
             a.u32_be(7, value_length);
         }
         a.u32_be(10, number);
+        if key_type == TYPE_INTERFACE {
+            // For nft alone, which would otherwise show the names as numbers: the key is in the host's byte order.
+            a.bytes(13, &[0, 4, 1, 0, 0, 0]);
+        }
     }
 
     fn chain(&self, a: &mut Attributes<'_>, chain: &Chain) {

@@ -4,7 +4,8 @@ mod message;
 mod socket;
 
 pub(crate) use message::{
-    APPEND, Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, attribute, attributes, number, number_be, text,
+    APPEND, Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, attribute, attributes, number, number_be, received,
+    text,
 };
 pub use socket::Refusal;
 pub(crate) use socket::Socket;

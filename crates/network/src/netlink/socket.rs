@@ -185,6 +185,12 @@ impl Socket {
         })?;
         Ok(length.min(self.buffer.len()))
     }
+
+    /// As [`receive`](Self::receive), the datagram itself.
+    pub(crate) fn datagram(&mut self, flags: RecvFlags) -> io::Result<&[u8]> {
+        let length = self.receive(flags)?;
+        Ok(&self.buffer[..length])
+    }
 }
 
 /// The error in an `NLMSG_ERROR` message; `None` is an acknowledgement.

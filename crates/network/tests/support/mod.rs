@@ -46,6 +46,9 @@ pub fn on_a_host(test: impl FnOnce(BorrowedFd<'_>) + Send) {
 pub fn add_neighbour(uplink: &str, v4: (&str, &str), v6: (&str, &str)) -> OwnedFd {
     let namespace = new_loopback_namespace().unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&namespace));
+    // A link that has been up for long has no address that is still being checked.
+    set("ipv6/conf/default/accept_dad", "0");
+    within(&namespace, || set("ipv6/conf/default/accept_dad", "0"));
     run(&format!("ip link add {uplink} type veth peer name eth0 netns {path}"));
     run(&format!("ip addr add {}/24 dev {uplink}", v4.0));
     run(&format!("ip addr add {}/64 dev {uplink} nodad", v6.0));
@@ -97,9 +100,7 @@ pub fn listen(namespace: impl AsFd, port: u16) -> TcpListener {
 
 /// Connects from that namespace; the caller's address as the listener sees it, IPv4 as such.
 pub fn reach(from: impl AsFd, to: &str, port: u16, listener: &TcpListener) -> io::Result<IpAddr> {
-    let t = std::time::Instant::now();
     let client = dial(from, to, port, SOON)?;
-    eprintln!("DIAL {to}:{port} {:?}", t.elapsed());
     listener.set_nonblocking(false).unwrap();
     let (_server, peer) = listener.accept()?;
     drop(client);

@@ -1,0 +1,251 @@
+//! Containers: create, start, stop, and what else can be asked of one.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use dozen_engine::{
+    AttachOptions, Changed, CreateRequest, Engine, EngineError, ExitStatus, RemoveOptions, StopOptions, WaitCondition,
+    WindowSize,
+};
+use dozen_model::{ImageId, Signal};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::convert::create::{self, ImageDefaults};
+use crate::convert::listing::{self, Listing};
+use crate::convert::{fields, inspect as shapes, request};
+use crate::edge::ApiVersion;
+use crate::error::{Answer, ApiError, empty, ok, reply};
+use crate::extract::{Json, Query};
+use crate::host;
+use crate::shims;
+use crate::stream::relay::{self, Input};
+use crate::stream::takeover::{Head, response};
+
+pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
+    query.refuse("size")?;
+    let listing = Listing::read(&query)?;
+    let mut ancestors: Vec<ImageId> = Vec::new();
+    for name in listing.ancestors() {
+        // An image that is not here has no containers; its name may still be what they were made from.
+        ancestors.extend(engine.image(name).await.ok().map(|image| image.id));
+    }
+    let now = Timestamp::now();
+    let mountpoint = mountpoints(&engine);
+    let selected = listing.select(engine.containers(), &ancestors)?;
+    ok(&selected.iter().map(|snapshot| listing::row(snapshot, now, &mountpoint)).collect())
+}
+
+pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body): Json) -> Answer {
+    check_platform(query.text("platform"))?;
+    let name = query.text("name").map(|name| name.trim_start_matches('/').parse()).transpose()?;
+    let request: request::Create = request::read(body, fields::CREATE)?;
+    if request.image.is_empty() {
+        return Err(ApiError::invalid("no image is given").with_hint("set Image to a name or an id"));
+    }
+    let image = engine.image(&request.image).await?;
+    let defaults = ImageDefaults::of(&image.raw)?;
+    let find = |name: &str| engine.container(name).map(|container| container.id().clone()).map_err(ApiError::from);
+    let (spec, mut warnings) = create::spec(&request, image.id.clone(), &defaults, &find)?;
+    let (container, more) = engine.create(CreateRequest { name, spec }).await?;
+    warnings.extend(more);
+    Ok(reply(StatusCode::CREATED, &json!({ "Id": container.id().as_str(), "Warnings": warnings })))
+}
+
+/// `linux`, `linux/amd64`: this host's, or refused.
+pub(super) fn check_platform(platform: Option<&str>) -> Result<(), ApiError> {
+    let Some(text) = platform else { return Ok(()) };
+    let mut parts = text.split('/');
+    let fits = parts.next() == Some("linux") && parts.next().is_none_or(|part| part == host::architecture());
+    if fits {
+        return Ok(());
+    }
+    Err(ApiError::not_built(format_args!("the platform {text:?}"))
+        .with_hint(format!("this host runs linux/{}", host::architecture())))
+}
+
+pub(super) async fn inspect(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    query.refuse("size")?;
+    let container = engine.container(&id)?;
+    let execs = engine.execs_of(container.id());
+    ok(&shapes::inspect(&container.snapshot(), &execs, &mountpoints(&engine)))
+}
+
+fn mountpoints(engine: &Engine) -> impl Fn(&str) -> Option<String> + '_ {
+    |name| engine.volume(name).ok().map(|volume| volume.mountpoint.display().to_string())
+}
+
+pub(super) async fn start(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    if query.text("checkpoint").is_some() || query.text("checkpoint-dir").is_some() {
+        return Err(ApiError::not_built("starting from a checkpoint"));
+    }
+    changed(engine.container(&id)?.start().await?)
+}
+
+pub(super) async fn stop(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let options = stop_options(&query)?;
+    changed(engine.container(&id)?.stop(options).await?)
+}
+
+pub(super) async fn restart(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let options = stop_options(&query)?;
+    engine.container(&id)?.restart(options).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+fn stop_options(query: &Query) -> Result<StopOptions, ApiError> {
+    Ok(StopOptions { signal: query.text("signal").map(str::parse).transpose()?, timeout_s: query.number("t")? })
+}
+
+/// Docker answers 304 where there was nothing to do.
+fn changed(changed: Changed) -> Answer {
+    empty(match changed {
+        Changed::Yes => StatusCode::NO_CONTENT,
+        Changed::Already => StatusCode::NOT_MODIFIED,
+    })
+}
+
+pub(super) async fn kill(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let signal = match query.text("signal") {
+        Some(text) => text.parse()?,
+        None => Signal::KILL,
+    };
+    match engine.container(&id)?.kill(signal).await {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(error @ EngineError::NotRunning(_)) => {
+            Err(ApiError::from(error).context(format_args!("cannot kill container: {id}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The head is sent at once: the CLI waits for it before it starts the container.
+pub(super) async fn wait(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let condition = match query.text("condition") {
+        None | Some("not-running") => WaitCondition::NotRunning,
+        Some("next-exit") => WaitCondition::NextExit,
+        Some("removed") => WaitCondition::Removed,
+        Some(other) => return Err(ApiError::invalid(format!("invalid condition: {other:?}"))),
+    };
+    let waiter = engine.container(&id)?.wait(condition);
+    let (sender, body) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    tokio::spawn(async move {
+        tokio::select! {
+            status = waiter.wait() => {
+                let _ = sender.send(Ok(format!("{}\n", waited(status)).into())).await;
+            }
+            () = sender.closed() => {}
+        }
+    });
+    let body = Body::from_stream(tokio_stream::wrappers::ReceiverStream::new(body));
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+fn waited(status: Option<ExitStatus>) -> Value {
+    let mut value = json!({ "StatusCode": status.as_ref().map_or(0, |status| status.exit_code) });
+    if let Some(message) = status.and_then(|status| status.error) {
+        value["Error"] = json!({ "Message": message });
+    }
+    value
+}
+
+pub(super) async fn rename(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let name = query.text("name").unwrap_or("").trim_start_matches('/');
+    if name.is_empty() {
+        return Err(ApiError::invalid("Neither old nor new names may be empty"));
+    }
+    engine.container(&id)?.rename(name.parse()?).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn resize(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let size = window_size(&query)?;
+    engine.container(&id)?.resize(size).await?;
+    empty(StatusCode::OK)
+}
+
+/// `h` and `w`: rows and columns.
+pub(super) fn window_size(query: &Query) -> Result<WindowSize, ApiError> {
+    let side = |name: &str| {
+        query.number::<u16>(name)?.ok_or_else(|| ApiError::invalid(format!("the parameter {name:?} is missing")))
+    };
+    Ok(WindowSize { rows: side("h")?, columns: side("w")? })
+}
+
+pub(super) async fn attach(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+) -> Answer {
+    let detach_keys = query.text("detachKeys").map(str::parse).transpose()?;
+    let container = engine.container(&id)?;
+    let options = AttachOptions {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+    };
+    if query.flag("logs") {
+        // Replaying the log before the stream, without losing or doubling a line, is the monitor's to do.
+        return Err(ApiError::not_built("attaching with the log so far (logs=1)").with_hint("use logs with follow=1"));
+    }
+    if !query.flag("stream") {
+        return Err(ApiError::invalid("attach without stream=1 asks for nothing"));
+    }
+    let terminal = container.snapshot().spec.process.terminal;
+    let pending = container.attach(options).await?;
+    let head = Head::for_request(&headers, shims::stream_content_type(version, terminal));
+    let input = Input {
+        forward: options.stdin,
+        detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()),
+    };
+    Ok(response(head, move |client, early| relay::attach(client, early, pending, input)))
+}
+
+pub(super) async fn top(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let top = engine.container(&id)?.top(query.text("ps_args").unwrap_or("-ef")).await?;
+    ok(&json!({ "Titles": top.titles, "Processes": top.processes }))
+}
+
+pub(super) async fn remove(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    query.refuse("link")?;
+    let options = RemoveOptions { force: query.flag("force"), volumes: query.flag("v") };
+    engine.container(&id)?.remove(options).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_answers_dockers_way() {
+        assert_eq!(waited(None), json!({"StatusCode": 0}));
+        let exit = |error: Option<&str>| ExitStatus {
+            exit_code: 255,
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            out_of_memory: false,
+            error: error.map(str::to_owned),
+        };
+        assert_eq!(waited(Some(exit(None))), json!({"StatusCode": 255}));
+        assert_eq!(waited(Some(exit(Some("why")))), json!({"StatusCode": 255, "Error": {"Message": "why"}}));
+    }
+
+    #[test]
+    fn parameters_parse_or_are_refused() {
+        assert_eq!(window_size(&Query::from("h=24&w=80")), Ok(WindowSize { rows: 24, columns: 80 }));
+        assert!(window_size(&Query::from("h=24")).is_err());
+        assert!(window_size(&Query::from("h=99999&w=1")).is_err());
+        let options = stop_options(&Query::from("t=-1&signal=INT")).unwrap();
+        assert_eq!((options.timeout_s, options.signal.map(Signal::number)), (Some(-1), Some(2)));
+        assert!(stop_options(&Query::from("t=x")).is_err());
+        assert!(check_platform(Some(&format!("linux/{}", host::architecture()))).is_ok());
+        assert!(check_platform(Some("linux")).is_ok() && check_platform(None).is_ok());
+        assert_eq!(check_platform(Some("windows/amd64")).unwrap_err().status(), 501);
+    }
+}

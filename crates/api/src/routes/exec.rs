@@ -1,0 +1,53 @@
+//! Execs: made in a container, started by their own id.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use dozen_engine::Engine;
+use serde_json::json;
+
+use super::containers::window_size;
+use crate::convert::{exec as shapes, fields, request};
+use crate::edge::ApiVersion;
+use crate::error::{Answer, empty, ok, reply};
+use crate::extract::{Json, Query};
+use crate::shims;
+use crate::stream::detach::DetachKeys;
+use crate::stream::relay::{self, Input};
+use crate::stream::takeover::{Head, response};
+
+pub(super) async fn create(State(engine): State<Engine>, Path(id): Path<String>, Json(body): Json) -> Answer {
+    let container = engine.container(&id)?;
+    let spec = shapes::spec(request::read(body, fields::EXEC)?)?;
+    let exec = container.exec(spec).await?;
+    Ok(reply(StatusCode::CREATED, &json!({ "Id": exec.id().as_str() })))
+}
+
+pub(super) async fn start(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json,
+) -> Answer {
+    let request: request::ExecStart = request::read(body, fields::EXEC_START)?;
+    let exec = engine.exec(&id)?;
+    let spec = exec.snapshot().await?.spec;
+    let Some(stream) = exec.start(request.detach, shapes::size(&request)).await? else {
+        return empty(StatusCode::OK);
+    };
+    let head = Head::for_request(&headers, shims::stream_content_type(version, spec.terminal));
+    let input =
+        Input { forward: spec.stdin, detach: (spec.terminal && spec.stdin).then(DetachKeys::default) };
+    Ok(response(head, move |client, early| relay::relay(client, early, stream, input)))
+}
+
+pub(super) async fn resize(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+    let size = window_size(&query)?;
+    engine.exec(&id)?.resize(size).await?;
+    empty(StatusCode::OK)
+}
+
+pub(super) async fn inspect(State(engine): State<Engine>, Path(id): Path<String>) -> Answer {
+    ok(&shapes::inspect(&engine.exec(&id)?.snapshot().await?))
+}

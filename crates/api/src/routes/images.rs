@@ -1,0 +1,332 @@
+//! Images: list, inspect, history, tag, remove, commit. Names have slashes, so paths are taken apart here.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use dozen_engine::{CommitOptions, Engine, EngineError, Image, Removal};
+use dozen_model::{ErrorKind, ImageId, Reference};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::archives;
+use super::containers::check_platform;
+use crate::convert::fields;
+use crate::edge::ApiVersion;
+use crate::error::{Answer, ApiError, empty, ok, reply};
+use crate::extract::{Json, Query};
+use crate::filters::Filters;
+use crate::time::{self, NEVER};
+use crate::shims;
+
+/// `GET /images/{name}/json`, `/history`, `/get`.
+pub(super) async fn get(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(rest): Path<String>,
+    query: Query,
+) -> Answer {
+    if rest == "search" {
+        return Err(ApiError::not_built("searching a registry"));
+    }
+    match rest.rsplit_once('/') {
+        Some((name, "json")) => inspect(&engine, version, name, &query).await,
+        Some((name, "history")) => history(&engine, name, &query).await,
+        Some((name, "get")) => archives::save_names(engine, vec![name.to_owned()], &query).await,
+        _ => Err(ApiError::page_not_found()),
+    }
+}
+
+/// `POST /images/{name}/tag`, and what is not built: pull, push, prune.
+pub(super) async fn post(State(engine): State<Engine>, Path(rest): Path<String>, query: Query) -> Answer {
+    match (rest.as_str(), rest.rsplit_once('/')) {
+        ("create", _) if query.text("fromSrc").is_some() => Err(ApiError::not_built("importing a root file system")),
+        ("create", _) => {
+            let name = query.text("fromImage").unwrap_or("an image");
+            let name = query.text("tag").map_or(name.to_owned(), |tag| format!("{name}:{tag}"));
+            Err(ApiError::not_built(format_args!("pulling {name} from a registry"))
+                .with_hint("load it from an archive: dozen load -i FILE"))
+        }
+        ("prune", _) => Err(ApiError::not_built("pruning images")),
+        (_, Some((name, "push"))) => Err(ApiError::not_built(format_args!("pushing {name} to a registry"))),
+        (_, Some((name, "tag"))) => tag(&engine, name, &query).await,
+        _ => Err(ApiError::page_not_found()),
+    }
+}
+
+/// `DELETE /images/{name}`.
+pub(super) async fn delete(State(engine): State<Engine>, Path(name): Path<String>, query: Query) -> Answer {
+    if query.text("platforms").is_some() {
+        return Err(ApiError::not_built("removing some platforms of an image"));
+    }
+    let removed = engine.remove_image(&name, query.flag("force"), query.flag("noprune")).await?;
+    ok(&removed
+        .into_iter()
+        .map(|removal| match removal {
+            Removal::Untagged(name) => json!({ "Untagged": name }),
+            Removal::Deleted(id) => json!({ "Deleted": id }),
+        })
+        .collect())
+}
+
+/// `GET /images/json`.
+pub(super) async fn list(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    query: Query,
+) -> Answer {
+    query.refuse("manifests")?;
+    let filters = Filters::read(&query, &["before", "dangling", "label", "label!", "reference", "since", "until"])?;
+    let mut selection = Selection { dangling: filters.flag("dangling")?, before: None, since: None, filters };
+    for (name, place) in [("before", &mut selection.before), ("since", &mut selection.since)] {
+        if let Some(image) = selection.filters.get(name).first() {
+            *place = engine.image(image).await?.created;
+        }
+    }
+    for text in selection.filters.get("until") {
+        let until = time::parse(text).ok_or_else(|| ApiError::invalid(format!("invalid filter 'until={text}'")))?;
+        selection.before = Some(selection.before.map_or(until, |before| before.min(until)));
+    }
+    // The oldest clients have a parameter of its own for the reference.
+    let pattern = query.text("filter").map(str::to_owned);
+    let images = engine.images().clone();
+    let images = tokio::task::spawn_blocking(move || images.list()).await.map_err(join_failed)?;
+    let mut images = images.map_err(EngineError::from)?;
+    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let all = query.flag("all");
+    let parents: std::collections::BTreeSet<ImageId> = images.iter().filter_map(|image| image.parent.clone()).collect();
+    let rows = images.iter().filter_map(|image| {
+        // An untagged image that others are made from is a step on the way: shown on demand only.
+        let is_step = image.references.is_empty() && image.repo_digests.is_empty() && parents.contains(&image.id);
+        if is_step && !all {
+            return None;
+        }
+        let names = selection.names(image, pattern.as_deref())?;
+        let mut row = row(image, &names);
+        shims::image(version, &mut row);
+        Some(row)
+    });
+    ok(&rows.collect())
+}
+
+/// Which images a listing shows, and which of their names.
+struct Selection {
+    filters: Filters,
+    dangling: Option<bool>,
+    before: Option<Timestamp>,
+    since: Option<Timestamp>,
+}
+
+impl Selection {
+    fn names(&self, image: &Image, pattern: Option<&str>) -> Option<Vec<String>> {
+        let created = image.created.unwrap_or(Timestamp::UNIX_EPOCH);
+        let labels = labels(image);
+        let shown = self.dangling.is_none_or(|dangling| image.references.is_empty() == dangling)
+            && self.before.is_none_or(|before| created < before)
+            && self.since.is_none_or(|since| created > since)
+            && self.filters.labels(&labels);
+        let patterns: Vec<&str> = self.filters.get("reference").iter().map(String::as_str).chain(pattern).collect();
+        let names: Vec<String> = image
+            .references
+            .iter()
+            .filter(|name| patterns.is_empty() || patterns.iter().any(|pattern| reference_matches(name, pattern)))
+            .map(Reference::familiar)
+            .collect();
+        (shown && (patterns.is_empty() || !names.is_empty())).then_some(names)
+    }
+}
+
+/// `debian`, `debian:*`, `team/*:1`: a pattern over the name, or over the name with its tag.
+fn reference_matches(reference: &Reference, pattern: &str) -> bool {
+    let familiar = reference.familiar();
+    let full = reference.to_string();
+    let name = reference.familiar_name();
+    [familiar.as_str(), full.as_str(), name.as_str()].into_iter().any(|text| glob(pattern.as_bytes(), text.as_bytes()))
+}
+
+/// `*` and `?`, neither of which takes a slash (Go's path.Match without classes). Linear in the text for each `*`.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut place) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while place < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, place));
+                at += 1;
+            }
+            Some(b'?') if text[place] != b'/' => {
+                at += 1;
+                place += 1;
+            }
+            Some(letter) if *letter == text[place] => {
+                at += 1;
+                place += 1;
+            }
+            _ => match star {
+                Some((star_at, star_place)) if text[star_place] != b'/' => {
+                    star = Some((star_at, star_place + 1));
+                    at = star_at + 1;
+                    place = star_place + 1;
+                }
+                _ => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|letter| *letter == b'*')
+}
+
+fn labels(image: &Image) -> std::collections::BTreeMap<String, String> {
+    let labels = image.raw.get("config").and_then(|config| config.get("Labels"));
+    labels.and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default()
+}
+
+fn row(image: &Image, names: &[String]) -> Value {
+    json!({
+        "Id": image.id.to_string(),
+        "ParentId": image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "RepoTags": names,
+        "RepoDigests": image.repo_digests.iter().map(Reference::familiar).collect::<Vec<_>>(),
+        "Created": image.created.map_or(0, Timestamp::as_second),
+        "Size": image.size_bytes,
+        "SharedSize": -1,
+        "Labels": labels(image),
+        "Containers": -1,
+    })
+}
+
+async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> Answer {
+    query.refuse("manifests")?;
+    check_platform(query.text("platform"))?;
+    let image = engine.image(name).await?;
+    let text = |field: &str| image.raw.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
+    let comment = image.raw.get("history").and_then(Value::as_array).and_then(|history| history.last());
+    let comment = comment.and_then(|step| step.get("comment")).and_then(Value::as_str).unwrap_or("");
+    let mut value = json!({
+        "Id": image.id.to_string(),
+        "RepoTags": image.references.iter().map(Reference::familiar).collect::<Vec<_>>(),
+        "RepoDigests": image.repo_digests.iter().map(Reference::familiar).collect::<Vec<_>>(),
+        "Parent": image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "Comment": comment,
+        "Created": image.created.map_or(NEVER.to_owned(), |created| created.to_string()),
+        "DockerVersion": text("docker_version"),
+        "Author": text("author"),
+        "Config": image.raw.get("config").cloned().unwrap_or(Value::Null),
+        "Architecture": text("architecture"),
+        "Os": text("os"),
+        "Size": image.size_bytes,
+        "GraphDriver": { "Name": "overlay2", "Data": null },
+        "RootFS": { "Type": "layers", "Layers": image.diff_ids.iter().map(ToString::to_string).collect::<Vec<_>>() },
+        "Metadata": { "LastTagTime": NEVER },
+    });
+    let variant = text("variant");
+    if !variant.is_empty() {
+        value["Variant"] = json!(variant);
+    }
+    shims::image(version, &mut value);
+    ok(&value)
+}
+
+async fn history(engine: &Engine, name: &str, query: &Query) -> Answer {
+    check_platform(query.text("platform"))?;
+    let (images, name) = (engine.images().clone(), name.to_owned());
+    let entries = tokio::task::spawn_blocking(move || images.history(&name)).await.map_err(join_failed)?;
+    let entries = entries.map_err(EngineError::from)?;
+    ok(&entries
+        .into_iter()
+        .map(|entry| {
+            json!({
+                "Id": entry.id.map_or("<missing>".to_owned(), |id| id.to_string()),
+                "Created": entry.created.map_or(0, Timestamp::as_second),
+                "CreatedBy": entry.created_by,
+                "Tags": if entry.tags.is_empty() { Value::Null } else { json!(entry.tags) },
+                "Size": entry.size_bytes,
+                "Comment": entry.comment,
+            })
+        })
+        .collect())
+}
+
+async fn tag(engine: &Engine, name: &str, query: &Query) -> Answer {
+    let target = target(query)?.ok_or_else(|| ApiError::invalid("no name is given: the parameter \"repo\" is missing"))?;
+    engine.tag_image(name, target).await?;
+    empty(StatusCode::CREATED)
+}
+
+/// `repo` and `tag`.
+fn target(query: &Query) -> Result<Option<Reference>, ApiError> {
+    let Some(repository) = query.text("repo") else { return Ok(None) };
+    let reference: Reference = repository.parse()?;
+    if reference.digest().is_some() {
+        return Err(ApiError::invalid("refusing to create a tag with a digest reference"));
+    }
+    Ok(Some(match query.text("tag") {
+        Some(tag) => reference.with_tag(tag)?,
+        None => reference,
+    }))
+}
+
+/// `POST /commit`.
+pub(super) async fn commit(State(engine): State<Engine>, query: Query, Json(mut body): Json) -> Answer {
+    fields::check(&mut body, fields::COMMIT)?;
+    let container =
+        query.text("container").ok_or_else(|| ApiError::invalid("the parameter \"container\" is missing"))?;
+    let options = CommitOptions {
+        reference: target(&query)?,
+        author: query.text("author").map(str::to_owned),
+        comment: query.text("comment").map(str::to_owned),
+        // A parameter may hold several instructions, a line each.
+        changes: query
+            .all("changes")
+            .flat_map(str::lines)
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .map(str::to_owned)
+            .collect(),
+    };
+    let id = engine.commit(container, options).await?;
+    Ok(reply(StatusCode::CREATED, &json!({ "Id": id.to_string() })))
+}
+
+pub(super) fn join_failed(error: tokio::task::JoinError) -> ApiError {
+    ApiError::new(ErrorKind::Internal, format!("a task of the engine failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn patterns_match_names() {
+        for (pattern, name, want) in [
+            ("debian", "debian:12", true),
+            ("debian:*", "debian:12", true),
+            ("deb*", "debian:12", true),
+            ("debian:1?", "debian:12", true),
+            ("*", "team/app", false),
+            ("*/app", "team/app", true),
+            ("*:12", "debian:12", true),
+            ("docker.io/library/debian:12", "debian:12", true),
+            ("alpine", "debian:12", false),
+            ("", "debian", false),
+        ] {
+            assert_eq!(reference_matches(&name.parse().unwrap(), pattern), want, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn targets_parse_or_are_refused() {
+        let familiar = |query: &str| target(&Query::from(query)).map(|r| r.map(|r| r.familiar()));
+        assert_eq!(familiar("repo=a&tag=1"), Ok(Some("a:1".into())));
+        assert_eq!(familiar("repo=localhost:5000/a"), Ok(Some("localhost:5000/a:latest".into())));
+        assert_eq!(familiar(""), Ok(None));
+        assert!(familiar("repo=A").unwrap_err().message.contains("invalid reference format"));
+        assert!(familiar("repo=a&tag=b%2Fc").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn matching_ends(pattern in "[a*?/]{0,12}", text in "[a/]{0,30}") {
+            let _ = glob(pattern.as_bytes(), text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `GET /containers/{id}/logs`: the log, as frames or, with a terminal, as it is.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::IntoResponse;
+use bytes::{BufMut, Bytes, BytesMut};
+use dozen_engine::{Engine, EngineError, LogEntry, LogOptions, OutputStream};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::edge::ApiVersion;
+use crate::error::{Answer, ApiError, chain};
+use crate::extract::Query;
+use crate::{shims, time};
+
+pub(super) async fn logs(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Answer {
+    let container = engine.container(&id)?;
+    let options = options(&query)?;
+    let format = Format {
+        terminal: container.snapshot().spec.process.terminal,
+        timestamps: query.flag("timestamps"),
+        details: query.flag("details"),
+    };
+    let entries = ReceiverStream::new(container.logs(options).await?);
+    let body = Body::from_stream(entries.map(move |entry| Ok::<_, std::io::Error>(format.entry(entry))));
+    Ok(([(header::CONTENT_TYPE, shims::stream_content_type(version, format.terminal))], body).into_response())
+}
+
+fn options(query: &Query) -> Result<LogOptions, ApiError> {
+    let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
+    if !(stdout || stderr) {
+        return Err(ApiError::invalid("Bad parameters: you must choose at least one stream"));
+    }
+    Ok(LogOptions {
+        stdout,
+        stderr,
+        since: time::moment(query, "since")?,
+        until: time::moment(query, "until")?,
+        // Anything that is not a number means all, as Docker has it.
+        tail: query.text("tail").and_then(|text| text.parse().ok()),
+        follow: query.flag("follow"),
+    })
+}
+
+#[derive(Clone, Copy)]
+struct Format {
+    terminal: bool,
+    timestamps: bool,
+    details: bool,
+}
+
+impl Format {
+    fn entry(self, entry: Result<LogEntry, EngineError>) -> Bytes {
+        match entry {
+            Ok(entry) => self.line(entry.stream, &entry.time, &entry.line),
+            // The head is sent: the failure goes where errors are read.
+            Err(error) => {
+                let plain = Self { timestamps: false, details: false, ..self };
+                plain.line(OutputStream::Stderr, "", &format!("Error grabbing logs: {}\n", chain(&error)))
+            }
+        }
+    }
+
+    /// Docker's frame: a byte for the stream, three zeros, the length as big-endian u32, the bytes.
+    fn line(self, stream: OutputStream, time: &str, line: &str) -> Bytes {
+        let mut out = BytesMut::with_capacity(8 + time.len() + 2 + line.len());
+        if !self.terminal {
+            out.put_u32(match stream {
+                OutputStream::Stdout => 1 << 24,
+                OutputStream::Stderr => 2 << 24,
+            });
+            out.put_u32(0);
+        }
+        let head = out.len();
+        if self.timestamps {
+            out.put_slice(time.as_bytes());
+            out.put_u8(b' ');
+        }
+        if self.details {
+            // The details of a line are the log driver's attributes, of which there are none here; then a space.
+            out.put_u8(b' ');
+        }
+        out.put_slice(line.as_bytes());
+        if !self.terminal {
+            let length = u32::try_from(out.len() - head).unwrap_or(u32::MAX);
+            out[4..8].copy_from_slice(&length.to_be_bytes());
+        }
+        out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_framed_unless_there_is_a_terminal() {
+        let format = Format { terminal: false, timestamps: false, details: false };
+        assert_eq!(&format.line(OutputStream::Stdout, "T", "hi\n")[..], b"\x01\0\0\0\0\0\0\x03hi\n");
+        assert_eq!(&format.line(OutputStream::Stderr, "T", "")[..], b"\x02\0\0\0\0\0\0\0");
+        let format = Format { terminal: true, timestamps: true, details: true };
+        assert_eq!(&format.line(OutputStream::Stdout, "T", "hi\n")[..], b"T  hi\n");
+    }
+
+    #[test]
+    fn options_parse_or_are_refused() {
+        let options = |query: &str| super::options(&Query::from(query));
+        assert!(options("").unwrap_err().message.contains("at least one stream"));
+        let all = options("stdout=1&stderr=true&tail=all&since=1700000000.5&until=1700000001&follow=1").unwrap();
+        assert!(all.stdout && all.stderr && all.follow && all.tail.is_none());
+        assert!(all.since.is_some() && all.since < all.until);
+        assert_eq!(options("stdout=1&tail=10").unwrap().tail, Some(10));
+        assert!(options("stdout=1&since=soon").is_err());
+    }
+}

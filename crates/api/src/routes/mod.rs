@@ -1,0 +1,61 @@
+//! The routes, a file per resource. A handler reads the request, asks the engine, and writes what it said.
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+use dozen_engine::Engine;
+
+use crate::error::ApiError;
+
+mod archives;
+mod containers;
+mod events;
+mod exec;
+mod images;
+mod logs;
+mod networks;
+mod refused;
+mod system;
+mod volumes;
+
+/// All routes, without the version in the path.
+pub(crate) fn router(engine: Engine) -> Router {
+    let built = Router::new()
+        .route("/_ping", get(system::ping).head(system::ping))
+        .route("/version", get(system::version))
+        .route("/info", get(system::info))
+        .route("/events", get(events::events))
+        .route("/containers/json", get(containers::list))
+        .route("/containers/create", post(containers::create))
+        .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/json", get(containers::inspect))
+        .route("/containers/{id}/start", post(containers::start))
+        .route("/containers/{id}/stop", post(containers::stop))
+        .route("/containers/{id}/restart", post(containers::restart))
+        .route("/containers/{id}/kill", post(containers::kill))
+        .route("/containers/{id}/wait", post(containers::wait))
+        .route("/containers/{id}/rename", post(containers::rename))
+        .route("/containers/{id}/resize", post(containers::resize))
+        .route("/containers/{id}/attach", post(containers::attach))
+        .route("/containers/{id}/top", get(containers::top))
+        .route("/containers/{id}/logs", get(logs::logs))
+        .route("/containers/{id}/exec", post(exec::create))
+        .route("/exec/{id}/start", post(exec::start))
+        .route("/exec/{id}/resize", post(exec::resize))
+        .route("/exec/{id}/json", get(exec::inspect))
+        .route("/commit", post(images::commit))
+        .route("/images/json", get(images::list))
+        .route("/images/load", post(archives::load))
+        .route("/images/get", get(archives::save))
+        // An image's name has slashes in it: what follows `/images/` is taken apart by hand.
+        .route("/images/{*rest}", get(images::get).post(images::post).delete(images::delete))
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove).put(refused::volume_update))
+        .route("/networks", get(networks::list))
+        .route("/networks/{name}", get(networks::inspect).delete(networks::remove));
+    refused::add(built)
+        .method_not_allowed_fallback(|| async { ApiError::page_not_found() })
+        .fallback(|| async { ApiError::page_not_found() })
+        .with_state(engine)
+}

@@ -1,0 +1,103 @@
+//! What Docker's API has and dozen has not: each endpoint by its name.
+
+use axum::Router;
+use axum::routing::{MethodFilter, on};
+use dozen_model::ErrorKind;
+
+use crate::error::ApiError;
+
+/// Method, path, and what the user would call it.
+const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
+    (MethodFilter::POST, "/auth", "login"),
+    (MethodFilter::POST, "/build", "build"),
+    (MethodFilter::POST, "/build/prune", "pruning the build cache"),
+    (MethodFilter::POST, "/build/cancel", "cancelling a build"),
+    (MethodFilter::POST, "/session", "a build session"),
+    (MethodFilter::POST, "/grpc", "the build service (BuildKit)"),
+    (MethodFilter::GET, "/system/df", "disk usage"),
+    (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
+    (MethodFilter::POST, "/containers/prune", "pruning containers"),
+    (MethodFilter::POST, "/containers/{id}/update", "updating a container"),
+    (MethodFilter::POST, "/containers/{id}/pause", "pause"),
+    (MethodFilter::POST, "/containers/{id}/unpause", "unpause"),
+    (MethodFilter::GET, "/containers/{id}/stats", "stats"),
+    (MethodFilter::GET, "/containers/{id}/changes", "diff"),
+    (MethodFilter::GET, "/containers/{id}/export", "export"),
+    (MethodFilter::GET, "/containers/{id}/archive", "copying from a container"),
+    (MethodFilter::HEAD, "/containers/{id}/archive", "copying from a container"),
+    (MethodFilter::PUT, "/containers/{id}/archive", "copying into a container"),
+    (MethodFilter::GET, "/containers/{id}/attach/ws", "attaching by WebSocket"),
+    (MethodFilter::GET, "/containers/{id}/checkpoints", "checkpoints"),
+    (MethodFilter::POST, "/containers/{id}/checkpoints", "checkpoints"),
+    (MethodFilter::DELETE, "/containers/{id}/checkpoints/{checkpoint}", "checkpoints"),
+    (MethodFilter::POST, "/networks/create", "making networks"),
+    (MethodFilter::POST, "/networks/prune", "pruning networks"),
+    (MethodFilter::POST, "/networks/{id}/connect", "connecting a container to a network"),
+    (MethodFilter::POST, "/networks/{id}/disconnect", "disconnecting a container from a network"),
+    (MethodFilter::GET, "/plugins", "plugins"),
+    (MethodFilter::GET, "/plugins/{*rest}", "plugins"),
+    (MethodFilter::POST, "/plugins/{*rest}", "plugins"),
+    (MethodFilter::DELETE, "/plugins/{*rest}", "plugins"),
+    (MethodFilter::GET, "/debug/{*rest}", "debug data"),
+];
+
+/// Swarm's resources: Docker itself answers these so where there is no swarm.
+const SWARM: &[&str] = &["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"];
+const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+                             connect this node to swarm and try again.";
+
+/// Adds them to the routes that are built.
+pub(crate) fn add<S: Clone + Send + Sync + 'static>(mut router: Router<S>) -> Router<S> {
+    for (method, path, what) in NOT_BUILT {
+        let what = *what;
+        router = router.route(path, on(*method, move || async move { ApiError::not_built(what) }));
+    }
+    let swarm = || async {
+        ApiError::new(ErrorKind::Unavailable, NOT_A_MANAGER)
+            .with_hint("dozen has no swarm: it runs containers on one host")
+    };
+    for resource in SWARM {
+        router = router
+            .route(resource, axum::routing::any(swarm))
+            .route(&format!("{resource}/{{*rest}}"), axum::routing::any(swarm));
+    }
+    router
+}
+
+/// `PUT /volumes/{name}`.
+pub(crate) async fn volume_update() -> ApiError {
+    ApiError::not_built("updating a volume")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn what_is_not_built_is_refused_by_name() {
+        let router = add(Router::new()).fallback(|| async { ApiError::page_not_found() });
+        for (method, path, status, words) in [
+            ("POST", "/v1.41/build?t=x", 501, "build is not built yet"),
+            ("GET", "/containers/web/stats", 501, "stats is not built yet"),
+            ("GET", "/v1.30/containers/web/attach/ws", 501, "attaching by WebSocket is not built yet"),
+            ("HEAD", "/containers/web/archive?path=/", 501, ""),
+            ("GET", "/v1.51/swarm", 503, "This node is not a swarm manager"),
+            ("POST", "/services/create", 503, "This node is not a swarm manager"),
+            ("GET", "/distribution/a/b/json", 501, "is not built yet"),
+            ("GET", "/nonsense", 404, "page not found"),
+            ("GET", "/v1.41/", 404, "page not found"),
+        ] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let response = crate::edge::respond(router.clone(), request).await;
+            assert_eq!(response.status(), status, "{method} {path}");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            if method != "HEAD" {
+                let message = serde_json::from_slice::<serde_json::Value>(&body).unwrap()["message"].to_string();
+                assert!(message.replace("\\\"", "\"").contains(words), "{path}: {message}");
+            }
+        }
+    }
+}

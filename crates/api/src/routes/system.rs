@@ -1,0 +1,133 @@
+//! `_ping`, `version`, `info`.
+
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use dozen_engine::Engine;
+use serde_json::json;
+
+use crate::convert::inspect::RUNTIME;
+use crate::edge::{NEWEST, OLDEST};
+use crate::error::{Answer, ok};
+use crate::host;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub(super) async fn ping(method: Method) -> Response {
+    let mut response = if method == Method::HEAD { "".into_response() } else { "OK".into_response() };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    // The classic builder: BuildKit is not built.
+    headers.insert(HeaderName::from_static("builder-version"), HeaderValue::from_static("1"));
+    headers.insert(HeaderName::from_static("swarm"), HeaderValue::from_static("inactive"));
+    response
+}
+
+pub(super) async fn version() -> Answer {
+    let uname = host::uname();
+    ok(&json!({
+        "Platform": { "Name": "Dozen" },
+        "Components": [{
+            "Name": "Engine",
+            "Version": VERSION,
+            "Details": {
+                "ApiVersion": NEWEST.to_string(), "MinAPIVersion": OLDEST.to_string(), "Os": "linux",
+                "Arch": host::architecture(), "KernelVersion": uname.release, "Experimental": "false",
+            },
+        }],
+        "Version": VERSION,
+        "ApiVersion": NEWEST.to_string(),
+        "MinAPIVersion": OLDEST.to_string(),
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": host::architecture(),
+        "KernelVersion": uname.release,
+        "BuildTime": "",
+    }))
+}
+
+pub(super) async fn info(State(engine): State<Engine>) -> Answer {
+    let facts = engine.info().await;
+    let uname = host::uname();
+    let (operating_system, os_version) = host::operating_system();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    ok(&json!({
+        "ID": facts.id,
+        "Name": uname.hostname,
+        "Containers": facts.containers_running + facts.containers_stopped,
+        "ContainersRunning": facts.containers_running,
+        "ContainersPaused": 0,
+        "ContainersStopped": facts.containers_stopped,
+        "Images": facts.images,
+        "Driver": "overlay2",
+        "DriverStatus": [["Backing Filesystem", "overlayfs"]],
+        "DockerRootDir": facts.data_root,
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file"] },
+        // What is false here is what create refuses.
+        "MemoryLimit": false,
+        "SwapLimit": false,
+        "CpuCfsPeriod": false,
+        "CpuCfsQuota": false,
+        "CPUShares": false,
+        "CPUSet": false,
+        "PidsLimit": false,
+        "OomKillDisable": false,
+        "IPv4Forwarding": host::sysctl_is_on("net/ipv4/ip_forward"),
+        "BridgeNfIptables": host::sysctl_is_on("net/bridge/bridge-nf-call-iptables"),
+        "BridgeNfIp6tables": host::sysctl_is_on("net/bridge/bridge-nf-call-ip6tables"),
+        "Debug": false,
+        "NFd": 0,
+        "NGoroutines": 0,
+        "NEventsListener": 0,
+        "SystemTime": jiff::Timestamp::now().to_string(),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": facts.cgroup_version.to_string(),
+        "KernelVersion": uname.release,
+        "OperatingSystem": operating_system,
+        "OSVersion": os_version,
+        "OSType": "linux",
+        "Architecture": uname.machine,
+        "NCPU": processors,
+        "MemTotal": host::memory_bytes(),
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": { "IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": [] },
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "ExperimentalBuild": false,
+        "ServerVersion": VERSION,
+        "Runtimes": { RUNTIME: { "path": RUNTIME } },
+        "DefaultRuntime": RUNTIME,
+        "Swarm": {
+            "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
+            "RemoteManagers": null,
+        },
+        "LiveRestoreEnabled": true,
+        "Isolation": "",
+        "InitBinary": "dozen",
+        "ContainerdCommit": { "ID": "" },
+        "RuncCommit": { "ID": "" },
+        "InitCommit": { "ID": "" },
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "CDISpecDirs": [],
+        "Warnings": facts.warnings,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ping_names_the_classic_builder() {
+        let response = ping(Method::HEAD).await;
+        assert_eq!(response.headers()["builder-version"], "1");
+        let body = axum::body::to_bytes(ping(Method::GET).await.into_body(), 10).await.unwrap();
+        assert_eq!(&body[..], b"OK");
+    }
+}

@@ -1,0 +1,133 @@
+//! The host's side of the network: the table, the forwarding, and what goes through them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::address::BridgeAddresses;
+use crate::bridge::{DEFAULT_BRIDGE, TAGGED_BRIDGE};
+use crate::error::NetworkError;
+use crate::firewall::{Element, PublishedKey, Rules, Table, other_tables};
+use crate::forwarding::{self, Opened};
+use crate::link;
+use crate::netlink::Socket;
+
+/// A container's address and port.
+pub(crate) type Target = (IpAddr, u16);
+
+/// What the bridge and its watcher share.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) addresses: BridgeAddresses,
+    pub(crate) index: u32,
+    pub(crate) table: Table,
+    pub(crate) route: Mutex<Socket>,
+    pub(crate) published: Mutex<Published>,
+}
+
+/// The nftables socket and what its table holds; one lock, so that they cannot differ.
+/// Who needs [`Host::route`] too takes this one first.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) socket: Socket,
+    pub(crate) ports: BTreeMap<PublishedKey, Target>,
+    pub(crate) opened: Opened,
+}
+
+impl Published {
+    pub(crate) fn of(socket: Socket, elements: &[Element]) -> Self {
+        let ports = elements.iter().filter_map(Element::parse_published);
+        Self {
+            socket,
+            ports: ports.map(|(key, address, port)| (key, (address, port))).collect(),
+            opened: Opened::of(elements),
+        }
+    }
+}
+
+impl Host {
+    /// What forwarding is ours to turn off: none while another engine is there, which then has it in its record.
+    pub(crate) fn hand_over(&self, socket: &mut Socket, known: &Opened) -> Result<Opened, NetworkError> {
+        let mut opened = Opened::of(&self.table.read(socket)?);
+        opened.join(known.clone());
+        if opened.is_empty() {
+            return Ok(opened);
+        }
+        let Some(heir) = other_tables(socket, &self.table)?.into_iter().next() else { return Ok(opened) };
+        // With the switch for all of IPv6, the heir's next start adds the rule that goes with it.
+        heir.change(socket, &[], &opened.elements())?;
+        Ok(Opened::default())
+    }
+
+    /// Replaces the table by what it must be now, then turns forwarding on where it is needed: in this order, so that
+    /// no packet is forwarded that only the new table drops, and nothing is turned on that no record tells of.
+    pub(crate) fn set_up_table(&self) -> Result<(), NetworkError> {
+        self.look_again(true)
+    }
+
+    /// Sees to it that every interface which has to forward does; leaves the table alone when nothing changed.
+    pub(crate) fn refresh(&self) -> Result<(), NetworkError> {
+        self.look_again(false)
+    }
+
+    fn look_again(&self, replace: bool) -> Result<(), NetworkError> {
+        let (ipv4, ipv6) = self.uplinks()?;
+        let ipv6 = self.addresses.ipv6_gateway.is_some().then_some(ipv6);
+        let mut published = locked(&self.published);
+        let Published { socket, ports, opened } = &mut *published;
+        // Another engine that went away may have left its record to us.
+        let mut before = Opened::of(&self.table.read(socket)?);
+        before.join(opened.clone());
+        let plan = forwarding::plan(&before, &ipv4, ipv6.as_ref(), forwarding::has_ipv6_per_interface()?)?;
+        if replace || plan.opened != before {
+            let rules = Rules {
+                bridge: self.addresses.name.clone(),
+                ipv4: self.addresses.ipv4_subnet(),
+                ipv6: self.addresses.ipv6_subnet(),
+                ipv6_forwarding_is_ours: plan.opened.ipv6.contains(forwarding::ALL_INTERFACES),
+            };
+            let mut elements = plan.opened.elements();
+            elements.extend(ports.iter().map(|(key, target)| element(key, *target)));
+            self.table.replace(socket, &rules, &elements)?;
+        }
+        opened.clone_from(&plan.opened);
+        forwarding::carry_out(&plan)
+    }
+
+    /// The interfaces that are no engine's and have a global IPv4 address; those that have a global IPv6 address.
+    fn uplinks(&self) -> Result<(BTreeSet<String>, BTreeSet<String>), NetworkError> {
+        let mut route = locked(&self.route);
+        let links = link::links(&mut route)?;
+        let addresses = link::addresses(&mut route)?;
+        let with = |ipv4: bool| {
+            addresses
+                .iter()
+                .filter(|a| a.global && a.address.is_ipv4() == ipv4)
+                .filter_map(|a| links.get(&a.index))
+                .filter(|link| link.index != link::LOOPBACK_INDEX && !is_engines(&link.name))
+                .map(|link| link.name.clone())
+                .collect()
+        };
+        Ok((with(true), with(false)))
+    }
+
+    /// Whether an address is one of the host's own.
+    pub(crate) fn local_addresses(&self) -> Result<impl Fn(IpAddr) -> bool + use<>, NetworkError> {
+        let own: BTreeSet<IpAddr> =
+            link::addresses(&mut locked(&self.route))?.into_iter().map(|address| address.address).collect();
+        Ok(move |address: IpAddr| address.is_loopback() || own.contains(&address))
+    }
+}
+
+pub(crate) fn element(key: &PublishedKey, target: Target) -> Element {
+    Element::published(key, target.0, target.1)
+}
+
+fn is_engines(interface: &str) -> bool {
+    interface == DEFAULT_BRIDGE || interface.starts_with(TAGGED_BRIDGE)
+}
+
+/// A panic elsewhere leaves nothing half done that the next caller could not live with: each change is one request.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,146 @@
+//! How a bridge comes to be: its addresses, the link itself, its settings.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::address::{self, BridgeAddresses, Ipv4Subnet, MacAddress};
+use crate::bridge::{IPV6_PREFIX_LENGTH, NetworkConfig};
+use crate::error::NetworkError;
+use crate::host::{Host, locked};
+use crate::link::{self, InterfaceAddress, Link};
+use crate::netlink::{Batch, Socket};
+use crate::sysctl;
+
+/// The addresses that the bridge has, had before, or can have, in this order.
+pub(crate) fn choose_addresses(
+    route: &mut Socket,
+    config: &NetworkConfig,
+    bridge: &str,
+) -> Result<BridgeAddresses, NetworkError> {
+    let links = link::links(route)?;
+    let present = links.values().find(|link| link.name == bridge);
+    if let Some(Link { kind, .. }) = present
+        && kind.as_deref() != Some("bridge")
+    {
+        return Err(NetworkError::NotABridge(bridge.to_owned()));
+    }
+    let index = present.map(|link| link.index);
+    let has_ports = links.values().any(|link| link.master.is_some() && link.master == index);
+    let addresses = link::addresses(route)?;
+    let mut taken: Vec<Ipv4Subnet> = addresses
+        .iter()
+        .filter(|address| Some(address.index) != index)
+        .filter_map(|address| match address.address {
+            IpAddr::V4(ipv4) => Some(Ipv4Subnet::containing(ipv4, address.prefix_length)),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    let routes = link::routed_subnets(route)?;
+    taken.extend(routes.into_iter().filter(|(by, _)| by.is_none() || *by != index).map(|(_, subnet)| subnet));
+    let free = |gateway: &Ipv4Addr, prefix_length: u8| {
+        let subnet = Ipv4Subnet::containing(*gateway, prefix_length);
+        subnet.usable() >= 2 && !taken.iter().any(|other| other.overlaps(subnet))
+    };
+    let own = addresses.iter().filter(|address| Some(address.index) == index && address.global);
+    let on_bridge = own.clone().find_map(|address| match address.address {
+        IpAddr::V4(ipv4) => Some((ipv4, address.prefix_length)),
+        IpAddr::V6(_) => None,
+    });
+    let previous = config.previous.as_ref().map(|previous| (previous.ipv4_gateway, previous.ipv4_prefix_length));
+    // Containers on the bridge keep it where it is, whatever the host does by now.
+    let kept = on_bridge
+        .filter(|_| has_ports)
+        .or_else(|| previous.or(on_bridge).filter(|(gateway, prefix_length)| free(gateway, *prefix_length)));
+    let (ipv4_gateway, ipv4_prefix_length) = match kept {
+        Some(kept) => kept,
+        None => {
+            let pools =
+                if config.address_pools.is_empty() { address::default_pools() } else { config.address_pools.clone() };
+            let subnet = address::choose_subnet(&pools, &taken)
+                .ok_or_else(|| NetworkError::NoFreeSubnet { bridge: bridge.to_owned() })?;
+            (subnet.address(1), subnet.prefix_length())
+        }
+    };
+    let ipv6_gateway = choose_ipv6(config, own)?;
+    Ok(BridgeAddresses {
+        name: bridge.to_owned(),
+        ipv4_gateway,
+        ipv4_prefix_length,
+        ipv6_gateway,
+        ipv6_prefix_length: IPV6_PREFIX_LENGTH,
+    })
+}
+
+/// The IPv6 address that the bridge has, had before, or follows from the machine's id; `None` if it is not wanted or
+/// the kernel has no IPv6.
+fn choose_ipv6<'a>(
+    config: &NetworkConfig,
+    mut own: impl Iterator<Item = &'a InterfaceAddress>,
+) -> Result<Option<Ipv6Addr>, NetworkError> {
+    if !config.ipv6 || sysctl::read("ipv6/conf/all/disable_ipv6")?.is_none() {
+        return Ok(None);
+    }
+    let on_bridge = own.find_map(|address| match address.address {
+        IpAddr::V6(ipv6) if address.prefix_length == IPV6_PREFIX_LENGTH => Some(ipv6),
+        _ => None,
+    });
+    let previous = config.previous.as_ref().and_then(|previous| previous.ipv6_gateway);
+    Ok(Some(on_bridge.or(previous).unwrap_or_else(|| {
+        // Without an id (a minimal root may have none) the engine keeps a random choice by `previous`.
+        let machine = fs::read("/etc/machine-id").ok().filter(|id| !id.is_empty()).unwrap_or_else(|| {
+            let mut random = vec![0; 16];
+            let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+            random
+        });
+        let subnet = address::unique_local_subnet(&machine, &config.instance);
+        Ipv6Addr::from_bits(subnet.to_bits() | 1)
+    })))
+}
+
+/// Makes the bridge unless it is there, and gives it its IPv4 address; its index.
+pub(crate) fn ensure_bridge(route: &mut Socket, addresses: &BridgeAddresses) -> Result<u32, NetworkError> {
+    let mut batch = Batch::default();
+    link::create_bridge(&mut batch, &addresses.name, MacAddress::beside(addresses.ipv4_gateway));
+    match route.run(&mut batch) {
+        Err(refusal) if !refusal.is(libc::EEXIST) => return Err(refusal.into()),
+        _ => {}
+    }
+    let index = rustix::net::netdevice::name_to_index(route.descriptor(), &addresses.name)
+        .map_err(|error| NetworkError::Namespace { what: "find the bridge just made", source: error.into() })?;
+    let stale: Vec<_> = link::addresses(route)?
+        .into_iter()
+        .filter(|a| a.index == index && a.address.is_ipv4() && a.address != IpAddr::V4(addresses.ipv4_gateway))
+        .collect();
+    let mut batch = Batch::default();
+    for address in stale {
+        link::delete_address(&mut batch, index, address.address, address.prefix_length);
+    }
+    link::bring_up(&mut batch, index);
+    link::add_address(&mut batch, index, addresses.ipv4_gateway.into(), addresses.ipv4_prefix_length);
+    route.run(&mut batch)?;
+    Ok(index)
+}
+
+/// The bridge's own settings. `route_localnet` comes last: the table guards it by now.
+pub(crate) fn settle(host: &Host) -> Result<(), NetworkError> {
+    let bridge = &host.addresses.name;
+    if let Some(gateway) = host.addresses.ipv6_gateway {
+        sysctl::ensure(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0")?;
+        // No container tells the host its routes.
+        for setting in ["accept_ra", "autoconf", "accept_redirects"] {
+            sysctl::ensure(&format!("ipv6/conf/{bridge}/{setting}"), "0")?;
+        }
+        if !sysctl::is_one("ipv6/conf/all/forwarding") {
+            sysctl::ensure(&format!("ipv6/conf/{bridge}/force_forwarding"), "1")?;
+        }
+        let mut batch = Batch::default();
+        link::add_address(&mut batch, host.index, gateway.into(), IPV6_PREFIX_LENGTH);
+        locked(&host.route).run(&mut batch)?;
+    } else {
+        sysctl::ensure(&format!("ipv6/conf/{bridge}/disable_ipv6"), "1")?;
+    }
+    sysctl::ensure(&format!("ipv4/conf/{bridge}/accept_redirects"), "0")?;
+    sysctl::ensure(&format!("ipv4/conf/{bridge}/forwarding"), "1")?;
+    sysctl::ensure(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! `run` and its relatives as people use them, each on a machine of its own.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use dozen_testbox::{Engine, Machine};
+
+fn with_busybox(machine: &Machine) -> Engine<'_> {
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine
+}
+
+#[test]
+fn version_and_info_answer() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    let version = engine.dozen(&["version"]).text();
+    assert!(version.contains("Client") && version.contains("Server"), "{version}");
+    assert!(engine.dozen(&["info"]).text().contains("Containers: 0"));
+}
+
+#[test]
+fn exit_codes_are_dockers() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    for (expected, words) in [
+        (0, &["busybox", "true"][..]),
+        (3, &["busybox", "sh", "-c", "exit 3"]),
+        (143, &["busybox", "sh", "-c", "kill -TERM $$ & wait; sleep 1; kill -TERM 1; exit 143"]),
+        (125, &["--no-such-flag", "busybox"]),
+        (125, &["no-such-image:nowhere"]),
+        (126, &["busybox", "/etc"]),
+        (127, &["busybox", "no-such-program"]),
+    ] {
+        let line: Vec<&str> = ["run", "--rm"].iter().chain(words).copied().collect();
+        engine.dozen(&line).expect(expected);
+    }
+}
+
+#[test]
+fn the_process_sees_what_it_was_given() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let script = "echo $GREETING; pwd; id -u; hostname; cat /given/file";
+    std::fs::write(machine.directory().join("file"), "from the host\n").unwrap();
+    let bind = format!("{}:/given:ro", machine.directory().display());
+    let line = ["run", "--rm", "-e", "GREETING=hi", "-w", "/tmp", "-u", "33", "--hostname", "box", "-v", &bind];
+    let line: Vec<&str> = line.into_iter().chain(["busybox", "sh", "-c", script]).collect();
+    assert_eq!(engine.dozen(&line).text(), "hi\n/tmp\n33\nbox\nfrom the host\n");
+}
+
+#[test]
+fn a_name_in_use_is_refused_in_dockers_words() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "--name", "twin", "busybox", "true"]).expect(0);
+    engine
+        .dozen(&["run", "--name", "twin", "busybox", "true"])
+        .refuses(125, &["Conflict", "\"/twin\"", "already in use"]);
+    engine.dozen(&["rm", "twin"]).expect(0);
+    engine.dozen(&["rm", "twin"]).refuses(1, &["No such container: twin"]);
+}
+
+#[test]
+fn logs_keep_both_streams_apart() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "--name", "talker", "busybox", "sh", "-c", "echo out; echo err >&2; echo out2"]).expect(0);
+    let logs = engine.dozen(&["logs", "talker"]).expect(0);
+    assert_eq!((logs.out.as_str(), logs.err.as_str()), ("out\nout2\n", "err\n"));
+    assert_eq!(engine.dozen(&["logs", "--tail", "1", "talker"]).text(), "out2\n");
+}
+
+#[test]
+fn exec_stop_and_remove_leave_nothing() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    // The first container brings the bridge up, which stays.
+    engine.dozen(&["run", "--rm", "busybox", "true"]).expect(0);
+    let before = machine.snapshot();
+    engine
+        .dozen(&[
+            "run",
+            "-d",
+            "--name",
+            "worker",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'exit 5' TERM; while :; do sleep 1; done",
+        ])
+        .expect(0);
+    assert_eq!(engine.dozen(&["exec", "-e", "A=b", "worker", "sh", "-c", "echo $A; exit 0"]).text(), "b\n");
+    engine.dozen(&["exec", "worker", "sh", "-c", "exit 9"]).expect(9);
+    engine.dozen(&["exec", "worker", "nothing-like-it"]).expect(127);
+    engine.dozen(&["stop", "worker"]).expect(0);
+    assert_eq!(engine.dozen(&["inspect", "--format", "{{.State.ExitCode}}", "worker"]).text(), "5\n");
+    engine.dozen(&["rm", "worker"]).expect(0);
+    engine.dozen(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"]).expect(0);
+    engine.dozen(&["rm", "--force", "other"]).expect(0);
+    let after = dozen_testbox::until("the containers' things are gone", || {
+        let after = machine.snapshot();
+        after.is_subset(&before).then_some(after)
+    });
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_committed_container_is_an_image() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "--name", "maker", "busybox", "sh", "-c", "echo made >/made; rm /bin/vi"]).expect(0);
+    engine.dozen(&["commit", "--change", r#"CMD ["cat", "/made"]"#, "maker", "product:1"]).expect(0);
+    assert_eq!(engine.dozen(&["run", "--rm", "product:1"]).text(), "made\n");
+    engine.dozen(&["run", "--rm", "product:1", "ls", "/bin/vi"]).expect(1);
+}

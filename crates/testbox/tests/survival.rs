@@ -1,0 +1,58 @@
+//! The engine is disposable: what runs goes on while it is dead, and it finds everything again.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use dozen_testbox::{MACHINE_ADDRESS, Machine, Side};
+
+const SERVE: &str = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
+
+#[test]
+fn a_published_port_answers_while_the_engine_is_dead() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE]).expect(0);
+    let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    let outside = SocketAddr::new(MACHINE_ADDRESS, 8080);
+    assert_eq!(machine.page(Side::Machine, inside), "served\n");
+    assert_eq!(machine.page(Side::Neighbour, outside), "served\n");
+
+    engine.kill();
+    assert_eq!(machine.get(Side::Machine, inside).as_deref(), Ok("served\n"));
+    assert_eq!(machine.get(Side::Neighbour, outside).as_deref(), Ok("served\n"));
+
+    engine.restart();
+    assert_eq!(engine.dozen(&["ps", "--format", "{{.Names}} {{.State}}"]).text(), "web running\n");
+    assert_eq!(engine.dozen(&["exec", "web", "cat", "/www/index.html"]).text(), "served\n");
+    assert_eq!(machine.get(Side::Neighbour, outside).as_deref(), Ok("served\n"));
+    engine.dozen(&["rm", "-f", "web"]).expect(0);
+    assert!(machine.get(Side::Machine, inside).is_err());
+    assert!(machine.get(Side::Neighbour, outside).is_err());
+}
+
+#[test]
+fn an_end_that_the_engine_did_not_see_is_known_afterwards() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    let run =
+        ["run", "-d", "--name", "short", "busybox", "sh", "-c", "read -r _ </dev/null; echo alive; sleep 1; exit 4"];
+    engine.dozen(&run).expect(0);
+    engine.kill();
+    engine.restart();
+    assert_eq!(engine.dozen(&["wait", "short"]).text(), "4\n");
+    assert_eq!(engine.dozen(&["logs", "short"]).text(), "alive\n");
+}
+
+#[test]
+fn a_port_on_loopback_is_not_for_the_neighbour() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["run", "-d", "--name", "web", "-p", "127.0.0.1:8080:80", "busybox", "sh", "-c", SERVE]).expect(0);
+    assert_eq!(machine.page(Side::Machine, SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))), "served\n");
+    assert!(machine.get(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, 8080)).is_err());
+    engine.dozen(&["run", "-d", "-p", "127.0.0.1:8080:80", "busybox", "true"]).refuses(125, &["8080"]);
+}
