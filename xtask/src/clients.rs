@@ -41,9 +41,13 @@ pub fn python() -> Result<PathBuf, Failure> {
 
 /// The docker CLI: the machine's own, else Debian 13's, unpacked apart from the host's system.
 pub fn docker() -> Result<PathBuf, Failure> {
-    if let Some(path) = steps::on_path("docker") {
-        return Ok(path);
+    match steps::on_path("docker") {
+        Some(path) => Ok(path),
+        None => debian_docker(),
     }
+}
+
+fn debian_docker() -> Result<PathBuf, Failure> {
     host::need_root("clients docker")?;
     let root = host::cache_directory()?.join(format!("clients/docker-cli-{CLI_SUITE}"));
     let wrapper = root.join("docker");
@@ -57,11 +61,9 @@ pub fn docker() -> Result<PathBuf, Failure> {
     std::fs::create_dir_all(root.parent().expect("it lies in the cache")).attempting("make the clients' directory")?;
     images::unpack(CLI_SUITE, &["docker-cli"], &root)?;
     // It is linked with Debian 13's C library, which is newer than the host's.
-    let script = format!(
-        "#!/bin/sh\nroot='{}'\nset -- \"$root/usr/bin/docker\" \"$@\"\n\
-         exec \"$(echo \"$root\"/usr/lib/*/ld-linux-*.so.*)\" --library-path \"$(echo \"$root\"/usr/lib/*-linux-gnu)\" \"$@\"\n",
-        root.display()
-    );
+    let script = "#!/bin/sh\nroot=$(dirname \"$(readlink -f \"$0\")\")\n\
+                  exec \"$(echo \"$root\"/usr/lib/*/ld-linux-*.so.*)\" \
+                  --library-path \"$(echo \"$root\"/usr/lib/*-linux-gnu)\" \"$root/usr/bin/docker\" \"$@\"\n";
     let new = root.join("docker.new");
     std::fs::write(&new, script).attempting("write the docker CLI's wrapper")?;
     std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).attempting("make it executable")?;

@@ -34,9 +34,7 @@ impl Query {
     pub(crate) fn flag_or(&self, name: &str, default: bool) -> bool {
         match self.all(name).next() {
             None => default,
-            Some(value) => {
-                !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
-            }
+            Some(value) => !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none"),
         }
     }
 
@@ -44,7 +42,8 @@ impl Query {
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
         self.text(name)
             .map(|text| {
-                text.parse::<T>().map_err(|_| ApiError::invalid(format!("invalid value for {name:?}: {text:?}: want a number")))
+                text.parse::<T>()
+                    .map_err(|_| ApiError::invalid(format!("invalid value for {name:?}: {text:?}: want a number")))
             })
             .transpose()
     }
@@ -106,9 +105,16 @@ mod tests {
     #[test]
     fn booleans_are_read_as_docker_reads_them() {
         let query = Query::from("a=1&b=0&c=&d=false&e=yes&f=None&g=no&h=true&i");
-        for (name, want) in
-            [("a", true), ("b", false), ("c", false), ("d", false), ("e", true), ("f", false), ("g", false), ("h", true)]
-        {
+        for (name, want) in [
+            ("a", true),
+            ("b", false),
+            ("c", false),
+            ("d", false),
+            ("e", true),
+            ("f", false),
+            ("g", false),
+            ("h", true),
+        ] {
             assert_eq!(query.flag(name), want, "{name}");
         }
         assert!(!query.flag("i") && !query.flag("absent") && query.flag_or("absent", true));

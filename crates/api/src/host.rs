@@ -28,9 +28,10 @@ pub(crate) fn uname() -> Uname {
 /// Bytes of memory, from /proc/meminfo (proc(5)); 0 if that cannot be read.
 pub(crate) fn memory_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(|rest| {
-        rest.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok())
-    });
+    let kibibytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_ascii_whitespace().next().and_then(|number| number.parse::<u64>().ok()));
     kibibytes.unwrap_or(0) * 1024
 }
 

@@ -38,7 +38,11 @@ pub async fn serve(engine: Engine, listener: UnixListener, shutdown: impl Future
     serve_router(routes::router(engine), listener, shutdown).await
 }
 
-async fn serve_router(router: Router, listener: UnixListener, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
+async fn serve_router(
+    router: Router,
+    listener: UnixListener,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);

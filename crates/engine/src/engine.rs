@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dozen_image::{Image, ImageStore, Loaded, Progress, Removal, Use};
+use dozen_image::{Image, ImageStore, Loaded, Progress, Removal};
 use dozen_model::{ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, Reference, VolumeName};
 use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
@@ -166,14 +166,7 @@ impl Engine {
         let (shared, name) = (self.shared.clone(), name.to_owned());
         self.shared
             .blocking(move || {
-                let snapshots = shared.registry.snapshots();
-                let in_use = |image: &ImageId| {
-                    let user = |snapshot: &&Arc<Snapshot>| snapshot.spec.image == *image;
-                    let running = snapshots.iter().filter(user).find(|snapshot| snapshot.phase.run().is_some());
-                    let any = running.or_else(|| snapshots.iter().find(user));
-                    any.map(|user| Use { container_short: user.id.short().to_owned(), running: user.phase.run().is_some() })
-                };
-                let removals = shared.images.remove(&name, force, no_prune, &in_use)?;
+                let removals = shared.images.remove(&name, force, no_prune, &|image| shared.image_user(image))?;
                 for removal in &removals {
                     let (action, what) = match removal {
                         Removal::Untagged(what) => ("untag", what),

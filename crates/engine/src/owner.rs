@@ -282,6 +282,8 @@ impl Owner {
                     rows::delete_container(&shared.ledger, snapshot.id.clone())?;
                     failpoint("erase.row");
                     shared.registry.remove(&snapshot.id);
+                    // An image that was removed by force while this container had it can go now.
+                    shared.images.collect(&|image| shared.image_user(image))?;
                     if volumes {
                         for mount in &snapshot.spec.mounts {
                             if let MountSource::Volume { name, anonymous: true, .. } = &mount.source {

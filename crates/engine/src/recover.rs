@@ -61,6 +61,9 @@ pub(crate) fn adopt(shared: &Arc<Shared>, rows: Vec<ContainerRow>) {
     for row in rows {
         Owner::spawn(shared.clone(), snapshot(shared, row));
     }
+    if let Err(error) = shared.images.collect(&|image| shared.image_user(image)) {
+        tracing::error!(%error, "cannot collect removed images");
+    }
 }
 
 /// What a run that was not seen to end holds of the network.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
-use dozen_image::ImageStore;
+use dozen_image::{ImageStore, Use};
 use dozen_ledger::Ledger;
-use dozen_model::{ContainerId, MountSource, VolumeName};
+use dozen_model::{ContainerId, ImageId, MountSource, VolumeName};
 use dozen_monitor::protocol::ExitRecord;
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
@@ -116,6 +116,16 @@ impl Shared {
             snapshot.spec.mounts.iter().any(|mount| matches!(&mount.source, MountSource::Volume { name: used, .. } if used == name))
         };
         self.registry.snapshots().iter().filter(|snapshot| uses(snapshot)).map(|snapshot| snapshot.id.clone()).collect()
+    }
+
+    /// Who uses an image; a running container before a stopped one. For the image store's questions.
+    pub(crate) fn image_user(&self, image: &ImageId) -> Option<Use> {
+        let snapshots = self.registry.snapshots();
+        let mut users = snapshots.iter().filter(|snapshot| snapshot.spec.image == *image);
+        let first = users.next()?;
+        let running = [first].into_iter().chain(users).find(|user| user.phase.run().is_some());
+        let user = running.unwrap_or(first);
+        Some(Use { container_short: user.id.short().to_owned(), running: user.phase.run().is_some() })
     }
 
     /// Blocks. Whether it was removed.

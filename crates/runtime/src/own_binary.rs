@@ -1,1 +1,39 @@
-//! In the making.
+//! Our own binary, where no container can write to it (CVE-2019-5736).
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
+use rustix::mount::OpenTreeFlags;
+
+use crate::error::{Context, RuntimeError};
+use crate::sys::{self, MountAttributes};
+
+/// The running binary on a detached, read-only mount of its own: to be executed from this descriptor.
+///
+/// A process so started shows it as /proc/PID/exe, and whoever opens that for writing meets a read-only
+/// mount. Nothing is copied: the pages stay shared. In a process that was itself started so, this is that mount.
+pub fn own_binary() -> Result<OwnedFd, RuntimeError> {
+    let open = || rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let running = open().context(|| "open /proc/self/exe".to_owned())?;
+    if is_read_only(&running)? {
+        return Ok(running);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let binary = rustix::mount::open_tree(rustix::fs::CWD, "/proc/self/exe", flags)
+        .context(|| "clone the mount of /proc/self/exe".to_owned())?;
+    let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
+    sys::mount_setattr(&binary, false, attributes).context(|| "make our own binary's mount read-only".to_owned())?;
+    Ok(binary)
+}
+
+/// Whether this process runs from such a mount already.
+pub(crate) fn is_protected() -> Result<bool, RuntimeError> {
+    let running = rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "open /proc/self/exe".to_owned())?;
+    is_read_only(&running)
+}
+
+fn is_read_only(file: &OwnedFd) -> Result<bool, RuntimeError> {
+    let status = rustix::fs::fstatvfs(file).context(|| "examine the mount of /proc/self/exe".to_owned())?;
+    Ok(status.f_flag.contains(StatVfsMountFlags::RDONLY))
+}

@@ -160,3 +160,14 @@ pub fn unpack(suite: &str, packages: &[&str], directory: &Path) -> Result<(), Fa
     command.arg(suite).arg(directory);
     rootfs::run(&mut command, &packages.join(", "))
 }
+
+/// Installs packages and Debian's smallest system into a directory; `script` is given it at the end.
+pub fn install(packages: &[&str], script: &Path, directory: &Path) -> Result<(), Failure> {
+    let sources = sources::of_this_host();
+    let mut command = rootfs::mmdebstrap();
+    command.args(["--variant=minbase", "--format=directory"]).arg(format!("--include={}", packages.join(",")));
+    command.args(sources.apt_options.iter().map(|option| format!("--aptopt={option}")));
+    command.arg(format!("--customize-hook={}", script.display()));
+    command.arg(sources::SUITE).arg(directory).args(&sources.lines);
+    rootfs::run(&mut command, &packages.join(", "))
+}

@@ -178,10 +178,7 @@ fn working_directory(user: &str, image: &str) -> Result<String, ApiError> {
     })
 }
 
-fn network_mode(
-    text: &str,
-    find: &dyn Fn(&str) -> Result<ContainerId, ApiError>,
-) -> Result<NetworkMode, ApiError> {
+fn network_mode(text: &str, find: &dyn Fn(&str) -> Result<ContainerId, ApiError>) -> Result<NetworkMode, ApiError> {
     match text {
         "" | "default" | "bridge" => Ok(NetworkMode::Bridge),
         "none" => Ok(NetworkMode::None),
@@ -251,7 +248,9 @@ fn hostname(text: &str, what: &str) -> Result<Option<String>, ApiError> {
     match text {
         "" => Ok(None),
         _ if fits => Ok(Some(text.to_owned())),
-        _ => Err(ApiError::invalid(format!("invalid {what} {text:?}: want up to {HOSTNAME_MAX} characters, without spaces"))),
+        _ => Err(ApiError::invalid(format!(
+            "invalid {what} {text:?}: want up to {HOSTNAME_MAX} characters, without spaces"
+        ))),
     }
 }
 

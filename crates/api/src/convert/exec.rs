@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn execs_parse_or_are_refused() {
-        let spec = read(json!({"Cmd": "ls", "Env": ["A=1", "A=2"], "User": "1:2", "Tty": true, "AttachStdout": true})).unwrap();
+        let spec = read(json!({"Cmd": "ls", "Env": ["A=1", "A=2"], "User": "1:2", "Tty": true, "AttachStdout": true}))
+            .unwrap();
         assert_eq!((spec.arguments, spec.environment), (vec!["ls".to_owned()], vec!["A=2".to_owned()]));
         assert!(spec.terminal && spec.stdout && !spec.stderr && spec.working_directory.is_none());
         for (body, words) in [

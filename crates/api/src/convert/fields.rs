@@ -336,7 +336,10 @@ mod tests {
         refused(json!({"hostconfig": {"memory": 1}}), "HostConfig.Memory is not built yet");
         refused(json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), "HostConfig.RestartPolicy.Name is not");
         refused(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test is not built yet");
-        refused(json!({"HostConfig": {"Mounts": [{"BindOptions": {"NonRecursive": true}}]}}), "Mounts.BindOptions.NonRec");
+        refused(
+            json!({"HostConfig": {"Mounts": [{"BindOptions": {"NonRecursive": true}}]}}),
+            "Mounts.BindOptions.NonRec",
+        );
         refused(
             json!({"NetworkingConfig": {"EndpointsConfig": {"x": {"Aliases": ["a"]}}}}),
             "NetworkingConfig.EndpointsConfig.Aliases is not built yet",

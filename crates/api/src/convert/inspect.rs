@@ -246,7 +246,8 @@ fn port_bindings(spec: &ContainerSpec) -> Value {
         let host = json!({
             "HostIp": binding.host_address.map(|address| address.to_string()).unwrap_or_default(), "HostPort": host_port,
         });
-        let entry = ports.entry(format!("{}/{}", binding.container_port, binding.protocol)).or_insert_with(|| json!([]));
+        let entry =
+            ports.entry(format!("{}/{}", binding.container_port, binding.protocol)).or_insert_with(|| json!([]));
         if let Value::Array(hosts) = entry {
             hosts.push(host);
         }

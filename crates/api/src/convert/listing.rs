@@ -15,8 +15,23 @@ use crate::time;
 
 /// The filters of `GET /containers/json`.
 pub(crate) const FILTERS: [&str; 17] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
-    "network", "publish", "since", "status", "volume", "all",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "all",
 ];
 const STATUSES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
@@ -41,7 +56,8 @@ impl Listing {
         for name in ["publish", "expose"] {
             ports::exposed(filters.get(name).iter().map(String::as_str))?;
         }
-        let limit = query.number::<i64>("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+        let limit =
+            query.number::<i64>("limit")?.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
         Ok(Self { all: query.flag("all"), limit, filters })
     }
 
@@ -51,15 +67,24 @@ impl Listing {
     }
 
     /// Those of `containers` (newest first) that are asked for. `ancestors` are images that the filter found.
-    pub(crate) fn select(&self, containers: Vec<Arc<Snapshot>>, ancestors: &[ImageId]) -> Result<Vec<Arc<Snapshot>>, ApiError> {
+    pub(crate) fn select(
+        &self,
+        containers: Vec<Arc<Snapshot>>,
+        ancestors: &[ImageId],
+    ) -> Result<Vec<Arc<Snapshot>>, ApiError> {
         let filters = &self.filters;
         // Docker shows those that do not run when a limit, a state or a place in time is asked for.
-        let all = self.all || self.limit.is_some() || ["status", "exited", "before", "since"].iter().any(|name| filters.has(name));
+        let all = self.all
+            || self.limit.is_some()
+            || ["status", "exited", "before", "since"].iter().any(|name| filters.has(name));
         let created = |name: &str| match filters.get(name).first() {
             None => Ok(None),
             Some(text) => containers
                 .iter()
-                .find(|snapshot| snapshot.name.as_str() == text.trim_start_matches('/') || snapshot.id.as_str().starts_with(text.as_str()))
+                .find(|snapshot| {
+                    snapshot.name.as_str() == text.trim_start_matches('/')
+                        || snapshot.id.as_str().starts_with(text.as_str())
+                })
                 .map(|snapshot| Some(snapshot.created))
                 .ok_or_else(|| ApiError::new(dozen_model::ErrorKind::NotFound, format!("No such container: {text}"))),
         };
@@ -95,7 +120,9 @@ impl Listing {
                 if published {
                     spec.ports.iter().any(|binding| (binding.container_port, binding.protocol) == *port)
                         || snapshot.phase.run().is_some_and(|run| {
-                            run.ports.iter().any(|p| (p.container_port, p.protocol) == *port || (p.host_port, p.protocol) == *port)
+                            run.ports
+                                .iter()
+                                .any(|p| (p.container_port, p.protocol) == *port || (p.host_port, p.protocol) == *port)
                         })
                 } else {
                     spec.exposed_ports.contains(port)
@@ -279,7 +306,13 @@ mod tests {
     #[test]
     fn a_row_has_what_ps_shows() {
         let row = row(&snapshot(json!({"Image": "x:1", "Cmd": ["a", "b c"]}), running()), at(1_700_000_003), &|_| None);
-        assert_eq!((&row["Command"], &row["Status"], &row["State"]), (&json!("a b c"), &json!("Up 2 seconds"), &json!("running")));
-        assert_eq!((&row["Names"], &row["Image"], &row["HostConfig"]), (&json!(["/web"]), &json!("x:1"), &json!({"NetworkMode": "bridge"})));
+        assert_eq!(
+            (&row["Command"], &row["Status"], &row["State"]),
+            (&json!("a b c"), &json!("Up 2 seconds"), &json!("running"))
+        );
+        assert_eq!(
+            (&row["Names"], &row["Image"], &row["HostConfig"]),
+            (&json!(["/web"]), &json!("x:1"), &json!({"NetworkMode": "bridge"}))
+        );
     }
 }

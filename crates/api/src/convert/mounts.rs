@@ -9,7 +9,10 @@ use super::request::{self, HostConfig};
 use crate::error::ApiError;
 
 /// All mounts of a container. `volumes` are targets of anonymous volumes: the image's and the user's.
-pub(crate) fn mounts<'a>(host: &HostConfig, volumes: impl IntoIterator<Item = &'a str>) -> Result<Vec<Mount>, ApiError> {
+pub(crate) fn mounts<'a>(
+    host: &HostConfig,
+    volumes: impl IntoIterator<Item = &'a str>,
+) -> Result<Vec<Mount>, ApiError> {
     let mut all = Vec::new();
     let mut taken = BTreeSet::new();
     let mut add = |mount: Mount| {
@@ -23,7 +26,8 @@ pub(crate) fn mounts<'a>(host: &HostConfig, volumes: impl IntoIterator<Item = &'
         add(bind(raw)?)?;
     }
     for mount in &host.mounts {
-        add(structured(mount).map_err(|why| why.context(format_args!("invalid mount config for type {:?}", mount.r#type)))?)?;
+        add(structured(mount)
+            .map_err(|why| why.context(format_args!("invalid mount config for type {:?}", mount.r#type)))?)?;
     }
     for (target, options) in &host.tmpfs {
         add(tmpfs(target, options)?)?;
@@ -58,7 +62,10 @@ fn bind(raw: &str) -> Result<Mount, ApiError> {
     };
     let kind = if source.starts_with('/') { "bind" } else { "volume" };
     let target = target(target_text).map_err(|why| {
-        why.context(format_args!("invalid volume specification: '{}': invalid mount config for type {kind:?}", shorten(raw)))
+        why.context(format_args!(
+            "invalid volume specification: '{}': invalid mount config for type {kind:?}",
+            shorten(raw)
+        ))
     })?;
     let source = if source.is_empty() {
         anonymous_volume(!options.no_copy)
@@ -183,7 +190,9 @@ fn structured(mount: &request::Mount) -> Result<Mount, ApiError> {
             MountSource::Tmpfs(tmpfs)
         }
         "" => return Err(ApiError::invalid("mount type unknown: field Type must not be empty")),
-        "npipe" | "cluster" | "image" => return Err(ApiError::not_built(format_args!("a mount of type {}", mount.r#type))),
+        "npipe" | "cluster" | "image" => {
+            return Err(ApiError::not_built(format_args!("a mount of type {}", mount.r#type)));
+        }
         _ => return Err(ApiError::invalid("mount type unknown")),
     };
     Ok(Mount { target, source, read_only: mount.read_only })
@@ -210,8 +219,20 @@ fn tmpfs(target_text: &str, options: &str) -> Result<Mount, ApiError> {
 /// One option of tmpfs(5) or of mount(8) that a tmpfs may have; `None` for any other.
 fn tmpfs_option(word: &str, tmpfs: &mut TmpfsOptions) -> Option<()> {
     const FLAGS: [&str; 14] = [
-        "exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "atime", "noatime", "diratime", "nodiratime",
-        "relatime", "strictatime",
+        "exec",
+        "noexec",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "sync",
+        "async",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "relatime",
+        "strictatime",
     ];
     let number = |text: &str| !text.is_empty() && text.len() < 20 && text.bytes().all(|b| b.is_ascii_digit());
     match word.split_once('=') {
@@ -237,12 +258,15 @@ pub(crate) fn size_bytes(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches('b').trim_end_matches("i");
     let (digits, shift) = match digits.strip_suffix(['k', 'm', 'g', 't']) {
-        Some(rest) => (rest, match digits.as_bytes().last() {
-            Some(b'k') => 10,
-            Some(b'm') => 20,
-            Some(b'g') => 30,
-            _ => 40,
-        }),
+        Some(rest) => (
+            rest,
+            match digits.as_bytes().last() {
+                Some(b'k') => 10,
+                Some(b'm') => 20,
+                Some(b'g') => 30,
+                _ => 40,
+            },
+        ),
         None => (digits, 0),
     };
     if !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -72,6 +72,7 @@ pub(crate) struct HostConfig {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct LogConfig {
+    #[serde(deserialize_with = "null_is_default")]
     pub(crate) r#type: String,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) config: BTreeMap<String, String>,

@@ -93,7 +93,8 @@ fn unmasked(host: &HostConfig) -> Result<bool, ApiError> {
 }
 
 fn security_option(option: &str, isolation: &mut Isolation) -> Result<(), ApiError> {
-    let bad = || ApiError::invalid(format!("invalid --security-opt: {:?}", option.chars().take(200).collect::<String>()));
+    let bad =
+        || ApiError::invalid(format!("invalid --security-opt: {:?}", option.chars().take(200).collect::<String>()));
     if option == "no-new-privileges" {
         isolation.no_new_privileges = true;
         return Ok(());
@@ -144,14 +145,20 @@ mod tests {
 
     #[test]
     fn security_options_act_or_are_refused() {
-        let all = isolation(&host(&[], &["no-new-privileges:true", "seccomp=unconfined", "systempaths=unconfined"])).unwrap();
+        let all =
+            isolation(&host(&[], &["no-new-privileges:true", "seccomp=unconfined", "systempaths=unconfined"])).unwrap();
         assert!(all.no_new_privileges && all.unmasked_system_paths && all.seccomp == SeccompChoice::Unconfined);
         let profile = isolation(&host(&[], &[r#"seccomp={"defaultAction":"SCMP_ACT_ALLOW"}"#])).unwrap().seccomp;
         assert!(matches!(profile, SeccompChoice::Profile(_)));
         assert!(isolation(&host(&[], &["apparmor=unconfined", "label=disable"])).is_ok());
-        for (bad, status) in
-            [("seccomp=/etc/x.json", 400), ("seccomp=[]", 400), ("apparmor=x", 501), ("label=type:x", 501), ("x", 400), ("a=b", 400)]
-        {
+        for (bad, status) in [
+            ("seccomp=/etc/x.json", 400),
+            ("seccomp=[]", 400),
+            ("apparmor=x", 501),
+            ("label=type:x", 501),
+            ("x", 400),
+            ("a=b", 400),
+        ] {
             assert_eq!(isolation(&host(&[], &[bad])).unwrap_err().status(), status, "{bad}");
         }
     }

@@ -138,7 +138,11 @@ impl Progress for Lines {
         }
         *last = Some(now);
         // A compressed blob is shorter than what comes out of it: then no total is said.
-        let total = if bytes <= blob_bytes { json!({ "current": bytes, "total": blob_bytes }) } else { json!({ "current": bytes }) };
+        let total = if bytes <= blob_bytes {
+            json!({ "current": bytes, "total": blob_bytes })
+        } else {
+            json!({ "current": bytes })
+        };
         let line = json!({ "status": "Loading layer", "progressDetail": total, "id": &layer.hex()[..12] });
         let _ = self.lines.try_send(Ok(format!("{line}\n").into()));
     }
@@ -205,7 +209,9 @@ impl Write for ChannelWriter {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.gathered, BytesMut::with_capacity(PIECE_BYTES)).freeze();
-        self.pieces.blocking_send(Ok(piece)).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone"))
+        self.pieces
+            .blocking_send(Ok(piece))
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the client has gone"))
     }
 }
 

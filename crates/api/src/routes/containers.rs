@@ -7,13 +7,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use dozen_engine::{
-    AttachOptions, Changed, CreateRequest, Engine, EngineError, ExitStatus, RemoveOptions, StopOptions, WaitCondition,
-    WindowSize,
+    AttachOptions, Changed, CreateRequest, Engine, EngineError, ExitStatus, LogOptions, RemoveOptions, StopOptions,
+    WaitCondition, WindowSize,
 };
 use dozen_model::{ImageId, Signal};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::logs;
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
 use crate::convert::{fields, inspect as shapes, request};
@@ -184,25 +185,24 @@ pub(super) async fn attach(
 ) -> Answer {
     let detach_keys = query.text("detachKeys").map(str::parse).transpose()?;
     let container = engine.container(&id)?;
-    let options = AttachOptions {
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-    };
-    if query.flag("logs") {
-        // Replaying the log before the stream, without losing or doubling a line, is the monitor's to do.
-        return Err(ApiError::not_built("attaching with the log so far (logs=1)").with_hint("use logs with follow=1"));
-    }
-    if !query.flag("stream") {
-        return Err(ApiError::invalid("attach without stream=1 asks for nothing"));
-    }
+    let options =
+        AttachOptions { stdin: query.flag("stdin"), stdout: query.flag("stdout"), stderr: query.flag("stderr") };
+    let (log, stream) = (query.flag("logs"), query.flag("stream"));
     let terminal = container.snapshot().spec.process.terminal;
-    let pending = container.attach(options).await?;
     let head = Head::for_request(&headers, shims::stream_content_type(version, terminal));
-    let input = Input {
-        forward: options.stdin,
-        detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()),
-    };
+    if !stream {
+        let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+        let entries = if log { Some(container.logs(wanted).await?) } else { None };
+        return Ok(response(head, move |client, _| logs::write(client, entries, terminal)));
+    }
+    if log {
+        // The log so far and then the stream, without losing or doubling a line, is the monitor's to do.
+        return Err(ApiError::not_built("attaching with the log so far (logs=1 with stream=1)")
+            .with_hint("use logs with follow=1"));
+    }
+    let pending = container.attach(options).await?;
+    let input =
+        Input { forward: options.stdin, detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()) };
     Ok(response(head, move |client, early| relay::attach(client, early, pending, input)))
 }
 

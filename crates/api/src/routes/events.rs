@@ -20,8 +20,21 @@ use crate::time;
 
 /// Docker's filters. Those of kinds that dozen has not (plugin, service, …) match nothing.
 const FILTERS: [&str; 15] = [
-    "config", "container", "daemon", "event", "image", "label", "label!", "name", "network", "node", "plugin", "scope",
-    "secret", "service", "type",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
 ];
 /// Lines between the engine and a slow client; the engine itself drops a client that is slower still.
 const LINES: usize = 64;
@@ -82,7 +95,8 @@ fn matches(filters: &Filters, event: &Event) -> bool {
         event.kind == kind && (event.id.starts_with(wanted) || attribute("name") == Some(wanted))
     };
     let image = |wanted: &str| {
-        let name = if event.kind == EventKind::Image { attribute("name").or(Some(&event.id)) } else { attribute("image") };
+        let name =
+            if event.kind == EventKind::Image { attribute("name").or(Some(&event.id)) } else { attribute("image") };
         name.is_some_and(|name| name == wanted || name.split_once(':').is_some_and(|(bare, _)| bare == wanted))
             || (event.kind == EventKind::Image && event.id == wanted)
     };
@@ -171,7 +185,10 @@ mod tests {
         let (sender, mut lines) = mpsc::channel(4);
         forward(stream, Timestamp::from_second(10).ok(), Filters::default(), sender).await;
         let line: Value = serde_json::from_slice(&lines.recv().await.unwrap().unwrap()).unwrap();
-        assert_eq!((&line["status"], &line["from"], &line["timeNano"]), (&json!("start"), &json!("debian:12"), &json!(5_000_000_000_i64)));
+        assert_eq!(
+            (&line["status"], &line["from"], &line["timeNano"]),
+            (&json!("start"), &json!("debian:12"), &json!(5_000_000_000_i64))
+        );
         assert!(lines.recv().await.is_none());
     }
 }

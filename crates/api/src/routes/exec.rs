@@ -37,8 +37,7 @@ pub(super) async fn start(
         return empty(StatusCode::OK);
     };
     let head = Head::for_request(&headers, shims::stream_content_type(version, spec.terminal));
-    let input =
-        Input { forward: spec.stdin, detach: (spec.terminal && spec.stdin).then(DetachKeys::default) };
+    let input = Input { forward: spec.stdin, detach: (spec.terminal && spec.stdin).then(DetachKeys::default) };
     Ok(response(head, move |client, early| relay::relay(client, early, stream, input)))
 }
 

@@ -15,8 +15,8 @@ use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
 use crate::filters::Filters;
-use crate::time::{self, NEVER};
 use crate::shims;
+use crate::time::{self, NEVER};
 
 /// `GET /images/{name}/json`, `/history`, `/get`.
 pub(super) async fn get(
@@ -246,7 +246,8 @@ async fn history(engine: &Engine, name: &str, query: &Query) -> Answer {
 }
 
 async fn tag(engine: &Engine, name: &str, query: &Query) -> Answer {
-    let target = target(query)?.ok_or_else(|| ApiError::invalid("no name is given: the parameter \"repo\" is missing"))?;
+    let target =
+        target(query)?.ok_or_else(|| ApiError::invalid("no name is given: the parameter \"repo\" is missing"))?;
     engine.tag_image(name, target).await?;
     empty(StatusCode::CREATED)
 }

@@ -6,7 +6,9 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::{BufMut, Bytes, BytesMut};
-use dozen_engine::{Engine, EngineError, LogEntry, LogOptions, OutputStream};
+use dozen_engine::{Engine, EngineError, LogEntry, LogOptions, LogStream, OutputStream};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -31,6 +33,17 @@ pub(super) async fn logs(
     let entries = ReceiverStream::new(container.logs(options).await?);
     let body = Body::from_stream(entries.map(move |entry| Ok::<_, std::io::Error>(format.entry(entry))));
     Ok(([(header::CONTENT_TYPE, shims::stream_content_type(version, format.terminal))], body).into_response())
+}
+
+/// The log so far on a connection that was taken over: attach with `logs` and without `stream`.
+pub(super) async fn write(mut client: UnixStream, entries: Option<LogStream>, terminal: bool) {
+    let format = Format { terminal, timestamps: false, details: false };
+    let Some(mut entries) = entries else { return };
+    while let Some(entry) = entries.recv().await {
+        if client.write_all(&format.entry(entry)).await.is_err() {
+            return;
+        }
+    }
 }
 
 fn options(query: &Query) -> Result<LogOptions, ApiError> {

@@ -19,6 +19,10 @@ mod volumes;
 
 /// All routes, without the version in the path.
 pub(crate) fn router(engine: Engine) -> Router {
+    routes().with_state(engine)
+}
+
+fn routes() -> Router<Engine> {
     let built = Router::new()
         .route("/_ping", get(system::ping).head(system::ping))
         .route("/version", get(system::version))
@@ -57,5 +61,13 @@ pub(crate) fn router(engine: Engine) -> Router {
     refused::add(built)
         .method_not_allowed_fallback(|| async { ApiError::page_not_found() })
         .fallback(|| async { ApiError::page_not_found() })
-        .with_state(engine)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_two_routes_contradict_each_other() {
+        // axum panics at the second of them.
+        assert!(super::routes().has_routes());
+    }
 }

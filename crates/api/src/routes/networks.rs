@@ -42,10 +42,9 @@ pub(super) async fn inspect(State(engine): State<Engine>, Path(name): Path<Strin
 
 pub(super) async fn remove(Path(name): Path<String>) -> Answer {
     match find(&name) {
-        Some(name) => Err(ApiError::new(
-            ErrorKind::Forbidden,
-            format!("{name} is a pre-defined network and cannot be removed"),
-        )),
+        Some(name) => {
+            Err(ApiError::new(ErrorKind::Forbidden, format!("{name} is a pre-defined network and cannot be removed")))
+        }
         None => Err(no_such(&name)),
     }
 }

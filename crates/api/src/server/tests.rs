@@ -65,10 +65,7 @@ async fn the_second_request_takes_over_without_an_upgrade() {
     client.read_exact(&mut body).await.unwrap();
     // Bytes that come with the request are standard input already.
     client.write_all(b"POST /v1.40/attach HTTP/1.1\r\nHost: x\r\n\r\nearly ").await.unwrap();
-    assert_eq!(
-        head(&mut client).await,
-        "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"
-    );
+    assert_eq!(head(&mut client).await, "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n");
     client.write_all(b"late").await.unwrap();
     client.shutdown().await.unwrap();
     let mut text = String::new();
@@ -81,7 +78,9 @@ async fn an_upgrade_is_answered_by_101() {
     let served = Served::new(echo());
     let mut client = served.client().await;
     client
-        .write_all(b"POST /attach HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+        .write_all(
+            b"POST /attach HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+        )
         .await
         .unwrap();
     assert_eq!(

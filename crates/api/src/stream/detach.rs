@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn keys_parse_or_are_refused() {
-        for (text, keys) in [("ctrl-p,ctrl-q", vec![16, 17]), ("ctrl-@", vec![0]), ("a,b", vec![97, 98]), ("ctrl-[", vec![27])] {
+        for (text, keys) in
+            [("ctrl-p,ctrl-q", vec![16, 17]), ("ctrl-@", vec![0]), ("a,b", vec![97, 98]), ("ctrl-[", vec![27])]
+        {
             assert_eq!(text.parse::<DetachKeys>().map(|k| k.keys), Ok(keys), "{text}");
         }
         for bad in ["", "ctrl-", "ctrl-A", "shift-a", "ab", "a,,b", "ctrl-é"] {

@@ -18,8 +18,8 @@ use super::detach::{DetachKeys, Typed};
 use super::hangup::Hangup;
 
 const BUFFER_BYTES: usize = 32 << 10;
-/// How long a client that keeps sending is read after the end of the output. Closing with bytes unread would
-/// turn its end of file into "connection reset" (unix(7) sockets do that since Linux 2.6).
+/// How long a client that keeps sending is read after the end of the output: Linux turns the end of file of a
+/// unix socket into "connection reset" for the peer if bytes of its own were left unread at the close.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What becomes of the client's bytes.

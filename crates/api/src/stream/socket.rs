@@ -72,7 +72,11 @@ impl ClientSocket {
 }
 
 impl Read for ClientSocket {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let mut chunk = [0u8; READ_BYTES];
         let wanted = chunk.len().min(buffer.remaining());
         while self.gone.is_none() {

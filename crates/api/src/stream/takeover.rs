@@ -11,8 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 /// Runs with the client's socket and the bytes that it had sent beyond its request.
-pub(crate) type Session =
-    Box<dyn FnOnce(UnixStream, Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+pub(crate) type Session = Box<dyn FnOnce(UnixStream, Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// Travels in a response's extensions from the handler to the connection.
 #[derive(Clone)]

@@ -103,7 +103,12 @@ fn the_images_configuration_is_merged_in() {
 #[test]
 fn networks_are_the_four_that_are_built() {
     let with = |mode: &str| json!({"Image": "x", "Cmd": ["c"], "HostConfig": {"NetworkMode": mode}});
-    for (mode, want) in [("", NetworkMode::Bridge), ("default", NetworkMode::Bridge), ("none", NetworkMode::None), ("host", NetworkMode::Host)] {
+    for (mode, want) in [
+        ("", NetworkMode::Bridge),
+        ("default", NetworkMode::Bridge),
+        ("none", NetworkMode::None),
+        ("host", NetworkMode::Host),
+    ] {
         assert_eq!(made(with(mode), json!({})).network, want);
     }
     assert!(matches!(made(with("container:web"), json!({})).network, NetworkMode::Container(_)));
@@ -122,9 +127,17 @@ fn contradictions_are_refused_in_dockers_words() {
         }
         json!({ "HostConfig": host })
     };
-    refused(mode(json!({"PublishAllPorts": true})), 400, "conflicting options: port publishing and the container type network mode");
+    refused(
+        mode(json!({"PublishAllPorts": true})),
+        400,
+        "conflicting options: port publishing and the container type network mode",
+    );
     refused(mode(json!({"ExtraHosts": ["a:1.1.1.1"]})), 400, "custom host-to-IP mapping");
-    refused(json!({"Hostname": "h1", "HostConfig": {"NetworkMode": "container:web"}}), 400, "hostname and the network mode");
+    refused(
+        json!({"Hostname": "h1", "HostConfig": {"NetworkMode": "container:web"}}),
+        400,
+        "hostname and the network mode",
+    );
     let body = json!({"Image": "x", "Cmd": ["c"], "HostConfig": {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "1"}]}}});
     let (spec, warnings) = convert(body, json!({})).unwrap();
     assert_eq!((spec.ports, warnings.len()), (vec![], 1));
@@ -132,7 +145,11 @@ fn contradictions_are_refused_in_dockers_words() {
 
 #[test]
 fn bad_values_are_refused() {
-    refused(json!({"WorkingDir": "srv"}), 400, "the working directory 'srv' is invalid, it needs to be an absolute path");
+    refused(
+        json!({"WorkingDir": "srv"}),
+        400,
+        "the working directory 'srv' is invalid, it needs to be an absolute path",
+    );
     refused(json!({"StopSignal": "SIGNOPE"}), 400, "invalid signal: SIGNOPE");
     refused(json!({"User": "a:b:c"}), 400, "invalid user");
     refused(json!({"Hostname": "a b"}), 400, "invalid hostname");
@@ -143,7 +160,11 @@ fn bad_values_are_refused() {
     refused(json!({"HostConfig": {"ExtraHosts": ["a"]}}), 400, "bad format for add-host");
     refused(json!({"HostConfig": {"ExtraHosts": ["a:nowhere"]}}), 400, "invalid IP address in add-host");
     refused(json!({"HostConfig": {"ExtraHosts": ["a\n1.2.3.4 b:1.1.1.1"]}}), 400, "bad format for add-host");
-    refused(json!({"HostConfig": {"LogConfig": {"Type": "syslog"}}}), 501, "the log driver \"syslog\" is not built yet");
+    refused(
+        json!({"HostConfig": {"LogConfig": {"Type": "syslog"}}}),
+        501,
+        "the log driver \"syslog\" is not built yet",
+    );
     refused(json!({"HostConfig": {"LogConfig": {"Config": {"tag": "x"}}}}), 501, "the log option tag");
     refused(json!({"HostConfig": {"LogConfig": {"Config": {"x": "x"}}}}), 400, "unknown log opt 'x'");
     refused(json!({"HostConfig": {"Memory": 5}}), 501, "HostConfig.Memory is not built yet");
@@ -157,7 +178,9 @@ fn hosts_and_logs_parse() {
     assert_eq!(entry("a=[::1]"), Ok(("a".into(), Some("::1".into()))));
     assert_eq!(entry("a:::1"), Ok(("a".into(), Some("::1".into()))));
     assert_eq!(entry("up:host-gateway"), Ok(("up".into(), None)));
-    let log = |config: Value| log_limits(&LogConfig { r#type: "json-file".into(), config: serde_json::from_value(config).unwrap() });
+    let log = |config: Value| {
+        log_limits(&LogConfig { r#type: "json-file".into(), config: serde_json::from_value(config).unwrap() })
+    };
     assert_eq!(log(json!({"max-size": "10m"})), Ok(LogLimits { file_size_bytes: 10 << 20, files: 1 }));
     assert_eq!(log(json!({"max-size": "1k", "max-file": "3"})), Ok(LogLimits { file_size_bytes: 1024, files: 3 }));
     assert_eq!(log(json!({})), Ok(LogLimits::default()));
@@ -166,9 +189,11 @@ fn hosts_and_logs_parse() {
 
 #[test]
 fn a_health_check_that_will_not_run_is_said() {
-    let (_, warnings) = convert(json!({"Image": "x"}), json!({"Cmd": ["c"], "Healthcheck": {"Test": ["CMD", "true"]}})).unwrap();
+    let (_, warnings) =
+        convert(json!({"Image": "x"}), json!({"Cmd": ["c"], "Healthcheck": {"Test": ["CMD", "true"]}})).unwrap();
     assert!(warnings[0].contains("not built yet"));
-    let (_, warnings) = convert(json!({"Image": "x"}), json!({"Cmd": ["c"], "Healthcheck": {"Test": ["NONE"]}})).unwrap();
+    let (_, warnings) =
+        convert(json!({"Image": "x"}), json!({"Cmd": ["c"], "Healthcheck": {"Test": ["NONE"]}})).unwrap();
     assert!(warnings.is_empty());
 }
 

@@ -80,10 +80,16 @@ fn what_was_asked_is_rendered_back() {
     assert_eq!(host["PortBindings"], json!({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080-8090"}]}));
     assert_eq!(host["Tmpfs"], json!({"/t": "size=1048576,ro"}));
     assert_eq!(host["ExtraHosts"], json!(["a:1.2.3.4", "b:host-gateway"]));
-    assert_eq!((&host["SecurityOpt"], &host["Init"], &host["NetworkMode"]), (&json!(["no-new-privileges"]), &json!(true), &json!("bridge")));
+    assert_eq!(
+        (&host["SecurityOpt"], &host["Init"], &host["NetworkMode"]),
+        (&json!(["no-new-privileges"]), &json!(true), &json!("bridge"))
+    );
     assert_eq!((&value["Path"], &value["Args"], &value["Name"]), (&json!("e"), &json!(["c", "d"]), &json!("/web")));
     let config = &value["Config"];
-    assert_eq!((&config["StopSignal"], &config["StopTimeout"], &config["Tty"]), (&json!("SIGINT"), &json!(5), &json!(true)));
+    assert_eq!(
+        (&config["StopSignal"], &config["StopTimeout"], &config["Tty"]),
+        (&json!("SIGINT"), &json!(5), &json!(true))
+    );
     assert_eq!(config["ExposedPorts"], json!({"80/tcp": {}, "90/udp": {}}));
     assert_eq!(config["Hostname"], json!(snapshot.id.short()));
     assert_eq!(value["Mounts"][1]["Source"], "/volumes/data");

@@ -84,7 +84,10 @@ fn structured_mounts_parse() {
         }
     }
     use serde_json::json;
-    check(json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true}), Ok("/b ro bind /a false Rprivate"));
+    check(
+        json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true}),
+        Ok("/b ro bind /a false Rprivate"),
+    );
     check(
         json!({"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {"CreateMountpoint": true, "Propagation": "shared"}}),
         Ok("/b rw bind /a true Shared"),
@@ -95,7 +98,10 @@ fn structured_mounts_parse() {
         json!({"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 448, "Options": [["uid", "1"], ["exec"]]}}),
         Ok("/b rw tmpfs Some(4096) Some(448) uid=1,exec"),
     );
-    check(json!({"Type": "bind", "Target": "/b"}), Err("invalid mount config for type \"bind\": field Source must not be empty"));
+    check(
+        json!({"Type": "bind", "Target": "/b"}),
+        Err("invalid mount config for type \"bind\": field Source must not be empty"),
+    );
     check(json!({"Type": "bind", "Source": "/a"}), Err("field Target must not be empty"));
     check(json!({"Type": "bind", "Source": "a", "Target": "/b"}), Err("mount path must be absolute"));
     check(json!({"Type": "tmpfs", "Source": "/a", "Target": "/b"}), Err("field Source must not be specified"));
@@ -122,7 +128,19 @@ fn tmpfs_options_are_those_that_a_tmpfs_has() {
 
 #[test]
 fn sizes_are_powers_of_1024() {
-    for (text, want) in [("0", Some(0)), ("10m", Some(10 << 20)), ("1G", Some(1 << 30)), ("5kb", Some(5120)), ("2mib", Some(2 << 20)), ("", None), ("m", None), ("-1", None), ("1.5m", None), ("99999999999999999999", None), ("99999999999t", None)] {
+    for (text, want) in [
+        ("0", Some(0)),
+        ("10m", Some(10 << 20)),
+        ("1G", Some(1 << 30)),
+        ("5kb", Some(5120)),
+        ("2mib", Some(2 << 20)),
+        ("", None),
+        ("m", None),
+        ("-1", None),
+        ("1.5m", None),
+        ("99999999999999999999", None),
+        ("99999999999t", None),
+    ] {
         assert_eq!(size_bytes(text), want, "{text}");
     }
 }
