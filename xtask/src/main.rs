@@ -75,9 +75,9 @@ enum Verb {
     },
     /// Boot a small Debian machine (systemd, pure cgroup v2) and run the end-to-end tests in it.
     Vm {
-        /// Emulate the processor even where /dev/kvm works.
+        /// Use /dev/kvm; by default the processor is emulated, which works everywhere.
         #[arg(long)]
-        tcg: bool,
+        kvm: bool,
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
@@ -105,6 +105,6 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Clients { name } => clients::verb(&name),
         Verb::Check => check::check(),
         Verb::Packages { install } => packages::verb(install),
-        Verb::Vm { tcg, filter } => vm::verb(tcg, filter.as_deref()),
+        Verb::Vm { kvm, filter } => vm::verb(kvm, filter.as_deref()),
     }
 }

@@ -111,6 +111,11 @@ fn absolute(path: PathBuf) -> std::io::Result<PathBuf> {
 
 /// An error with all its sources, in one line.
 fn chain(error: &dyn Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    std::iter::once(error.to_string()).chain(sources.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = format!("{words}: {cause}");
+        source = cause.source();
+    }
+    words
 }

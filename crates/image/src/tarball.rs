@@ -198,7 +198,11 @@ impl<R: Read> TarReader<R> {
             None => (header.mtime().map_or(0, |seconds| seconds as i64), 0),
         };
         let mode = header.mode().map_err(|_| wrong("mode"))? & 0o7777;
-        let (uid, gid) = (id(header.uid(), pax.uid, "owner")?, id(header.gid(), pax.gid, "group")?);
+        // Some writers leave an owner blank and mean root, as the file lists of older archivers do.
+        let blank = |field: &[u8]| field.iter().all(|byte| matches!(byte, 0 | b' '));
+        let uid = if blank(&header.as_old().uid) { Ok(0) } else { header.uid() };
+        let gid = if blank(&header.as_old().gid) { Ok(0) } else { header.gid() };
+        let (uid, gid) = (id(uid, pax.uid, "owner")?, id(gid, pax.gid, "group")?);
         let sparse = if kind == EntryType::GNUSparse { Some(self.sparse_map(header)?) } else { None };
         // These have no data, whatever their size field says (Go's archive/tar reads them so, and wrote most images).
         if matches!(

@@ -1,1 +1,337 @@
-//! In the making.
+//! Control groups: version 1, version 2, and both beside each other (hybrid). cgroups(7), Documentation/admin-guide.
+//!
+//! A container's cgroup has one name, which is made below every hierarchy's mount point.
+
+mod layout;
+mod limits;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use oci_spec::runtime::LinuxResources;
+use rustix::fs::{Mode, OFlags};
+
+pub use layout::CgroupLayout;
+pub(crate) use layout::Hierarchy;
+
+use crate::error::{Context, RuntimeError};
+
+/// How long a cgroup may stay busy after all in it were killed: a dying process that writes a large core
+/// or waits for a disk is not gone at once.
+const DELETE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// One cgroup, by its name in every hierarchy.
+#[derive(Debug, Clone)]
+pub struct Cgroup {
+    layout: &'static CgroupLayout,
+    name: PathBuf,
+}
+
+impl Cgroup {
+    /// The cgroup of this name, `None` if no hierarchy has it.
+    pub fn open(name: &str) -> Result<Option<Self>, RuntimeError> {
+        let cgroup = Self::named(name)?;
+        Ok(cgroup.directories().any(|directory| directory.is_dir()).then_some(cgroup))
+    }
+
+    /// Makes the cgroup, and those above it, in every hierarchy. One that is there already is taken over.
+    pub fn create(name: &str) -> Result<Self, RuntimeError> {
+        let cgroup = Self::named(name)?;
+        for hierarchy in cgroup.layout.hierarchies() {
+            if let Err(error) = make(hierarchy, &cgroup.name) {
+                // The error that is reported is the one that came first.
+                let _ = cgroup.delete();
+                return Err(error);
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// Moves the calling process into the cgroup of this name, which is made if it is missing.
+    pub fn join(name: &str) -> Result<(), RuntimeError> {
+        Self::create(name)?.enter()
+    }
+
+    /// 2 where only version 2 is mounted, else 1, as Docker's `info` counts: a hybrid's controllers are in version 1.
+    pub fn version() -> u8 {
+        if CgroupLayout::of_host().is_ok_and(CgroupLayout::is_unified) { 2 } else { 1 }
+    }
+
+    /// Moves a process into it.
+    pub fn add(&self, pid: i32) -> Result<(), RuntimeError> {
+        for directory in self.directories() {
+            write(&directory.join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Applies the limits of a spec.
+    pub fn apply(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
+        for (directory, file, value) in limits::decide(self.layout, &self.name, resources)? {
+            write(&directory.join(file), &value)?;
+        }
+        Ok(())
+    }
+
+    /// Who is in it and below it, in our own pid namespace.
+    pub fn pids(&self) -> Result<Vec<i32>, RuntimeError> {
+        let mut pids = Vec::new();
+        if let Some(directory) = self.directories().find(|directory| directory.is_dir()) {
+            collect_pids(&directory, &mut pids)?;
+        }
+        Ok(pids)
+    }
+
+    /// Sends a signal to everyone in it, in no order. With SIGKILL see [`Cgroup::kill`].
+    pub fn signal(&self, signal: i32) -> Result<(), RuntimeError> {
+        if signal == libc::SIGKILL {
+            return self.kill();
+        }
+        for pid in self.pids()? {
+            send_signal(pid, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Kills everyone in it, those who are being forked meanwhile included.
+    pub fn kill(&self) -> Result<(), RuntimeError> {
+        if let Some(unified) = self.layout.unified() {
+            match fs::write(unified.directory(&self.name).join("cgroup.kill"), "1") {
+                Ok(()) => return Ok(()),
+                // No such cgroup, or a kernel before 5.14: version 1's way decides.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(RuntimeError::system(format!("kill cgroup {}", self.name.display()), error)),
+            }
+        }
+        let freezer = self.layout.controller("freezer").map(|freezer| freezer.directory(&self.name).join("freezer.state"));
+        // Frozen, nobody forks away from under our list. Without a freezer we repeat until the list is empty.
+        let frozen = freezer.as_ref().is_some_and(|file| fs::write(file, "FROZEN").is_ok());
+        let result = (|| {
+            for _ in 0..if frozen { 1 } else { 100 } {
+                let pids = self.pids()?;
+                if pids.is_empty() {
+                    break;
+                }
+                for pid in pids {
+                    send_signal(pid, libc::SIGKILL)?;
+                }
+            }
+            Ok(())
+        })();
+        if let Some(file) = freezer.filter(|_| frozen) {
+            write(&file, "THAWED")?;
+        }
+        result
+    }
+
+    /// Removes it and what is below it, once it is empty; waits a while for those who are dying. Goes on past a
+    /// failure and reports the first.
+    pub fn delete(&self) -> Result<(), RuntimeError> {
+        let deadline = Instant::now() + DELETE_PATIENCE;
+        let mut first = None;
+        for directory in self.directories() {
+            if let Err(error) = remove(&directory, deadline) {
+                first.get_or_insert(RuntimeError::system(format!("remove cgroup {}", directory.display()), error));
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Whether the kernel has killed one of it for want of memory.
+    pub fn oom_killed(&self) -> Result<bool, RuntimeError> {
+        let Some(memory) = self.layout.controller("memory") else { return Ok(false) };
+        let file = memory.directory(&self.name).join(if memory.is_unified() { "memory.events" } else { "memory.oom_control" });
+        match fs::read_to_string(&file) {
+            Ok(text) => Ok(text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(RuntimeError::system(format!("read {}", file.display()), error)),
+        }
+    }
+
+    /// The calling process moves itself.
+    ///
+    /// In version 1 by `tasks` and 0: the kernel then takes no lock over all forks of the machine, and need not wait
+    /// for a grace period of RCU, which is milliseconds (cgroup_procs_write_start() in kernel/cgroup/cgroup.c).
+    pub(crate) fn enter(&self) -> Result<(), RuntimeError> {
+        for hierarchy in self.layout.hierarchies() {
+            let file = if hierarchy.is_unified() { "cgroup.procs" } else { "tasks" };
+            write(&hierarchy.directory(&self.name).join(file), "0")?;
+        }
+        Ok(())
+    }
+
+    /// As [`Cgroup::enter`], version 1 only: version 2's cgroup is where the process was born.
+    pub(crate) fn enter_version_1(&self) -> Result<(), RuntimeError> {
+        for hierarchy in self.layout.hierarchies().filter(|hierarchy| !hierarchy.is_unified()) {
+            write(&hierarchy.directory(&self.name).join("tasks"), "0")?;
+        }
+        Ok(())
+    }
+
+    /// Version 2's directory, for clone3(2) and eBPF.
+    pub(crate) fn unified_directory(&self) -> Result<Option<OwnedFd>, RuntimeError> {
+        let Some(unified) = self.layout.unified() else { return Ok(None) };
+        let path = unified.directory(&self.name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(&path, flags, Mode::empty()).map(Some).context(|| format!("open cgroup {}", path.display()))
+    }
+
+    pub(crate) fn layout(&self) -> &'static CgroupLayout {
+        self.layout
+    }
+
+    pub(crate) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Version 1's own devices controller is there: no eBPF is needed.
+    pub(crate) fn has_devices_controller(&self) -> bool {
+        self.layout.controller("devices").is_some()
+    }
+
+    fn named(name: &str) -> Result<Self, RuntimeError> {
+        let relative = name.strip_prefix('/').unwrap_or(name);
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        if !relative.split('/').all(plain) || relative.contains(['\0', '\n']) {
+            return Err(RuntimeError::Invalid(format!("invalid cgroup name {name:?}: want /a/b, without . and ..")));
+        }
+        Ok(Self { layout: CgroupLayout::of_host()?, name: PathBuf::from(relative) })
+    }
+
+    fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        self.layout.hierarchies().map(|hierarchy| hierarchy.directory(&self.name))
+    }
+}
+
+/// Makes one hierarchy's directories. In the common case, where the parent is there, that is one mkdir(2).
+fn make(hierarchy: &Hierarchy, name: &Path) -> Result<(), RuntimeError> {
+    let path = hierarchy.directory(name);
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        result => return result.context(|| format!("make cgroup {}", path.display())),
+    }
+    let mut parent = hierarchy.mount_point().to_path_buf();
+    prepare_parent(hierarchy, &parent)?;
+    let mut parts = name.iter().peekable();
+    while let Some(part) = parts.next() {
+        parent.push(part);
+        match fs::create_dir(&parent) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(RuntimeError::system(format!("make cgroup {}", parent.display()), error));
+            }
+            _ => {}
+        }
+        if parts.peek().is_some() {
+            prepare_parent(hierarchy, &parent)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets children of a cgroup have what it has: controllers in version 2, cpus and memory nodes in version 1.
+fn prepare_parent(hierarchy: &Hierarchy, directory: &Path) -> Result<(), RuntimeError> {
+    if hierarchy.is_unified() {
+        let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+        let wanted: Vec<String> = available.split_whitespace().map(|controller| format!("+{controller}")).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let file = directory.join("cgroup.subtree_control");
+        if fs::write(&file, wanted.join(" ")).is_ok() {
+            return Ok(());
+        }
+        // Processes in the root of a cgroup namespace stand in the way ("no internal processes"): they move one
+        // down, as every init of a container does. Then each controller for itself, since one may be refused.
+        if directory == hierarchy.mount_point() {
+            move_down(directory)?;
+        }
+        for controller in wanted {
+            // A controller that cannot be had shows when a limit needs it.
+            let _ = fs::write(&file, controller);
+        }
+    } else if hierarchy.has("cpuset") {
+        // Without this a new cpuset has no cpus, and no process may enter it (cgroup-v1/cpusets.rst).
+        write(&directory.join("cgroup.clone_children"), "1")?;
+    }
+    Ok(())
+}
+
+/// Moves every process of a cgroup namespace's root into a cgroup below. The real root of a machine refuses nothing
+/// in the first place, so this is never asked for there.
+fn move_down(root: &Path) -> Result<(), RuntimeError> {
+    let below = root.join("init");
+    match fs::create_dir(&below) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(RuntimeError::system(format!("make cgroup {}", below.display()), error));
+        }
+        _ => {}
+    }
+    let procs = fs::read_to_string(root.join("cgroup.procs")).unwrap_or_default();
+    for pid in procs.lines().filter(|pid| *pid != "0") {
+        // One that has ended meanwhile, or a thread of the kernel, is nothing to worry about.
+        let _ = fs::write(below.join("cgroup.procs"), pid);
+    }
+    Ok(())
+}
+
+fn collect_pids(directory: &Path, pids: &mut Vec<i32>) -> Result<(), RuntimeError> {
+    let file = directory.join("cgroup.procs");
+    match fs::read_to_string(&file) {
+        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
+        Err(error) => return Err(RuntimeError::system(format!("read {}", file.display()), error)),
+    }
+    for child in children(directory) {
+        collect_pids(&child, pids)?;
+    }
+    Ok(())
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.flatten().filter(is_directory).map(|entry| entry.path()).collect()
+}
+
+fn send_signal(pid: i32, signal: i32) -> Result<(), RuntimeError> {
+    // SAFETY: plain integers. The pid was read from the cgroup a moment ago; positive, so no group is meant.
+    if unsafe { libc::kill(pid, signal) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        error => Err(RuntimeError::system(format!("send signal {signal} to process {pid}"), error)),
+    }
+}
+
+/// Removes a directory and what is below it; a busy one is asked again, ever more rarely, until the deadline.
+fn remove(directory: &Path, deadline: Instant) -> io::Result<()> {
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match fs::remove_dir(directory) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline => return Err(error),
+            Err(_) => {}
+        }
+        for child in children(directory) {
+            remove(&child, deadline)?;
+        }
+        // The kernel tells of an emptied cgroup in version 2 only (cgroup.events), so here we ask.
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Writes a control file, which must be there: never made.
+fn write(file: &Path, value: &str) -> Result<(), RuntimeError> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::open(file, flags, Mode::empty())
+        .and_then(|descriptor| rustix::io::write(descriptor, value.as_bytes()))
+        .map(drop)
+        .context(|| format!("write {value:?} to {}", file.display()))
+}

@@ -1,1 +1,211 @@
-//! In the making.
+//! Seccomp: from the spec's rules to a classic BPF program (seccomp(2), Documentation/userspace-api/seccomp_filter.rst).
+//!
+//! Per architecture, the numbers of system calls fall into runs with one action, and the program finds the run by
+//! bisection: seven comparisons for Docker's profile, where a list would take hundreds.
+
+mod assemble;
+mod profile;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator as Operator, LinuxSyscall,
+};
+
+use self::assemble::assemble;
+use crate::error::RuntimeError;
+use crate::sys::Instruction;
+
+pub use profile::check_profile;
+pub(crate) use profile::{default_profile, resolve_profile};
+
+/// A program, ready to be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) program: Vec<Instruction>,
+    /// SECCOMP_FILTER_FLAG_*.
+    pub(crate) flags: u64,
+}
+
+/// An architecture that a filter can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Machine {
+    X86_64,
+    X86,
+    /// x86-64 with a bit in the number.
+    X32,
+    Aarch64,
+}
+
+impl Machine {
+    #[cfg(target_arch = "x86_64")]
+    const NATIVE: Self = Self::X86_64;
+    #[cfg(target_arch = "aarch64")]
+    const NATIVE: Self = Self::Aarch64;
+
+    /// AUDIT_ARCH_* of linux/audit.h.
+    fn audit_number(self) -> u32 {
+        match self {
+            Self::X86_64 | Self::X32 => 0xc000_003e,
+            Self::X86 => 0x4000_0003,
+            Self::Aarch64 => 0xc000_00b7,
+        }
+    }
+
+    /// `None`: a machine whose programs do not run on ours, so that no rule is needed.
+    fn of(arch: Arch) -> Option<Self> {
+        match arch {
+            Arch::ScmpArchNative => Some(Self::NATIVE),
+            Arch::ScmpArchX86_64 => Some(Self::X86_64),
+            Arch::ScmpArchX86 => Some(Self::X86),
+            Arch::ScmpArchX32 => Some(Self::X32),
+            Arch::ScmpArchAarch64 => Some(Self::Aarch64),
+            _ => None,
+        }
+    }
+
+    fn number(self, name: &str) -> Option<u32> {
+        let row = table::TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        u32::try_from(table::TABLE[row].1[self as usize]).ok()
+    }
+}
+
+/// One comparison of an argument, all unsigned 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Condition {
+    /// 0 to 5.
+    argument: u32,
+    operator: Operator,
+    /// The mask, for a masked comparison.
+    value: u64,
+    /// What the masked argument must equal.
+    masked: u64,
+}
+
+/// What becomes of a system call: the first rule whose conditions all hold, else the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Verdict {
+    conditional: Vec<(Vec<Condition>, u32)>,
+    otherwise: u32,
+}
+
+/// SECCOMP_RET_KILL_PROCESS, for an architecture that the filter does not name: its numbers mean other calls.
+const FOREIGN_ARCHITECTURE: u32 = 0x8000_0000;
+/// SECCOMP_RET_ERRNO with ENOSYS.
+const NOT_IMPLEMENTED: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+
+/// Compiles a spec's rules.
+pub(crate) fn compile(spec: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
+    let default = action(spec.default_action(), spec.default_errno_ret())?;
+    let listed = spec.architectures().as_deref().unwrap_or_default();
+    let mut machines: Vec<Machine> = listed.iter().filter_map(|arch| Machine::of(*arch)).chain([Machine::NATIVE]).collect();
+    machines.sort_unstable();
+    machines.dedup();
+    let rules = spec.syscalls().as_deref().unwrap_or_default();
+    let blocks = machines
+        .into_iter()
+        .map(|machine| Ok((machine, runs(machine, rules, default)?)))
+        .collect::<Result<Vec<_>, RuntimeError>>()?;
+    let mut flags = 0;
+    for flag in spec.flags().iter().flatten() {
+        flags |= match flag {
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0, // One thread: nothing to do.
+            LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
+            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+                return Err(RuntimeError::NotBuilt("seccomp flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".to_owned()));
+            }
+        };
+    }
+    if spec.flags().is_none() {
+        // As other runtimes do: a filter alone does not slow a process down by the store bypass mitigation.
+        flags = 4;
+    }
+    let program = assemble(&blocks);
+    if program.len() > 4096 {
+        // BPF_MAXINSNS of linux/bpf_common.h.
+        return Err(RuntimeError::Invalid("the seccomp profile makes more than 4096 instructions".to_owned()));
+    }
+    Ok(Filter { program, flags })
+}
+
+/// SECCOMP_RET_* with its data.
+fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, RuntimeError> {
+    if action == LinuxSeccompAction::ScmpActNotify {
+        return Err(RuntimeError::NotBuilt("seccomp action SCMP_ACT_NOTIFY".to_owned()));
+    }
+    if errno.is_some_and(|errno| errno > 0xffff) {
+        return Err(RuntimeError::Invalid("seccomp: errnoRet is above 65535".to_owned()));
+    }
+    Ok(action.as_u32(errno))
+}
+
+/// The verdicts by number: each holds from its number to before the next. The first begins at 0.
+fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u32, Verdict)>, RuntimeError> {
+    let mut verdicts: BTreeMap<u32, (Vec<(Vec<Condition>, u32)>, Option<u32>)> = BTreeMap::new();
+    let mut highest = 0;
+    for rule in rules {
+        let action = action(rule.action(), rule.errno_ret())?;
+        let alternatives = conditions(rule)?;
+        for number in rule.names().iter().filter_map(|name| machine.number(name)) {
+            highest = highest.max(number);
+            if action == default {
+                continue;
+            }
+            let (conditional, unconditional) = verdicts.entry(number).or_default();
+            if alternatives.is_empty() {
+                unconditional.get_or_insert(action);
+            }
+            conditional.extend(alternatives.iter().map(|all| (all.clone(), action)));
+        }
+    }
+    let plain = |otherwise| Verdict { conditional: Vec::new(), otherwise };
+    let mut runs: Vec<(u32, Verdict)> = vec![(0, plain(default))];
+    let mut push = |number: u32, verdict: Verdict| match runs.last_mut() {
+        Some((_, last)) if *last == verdict => {}
+        Some((start, last)) if *start == number => *last = verdict,
+        _ => runs.push((number, verdict)),
+    };
+    for (number, (conditional, unconditional)) in verdicts {
+        // A rule without conditions takes in those with some, as libseccomp has it.
+        push(number, match unconditional {
+            Some(action) => plain(action),
+            None => Verdict { conditional, otherwise: default },
+        });
+        push(number + 1, plain(default));
+    }
+    // What is newer than all that the profile knows does not exist, rather than being forbidden: a C library then
+    // falls back to what it did before.
+    let refuses = default & 0xffff_0000 == 0x0005_0000;
+    if refuses && highest > 0 {
+        push(highest + 1, plain(NOT_IMPLEMENTED));
+    }
+    Ok(runs)
+}
+
+/// The alternatives of a rule's arguments: each a list of conditions that must all hold. Empty: no condition.
+fn conditions(rule: &LinuxSyscall) -> Result<Vec<Vec<Condition>>, RuntimeError> {
+    let arguments = rule.args().as_deref().unwrap_or_default();
+    let mut all = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        let index = u32::try_from(argument.index()).ok().filter(|index| *index < 6).ok_or_else(|| {
+            RuntimeError::Invalid(format!("seccomp: {:?}: a system call has arguments 0 to 5", rule.names()))
+        })?;
+        all.push(Condition {
+            argument: index,
+            operator: argument.op(),
+            value: argument.value(),
+            masked: argument.value_two().unwrap_or(0),
+        });
+    }
+    // Two conditions on one argument are alternatives, for historic reasons that profiles rely on (runc does so).
+    let twice = all.iter().enumerate().any(|(n, one)| all[..n].iter().any(|other| other.argument == one.argument));
+    Ok(match (all.is_empty(), twice) {
+        (true, _) => Vec::new(),
+        (_, true) => all.into_iter().map(|one| vec![one]).collect(),
+        (_, false) => vec![all],
+    })
+}

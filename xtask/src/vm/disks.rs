@@ -112,7 +112,7 @@ pub fn payload(scratch: &Path, files: &[(String, PathBuf)], filter: Option<&str>
     for (name, path) in files {
         let target = root.join(name);
         std::fs::create_dir_all(target.parent().expect("it lies in the payload")).attempting("make a directory")?;
-        steps::run(Command::new("cp").args(["--archive"]).arg(path).arg(&target))?;
+        steps::run(Command::new("cp").args(["--archive", "-H"]).arg(path).arg(&target))?;
     }
     let run = root.join("run");
     std::fs::write(&run, script(filter)).attempting("write the payload's script")?;

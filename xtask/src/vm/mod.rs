@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(40 * 60);
 const RESULT: &str = "dozen-vm-result ";
 
 /// Builds what is missing, boots, runs the tests and passes their verdict on.
-pub fn verb(emulate: bool, filter: Option<&str>) -> Result<(), Failure> {
+pub fn verb(kvm: bool, filter: Option<&str>) -> Result<(), Failure> {
     host::need_root("vm")?;
     packages::ensure("vm")?;
     packages::ensure("images")?;
@@ -37,7 +37,7 @@ pub fn verb(emulate: bool, filter: Option<&str>) -> Result<(), Failure> {
 
     steps::step(format_args!("booting the virtual machine; its console's log is {}", log.display()));
     let begun = Instant::now();
-    let verdict = boot(&system, &payload, emulate, &log, &tests)?;
+    let verdict = boot(&system, &payload, kvm, &log, &tests)?;
     steps::step(format_args!("the machine has powered off after {} s", begun.elapsed().as_secs()));
     match verdict {
         Some(0) => Ok(()),
@@ -80,13 +80,7 @@ fn payload() -> Result<Vec<(String, PathBuf)>, Failure> {
     Ok(files)
 }
 
-fn boot(
-    system: &disks::System,
-    payload: &Path,
-    emulate: bool,
-    log: &Path,
-    tests: &Path,
-) -> Result<Option<i32>, Failure> {
+fn boot(system: &disks::System, payload: &Path, kvm: bool, log: &Path, tests: &Path) -> Result<Option<i32>, Failure> {
     // A named pipe, because qemu opens its serial ports by path.
     steps::run(Command::new("mkfifo").arg(tests))?;
     let architecture = host::debian_architecture()?;
@@ -94,7 +88,7 @@ fn boot(
         return Err(Failure::new(format!("the virtual machine is not built yet for {architecture}")));
     }
     let mut command = Command::new("qemu-system-x86_64");
-    let accelerator = if emulate { "tcg" } else { "kvm:tcg" };
+    let accelerator = if kvm { "kvm" } else { "tcg" };
     let drive = |path: &Path| format!("file={},format=raw,if=virtio,cache=unsafe", path.display());
     command.args(["-machine", &format!("q35,accel={accelerator}"), "-cpu", "max", "-smp", "2", "-m", "2048"]);
     command.args(["-nodefaults", "-display", "none", "-no-reboot", "-snapshot"]);
