@@ -132,7 +132,7 @@ fn script(filter: Option<&str>) -> String {
          echo \"$(uname -r), $(systemctl --version | head -n 1), $(stat -f -c %T /sys/fs/cgroup)\"\n\
          code=0\n\
          for test in /payload/tests/*; do\n\
-         \x20   \"$test\" --test-threads 2 {filter} || code=1\n\
+         \x20   \"$test\" --color never --test-threads 2 {filter} || code=1\n\
          done\n\
          echo {}$code\n",
         super::RESULT
