@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dozen_engine::EngineError;
-use dozen_model::{Classified, ErrorKind};
+use dozen_model::{Classified, ErrorKind, error_chain};
 use serde_json::json;
 
 /// What a handler fails with: `{"message": …, "hint": …}`, where only `message` is Docker's.
@@ -67,23 +67,9 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// The whole chain in one line: Display keeps sources out, a client wants to read them.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
-        Self { kind: error.kind(), message: chain(&error), hint: error.hint() }
+        Self { kind: error.kind(), message: error_chain(&error), hint: error.hint() }
     }
 }
 
@@ -156,7 +142,7 @@ mod tests {
         let inner = Layered(None, "no space");
         let middle = Layered(Some(Box::new(inner)), "cannot write /x: no space");
         let outer = Layered(Some(Box::new(middle)), "cannot create");
-        assert_eq!(chain(&outer), "cannot create: cannot write /x: no space");
+        assert_eq!(error_chain(&outer), "cannot create: cannot write /x: no space");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dozen_api::serve;
 use dozen_engine::{Engine, EngineConfig};
-use dozen_model::Classified;
+use dozen_model::{Classified, error_chain};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads that run the engine's async code; blocking work has threads of its own, which end when they are idle.
@@ -64,7 +64,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match runtime.block_on(run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", chain(error.as_ref()));
+            tracing::error!("{}", error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -78,7 +78,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let binary: OwnedFd = dozen_runtime::own_binary()?;
     let program = PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd()));
     let socket = arguments.host.unwrap_or_else(|| arguments.run_root.join("dozen.sock"));
-    let config = EngineConfig { data_root: absolute(arguments.data_root)?, run_root: absolute(arguments.run_root)?, program };
+    let config =
+        EngineConfig { data_root: absolute(arguments.data_root)?, run_root: absolute(arguments.run_root)?, program };
     let engine = Engine::open(config).await.map_err(|error| {
         if let Some(hint) = error.hint() {
             tracing::error!("hint: {hint}");
@@ -107,15 +108,4 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 
 fn absolute(path: PathBuf) -> std::io::Result<PathBuf> {
     std::path::absolute(path)
-}
-
-/// An error with all its sources, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        words = format!("{words}: {cause}");
-        source = cause.source();
-    }
-    words
 }

@@ -99,7 +99,8 @@ impl Settings {
                 for word in rest.split_whitespace() {
                     let (port, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
                     let port: u16 = port.parse().map_err(|_| format!("{word:?} is no port"))?;
-                    let protocol: Protocol = protocol.parse().map_err(|error: dozen_model::PortError| error.to_string())?;
+                    let protocol: Protocol =
+                        protocol.parse().map_err(|error: dozen_model::PortError| error.to_string())?;
                     let exposed = format!("{port}/{protocol}");
                     if !self.exposed_ports.contains(&exposed) {
                         self.exposed_ports.push(exposed);
@@ -117,7 +118,9 @@ impl Settings {
                     None => format!("{}/{rest}", self.working_directory.trim_end_matches('/')),
                 }
             }
-            "STOPSIGNAL" => self.stop_signal = Some(rest.parse().map_err(|error: dozen_model::SignalError| error.to_string())?),
+            "STOPSIGNAL" => {
+                self.stop_signal = Some(rest.parse().map_err(|error: dozen_model::SignalError| error.to_string())?)
+            }
             "USER" | "VOLUME" | "WORKDIR" => return Err("it needs a value".into()),
             "HEALTHCHECK" | "ONBUILD" => return Err(format!("{instruction} is not built yet")),
             _ => return Err(format!("{instruction} is not a valid change command")),
@@ -126,7 +129,8 @@ impl Settings {
     }
 
     fn into_config(self) -> Config {
-        let environment = self.environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+        let environment =
+            self.environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
         let mut config = ConfigBuilder::default()
             .env(environment)
             .working_dir(self.working_directory)
@@ -214,7 +218,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn applied(changes: &[&str]) -> Settings {
-        let mut settings = Settings { command: vec!["old".into()], working_directory: "/a".into(), ..Settings::default() };
+        let mut settings =
+            Settings { command: vec!["old".into()], working_directory: "/a".into(), ..Settings::default() };
         changes.iter().for_each(|change| settings.apply(change).unwrap());
         settings
     }
@@ -233,7 +238,10 @@ mod tests {
             "VOLUME /data",
             "STOPSIGNAL INT",
         ]);
-        assert_eq!((settings.entrypoint, settings.command), (vec!["python".into()], vec!["app.py".into(), "-v".into()]));
+        assert_eq!(
+            (settings.entrypoint, settings.command),
+            (vec!["python".into()], vec!["app.py".into(), "-v".into()])
+        );
         assert_eq!(settings.environment, [("B".into(), "two words".into()), ("A".into(), "the rest".into())]);
         assert_eq!(settings.exposed_ports, ["80/tcp", "53/udp"]);
         assert_eq!((settings.user.as_str(), settings.working_directory.as_str()), ("app:app", "/a/b"));
@@ -244,7 +252,18 @@ mod tests {
 
     #[test]
     fn what_is_no_change_is_refused() {
-        for change in ["", "RUN x", "FROM y", "ENV", "ENV A=\"1", "EXPOSE x", "STOPSIGNAL NOPE", "USER", "HEALTHCHECK NONE", "ENV =1"] {
+        for change in [
+            "",
+            "RUN x",
+            "FROM y",
+            "ENV",
+            "ENV A=\"1",
+            "EXPOSE x",
+            "STOPSIGNAL NOPE",
+            "USER",
+            "HEALTHCHECK NONE",
+            "ENV =1",
+        ] {
             assert!(Settings::default().apply(change).is_err(), "{change}");
         }
     }

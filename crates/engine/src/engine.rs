@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dozen_image::{Image, ImageStore, Loaded, Progress, Removal};
-use dozen_model::{ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, Reference, VolumeName};
+use dozen_model::{
+    ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, Reference, VolumeName, error_chain,
+};
 use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
 
@@ -172,7 +174,12 @@ impl Engine {
                         Removal::Untagged(what) => ("untag", what),
                         Removal::Deleted(what) => ("delete", what),
                     };
-                    shared.emit(EventKind::Image, action, what.to_string(), BTreeMap::from([("name".into(), what.to_string())]));
+                    shared.emit(
+                        EventKind::Image,
+                        action,
+                        what.to_string(),
+                        BTreeMap::from([("name".into(), what.to_string())]),
+                    );
                 }
                 Ok(removals)
             })
@@ -257,7 +264,7 @@ fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Snapshot, Vec
     if result.is_err() {
         for volume in made {
             if let Err(error) = shared.volumes.remove(&volume) {
-                tracing::error!(%volume, %error, "cannot undo a volume");
+                tracing::error!(%volume, error = error_chain(&error), "cannot undo a volume");
             }
         }
     }
@@ -288,26 +295,26 @@ fn create_whole(
     failpoint("create.begin");
     recover::make_container_directory(&directory)?;
     failpoint("create.directory");
-    let row = |name: ContainerName| ContainerRow {
-        id: id.clone(),
-        name,
-        created,
-        spec: spec.clone(),
-        phase: phase.clone(),
-    };
+    let row =
+        |name: ContainerName| ContainerRow { id: id.clone(), name, created, spec: spec.clone(), phase: phase.clone() };
     let inserted = match name {
-        Some(name) => rows::insert_container(&shared.ledger, row(name.clone())).map_err(EngineError::from).and_then(|taken| {
-            taken.map_err(|holder| EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() })?;
-            Ok(name)
-        }),
+        Some(name) => {
+            rows::insert_container(&shared.ledger, row(name.clone())).map_err(EngineError::from).and_then(|taken| {
+                taken
+                    .map_err(|holder| EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() })?;
+                Ok(name)
+            })
+        }
         None => insert_with_made_up_name(shared, &id, row),
     };
     failpoint("create.row");
     match inserted {
-        Ok(name) => Ok(Snapshot { id, name, spec: Arc::new(spec), created, phase, last_exit: None, exits: 0, directory }),
+        Ok(name) => {
+            Ok(Snapshot { id, name, spec: Arc::new(spec), created, phase, last_exit: None, exits: 0, directory })
+        }
         Err(error) => {
             if let Err(undo) = crate::volumes::remove_tree(&directory) {
-                tracing::error!(error = %undo, "cannot undo a container's directory");
+                tracing::error!(error = error_chain(&undo), "cannot undo a container's directory");
             }
             Err(error)
         }
@@ -338,7 +345,12 @@ fn create_volume(shared: &Shared, spec: VolumeSpec) -> Result<Volume, EngineErro
 }
 
 fn emit_volume(shared: &Shared, volume: &Volume) {
-    shared.emit(EventKind::Volume, "create", volume.name.to_string(), BTreeMap::from([("driver".into(), "local".into())]));
+    shared.emit(
+        EventKind::Volume,
+        "create",
+        volume.name.to_string(),
+        BTreeMap::from([("driver".into(), "local".into())]),
+    );
 }
 
 fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {

@@ -66,7 +66,7 @@ pub enum EngineError {
     #[allow(missing_docs)]
     Ledger(#[from] LedgerError),
     /// A system call failed.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}")]
     System {
         /// What was attempted, and on what.
         action: String,
@@ -98,7 +98,9 @@ impl Classified for EngineError {
             Self::Ports(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
             Self::System { source, .. } => match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-                Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::ROFS) => ErrorKind::Exhausted,
+                Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::ROFS) => {
+                    ErrorKind::Exhausted
+                }
                 _ => ErrorKind::Internal,
             },
             Self::ShuttingDown => ErrorKind::Unavailable,

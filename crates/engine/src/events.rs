@@ -107,7 +107,13 @@ mod tests {
 
     fn event(second: i64) -> Event {
         let time = Timestamp::from_second(second).unwrap();
-        Event { time, kind: EventKind::Container, action: "start".into(), id: String::new(), attributes: BTreeMap::new() }
+        Event {
+            time,
+            kind: EventKind::Container,
+            action: "start".into(),
+            id: String::new(),
+            attributes: BTreeMap::new(),
+        }
     }
 
     #[test]

@@ -101,7 +101,9 @@ impl Execs {
             known.progress = match (&known.progress, progress) {
                 // Word of the start can come after word of the end: they travel on two connections.
                 (Progress::Ended { .. }, Progress::Running { .. }) => return,
-                (Progress::Running { pid }, Progress::Ended { exit_code, .. }) => Progress::Ended { pid: Some(*pid), exit_code },
+                (Progress::Running { pid }, Progress::Ended { exit_code, .. }) => {
+                    Progress::Ended { pid: Some(*pid), exit_code }
+                }
                 (_, next) => next,
             };
         }

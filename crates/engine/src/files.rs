@@ -17,15 +17,17 @@ pub(crate) const BOUND: [(&str, &str); 3] =
 pub(crate) fn hostname(snapshot: &Snapshot) -> String {
     match (&snapshot.spec.hostname, &snapshot.spec.network) {
         (Some(name), _) => name.clone(),
-        (None, NetworkMode::Host) => {
-            rustix::system::uname().nodename().to_string_lossy().into_owned()
-        }
+        (None, NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         (None, _) => snapshot.id.short().to_owned(),
     }
 }
 
 /// Writes all three anew, in place: a file that is bound into a container keeps its inode.
-pub(crate) fn write(snapshot: &Snapshot, endpoint: Option<&Endpoint>, gateway: &Option<IpAddr>) -> Result<(), EngineError> {
+pub(crate) fn write(
+    snapshot: &Snapshot,
+    endpoint: Option<&Endpoint>,
+    gateway: &Option<IpAddr>,
+) -> Result<(), EngineError> {
     let hostname = hostname(snapshot);
     let domain = snapshot.spec.domainname.as_deref();
     let mut addresses = Vec::new();
@@ -46,7 +48,8 @@ pub(crate) fn write(snapshot: &Snapshot, endpoint: Option<&Endpoint>, gateway: &
     let shares_host = snapshot.spec.network == NetworkMode::Host;
     let resolv = if shares_host { host_resolv } else { files::resolv_conf(&host_resolv, systemd_resolv.as_deref()) };
     let host_hosts = if shares_host { read_or_empty("/etc/hosts")? } else { String::new() };
-    let hosts = host_hosts + &if shares_host { extra_lines(&extra) } else { files::hosts(&hostname, domain, &addresses, &extra) };
+    let hosts = host_hosts
+        + &if shares_host { extra_lines(&extra) } else { files::hosts(&hostname, domain, &addresses, &extra) };
     for (name, text) in [("resolv.conf", resolv), ("hostname", format!("{hostname}\n")), ("hosts", hosts)] {
         let path = snapshot.directory.join(name);
         std::fs::write(&path, text).map_err(EngineError::system(|| format!("write {}", path.display())))?;

@@ -148,7 +148,11 @@ impl Container {
                 hint: None,
             });
         }
-        if signal == Signal::KILL { self.end(signal).await? } else { self.signal(signal).await? }
+        if signal == Signal::KILL {
+            self.end(signal).await?
+        } else {
+            self.signal(signal).await?
+        }
         self.shared.announce(&snapshot, "kill", [("signal".to_owned(), signal.number().to_string())]);
         Ok(())
     }
@@ -242,7 +246,10 @@ impl Container {
         MonitorLink::request(&self.shared.run_directory(&self.id), request).await.map(drop)
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Command) -> Result<T, EngineError> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Command,
+    ) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
         let gone = || EngineError::NoSuchContainer(self.id.to_string());
         self.entry.mailbox.send(command(reply)).await.map_err(|_| gone())?;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use dozen_model::{Classified, ContainerId, ErrorKind, MountSource, NetworkMode};
+use dozen_model::{Classified, ContainerId, ErrorKind, MountSource, NetworkMode, error_chain};
 use dozen_monitor::client::{self, PendingStart};
 use dozen_monitor::protocol::{self, StartRequest};
 use dozen_runtime::Root;
@@ -30,7 +30,7 @@ pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepa
     if prepared.is_err()
         && let Err(error) = release(shared, &snapshot.id, &run)
     {
-        tracing::error!(container = snapshot.id.short(), %error, "cannot undo a failed start");
+        tracing::error!(container = snapshot.id.short(), error = error_chain(&error), "cannot undo a failed start");
     }
     prepared.map(|pending| Prepared { pending, run })
 }

@@ -75,7 +75,9 @@ pub(crate) fn decide(phase: &Phase, input: Input, auto_remove: bool) -> Result<(
         (Phase::Running(_) | Phase::Starting { .. }, Input::Start) => return Err(Refusal::AlreadyRunning),
 
         (Phase::Starting { run: None }, Input::Prepared(run)) => (Phase::Starting { run: Some(run) }, vec![Save]),
-        (Phase::Starting { run: Some(run) }, Input::Started) => (Phase::Running(run.clone()), vec![Save, Announce("start")]),
+        (Phase::Starting { run: Some(run) }, Input::Started) => {
+            (Phase::Running(run.clone()), vec![Save, Announce("start")])
+        }
         (Phase::Starting { run }, Input::StartFailed(failure)) => {
             let release = run.clone().map(|run| ReleaseRun(Box::new(run)));
             let effects = release.into_iter().chain([Save]).collect();
@@ -90,7 +92,9 @@ pub(crate) fn decide(phase: &Phase, input: Input, auto_remove: bool) -> Result<(
         (Phase::Created { .. } | Phase::Exited(_), Input::Remove) => (Phase::Removing, vec![Save, Erase]),
         (Phase::Running(_) | Phase::Starting { .. }, Input::Remove) => return Err(Refusal::Running),
 
-        (_, Input::Prepared(_) | Input::Started | Input::StartFailed(_) | Input::Ended(_)) => return Err(Refusal::Stale),
+        (_, Input::Prepared(_) | Input::Started | Input::StartFailed(_) | Input::Ended(_)) => {
+            return Err(Refusal::Stale);
+        }
     })
 }
 

@@ -121,7 +121,11 @@ impl Reader<'_> {
     }
 
     /// All that is there now, or its last lines.
-    fn history(&self, older: VecDeque<BufReader<File>>, current: &mut Option<BufReader<File>>) -> Result<Next, EngineError> {
+    fn history(
+        &self,
+        older: VecDeque<BufReader<File>>,
+        current: &mut Option<BufReader<File>>,
+    ) -> Result<Next, EngineError> {
         let mut last = VecDeque::new();
         for file in older.into_iter().map(Some).chain([None]) {
             let mut file = file;
@@ -209,7 +213,8 @@ impl Reader<'_> {
     /// The directory is watched, not the file: a rotation makes another file.
     fn watch(&self) -> Result<std::os::fd::OwnedFd, EngineError> {
         let directory = self.path.parent().expect("a log lies in its container's directory");
-        let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(self.failed())?;
+        let watch =
+            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(self.failed())?;
         let events = inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::CREATE
             | inotify::WatchFlags::MOVED_TO
@@ -263,7 +268,9 @@ mod tests {
     use super::*;
 
     fn line(text: &str, stream: &str, second: u32) -> String {
-        format!("{{\"log\":\"{text}\\n\",\"stream\":\"{stream}\",\"time\":\"2026-01-01T00:00:{second:02}.000000000Z\"}}\n")
+        format!(
+            "{{\"log\":\"{text}\\n\",\"stream\":\"{stream}\",\"time\":\"2026-01-01T00:00:{second:02}.000000000Z\"}}\n"
+        )
     }
 
     #[track_caller]
@@ -276,8 +283,9 @@ mod tests {
         let mut reader = Reader { path: directory.path().join("log.json"), options, sender: &sender };
         reader.run(&|| true).unwrap();
         drop(sender);
-        let lines: Vec<String> =
-            std::iter::from_fn(|| receiver.blocking_recv()).map(|entry| entry.unwrap().line.trim_end().to_owned()).collect();
+        let lines: Vec<String> = std::iter::from_fn(|| receiver.blocking_recv())
+            .map(|entry| entry.unwrap().line.trim_end().to_owned())
+            .collect();
         assert_eq!(lines, expected);
     }
 

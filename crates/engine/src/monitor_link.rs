@@ -21,7 +21,9 @@ impl MonitorLink {
     /// Sends the request and reads the first reply; a [`Reply::Failed`] is an error.
     pub(crate) async fn request(run_directory: &Path, request: &Request) -> Result<(Self, Reply), EngineError> {
         let path: PathBuf = run_directory.join("monitor.sock");
-        let lost = |action: &'static str| EngineError::system(move || format!("{action} the monitor at {}", run_directory.display()));
+        let lost = |action: &'static str| {
+            EngineError::system(move || format!("{action} the monitor at {}", run_directory.display()))
+        };
         let mut socket = UnixStream::connect(&path).await.map_err(lost("reach"))?;
         let mut line = serde_json::to_vec(request).expect("requests have string keys only");
         line.push(b'\n');
@@ -45,7 +47,9 @@ impl MonitorLink {
                 Ok(byte) if line.len() < REPLY_LIMIT => line.push(byte),
                 Ok(_) => return Err(malformed("it is longer than 64 KiB")),
                 Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && line.is_empty() => return Ok(None),
-                Err(error) => return Err(EngineError::System { action: "read a monitor's reply".into(), source: error }),
+                Err(error) => {
+                    return Err(EngineError::System { action: "read a monitor's reply".into(), source: error });
+                }
             }
         }
         serde_json::from_slice(&line).map(Some).map_err(|error| malformed(&error.to_string()))
@@ -58,5 +62,10 @@ impl MonitorLink {
 }
 
 fn malformed(why: &str) -> EngineError {
-    Failure { kind: dozen_model::ErrorKind::Internal, message: format!("a monitor's reply cannot be read: {why}"), hint: None }.into()
+    Failure {
+        kind: dozen_model::ErrorKind::Internal,
+        message: format!("a monitor's reply cannot be read: {why}"),
+        hint: None,
+    }
+    .into()
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use dozen_keeper::{Keeper, PortReservation};
 use dozen_ledger::Ledger;
-use dozen_model::{ContainerId, PortBinding, Protocol};
+use dozen_model::{ContainerId, PortBinding, Protocol, error_chain};
 use dozen_network::{BridgeAddresses, BridgeNetwork, Endpoint, NetworkConfig, PublishedPort, ports};
 
 use crate::rows;
@@ -126,7 +126,8 @@ impl Network {
             .map(|port| (port.protocol, port.host_address, port.host_port))
             .collect();
         let in_use = |address: IpAddr, protocol: Protocol, port: u16| {
-            let overlaps = |(p, a, n): &(Protocol, IpAddr, u16)| (*p, *n) == (protocol, port) && ports::overlap(*a, address);
+            let overlaps =
+                |(p, a, n): &(Protocol, IpAddr, u16)| (*p, *n) == (protocol, port) && ports::overlap(*a, address);
             taken.iter().any(overlaps) || !can_bind(address, port, protocol)
         };
         let published = ports::choose(wanted, bridge.addresses().ipv6_gateway.is_some(), in_use)?;
@@ -135,7 +136,7 @@ impl Network {
         if let Err(error) = opened {
             state.published.remove(id);
             if let Err(undo) = self.hold(&mut state) {
-                tracing::error!(error = %undo, "cannot give back ports");
+                tracing::error!(error = error_chain(&undo), "cannot give back ports");
             }
             return Err(error);
         }
@@ -143,7 +144,12 @@ impl Network {
     }
 
     /// Gives back addresses and ports of a run that is over. Goes on past a failure; the first is reported.
-    pub(crate) fn release(&self, id: &ContainerId, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), EngineError> {
+    pub(crate) fn release(
+        &self,
+        id: &ContainerId,
+        endpoint: &Endpoint,
+        ports: &[PublishedPort],
+    ) -> Result<(), EngineError> {
         let bridge = self.bridge()?;
         let mut result = Ok(());
         if !ports.is_empty() {
@@ -166,12 +172,18 @@ impl Network {
         for (id, endpoint, ports) in &runs {
             // One container's trouble is not the others': its traffic stops, and the log says why.
             if let Err(error) = bridge.restore(endpoint, ports) {
-                tracing::error!(container = id.short(), %error, "cannot restore the network of a running container");
+                tracing::error!(
+                    container = id.short(),
+                    error = error_chain(&error),
+                    "cannot restore the network of a running container"
+                );
             }
         }
         let endpoints: Vec<Endpoint> = runs.iter().map(|(_, endpoint, _)| endpoint.clone()).collect();
         if let Err(errors) = bridge.retain(&endpoints) {
-            errors.iter().for_each(|error| tracing::error!(%error, "cannot clear what an earlier engine left"));
+            errors.iter().for_each(|error| {
+                tracing::error!(error = error_chain(error), "cannot clear what an earlier engine left")
+            });
         }
         let mut state = self.lock();
         let published = runs.into_iter().filter(|(_, _, ports)| !ports.is_empty());
@@ -181,7 +193,11 @@ impl Network {
 
     /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten.
     fn hold(&self, state: &mut State) -> Result<(), EngineError> {
-        let ports = state.published.iter().flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint, port))).collect();
+        let ports = state
+            .published
+            .iter()
+            .flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint, port)))
+            .collect();
         let wanted = dozen_keeper::Snapshot { ports, ..Default::default() };
         let failures = self.keeper(state)?.apply(&wanted).map_err(keeper_failed)?;
         match failures.first() {
@@ -235,5 +251,5 @@ fn tear_down(bridge: &BridgeNetwork) -> Result<(), EngineError> {
 
 fn keeper_failed(error: dozen_keeper::KeeperError) -> EngineError {
     use dozen_model::Classified;
-    dozen_monitor::protocol::Failure { kind: error.kind(), message: error.to_string(), hint: error.hint() }.into()
+    dozen_monitor::protocol::Failure { kind: error.kind(), message: error_chain(&error), hint: error.hint() }.into()
 }

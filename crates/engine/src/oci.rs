@@ -16,7 +16,11 @@ use crate::{EngineError, files};
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The whole specification. `mount_sources` are the host's paths, one per mount of the container's spec.
-pub(crate) fn spec(shared: &Shared, snapshot: &Snapshot, mount_sources: &[Option<PathBuf>]) -> Result<Spec, EngineError> {
+pub(crate) fn spec(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    mount_sources: &[Option<PathBuf>],
+) -> Result<Spec, EngineError> {
     let asked = &snapshot.spec;
     let mut spec = default_spec::docker(&defaults(asked)).map_err(runtime_failed)?;
     let mut mounts = spec.mounts().clone().unwrap_or_default();
@@ -88,7 +92,12 @@ pub(crate) fn wanted_ports(asked: &ContainerSpec) -> Vec<PortBinding> {
     if asked.publish_all {
         for (port, protocol) in &asked.exposed_ports {
             if !asked.ports.iter().any(|binding| (binding.container_port, binding.protocol) == (*port, *protocol)) {
-                wanted.push(PortBinding { container_port: *port, protocol: *protocol, host_address: None, host_port: None });
+                wanted.push(PortBinding {
+                    container_port: *port,
+                    protocol: *protocol,
+                    host_address: None,
+                    host_port: None,
+                });
             }
         }
     }
@@ -165,8 +174,10 @@ mod tests {
     #[test]
     fn the_last_mount_on_a_target_wins_and_parents_come_first() {
         let at = |path: &str, kind: &str| mount(kind, None, path.into(), vec![]);
-        let mounts = ordered(vec![at("/a/b", "bind"), at("/dev/shm", "tmpfs"), at("/a", "bind"), at("/dev/shm", "bind")]);
-        let summary: Vec<_> = mounts.iter().map(|m| (m.destination().to_str().unwrap(), m.typ().as_deref().unwrap())).collect();
+        let mounts =
+            ordered(vec![at("/a/b", "bind"), at("/dev/shm", "tmpfs"), at("/a", "bind"), at("/dev/shm", "bind")]);
+        let summary: Vec<_> =
+            mounts.iter().map(|m| (m.destination().to_str().unwrap(), m.typ().as_deref().unwrap())).collect();
         assert_eq!(summary, [("/a", "bind"), ("/a/b", "bind"), ("/dev/shm", "bind")]);
     }
 

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use dozen_model::{ContainerName, MountSource};
+use dozen_model::{ContainerName, MountSource, error_chain};
 use dozen_monitor::protocol::{ExitRecord, Reply};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::EngineError;
 use crate::attach::{AttachOptions, PendingAttach, StdioStream};
 use crate::failpoint::failpoint;
 use crate::handle::Changed;
@@ -18,16 +19,26 @@ use crate::rows;
 use crate::shared::Shared;
 use crate::snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure};
 use crate::volumes::remove_tree;
-use crate::EngineError;
 
 /// Commands that may wait in a mailbox before their senders wait too.
 const MAILBOX: usize = 64;
 
 pub(crate) enum Command {
-    Start { reply: oneshot::Sender<Result<Changed, EngineError>> },
-    Attach { options: AttachOptions, reply: oneshot::Sender<Result<PendingAttach, EngineError>> },
-    Rename { name: ContainerName, reply: oneshot::Sender<Result<(), EngineError>> },
-    Remove { volumes: bool, reply: oneshot::Sender<Result<(), EngineError>> },
+    Start {
+        reply: oneshot::Sender<Result<Changed, EngineError>>,
+    },
+    Attach {
+        options: AttachOptions,
+        reply: oneshot::Sender<Result<PendingAttach, EngineError>>,
+    },
+    Rename {
+        name: ContainerName,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    Remove {
+        volumes: bool,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
     /// From the task that watches the monitor.
     Ended(ExitStatus),
 }
@@ -187,7 +198,7 @@ impl Owner {
             };
             // A teardown goes on past a failure; the first is reported, each is logged.
             if let Err(error) = done {
-                tracing::error!(container = snapshot.id.short(), %error, "an effect failed");
+                tracing::error!(container = snapshot.id.short(), error = error_chain(&error), "an effect failed");
                 result = result.and(Err(Failed::Error(error)));
             }
         }
@@ -199,7 +210,7 @@ impl Owner {
         let result = self.try_launch().await;
         if let Err(error) = &result {
             let exit_code = launch::docker_exit_code(error);
-            let failure = StartFailure { exit_code, message: error.to_string() };
+            let failure = StartFailure { exit_code, message: error_chain(error) };
             for (_, client) in self.waiting_clients.drain(..) {
                 drop(client.send(Err(EngineError::NotRunning(self.snapshots.borrow().name.to_string()))));
             }
@@ -238,7 +249,8 @@ impl Owner {
     /// A step within a launch, whose only effects are those that the caller has at hand.
     fn accept(&mut self, input: Input) -> Result<(), EngineError> {
         let snapshot = self.snapshot();
-        let (next, _) = decide(&snapshot.phase, input, false).map_err(|refusal| self.explain(Failed::Refused(refusal)))?;
+        let (next, _) =
+            decide(&snapshot.phase, input, false).map_err(|refusal| self.explain(Failed::Refused(refusal)))?;
         self.publish(next);
         Ok(())
     }
@@ -353,7 +365,9 @@ impl Owner {
         let snapshot = self.snapshot();
         let shared = self.shared.clone();
         failpoint("save.before");
-        self.shared.blocking(move || Ok(rows::save_phase(&shared.ledger, snapshot.id.clone(), &snapshot.phase)?)).await?;
+        self.shared
+            .blocking(move || Ok(rows::save_phase(&shared.ledger, snapshot.id.clone(), &snapshot.phase)?))
+            .await?;
         failpoint("save.after");
         Ok(())
     }
@@ -371,7 +385,9 @@ impl Owner {
         match failed {
             Failed::Error(error) => error,
             Failed::Refused(Refusal::Running) => EngineError::Conflict {
-                message: format!("cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"),
+                message: format!(
+                    "cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"
+                ),
                 hint: Some(format!("dozen rm -f {name}")),
             },
             Failed::Refused(Refusal::Removing) => EngineError::Conflict {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use dozen_image::ImageStore;
 use dozen_ledger::Ledger;
-use dozen_model::ContainerId;
+use dozen_model::{ContainerId, error_chain};
 use dozen_network::{Endpoint, PublishedPort};
 
 use crate::owner::Owner;
@@ -62,7 +62,7 @@ pub(crate) fn adopt(shared: &Arc<Shared>, rows: Vec<ContainerRow>) {
         Owner::spawn(shared.clone(), snapshot(shared, row));
     }
     if let Err(error) = shared.images.collect(&|image| shared.image_user(image)) {
-        tracing::error!(%error, "cannot collect removed images");
+        tracing::error!(error = error_chain(&error), "cannot collect removed images");
     }
 }
 
@@ -116,7 +116,10 @@ pub(crate) fn make_container_directory(path: &Path) -> Result<(), EngineError> {
         let result = std::fs::DirBuilder::new().mode(mode).create(path.join(name));
         match result {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(EngineError::System { action: format!("make {}", path.join(name).display()), source: error });
+                return Err(EngineError::System {
+                    action: format!("make {}", path.join(name).display()),
+                    source: error,
+                });
             }
             _ => {}
         }
@@ -139,9 +142,11 @@ fn instance(run_root: &Path) -> String {
         return String::new();
     }
     // FNV-1a: stable across builds, and eight digits of it are enough to tell the engines of one host apart.
-    let hash = run_root.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let hash = run_root
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     format!("{:08x}", (hash >> 32) as u32 ^ hash as u32)
 }
 

@@ -62,7 +62,13 @@ pub(crate) fn insert_container(ledger: &Ledger, row: ContainerRow) -> Result<Res
         }
         connection
             .prepare_cached("INSERT INTO containers (id, name, created, spec, phase) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![row.id.as_str(), row.name.as_str(), row.created.to_string(), json(&row.spec), json(&row.phase)])?;
+            .execute(params![
+                row.id.as_str(),
+                row.name.as_str(),
+                row.created.to_string(),
+                json(&row.spec),
+                json(&row.phase)
+            ])?;
         Ok::<_, LedgerError>(Ok(()))
     })
 }
@@ -171,9 +177,13 @@ pub(crate) fn volumes(ledger: &Ledger) -> Result<Vec<VolumeRow>, LedgerError> {
 }
 
 /// A fact about this engine, such as its id; `None` before it was first set.
-pub(crate) fn fact<T: serde::de::DeserializeOwned>(ledger: &Ledger, name: &'static str) -> Result<Option<T>, LedgerError> {
+pub(crate) fn fact<T: serde::de::DeserializeOwned>(
+    ledger: &Ledger,
+    name: &'static str,
+) -> Result<Option<T>, LedgerError> {
     let text: Option<String> = ledger.read(move |connection| {
-        let value = connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()?;
+        let value =
+            connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0)).optional()?;
         Ok::<_, LedgerError>(value)
     })?;
     text.map(|text| from_json(name, &text)).transpose()

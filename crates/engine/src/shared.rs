@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use dozen_image::{ImageStore, Use};
 use dozen_ledger::Ledger;
-use dozen_model::{ContainerId, ImageId, MountSource, VolumeName};
+use dozen_model::{ContainerId, ImageId, MountSource, VolumeName, error_chain};
 use dozen_monitor::protocol::ExitRecord;
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
@@ -68,7 +68,8 @@ impl Shared {
     /// the container is not left half alive.
     pub(crate) async fn last_word(&self, id: &ContainerId, started: Timestamp) -> ExitStatus {
         let path = self.data_directory(id).join("exit.json");
-        let record = tokio::fs::read(&path).await.ok().and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
+        let record =
+            tokio::fs::read(&path).await.ok().and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
         if let Some(record) = record {
             return exit_status(record, started);
         }
@@ -93,7 +94,7 @@ impl Shared {
             })
             .await;
         if let Err(error) = swept {
-            tracing::error!(container = id.short(), %error, "cannot sweep a container's cgroup");
+            tracing::error!(container = id.short(), error = error_chain(&error), "cannot sweep a container's cgroup");
         }
     }
 
@@ -113,7 +114,11 @@ impl Shared {
     /// Containers that have the volume.
     pub(crate) fn volume_users(&self, name: &VolumeName) -> Vec<ContainerId> {
         let uses = |snapshot: &Snapshot| {
-            snapshot.spec.mounts.iter().any(|mount| matches!(&mount.source, MountSource::Volume { name: used, .. } if used == name))
+            snapshot
+                .spec
+                .mounts
+                .iter()
+                .any(|mount| matches!(&mount.source, MountSource::Volume { name: used, .. } if used == name))
         };
         self.registry.snapshots().iter().filter(|snapshot| uses(snapshot)).map(|snapshot| snapshot.id.clone()).collect()
     }
@@ -136,7 +141,12 @@ impl Shared {
         }
         let removed = self.volumes.remove(name)?;
         if removed {
-            self.emit(EventKind::Volume, "destroy", name.to_string(), BTreeMap::from([("driver".into(), "local".into())]));
+            self.emit(
+                EventKind::Volume,
+                "destroy",
+                name.to_string(),
+                BTreeMap::from([("driver".into(), "local".into())]),
+            );
         }
         Ok(removed)
     }
@@ -148,5 +158,5 @@ impl Shared {
 
 pub(crate) fn runtime_failed(error: dozen_runtime::RuntimeError) -> EngineError {
     use dozen_model::Classified;
-    dozen_monitor::protocol::Failure { kind: error.kind(), message: error.to_string(), hint: error.hint() }.into()
+    dozen_monitor::protocol::Failure { kind: error.kind(), message: error_chain(&error), hint: error.hint() }.into()
 }

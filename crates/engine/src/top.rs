@@ -104,9 +104,9 @@ fn row(pid: i32, columns: Columns, machine: &Machine) -> Option<Vec<String>> {
     let terminal = if stat.terminal == 0 { "?".to_owned() } else { format!("pts/{}", stat.terminal & 0xff) };
     let time = format!("{:02}:{:02}:{:02}", processor_s / 3600, processor_s / 60 % 60, processor_s % 60);
     Some(match columns {
-        Columns::Full => vec![
-            uid, pid.to_string(), stat.parent.to_string(), format!("{share:.0}"), start, terminal, time, command,
-        ],
+        Columns::Full => {
+            vec![uid, pid.to_string(), stat.parent.to_string(), format!("{share:.0}"), start, terminal, time, command]
+        }
         Columns::User => {
             let resident = stat.resident_pages * machine.page_bytes;
             vec![

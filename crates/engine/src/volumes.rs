@@ -118,7 +118,10 @@ impl Volumes {
     fn collect_garbage(&self) -> Result<(), EngineError> {
         let known = self.lock();
         for entry in read_directory(&self.directory)? {
-            let owned = entry.to_str().and_then(|name| name.parse::<VolumeName>().ok()).is_some_and(|name| known.contains_key(&name));
+            let owned = entry
+                .to_str()
+                .and_then(|name| name.parse::<VolumeName>().ok())
+                .is_some_and(|name| known.contains_key(&name));
             if !owned {
                 remove_tree(&self.directory.join(entry))?;
             }

@@ -38,3 +38,33 @@ pub trait Classified: std::error::Error {
         None
     }
 }
+
+/// An error with all its sources, in one line: `Display` keeps sources out, and who reads a message or a log wants
+/// them. A source whose words the error repeats already is not said twice.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = cause.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot open the door")]
+    struct Door(#[source] std::io::Error);
+
+    #[test]
+    fn a_chain_says_everything_once() {
+        let error = Door(std::io::Error::other("it is locked"));
+        assert_eq!(error_chain(&error), "cannot open the door: it is locked");
+    }
+}

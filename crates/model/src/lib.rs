@@ -19,7 +19,7 @@ pub use container::{
     MountSource, ProcessSpec, SeccompChoice, StdinMode, StopSpec, TmpfsOptions,
 };
 pub use digest::{Digest, DigestError};
-pub use error::{Classified, ErrorKind};
+pub use error::{Classified, ErrorKind, error_chain};
 pub use id::{ContainerId, ExecId, IdError, ImageId};
 pub use name::{ContainerName, NameError, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};

@@ -7,13 +7,14 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::{BufMut, Bytes, BytesMut};
 use dozen_engine::{Engine, EngineError, LogEntry, LogOptions, LogStream, OutputStream};
+use dozen_model::error_chain;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::edge::ApiVersion;
-use crate::error::{Answer, ApiError, chain};
+use crate::error::{Answer, ApiError};
 use crate::extract::Query;
 use crate::{shims, time};
 
@@ -76,7 +77,7 @@ impl Format {
             // The head is sent: the failure goes where errors are read.
             Err(error) => {
                 let plain = Self { timestamps: false, details: false, ..self };
-                plain.line(OutputStream::Stderr, "", &format!("Error grabbing logs: {}\n", chain(&error)))
+                plain.line(OutputStream::Stderr, "", &format!("Error grabbing logs: {}\n", error_chain(&error)))
             }
         }
     }

@@ -56,6 +56,8 @@ fn routes() -> Router<Engine> {
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove).put(refused::volume_update))
+        .route("/plugins", get(refused::no_plugins))
+        .route("/plugins/{*rest}", get(refused::no_such_plugin))
         .route("/networks", get(networks::list))
         .route("/networks/{name}", get(networks::inspect).delete(networks::remove));
     refused::add(built)

@@ -34,8 +34,6 @@ const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::POST, "/networks/prune", "pruning networks"),
     (MethodFilter::POST, "/networks/{id}/connect", "connecting a container to a network"),
     (MethodFilter::POST, "/networks/{id}/disconnect", "disconnecting a container from a network"),
-    (MethodFilter::GET, "/plugins", "plugins"),
-    (MethodFilter::GET, "/plugins/{*rest}", "plugins"),
     (MethodFilter::POST, "/plugins/{*rest}", "plugins"),
     (MethodFilter::DELETE, "/plugins/{*rest}", "plugins"),
     (MethodFilter::GET, "/debug/{*rest}", "debug data"),
@@ -62,6 +60,17 @@ pub(crate) fn add<S: Clone + Send + Sync + 'static>(mut router: Router<S>) -> Ro
             .route(&format!("{resource}/{{*rest}}"), axum::routing::any(swarm));
     }
     router
+}
+
+/// `GET /plugins`: there is none, and there never is one.
+pub(crate) async fn no_plugins() -> axum::Json<[(); 0]> {
+    axum::Json([])
+}
+
+/// `GET /plugins/{name}/json`: `docker inspect` asks here last, and takes only "not found" for an answer.
+pub(crate) async fn no_such_plugin(axum::extract::Path(rest): axum::extract::Path<String>) -> ApiError {
+    let name = rest.strip_suffix("/json").unwrap_or(&rest);
+    ApiError::new(ErrorKind::NotFound, format!("plugin {name:?} not found"))
 }
 
 /// `PUT /volumes/{name}`.

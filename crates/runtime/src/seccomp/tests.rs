@@ -1,0 +1,195 @@
+//! The compiler against the rules that it compiled, by way of a small interpreter of BPF.
+
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg};
+use proptest::prelude::*;
+
+use super::*;
+
+const ALLOW: u32 = 0x7fff_0000;
+const EPERM: u32 = 0x0005_0001;
+/// The capabilities of an ordinary container: enough for these tests that SYS_ADMIN is not among them.
+const ORDINARY: u64 = 0x0400_0001;
+
+/// What the kernel would return (Documentation/networking/filter.rst). Panics where it would refuse the program.
+fn run(program: &[Instruction], machine: Machine, number: u32, arguments: [u64; 6]) -> u32 {
+    let number = if machine == Machine::X32 { number | 0x4000_0000 } else { number };
+    let mut data = vec![number, machine.audit_number(), 0, 0];
+    data.extend(arguments.iter().flat_map(|argument| [*argument as u32, (*argument >> 32) as u32]));
+    let (mut accumulator, mut at) = (0u32, 0usize);
+    loop {
+        let Instruction { code, if_true, if_false, value } = program[at];
+        at += 1;
+        let holds = match code {
+            0x20 => {
+                accumulator = data[value as usize / 4];
+                continue;
+            }
+            0x54 => {
+                accumulator &= value;
+                continue;
+            }
+            0x05 => {
+                at += value as usize;
+                continue;
+            }
+            0x06 => return value,
+            0x15 => accumulator == value,
+            0x25 => accumulator > value,
+            0x35 => accumulator >= value,
+            other => panic!("instruction {other:#x}"),
+        };
+        at += usize::from(if holds { if_true } else { if_false });
+    }
+}
+
+/// The rules read one by one, as a person would.
+fn expect(spec: &LinuxSeccomp, machine: Machine, number: u32, arguments: [u64; 6]) -> u32 {
+    let default = spec.default_action().as_u32(spec.default_errno_ret());
+    let rules = spec.syscalls().as_deref().unwrap_or_default();
+    let names = |rule: &&LinuxSyscall| rule.names().iter().any(|name| machine.number(name) == Some(number));
+    let highest = rules.iter().flat_map(|rule| rule.names()).filter_map(|name| machine.number(name)).max();
+    if highest.is_some_and(|highest| number > highest) && default & 0xffff_0000 == 0x0005_0000 {
+        return NOT_IMPLEMENTED;
+    }
+    let holds = |argument: &LinuxSeccompArg| {
+        let (value, wanted) = (arguments[argument.index()], argument.value());
+        match argument.op() {
+            Operator::ScmpCmpNe => value != wanted,
+            Operator::ScmpCmpLt => value < wanted,
+            Operator::ScmpCmpLe => value <= wanted,
+            Operator::ScmpCmpEq => value == wanted,
+            Operator::ScmpCmpGe => value >= wanted,
+            Operator::ScmpCmpGt => value > wanted,
+            Operator::ScmpCmpMaskedEq => value & wanted == argument.value_two().unwrap_or(0),
+        }
+    };
+    let of_number: Vec<&LinuxSyscall> = rules
+        .iter()
+        .filter(names)
+        .filter(|rule| rule.action().as_u32(rule.errno_ret()) != default)
+        .collect();
+    let arguments_of = |rule: &LinuxSyscall| rule.args().clone().unwrap_or_default();
+    let chosen = of_number
+        .iter()
+        .find(|rule| arguments_of(rule).is_empty())
+        .or_else(|| of_number.iter().find(|rule| arguments_of(rule).iter().all(holds)));
+    chosen.map_or(default, |rule| rule.action().as_u32(rule.errno_ret()))
+}
+
+fn check_all(spec: &LinuxSeccomp, arguments: [u64; 6]) {
+    let filter = compile(spec).unwrap();
+    for machine in [Machine::X86_64, Machine::X86, Machine::X32] {
+        for number in 0..600 {
+            let result = run(&filter.program, machine, number, arguments);
+            assert_eq!(result, expect(spec, machine, number, arguments), "{machine:?} {number} {arguments:x?}");
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_default_profile_means_what_it_says() {
+    for capabilities in [0, ORDINARY, crate::capability::ALL] {
+        let spec = default_profile(capabilities);
+        for first in [0, 1, 8, 11, 12, 16, 38, 40, 0x20000, 0xffff_ffff, 1 << 32, 0x1000_0000] {
+            check_all(&spec, [first, 0, 0, 0, 0, 0]);
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn known_answers_of_the_default_profile() {
+    let program = compile(&default_profile(ORDINARY)).unwrap().program;
+    let ask = |name: &str, first: u64| run(&program, Machine::X86_64, Machine::X86_64.number(name).unwrap(), [first, 0, 0, 0, 0, 0]);
+    for name in ["read", "execve", "openat", "ptrace", "capset", "mknodat", "futex", "rseq", "statx"] {
+        assert_eq!(ask(name, 0), ALLOW, "{name}");
+    }
+    for name in ["mount", "unshare", "setns", "bpf", "keyctl", "add_key", "io_uring_setup", "kexec_load", "userfaultfd",
+        "open_by_handle_at", "init_module", "reboot", "chroot"]
+    {
+        assert_eq!(ask(name, 0), EPERM, "{name}");
+    }
+    assert_eq!((ask("socket", 2), ask("socket", 40), ask("socket", 38)), (ALLOW, EPERM, EPERM));
+    assert_eq!((ask("clone", 0x11), ask("clone", 0x1000_0011)), (ALLOW, EPERM));
+    assert_eq!(ask("clone3", 0), NOT_IMPLEMENTED);
+    assert_eq!(run(&program, Machine::X86_64, 900, [0; 6]), NOT_IMPLEMENTED);
+    assert_eq!(run(&program, Machine::Aarch64, 0, [0; 6]), FOREIGN_ARCHITECTURE);
+    assert!(program.len() < 1000, "{}", program.len());
+    let admin = compile(&default_profile(crate::capability::ALL)).unwrap().program;
+    assert_eq!(run(&admin, Machine::X86_64, Machine::X86_64.number("mount").unwrap(), [0; 6]), ALLOW);
+}
+
+#[test]
+fn every_name_of_the_default_profile_is_known() {
+    for rule in default_profile(crate::capability::ALL).syscalls().iter().flatten() {
+        for name in rule.names() {
+            let known = table::TABLE.iter().any(|(known, _)| known == name);
+            // Calls of 32-bit libraries and of other machines that the headers do not have.
+            assert!(known || ["umount", "waitpid"].contains(&name.as_str()) , "{name}");
+        }
+    }
+    assert!(table::TABLE.is_sorted_by_key(|(name, _)| *name));
+}
+
+#[test]
+fn profiles_that_cannot_be_used_are_refused() {
+    for bad in [
+        "",
+        "{}",
+        r#"{"defaultAction": "SCMP_ACT_NOPE"}"#,
+        r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "unknown": 1}"#,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"name": "a", "names": ["b"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO",
+            "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}"#,
+    ] {
+        assert!(check_profile(bad).is_err(), "{bad}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_users_profile_depends_on_capabilities() {
+    let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": []}],
+        "syscalls": [{"names": ["chroot"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_CHROOT"]}},
+                     {"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}},
+                     {"names": ["write"], "action": "SCMP_ACT_ALLOW", "excludes": {"arches": ["amd64"]}}]}"#;
+    let ask = |capabilities, name: &str| {
+        let program = compile(&resolve_profile(profile, capabilities).unwrap()).unwrap().program;
+        run(&program, Machine::X86_64, Machine::X86_64.number(name).unwrap(), [0; 6])
+    };
+    assert_eq!((ask(0, "chroot"), ask(1 << 18, "chroot"), ask(0, "read")), (EPERM, ALLOW, ALLOW));
+    assert_ne!(ask(0, "write"), ALLOW);
+}
+
+fn any_rule() -> impl Strategy<Value = serde_json::Value> {
+    let operators = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+    let value = prop_oneof![0u64..4, Just(1 << 32), Just(u64::MAX), Just(0xffff_ffff)];
+    let argument = (0u64..3, value.clone(), value, proptest::sample::select(&operators[..]));
+    let names = proptest::sample::subsequence(vec!["read", "write", "open", "close", "socket", "clone3", "mseal"], 1..3);
+    (names, proptest::collection::vec(argument, 0..3), prop_oneof!["ALLOW", "KILL_PROCESS", "LOG"]).prop_map(
+        |(names, mut arguments, action)| {
+            arguments.sort_by_key(|argument| argument.0);
+            arguments.dedup_by_key(|argument| argument.0);
+            let arguments: Vec<_> = arguments
+                .iter()
+                .map(|(index, value, two, op)| serde_json::json!({"index": index, "value": value, "valueTwo": two, "op": format!("SCMP_CMP_{op}")}))
+                .collect();
+            serde_json::json!({"names": names, "args": arguments, "action": format!("SCMP_ACT_{action}")})
+        },
+    )
+}
+
+#[cfg(target_arch = "x86_64")]
+proptest! {
+    #[test]
+    fn any_profile_means_what_it_says(
+        rules in proptest::collection::vec(any_rule(), 0..6),
+        arguments in proptest::array::uniform6(prop_oneof![0u64..4, Just(1 << 32), Just(u64::MAX), any::<u64>()]),
+    ) {
+        let spec = serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules,
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]});
+        check_all(&serde_json::from_value(spec).unwrap(), arguments);
+    }
+}
