@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dozen_image::{Image, ImageStore, Loaded, Progress, Removal};
 use dozen_model::{
-    ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, Reference, VolumeName, error_chain,
+    ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, NetworkMode, Reference, VolumeName, error_chain,
 };
 use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
@@ -70,11 +70,15 @@ impl Engine {
         self.shared.network.listener(path)
     }
 
-    /// For an engine that goes down in order: if nothing runs, bridge, firewall table and keeper go too, and
+    /// For an engine that goes down in order: if nothing runs, bridge, firewall table, keeper and cgroups go too, and
     /// nothing is left on the host but the data root. What runs keeps all of them. Blocks.
     pub fn retire(&self) -> Result<(), EngineError> {
         let busy = self.containers().iter().any(|snapshot| snapshot.phase.run().is_some());
-        if busy { Ok(()) } else { self.shared.network.retire() }
+        if busy {
+            return Ok(());
+        }
+        let network = self.shared.network.retire();
+        network.and(self.shared.remove_cgroups())
     }
 
     /// Makes a container; durable once answered. The second value holds warnings.
@@ -123,6 +127,14 @@ impl Engine {
         let running = containers.iter().filter(|snapshot| snapshot.phase.run().is_some()).count();
         let shared = self.shared.clone();
         let images = self.shared.blocking(move || Ok(shared.images.list()?.len())).await.unwrap_or(0);
+        // An engine that has had no container on its bridge does not make one to be asked about it.
+        let warnings = match self.bridge() {
+            Some(_) => {
+                let shared = self.shared.clone();
+                self.shared.blocking(move || shared.network.firewall_warnings()).await.unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
         EngineInfo {
             id: self.shared.id.clone(),
             data_root: self.shared.config.data_root.clone(),
@@ -130,7 +142,7 @@ impl Engine {
             containers_stopped: containers.len() - running,
             images,
             cgroup_version: dozen_runtime::Cgroup::version(),
-            warnings: Vec::new(),
+            warnings,
         }
     }
 
@@ -257,6 +269,9 @@ impl Engine {
 fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Snapshot, Vec<String>), EngineError> {
     let CreateRequest { name, spec } = request;
     crate::oci::check(&spec)?;
+    let ports = crate::oci::wanted_ports(&spec);
+    crate::network::check_ports(&ports)?;
+    let publishes = spec.network == NetworkMode::Bridge && !ports.is_empty();
     // Exclusive, so that no volume goes between its look-up and the row that uses it.
     let _volumes = shared.volume_lock();
     let mut made = Vec::new();
@@ -268,7 +283,9 @@ fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Snapshot, Vec
             }
         }
     }
-    Ok((result?, Vec::new()))
+    // A warning that cannot be made is not missed; the start says what is wrong with the bridge.
+    let warnings = if publishes { shared.network.firewall_warnings().unwrap_or_default() } else { Vec::new() };
+    Ok((result?, warnings))
 }
 
 fn create_whole(
@@ -289,6 +306,7 @@ fn create_whole(
             shared.images.copy_up(&spec.image, &mount.target, &volume.mountpoint)?;
         }
     }
+    failpoint("create.volumes");
     let (id, created) = (ContainerId::random(), Timestamp::now());
     let directory = shared.data_directory(&id);
     let phase = Phase::Created { last_failure: None };

@@ -50,6 +50,14 @@ pub enum EngineError {
         /// What to do.
         hint: Option<String>,
     },
+    /// Known by name, and not built.
+    #[error("{message}")]
+    NotBuilt {
+        /// What is not built.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// A monitor reported a failure.
     #[error(transparent)]
     Monitor(#[from] Failure),
@@ -92,6 +100,7 @@ impl Classified for EngineError {
             Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchVolume(_) => ErrorKind::NotFound,
             Self::Ambiguous(_) | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::NotRunning(_) | Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::NotBuilt { .. } => ErrorKind::NotBuilt,
             Self::Monitor(failure) => failure.kind,
             Self::Image(error) => error.kind(),
             Self::Network(error) => error.kind(),
@@ -112,7 +121,7 @@ impl Classified for EngineError {
             Self::NameInUse { name, .. } => Some(format!("dozen rm -f {name}, or choose another --name")),
             Self::NotRunning(name) => Some(format!("dozen start {name}")),
             Self::Ambiguous(_) => Some("give more digits of the id, or the name".into()),
-            Self::Conflict { hint, .. } | Self::Invalid { hint, .. } => hint.clone(),
+            Self::Conflict { hint, .. } | Self::Invalid { hint, .. } | Self::NotBuilt { hint, .. } => hint.clone(),
             Self::Monitor(failure) => failure.hint.clone(),
             Self::Image(error) => error.hint(),
             Self::Network(error) => error.hint(),

@@ -59,7 +59,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
             work: directory.join("work"),
         },
         cgroup: shared.container_cgroup(&snapshot.id),
-        monitor_cgroup: format!("{}/monitors", shared.cgroup),
+        monitor_cgroup: shared.monitor_cgroup(),
         user: snapshot.spec.process.user.clone(),
         stdin_open: snapshot.spec.process.stdin != dozen_model::StdinMode::Closed,
         stdin_once: snapshot.spec.process.stdin == dozen_model::StdinMode::Once,

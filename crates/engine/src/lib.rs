@@ -15,6 +15,7 @@ mod exec;
 mod failpoint;
 mod files;
 mod handle;
+mod keeper_link;
 mod launch;
 mod lifecycle;
 mod logs;

@@ -1,6 +1,9 @@
 //! The engine's end of a monitor's socket, without blocking.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{Error, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use dozen_monitor::protocol::{Failure, Reply, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,11 +23,13 @@ pub(crate) struct MonitorLink {
 impl MonitorLink {
     /// Sends the request and reads the first reply; a [`Reply::Failed`] is an error.
     pub(crate) async fn request(run_directory: &Path, request: &Request) -> Result<(Self, Reply), EngineError> {
-        let path: PathBuf = run_directory.join("monitor.sock");
         let lost = |action: &'static str| {
             EngineError::system(move || format!("{action} the monitor at {}", run_directory.display()))
         };
-        let mut socket = UnixStream::connect(&path).await.map_err(lost("reach"))?;
+        // By descriptor: the path may be longer than the 108 bytes of an address (unix(7)).
+        let directory = File::open(run_directory).map_err(lost("reach"))?;
+        let address = format!("/proc/self/fd/{}/monitor.sock", directory.as_raw_fd());
+        let mut socket = UnixStream::connect(address).await.map_err(lost("reach"))?;
         let mut line = serde_json::to_vec(request).expect("requests have string keys only");
         line.push(b'\n');
         socket.write_all(&line).await.map_err(lost("ask"))?;
@@ -32,7 +37,7 @@ impl MonitorLink {
         match link.next().await? {
             Some(Reply::Failed(failure)) => Err(failure.into()),
             Some(reply) => Ok((link, reply)),
-            None => Err(lost("hear from")(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))),
+            None => Err(lost("hear from")(Error::from(ErrorKind::UnexpectedEof))),
         }
     }
 
@@ -46,7 +51,12 @@ impl MonitorLink {
                 Ok(b'\n') => break,
                 Ok(byte) if line.len() < REPLY_LIMIT => line.push(byte),
                 Ok(_) => return Err(malformed("it is longer than 64 KiB")),
-                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && line.is_empty() => return Ok(None),
+                // A monitor that dies over bytes it has not read resets the connection (unix(7)).
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) && line.is_empty() =>
+                {
+                    return Ok(None);
+                }
                 Err(error) => {
                     return Err(EngineError::System { action: "read a monitor's reply".into(), source: error });
                 }

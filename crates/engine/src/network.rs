@@ -2,54 +2,59 @@
 //! them, found again after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use dozen_keeper::{Keeper, PortReservation};
+use dozen_keeper::{PortFailure, PortReservation};
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, PortBinding, Protocol, error_chain};
-use dozen_network::{BridgeAddresses, BridgeNetwork, Endpoint, NetworkConfig, PublishedPort, ports};
+use dozen_network::{BridgeAddresses, BridgeNetwork, Endpoint, NetworkConfig, PublishedPort, firewall_check, ports};
 
+use crate::failpoint::failpoint;
+use crate::keeper_link::KeeperLink;
 use crate::rows;
 use crate::{EngineConfig, EngineError};
 
 /// The fact under which the ledger keeps the bridge's addresses.
 const BRIDGE_FACT: &str = "bridge";
 
+/// After a look at the host's firewall, containers may start for so long before it is looked at again.
+const FIREWALL_LOOK: Duration = Duration::from_secs(10);
+
 /// One engine's networks. All calls block.
 pub(crate) struct Network {
     instance: String,
-    program: PathBuf,
-    run_root: PathBuf,
     ledger: Ledger,
+    keeper: KeeperLink,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     /// Opened when the first container needs it: an engine without one leaves the host's network alone.
-    bridge: Option<std::sync::Arc<BridgeNetwork>>,
-    keeper: Option<Keeper>,
+    bridge: Option<Arc<BridgeNetwork>>,
     published: BTreeMap<ContainerId, (Endpoint, Vec<PublishedPort>)>,
+    firewall_seen: Option<Instant>,
+    /// What the log has said about the host's firewall.
+    warned: Vec<String>,
 }
 
 impl Network {
     pub(crate) fn new(config: &EngineConfig, instance: String, ledger: Ledger) -> Self {
         Self {
             instance,
-            program: config.program.clone(),
-            run_root: config.run_root.clone(),
             ledger,
+            keeper: KeeperLink::new(config.program.clone(), config.run_root.clone()),
             state: Mutex::default(),
         }
     }
 
     /// The API's socket, listening in the keeper.
     pub(crate) fn listener(&self, path: &Path) -> Result<OwnedFd, EngineError> {
-        let mut state = self.lock();
-        self.keeper(&mut state)?.listener(path, 0o660, None).map_err(keeper_failed)
+        self.keeper.listener(path).map_err(keeper_failed)
     }
 
     /// Takes down bridge, firewall table and keeper: nothing runs, and the engine goes down. Whoever comes next
@@ -57,22 +62,11 @@ impl Network {
     pub(crate) fn retire(&self) -> Result<(), EngineError> {
         let was_there = rows::fact::<BridgeAddresses>(&self.ledger, BRIDGE_FACT)?.is_some();
         let torn_down = if was_there { self.bridge().and_then(|bridge| tear_down(&bridge)) } else { Ok(()) };
-        let mut state = self.lock();
-        state.bridge = None;
-        let ended = self.keeper(&mut state).and_then(|keeper| keeper.clone().shutdown().map_err(keeper_failed));
-        state.keeper = None;
-        torn_down.and(ended)
+        self.lock().bridge = None;
+        torn_down.and(self.keeper.retire().map_err(keeper_failed))
     }
 
-    fn keeper<'a>(&self, state: &'a mut State) -> Result<&'a mut Keeper, EngineError> {
-        if state.keeper.is_none() {
-            let keeper = Keeper::connect_or_spawn(&self.program, &self.run_root).map_err(keeper_failed)?;
-            state.keeper = Some(keeper);
-        }
-        Ok(state.keeper.as_mut().expect("it was just put there"))
-    }
-
-    fn bridge(&self) -> Result<std::sync::Arc<BridgeNetwork>, EngineError> {
+    fn bridge(&self) -> Result<Arc<BridgeNetwork>, EngineError> {
         let mut state = self.lock();
         if let Some(bridge) = &state.bridge {
             return Ok(bridge.clone());
@@ -84,7 +78,7 @@ impl Network {
             ipv6: true,
             previous: previous.clone(),
         };
-        let bridge = std::sync::Arc::new(BridgeNetwork::open(config)?);
+        let bridge = Arc::new(BridgeNetwork::open(config)?);
         if previous.as_ref() != Some(bridge.addresses()) {
             rows::set_fact(&self.ledger, BRIDGE_FACT, bridge.addresses())?;
         }
@@ -94,7 +88,37 @@ impl Network {
 
     /// A fresh namespace on the bridge.
     pub(crate) fn attach(&self, id: &ContainerId) -> Result<(Endpoint, OwnedFd), EngineError> {
-        Ok(self.bridge()?.attach(id)?)
+        failpoint("attach.before");
+        let attached = self.bridge()?.attach(id)?;
+        failpoint("attach.after");
+        Ok(attached)
+    }
+
+    /// What on this host drops containers' packets, in words for the user: each names the firewall's chain and the
+    /// commands that open it. Makes the bridge if it is not there, since the commands name it.
+    pub(crate) fn firewall_warnings(&self) -> Result<Vec<String>, EngineError> {
+        let chains = firewall_check::dropping_chains(&self.bridge()?.addresses().name)?;
+        let say = |chain: &firewall_check::DroppingChain| {
+            format!("{chain}, also what containers send and are sent; to let it through: {}", chain.commands.join("; "))
+        };
+        let warnings: Vec<String> = chains.iter().map(say).collect();
+        let mut state = self.lock();
+        for warning in warnings.iter().filter(|warning| !state.warned.contains(*warning)) {
+            tracing::warn!("{warning}");
+        }
+        state.warned.clone_from(&warnings);
+        state.firewall_seen = Some(Instant::now());
+        Ok(warnings)
+    }
+
+    /// As [`Self::firewall_warnings`], to the log alone, and not at every container's start.
+    pub(crate) fn look_at_firewall(&self) {
+        if self.lock().firewall_seen.is_some_and(|seen| seen.elapsed() < FIREWALL_LOOK) {
+            return;
+        }
+        if let Err(error) = self.firewall_warnings() {
+            tracing::warn!(error = dozen_model::error_chain(&error), "cannot look at the host's firewall");
+        }
     }
 
     /// The bridge's addresses, once it is there.
@@ -117,6 +141,7 @@ impl Network {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
+        check_ports(wanted)?;
         let bridge = self.bridge()?;
         let mut state = self.lock();
         let taken: BTreeSet<(Protocol, IpAddr, u16)> = state
@@ -132,10 +157,15 @@ impl Network {
         };
         let published = ports::choose(wanted, bridge.addresses().ipv6_gateway.is_some(), in_use)?;
         state.published.insert(id.clone(), (endpoint.clone(), published.clone()));
-        let opened = self.hold(&mut state).and_then(|()| Ok(bridge.publish(endpoint, &published)?));
+        failpoint("publish.before");
+        let opened = self.hold(&state, Some(id)).and_then(|()| {
+            failpoint("publish.held");
+            Ok(bridge.publish(endpoint, &published)?)
+        });
+        failpoint("publish.after");
         if let Err(error) = opened {
             state.published.remove(id);
-            if let Err(undo) = self.hold(&mut state) {
+            if let Err(undo) = self.hold(&state, None) {
                 tracing::error!(error = error_chain(&undo), "cannot give back ports");
             }
             return Err(error);
@@ -153,10 +183,13 @@ impl Network {
         let bridge = self.bridge()?;
         let mut result = Ok(());
         if !ports.is_empty() {
+            failpoint("unpublish.before");
             result = bridge.unpublish(endpoint, ports).map_err(EngineError::from);
+            failpoint("unpublish.after");
             let mut state = self.lock();
             state.published.remove(id);
-            result = result.and(self.hold(&mut state));
+            result = result.and(self.hold(&state, None));
+            failpoint("unhold.after");
         }
         bridge.release(endpoint);
         result
@@ -188,32 +221,52 @@ impl Network {
         let mut state = self.lock();
         let published = runs.into_iter().filter(|(_, _, ports)| !ports.is_empty());
         state.published.extend(published.map(|(id, endpoint, ports)| (id, (endpoint, ports))));
-        self.hold(&mut state)
+        self.hold(&state, None)
     }
 
-    /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten.
-    fn hold(&self, state: &mut State) -> Result<(), EngineError> {
+    /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten. An error if one of
+    /// this container's cannot be had; that another's cannot (it was taken while no keeper was there) is logged.
+    fn hold(&self, state: &State, of: Option<&ContainerId>) -> Result<(), EngineError> {
         let ports = state
             .published
             .iter()
             .flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint, port)))
             .collect();
-        let wanted = dozen_keeper::Snapshot { ports, ..Default::default() };
-        let failures = self.keeper(state)?.apply(&wanted).map_err(keeper_failed)?;
-        match failures.first() {
-            None => Ok(()),
-            Some(failure) => Err(EngineError::Conflict {
-                message: format!(
-                    "driver failed programming external connectivity on endpoint: Bind for {}:{} failed: port is already allocated",
-                    failure.host_address, failure.host_port
-                ),
-                hint: Some("choose another host port, or stop what listens there".into()),
-            }),
+        let failures = self.keeper.hold(ports).map_err(keeper_failed)?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            failures.into_iter().partition(|failure| of.is_some_and(|id| id.as_str() == failure.container_id));
+        for PortFailure { container_id, host_address, host_port, .. } in others {
+            tracing::error!(container = container_id, "port {host_port} of {host_address} is not held: another has it");
         }
+        let Some(PortFailure { host_address, host_port, errno, .. }) = own.first() else { return Ok(()) };
+        let why = match own[0].is_in_use() {
+            true => "port is already allocated".to_owned(),
+            false => std::io::Error::from_raw_os_error(*errno).to_string(),
+        };
+        Err(EngineError::Conflict {
+            message: format!(
+                "driver failed programming external connectivity on endpoint: Bind for {host_address}:{host_port} failed: {why}"
+            ),
+            hint: Some("choose another host port or address, or stop what listens there".into()),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Refuses what cannot be published.
+pub(crate) fn check_ports(wanted: &[PortBinding]) -> Result<(), EngineError> {
+    let refused = |binding: &&PortBinding| {
+        binding.protocol == Protocol::Udp && binding.host_address == Some(IpAddr::V6(Ipv6Addr::LOCALHOST))
+    };
+    match wanted.iter().find(refused) {
+        None => Ok(()),
+        Some(binding) => Err(EngineError::NotBuilt {
+            message: format!("publishing UDP port {} on [::1] is not built yet", binding.container_port),
+            hint: Some("publish it on 127.0.0.1, or without an address on all of the host's others".into()),
+        }),
     }
 }
 

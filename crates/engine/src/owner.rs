@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dozen_model::{ContainerName, MountSource, error_chain};
+use dozen_model::{ContainerName, MountSource, NetworkMode, error_chain};
 use dozen_monitor::protocol::{ExitRecord, Reply};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -233,6 +233,7 @@ impl Owner {
         // Everyone who shall miss nothing is connected before the process may run.
         let run_directory = self.shared.run_directory(&snapshot.id);
         let (link, _) = MonitorLink::request(&run_directory, &dozen_monitor::protocol::Request::Watch).await?;
+        failpoint("launch.watched");
         for (options, client) in std::mem::take(&mut self.waiting_clients) {
             drop(client.send(self.connect(options).await));
         }
@@ -243,6 +244,11 @@ impl Owner {
         self.save().await?;
         self.announce("start");
         failpoint("launch.after");
+        if snapshot.spec.network == NetworkMode::Bridge {
+            // Nobody waits for it.
+            let shared = self.shared.clone();
+            tokio::task::spawn_blocking(move || shared.network.look_at_firewall());
+        }
         Ok(())
     }
 
@@ -289,6 +295,7 @@ impl Owner {
                 .blocking(move || {
                     failpoint("erase.before");
                     remove_tree(&snapshot.directory)?;
+                    failpoint("erase.data");
                     remove_tree(&shared.run_directory(&snapshot.id))?;
                     failpoint("erase.files");
                     rows::delete_container(&shared.ledger, snapshot.id.clone())?;
@@ -318,26 +325,20 @@ impl Owner {
         match phase {
             Phase::Created { .. } | Phase::Exited(_) => {}
             Phase::Removing => drop(self.remove(self.snapshot().spec.auto_remove).await),
-            Phase::Starting { run: None } => {
-                let message = "the engine ended while it was starting".to_owned();
-                let id = self.snapshot().id.clone();
-                self.shared.sweep(&id).await;
-                drop(self.apply(Input::StartFailed(StartFailure { exit_code: 128, message })).await);
-            }
+            Phase::Starting { run: None } => self.give_up_start().await,
             Phase::Starting { run: Some(run) } | Phase::Running(run) => {
                 let watched = MonitorLink::request(&run_directory, &dozen_monitor::protocol::Request::Watch).await;
-                let alive = match watched {
-                    Ok((link, Reply::State { started: true, .. })) => Some(link),
-                    _ => None,
-                };
-                match alive {
-                    Some(link) => {
-                        if matches!(self.snapshot().phase, Phase::Starting { .. }) {
+                let starting = matches!(self.snapshot().phase, Phase::Starting { .. });
+                match watched {
+                    Ok((link, Reply::State { started: true, .. })) => {
+                        if starting {
                             drop(self.apply(Input::Started).await);
                         }
                         self.watch(link, run.started);
                     }
-                    None => {
+                    // It never ran: its monitor, without a go-ahead, is undoing it or has done so.
+                    _ if starting && !self.has_exit_record().await => self.give_up_start().await,
+                    _ => {
                         let id = self.snapshot().id.clone();
                         let status = self.shared.last_word(&id, run.started).await;
                         drop(self.apply(Input::Ended(status)).await);
@@ -345,6 +346,19 @@ impl Owner {
                 }
             }
         }
+    }
+
+    /// The engine died before the process could run: nothing of the start is to be left.
+    async fn give_up_start(&mut self) {
+        let message = "the engine ended while it was starting".to_owned();
+        let id = self.snapshot().id.clone();
+        self.shared.sweep(&id).await;
+        drop(self.apply(Input::StartFailed(StartFailure { exit_code: 128, message })).await);
+    }
+
+    /// The process ran, and ended while no engine was there.
+    async fn has_exit_record(&self) -> bool {
+        tokio::fs::try_exists(self.snapshot().directory.join("exit.json")).await.unwrap_or(false)
     }
 
     fn publish(&self, phase: Phase) {

@@ -11,6 +11,7 @@ use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, error_chain};
 use dozen_network::{Endpoint, PublishedPort};
 
+use crate::failpoint::failpoint;
 use crate::owner::Owner;
 use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
@@ -51,8 +52,11 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         events: crate::events::EventLog::default(),
         volume_users: Mutex::new(()),
     };
+    failpoint("recover.opened");
     collect_garbage(&shared, &rows)?;
+    failpoint("recover.collected");
     shared.network.adopt(rows.iter().filter_map(held).collect())?;
+    failpoint("recover.adopted");
     Ok((Arc::new(shared), rows))
 }
 

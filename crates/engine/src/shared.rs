@@ -53,6 +53,11 @@ impl Shared {
         format!("{}/{id}", self.cgroup)
     }
 
+    /// The cgroup of all monitors of this engine.
+    pub(crate) fn monitor_cgroup(&self) -> String {
+        format!("{}/monitors", self.cgroup)
+    }
+
     /// Runs blocking work off the async threads.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
@@ -96,6 +101,16 @@ impl Shared {
         if let Err(error) = swept {
             tracing::error!(container = id.short(), error = error_chain(&error), "cannot sweep a container's cgroup");
         }
+    }
+
+    /// The engine's own cgroups, which are empty once no monitor is left in them.
+    pub(crate) fn remove_cgroups(&self) -> Result<(), EngineError> {
+        for name in [self.monitor_cgroup(), self.cgroup.clone()] {
+            if let Some(cgroup) = Cgroup::open(&name).map_err(runtime_failed)? {
+                cgroup.delete().map_err(runtime_failed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells the world about a container, with the attributes that Docker gives.

@@ -9,6 +9,7 @@ use dozen_model::VolumeName;
 use jiff::Timestamp;
 
 use crate::EngineError;
+use crate::failpoint::failpoint;
 use crate::rows;
 
 /// What a volume is asked to be. Only the local driver without options is built.
@@ -93,7 +94,9 @@ impl Volumes {
                 };
             }
         }
+        failpoint("volume.row");
         make_directory(&self.mountpoint(&row.name))?;
+        failpoint("volume.directory");
         let volume = self.volume(&row);
         self.lock().insert(row.name.clone(), row);
         Ok((volume, true))
@@ -105,8 +108,11 @@ impl Volumes {
             return Ok(false);
         }
         // The row goes first, power-safe: a crash after it leaves garbage, never a volume without its data.
+        failpoint("unvolume.before");
         rows::delete_volume(&self.ledger, name.clone())?;
+        failpoint("unvolume.row");
         remove_tree(&self.directory.join(name.as_str()))?;
+        failpoint("unvolume.after");
         Ok(true)
     }
 

@@ -1,13 +1,13 @@
 //! The engine's side: blocking calls of a few milliseconds, for a thread that may block.
 
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Flock, FlockOffsetType, FlockType};
+use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, PidfdFlags};
 
 use crate::error::KeeperError;
 use crate::protocol::{self, Envelope, Reply, Request};
@@ -15,6 +15,10 @@ use crate::snapshot::{PortFailure, Snapshot, VERSION};
 
 /// A keeper that hangs for so long is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A keeper that has its lock and does not listen is about to (someone else has started it), for no longer than this.
+const BEGINNING: Duration = Duration::from_secs(2);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The engine's keeper. It lives on when this is dropped.
 #[derive(Debug, Clone)]
@@ -29,15 +33,25 @@ impl Keeper {
     /// The program cannot be run, or the keeper cannot have its lock and socket.
     pub fn connect_or_spawn(program: &Path, run_root: &Path) -> Result<Self, KeeperError> {
         let keeper = Self { run_root: run_root.to_owned() };
-        if keeper.is_alive() && keeper.connect().is_ok() {
-            return Ok(keeper);
+        let begun = Instant::now();
+        while keeper.is_alive() && begun.elapsed() < BEGINNING {
+            if keeper.connect().is_ok() {
+                return Ok(keeper);
+            }
+            std::thread::sleep(LOOK);
         }
+        keeper.spawn(program)?;
+        Ok(keeper)
+    }
+
+    /// Starts one, and waits until it is ready.
+    fn spawn(&self, program: &Path) -> Result<(), KeeperError> {
         let failed = |source| KeeperError::Spawn { program: program.to_owned(), source };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
-        let mut child = Command::new(program)
-            .arg("keeper")
-            .arg(run_root)
-            .env_clear()
+        let mut command = Command::new(program);
+        command.arg("keeper").arg(&self.run_root).env_clear();
+        dozen_failpoint::pass_on(&mut command);
+        let mut child = command
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -48,7 +62,7 @@ impl Keeper {
         ours.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
         let mut words = String::new();
         match ours.read_to_string(&mut words) {
-            Ok(_) if words == "ready\n" => Ok(keeper),
+            Ok(_) if words == "ready\n" => Ok(()),
             Ok(_) if words.is_empty() => Err(KeeperError::NotReady { message: "it ended".to_owned() }),
             Ok(_) => Err(KeeperError::NotReady { message: words.trim_end().to_owned() }),
             Err(error) => Err(failed(error)),
@@ -57,10 +71,22 @@ impl Keeper {
 
     /// True while a keeper holds the lock of this run root.
     pub fn is_alive(&self) -> bool {
-        let Ok(file) = std::fs::File::open(self.run_root.join("keeper.lock")) else { return false };
+        self.holder().is_some()
+    }
+
+    /// A pidfd of the keeper's process, which becomes readable when it ends; `None` if there is none.
+    pub fn process(&self) -> Option<OwnedFd> {
+        let pid = self.holder()?;
+        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // The number may have gone to someone else before it was opened; whoever has the lock now has the number too.
+        (self.holder() == Some(pid)).then_some(process)
+    }
+
+    fn holder(&self) -> Option<Pid> {
+        let file = std::fs::File::open(self.run_root.join("keeper.lock")).ok()?;
         let wanted =
             Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
-        matches!(rustix::process::fcntl_getlk(&file, &wanted), Ok(Some(_)))
+        rustix::process::fcntl_getlk(&file, &wanted).ok().flatten()?.pid
     }
 
     /// The socket that listens at `path` for the API. The keeper makes it the first time, with these permission bits
@@ -121,7 +147,9 @@ impl Keeper {
     }
 
     fn connect(&self) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(self.run_root.join("keeper.sock"))?;
+        // By descriptor: the path may be longer than the 108 bytes of an address (unix(7)).
+        let directory = std::fs::File::open(&self.run_root)?;
+        let stream = UnixStream::connect(format!("/proc/self/fd/{}/keeper.sock", directory.as_raw_fd()))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(stream)

@@ -3,15 +3,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use dozen_model::UserSpec;
-use rustix::process::{PidfdFlags, Signal, WaitIdOptions};
+use dozen_model::{ErrorKind, UserSpec};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 use crate::message::{self, Message};
 use crate::plan::Plan;
-use crate::{Spec, child, sys};
+use crate::{Spec, child, device_filter, sys};
 
 /// The root file system that a container gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -81,7 +83,9 @@ pub struct Created {
     process: Process,
     socket: OwnedFd,
     terminal: Option<OwnedFd>,
+    /// Gone once the container is started: then it is no longer ours to undo.
     cgroup: Option<Cgroup>,
+    user: Option<UserSpec>,
 }
 
 /// A container whose program runs.
@@ -93,4 +97,230 @@ pub struct Running {
     pub pidfd: OwnedFd,
     /// Where its processes are.
     pub cgroup: Cgroup,
+    /// Whom it runs as, if that was asked for by name: further processes do so too.
+    pub user: Option<UserSpec>,
+}
+
+/// A child of ours, by number and by descriptor.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// Creates a container: everything but its program runs. On failure nothing is left.
+///
+/// The calling process must have one thread.
+pub fn create(options: CreateOptions<'_>) -> Result<Created, RuntimeError> {
+    create_with(options, None)
+}
+
+/// As [`create`]; with a listening socket, the word to start comes from a connection to it.
+pub(crate) fn create_with(options: CreateOptions<'_>, listener: Option<OwnedFd>) -> Result<Created, RuntimeError> {
+    let plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
+    let init = if options.init { Some(crate::own_binary()?) } else { None };
+    sys::make_undumpable().context(|| "become undumpable".to_owned())?;
+    let cgroup = Cgroup::create(options.cgroup)?;
+    let made = launch(&options, &plan, &cgroup, listener, init);
+    match made {
+        Ok((process, socket, terminal)) => {
+            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user: options.user.cloned() })
+        }
+        Err(error) => {
+            // The first error is the one to tell; one more here would only hide it.
+            let _ = cgroup.delete();
+            Err(error)
+        }
+    }
+}
+
+fn launch(
+    options: &CreateOptions<'_>,
+    plan: &Plan,
+    cgroup: &Cgroup,
+    listener: Option<OwnedFd>,
+    init: Option<OwnedFd>,
+) -> Result<(Process, OwnedFd, Option<OwnedFd>), RuntimeError> {
+    if let Some(resources) = options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+        cgroup.apply(resources)?;
+    }
+    let directory = cgroup.unified_directory()?;
+    if let Some(rules) = options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()?.devices().as_ref())
+        && let (false, Some(directory)) = (cgroup.has_devices_controller(), &directory)
+        && !rules.is_empty()
+    {
+        sys::attach_device_program(directory, &device_filter::compile(rules))
+            .context(|| "limit the container's devices".to_owned())?;
+    }
+    let (socket, childs_socket) = socket_pair()?;
+    let stdio = options.stdio.copy()?;
+    let joined = plan.join.iter().find(|(_, kind)| *kind == libc::CLONE_NEWPID);
+    let pid_namespace = match joined {
+        Some((path, _)) => Some(
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .context(|| format!("open namespace {}", path.display()))?,
+        ),
+        None => None,
+    };
+    let child = || child::FirstProcess {
+        plan,
+        root: options.root,
+        cgroup,
+        network_namespace: options.network_namespace,
+        surroundings: child::Surroundings {
+            socket: childs_socket,
+            listener,
+            stdio,
+            init,
+            preserve_descriptors: options.preserve_descriptors,
+        },
+    };
+    let cloned = in_pid_namespace(pid_namespace.as_ref().map(AsFd::as_fd), || {
+        // SAFETY: `create` asks its callers for a process with one thread.
+        unsafe { sys::clone_process(plan.new_namespaces, directory.as_ref().map(AsFd::as_fd)) }
+    })
+    .context(|| "clone the container's first process".to_owned())?;
+    let process = match cloned {
+        sys::Cloned::Child => child().run(),
+        sys::Cloned::Parent { pid, pidfd } => {
+            // The child has its copies; ours go, so that its end is the end of the connection.
+            drop(child);
+            Process { pid, pidfd }
+        }
+    };
+    let terminal = process.wait_until_ready(&socket)?;
+    Ok((process, socket, terminal))
+}
+
+/// Clones with the pid namespace for children set for that moment.
+pub(crate) fn in_pid_namespace(
+    namespace: Option<BorrowedFd<'_>>,
+    clone: impl FnOnce() -> Result<sys::Cloned, Errno>,
+) -> Result<sys::Cloned, Errno> {
+    let Some(namespace) = namespace else { return clone() };
+    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    sys::setns(namespace, libc::CLONE_NEWPID)?;
+    let cloned = clone();
+    if !matches!(cloned, Ok(sys::Cloned::Child)) {
+        sys::setns(own, libc::CLONE_NEWPID)?;
+    }
+    cloned
+}
+
+/// Both ends above the standard streams' numbers.
+pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), RuntimeError> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    let context = || "make a pair of sockets".to_owned();
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(context)?;
+    let raise = |socket: OwnedFd| rustix::io::fcntl_dupfd_cloexec(socket, 3).context(context);
+    Ok((raise(ours)?, raise(theirs)?))
+}
+
+impl Stdio {
+    /// The same for the child, above the numbers that it gives them.
+    pub(crate) fn copy(&self) -> Result<Self, RuntimeError> {
+        let copy = |stream: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(stream, 3).context(|| "copy a stream".to_owned());
+        Ok(match self {
+            Self::Streams([input, output, error]) => Self::Streams([copy(input)?, copy(output)?, copy(error)?]),
+            Self::Terminal { size } => Self::Terminal { size: *size },
+        })
+    }
+}
+
+impl Process {
+    /// Waits for Ready; after a failure the process is reaped.
+    pub(crate) fn wait_until_ready(&self, socket: &OwnedFd) -> Result<Option<OwnedFd>, RuntimeError> {
+        let error = match message::receive(socket) {
+            Ok(Some((Message::Ready, terminal))) => return Ok(terminal),
+            Ok(answer) => self.failure(answer.map(|(message, _)| message)),
+            Err(error) => error,
+        };
+        self.kill();
+        Err(error)
+    }
+
+    /// Says Start and waits for execve(2), which closes the connection.
+    pub(crate) fn execute(&self, socket: &OwnedFd) -> Result<(), RuntimeError> {
+        start_over(socket).inspect_err(|_| self.kill())
+    }
+
+    fn failure(&self, answer: Option<Message>) -> RuntimeError {
+        match answer {
+            Some(Message::Failed { kind, message }) => RuntimeError::Inside { kind, message },
+            _ => RuntimeError::Inside {
+                kind: ErrorKind::Internal,
+                message: "the container's first process died while it was set up".to_owned(),
+            },
+        }
+    }
+
+    /// Kills and reaps it.
+    pub(crate) fn kill(&self) {
+        // One that has ended already, or was reaped by the caller, is what is wanted.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+/// Start, and what comes of it.
+pub(crate) fn start_over(socket: impl AsFd) -> Result<(), RuntimeError> {
+    message::send(socket.as_fd(), &Message::Start, None).map_err(|errno| match errno {
+        Errno::PIPE | Errno::CONNRESET => RuntimeError::Conflict("the container's first process has died".to_owned()),
+        errno => RuntimeError::system("tell the container to start", errno),
+    })?;
+    match message::receive(&socket)? {
+        None => Ok(()),
+        Some((Message::Failed { kind, message }, _)) => Err(RuntimeError::Inside { kind, message }),
+        Some(_) => Err(RuntimeError::Invalid("the container's first process spoke out of turn".to_owned())),
+    }
+}
+
+impl Created {
+    /// Process 1, in our own pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.process.pid
+    }
+
+    /// The same, by descriptor.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+
+    /// The master of the container's terminal, once.
+    pub fn terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Lets the program run; returns once execve(2) has succeeded. After a failure nothing is left.
+    pub fn start(mut self) -> Result<Running, RuntimeError> {
+        start_over(&self.socket)?;
+        let cgroup = self.cgroup.take().expect("a created container has its cgroup until it is started or dropped");
+        let pidfd = rustix::io::fcntl_dupfd_cloexec(&self.process.pidfd, 3).context(|| "copy a pidfd".to_owned())?;
+        Ok(Running { pid: self.process.pid, pidfd, cgroup, user: self.user.take() })
+    }
+
+    /// Kills it and removes what was made.
+    pub fn kill_and_undo(mut self) -> Result<(), RuntimeError> {
+        self.undo()
+    }
+
+    /// Leaves it waiting when we are gone: the word to start comes from elsewhere.
+    pub(crate) fn leave(mut self) {
+        self.cgroup = None;
+    }
+
+    fn undo(&mut self) -> Result<(), RuntimeError> {
+        let Some(cgroup) = self.cgroup.take() else { return Ok(()) };
+        self.process.kill();
+        let killed = cgroup.kill();
+        cgroup.delete().and(killed)
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        // Nobody is left to hear of it; who needs to know calls `kill_and_undo`.
+        let _ = self.undo();
+    }
 }

@@ -1,1 +1,104 @@
-//! In the making.
+//! A further process in a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use dozen_model::UserSpec;
+use oci_spec::runtime::Process;
+use rustix::io::Errno;
+
+use crate::capability::{self, CapabilitySets};
+use crate::child::{FurtherProcess, Surroundings};
+use crate::create::{self, Running, Stdio};
+use crate::error::{Context, RuntimeError};
+use crate::plan::ProcessPlan;
+use crate::{Spec, sys};
+
+/// Everything that [`exec`] has to know.
+#[derive(Debug)]
+pub struct ExecOptions<'a> {
+    /// The container, whose process 1 must still run.
+    pub container: &'a Running,
+    /// What the container was made from: capabilities, limits and seccomp are taken from its process.
+    pub spec: &'a Spec,
+    /// Command line; never empty.
+    pub arguments: &'a [String],
+    /// The whole environment, `NAME=value`.
+    pub environment: &'a [String],
+    /// Absolute; `None`: the container's own.
+    pub working_directory: Option<&'a str>,
+    /// Empty: the container's own.
+    pub user: &'a UserSpec,
+    /// All capabilities, and no seccomp.
+    pub privileged: bool,
+    /// The process's standard streams.
+    pub stdio: Stdio,
+}
+
+/// A further process, whose program runs. Our child.
+#[derive(Debug)]
+pub struct ExecProcess {
+    /// In our own pid namespace.
+    pub pid: i32,
+    /// The same, by descriptor.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Runs a further process; returns once execve(2) has succeeded. On failure nothing is left.
+///
+/// The calling process must have one thread.
+pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
+    let plan = plan(&options)?;
+    sys::make_undumpable().context(|| "become undumpable".to_owned())?;
+    let (socket, childs_socket) = create::socket_pair()?;
+    let stdio = options.stdio.copy()?;
+    let cgroup = &options.container.cgroup;
+    let directory = cgroup.unified_directory()?;
+    let container = options.container.pidfd.as_fd();
+    let cloned = create::in_pid_namespace(Some(container), || {
+        // SAFETY: `exec` asks its callers for a process with one thread.
+        unsafe { sys::clone_process(0, directory.as_ref().map(AsFd::as_fd)) }
+    })
+    .map_err(|errno| match errno {
+        // The pid namespace, or all of the container, is gone.
+        Errno::SRCH | Errno::NOMEM | Errno::INVAL | Errno::NOENT | Errno::NODEV => {
+            RuntimeError::Conflict("the container is not running".to_owned())
+        }
+        errno => RuntimeError::system("clone a process into the container", errno),
+    })?;
+    let process = match cloned {
+        sys::Cloned::Child => {
+            let surroundings =
+                Surroundings { socket: childs_socket, listener: None, stdio, init: None, preserve_descriptors: 0 };
+            FurtherProcess { plan: &plan, cgroup, container, surroundings }.run()
+        }
+        sys::Cloned::Parent { pid, pidfd } => create::Process { pid, pidfd },
+    };
+    drop((childs_socket, stdio));
+    let terminal = process.wait_until_ready(&socket)?;
+    process.execute(&socket)?;
+    Ok(ExecProcess { pid: process.pid, pidfd: process.pidfd, terminal })
+}
+
+fn plan(options: &ExecOptions<'_>) -> Result<ProcessPlan, RuntimeError> {
+    let of_container = options.spec.process().as_ref();
+    let mut process: Process =
+        of_container.cloned().ok_or_else(|| RuntimeError::Invalid("the spec has no process".to_owned()))?;
+    process.set_args(Some(options.arguments.to_vec())).set_env(Some(options.environment.to_vec()));
+    if let Some(directory) = options.working_directory {
+        process.set_cwd(PathBuf::from(directory));
+    }
+    let asked = options.user.user.is_some() || options.user.group.is_some();
+    let user = if asked { Some(options.user) } else { options.container.user.as_ref() };
+    let mut plan = ProcessPlan::new(options.spec, &process, user)?;
+    if options.privileged {
+        let all = capability::ALL;
+        plan.capabilities =
+            CapabilitySets { bounding: all, effective: all, permitted: all, inheritable: 0, ambient: 0 };
+        plan.filter = None;
+        plan.no_new_privileges = false;
+    }
+    Ok(plan)
+}

@@ -19,7 +19,6 @@ mod cli;
 mod create;
 pub mod default_spec;
 mod device_filter;
-mod environment;
 mod error;
 mod exec;
 mod init;
@@ -38,7 +37,7 @@ pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};
 pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
-pub use init::{INIT_NAME, run_init};
+
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;
 pub use seccomp::check_profile;

@@ -1,1 +1,100 @@
-//! In the making.
+//! Overlay mounts that no mount table shows.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags};
+
+use crate::error::{Context, RuntimeError};
+use crate::sys;
+
+/// An overlay as a detached mount: `lower`, the topmost first; `upper` and `work` for a writable one.
+///
+/// May be called in a process with many threads.
+pub fn mount_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, RuntimeError> {
+    match mount_new(lower, upper) {
+        Err(Errno::INVAL) => {}
+        result => return result.context(|| describe(lower, upper)),
+    }
+    // A kernel without `lowerdir+`: by mount(2), in a mount namespace that one thread has for this moment.
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            sys::unshare(libc::CLONE_NEWNS).context(|| "unshare the mount namespace".to_owned())?;
+            crate::mounts::keep_mounts_from_the_host()?;
+            mount_old(lower, upper)
+        });
+        worker.join().unwrap_or_else(|_| Err(RuntimeError::Invalid("the thread that mounts an overlay died".to_owned())))
+    })
+}
+
+/// The same in a process that has a mount namespace of its own already.
+pub(crate) fn mount_in_own_namespace(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, RuntimeError> {
+    match mount_new(lower, Some((upper, work))) {
+        Err(Errno::INVAL) => mount_old(lower, Some((upper, work))),
+        result => result.context(|| describe(lower, Some((upper, work)))),
+    }
+}
+
+fn describe(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> String {
+    let over = upper.map_or("read-only".to_owned(), |(upper, _)| upper.display().to_string());
+    format!("mount an overlay of {} layers, {over}", lower.len())
+}
+
+/// By fsconfig(2) with one `lowerdir+` per layer (Linux 6.7). EINVAL: not to be had.
+fn mount_new(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&context, "source", "overlay")?;
+    // fsconfig takes no string above 255 bytes: such a path is named by a descriptor, which is held until the end.
+    let mut held = Vec::new();
+    let mut set = |key: &str, path: &Path| -> Result<(), Errno> {
+        if path.as_os_str().len() < 256 {
+            return rustix::mount::fsconfig_set_string(&context, key, path);
+        }
+        let (name, descriptor) = named_by_descriptor(path)?;
+        held.push(descriptor);
+        rustix::mount::fsconfig_set_string(&context, key, name)
+    };
+    for layer in lower {
+        set("lowerdir+", layer)?;
+    }
+    if let Some((upper, work)) = upper {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// By mount(2), whose options are one page: layers go by the short names of their descriptors. The mount lies for a
+/// moment on one of its own directories, in a namespace that is not the host's.
+fn mount_old(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, RuntimeError> {
+    let mut held = Vec::new();
+    let mut name = |path: &Path| -> Result<String, RuntimeError> {
+        let (name, descriptor) = named_by_descriptor(path).context(|| format!("open layer {}", path.display()))?;
+        held.push(descriptor);
+        Ok(name)
+    };
+    let layers = lower.iter().map(|layer| name(layer)).collect::<Result<Vec<_>, _>>()?;
+    let mut options = format!("lowerdir={}", layers.join(":"));
+    if let Some((upper, work)) = upper {
+        options += &format!(",upperdir={},workdir={}", name(upper)?, name(work)?);
+    }
+    if options.len() >= 4096 {
+        return Err(RuntimeError::Invalid(format!("{} layers are too many for this kernel", lower.len())));
+    }
+    let place = upper.map_or_else(|| lower[0].as_path(), |(upper, _)| upper);
+    let flags = if upper.is_none() { MountFlags::RDONLY } else { MountFlags::empty() };
+    let options = std::ffi::CString::new(options).expect("names of descriptors have no null byte");
+    rustix::mount::mount("overlay", place, "overlay", flags, Some(options.as_c_str())).context(|| describe(lower, upper))?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let clone = rustix::mount::open_tree(CWD, place, flags).context(|| "clone an overlay's mount".to_owned());
+    rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH).context(|| "unmount an overlay".to_owned())?;
+    clone
+}
+
+fn named_by_descriptor(path: &Path) -> Result<(String, OwnedFd), Errno> {
+    let descriptor = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok((format!("/proc/self/fd/{}", descriptor.as_raw_fd()), descriptor))
+}

@@ -13,15 +13,15 @@ fn the_docker_cli_runs_containers() {
     assert_eq!(engine.docker(&["run", "--rm", "-e", "A=b", "busybox", "sh", "-c", "echo $A"]).text(), "b\n");
     engine.docker(&["run", "--rm", "busybox", "sh", "-c", "exit 3"]).expect(3);
     engine.docker(&["run", "--rm", "busybox", "no-such-program"]).expect(127);
-    engine.docker(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]).expect(0);
-    assert_eq!(engine.docker(&["exec", "c", "echo", "inside"]).text(), "inside\n");
-    assert!(engine.docker(&["ps", "--format", "{{.Names}} {{.Status}}"]).text().starts_with("c Up "));
-    let inspected: serde_json::Value = serde_json::from_str(&engine.docker(&["inspect", "c"]).text()).unwrap();
+    engine.docker(&["run", "-d", "--name", "cli", "busybox", "sleep", "1000"]).expect(0);
+    assert_eq!(engine.docker(&["exec", "cli", "echo", "inside"]).text(), "inside\n");
+    assert!(engine.docker(&["ps", "--format", "{{.Names}} {{.Status}}"]).text().starts_with("cli Up "));
+    let inspected: serde_json::Value = serde_json::from_str(&engine.docker(&["inspect", "cli"]).text()).unwrap();
     assert_eq!(inspected[0]["State"]["Status"], "running");
-    engine.docker(&["stop", "--time", "1", "c"]).expect(0);
-    assert_eq!(engine.docker(&["wait", "c"]).text(), "137\n");
-    engine.docker(&["rm", "c"]).expect(0);
-    engine.docker(&["inspect", "c"]).expect(1);
+    engine.docker(&["stop", "--time", "1", "cli"]).expect(0);
+    assert_eq!(engine.docker(&["wait", "cli"]).text(), "137\n");
+    engine.docker(&["rm", "cli"]).expect(0);
+    engine.docker(&["inspect", "cli"]).expect(1);
     assert!(engine.docker(&["info"]).text().contains("Server Version"));
 }
 

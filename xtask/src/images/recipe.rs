@@ -8,7 +8,7 @@ use super::tarball::hex;
 use crate::failure::Failure;
 
 /// Raised when the builder would make something else of the same recipe.
-const BUILDER_VERSION: u32 = 1;
+const BUILDER_VERSION: u32 = 2;
 
 /// The time of everything that has no older time: 2025-01-01T00:00:00Z. Two builds from the same packages are the same
 /// bytes.
@@ -42,7 +42,8 @@ pub const ALL: &[Recipe] = &[
         packages: &["busybox-static"],
         script: r#"
             cd "$1"
-            rm -rf usr var etc dev
+            # etc/apt and var/lib stay: mmdebstrap itself cleans there afterwards.
+            rm -rf usr
             mkdir -p -m 755 dev etc proc sys root usr/bin usr/sbin var var/spool/mail home sbin
             mkdir -p -m 1777 tmp
             chmod 700 root

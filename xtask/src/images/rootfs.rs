@@ -45,7 +45,9 @@ pub fn build(recipe: &Recipe, sources: &Sources, scratch: &Path) -> Result<PathB
         let hook = scratch.join(format!("script-{number}"));
         std::fs::write(&hook, format!("#!/bin/sh\nset -eu\n{}\n", link.script)).attempting("write a script")?;
         std::fs::set_permissions(&hook, PermissionsExt::from_mode(0o755)).attempting("make a script executable")?;
-        command.arg(format!("--customize-hook={}", hook.display()));
+        // What is only extracted is never customized (mmdebstrap(1), "extract"): its hook runs after the extraction.
+        let stage = if recipe.install { "customize" } else { "extract" };
+        command.arg(format!("--{stage}-hook={}", hook.display()));
     }
     if !packages.is_empty() {
         command.arg(format!("--include={}", packages.join(",")));

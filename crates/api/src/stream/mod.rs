@@ -5,3 +5,4 @@ pub(crate) mod hangup;
 pub(crate) mod relay;
 pub(crate) mod socket;
 pub(crate) mod takeover;
+mod unread;

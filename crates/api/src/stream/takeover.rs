@@ -10,6 +10,8 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use super::unread::until_read;
+
 /// Runs with the client's socket and the bytes that it had sent beyond its request.
 pub(crate) type Session = Box<dyn FnOnce(UnixStream, Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -60,6 +62,7 @@ where
         Box::pin(async move {
             // A client that is gone already is noticed by whatever runs next.
             let _ = client.write_all(head.text().as_bytes()).await;
+            until_read(&client).await;
             run(client, early).await;
         })
     });

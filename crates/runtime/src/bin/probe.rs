@@ -1,11 +1,7 @@
-//! `dozen runtime` by itself, for the tests: one thread, the runtime's command line, dozen's own init.
+//! `dozen runtime` by itself, for the tests: one thread and the runtime's command line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    match arguments.next() {
-        Some(name) if name == dozen_runtime::INIT_NAME => dozen_runtime::run_init(arguments),
-        _ => dozen_runtime::run_cli(arguments),
-    }
+    dozen_runtime::run_cli(std::env::args_os().skip(1))
 }

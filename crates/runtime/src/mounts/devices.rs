@@ -1,0 +1,116 @@
+//! /dev: nodes, links, and the console.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::{RootTree, attach, clone_tree};
+use crate::error::{Context, RuntimeError};
+use crate::plan::Device;
+
+/// linux/magic.h.
+const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
+/// Where they point is part of the specification (runtime-linux.md, "Dev symbolic links").
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+impl RootTree {
+    pub(super) fn make_devices(&self, devices: &[Device]) -> Result<(), RuntimeError> {
+        // Permission bits are meant as they are written.
+        let umask = rustix::process::umask(Mode::empty());
+        let result = devices.iter().try_for_each(|device| self.make_device(device));
+        rustix::process::umask(umask);
+        result
+    }
+
+    fn make_device(&self, device: &Device) -> Result<(), RuntimeError> {
+        let (parent, name) = self.parent(&device.path)?;
+        let kind = FileType::from_raw_mode(device.mode);
+        let mode = Mode::from_raw_mode(device.mode & 0o7777);
+        let number = rustix::fs::makedev(device.major, device.minor);
+        match rustix::fs::mknodat(&parent, name, kind, mode, number) {
+            Ok(()) => {}
+            // Something of the image's or of a mount's is there: it stays if it is the same device.
+            Err(Errno::EXIST) => {
+                let there = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .context(|| format!("examine {}", device.path.display()))?;
+                if FileType::from_raw_mode(there.st_mode) == kind && (kind == FileType::Fifo || there.st_rdev == number) {
+                    return Ok(());
+                }
+                rustix::fs::unlinkat(&parent, name, AtFlags::empty())
+                    .and_then(|()| rustix::fs::mknodat(&parent, name, kind, mode, number))
+                    .context(|| format!("make device {}", device.path.display()))?;
+            }
+            // Without the right to make devices, as in a container that we may run in: the host's own, if it is it.
+            Err(Errno::PERM) => return self.bind_device(device),
+            Err(errno) => return Err(RuntimeError::system(format!("make device {}", device.path.display()), errno)),
+        }
+        if device.uid != 0 || device.gid != 0 {
+            let owner = (Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)));
+            rustix::fs::chownat(&parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+                .context(|| format!("change the owner of {}", device.path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn bind_device(&self, device: &Device) -> Result<(), RuntimeError> {
+        let context = || format!("bind the host's {}", device.path.display());
+        let host = rustix::fs::open(&device.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(context)?;
+        let status = rustix::fs::fstat(&host).context(context)?;
+        if status.st_rdev != rustix::fs::makedev(device.major, device.minor) {
+            return Err(RuntimeError::system(context(), Errno::NODEV));
+        }
+        let tree = clone_tree(&host, "".as_ref(), false).context(context)?;
+        let place = self.make(&device.path, false)?;
+        attach(&tree, &place)
+    }
+
+    pub(super) fn link_dev(&self) -> Result<(), RuntimeError> {
+        let dev = self.make(Path::new("/dev"), true)?;
+        for (name, target) in LINKS {
+            match rustix::fs::symlinkat(target, &dev, name) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(RuntimeError::system(format!("link /dev/{name} to {target}"), errno)),
+            }
+        }
+        if self.open(Path::new("/proc/kcore"), OFlags::PATH).is_ok() {
+            match rustix::fs::symlinkat("/proc/kcore", &dev, "core") {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(RuntimeError::system("link /dev/core".to_owned(), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The multiplexer of the container's own terminals; nothing else that lies at its path.
+    pub(crate) fn open_terminals(&self) -> Result<OwnedFd, RuntimeError> {
+        let context = || "open /dev/pts/ptmx in the root".to_owned();
+        let pts = self.open(Path::new("/dev/pts"), OFlags::PATH | OFlags::DIRECTORY).context(context)?;
+        open_multiplexer(&pts)
+    }
+
+    /// /dev/console is the container's terminal.
+    pub(crate) fn bind_console(&self, terminal: &OwnedFd) -> Result<(), RuntimeError> {
+        let tree = clone_tree(terminal, "".as_ref(), false).context(|| "clone the terminal's mount".to_owned())?;
+        let place = self.make(Path::new("/dev/console"), false)?;
+        attach(&tree, &place)
+    }
+}
+
+/// `ptmx` of a directory that must be a devpts.
+pub(crate) fn open_multiplexer(pts: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
+    let status = rustix::fs::fstatfs(pts).context(|| "examine /dev/pts".to_owned())?;
+    if status.f_type as i64 != DEVPTS_SUPER_MAGIC {
+        return Err(RuntimeError::Invalid("a terminal needs a devpts on /dev/pts".to_owned()));
+    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(pts, "ptmx", flags, Mode::empty()).context(|| "open /dev/pts/ptmx in the root".to_owned())
+}

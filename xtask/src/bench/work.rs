@@ -1,0 +1,221 @@
+//! What is measured, as data: the rows of the table, who takes part, and the mark that dozen is held to.
+
+/// A column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    Dozen,
+    Docker,
+    Podman,
+    Crun,
+    Runc,
+}
+
+impl Subject {
+    /// In the order of the columns, which is the order within a round too.
+    pub const ALL: [Self; 5] = [Self::Dozen, Self::Docker, Self::Podman, Self::Crun, Self::Runc];
+    /// Who runs containers for users.
+    const ENGINES: &[Self] = &[Self::Dozen, Self::Docker, Self::Podman];
+    /// Who runs a bundle.
+    const RUNTIMES: &[Self] = &[Self::Dozen, Self::Crun, Self::Runc];
+
+    /// The name of its program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dozen => "dozen",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+            Self::Crun => "crun",
+            Self::Runc => "runc",
+        }
+    }
+
+    /// The subject whose program has this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|subject| subject.name() == name)
+    }
+}
+
+/// What a value of a row counts. Less is better of seconds and bytes, more of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Measured in seconds, shown in milliseconds.
+    Milliseconds,
+    /// Measured in bytes, shown in MiB.
+    Mebibytes,
+    /// Measured in bits per second, shown in Gbit/s.
+    GigabitsPerSecond,
+    /// Requests per second.
+    RequestsPerSecond,
+    /// A plain number.
+    Count,
+}
+
+impl Unit {
+    /// As it stands behind the row's title.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::Mebibytes => "MiB",
+            Self::GigabitsPerSecond => "Gbit/s",
+            Self::RequestsPerSecond => "requests/s",
+            Self::Count => "count",
+        }
+    }
+
+    /// How many of what was measured make one that is shown.
+    pub fn scale(self) -> f64 {
+        match self {
+            Self::Milliseconds => 1e-3,
+            Self::Mebibytes => (1 << 20) as f64,
+            Self::GigabitsPerSecond => 1e9,
+            Self::RequestsPerSecond | Self::Count => 1.0,
+        }
+    }
+
+    /// Whether the larger value wins.
+    pub fn more_is_better(self) -> bool {
+        matches!(self, Self::GigabitsPerSecond | Self::RequestsPerSecond)
+    }
+}
+
+/// What dozen's median is held to. A missed mark is shown, and is no failure of the run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mark {
+    /// None: the row is there to be read beside another one.
+    None,
+    /// At most the other's median divided by this.
+    Part(Subject, f64),
+    /// Less than the other's median.
+    Ahead(Subject),
+    /// Less than this, in the unit as shown.
+    Below(f64),
+    /// As much as dozen itself has in the row of this name, within a twentieth.
+    AsFastAs(&'static str),
+}
+
+/// A row.
+#[derive(Debug)]
+pub struct Work {
+    /// What `--only` takes.
+    pub name: &'static str,
+    /// What the table says.
+    pub title: &'static str,
+    pub unit: Unit,
+    pub subjects: &'static [Subject],
+    /// Never more rounds than this: for what takes long or hardly varies.
+    pub most_rounds: u32,
+    pub mark: Mark,
+    /// Only on request.
+    pub on_request: bool,
+}
+
+const fn timed(name: &'static str, title: &'static str, subjects: &'static [Subject], mark: Mark) -> Work {
+    Work { name, title, unit: Unit::Milliseconds, subjects, most_rounds: u32::MAX, mark, on_request: false }
+}
+
+const fn traffic(name: &'static str, title: &'static str, unit: Unit, mark: Mark) -> Work {
+    Work { name, title, unit, subjects: Subject::ENGINES, most_rounds: 5, mark, on_request: false }
+}
+
+const fn counted(name: &'static str, title: &'static str) -> Work {
+    let (unit, subjects) = (Unit::Count, Subject::ENGINES);
+    Work { name, title, unit, subjects, most_rounds: 1, mark: Mark::None, on_request: true }
+}
+
+const TENTH_OF_DOCKER: Mark = Mark::Part(Subject::Docker, 10.0);
+
+/// All rows, in the order in which they are measured: memory at rest comes first, before anything has grown.
+pub const ALL: &[Work] = &[
+    Work {
+        name: "rest",
+        title: "engine at rest, PSS of all its processes",
+        unit: Unit::Mebibytes,
+        subjects: &[Subject::Dozen, Subject::Docker],
+        most_rounds: 3,
+        mark: Mark::Below(12.0),
+        on_request: false,
+    },
+    timed("run", "run --rm IMAGE true, bridge", Subject::ENGINES, TENTH_OF_DOCKER),
+    timed("run-none", "the same, --network none", Subject::ENGINES, TENTH_OF_DOCKER),
+    timed("api", "create + start + wait + delete by API, bridge", Subject::ENGINES, Mark::Part(Subject::Docker, 15.0)),
+    timed("runtime", "runtime run /bin/true, Docker's default spec", Subject::RUNTIMES, Mark::Ahead(Subject::Crun)),
+    timed("exec", "exec C true", Subject::ENGINES, TENTH_OF_DOCKER),
+    timed("stop", "stop of a well-behaved process", Subject::ENGINES, TENTH_OF_DOCKER),
+    timed("rm", "rm -f of a running one", Subject::ENGINES, TENTH_OF_DOCKER),
+    Work {
+        name: "fifty",
+        title: "50 containers by API, 8 at a time",
+        unit: Unit::Milliseconds,
+        subjects: Subject::ENGINES,
+        most_rounds: 5,
+        mark: Mark::Below(700.0),
+        on_request: false,
+    },
+    Work {
+        name: "container",
+        title: "per running container, PSS without its payload",
+        unit: Unit::Mebibytes,
+        subjects: Subject::ENGINES,
+        most_rounds: 3,
+        mark: Mark::Below(0.3),
+        on_request: false,
+    },
+    traffic("bridge-stream", "one stream to the bridge address", Unit::GigabitsPerSecond, Mark::None),
+    traffic(
+        "port-stream",
+        "one stream to a port on 127.0.0.1",
+        Unit::GigabitsPerSecond,
+        Mark::AsFastAs("bridge-stream"),
+    ),
+    traffic("bridge-requests", "8 connections to the bridge address", Unit::RequestsPerSecond, Mark::None),
+    traffic(
+        "port-requests",
+        "8 connections to a port on 127.0.0.1",
+        Unit::RequestsPerSecond,
+        Mark::AsFastAs("bridge-requests"),
+    ),
+    counted("syscalls", "system calls of run --rm IMAGE true, bridge"),
+    counted("syscalls-none", "system calls of the same, --network none"),
+    counted("forks", "processes and threads that run --rm IMAGE true starts, bridge"),
+];
+
+/// The rows that are asked for.
+pub fn chosen(only: &[String], requested: bool) -> Result<Vec<&'static Work>, String> {
+    if let Some(unknown) = only.iter().find(|name| !ALL.iter().any(|work| work.name == **name)) {
+        return Err(unknown.clone());
+    }
+    let wanted = |work: &&Work| match only.is_empty() {
+        true => requested || !work.on_request,
+        false => only.iter().any(|name| name == work.name),
+    };
+    Ok(ALL.iter().filter(wanted).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mark_names_a_row_or_someone_who_takes_part() {
+        for work in ALL {
+            match work.mark {
+                Mark::Part(other, _) | Mark::Ahead(other) => assert!(work.subjects.contains(&other), "{}", work.name),
+                Mark::AsFastAs(row) => assert!(ALL.iter().any(|other| other.name == row), "{}", work.name),
+                Mark::None | Mark::Below(_) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_chosen_by_name() {
+        let names = |only: &[&str], requested| {
+            let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+            chosen(&only, requested).map(|rows| rows.iter().map(|work| work.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&["rm", "exec"], false).unwrap(), ["exec", "rm"]);
+        assert_eq!(names(&["forks"], false).unwrap(), ["forks"]);
+        assert_eq!(names(&["rn"], false).unwrap_err(), "rn");
+        assert!(!names(&[], false).unwrap().contains(&"forks"));
+        assert_eq!(names(&[], true).unwrap().len(), ALL.len());
+    }
+}
