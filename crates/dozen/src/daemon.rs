@@ -33,7 +33,7 @@ struct Arguments {
     /// Address to listen on: unix:///path (by default the socket dozen.sock in the run root)
     #[arg(short = 'H', long, env = "DOZEN_HOST", value_parser = unix_path)]
     host: Option<PathBuf>,
-    /// Print the places where DOZEN_FAILPOINT can kill the engine, for the crash suite, and end
+    /// Print the places where the crash suite can kill engine, monitor and keeper, and end
     #[arg(long, hide = true)]
     failpoints: bool,
 }
@@ -50,7 +50,13 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     if arguments.failpoints {
         let mut out = std::io::stdout().lock();
-        let printed = dozen_engine::FAILPOINTS.iter().try_for_each(|name| writeln!(out, "{name}"));
+        let all: [(&str, &[&str]); 3] = [
+            ("engine", &dozen_engine::FAILPOINTS),
+            ("monitor", &dozen_monitor::FAILPOINTS),
+            ("keeper", &dozen_keeper::FAILPOINTS),
+        ];
+        let mut names = all.iter().flat_map(|(process, names)| names.iter().map(move |name| (process, name)));
+        let printed = names.try_for_each(|(process, name)| writeln!(out, "{process}.{name}"));
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();

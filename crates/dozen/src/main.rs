@@ -1,5 +1,4 @@
-//! One binary: its name and first argument decide what it is, before any thread starts and before anything large
-//! is touched.
+//! One binary: its first argument decides what it is, before any thread starts and before anything large is touched.
 
 mod daemon;
 
@@ -10,9 +9,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
-    if arguments.first().is_some_and(|name| name == dozen_runtime::INIT_NAME) {
-        return dozen_runtime::run_init();
-    }
     match (arguments.get(1).and_then(|mode| mode.to_str()), arguments.get(2)) {
         (Some("monitor"), None) => dozen_monitor::main(),
         (Some("keeper"), Some(run_root)) => dozen_keeper::main(Path::new(run_root)),

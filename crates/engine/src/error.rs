@@ -2,7 +2,7 @@
 
 use dozen_image::ImageError;
 use dozen_ledger::LedgerError;
-use dozen_model::{Classified, ErrorKind};
+use dozen_model::{Classified, ErrorKind, error_chain};
 use dozen_monitor::protocol::Failure;
 use dozen_network::{NetworkError, PortsError};
 
@@ -85,6 +85,13 @@ pub enum EngineError {
     /// The engine is going down.
     #[error("the engine is shutting down")]
     ShuttingDown,
+}
+
+impl From<dozen_runtime::RuntimeError> for EngineError {
+    /// As the monitor tells it: whoever asked need not know which process found out.
+    fn from(error: dozen_runtime::RuntimeError) -> Self {
+        Failure { kind: error.kind(), message: error_chain(&error), hint: error.hint() }.into()
+    }
 }
 
 impl EngineError {

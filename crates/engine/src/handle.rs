@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::exec::Exec;
 use crate::monitor_link::MonitorLink;
-use crate::owner::{Command, Entry};
+use crate::owner::{Changed, Command, Entry};
 use crate::shared::Shared;
 use crate::snapshot::{ExitStatus, Phase, Snapshot};
 use crate::top::{self, Top};
@@ -17,14 +17,6 @@ use crate::{AttachOptions, EngineError, ExecSpec, LogOptions, LogStream, Pending
 
 /// How long a container may take to stop after the first signal, unless it says otherwise, in seconds.
 const DEFAULT_STOP_TIMEOUT_S: i64 = 10;
-
-/// Whether a request found something to do (Docker answers 304 when it did not).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "plain")]
-pub enum Changed {
-    Yes,
-    Already,
-}
 
 /// How to stop.
 #[derive(Debug, Clone, Copy, Default)]

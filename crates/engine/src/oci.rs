@@ -8,7 +8,7 @@ use dozen_runtime::Spec;
 use dozen_runtime::default_spec::{self, DefaultSpec};
 use oci_spec::runtime::{Mount, MountBuilder, ProcessBuilder, RootBuilder};
 
-use crate::shared::{Shared, runtime_failed};
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::{EngineError, files};
 
@@ -22,7 +22,7 @@ pub(crate) fn spec(
     mount_sources: &[Option<PathBuf>],
 ) -> Result<Spec, EngineError> {
     let asked = &snapshot.spec;
-    let mut spec = default_spec::docker(&defaults(asked)).map_err(runtime_failed)?;
+    let mut spec = default_spec::docker(&defaults(asked))?;
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     mounts.extend(files::BOUND.iter().map(|(name, target)| bound_file(snapshot.directory.join(name), target)));
     mounts.extend(asked.mounts.iter().zip(mount_sources).map(|(mount, source)| user_mount(mount, source.as_deref())));
@@ -55,7 +55,7 @@ pub(crate) fn spec(
 
 /// Refuses, before anything is made, what could not be started later.
 pub(crate) fn check(asked: &ContainerSpec) -> Result<(), EngineError> {
-    default_spec::docker(&defaults(asked)).map(drop).map_err(runtime_failed)
+    Ok(default_spec::docker(&defaults(asked)).map(drop)?)
 }
 
 fn defaults(asked: &ContainerSpec) -> DefaultSpec<'_> {

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::EngineError;
 use crate::attach::{AttachOptions, PendingAttach, StdioStream};
 use crate::failpoint::failpoint;
-use crate::handle::Changed;
 use crate::launch;
 use crate::lifecycle::{Effect, Input, Refusal, decide};
 use crate::monitor_link::MonitorLink;
@@ -22,6 +21,14 @@ use crate::volumes::remove_tree;
 
 /// Commands that may wait in a mailbox before their senders wait too.
 const MAILBOX: usize = 64;
+
+/// Whether a request found something to do (Docker answers 304 when it did not).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "plain")]
+pub enum Changed {
+    Yes,
+    Already,
+}
 
 pub(crate) enum Command {
     Start {

@@ -8,7 +8,6 @@ use dozen_model::{ContainerId, ContainerName, ContainerSpec, VolumeName};
 use jiff::Timestamp;
 
 use crate::snapshot::Phase;
-use crate::volumes::VolumeRow;
 
 /// The engine's tables. The phase is JSON: it is read and written whole, by the container's owner.
 pub(crate) const MIGRATION: Migration = Migration(
@@ -38,6 +37,15 @@ pub(crate) struct ContainerRow {
     pub created: Timestamp,
     pub spec: ContainerSpec,
     pub phase: Phase,
+}
+
+/// A volume's row in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumeRow {
+    pub name: VolumeName,
+    pub labels: BTreeMap<String, String>,
+    pub anonymous: bool,
+    pub created: Timestamp,
 }
 
 /// What one cannot read is the ledger's fault, not the caller's.

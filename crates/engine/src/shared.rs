@@ -93,9 +93,9 @@ impl Shared {
         let cgroup = self.container_cgroup(id);
         let swept = self
             .blocking(move || {
-                let Some(cgroup) = Cgroup::open(&cgroup).map_err(runtime_failed)? else { return Ok(()) };
-                cgroup.kill().map_err(runtime_failed)?;
-                cgroup.delete().map_err(runtime_failed)
+                let Some(cgroup) = Cgroup::open(&cgroup)? else { return Ok(()) };
+                cgroup.kill()?;
+                Ok(cgroup.delete()?)
             })
             .await;
         if let Err(error) = swept {
@@ -106,8 +106,8 @@ impl Shared {
     /// The engine's own cgroups, which are empty once no monitor is left in them.
     pub(crate) fn remove_cgroups(&self) -> Result<(), EngineError> {
         for name in [self.monitor_cgroup(), self.cgroup.clone()] {
-            if let Some(cgroup) = Cgroup::open(&name).map_err(runtime_failed)? {
-                cgroup.delete().map_err(runtime_failed)?;
+            if let Some(cgroup) = Cgroup::open(&name)? {
+                cgroup.delete()?;
             }
         }
         Ok(())
@@ -169,9 +169,4 @@ impl Shared {
     pub(crate) fn volume_lock(&self) -> MutexGuard<'_, ()> {
         self.volume_users.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
-}
-
-pub(crate) fn runtime_failed(error: dozen_runtime::RuntimeError) -> EngineError {
-    use dozen_model::Classified;
-    dozen_monitor::protocol::Failure { kind: error.kind(), message: error_chain(&error), hint: error.hint() }.into()
 }

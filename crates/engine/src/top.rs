@@ -5,7 +5,6 @@ use std::fs;
 use dozen_runtime::Cgroup;
 
 use crate::EngineError;
-use crate::shared::runtime_failed;
 
 /// Processes of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +57,8 @@ struct Stat {
 
 /// The processes in the cgroup, in order of their ids. One that ends while it is read is left out.
 pub(crate) fn processes(cgroup: &str, columns: Columns) -> Result<Top, EngineError> {
-    let mut pids = match Cgroup::open(cgroup).map_err(runtime_failed)? {
-        Some(cgroup) => cgroup.pids().map_err(runtime_failed)?,
+    let mut pids = match Cgroup::open(cgroup)? {
+        Some(cgroup) => cgroup.pids()?,
         None => Vec::new(),
     };
     pids.sort_unstable();

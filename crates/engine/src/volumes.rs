@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::EngineError;
 use crate::failpoint::failpoint;
-use crate::rows;
+use crate::rows::{self, VolumeRow};
 
 /// What a volume is asked to be. Only the local driver without options is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +31,6 @@ pub struct Volume {
     pub created: Timestamp,
     /// The directory on the host whose content it is.
     pub mountpoint: PathBuf,
-}
-
-/// A volume's row in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct VolumeRow {
-    pub name: VolumeName,
-    pub labels: BTreeMap<String, String>,
-    pub anonymous: bool,
-    pub created: Timestamp,
 }
 
 /// All volumes of an engine, below one directory: `<name>/_data`, as Docker lays them.

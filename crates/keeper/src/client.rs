@@ -57,6 +57,8 @@ impl Keeper {
             .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?;
+        // It holds our copy of the keeper's end, which has to be the keeper's alone.
+        drop(command);
         // The process detaches and the one that was spawned ends at once.
         child.wait().map_err(failed)?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(failed)?;

@@ -18,6 +18,7 @@
 mod client;
 mod detach;
 mod error;
+mod failpoint;
 mod forward;
 mod port;
 mod protocol;
@@ -26,5 +27,6 @@ mod snapshot;
 
 pub use client::Keeper;
 pub use error::KeeperError;
+pub use failpoint::FAILPOINTS;
 pub use server::main;
 pub use snapshot::{PortFailure, PortReservation, Snapshot, VERSION};

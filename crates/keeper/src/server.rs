@@ -19,6 +19,7 @@ use rustix::time::Timespec;
 
 use crate::client;
 use crate::detach::{Side, detach};
+use crate::failpoint::failpoint;
 use crate::forward::{Forward, Pumped};
 use crate::port;
 use crate::protocol::{self, Envelope, Reply, Request};
@@ -26,6 +27,8 @@ use crate::snapshot::{self, PortFailure, PortKey, PortReservation, Snapshot, VER
 
 /// An engine that connects and then says nothing is not waited for: the forwards have to go on.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// After an accept for which no descriptor was free.
+const ACCEPT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Token of keeper.sock.
 const CONTROL: u64 = 0;
 /// Descriptors of one forward: two sockets, two pipes.
@@ -35,16 +38,19 @@ const DESCRIPTORS_PER_FORWARD: u64 = 6;
 ///
 /// Detaches itself: the process that was spawned ends at once. Must be called while the process has one thread.
 pub fn main(run_root: &Path) -> ExitCode {
+    failpoint("begin");
     match detach() {
         Ok(Side::Spawned) => return ExitCode::SUCCESS,
         Ok(Side::Detached) => {}
         Err(error) => return fail(&format!("cannot detach: {error}")),
     }
+    failpoint("begin.detached");
     let mut server = match Server::begin(run_root) {
         Ok(server) => server,
         Err(message) => return fail(&message),
     };
     tell("ready\n");
+    failpoint("begin.ready");
     match server.serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -96,6 +102,8 @@ struct Server {
     accepting: BTreeMap<u64, PortKey>,
     forwards: BTreeMap<u64, (PortKey, Forward)>,
     hungry: Vec<u64>,
+    /// Listeners that are not watched for a moment.
+    resting: Vec<u64>,
     most_forwards: usize,
     next_token: u64,
     ended: bool,
@@ -105,9 +113,11 @@ impl Server {
     fn begin(run_root: &Path) -> Result<Self, String> {
         let lock = client::lock(run_root)
             .map_err(|error| format!("cannot lock {}: {error}", run_root.join("keeper.lock").display()))?;
+        failpoint("begin.locked");
         let path = run_root.join("keeper.sock");
         let control =
             listen(&path, 0o600, None).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?;
+        failpoint("begin.listening");
         let prepare = || -> rustix::io::Result<OwnedFd> {
             let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
             epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
@@ -124,6 +134,7 @@ impl Server {
             accepting: BTreeMap::new(),
             forwards: BTreeMap::new(),
             hungry: Vec::new(),
+            resting: Vec::new(),
             most_forwards: most_forwards(),
             next_token: CONTROL + 1,
             ended: false,
@@ -131,6 +142,7 @@ impl Server {
         // A keeper that replaces a dead one takes the ports back before anyone asks. What fails now fails again, with
         // an answer, when the engine applies its snapshot.
         let _ = server.reload();
+        failpoint("begin.loaded");
         Ok(server)
     }
 
@@ -138,13 +150,18 @@ impl Server {
         while !self.ended {
             let now = Timespec { tv_sec: 0, tv_nsec: 0 };
             let mut space = [MaybeUninit::uninit(); 64];
-            let timeout = if self.hungry.is_empty() { None } else { Some(&now) };
+            let timeout = match (self.hungry.is_empty(), self.resting.is_empty()) {
+                (false, _) => Some(&now),
+                (true, false) => Some(&ACCEPT_PAUSE),
+                (true, true) => None,
+            };
             let events = match epoll::wait(&self.epoll, &mut space, timeout) {
                 Ok((events, _)) => events,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error),
             };
             let mut tokens: Vec<u64> = events.iter().map(|event| event.data.u64()).collect();
+            self.watch_again()?;
             // The two sockets of a forward share a token.
             tokens.append(&mut self.hungry);
             tokens.sort_unstable();
@@ -167,13 +184,46 @@ impl Server {
         let Some(held) = self.ports.get(&key) else { return };
         let Some(to) = held.port.forward_to else { return };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let Ok(client) = rustix::net::accept_with(&held.socket, flags) else { return };
+        let client = match rustix::net::accept_with(&held.socket, flags) {
+            Ok(client) => client,
+            Err(error) => return self.rest_after(error, held.token),
+        };
+        failpoint("forward.accepted");
         if self.forwards.len() >= self.most_forwards {
             // Closed at once, which the client sees, rather than left waiting in the queue.
             return;
         }
         if let Ok(token) = self.forward(client, to, key) {
             self.pump(token);
+        }
+    }
+
+    /// Without a free descriptor the client keeps waiting; asking again at once would only burn the processor.
+    fn rest_after(&mut self, error: Errno, token: Option<u64>) {
+        if matches!(error, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+            && let Some(token) = token
+            && let Some(listener) = self.listener_of(token)
+            && epoll::modify(&self.epoll, listener, EventData::new_u64(token), EventFlags::empty()).is_ok()
+        {
+            self.resting.push(token);
+        }
+    }
+
+    fn watch_again(&mut self) -> rustix::io::Result<()> {
+        for token in std::mem::take(&mut self.resting) {
+            // One that was closed meanwhile has left the set by itself.
+            if let Some(listener) = self.listener_of(token) {
+                epoll::modify(&self.epoll, listener, EventData::new_u64(token), EventFlags::IN)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn listener_of(&self, token: u64) -> Option<BorrowedFd<'_>> {
+        match self.accepting.get(&token) {
+            _ if token == CONTROL => Some(self.control.as_fd()),
+            Some(key) => self.ports.get(key).map(|held| held.socket.as_fd()),
+            None => None,
         }
     }
 
@@ -185,6 +235,7 @@ impl Server {
             epoll::add(&self.epoll, socket, EventData::new_u64(token), flags)?;
         }
         self.forwards.insert(token, (key, forward));
+        failpoint("forward.begun");
         Ok(token)
     }
 
@@ -206,10 +257,12 @@ impl Server {
 
     /// Answers one request of an engine.
     fn answer(&mut self) {
-        let Ok((stream, _)) = self.control.accept() else { return };
+        let stream = match rustix::net::accept_with(&self.control, SocketFlags::CLOEXEC) {
+            Ok(stream) => UnixStream::from(stream),
+            Err(error) => return self.rest_after(error, Some(CONTROL)),
+        };
         let prepared = stream
-            .set_nonblocking(false)
-            .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+            .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         let Ok((envelope, descriptor)) = prepared.and_then(|()| protocol::receive::<Envelope>(&stream)) else { return };
         let reply = self.handle(envelope, descriptor);
@@ -225,6 +278,11 @@ impl Server {
         };
         // An engine that is gone asks again when it is back.
         let _ = protocol::send(&stream, &reply, copy);
+        match reply {
+            Reply::Applied(_) => failpoint("reload.answered"),
+            _ if self.ended => failpoint("shutdown.answered"),
+            _ => {}
+        }
     }
 
     /// The reply, and the path of the listener whose descriptor goes with it.
@@ -239,16 +297,20 @@ impl Server {
             Request::Listener { path, mode, group } => {
                 let usable = self.listeners.get(&path).is_some_and(|listener| listener.is_at(&path));
                 if !usable {
+                    failpoint("listener.before");
                     let socket = listen(&path, mode, group)?.into();
                     let file = identity(&path);
                     self.listeners.insert(path.clone(), Listener { socket, file });
+                    failpoint("listener.after");
                 }
                 Ok((Reply::Done, Some(path)))
             }
             Request::Adopt { path } => {
                 let descriptor = descriptor.ok_or_else(|| io::Error::other("no descriptor came along"))?;
+                failpoint("adopt.before");
                 let file = identity(&path);
                 self.listeners.insert(path, Listener { socket: descriptor, file });
+                failpoint("adopt.after");
                 Ok((Reply::Done, None))
             }
             Request::Reload => Ok((Reply::Applied(self.reload()?), None)),
@@ -260,6 +322,7 @@ impl Server {
     }
 
     fn reload(&mut self) -> io::Result<Vec<PortFailure>> {
+        failpoint("reload.before");
         let path = self.run_root.join("keeper.json");
         let snapshot: Snapshot = serde_json::from_slice(&std::fs::read(path)?)?;
         if snapshot.version > VERSION {
@@ -273,12 +336,14 @@ impl Server {
         for key in plan.close {
             self.close(key);
         }
+        failpoint("reload.closed");
         let mut failures = plan.refused;
         for port in plan.open {
             if let Err(error) = self.open(&port) {
                 failures.push(port.failure(error.raw_os_error()));
             }
         }
+        failpoint("reload.opened");
         Ok(failures)
     }
 
@@ -310,14 +375,17 @@ impl Server {
     }
 
     fn shutdown(&mut self) {
+        failpoint("shutdown.before");
         for (path, listener) in std::mem::take(&mut self.listeners) {
             if listener.is_at(&path) {
                 let _ = std::fs::remove_file(path);
             }
         }
+        failpoint("shutdown.listeners");
         self.forwards.clear();
         self.accepting.clear();
         self.ports.clear();
+        failpoint("shutdown.ports");
         for name in ["keeper.sock", "keeper.json"] {
             let _ = std::fs::remove_file(self.run_root.join(name));
         }

@@ -50,14 +50,17 @@ pub fn spawn_with_log(
     let failed = |why: io::Error| internal(format_args!("cannot start a monitor from {}: {why}", program.display()));
     let (pair, theirs) = packet::pair().map_err(failed)?;
     // No pre_exec, no directory, no identity: std takes posix_spawn(3), which does not copy the engine's page tables.
-    let mut child = Command::new(program)
-        .arg("monitor")
-        .env_clear()
+    let mut command = Command::new(program);
+    command.arg("monitor").env_clear();
+    dozen_failpoint::pass_on(&mut command);
+    let mut child = command
         .stdin(theirs)
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
         .map_err(failed)?;
+    // It holds our copy of the monitor's end, which has to be the monitor's alone.
+    drop(command);
     let sent = packet::send(pair.as_fd(), request, network_namespace);
     child.wait().map_err(failed)?;
     sent.map_err(failed)?;

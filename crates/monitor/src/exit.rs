@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::failpoint::failpoint;
 use crate::protocol::ExitRecord;
 
 const NAME: &str = "exit.json";
@@ -18,6 +19,7 @@ pub fn write(data_directory: &Path, record: &ExitRecord) -> io::Result<()> {
     let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(record)?)?;
     file.sync_all()?;
+    failpoint("record.aside");
     std::fs::rename(temporary, data_directory.join(NAME))?;
     File::open(data_directory)?.sync_all()
 }

@@ -14,6 +14,7 @@ mod connection;
 mod container;
 mod detach;
 pub mod exit;
+mod failpoint;
 pub mod frame;
 pub mod isolate;
 mod lock;
@@ -27,6 +28,8 @@ mod start;
 mod watched;
 
 use std::process::ExitCode;
+
+pub use failpoint::FAILPOINTS;
 
 /// `dozen monitor`, with standard input one end of the start pair (see [`protocol`]).
 ///

@@ -7,16 +7,35 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FlockOperation;
-use rustix::process::{Flock, FlockOffsetType, FlockType};
+use rustix::io::Errno;
+use rustix::process::{Flock, FlockOffsetType, FlockType, PidfdFlags};
+use rustix::time::Timespec;
 
 const NAME: &str = "monitor.lock";
+
+/// A monitor of this container's last run may still be undoing it; it is waited for no longer than this.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Takes it.
 pub fn take(run_directory: &Path) -> io::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(run_directory.join(NAME))?;
+    match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::AGAIN | Errno::ACCESS) => wait_for_holder(run_directory),
+        other => return other.map(|()| file).map_err(io::Error::from),
+    }
     rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
+}
+
+/// Until it has ended, at most.
+fn wait_for_holder(run_directory: &Path) {
+    if let Some(holder) = holder(run_directory)
+        && let Ok(process) = rustix::process::pidfd_open(holder, PidfdFlags::empty())
+    {
+        let _ = rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&PATIENCE));
+    }
 }
 
 /// The process that has it.

@@ -15,6 +15,7 @@ use rustix::process::{WaitId, WaitIdOptions, WaitOptions};
 use rustix::time::Timespec;
 
 use crate::connection::{Attachment, Connection, LONGEST_REQUEST_BYTES, Role};
+use crate::failpoint::failpoint;
 use crate::isolate::Isolate;
 use crate::log::file::LogFile;
 use crate::log::lines::LineEncoder;
@@ -35,6 +36,8 @@ const STREAMS_GRACE: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(10);
 /// After so long without an event, memory goes back.
 const REST: Duration = Duration::from_secs(1);
+/// After an accept for which no descriptor was free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A client that does not read while the container ends may leave so much waiting.
 const MOST_WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// A watcher is an engine; one that has left so much unread hangs.
@@ -95,6 +98,8 @@ pub struct Monitor<'a> {
     scratch: Vec<u8>,
     rested: bool,
     linger_until: Option<Instant>,
+    /// No descriptor was free for a client: none is accepted until then.
+    accept_after: Option<Instant>,
 }
 
 impl<'a> Monitor<'a> {
@@ -134,16 +139,19 @@ impl<'a> Monitor<'a> {
             scratch: Vec::new(),
             rested: false,
             linger_until: None,
+            accept_after: None,
         })
     }
 
     /// Says that the container stands, and goes on until it has ended and everyone knows.
     pub fn run(mut self, pair: OwnedFd) -> rustix::io::Result<()> {
         let pid = self.sessions.get(&INIT).map_or(0, |init| init.pid);
+        failpoint("created.before");
         if packet::send(pair.as_fd(), &StartReply::Created { pid }, None).is_err() {
             self.undo();
             return Ok(());
         }
+        failpoint("created.after");
         // Blocking: what comes on it is one small message, or its end.
         self.pair = Some(Watched::as_is(pair, Token::Pair));
         while !self.is_over() {
@@ -172,8 +180,11 @@ impl<'a> Monitor<'a> {
         if let Some(pair) = &mut self.pair {
             pair.watch(&self.epoll, Some(EventFlags::IN))?;
         }
+        if self.accept_after.is_some_and(|after| Instant::now() >= after) {
+            self.accept_after = None;
+        }
         if let Some(listener) = &mut self.listener {
-            listener.watch(&self.epoll, Some(EventFlags::IN))?;
+            listener.watch(&self.epoll, self.accept_after.is_none().then_some(EventFlags::IN))?;
         }
         for (id, session) in &mut self.sessions {
             let ended = session.exit_code.is_some();
@@ -206,6 +217,7 @@ impl<'a> Monitor<'a> {
             .values()
             .filter_map(|session| session.streams_until)
             .chain(self.linger_until)
+            .chain(self.accept_after)
             .chain((!self.rested).then(|| Instant::now() + REST))
             .min();
         let timeout = deadline.map(|deadline| {
@@ -271,8 +283,10 @@ impl<'a> Monitor<'a> {
             self.undo();
             return;
         }
+        failpoint("start.before");
         let reply = match self.isolate.start() {
             Ok(()) => {
+                failpoint("start.after");
                 self.stage = Stage::Running;
                 StartReply::Started
             }
@@ -280,6 +294,7 @@ impl<'a> Monitor<'a> {
         };
         // If the engine has died meanwhile, the next one finds the container running, or nothing.
         let _ = packet::send(pair.as_fd(), &reply, None);
+        failpoint("started.after");
     }
 
     fn undo_after(&mut self, mut failure: Failure) -> Failure {
@@ -294,9 +309,12 @@ impl<'a> Monitor<'a> {
     fn undo(&mut self) -> Vec<String> {
         self.sessions.clear();
         self.connections.clear();
+        failpoint("undo.before");
         let left = self.isolate.undo();
+        failpoint("undo.after");
         self.listener = None;
         self.files.remove_socket();
+        failpoint("undo.socket");
         self.files.lock = None;
         left
     }
@@ -340,7 +358,9 @@ impl<'a> Monitor<'a> {
             return;
         }
         // In a pid namespace of its own nothing is left by now; in the host's, much may be.
+        failpoint("ended");
         self.isolate.kill_rest();
+        failpoint("rest_killed");
     }
 
     /// A session has output. It goes to the log first.
@@ -487,13 +507,16 @@ impl<'a> Monitor<'a> {
             encoder.finish(&timestamp::now(), &mut entries);
         }
         self.files.log.append(&entries);
+        failpoint("log.complete");
         // Execs have ended with it, or were killed just now.
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
             self.wait_killed(id);
             self.cut_output(id);
             self.end_exec(id);
         }
+        failpoint("finish.before");
         let out_of_memory = self.isolate.finish();
+        failpoint("finish.after");
         let finished_at = String::from_utf8_lossy(&timestamp::now()).into_owned();
         let record = ExitRecord { exit_code: init.exit_code.unwrap_or(255), finished_at, out_of_memory, error: None };
         if let Some((entries, why)) = self.files.log.lost() {
@@ -503,13 +526,17 @@ impl<'a> Monitor<'a> {
             // The engine hears of it all the same, if there is one.
             complain(format_args!("cannot write the exit record: {error}"));
         }
+        failpoint("record.after");
         // From here on a new monitor may take the directory.
         self.listener = None;
         self.files.remove_socket();
+        failpoint("socket.removed");
         self.files.lock = None;
+        failpoint("unlocked");
         self.stage = Stage::Ended;
         self.linger_until = Some(Instant::now() + LINGER);
         self.announce(&Reply::Exited(record));
+        failpoint("announced");
         self.close_followers(INIT);
         for connection in self.connections.values_mut() {
             connection.closing = true;
@@ -546,8 +573,14 @@ impl<'a> Monitor<'a> {
 
     fn on_listener(&mut self) {
         let Some(listener) = &self.listener else { return };
-        let Ok(socket) = rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) else {
-            return;
+        let socket = match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(socket) => socket,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                // The client keeps waiting; asking again at once would only burn the processor.
+                self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);
+                return;
+            }
+            Err(_) => return,
         };
         self.next_id += 1;
         if let Ok(stream) = Watched::new(socket, Token::Connection(self.next_id)) {
@@ -692,7 +725,10 @@ impl<'a> Monitor<'a> {
                     return self.isolate.signal_all(signal).map(|()| Reply::Done);
                 }
                 let init = self.sessions.get(&INIT).filter(|init| init.exit_code.is_none()).ok_or_else(not_running)?;
-                match send_signal(init.end.as_fd(), signal) {
+                failpoint("signal.before");
+                let sent = send_signal(init.end.as_fd(), signal);
+                failpoint("signal.after");
+                match sent {
                     Ok(()) => Ok(Reply::Done),
                     Err(Errno::SRCH) => Err(not_running()),
                     Err(error) => Err(internal(&format!("send signal {signal}"), &error.into())),
@@ -740,7 +776,9 @@ impl<'a> Monitor<'a> {
         let wanted = Wanted { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
         let (streams, ends) = session::streams(wanted, request.terminal, request.size)
             .map_err(|error| internal("make pipes", &error.into()))?;
+        failpoint("exec.before");
         let process = self.isolate.exec(request, streams)?;
+        failpoint("exec.after");
         self.next_id += 1;
         let (session_id, pid) = (self.next_id, process.pid);
         let session = Session::new(session_id, Some(request.exec_id.clone()), process, ends).map_err(|error| {

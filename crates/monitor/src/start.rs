@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use dozen_model::{Classified, ErrorKind};
 
 use crate::detach::{self, Side};
+use crate::failpoint::failpoint;
 use crate::isolate::Isolate;
 use crate::log::file::LogFile;
 use crate::monitor::{Files, Monitor};
@@ -17,12 +18,14 @@ use crate::{lock, packet};
 
 /// Runs the whole life of a monitor.
 pub fn main(isolate: &mut dyn Isolate) -> ExitCode {
+    failpoint("begin");
     match detach::detach() {
         Ok(Side::Spawned) => return ExitCode::SUCCESS,
         Ok(Side::Detached) => {}
         Err(_) => return ExitCode::FAILURE,
     }
     let Ok(pair) = take_pair() else { return ExitCode::FAILURE };
+    failpoint("detached");
     let begun = begin(isolate, &pair);
     let monitor = match begun {
         Ok(monitor) => monitor,
@@ -69,15 +72,20 @@ fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd) -> Result<Monitor<'a>
     if request.network_namespace_attached != descriptor.is_some() {
         return Err(internal("take the network namespace", &io::Error::other("its descriptor did not come along")));
     }
+    failpoint("asked");
     let run_directory = request.run_directory.clone();
     let lock = lock::take(&run_directory)
         .map_err(|error| internal(&format!("lock {}", run_directory.join("monitor.lock").display()), &error))?;
+    failpoint("locked");
     isolate.settle(&request);
+    failpoint("settled");
     let data_directory = request.data_directory.clone();
     let log = LogFile::open(&data_directory, request.log)
         .map_err(|error| internal(&format!("open the log in {}", data_directory.display()), &error))?;
+    failpoint("log");
     let listener = listen(&run_directory)
         .map_err(|error| internal(&format!("listen at {}", run_directory.join("monitor.sock").display()), &error))?;
+    failpoint("listening");
     let files = Files { data_directory, run_directory, log, lock: Some(lock), listener: Some(listener) };
     match create(isolate, request, descriptor) {
         Ok((session, stdin_once)) => Monitor::new(isolate, files, session, stdin_once),
@@ -98,7 +106,9 @@ fn create(
     let (streams, ends) =
         session::streams(wanted, terminal, None).map_err(|error| internal("make pipes", &error.into()))?;
     let stdin_once = request.stdin_once;
+    failpoint("create.before");
     let process = isolate.create(request, network_namespace, streams)?;
+    failpoint("create.after");
     match Session::new(0, None, process, ends) {
         Ok(session) => Ok((session, stdin_once)),
         Err(error) => {

@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn numbers_are_the_kernels() {
-        for (name, number) in [("CHOWN", 0), ("NET_RAW", 13), ("SYS_ADMIN", 21), ("SETFCAP", 31), ("CHECKPOINT_RESTORE", 40)] {
+        for (name, number) in
+            [("CHOWN", 0), ("NET_RAW", 13), ("SYS_ADMIN", 21), ("SETFCAP", 31), ("CHECKPOINT_RESTORE", 40)]
+        {
             assert_eq!(bit(name), Some(1 << number), "{name}");
         }
         assert_eq!(names(0x11).collect::<Vec<_>>(), ["CHOWN", "FSETID"]);
@@ -145,9 +147,10 @@ mod tests {
 
     #[test]
     fn sets_of_a_spec() {
-        let spec: LinuxCapabilities =
-            serde_json::from_str(r#"{"bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]}"#)
-                .unwrap();
+        let spec: LinuxCapabilities = serde_json::from_str(
+            r#"{"bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"]}"#,
+        )
+        .unwrap();
         let sets = CapabilitySets::from_spec(Some(&spec));
         assert_eq!((sets.bounding, sets.effective, sets.permitted, sets.ambient), (0x21, 1, 1, 0));
         let user = sets.for_user(1000);

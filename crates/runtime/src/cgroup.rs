@@ -34,7 +34,8 @@ impl Cgroup {
     /// The cgroup of this name, `None` if no hierarchy has it.
     pub fn open(name: &str) -> Result<Option<Self>, RuntimeError> {
         let cgroup = Self::named(name)?;
-        Ok(cgroup.directories().any(|directory| directory.is_dir()).then_some(cgroup))
+        let exists = cgroup.directories().any(|directory| directory.is_dir());
+        Ok(exists.then_some(cgroup))
     }
 
     /// Makes the cgroup, and those above it, in every hierarchy. One that is there already is taken over.
@@ -106,7 +107,8 @@ impl Cgroup {
                 Err(error) => return Err(RuntimeError::system(format!("kill cgroup {}", self.name.display()), error)),
             }
         }
-        let freezer = self.layout.controller("freezer").map(|freezer| freezer.directory(&self.name).join("freezer.state"));
+        let freezer =
+            self.layout.controller("freezer").map(|freezer| freezer.directory(&self.name).join("freezer.state"));
         // Frozen, nobody forks away from under our list. Without a freezer we repeat until the list is empty.
         let frozen = freezer.as_ref().is_some_and(|file| fs::write(file, "FROZEN").is_ok());
         let result = (|| {
@@ -143,9 +145,12 @@ impl Cgroup {
     /// Whether the kernel has killed one of it for want of memory.
     pub fn oom_killed(&self) -> Result<bool, RuntimeError> {
         let Some(memory) = self.layout.controller("memory") else { return Ok(false) };
-        let file = memory.directory(&self.name).join(if memory.is_unified() { "memory.events" } else { "memory.oom_control" });
+        let file =
+            memory.directory(&self.name).join(if memory.is_unified() { "memory.events" } else { "memory.oom_control" });
         match fs::read_to_string(&file) {
-            Ok(text) => Ok(text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")),
+            Ok(text) => {
+                Ok(text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0"))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(RuntimeError::system(format!("read {}", file.display()), error)),
         }

@@ -93,13 +93,17 @@ impl FurtherProcess<'_> {
             begin(&surroundings, &[container.as_raw_fd()])?;
             cgroup.enter_version_1()?;
             adjust_oom_score(plan)?;
-            let namespaces =
-                libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
+            let namespaces = libc::CLONE_NEWNS
+                | libc::CLONE_NEWIPC
+                | libc::CLONE_NEWUTS
+                | libc::CLONE_NEWNET
+                | libc::CLONE_NEWCGROUP;
             sys::setns(container, namespaces).context(|| "join the container's namespaces".to_owned())?;
             let master = match surroundings.stdio {
                 Stdio::Terminal { size } => {
                     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    let pts = rustix::fs::open("/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
+                    let pts =
+                        rustix::fs::open("/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
                     let master = crate::mounts::open_multiplexer(&pts)?;
                     take_terminal(terminal::open_pair(&master, size)?)?;
                     Some(master)
@@ -150,7 +154,8 @@ fn close_all_but(mut kept: Vec<RawFd>) -> Result<(), Errno> {
 fn adjust_oom_score(plan: &ProcessPlan) -> Result<(), RuntimeError> {
     let Some(wanted) = plan.oom_score_adjustment else { return Ok(()) };
     let context = || format!("set oom_score_adj to {wanted}");
-    let file = rustix::fs::open("/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context(context)?;
+    let file = rustix::fs::open("/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(context)?;
     if !is_procfs(&file) {
         return Err(RuntimeError::Invalid("/proc is not a procfs".to_owned()));
     }
@@ -242,7 +247,10 @@ fn become_user(plan: &ProcessPlan) -> Result<Prepared, RuntimeError> {
 fn cannot_enter(directory: &Path, errno: Errno) -> RuntimeError {
     let why = words(&errno.into());
     // Docker's words.
-    RuntimeError::Invalid(format!("chdir to cwd ({:?}) set in config.json failed: {why}", directory.display().to_string()))
+    RuntimeError::Invalid(format!(
+        "chdir to cwd ({:?}) set in config.json failed: {why}",
+        directory.display().to_string()
+    ))
 }
 
 /// The working directory must be inside: one of the host's, held by a descriptor, has no path here (CVE-2024-21626).
@@ -363,12 +371,18 @@ fn finish(
 }
 
 /// The point of no return, in the order in which nothing is forbidden too early.
-fn execute(plan: &ProcessPlan, surroundings: &Surroundings, prepared: Prepared) -> Result<std::convert::Infallible, RuntimeError> {
+fn execute(
+    plan: &ProcessPlan,
+    surroundings: &Surroundings,
+    prepared: Prepared,
+) -> Result<std::convert::Infallible, RuntimeError> {
     let Prepared { program, environment, capabilities, all_capabilities } = prepared;
     sys::close_range(3 + surroundings.preserve_descriptors, u32::MAX, true)
         .context(|| "mark descriptors to be closed".to_owned())?;
     let install = || match &plan.filter {
-        Some(filter) => sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned()),
+        Some(filter) => {
+            sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())
+        }
         None => Ok(()),
     };
     let drop_the_rest = || capability::set(&capabilities).context(|| "set capabilities".to_owned());

@@ -1,5 +1,92 @@
-//! In the making.
+//! The standard command line of OCI runtimes (runtime-spec, runtime.md and the runtime-tools' "command line interface").
+//!
+//! `create` and `start` are two processes. Between them the container's first process waits for a connection to
+//! `<root>/<id>/start.sock`, a listening socket that it was given.
+
+mod arguments;
+mod commands;
+mod state;
+
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
-/// x
-pub fn run_cli(_arguments: impl Iterator<Item = OsString>) -> ExitCode { ExitCode::FAILURE }
+
+use clap::Parser;
+use dozen_model::Classified;
+
+use self::arguments::{Arguments, LogFormat};
+use crate::error::RuntimeError;
+use crate::{init, own_binary, sys};
+
+/// `dozen runtime …`; the first argument is a program's name and not looked at.
+pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Our own init, before anything large is touched.
+    if arguments.get(1).is_some_and(|word| word == "init") {
+        return init::run(arguments.into_iter().skip(2));
+    }
+    let parsed = match Arguments::try_parse_from(&arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // clap knows by itself whether this is for stdout (--help) or stderr; a closed one is no matter.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
+        }
+    };
+    match protect(&arguments).and_then(|()| commands::run(&parsed)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report(&parsed, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts this very command anew from a read-only mount of our binary, which no container can write to.
+fn protect(arguments: &[OsString]) -> Result<(), RuntimeError> {
+    use std::os::unix::ffi::OsStrExt;
+    if own_binary::is_protected()? {
+        return Ok(());
+    }
+    let binary = own_binary::own_binary()?;
+    let string = |text: &std::ffi::OsStr| {
+        std::ffi::CString::new(text.as_bytes())
+            .map_err(|_| RuntimeError::Invalid("an argument contains a null byte".to_owned()))
+    };
+    let mut command = vec![c"dozen".to_owned(), c"runtime".to_owned()];
+    for argument in arguments.iter().skip(1) {
+        command.push(string(argument)?);
+    }
+    let environment: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| string(&[name, value].join(std::ffi::OsStr::new("="))).ok())
+        .collect();
+    let errno = sys::execute_descriptor(binary.as_fd(), &command, &environment);
+    Err(RuntimeError::system("execute our own binary from a read-only mount", errno))
+}
+
+/// To stderr for people, and to --log for those who have named one.
+fn report(arguments: &Arguments, error: &RuntimeError) {
+    let mut stderr = std::io::stderr();
+    // A closed stderr is no reason to fail otherwise.
+    let _ = writeln!(stderr, "dozen runtime: {error}");
+    if let Some(hint) = error.hint() {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+    if let Some(log) = &arguments.log {
+        let _ = write_log(log, arguments.log_format, &error.to_string());
+    }
+}
+
+/// One line; engines read the last of level `error` as the reason of a failure.
+fn write_log(path: &Path, format: LogFormat, message: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    match format {
+        LogFormat::Text => writeln!(file, "level=error msg={message:?}"),
+        LogFormat::Json => {
+            writeln!(file, "{}", serde_json::json!({ "level": "error", "msg": message, "time": state::now() }))
+        }
+    }
+}

@@ -112,7 +112,8 @@ pub fn docker(options: &DefaultSpec<'_>) -> Result<Spec, RuntimeError> {
         namespaces.push(LinuxNamespaceType::Network);
     }
     let namespace = |kind| LinuxNamespaceBuilder::default().typ(kind).build().expect("a namespace needs no path");
-    let devices = if options.privileged { vec![device(true, (LinuxDeviceType::A, None, None, "rwm"))] } else { devices() };
+    let devices =
+        if options.privileged { vec![device(true, (LinuxDeviceType::A, None, None, "rwm"))] } else { devices() };
     let resources = LinuxResourcesBuilder::default().devices(devices).build().expect("every limit has a default");
     let list = |paths: &[&str]| -> Vec<String> {
         if bare { Vec::new() } else { paths.iter().map(|path| (*path).to_owned()).collect() }
@@ -148,11 +149,13 @@ fn capabilities(privileged: bool, change: &CapabilityChange) -> Result<u64, Runt
         let bare = name.strip_prefix("CAP_").unwrap_or(name);
         match bare {
             "ALL" => Ok(capability::ALL),
-            _ => capability::bit(bare)
-                .ok_or_else(|| RuntimeError::Invalid(format!("invalid capability: unknown capability: \"CAP_{bare}\""))),
+            _ => capability::bit(bare).ok_or_else(|| {
+                RuntimeError::Invalid(format!("invalid capability: unknown capability: \"CAP_{bare}\""))
+            }),
         }
     };
-    let union = |names: &dozen_model::Capabilities| names.iter().map(known).try_fold(0, |all, one| one.map(|one| all | one));
+    let union =
+        |names: &dozen_model::Capabilities| names.iter().map(known).try_fold(0, |all, one| one.map(|one| all | one));
     let (add, drop) = (union(&change.add)?, union(&change.drop)?);
     // What kernel or host does not have is not promised; the runtime leaves it out again at the start.
     if privileged {
@@ -239,7 +242,9 @@ mod tests {
         check(&["ALL"], &[], &all);
         let without: Vec<&str> = all.into_iter().filter(|name| *name != "SYS_ADMIN").collect();
         check(&["ALL"], &["SYS_ADMIN"], &without);
-        assert!(capabilities(false, &CapabilityChange { add: ["NO".to_owned()].into(), ..Default::default() }).is_err());
+        assert!(
+            capabilities(false, &CapabilityChange { add: ["NO".to_owned()].into(), ..Default::default() }).is_err()
+        );
     }
 
     #[test]

@@ -16,7 +16,12 @@ const CANNOT_EXECUTE: u8 = 126;
 
 /// The command line of an init for this program.
 pub(crate) fn arguments(program: CString, arguments: &[CString]) -> Vec<CString> {
-    [c"dozen-init", c"runtime", c"init"].into_iter().map(CString::from).chain([program]).chain(arguments.iter().cloned()).collect()
+    [c"dozen-init", c"runtime", c"init"]
+        .into_iter()
+        .map(CString::from)
+        .chain([program])
+        .chain(arguments.iter().cloned())
+        .collect()
 }
 
 /// Runs as process 1: `arguments` are the program's path, its name, and its arguments.

@@ -7,6 +7,8 @@
 mod devices;
 mod masks;
 
+pub(crate) use self::devices::open_multiplexer;
+
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -59,7 +61,8 @@ impl RootTree {
         };
         if plan.root_propagation == libc::MS_SHARED {
             // The root's own mount must not be shared with the one it lies on, or pivot_root(2) refuses.
-            let host = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(|| "open /".to_owned())?;
+            let host =
+                rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(|| "open /".to_owned())?;
             sys::mount_setattr(&host, false, propagation(libc::MS_PRIVATE)).context(|| "make / private".to_owned())?;
         }
         rustix::mount::move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -115,8 +118,8 @@ impl RootTree {
                 self.finish(mount, &tree, true)
             }
             MountKind::Bind { source, recursive } => {
-                let tree = clone_tree(CWD, source.as_os_str(), *recursive)
-                    .map_err(|errno| bind_failed(source, errno))?;
+                let tree =
+                    clone_tree(CWD, source.as_os_str(), *recursive).map_err(|errno| bind_failed(source, errno))?;
                 let directory = is_directory(&tree).context(|| format!("examine {}", source.display()))?;
                 self.finish(mount, &tree, directory)
             }
@@ -147,7 +150,8 @@ impl RootTree {
         let layout = cgroup.layout();
         if layout.is_unified() {
             let unified = layout.unified().expect("a layout has a hierarchy").directory(cgroup.name());
-            let tree = clone_tree(CWD, unified.as_os_str(), false).context(|| format!("clone {}", unified.display()))?;
+            let tree =
+                clone_tree(CWD, unified.as_os_str(), false).context(|| format!("clone {}", unified.display()))?;
             set_attributes(&tree, false, mount.set, mount.clear)?;
             let place = self.own_directory(&mount.target)?;
             return attach(&tree, &place);
@@ -271,8 +275,14 @@ pub(crate) fn open_inside(root: impl AsFd, path: &Path, flags: OFlags) -> Result
 }
 
 /// A new file system, detached.
-fn new_mount(kind: &str, source: &str, options: &[(String, Option<String>)], set: u64) -> Result<OwnedFd, RuntimeError> {
-    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("open file system {kind}"))?;
+fn new_mount(
+    kind: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+    set: u64,
+) -> Result<OwnedFd, RuntimeError> {
+    let context =
+        rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("open file system {kind}"))?;
     if !source.is_empty() {
         rustix::mount::fsconfig_set_string(&context, "source", source).context(|| format!("set {kind}'s source"))?;
     }
@@ -294,8 +304,7 @@ fn new_mount(kind: &str, source: &str, options: &[(String, Option<String>)], set
 
 /// A detached copy of the mount at a path, from that path on.
 fn clone_tree(directory: impl AsFd, path: &OsStr, recursive: bool) -> Result<OwnedFd, Errno> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     rustix::mount::open_tree(directory, path, flags)
 }
@@ -322,5 +331,5 @@ fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
 
 /// Whether a file is on procfs, and so not something that an image made to look like it.
 pub(crate) fn is_procfs(file: impl AsFd) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|status| status.f_type as i64 == PROC_SUPER_MAGIC)
+    rustix::fs::fstatfs(file).is_ok_and(|status| status.f_type == PROC_SUPER_MAGIC)
 }

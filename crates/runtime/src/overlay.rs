@@ -25,7 +25,9 @@ pub fn mount_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Resul
             crate::mounts::keep_mounts_from_the_host()?;
             mount_old(lower, upper)
         });
-        worker.join().unwrap_or_else(|_| Err(RuntimeError::Invalid("the thread that mounts an overlay died".to_owned())))
+        worker
+            .join()
+            .unwrap_or_else(|_| Err(RuntimeError::Invalid("the thread that mounts an overlay died".to_owned())))
     })
 }
 
@@ -87,7 +89,8 @@ fn mount_old(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd
     let place = upper.map_or_else(|| lower[0].as_path(), |(upper, _)| upper);
     let flags = if upper.is_none() { MountFlags::RDONLY } else { MountFlags::empty() };
     let options = std::ffi::CString::new(options).expect("names of descriptors have no null byte");
-    rustix::mount::mount("overlay", place, "overlay", flags, Some(options.as_c_str())).context(|| describe(lower, upper))?;
+    rustix::mount::mount("overlay", place, "overlay", flags, Some(options.as_c_str()))
+        .context(|| describe(lower, upper))?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let clone = rustix::mount::open_tree(CWD, place, flags).context(|| "clone an overlay's mount".to_owned());
     rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH).context(|| "unmount an overlay".to_owned())?;

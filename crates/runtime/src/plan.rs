@@ -136,9 +136,10 @@ impl Plan {
         for mount in spec.mounts().iter().flatten() {
             plan.mounts.push(PlannedMount::new(mount, bundle)?);
         }
-        plan.furnish_dev = !plan.mounts.iter().any(|mount| {
-            mount.target == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. })
-        });
+        plan.furnish_dev = !plan
+            .mounts
+            .iter()
+            .any(|mount| mount.target == Path::new("/dev") && matches!(mount.kind, MountKind::Bind { .. }));
         if plan.furnish_dev {
             plan.devices = devices(linux.devices().as_deref().unwrap_or_default())?;
         }
@@ -248,7 +249,6 @@ pub(crate) fn c_string(what: &str, text: &str) -> Result<CString, RuntimeError> 
 
 fn refuse_what_is_not_built(spec: &Spec) -> Result<(), RuntimeError> {
     if let Some(hooks) = spec.hooks() {
-        #[expect(deprecated, reason = "others still write prestart")]
         let lists = [
             hooks.prestart(),
             hooks.create_runtime(),
@@ -324,7 +324,9 @@ fn devices(asked: &[oci_spec::runtime::LinuxDevice]) -> Result<Vec<Device>, Runt
             LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
             LinuxDeviceType::B => libc::S_IFBLK,
             LinuxDeviceType::P => libc::S_IFIFO,
-            LinuxDeviceType::A => return Err(invalid(format!("{}: a device is b, c, u or p", device.path().display()))),
+            LinuxDeviceType::A => {
+                return Err(invalid(format!("{}: a device is b, c, u or p", device.path().display())));
+            }
         };
         let path = clean(device.path())?;
         let number = |number: i64| {

@@ -85,10 +85,13 @@ struct Condition {
     masked: u64,
 }
 
+/// Conditions that must all hold, and what then becomes of the call.
+type ConditionalRule = (Vec<Condition>, u32);
+
 /// What becomes of a system call: the first rule whose conditions all hold, else the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Verdict {
-    conditional: Vec<(Vec<Condition>, u32)>,
+    conditional: Vec<ConditionalRule>,
     otherwise: u32,
 }
 
@@ -101,7 +104,8 @@ const NOT_IMPLEMENTED: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 pub(crate) fn compile(spec: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
     let default = action(spec.default_action(), spec.default_errno_ret())?;
     let listed = spec.architectures().as_deref().unwrap_or_default();
-    let mut machines: Vec<Machine> = listed.iter().filter_map(|arch| Machine::of(*arch)).chain([Machine::NATIVE]).collect();
+    let mut machines: Vec<Machine> =
+        listed.iter().filter_map(|arch| Machine::of(*arch)).chain([Machine::NATIVE]).collect();
     machines.sort_unstable();
     machines.dedup();
     let rules = spec.syscalls().as_deref().unwrap_or_default();
@@ -145,7 +149,8 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Runtime
 
 /// The verdicts by number: each holds from its number to before the next. The first begins at 0.
 fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u32, Verdict)>, RuntimeError> {
-    let mut verdicts: BTreeMap<u32, (Vec<(Vec<Condition>, u32)>, Option<u32>)> = BTreeMap::new();
+    // By number: rules with conditions, and the action of the first without.
+    let mut verdicts: BTreeMap<u32, (Vec<ConditionalRule>, Option<u32>)> = BTreeMap::new();
     let mut highest = 0;
     for rule in rules {
         let action = action(rule.action(), rule.errno_ret())?;
@@ -171,10 +176,13 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
     };
     for (number, (conditional, unconditional)) in verdicts {
         // A rule without conditions takes in those with some, as libseccomp has it.
-        push(number, match unconditional {
-            Some(action) => plain(action),
-            None => Verdict { conditional, otherwise: default },
-        });
+        push(
+            number,
+            match unconditional {
+                Some(action) => plain(action),
+                None => Verdict { conditional, otherwise: default },
+            },
+        );
         push(number + 1, plain(default));
     }
     // What is newer than all that the profile knows does not exist, rather than being forbidden: a C library then

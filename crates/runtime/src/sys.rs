@@ -176,9 +176,7 @@ pub(crate) fn reset_signals() {
             // `struct kernel_sigaction`, all zero: SIG_DFL, no flags, no mask.
             let default = [0u64; 4];
             // SAFETY: the structure is as large as the kernel's and only read. Not by libc: it hides 32 and 33.
-            unsafe {
-                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8usize)
-            };
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8usize) };
         }
     }
     let none = 0u64;
@@ -198,13 +196,12 @@ pub(crate) fn close_range(first: u32, last: u32, on_exec: bool) -> Result<(), Er
 
 /// dup3(2) onto a number of choice, or a mere clearing of close-on-exec if it is that number already.
 pub(crate) fn duplicate_onto(descriptor: RawFd, wanted: RawFd) -> Result<(), Errno> {
+    if descriptor == wanted {
+        // SAFETY: plain integers.
+        return check(unsafe { libc::syscall(libc::SYS_fcntl, wanted, libc::F_SETFD, 0) }).map(drop);
+    }
     // SAFETY: plain integers; the callers own the wanted number.
-    check(if descriptor == wanted {
-        unsafe { libc::syscall(libc::SYS_fcntl, wanted, libc::F_SETFD, 0) }
-    } else {
-        unsafe { libc::syscall(libc::SYS_dup3, descriptor, wanted, 0) }
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_dup3, descriptor, wanted, 0) }).map(drop)
 }
 
 /// A null-terminated array of C strings, as execve(2) wants it.

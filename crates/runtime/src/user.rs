@@ -36,7 +36,8 @@ pub(crate) fn home_of(uid: u32) -> String {
 fn read(path: &str) -> String {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return String::new() };
-    let is_file = rustix::fs::fstat(&file).is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
+    let is_file =
+        rustix::fs::fstat(&file).is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
     let mut bytes = Vec::new();
     if is_file {
         // What was read before an error still counts: a name that is not in it is then not found.
@@ -96,7 +97,9 @@ pub(crate) fn decide(spec: &UserSpec, passwd: &str, group: &str) -> Result<Ident
         (Some(user), _) => (user.uid, user.gid, Some(user.name), home(user.home)),
         (None, Some(uid)) => (uid, 0, None, "/".to_owned()),
         (None, None) => {
-            return Err(RuntimeError::Invalid(format!("unable to find user {asked}: no matching entries in passwd file")));
+            return Err(RuntimeError::Invalid(format!(
+                "unable to find user {asked}: no matching entries in passwd file"
+            )));
         }
     };
     let mut supplementary = Vec::new();

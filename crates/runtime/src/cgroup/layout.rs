@@ -48,7 +48,8 @@ impl CgroupLayout {
         if let Some(layout) = LAYOUT.get() {
             return Ok(layout);
         }
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").context(|| "read /proc/self/mountinfo".to_owned())?;
+        let mounts =
+            std::fs::read_to_string("/proc/self/mountinfo").context(|| "read /proc/self/mountinfo".to_owned())?;
         let mut layout = Self::parse(&mounts);
         for hierarchy in layout.hierarchies.iter_mut().filter(|hierarchy| hierarchy.unified) {
             let list = std::fs::read_to_string(hierarchy.mount_point.join("cgroup.controllers")).unwrap_or_default();
@@ -63,7 +64,8 @@ impl CgroupLayout {
     /// Reads mountinfo (proc_pid_mountinfo(5)). The first mount of a hierarchy counts; one whose root is above our
     /// cgroup namespace (`/..`) cannot be used.
     pub(crate) fn parse(mountinfo: &str) -> Self {
-        const NOT_CONTROLLERS: [&str; 7] = ["rw", "ro", "xattr", "noprefix", "clone_children", "relatime", "favordynmods"];
+        const NOT_CONTROLLERS: [&str; 7] =
+            ["rw", "ro", "xattr", "noprefix", "clone_children", "relatime", "favordynmods"];
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         for line in mountinfo.lines() {
             let Some((mount, system)) = line.split_once(" - ") else { continue };
@@ -75,7 +77,8 @@ impl CgroupLayout {
             if !(unified || kind == "cgroup") || root.starts_with("/..") {
                 continue;
             }
-            let is_controller = |option: &&str| !NOT_CONTROLLERS.contains(option) && !option.starts_with("release_agent=");
+            let is_controller =
+                |option: &&str| !NOT_CONTROLLERS.contains(option) && !option.starts_with("release_agent=");
             let controllers: Vec<String> = match unified {
                 true => Vec::new(),
                 false => options.split(',').filter(is_controller).map(str::to_owned).collect(),

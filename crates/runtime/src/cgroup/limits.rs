@@ -11,7 +11,11 @@ use crate::error::RuntimeError;
 pub(crate) type Setting = (PathBuf, String, String);
 
 /// Everything to be written, in order. A limit whose controller is not there is an error, not a silence.
-pub(crate) fn decide(layout: &CgroupLayout, name: &Path, resources: &LinuxResources) -> Result<Vec<Setting>, RuntimeError> {
+pub(crate) fn decide(
+    layout: &CgroupLayout,
+    name: &Path,
+    resources: &LinuxResources,
+) -> Result<Vec<Setting>, RuntimeError> {
     let mut settings = Settings { layout, name, list: Vec::new() };
     if let Some(memory) = resources.memory() {
         memory_limits(&mut settings, memory)?;
@@ -38,13 +42,16 @@ pub(crate) fn decide(layout: &CgroupLayout, name: &Path, resources: &LinuxResour
         return Err(RuntimeError::NotBuilt("linux.resources.rdma".to_owned()));
     }
     if resources.network().as_ref().is_some_and(|network| {
-        network.class_id().is_some_and(|class| class != 0) || network.priorities().as_ref().is_some_and(|list| !list.is_empty())
+        network.class_id().is_some_and(|class| class != 0)
+            || network.priorities().as_ref().is_some_and(|list| !list.is_empty())
     }) {
         return Err(RuntimeError::NotBuilt("linux.resources.network".to_owned()));
     }
     for (file, value) in resources.unified().iter().flatten() {
         let unified = layout.unified().filter(|_| layout.is_unified()).ok_or_else(|| {
-            RuntimeError::Invalid(format!("linux.resources.unified: {file}: this machine's controllers are in version 1"))
+            RuntimeError::Invalid(format!(
+                "linux.resources.unified: {file}: this machine's controllers are in version 1"
+            ))
         })?;
         if file.contains('/') || !file.contains('.') {
             return Err(RuntimeError::Invalid(format!("linux.resources.unified: {file:?} names no control file")));
@@ -95,9 +102,11 @@ fn memory_limits(settings: &mut Settings<'_>, memory: &LinuxMemory) -> Result<()
     if let Some(swap) = memory.swap().filter(|swap| *swap != 0) {
         // The spec counts memory and swap together, version 2 swap alone (OCI runtime-spec, config-linux.md, "Memory").
         let alone = match memory.limit() {
-            Some(limit) if swap > 0 && limit > 0 => swap.checked_sub(limit).filter(|swap| *swap >= 0).ok_or_else(|| {
-                RuntimeError::Invalid("Minimum memoryswap limit should be larger than memory limit".to_owned())
-            })?,
+            Some(limit) if swap > 0 && limit > 0 => {
+                swap.checked_sub(limit).filter(|swap| *swap >= 0).ok_or_else(|| {
+                    RuntimeError::Invalid("Minimum memoryswap limit should be larger than memory limit".to_owned())
+                })?
+            }
             _ => swap,
         };
         let value = if unified { amount(alone, true) } else { swap.to_string() };
@@ -165,7 +174,9 @@ fn block_limits(settings: &mut Settings<'_>, io: &LinuxBlockIo) -> Result<(), Ru
         let value = if unified { format!("default {weight}") } else { weight.to_string() };
         settings.set(controller, "blkio.weight", "io.bfq.weight", value)?;
     }
-    if io.weight_device().as_ref().is_some_and(|list| !list.is_empty()) || io.leaf_weight().is_some_and(|leaf| leaf != 0) {
+    if io.weight_device().as_ref().is_some_and(|list| !list.is_empty())
+        || io.leaf_weight().is_some_and(|leaf| leaf != 0)
+    {
         return Err(RuntimeError::NotBuilt("linux.resources.blockIO.weightDevice and leafWeight".to_owned()));
     }
     let throttles = [
@@ -214,27 +225,35 @@ mod tests {
     #[test]
     fn limits_of_version_1() {
         check("{}", &[]);
-        check(r#"{"memory": {"limit": 1048576, "swap": 2097152}}"#, &[
-            "/c/memory/x/memory.limit_in_bytes = 1048576",
-            "/c/memory/x/memory.memsw.limit_in_bytes = 2097152",
-        ]);
-        check(r#"{"cpu": {"shares": 512, "quota": 50000, "period": 100000}, "pids": {"limit": 5}}"#, &[
-            "/c/cpu/x/cpu.shares = 512",
-            "/c/cpu/x/cpu.cfs_period_us = 100000",
-            "/c/cpu/x/cpu.cfs_quota_us = 50000",
-            "/c/pids/x/pids.max = 5",
-        ]);
-        check(r#"{"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"},
-            {"allow": true, "type": "b", "access": "m"}]}"#, &[
-            "/c/devices/x/devices.deny = a",
-            "/c/devices/x/devices.allow = c 1:3 rw",
-            "/c/devices/x/devices.allow = b *:* m",
-        ]);
+        check(
+            r#"{"memory": {"limit": 1048576, "swap": 2097152}}"#,
+            &["/c/memory/x/memory.limit_in_bytes = 1048576", "/c/memory/x/memory.memsw.limit_in_bytes = 2097152"],
+        );
+        check(
+            r#"{"cpu": {"shares": 512, "quota": 50000, "period": 100000}, "pids": {"limit": 5}}"#,
+            &[
+                "/c/cpu/x/cpu.shares = 512",
+                "/c/cpu/x/cpu.cfs_period_us = 100000",
+                "/c/cpu/x/cpu.cfs_quota_us = 50000",
+                "/c/pids/x/pids.max = 5",
+            ],
+        );
+        check(
+            r#"{"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"},
+            {"allow": true, "type": "b", "access": "m"}]}"#,
+            &[
+                "/c/devices/x/devices.deny = a",
+                "/c/devices/x/devices.allow = c 1:3 rw",
+                "/c/devices/x/devices.allow = b *:* m",
+            ],
+        );
     }
 
     #[test]
     fn a_limit_without_its_controller_is_refused() {
-        for bad in [r#"{"cpu": {"cpus": "0"}}"#, r#"{"unified": {"memory.max": "1"}}"#, r#"{"cpu": {"realtimePeriod": 1}}"#] {
+        for bad in
+            [r#"{"cpu": {"cpus": "0"}}"#, r#"{"unified": {"memory.max": "1"}}"#, r#"{"cpu": {"realtimePeriod": 1}}"#]
+        {
             let resources: LinuxResources = serde_json::from_str(bad).unwrap();
             assert!(decide(&CgroupLayout::parse(V1), Path::new("x"), &resources).is_err(), "{bad}");
         }

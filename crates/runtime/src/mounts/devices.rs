@@ -42,7 +42,8 @@ impl RootTree {
             Err(Errno::EXIST) => {
                 let there = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
                     .context(|| format!("examine {}", device.path.display()))?;
-                if FileType::from_raw_mode(there.st_mode) == kind && (kind == FileType::Fifo || there.st_rdev == number) {
+                if FileType::from_raw_mode(there.st_mode) == kind && (kind == FileType::Fifo || there.st_rdev == number)
+                {
                     return Ok(());
                 }
                 rustix::fs::unlinkat(&parent, name, AtFlags::empty())
@@ -108,7 +109,7 @@ impl RootTree {
 /// `ptmx` of a directory that must be a devpts.
 pub(crate) fn open_multiplexer(pts: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
     let status = rustix::fs::fstatfs(pts).context(|| "examine /dev/pts".to_owned())?;
-    if status.f_type as i64 != DEVPTS_SUPER_MAGIC {
+    if status.f_type != DEVPTS_SUPER_MAGIC {
         return Err(RuntimeError::Invalid("a terminal needs a devpts on /dev/pts".to_owned()));
     }
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -84,7 +84,9 @@ impl PlannedMount {
                 MountKind::Bind { source: bundle.join(source), recursive }
             }
             None if kind == "cgroup" || kind == "cgroup2" => MountKind::Cgroup,
-            None if kind.is_empty() => return Err(invalid(format!("the mount on {} has no type", planned.target.display()))),
+            None if kind.is_empty() => {
+                return Err(invalid(format!("the mount on {} has no type", planned.target.display())));
+            }
             None => MountKind::New { kind, source: source.to_string_lossy().into_owned(), options },
         };
         Ok(planned)
@@ -117,7 +119,9 @@ impl PlannedMount {
             "shared" => libc::MS_SHARED,
             "unbindable" => libc::MS_UNBINDABLE,
             "defaults" | "loud" | "async" | "nomand" | "noiversion" | "nolazytime" => return Ok(()),
-            "tmpcopyup" | "idmap" | "ridmap" | "remount" | "copy-symlink" => return not_built(format!("mount option {option:?}")),
+            "tmpcopyup" | "idmap" | "ridmap" | "remount" | "copy-symlink" => {
+                return not_built(format!("mount option {option:?}"));
+            }
             _ => {
                 let (key, value) = match option.split_once('=') {
                     Some((key, value)) => (key, Some(value.to_owned())),

@@ -30,7 +30,10 @@ fn what_is_not_built_is_refused_by_name() {
     refused(|v| v["process"]["apparmorProfile"] = json!("x"), "apparmorProfile is not built yet");
     refused(|v| v["linux"]["namespaces"][0] = json!({"type": "mount", "path": "/x"}), "not built yet");
     refused(|v| v["linux"]["rootfsPropagation"] = json!("unbindable"), "not built yet");
-    refused(|v| v["mounts"] = json!([{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"]}]), "not built yet");
+    refused(
+        |v| v["mounts"] = json!([{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"]}]),
+        "not built yet",
+    );
 }
 
 #[test]
@@ -80,5 +83,8 @@ fn devices_of_the_spec_replace_default_ones() {
     assert_eq!(plan.devices.len(), 7);
     let null = plan.devices.iter().find(|device| device.path == Path::new("/dev/null")).unwrap();
     assert_eq!(null.mode, libc::S_IFCHR | 0o600);
-    assert_eq!(plan.sysctls, [("kernel/shmmax".to_owned(), "5".to_owned()), ("net/ipv4/ip_forward".to_owned(), "1".to_owned())]);
+    assert_eq!(
+        plan.sysctls,
+        [("kernel/shmmax".to_owned(), "5".to_owned()), ("net/ipv4/ip_forward".to_owned(), "1".to_owned())]
+    );
 }

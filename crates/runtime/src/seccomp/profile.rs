@@ -262,7 +262,8 @@ pub fn check_profile(json: &str) -> Result<(), RuntimeError> {
 
 /// Reads a user's profile for a process whose bounding set is `capabilities`.
 pub(crate) fn resolve_profile(json: &str, capabilities: u64) -> Result<LinuxSeccomp, RuntimeError> {
-    let invalid = |why: &dyn std::fmt::Display| RuntimeError::Invalid(format!("Decoding seccomp profile failed: {why}"));
+    let invalid =
+        |why: &dyn std::fmt::Display| RuntimeError::Invalid(format!("Decoding seccomp profile failed: {why}"));
     let profile: Profile = serde_json::from_str(json).map_err(|error| invalid(&error))?;
     if profile.listener_path.is_some_and(|path| !path.is_empty()) {
         return Err(RuntimeError::NotBuilt("seccomp listenerPath".to_owned()));
@@ -270,7 +271,9 @@ pub(crate) fn resolve_profile(json: &str, capabilities: u64) -> Result<LinuxSecc
     let mut listed = profile.architectures.unwrap_or_default();
     if let Some(map) = profile.arch_map.filter(|map| !map.is_empty()) {
         if !listed.is_empty() {
-            return Err(invalid(&"'architectures' and 'archMap' were specified in the seccomp profile, use either one"));
+            return Err(invalid(
+                &"'architectures' and 'archMap' were specified in the seccomp profile, use either one",
+            ));
         }
         let native = architectures()[0];
         for entry in map.into_iter().filter(|entry| entry.architecture == native) {

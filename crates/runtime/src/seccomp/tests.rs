@@ -63,11 +63,8 @@ fn expect(spec: &LinuxSeccomp, machine: Machine, number: u32, arguments: [u64; 6
             Operator::ScmpCmpMaskedEq => value & wanted == argument.value_two().unwrap_or(0),
         }
     };
-    let of_number: Vec<&LinuxSyscall> = rules
-        .iter()
-        .filter(names)
-        .filter(|rule| rule.action().as_u32(rule.errno_ret()) != default)
-        .collect();
+    let of_number: Vec<&LinuxSyscall> =
+        rules.iter().filter(names).filter(|rule| rule.action().as_u32(rule.errno_ret()) != default).collect();
     let arguments_of = |rule: &LinuxSyscall| rule.args().clone().unwrap_or_default();
     let chosen = of_number
         .iter()
@@ -101,13 +98,27 @@ fn the_default_profile_means_what_it_says() {
 #[test]
 fn known_answers_of_the_default_profile() {
     let program = compile(&default_profile(ORDINARY)).unwrap().program;
-    let ask = |name: &str, first: u64| run(&program, Machine::X86_64, Machine::X86_64.number(name).unwrap(), [first, 0, 0, 0, 0, 0]);
+    let ask = |name: &str, first: u64| {
+        run(&program, Machine::X86_64, Machine::X86_64.number(name).unwrap(), [first, 0, 0, 0, 0, 0])
+    };
     for name in ["read", "execve", "openat", "ptrace", "capset", "mknodat", "futex", "rseq", "statx"] {
         assert_eq!(ask(name, 0), ALLOW, "{name}");
     }
-    for name in ["mount", "unshare", "setns", "bpf", "keyctl", "add_key", "io_uring_setup", "kexec_load", "userfaultfd",
-        "open_by_handle_at", "init_module", "reboot", "chroot"]
-    {
+    for name in [
+        "mount",
+        "unshare",
+        "setns",
+        "bpf",
+        "keyctl",
+        "add_key",
+        "io_uring_setup",
+        "kexec_load",
+        "userfaultfd",
+        "open_by_handle_at",
+        "init_module",
+        "reboot",
+        "chroot",
+    ] {
         assert_eq!(ask(name, 0), EPERM, "{name}");
     }
     assert_eq!((ask("socket", 2), ask("socket", 40), ask("socket", 38)), (ALLOW, EPERM, EPERM));
@@ -126,7 +137,7 @@ fn every_name_of_the_default_profile_is_known() {
         for name in rule.names() {
             let known = table::TABLE.iter().any(|(known, _)| known == name);
             // Calls of 32-bit libraries and of other machines that the headers do not have.
-            assert!(known || ["umount", "waitpid"].contains(&name.as_str()) , "{name}");
+            assert!(known || ["umount", "waitpid"].contains(&name.as_str()), "{name}");
         }
     }
     assert!(table::TABLE.is_sorted_by_key(|(name, _)| *name));
@@ -164,10 +175,11 @@ fn a_users_profile_depends_on_capabilities() {
 }
 
 fn any_rule() -> impl Strategy<Value = serde_json::Value> {
-    let operators = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+    const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
     let value = prop_oneof![0u64..4, Just(1 << 32), Just(u64::MAX), Just(0xffff_ffff)];
-    let argument = (0u64..3, value.clone(), value, proptest::sample::select(&operators[..]));
-    let names = proptest::sample::subsequence(vec!["read", "write", "open", "close", "socket", "clone3", "mseal"], 1..3);
+    let argument = (0u64..3, value.clone(), value, proptest::sample::select(&OPERATORS[..]));
+    let names =
+        proptest::sample::subsequence(vec!["read", "write", "open", "close", "socket", "clone3", "mseal"], 1..3);
     (names, proptest::collection::vec(argument, 0..3), prop_oneof!["ALLOW", "KILL_PROCESS", "LOG"]).prop_map(
         |(names, mut arguments, action)| {
             arguments.sort_by_key(|argument| argument.0);

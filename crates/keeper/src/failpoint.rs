@@ -1,0 +1,36 @@
+//! Places where the crash suite kills the keeper: before and after every effect.
+
+/// All of them, in the order of a keeper's life: `dozen daemon --failpoints` prints the list to the crash suite.
+pub const FAILPOINTS: [&str; 20] = [
+    // Up to the word that it is ready.
+    "begin",
+    "begin.detached",
+    "begin.locked",
+    "begin.listening",
+    "begin.loaded",
+    "begin.ready",
+    // The API's socket.
+    "listener.before",
+    "listener.after",
+    "adopt.before",
+    "adopt.after",
+    // Ports.
+    "reload.before",
+    "reload.closed",
+    "reload.opened",
+    "reload.answered",
+    // A connection to [::1].
+    "forward.accepted",
+    "forward.begun",
+    // Its end.
+    "shutdown.before",
+    "shutdown.listeners",
+    "shutdown.ports",
+    "shutdown.answered",
+];
+
+/// Dies here if this failpoint is armed.
+pub(crate) fn failpoint(name: &str) {
+    debug_assert!(FAILPOINTS.contains(&name), "{name} is missing from the list");
+    dozen_failpoint::reached("keeper", name);
+}

@@ -1,0 +1,145 @@
+//! What the command line may say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs containers by the OCI runtime specification.
+#[derive(Debug, Parser)]
+#[command(name = "dozen runtime", version, disable_help_subcommand = true)]
+pub(super) struct Arguments {
+    /// Where containers' states are kept
+    #[arg(long, global = true, default_value = "/run/dozen-runtime")]
+    pub(super) root: PathBuf,
+    /// Append errors to this file
+    #[arg(long, global = true)]
+    pub(super) log: Option<PathBuf>,
+    /// How to write them
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+    /// Accepted for engines that pass it; there is no debug log
+    #[arg(long, global = true, hide = true)]
+    pub(super) debug: bool,
+    /// Refused: cgroups are made by cgroupfs
+    #[arg(long, global = true, hide = true)]
+    pub(super) systemd_cgroup: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create a container; its process waits for `start`
+    Create(CreateArguments),
+    /// Let a created container's process run
+    Start { id: String },
+    /// Create and start a container, and end as it does
+    Run(CreateArguments),
+    /// Print a container's state as JSON
+    State { id: String },
+    /// Send a signal to a container's process
+    Kill {
+        id: String,
+        /// By name or number
+        #[arg(default_value = "TERM")]
+        signal: String,
+        /// To all of its processes
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// Remove a stopped container
+    Delete {
+        id: String,
+        /// Kill it first if it runs
+        #[arg(long, short)]
+        force: bool,
+    },
+    /// Run a further process in a running container
+    Exec(ExecArguments),
+    /// List containers
+    List {
+        /// Only their ids
+        #[arg(long, short)]
+        quiet: bool,
+        /// `table` or `json`
+        #[arg(long, short, default_value = "table")]
+        format: String,
+    },
+    /// Write a config.json to start from
+    Spec {
+        /// Where to write it
+        #[arg(long, short, default_value = ".")]
+        bundle: PathBuf,
+    },
+    /// Print what this runtime can do, as JSON
+    Features,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateArguments {
+    /// The container's id
+    pub(super) id: String,
+    /// The directory that holds config.json
+    #[arg(long, short, default_value = ".")]
+    pub(super) bundle: PathBuf,
+    /// Write the process id of the container's process here
+    #[arg(long)]
+    pub(super) pid_file: Option<PathBuf>,
+    /// Send the terminal's master to this socket
+    #[arg(long)]
+    pub(super) console_socket: Option<PathBuf>,
+    /// Hand on this many descriptors, from 3 on
+    #[arg(long, default_value_t = 0)]
+    pub(super) preserve_fds: u32,
+    /// Refused: without pivot_root the host's root could be reached
+    #[arg(long, hide = true)]
+    pub(super) no_pivot: bool,
+    /// Accepted for engines that pass it: every container has a session keyring of its own
+    #[arg(long, hide = true)]
+    pub(super) no_new_keyring: bool,
+    /// Run a small init as process 1
+    #[arg(long)]
+    pub(super) init: bool,
+    /// `run`: do not wait for the container's end
+    #[arg(long, short)]
+    pub(super) detach: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExecArguments {
+    /// The container's id
+    pub(super) id: String,
+    /// A process in the spec's JSON format, in place of a command line
+    #[arg(long, short)]
+    pub(super) process: Option<PathBuf>,
+    /// With a terminal
+    #[arg(long, short)]
+    pub(super) tty: bool,
+    /// Working directory
+    #[arg(long)]
+    pub(super) cwd: Option<String>,
+    /// NAME=value, more than once
+    #[arg(long, short)]
+    pub(super) env: Vec<String>,
+    /// uid or uid:gid, or names of the container's own
+    #[arg(long, short)]
+    pub(super) user: Option<String>,
+    /// Write the process id here
+    #[arg(long)]
+    pub(super) pid_file: Option<PathBuf>,
+    /// Send the terminal's master to this socket
+    #[arg(long)]
+    pub(super) console_socket: Option<PathBuf>,
+    /// Do not wait for its end
+    #[arg(long, short)]
+    pub(super) detach: bool,
+    /// The command line
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) command: Vec<String>,
+}
