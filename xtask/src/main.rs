@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool of the terminal: printing is what it does")]
 
 mod arrows;
+mod bench;
 mod check;
 mod clients;
 mod demo;
@@ -73,6 +74,8 @@ enum Verb {
         #[arg(long)]
         install: bool,
     },
+    /// Measure dozen against docker, podman, crun and runc, and write the table to bench/.
+    Bench(bench::Options),
     /// Boot a small Debian machine (systemd, pure cgroup v2) and run the end-to-end tests in it.
     Vm {
         /// Use /dev/kvm; by default the processor is emulated, which works everywhere.
@@ -105,6 +108,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Clients { name } => clients::verb(&name),
         Verb::Check => check::check(),
         Verb::Packages { install } => packages::verb(install),
+        Verb::Bench(options) => bench::verb(&options),
         Verb::Vm { kvm, filter } => vm::verb(kvm, filter.as_deref()),
     }
 }

@@ -151,12 +151,12 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Runtime
 fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u32, Verdict)>, RuntimeError> {
     // By number: rules with conditions, and the action of the first without.
     let mut verdicts: BTreeMap<u32, (Vec<ConditionalRule>, Option<u32>)> = BTreeMap::new();
-    let mut highest = 0;
+    let mut highest = None;
     for rule in rules {
         let action = action(rule.action(), rule.errno_ret())?;
         let alternatives = conditions(rule)?;
         for number in rule.names().iter().filter_map(|name| machine.number(name)) {
-            highest = highest.max(number);
+            highest = highest.max(Some(number));
             if action == default {
                 continue;
             }
@@ -188,7 +188,7 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
     // What is newer than all that the profile knows does not exist, rather than being forbidden: a C library then
     // falls back to what it did before.
     let refuses = default & 0xffff_0000 == 0x0005_0000;
-    if refuses && highest > 0 {
+    if let Some(highest) = highest.filter(|_| refuses) {
         push(highest + 1, plain(NOT_IMPLEMENTED));
     }
     Ok(runs)

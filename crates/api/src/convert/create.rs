@@ -145,29 +145,31 @@ fn command_line(request: &Create, defaults: &ImageDefaults) -> (Vec<String>, Vec
     }
 }
 
-/// The image's variables and the user's, each name once, the user's value winning. The user's `NAME` without `=`
-/// takes the image's away (Docker's rule). PATH, HOSTNAME and TERM are the engine's to add.
+/// The user's variables and then those of the image that the user does not name, as Docker orders them; each name
+/// once, the last of the user's values winning. The user's `NAME` without `=` takes the image's away (Docker's rule).
+/// PATH, HOSTNAME and TERM are the engine's to add.
 pub(crate) fn environment(image: &[String], user: &[String]) -> Result<Vec<String>, ApiError> {
-    let mut all: Vec<String> = Vec::new();
-    for variable in image.iter().chain(user) {
-        let (name, value) = match variable.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (variable.as_str(), None),
-        };
+    let mut all: Vec<&String> = Vec::new();
+    for variable in user {
+        let name = variable_name(variable);
         if name.is_empty() {
             return Err(ApiError::invalid(format!("invalid environment variable: {variable}")));
         }
-        let place = all.iter().position(|other| other.split_once('=').is_some_and(|(other, _)| other == name));
-        match (place, value) {
-            (Some(place), Some(_)) => all[place].clone_from(variable),
-            (Some(place), None) => {
-                all.remove(place);
-            }
-            (None, Some(_)) => all.push(variable.clone()),
-            (None, None) => {}
+        match all.iter_mut().find(|other| variable_name(other) == name) {
+            Some(other) => *other = variable,
+            None => all.push(variable),
         }
     }
-    Ok(all)
+    for variable in image {
+        if !all.iter().any(|other| variable_name(other) == variable_name(variable)) {
+            all.push(variable);
+        }
+    }
+    Ok(all.into_iter().filter(|variable| variable.contains('=')).cloned().collect())
+}
+
+fn variable_name(variable: &str) -> &str {
+    variable.split_once('=').map_or(variable, |(name, _)| name)
 }
 
 fn working_directory(user: &str, image: &str) -> Result<String, ApiError> {

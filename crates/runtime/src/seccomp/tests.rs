@@ -164,6 +164,7 @@ fn profiles_that_cannot_be_used_are_refused() {
 fn a_users_profile_depends_on_capabilities() {
     let profile = r#"{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": []}],
         "syscalls": [{"names": ["chroot"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_CHROOT"]}},
+                     {"names": ["mseal"], "action": "SCMP_ACT_ALLOW"},
                      {"names": ["read"], "action": "SCMP_ACT_ALLOW", "includes": {"minKernel": "4.8"}},
                      {"names": ["write"], "action": "SCMP_ACT_ALLOW", "excludes": {"arches": ["amd64"]}}]}"#;
     let ask = |capabilities, name: &str| {

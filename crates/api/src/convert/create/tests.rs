@@ -74,7 +74,7 @@ fn command_and_entrypoint_merge_as_dockers() {
 fn the_users_variables_win() {
     let image = ["A=1", "B=2", "C=3"].map(str::to_owned);
     let user = ["B=x", "C", "D=4", "D=5", "E", "F=a=b"].map(str::to_owned);
-    assert_eq!(environment(&image, &user).unwrap(), ["A=1", "B=x", "D=5", "F=a=b"]);
+    assert_eq!(environment(&image, &user).unwrap(), ["B=x", "D=5", "F=a=b", "A=1"]);
     assert_eq!(environment(&[], &["=x".to_owned()]).unwrap_err().message, "invalid environment variable: =x");
 }
 

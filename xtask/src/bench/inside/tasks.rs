@@ -1,0 +1,308 @@
+//! The works, done: what is set up, what is timed, what is cleared away.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::super::http::Client;
+use super::super::image;
+use super::api::Api;
+use super::engine::Engine;
+use super::{bundle, memory, no_engine, syscalls, traffic};
+use crate::failure::{Attempt, Failure};
+
+/// A work of one subject.
+pub trait Task {
+    /// What all rounds share.
+    fn prepare(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+    /// One round; its value in the unit that the row is measured in.
+    fn round(&mut self) -> Result<f64, Failure>;
+    /// Undoes [`Self::prepare`], also one that failed half-way.
+    fn finish(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// How many containers a memory figure is the mean of.
+const CONTAINERS: usize = 10;
+/// How many containers, and how many of them at a time.
+const MANY: (usize, usize) = (50, 8);
+/// The host's port that is published.
+const PUBLISHED: u16 = 18080;
+
+/// The task behind a row's name.
+pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn Task>, Failure> {
+    if work == "runtime" {
+        return Ok(Box::new(Runtime { program: subject.to_owned(), runs: 0 }));
+    }
+    let engine = engine.ok_or_else(no_engine)?.clone();
+    let container = None;
+    Ok(match work {
+        "rest" => Box::new(Rest),
+        "run" => Box::new(Run { engine, network: None }),
+        "run-none" => Box::new(Run { engine, network: Some("none") }),
+        "api" => Box::new(Lives { engine, api: None, many: false }),
+        "fifty" => Box::new(Lives { engine, api: None, many: true }),
+        "exec" => Box::new(Exec { engine, container }),
+        "stop" => Box::new(End { engine, verb: &["stop"], container }),
+        "rm" => Box::new(End { engine, verb: &["rm", "-f"], container }),
+        "container" => Box::new(PerContainer { engine, containers: Vec::new() }),
+        "bridge-stream" | "port-stream" | "bridge-requests" | "port-requests" => Box::new(Traffic {
+            engine,
+            container,
+            address: None,
+            published: work.starts_with("port"),
+            load: if work.ends_with("stream") { traffic::stream } else { traffic::requests },
+        }),
+        "syscalls" => Box::new(Counted { run: Run { engine, network: None }, of: |count| count.calls }),
+        "syscalls-none" => Box::new(Counted { run: Run { engine, network: Some("none") }, of: |count| count.calls }),
+        "forks" => Box::new(Counted { run: Run { engine, network: None }, of: |count| count.forks }),
+        other => return Err(Failure::new(format!("no work is named '{other}'"))),
+    })
+}
+
+fn seconds(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
+    let begun = Instant::now();
+    work()?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// `run --rm IMAGE true`.
+struct Run {
+    engine: Engine,
+    network: Option<&'static str>,
+}
+
+impl Run {
+    fn command(&self) -> Command {
+        let mut arguments = vec!["run", "--rm"];
+        arguments.extend(self.network.iter().flat_map(|network| ["--network", network]));
+        arguments.extend([image::NAME, "true"]);
+        self.engine.command(&arguments)
+    }
+}
+
+impl Task for Run {
+    fn round(&mut self) -> Result<f64, Failure> {
+        let mut command = self.command();
+        seconds(|| super::quietly(&mut command))
+    }
+}
+
+/// Lives by the API: one on a connection that is kept, or many.
+struct Lives {
+    engine: Engine,
+    api: Option<(Api, Client)>,
+    many: bool,
+}
+
+impl Task for Lives {
+    fn prepare(&mut self) -> Result<(), Failure> {
+        let api = self.engine.api()?;
+        let client = api.connect()?;
+        self.api = Some((api, client));
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<f64, Failure> {
+        let (api, client) = self.api.as_mut().ok_or_else(no_engine)?;
+        match self.many {
+            true => seconds(|| api.many_lives(MANY.0, MANY.1)),
+            false => seconds(|| api.whole_life(client)),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.api = None;
+        Ok(())
+    }
+}
+
+/// A runtime's `run` of the bundle.
+struct Runtime {
+    program: String,
+    runs: u32,
+}
+
+impl Task for Runtime {
+    fn prepare(&mut self) -> Result<(), Failure> {
+        if Path::new(bundle::DIRECTORY).join("config.json").is_file() {
+            return Ok(());
+        }
+        Err(Failure::new("there is no bundle: docker, which is asked for its default spec, does not run here"))
+    }
+
+    fn round(&mut self) -> Result<f64, Failure> {
+        self.runs += 1;
+        let mut command = Command::new(&self.program);
+        if self.program == "dozen" {
+            command.arg("runtime");
+        }
+        command.args(["run", "--bundle", bundle::DIRECTORY, &format!("{}-{}", self.program, self.runs)]);
+        seconds(|| super::quietly(&mut command))
+    }
+}
+
+/// `exec C true`.
+struct Exec {
+    engine: Engine,
+    container: Option<String>,
+}
+
+impl Task for Exec {
+    fn prepare(&mut self) -> Result<(), Failure> {
+        self.container = Some(self.engine.start_container(&[image::NAME, "sleep", "1000"])?);
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<f64, Failure> {
+        let id = self.container.as_deref().unwrap_or_default();
+        seconds(|| self.engine.run(&["exec", id, "true"]))
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.engine.remove(&self.container.take().into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// `stop` or `rm -f` of a process that ends when it is asked to.
+struct End {
+    engine: Engine,
+    verb: &'static [&'static str],
+    container: Option<String>,
+}
+
+impl Task for End {
+    fn round(&mut self) -> Result<f64, Failure> {
+        let id = self.engine.start_container(&[image::NAME, "sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"])?;
+        self.container = Some(id.clone());
+        wait_for_handler(self.engine.pid_of(&id)?)?;
+        let mut arguments = self.verb.to_vec();
+        arguments.push(&id);
+        let time = seconds(|| self.engine.run(&arguments))?;
+        if self.verb == ["rm", "-f"] {
+            self.container = None;
+        }
+        self.finish()?;
+        Ok(time)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.engine.remove(&self.container.take().into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// Until the process would catch SIGTERM: before that, process 1 of a pid namespace does not even get it.
+fn wait_for_handler(pid: i32) -> Result<(), Failure> {
+    const SIGTERM: u32 = 15;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let path = format!("/proc/{pid}/status");
+        let status = std::fs::read_to_string(&path).attempting(format_args!("read {path}"))?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+        if caught & (1 << (SIGTERM - 1)) != 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::new("the container's process never got as far as its signal handler"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Memory of everything that stands while no container runs.
+struct Rest;
+
+impl Task for Rest {
+    fn round(&mut self) -> Result<f64, Failure> {
+        Ok(memory::share_of(memory::processes().keys())? as f64)
+    }
+}
+
+/// Memory of the processes that a running container brings along, without those of the image.
+struct PerContainer {
+    engine: Engine,
+    containers: Vec<String>,
+}
+
+impl Task for PerContainer {
+    fn round(&mut self) -> Result<f64, Failure> {
+        let before = memory::processes();
+        for _ in 0..CONTAINERS {
+            self.containers.push(self.engine.start_container(&[image::NAME, "sleep", "1000"])?);
+        }
+        let now = memory::processes();
+        let new = now.iter().filter(|(pid, program)| !before.contains_key(pid) && program.as_str() != image::NAME);
+        let sum = memory::share_of(new.map(|(pid, _)| pid))? as f64;
+        self.finish()?;
+        Ok(sum / CONTAINERS as f64)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let containers = std::mem::take(&mut self.containers);
+        self.engine.remove(&containers)
+    }
+}
+
+/// A server in a container, loaded by its published port or by its own address.
+struct Traffic {
+    engine: Engine,
+    container: Option<String>,
+    address: Option<SocketAddr>,
+    published: bool,
+    load: fn(SocketAddr) -> std::io::Result<f64>,
+}
+
+impl Task for Traffic {
+    fn prepare(&mut self) -> Result<(), Failure> {
+        let publish = format!("127.0.0.1:{PUBLISHED}:{}", traffic::PORT);
+        let volume = "/bench/bin/xtask:/xtask:ro";
+        let id = self.engine.start_container(&[
+            "-p",
+            &publish,
+            "-v",
+            volume,
+            image::NAME,
+            "/xtask",
+            "bench",
+            "--inside",
+            "serve",
+        ])?;
+        self.container = Some(id.clone());
+        let address = if self.published {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, PUBLISHED))
+        } else {
+            let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+            let ip: Ipv4Addr = self.engine.answer(&["inspect", "--format", format, &id])?.parse().attempting("read an address")?;
+            SocketAddr::from((ip, traffic::PORT))
+        };
+        traffic::wait_for(address).attempting("reach the server in the container")?;
+        self.address = Some(address);
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<f64, Failure> {
+        let address = self.address.ok_or_else(no_engine)?;
+        (self.load)(address).attempting(format_args!("load {address}"))
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.engine.remove(&self.container.take().into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// What `run` costs in system calls.
+struct Counted {
+    run: Run,
+    of: fn(&syscalls::Count) -> u64,
+}
+
+impl Task for Counted {
+    fn round(&mut self) -> Result<f64, Failure> {
+        Ok((self.of)(&syscalls::count(&self.run.command())?) as f64)
+    }
+}

@@ -1,0 +1,220 @@
+//! `cargo xtask bench`: dozen and its peers at the same works, in one run, in turn.
+//!
+//! Each engine has a cell (see `cell.rs`) and in it its own defaults; the same client and the same clock measure all.
+//! The table is printed and written to `bench/`. Nothing here fails because something is slow.
+
+mod cell;
+mod cgroups;
+mod figures;
+mod http;
+mod image;
+mod inside;
+mod janitor;
+mod peers;
+mod report;
+mod table;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::failure::{Attempt, Failure};
+use crate::{host, steps};
+use cell::{Cell, Shared};
+use figures::{Outcome, Row, shown};
+use janitor::Janitor;
+use work::{Subject, Work};
+
+/// `cargo xtask bench`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// How many rounds are counted, at most.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Only this row of the table; may be repeated.
+    #[arg(long, value_name = "WORK")]
+    only: Vec<String>,
+    /// Count system calls and forks too.
+    #[arg(long)]
+    syscalls: bool,
+    /// Only print the table, do not write it to bench/.
+    #[arg(long)]
+    no_file: bool,
+    /// A part of the bench that it runs itself: see cell.rs.
+    #[arg(long, hide = true, num_args = 1..)]
+    inside: Vec<String>,
+}
+
+/// The cell of the runtimes; the others bear the names of their engines.
+const RUNTIMES: &str = "runtimes";
+/// In the order in which they start.
+const CELLS: [&str; 4] = ["dozen", "docker", "podman", RUNTIMES];
+
+/// Measures, or does the part that `--inside` names.
+pub fn verb(options: &Options) -> Result<(), Failure> {
+    let words: Vec<&str> = options.inside.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => measure(options),
+        ["enter", name, cgroup, scratch, root] => cell::enter(name, cgroup, Path::new(scratch), Path::new(root)),
+        ["first", name, scratch, root] => inside::first(name, Path::new(scratch), Path::new(root)),
+        ["agent", name] => inside::agent(name),
+        ["janitor", prefix, scratch] => janitor::work(prefix, Path::new(scratch)),
+        ["serve"] => inside::traffic::serve().attempting("serve"),
+        _ => Err(Failure::new("--inside is for the bench itself")),
+    }
+}
+
+fn measure(options: &Options) -> Result<(), Failure> {
+    host::need_root("bench")?;
+    let works = work::chosen(&options.only, options.syscalls).map_err(|name| {
+        let names: Vec<&str> = work::ALL.iter().map(|work| work.name).collect();
+        Failure::new(format!("no work is named '{name}'")).with_hint(format!("there is: {}", names.join(", ")))
+    })?;
+    let (dozen, profile) = release_build()?;
+    let root = peers::root()?;
+    let date = steps::capture(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
+    let circumstances = report::Circumstances::look(&dozen, profile, &root)?;
+
+    let name = format!("dozen-bench-{}", std::process::id());
+    let scratch = host::cache_directory()?.join(&name);
+    let shared = Shared { root, scratch, prefix: format!("{name}-") };
+    let janitor = Janitor::hire(&shared)?;
+    let measured = in_cells(&shared, &dozen, &works, options.rounds);
+    janitor.finish()?;
+    let (rows, absent) = measured?;
+
+    let text = report::render(&date, options.rounds, &circumstances, &rows, &absent);
+    println!("{text}");
+    if !options.no_file {
+        let path = report::write(&date, &text)?;
+        steps::step(format_args!("written to {}", path.display()));
+    }
+    Ok(())
+}
+
+/// The binary that users get. `DOZEN_BINARY` names another one.
+fn release_build() -> Result<(PathBuf, &'static str), Failure> {
+    if let Some(path) = std::env::var_os("DOZEN_BINARY").map(PathBuf::from) {
+        return Ok((path, "a binary named by DOZEN_BINARY"));
+    }
+    steps::step("building dozen (cargo build --release --package dozen)");
+    let mut command = steps::cargo();
+    command.args(["build", "--release", "--package", "dozen", "--message-format", "json-render-diagnostics"]);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().attempting("run cargo build")?;
+    if !output.status.success() {
+        return Err(Failure::new("dozen does not build: the compiler's messages are above"));
+    }
+    let path = steps::executables(&output.stdout, |message| message["target"]["name"] == "dozen").pop();
+    Ok((path.ok_or_else(|| Failure::new("cargo built no executable named dozen"))?, "release build"))
+}
+
+type Measured = (Vec<Row>, Vec<(String, String)>);
+
+fn in_cells(shared: &Shared, dozen: &Path, works: &[&'static Work], rounds: u32) -> Result<Measured, Failure> {
+    fill_bench_directory(&shared.bench(), dozen)?;
+    let mut cells = BTreeMap::new();
+    let mut absent = Vec::new();
+    for name in CELLS.into_iter().filter(|name| needs_cell(works, name)) {
+        steps::step(format_args!("starting the cell of {name}"));
+        let mut cell = Cell::start(name, shared)?;
+        match cell.ask(&json!({ "do": "start" })) {
+            Ok(_) => _ = cells.insert(name, cell),
+            Err(failure) => {
+                eprintln!("    {name} takes no part: {failure}");
+                absent.push((name.to_owned(), failure.to_string()));
+            }
+        }
+    }
+    if let (true, Some(docker)) = (cells.contains_key(RUNTIMES), cells.get_mut("docker"))
+        && let Err(failure) = docker.ask(&json!({ "do": "bundle" }))
+    {
+        eprintln!("    docker gives no spec: {failure}");
+    }
+    let mut rows = Vec::new();
+    for work in works {
+        let row = measure_row(work, &mut cells, rounds.min(work.most_rounds));
+        let figures = row.outcomes.keys().map(|subject| match row.median(*subject) {
+            Some(value) => format!("{} {}", subject.name(), shown(value, work.unit)),
+            None => format!("{} failed", subject.name()),
+        });
+        steps::step(format_args!("{} ({}): {}", work.title, work.unit.name(), figures.collect::<Vec<_>>().join(", ")));
+        rows.push(row);
+    }
+    Ok((rows, absent))
+}
+
+/// What the cells see as `/bench`: our programs, the image, the bundle's root file system.
+fn fill_bench_directory(directory: &Path, dozen: &Path) -> Result<(), Failure> {
+    let programs = directory.join("bin");
+    std::fs::create_dir_all(&programs).attempting(format_args!("create {}", programs.display()))?;
+    let ourselves = std::env::current_exe().attempting("find our own program")?;
+    for (program, name) in [(dozen, "dozen"), (&ourselves, "xtask")] {
+        std::fs::copy(program, programs.join(name)).attempting(format_args!("copy {}", program.display()))?;
+    }
+    image::prepare(&directory.join(format!("{}.tar", image::NAME)), &directory.join("bundle/rootfs"))
+}
+
+/// The cell in which a subject does a work.
+fn cell_of(work: &Work, subject: Subject) -> &'static str {
+    if work.name == "runtime" { RUNTIMES } else { subject.name() }
+}
+
+fn needs_cell(works: &[&Work], cell: &str) -> bool {
+    // Docker is asked for the runtimes' spec.
+    let asked = |work: &&Work| cell == "docker" && work.name == "runtime";
+    works.iter().any(|work| asked(work) || work.subjects.iter().any(|subject| cell_of(work, *subject) == cell))
+}
+
+/// All rounds of a row: A B C A B C …, the first of each not counted.
+fn measure_row(work: &'static Work, cells: &mut BTreeMap<&'static str, Cell>, rounds: u32) -> Row {
+    let mut ask = |what: &str, subject: Subject| {
+        let cell = cells.get_mut(cell_of(work, subject))?;
+        Some(cell.ask(&json!({ "do": what, "work": work.name, "subject": subject.name() })))
+    };
+    let mut outcomes = BTreeMap::new();
+    for subject in work.subjects {
+        let outcome = match ask("prepare", *subject) {
+            None => continue,
+            Some(Ok(_)) => Outcome::Values(Vec::new()),
+            Some(Err(failure)) => Outcome::Failed(failure.to_string()),
+        };
+        outcomes.insert(*subject, outcome);
+    }
+    for round in 0..=rounds {
+        for (subject, outcome) in &mut outcomes {
+            let Outcome::Values(values) = outcome else { continue };
+            match ask("round", *subject).map(|answer| answer.map(|answer| answer["value"].as_f64())) {
+                Some(Ok(Some(value))) if round > 0 => values.push(value),
+                Some(Ok(Some(_))) => {}
+                Some(Err(failure)) => *outcome = Outcome::Failed(failure.to_string()),
+                Some(Ok(None)) | None => *outcome = Outcome::Failed("no value came back".to_owned()),
+            }
+        }
+    }
+    for (subject, outcome) in &mut outcomes {
+        if let (Some(Err(failure)), Outcome::Values(_)) = (ask("finish", *subject), &*outcome) {
+            *outcome = Outcome::Failed(failure.to_string());
+        }
+    }
+    Row { work, outcomes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_cells_that_are_needed_start() {
+        let needed = |names: &[&str]| {
+            let only: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let works = work::chosen(&only, false).unwrap();
+            CELLS.into_iter().filter(|cell| needs_cell(&works, cell)).collect::<Vec<_>>()
+        };
+        assert_eq!(needed(&["runtime"]), ["docker", RUNTIMES]);
+        assert_eq!(needed(&["rest"]), ["dozen", "docker"]);
+        assert_eq!(needed(&["exec"]), ["dozen", "docker", "podman"]);
+    }
+}

@@ -1,0 +1,112 @@
+//! The other engines and runtimes: Debian 13's packages, unpacked into a root of their own and never mixed into the
+//! host, cached by the hash of this recipe.
+
+use std::fs::File;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Attempt, Failure};
+use crate::{host, images, packages, steps};
+
+/// docker.io 26.1, podman 5.4, crun 1.21.
+const SUITE: &str = "trixie";
+/// Raised when [`finish`] does something else.
+const RECIPE_VERSION: u32 = 1;
+const PACKAGES: [&str; 13] = [
+    "docker.io",
+    "docker-cli",
+    "containerd",
+    "runc",
+    "podman",
+    "crun",
+    "conmon",
+    "netavark",
+    "golang-github-containers-common",
+    "iptables",
+    "nftables",
+    "iproute2",
+    "strace",
+];
+/// Whose versions the report names.
+pub const REPORTED: [&str; 6] = ["docker.io", "containerd", "runc", "podman", "crun", "netavark"];
+/// The programs that packages would have installed as alternatives, which only their scripts do.
+const ALTERNATIVES: [&str; 4] = ["iptables", "iptables-save", "ip6tables", "ip6tables-save"];
+/// Where the bench's own files appear inside.
+pub const BENCH_DIRECTORY: &str = "bench";
+
+/// The root, made where the cache has none.
+pub fn root() -> Result<PathBuf, Failure> {
+    let directory = host::cache_directory()?.join("peers");
+    std::fs::create_dir_all(&directory).attempting(format_args!("create {}", directory.display()))?;
+    let recipe = format!("{RECIPE_VERSION} {SUITE} {} {}", host::debian_architecture()?, PACKAGES.join(" "));
+    let hash: String = Sha256::digest(recipe).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let root = directory.join(&hash);
+    if root.is_dir() {
+        return Ok(root);
+    }
+    packages::ensure("images")?;
+    // Two runs do not unpack at the same time; the lock ends with the process.
+    let path = directory.join("lock");
+    let lock = File::create(&path).attempting(format_args!("create {}", path.display()))?;
+    lock.lock().attempting(format_args!("lock {}", path.display()))?;
+    if root.is_dir() {
+        return Ok(root);
+    }
+    steps::step(format_args!("unpacking the peers from Debian 13's packages into {}", root.display()));
+    forget_others(&directory)?;
+    let new = directory.join(format!("{hash}.new"));
+    images::unpack(SUITE, &PACKAGES, &new)?;
+    finish(&new)?;
+    std::fs::rename(&new, &root).attempting(format_args!("rename {}", new.display()))?;
+    Ok(root)
+}
+
+/// Roots of older recipes, and one whose making was cut short.
+fn forget_others(directory: &Path) -> Result<(), Failure> {
+    let entries = std::fs::read_dir(directory).attempting(format_args!("read {}", directory.display()))?;
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        std::fs::remove_dir_all(&path).attempting(format_args!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What the packages' scripts would have done, as far as the engines need it, and the mount points of a cell.
+fn finish(root: &Path) -> Result<(), Failure> {
+    for name in ALTERNATIVES {
+        // `iptables-save` of the nftables kind is called `iptables-nft-save`.
+        let target = match name.split_once('-') {
+            Some((family, verb)) => format!("{family}-nft-{verb}"),
+            None => format!("{name}-nft"),
+        };
+        let link = root.join("usr/sbin").join(name);
+        symlink(&target, &link).attempting(format_args!("link {}", link.display()))?;
+    }
+    for directory in [BENCH_DIRECTORY, "proc", "sys", "dev", "run", "tmp", "var", "etc"] {
+        let path = root.join(directory);
+        std::fs::create_dir_all(&path).attempting(format_args!("create {}", path.display()))?;
+    }
+    let files = [
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"),
+        ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+        ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+        ("etc/resolv.conf", ""),
+    ];
+    for (name, text) in files {
+        let path = root.join(name);
+        std::fs::write(&path, text).attempting(format_args!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Package and version, for those that the report names.
+pub fn versions(root: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let mut command = Command::new("dpkg-query");
+    command.arg(format!("--admindir={}", root.join("var/lib/dpkg").display()));
+    command.args(["--show", "--showformat", "${Package} ${Version}\n"]).args(REPORTED);
+    let answer = steps::capture(&mut command)?;
+    let pairs = answer.lines().filter_map(|line| line.split_once(' '));
+    Ok(pairs.map(|(name, version)| (name.to_owned(), version.to_owned())).collect())
+}

@@ -1,0 +1,145 @@
+//! The run as text: the machine, the versions, the table, how far the values spread, and who could not take part.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::figures::{Outcome, Row, extremes, judge, shown, shown_ratio};
+use super::work::Subject;
+use super::{cgroups, peers, table};
+use crate::failure::{Attempt, Failure};
+use crate::steps;
+
+/// What the figures depend on.
+pub struct Circumstances {
+    lines: Vec<(String, String)>,
+    versions: Vec<(String, String)>,
+}
+
+impl Circumstances {
+    /// Looks.
+    pub fn look(dozen: &Path, profile: &str, root: &Path) -> Result<Self, Failure> {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim_end().to_owned();
+        let cpu = read("/proc/cpuinfo");
+        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+        let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
+        let memory = read("/proc/meminfo");
+        let memory = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        let size = std::fs::metadata(dozen).attempting(format_args!("look at {}", dozen.display()))?.len();
+        let version = steps::capture(Command::new(dozen).arg("--version"))?;
+        let commit = steps::capture(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(steps::workspace_root()));
+        let commit = commit.map(|commit| format!(", tree at {commit}")).unwrap_or_default();
+        let lines = [
+            ("kernel", read("/proc/sys/kernel/osrelease")),
+            ("processor", format!("{cores} cores, {}", model.unwrap_or("unknown"))),
+            ("memory", format!("{} MiB", memory.unwrap_or_default() >> 10)),
+            ("load before the run", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
+            ("in the cells", format!("{}, a network namespace each, overlayfs on the host's disk", cgroups::described()?)),
+            ("dozen", format!("{version}, {profile}, {:.1} MiB{commit}", size as f64 / f64::from(1 << 20))),
+        ];
+        let versions = peers::versions(root)?;
+        Ok(Self { lines: lines.map(|(name, value)| (name.to_owned(), value)).into(), versions })
+    }
+}
+
+/// The whole report.
+pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, rows: &[Row], absent: &[(String, String)]) -> String {
+    let mut text = format!("# Bench of {date}\n\n");
+    for (name, value) in circumstances.lines.iter().chain(&circumstances.versions) {
+        text += &format!("- {name}: {value}\n");
+    }
+    text += &format!(
+        "\nMedians of up to {rounds} rounds after one that is not counted, the subjects in turn within each round. \
+         A ratio says how many times better dozen is.\n\n"
+    );
+    text += &medians(rows);
+    text += "\n## Spread\n\n";
+    text += &spread(rows);
+    let failures: Vec<String> = rows
+        .iter()
+        .flat_map(|row| row.outcomes.iter().map(move |(subject, outcome)| (row, subject, outcome)))
+        .filter_map(|(row, subject, outcome)| match outcome {
+            Outcome::Failed(why) => Some(format!("- {}, {}: {why}\n", subject.name(), row.work.title)),
+            Outcome::Values(_) => None,
+        })
+        .chain(absent.iter().map(|(name, why)| format!("- {name} takes no part: {why}\n")))
+        .collect();
+    if !failures.is_empty() {
+        text += &format!("\n## Not measured\n\n{}", failures.concat());
+    }
+    text
+}
+
+fn medians(rows: &[Row]) -> String {
+    let others = [Subject::Docker, Subject::Podman, Subject::Crun];
+    let mut head = vec!["work"];
+    head.extend(Subject::ALL.map(Subject::name));
+    head.extend(["to docker", "to podman", "to crun", "mark", "reached"]);
+    let cells = rows.iter().map(|row| {
+        let mut cells = vec![format!("{} ({})", row.work.title, row.work.unit.name())];
+        cells.extend(Subject::ALL.map(|subject| match row.outcomes.get(&subject) {
+            None => "–".to_owned(),
+            Some(_) => row.median(subject).map_or("failed".to_owned(), |value| shown(value, row.work.unit)),
+        }));
+        cells.extend(others.map(|other| row.ratio(other).map_or("–".to_owned(), shown_ratio)));
+        let (mark, reached) = judge(row, rows);
+        cells.push(mark);
+        cells.push(reached.map_or("", |reached| if reached { "yes" } else { "no" }).to_owned());
+        cells
+    });
+    table::render(&head, &cells.collect::<Vec<_>>())
+}
+
+fn spread(rows: &[Row]) -> String {
+    let mut lines = Vec::new();
+    for row in rows {
+        for (subject, outcome) in &row.outcomes {
+            let Outcome::Values(values) = outcome else { continue };
+            let (Some((least, most)), Some(median)) = (extremes(values), row.median(*subject)) else { continue };
+            let mut line = vec![row.work.title.to_owned(), subject.name().to_owned(), values.len().to_string()];
+            line.extend([least, median, most].map(|value| shown(value, row.work.unit)));
+            lines.push(line);
+        }
+    }
+    table::render(&["work", "subject", "rounds", "least", "median", "most"], &lines)
+}
+
+/// Writes the report into the tree.
+pub fn write(date: &str, text: &str) -> Result<PathBuf, Failure> {
+    let directory = steps::workspace_root().join("bench");
+    std::fs::create_dir_all(&directory).attempting(format_args!("create {}", directory.display()))?;
+    let path = directory.join(format!("{date}.md"));
+    std::fs::write(&path, text).attempting(format_args!("write {}", path.display()))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::work::ALL;
+    use super::*;
+
+    #[test]
+    fn a_report_says_what_was_measured_and_what_was_not() {
+        let work = ALL.iter().find(|work| work.name == "run").unwrap();
+        let outcomes = BTreeMap::from([
+            (Subject::Dozen, Outcome::Values(vec![0.010, 0.012, 0.011])),
+            (Subject::Docker, Outcome::Values(vec![0.2])),
+            (Subject::Podman, Outcome::Failed("it says no".to_owned())),
+        ]);
+        let circumstances = Circumstances { lines: vec![("kernel".to_owned(), "6.1".to_owned())], versions: Vec::new() };
+        let absent = [("runtimes".to_owned(), "no bundle".to_owned())];
+        let text = render("2026-01-02", 15, &circumstances, &[Row { work, outcomes }], &absent);
+        for expected in [
+            "# Bench of 2026-01-02\n",
+            "- kernel: 6.1\n",
+            "| work                             | dozen | docker | podman | crun | runc | to docker | to podman | to crun |             mark | reached |\n",
+            "| run --rm IMAGE true, bridge (ms) |  11.0 |    200 | failed |    – |    – |     18.2x |         – |       – | docker/10 = 20.0 |     yes |\n",
+            "| run --rm IMAGE true, bridge |   dozen |      3 |  10.0 |   11.0 | 12.0 |\n",
+            "- podman, run --rm IMAGE true, bridge: it says no\n",
+            "- runtimes takes no part: no bundle\n",
+        ] {
+            assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+        }
+    }
+}
