@@ -8,7 +8,8 @@ use crate::failure::{Attempt, Failure};
 use crate::steps;
 
 /// From the bottom up. ARCHITECTURE.md says what each is for.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
+    "dozen-failpoint",
     "dozen-model",
     "dozen-ledger",
     "dozen-runtime",

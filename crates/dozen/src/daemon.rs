@@ -86,11 +86,10 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let socket = arguments.host.unwrap_or_else(|| arguments.run_root.join("dozen.sock"));
     let config =
         EngineConfig { data_root: absolute(arguments.data_root)?, run_root: absolute(arguments.run_root)?, program };
-    let engine = Engine::open(config).await.map_err(|error| {
+    let engine = Engine::open(config).await.inspect_err(|error| {
         if let Some(hint) = error.hint() {
             tracing::error!("hint: {hint}");
         }
-        error
     })?;
     let listener = {
         let (engine, socket) = (engine.clone(), absolute(socket.clone())?);

@@ -2,7 +2,7 @@
 
 /// All of them, in the order in which an engine's and a container's life meet them: `dozen daemon --failpoints` prints
 /// the list to the crash suite, so that none is forgotten.
-pub const FAILPOINTS: [&str; 42] = [
+pub const FAILPOINTS: [&str; 58] = [
     // An engine begins.
     "recover.opened",
     "recover.collected",
@@ -14,9 +14,9 @@ pub const FAILPOINTS: [&str; 42] = [
     "create.begin",
     "create.directory",
     "create.row",
-    // It starts. Every change of its phase is saved.
-    "save.before",
-    "save.after",
+    // It starts.
+    "save.starting.before",
+    "save.starting.after",
     "launch.before",
     "attach.before",
     "attach.after",
@@ -27,30 +27,48 @@ pub const FAILPOINTS: [&str; 42] = [
     "launch.files",
     "launch.spawned",
     "launch.created",
-    "launch.prepared",
+    "save.prepared.before",
+    "save.prepared.after",
     "launch.watched",
     "launch.go",
+    "save.running.before",
+    "save.running.after",
+    "announce.start.before",
+    "announce.start.after",
     "launch.after",
-    "announce.before",
-    "announce.after",
+    // Or it fails to.
+    "save.failed.before",
+    "save.failed.after",
     // It ends.
+    "save.exited.before",
+    "save.exited.after",
     "release.before",
     "unpublish.before",
     "unpublish.after",
     "unhold.after",
     "release.after",
+    "announce.die.before",
+    "announce.die.after",
+    "remove_itself.before",
     // It goes, and its volume after it.
+    "save.removing.before",
+    "save.removing.after",
     "erase.before",
     "erase.data",
     "erase.files",
     "erase.row",
     "erase.after",
-    "remove_itself.before",
+    "announce.destroy.before",
+    "announce.destroy.after",
     "unvolume.before",
     "unvolume.row",
     "unvolume.after",
     // The keeper is replaced.
     "keeper.spawned",
+    // Nothing runs, and the engine is told to end.
+    "retire.before",
+    "retire.torn_down",
+    "retire.after",
 ];
 
 /// Dies here if this failpoint is armed.

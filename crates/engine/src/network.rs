@@ -60,10 +60,14 @@ impl Network {
     /// Takes down bridge, firewall table and keeper: nothing runs, and the engine goes down. Whoever comes next
     /// makes them again. Goes on past a failure; the first is reported.
     pub(crate) fn retire(&self) -> Result<(), EngineError> {
+        failpoint("retire.before");
         let was_there = rows::fact::<BridgeAddresses>(&self.ledger, BRIDGE_FACT)?.is_some();
         let torn_down = if was_there { self.bridge().and_then(|bridge| tear_down(&bridge)) } else { Ok(()) };
         self.lock().bridge = None;
-        torn_down.and(self.keeper.retire().map_err(keeper_failed))
+        failpoint("retire.torn_down");
+        let ended = self.keeper.retire().map_err(keeper_failed);
+        failpoint("retire.after");
+        torn_down.and(ended)
     }
 
     fn bridge(&self) -> Result<Arc<BridgeNetwork>, EngineError> {

@@ -236,7 +236,6 @@ impl Owner {
         let run = prepared.run.clone();
         self.accept(Input::Prepared(run.clone()))?;
         self.save().await?;
-        failpoint("launch.prepared");
         // Everyone who shall miss nothing is connected before the process may run.
         let run_directory = self.shared.run_directory(&snapshot.id);
         let (link, _) = MonitorLink::request(&run_directory, &dozen_monitor::protocol::Request::Watch).await?;
@@ -385,20 +384,26 @@ impl Owner {
     async fn save(&self) -> Result<(), EngineError> {
         let snapshot = self.snapshot();
         let shared = self.shared.clone();
-        failpoint("save.before");
+        let (before, after) = save_failpoints(&snapshot.phase);
+        failpoint(before);
         self.shared
             .blocking(move || Ok(rows::save_phase(&shared.ledger, snapshot.id.clone(), &snapshot.phase)?))
             .await?;
-        failpoint("save.after");
+        failpoint(after);
         Ok(())
     }
 
     fn announce(&self, action: &'static str) {
-        failpoint("announce.before");
+        let (before, after) = match action {
+            "start" => ("announce.start.before", "announce.start.after"),
+            "die" => ("announce.die.before", "announce.die.after"),
+            _ => ("announce.destroy.before", "announce.destroy.after"),
+        };
+        failpoint(before);
         let snapshot = self.snapshot();
         let exit_code = snapshot.last_exit.as_ref().map(|exit| ("exitCode".to_owned(), exit.exit_code.to_string()));
         self.shared.announce(&snapshot, action, exit_code.filter(|_| action == "die"));
-        failpoint("announce.after");
+        failpoint(after);
     }
 
     fn explain(&self, failed: Failed) -> EngineError {
@@ -419,6 +424,18 @@ impl Owner {
                 EngineError::Conflict { message: format!("container {name} is running already"), hint: None }
             }
         }
+    }
+}
+
+/// Around the write of each phase.
+fn save_failpoints(phase: &Phase) -> (&'static str, &'static str) {
+    match phase {
+        Phase::Created { .. } => ("save.failed.before", "save.failed.after"),
+        Phase::Starting { run: None } => ("save.starting.before", "save.starting.after"),
+        Phase::Starting { run: Some(_) } => ("save.prepared.before", "save.prepared.after"),
+        Phase::Running(_) => ("save.running.before", "save.running.after"),
+        Phase::Exited(_) => ("save.exited.before", "save.exited.after"),
+        Phase::Removing => ("save.removing.before", "save.removing.after"),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::steps;
 /// What the figures depend on.
 pub struct Circumstances {
     lines: Vec<(String, String)>,
-    versions: Vec<(String, String)>,
+    peers: Vec<String>,
 }
 
 impl Circumstances {
@@ -36,17 +36,18 @@ impl Circumstances {
             ("in the cells", format!("{}, a network namespace each, overlayfs on the host's disk", cgroups::described()?)),
             ("dozen", format!("{version}, {profile}, {:.1} MiB{commit}", size as f64 / f64::from(1 << 20))),
         ];
-        let versions = peers::versions(root)?;
-        Ok(Self { lines: lines.map(|(name, value)| (name.to_owned(), value)).into(), versions })
+        let peers = peers::versions(root)?;
+        Ok(Self { lines: lines.map(|(name, value)| (name.to_owned(), value)).into(), peers })
     }
 }
 
 /// The whole report.
 pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, rows: &[Row], absent: &[(String, String)]) -> String {
     let mut text = format!("# Bench of {date}\n\n");
-    for (name, value) in circumstances.lines.iter().chain(&circumstances.versions) {
+    for (name, value) in &circumstances.lines {
         text += &format!("- {name}: {value}\n");
     }
+    text += &format!("- peers, from Debian 13: {}\n", circumstances.peers.join("; "));
     text += &format!(
         "\nMedians of up to {rounds} rounds after one that is not counted, the subjects in turn within each round. \
          A ratio says how many times better dozen is.\n\n"
@@ -127,12 +128,12 @@ mod tests {
             (Subject::Docker, Outcome::Values(vec![0.2])),
             (Subject::Podman, Outcome::Failed("it says no".to_owned())),
         ]);
-        let circumstances = Circumstances { lines: vec![("kernel".to_owned(), "6.1".to_owned())], versions: Vec::new() };
+        let circumstances = Circumstances { lines: vec![("kernel".to_owned(), "6.1".to_owned())], peers: vec!["crun version 1.21".to_owned()] };
         let absent = [("runtimes".to_owned(), "no bundle".to_owned())];
         let text = render("2026-01-02", 15, &circumstances, &[Row { work, outcomes }], &absent);
         for expected in [
             "# Bench of 2026-01-02\n",
-            "- kernel: 6.1\n",
+            "- kernel: 6.1\n- peers, from Debian 13: crun version 1.21\n",
             "| work                             | dozen | docker | podman | crun | runc | to docker | to podman | to crun |             mark | reached |\n",
             "| run --rm IMAGE true, bridge (ms) |  11.0 |    200 | failed |    – |    – |     18.2x |         – |       – | docker/10 = 20.0 |     yes |\n",
             "| run --rm IMAGE true, bridge |   dozen |      3 |  10.0 |   11.0 | 12.0 |\n",

@@ -89,8 +89,8 @@ const RULES: &[(If, &str)] = &[
     // Sockets; socket(2) itself by family, below.
     (
         If::Always,
-        "accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg recvmmsg_time64 \
-         recvmsg send sendmmsg sendmsg sendto setsockopt shutdown socketcall socketpair",
+        "accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmmsg_time64 \
+         recvmsg sendmmsg sendmsg sendto setsockopt shutdown socketcall socketpair",
     ),
     // System V's and POSIX's communication between processes.
     (
@@ -98,7 +98,6 @@ const RULES: &[(If, &str)] = &[
         "ipc mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend mq_timedsend_time64 \
          mq_unlink msgctl msgget msgrcv msgsnd semctl semget semop semtimedop semtimedop_time64 shmat shmctl shmdt shmget",
     ),
-    (If::Machine("aarch64"), "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"),
     (If::Machine("x86_64"), "arch_prctl modify_ldt"),
     (If::Holds("DAC_READ_SEARCH"), "open_by_handle_at"),
     (

@@ -1,15 +1,176 @@
+//! Whatever is killed, at whatever moment: what runs never notices, what was interrupted is finished or gone, and the
+//! engine that comes next knows what is on the host.
+//!
+//! A round arms one failpoint (`dozen daemon --failpoints` lists them), runs a scenario until the process has died
+//! there, starts the engine again if it was the engine, and looks. Another test kills at random.
+
 #![allow(clippy::unwrap_used, missing_docs)]
-use dozen_testbox::Machine;
+
+mod agree;
+mod bench;
+mod innocent;
+mod random;
+mod scenario;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use dozen_testbox::dozen_program;
+
+use crate::bench::{Bench, kill, until_none};
+use crate::innocent::Innocent;
+
+/// A machine on which rounds are played.
+struct Ring {
+    bench: Bench,
+    innocent: Innocent,
+    /// What is on it between two rounds.
+    before: BTreeSet<String>,
+}
+
+impl Ring {
+    fn new() -> Self {
+        let mut bench = Bench::new();
+        let innocent = Innocent::new(&mut bench);
+        scenario::run(&mut bench);
+        agree::check(&mut bench);
+        let before = agree::traces(&bench);
+        Self { bench, innocent, before }
+    }
+
+    /// Something has been killed: all is as it ought to be, works, and leaves nothing.
+    fn check(&mut self) {
+        self.innocent.check(&self.bench);
+        self.bench.revive();
+        agree::check(&mut self.bench);
+        self.innocent.check_engine(&mut self.bench);
+        scenario::clear(&mut self.bench);
+        scenario::run(&mut self.bench);
+        agree::check(&mut self.bench);
+        self.innocent.check(&self.bench);
+        let (before, bench) = (&self.before, &self.bench);
+        until_none("something is left, or missing", 15, || {
+            let now = agree::traces(bench);
+            let mut differences: Vec<String> = now.difference(before).map(|line| format!("left: {line}")).collect();
+            differences.extend(before.difference(&now).map(|line| format!("missing: {line}")));
+            differences
+        });
+    }
+
+    /// Waits until whoever was to die has died there.
+    fn await_death(&self, failpoint: &str) {
+        until_none(&format!("{failpoint} was never reached"), 10, || {
+            self.bench.is_armed(failpoint).then(String::new).into_iter().collect()
+        });
+    }
+}
+
+/// The failpoints of one process, in one of two halves: the halves run at the same time.
+fn failpoints(process: &str, half: Option<usize>) -> Vec<String> {
+    if let Ok(one) = std::env::var("DOZEN_TEST_FAILPOINT") {
+        return if one.starts_with(process) && half != Some(1) { vec![one] } else { Vec::new() };
+    }
+    let output = Command::new(dozen_program()).args(["daemon", "--failpoints"]).output().unwrap();
+    let all = String::from_utf8(output.stdout).unwrap();
+    let of_process: Vec<String> =
+        all.lines().filter(|name| name.split('.').next() == Some(process)).map(str::to_owned).collect();
+    assert!(of_process.len() > 10, "{all}");
+    let in_half = |index: &usize| half.is_none_or(|half| index % 2 == half);
+    of_process.into_iter().enumerate().filter(|(index, _)| in_half(index)).map(|(_, name)| name).collect()
+}
+
+fn the_engine_dies(half: usize) {
+    let mut ring = Ring::new();
+    let all = failpoints("engine", Some(half));
+    let (at_the_end, others): (Vec<_>, Vec<_>) = all.iter().partition(|name| name.starts_with("engine.retire."));
+    for failpoint in others {
+        println!("-- {failpoint}");
+        ring.bench.arm(failpoint);
+        if failpoint.starts_with("engine.recover.") {
+            ring.bench.kill_engine();
+            assert!(!ring.bench.start(), "{failpoint} was never reached");
+        } else if failpoint == "engine.keeper.spawned" {
+            kill(ring.bench.keeper().unwrap());
+        } else {
+            scenario::try_run(&mut ring.bench);
+        }
+        ring.await_death(failpoint);
+        ring.bench.end_engine(false);
+        ring.check();
+    }
+    let Ring { mut bench, innocent, .. } = ring;
+    innocent.remove(&mut bench);
+    for failpoint in at_the_end {
+        println!("-- {failpoint}");
+        bench.arm(failpoint);
+        bench.end_engine(true);
+        assert!(!bench.is_armed(failpoint), "{failpoint} was never reached");
+        assert!(bench.start());
+        scenario::run(&mut bench);
+        agree::check(&mut bench);
+    }
+    bench.end_engine(true);
+    let left = bench.machine.snapshot();
+    let left: Vec<&String> =
+        left.iter().filter(|line| line.starts_with("interface dz") || line.contains("dozen-") && !line.starts_with("cgroup") && !line.contains("mount")).collect();
+    println!("{left:?}");
+}
+
 #[test]
-fn look() {
-    let machine = Machine::new();
-    let engine = machine.engine();
-    engine.load("busybox");
-    engine.dozen(&["run", "-d", "--name", "web", "-v", "vol:/x", "-p", "8080:80", "busybox", "sleep", "1000"]).expect(0);
-    for line in machine.snapshot() { println!("{line}"); }
-    println!("{}", machine.run("nft", &["list", "ruleset"]).text());
-    println!("{}", engine.dozen(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"]).text());
-    println!("{}", machine.run("cat", &["run/keeper.json"]).text());
-    println!("{}", machine.run("find", &["run", "data", "-maxdepth", "3"]).text());
-    println!("{}", engine.dozen(&["inspect", "web"]).text());
+fn an_engine_that_dies_is_not_missed() {
+    the_engine_dies(0);
+}
+
+#[test]
+fn an_engine_that_dies_in_between_is_not_missed() {
+    the_engine_dies(1);
+}
+
+#[test]
+fn a_monitor_that_dies_takes_only_its_own_container_along() {
+    let mut ring = Ring::new();
+    for failpoint in failpoints("monitor", None) {
+        println!("-- {failpoint}");
+        ring.bench.arm(&failpoint);
+        scenario::try_run(&mut ring.bench);
+        ring.await_death(&failpoint);
+        assert!(ring.bench.engine_lives(), "the engine died of its monitor's death");
+        ring.check();
+    }
+}
+
+#[test]
+fn a_keeper_that_dies_is_replaced() {
+    let mut ring = Ring::new();
+    let all = failpoints("keeper", None);
+    let (at_the_end, others): (Vec<_>, Vec<_>) = all.iter().partition(|name| name.starts_with("keeper.shutdown."));
+    for failpoint in others {
+        println!("-- {failpoint}");
+        ring.bench.arm(failpoint);
+        if failpoint.starts_with("keeper.begin") || failpoint.starts_with("keeper.adopt") {
+            kill(ring.bench.keeper().unwrap());
+        } else if failpoint.starts_with("keeper.listener") {
+            // A new keeper has to make the socket only for an engine that does not hold it.
+            ring.bench.kill_engine();
+            kill(ring.bench.keeper().unwrap());
+            assert!(ring.bench.start());
+        } else {
+            scenario::try_run(&mut ring.bench);
+        }
+        ring.await_death(failpoint);
+        assert!(ring.bench.engine_lives(), "the engine died of its keeper's death");
+        ring.check();
+    }
+    let Ring { mut bench, innocent, .. } = ring;
+    innocent.remove(&mut bench);
+    for failpoint in at_the_end {
+        println!("-- {failpoint}");
+        bench.arm(failpoint);
+        bench.end_engine(true);
+        assert!(!bench.is_armed(failpoint), "{failpoint} was never reached");
+        assert!(bench.keeper().is_none(), "a keeper is left");
+        assert!(bench.start());
+        scenario::run(&mut bench);
+        agree::check(&mut bench);
+    }
 }

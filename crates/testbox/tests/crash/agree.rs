@@ -1,0 +1,144 @@
+//! That what the engine says is what is on the host: everything on the host belongs to a row, and every row has on
+//! the host what it ought to have.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::bench::{Bench, until_none};
+use crate::{innocent, scenario};
+
+/// Waits until they agree.
+pub fn check(bench: &mut Bench) {
+    until_none("rows and host do not agree", 15, || differences(bench));
+}
+
+struct Row {
+    id: String,
+    name: String,
+    runs: bool,
+}
+
+impl Row {
+    fn short(&self) -> String {
+        self.id[..12].to_owned()
+    }
+}
+
+fn differences(bench: &mut Bench) -> Vec<String> {
+    let mut found = Differences::default();
+    let listed = bench.dozen(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"]).expect(0);
+    let rows: Vec<Row> = listed
+        .lines()
+        .map(|line| {
+            let [id, name, state] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("ps says: {line}") };
+            found.check(["created", "running", "exited"].contains(&state), format!("{name} is {state}"));
+            Row { id: id.to_owned(), name: name.to_owned(), runs: state == "running" }
+        })
+        .collect();
+    let running: Vec<&Row> = rows.iter().filter(|row| row.runs).collect();
+    let volumes = bench.dozen(&["volume", "ls", "-q"]).expect(0).lines().map(str::to_owned).collect();
+    let (ids, shorts) = (rows.iter().map(|row| row.id.clone()), rows.iter().map(Row::short));
+    let runs = bench.machine.directory().join("run");
+    let data = bench.machine.directory().join("data");
+
+    found.same("directories of containers", &names_in(&data.join("containers")), &ids.collect());
+    found.same("directories of volumes", &names_in(&data.join("volumes")), &volumes);
+    let shorts: BTreeSet<String> = shorts.collect();
+    for stray in names_in(&runs.join("c")).difference(&shorts) {
+        found.add(format!("run/c/{stray} belongs to no container"));
+    }
+
+    let host = bench.machine.snapshot();
+    let of_kind = |kind: &str| host.iter().filter_map(move |line| line.strip_prefix(kind)).collect::<Vec<_>>();
+    let is_id = |name: &&str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let cgroups = of_kind("cgroup ").into_iter().filter_map(|path| path.split('/').nth(1)).filter(is_id);
+    let running_ids = running.iter().map(|row| row.id.clone()).collect();
+    found.same("cgroups", &cgroups.map(str::to_owned).collect(), &running_ids);
+
+    let links = of_kind("interface ").into_iter().filter(|name| name.starts_with("dz") && !name.starts_with("dz-"));
+    let links: Vec<String> = links.map(|name| name[2..8].to_owned()).collect();
+    let begins = running.iter().map(|row| row.id[..6].to_owned()).collect();
+    found.same("links", &links.iter().cloned().collect(), &begins);
+    found.check(links.len() == running.len(), format!("{} links of {} containers", links.len(), running.len()));
+
+    let commands = of_kind("process ").into_iter().filter_map(|line| line.split_once(' ')).map(|(_, command)| command);
+    let (mut monitors, mut keepers) = (0, 0);
+    for command in commands {
+        monitors += usize::from(command.starts_with("/proc/self/fd/") && command.ends_with(" monitor "));
+        keepers += usize::from(command.starts_with("/proc/self/fd/") && command.contains(" keeper "));
+    }
+    found.check(monitors == running.len(), format!("{monitors} monitors of {} containers", running.len()));
+    found.check(keepers == 1, format!("{keepers} keepers"));
+    for row in &running {
+        found.check(bench.monitor(&row.short()).is_some(), format!("nobody holds the lock of {}", row.name));
+    }
+
+    let ports: BTreeSet<String> = running.iter().filter_map(|row| port_of(&row.name)).map(|p| p.to_string()).collect();
+    let elements = of_kind("firewall ").into_iter().filter(|line| line.contains("elements = { tcp"));
+    let mut families = 0;
+    for line in elements {
+        // { tcp . 8080 : 172.17.0.2 . 80, tcp . 8081 : 172.17.0.3 . 80 }
+        let opened = line.split("tcp . ").skip(1).filter_map(|rest| rest.split(' ').next()).map(str::to_owned);
+        found.same("ports in the firewall", &opened.collect(), &ports);
+        families += 1;
+    }
+    found.check(families == if ports.is_empty() { 0 } else { 2 }, format!("ports in {families} maps of the firewall"));
+    let snapshot = std::fs::read(runs.join("keeper.json")).unwrap_or_default();
+    let snapshot: serde_json::Value = serde_json::from_slice(&snapshot).unwrap_or_default();
+    let held = snapshot["ports"].as_array().into_iter().flatten().map(|port| port["host_port"].to_string());
+    found.same("ports of the keeper", &held.collect(), &ports);
+    for (name, port) in all_ports() {
+        let free = bench.on_network(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok());
+        let wanted = !ports.contains(&port.to_string());
+        found.check(free == wanted, format!("port {port} of {name} is {}", if free { "free" } else { "taken" }));
+    }
+    found.0
+}
+
+fn all_ports() -> impl Iterator<Item = (&'static str, u16)> {
+    scenario::CONTAINERS.into_iter().chain([("innocent", innocent::PORT)])
+}
+
+fn port_of(container: &str) -> Option<u16> {
+    all_ports().find(|(name, _)| *name == container).map(|(_, port)| port)
+}
+
+#[derive(Default)]
+struct Differences(Vec<String>);
+
+impl Differences {
+    fn add(&mut self, difference: String) {
+        self.0.push(difference);
+    }
+
+    fn check(&mut self, holds: bool, otherwise: String) {
+        if !holds {
+            self.add(otherwise);
+        }
+    }
+
+    fn same(&mut self, what: &str, host: &BTreeSet<String>, rows: &BTreeSet<String>) {
+        for stray in host.difference(rows) {
+            self.add(format!("{what}: {stray} is on the host and belongs to no row"));
+        }
+        for missing in rows.difference(host) {
+            self.add(format!("{what}: {missing} belongs to a row and is not on the host"));
+        }
+    }
+}
+
+fn names_in(directory: &std::path::Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Everything on the machine that an operation could leave behind, without what differs between two engines that do
+/// the same: process ids, and what the innocent container does at the moment.
+pub fn traces(bench: &Bench) -> BTreeSet<String> {
+    let anonymous = |line: String| match line.strip_prefix("process ").and_then(|rest| rest.split_once(' ')) {
+        Some((_, command)) => format!("process {command}"),
+        None => line,
+    };
+    let passing = |line: &String| line.starts_with("process sleep 0.02") || line.starts_with("process sh -c mkdir");
+    bench.machine.snapshot().into_iter().map(anonymous).filter(|line| !passing(line)).collect()
+}

@@ -1,0 +1,265 @@
+//! A machine with an engine that can be killed, and commands that survive its death.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dozen_testbox::{Machine, dozen_program, image_archive, until};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, PidfdFlags, Signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::time::Timespec;
+
+/// No command takes so long, whatever is killed under it: one that does hangs.
+const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+
+/// What a command has done.
+#[derive(Debug)]
+pub struct Outcome {
+    pub line: String,
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn expect(self, code: i32) -> String {
+        assert_eq!(self.code, code, "exit code of 'dozen {}'\n-- stdout\n{}\n-- stderr\n{}", self.line, self.out, self.err);
+        self.out
+    }
+}
+
+/// The machine, and its engine while there is one.
+pub struct Bench {
+    pub machine: Machine,
+    engine: Option<Child>,
+    network: Option<File>,
+}
+
+impl Bench {
+    /// With an engine and an image.
+    pub fn new() -> Self {
+        let machine = Machine::new();
+        std::fs::create_dir(machine.directory().join("failpoints")).unwrap();
+        let mut bench = Self { machine, engine: None, network: None };
+        assert!(bench.start());
+        let archive = image_archive("busybox");
+        bench.dozen(&["load", "--input", archive.to_str().unwrap()]).expect(0);
+        bench
+    }
+
+    // ---- failpoints ----
+
+    pub fn arm(&self, failpoint: &str) {
+        std::fs::write(self.failpoint(failpoint), "").unwrap();
+    }
+
+    pub fn is_armed(&self, failpoint: &str) -> bool {
+        self.failpoint(failpoint).exists()
+    }
+
+    fn failpoint(&self, name: &str) -> PathBuf {
+        self.machine.directory().join("failpoints").join(name)
+    }
+
+    // ---- the engine ----
+
+    /// Starts it. False if it died before it answered.
+    pub fn start(&mut self) -> bool {
+        assert!(!self.engine_lives(), "there is an engine");
+        let log = self.machine.directory().join("engine.log");
+        let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut command = self.machine.command(dozen_program());
+        command.env("DOZEN_FAILPOINTS", self.machine.directory().join("failpoints"));
+        let engine = command.arg("daemon").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let process = process_of(&engine);
+        self.engine = Some(engine);
+        let answered = self.wait_until_it_answers(&process);
+        if answered && self.network.is_none() {
+            // Read once it answers: before that, the child may not have entered the machine.
+            let pid = self.engine.as_ref().unwrap().id();
+            self.network = Some(File::open(format!("/proc/{pid}/ns/net")).unwrap());
+        }
+        answered
+    }
+
+    fn wait_until_it_answers(&mut self, process: &OwnedFd) -> bool {
+        let connected = until("the engine listens", || match UnixStream::connect(self.machine.socket()) {
+            Ok(stream) => Some(Some(stream)),
+            Err(_) => (!self.engine_lives()).then_some(None),
+        });
+        let Some(mut stream) = connected else { return false };
+        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n").unwrap();
+        // The keeper holds the socket, so a connection alone says nothing.
+        match first_of(&[stream.as_fd(), process.as_fd()]) {
+            Some(0) => {
+                let mut answer = String::new();
+                let _ = stream.read_to_string(&mut answer);
+                assert!(answer.contains("200 OK"), "the engine answered: {answer}");
+                true
+            }
+            Some(_) => false,
+            None => panic!("the engine does not answer"),
+        }
+    }
+
+    pub fn engine_lives(&mut self) -> bool {
+        self.engine.as_mut().is_some_and(|engine| engine.try_wait().unwrap().is_none())
+    }
+
+    /// A running engine, if need be a new one.
+    pub fn revive(&mut self) {
+        if !self.engine_lives() {
+            assert!(self.start(), "the engine does not start again");
+        }
+    }
+
+    pub fn engine_pid(&self) -> Option<Pid> {
+        self.engine.as_ref().map(Pid::from_child)
+    }
+
+    pub fn kill_engine(&mut self) {
+        if let Some(mut engine) = self.engine.take() {
+            engine.kill().unwrap();
+            engine.wait().unwrap();
+        }
+    }
+
+    /// Asks it to end in order, or waits until it has died.
+    pub fn end_engine(&mut self, terminate: bool) {
+        let Some(mut engine) = self.engine.take() else { return };
+        let process = process_of(&engine);
+        if terminate {
+            let _ = rustix::process::pidfd_send_signal(&process, Signal::TERM);
+        }
+        assert!(first_of(&[process.as_fd()]).is_some(), "the engine does not end");
+        engine.wait().unwrap();
+    }
+
+    // ---- commands ----
+
+    /// Runs the CLI. `None` if the engine died meanwhile.
+    pub fn try_dozen(&mut self, arguments: &[&str]) -> Option<Outcome> {
+        let engine = process_of(self.engine.as_ref()?);
+        let mut command = self.machine.command(dozen_program());
+        let mut child =
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let line = arguments.join(" ");
+        match first_of(&[process_of(&child).as_fd(), engine.as_fd()]) {
+            Some(0) => {
+                let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                Some(Outcome { line, code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) })
+            }
+            ended => {
+                // A client of a dead engine waits for the next one.
+                child.kill().unwrap();
+                child.wait().unwrap();
+                assert!(ended.is_some(), "'dozen {line}' hangs");
+                None
+            }
+        }
+    }
+
+    /// Runs the CLI under an engine that lives.
+    #[track_caller]
+    pub fn dozen(&mut self, arguments: &[&str]) -> Outcome {
+        match self.try_dozen(arguments) {
+            Some(outcome) => outcome,
+            None => panic!("the engine died during 'dozen {}'", arguments.join(" ")),
+        }
+    }
+
+    // ---- processes ----
+
+    pub fn keeper(&self) -> Option<Pid> {
+        holder(&self.machine.directory().join("run/keeper.lock"))
+    }
+
+    /// The monitor of a container, by the first twelve digits of its id.
+    pub fn monitor(&self, short: &str) -> Option<Pid> {
+        holder(&self.machine.directory().join("run/c").join(short).join("monitor.lock"))
+    }
+
+    /// Runs it as a process on the machine would, in a thread of its own.
+    pub fn on_network<T: Send>(&self, visit: impl FnOnce() -> T + Send) -> T {
+        let network = self.network();
+        std::thread::scope(|scope| {
+            let visitor = scope.spawn(move || {
+                enter(&network);
+                visit()
+            });
+            visitor.join().unwrap()
+        })
+    }
+
+    pub fn network(&self) -> File {
+        self.network.as_ref().expect("an engine has answered").try_clone().unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.kill_engine();
+    }
+}
+
+/// Moves this thread to a network namespace for good.
+pub fn enter(network: &File) {
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+}
+
+/// `kill -9`, and waits until it is dead. A process that is gone already is fine.
+pub fn kill(pid: Pid) {
+    if let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+        assert!(first_of(&[process.as_fd()]).is_some(), "process {pid:?} does not die");
+    }
+}
+
+/// Asks until there is an answer; the last words say what was missing.
+#[track_caller]
+pub fn until_none(what: &str, seconds: u64, mut missing: impl FnMut() -> Vec<String>) {
+    let begun = Instant::now();
+    loop {
+        let left = missing();
+        if left.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "{what}:\n{}", left.join("\n"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn process_of(child: &Child) -> OwnedFd {
+    rustix::process::pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap()
+}
+
+/// Waits until one of them is readable (of several, the first in order). `None` after a long time.
+fn first_of(descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Option<usize> {
+    let mut asked: Vec<_> =
+        descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
+    while rustix::event::poll(&mut asked, Some(&PATIENCE)) == Err(rustix::io::Errno::INTR) {}
+    asked.iter().position(|polled| !polled.revents().is_empty())
+}
+
+/// Who holds a record lock (fcntl(2), F_GETLK).
+pub fn holder(path: &std::path::Path) -> Option<Pid> {
+    let file = File::open(path).ok()?;
+    let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
+    rustix::process::fcntl_getlk(&file, &any).ok().flatten()?.pid
+}
+
+/// The monitors of a run root, with the first twelve digits of their containers' ids.
+pub fn monitors(run: &std::path::Path) -> Vec<(String, Pid)> {
+    let entries = std::fs::read_dir(run.join("c")).into_iter().flatten().flatten();
+    let monitor = |entry: std::fs::DirEntry| {
+        Some((entry.file_name().to_string_lossy().into_owned(), holder(&entry.path().join("monitor.lock"))?))
+    };
+    entries.filter_map(monitor).collect()
+}

@@ -1,0 +1,78 @@
+//! What people do with containers, from making one to removing the last trace of it.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use dozen_testbox::Side;
+
+use crate::bench::Bench;
+
+/// Names and published ports of the containers in the scenario.
+pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), ("broken", 8083)];
+pub const VOLUME: &str = "data";
+
+const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
+    trap 'exit 0' TERM; sleep 1000 & wait";
+
+enum Step {
+    /// A command and its exit code.
+    Dozen(&'static [&'static str], i32),
+    /// The victim's page through the keeper.
+    Visit,
+}
+
+const STEPS: [Step; 11] = [
+    Step::Dozen(
+        &["create", "--name", "victim", "-v", "data:/data", "-p", "8081:80", "busybox", "sh", "-c", SERVE],
+        0,
+    ),
+    Step::Dozen(&["start", "victim"], 0),
+    Step::Visit,
+    Step::Dozen(&["exec", "victim", "touch", "/data/file"], 0),
+    Step::Dozen(&["stop", "victim"], 0),
+    Step::Dozen(&["rm", "victim"], 0),
+    Step::Dozen(&["volume", "rm", VOLUME], 0),
+    Step::Dozen(&["run", "--rm", "--name", "passing", "-p", "8082:80", "busybox", "true"], 0),
+    Step::Dozen(&["create", "--name", "broken", "-p", "8083:80", "busybox", "no-such-program"], 0),
+    Step::Dozen(&["start", "broken"], 1),
+    Step::Dozen(&["rm", "broken"], 0),
+];
+
+/// All of it, and each step succeeds.
+pub fn run(bench: &mut Bench) {
+    for step in &STEPS {
+        match step {
+            Step::Dozen(arguments, code) => drop(bench.dozen(arguments).expect(*code)),
+            Step::Visit => drop(bench.machine.page(Side::Machine, page())),
+        }
+    }
+}
+
+/// All of it, whatever fails, until the engine is dead.
+pub fn try_run(bench: &mut Bench) {
+    for step in &STEPS {
+        match step {
+            Step::Dozen(arguments, _) => {
+                if bench.try_dozen(arguments).is_none() {
+                    return;
+                }
+            }
+            Step::Visit => drop(bench.machine.get(Side::Machine, page())),
+        }
+    }
+}
+
+/// Removes what a scenario that was cut short has left behind, as a user would.
+pub fn clear(bench: &mut Bench) {
+    let names = bench.dozen(&["ps", "-a", "--format", "{{.Names}}"]).expect(0);
+    for (name, _) in CONTAINERS.iter().filter(|(name, _)| names.lines().any(|line| line == *name)) {
+        bench.dozen(&["rm", "-f", name]).expect(0);
+    }
+    let volumes = bench.dozen(&["volume", "ls", "-q"]).expect(0);
+    if volumes.lines().any(|line| line == VOLUME) {
+        bench.dozen(&["volume", "rm", VOLUME]).expect(0);
+    }
+}
+
+fn page() -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::LOCALHOST, CONTAINERS[0].1))
+}
