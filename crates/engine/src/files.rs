@@ -1,12 +1,13 @@
 //! hostname, hosts and resolv.conf: the container's own, bound over the image's.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dozen_model::NetworkMode;
 use dozen_network::{Endpoint, files};
 
 use crate::EngineError;
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 
 /// The files, by their names in the container's directory, and where each is bound.
@@ -18,7 +19,17 @@ pub(crate) fn hostname(snapshot: &Snapshot) -> String {
     match (&snapshot.spec.hostname, &snapshot.spec.network) {
         (Some(name), _) => name.clone(),
         (None, NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        (None, _) => snapshot.id.short().to_owned(),
+        // One network, one name: it is the other's.
+        (None, NetworkMode::Container(other)) => other.short().to_owned(),
+        (None, NetworkMode::Bridge | NetworkMode::None) => snapshot.id.short().to_owned(),
+    }
+}
+
+/// Where the files lie: a container in another's network sees the other's.
+pub(crate) fn directory(shared: &Shared, snapshot: &Snapshot) -> PathBuf {
+    match &snapshot.spec.network {
+        NetworkMode::Container(other) => shared.data_directory(other),
+        _ => snapshot.directory.clone(),
     }
 }
 
@@ -28,6 +39,9 @@ pub(crate) fn write(
     endpoint: Option<&Endpoint>,
     gateway: &Option<IpAddr>,
 ) -> Result<(), EngineError> {
+    if matches!(snapshot.spec.network, NetworkMode::Container(_)) {
+        return Ok(());
+    }
     let hostname = hostname(snapshot);
     let domain = snapshot.spec.domainname.as_deref();
     let mut addresses = Vec::new();

@@ -15,6 +15,11 @@ use crate::{EngineError, files};
 /// What Docker puts where the image and the user name no PATH.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// As Docker sets them in a network namespace of the container's own: any port may be bound, and `ping` works,
+/// without a capability (ip-sysctl.rst).
+const SYSCTLS: [(&str, &str); 2] =
+    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+
 /// The whole specification. `mount_sources` are the host's paths, one per mount of the container's spec.
 pub(crate) fn spec(
     shared: &Shared,
@@ -24,7 +29,8 @@ pub(crate) fn spec(
     let asked = &snapshot.spec;
     let mut spec = default_spec::docker(&defaults(asked))?;
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    mounts.extend(files::BOUND.iter().map(|(name, target)| bound_file(snapshot.directory.join(name), target)));
+    let directory = files::directory(shared, snapshot);
+    mounts.extend(files::BOUND.iter().map(|(name, target)| bound_file(directory.join(name), target)));
     mounts.extend(asked.mounts.iter().zip(mount_sources).map(|(mount, source)| user_mount(mount, source.as_deref())));
     // A user's mount takes the place of a default one; a mount above another comes before it.
     let mounts = ordered(mounts);
@@ -48,9 +54,16 @@ pub(crate) fn spec(
     let root = RootBuilder::default().path("rootfs").readonly(asked.isolation.read_only_root).build();
     spec.set_root(Some(root.expect("a root has its path")));
     if let Some(linux) = spec.linux_mut() {
+        if has_own_network(asked) {
+            linux.set_sysctl(Some(SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned())).into()));
+        }
         linux.set_cgroups_path(Some(PathBuf::from(shared.container_cgroup(&snapshot.id))));
     }
     Ok(spec)
+}
+
+fn has_own_network(asked: &ContainerSpec) -> bool {
+    matches!(asked.network, NetworkMode::Bridge | NetworkMode::None)
 }
 
 /// Refuses, before anything is made, what could not be started later.

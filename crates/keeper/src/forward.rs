@@ -51,6 +51,9 @@ impl Forward {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let container = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        // Once it is closed it waits for a minute (TIME_WAIT), and without this nobody could take the port again
+        // meanwhile: not even a reservation that allows it (socket(7), SO_REUSEADDR of both).
+        sockopt::set_socket_reuseaddr(&client, true)?;
         for socket in [&client, &container] {
             sockopt::set_socket_keepalive(socket, true)?;
             sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;

@@ -164,6 +164,11 @@ fn loopback_of_ipv6_is_forwarded_with_half_close() {
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "all of it");
 
+    // Connections that were closed from this side wait, and the port can be taken again all the same.
+    assert_eq!(bench.apply(&[]), []);
+    TcpListener::bind("[::]:8080").expect("let go");
+    assert_eq!(bench.apply(&[tcp(ANY4, 8080), forward(8080, to), tcp(ANY6, 8080)]), []);
+
     // A container that refuses looks refused, and one that goes takes its connections along.
     let mut open = TcpStream::connect("[::1]:8080").unwrap();
     let _accepted = container.accept().unwrap();

@@ -169,10 +169,12 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
     }
     let plain = |otherwise| Verdict { conditional: Vec::new(), otherwise };
     let mut runs: Vec<(u32, Verdict)> = vec![(0, plain(default))];
-    let mut push = |number: u32, verdict: Verdict| match runs.last_mut() {
-        Some((_, last)) if *last == verdict => {}
-        Some((start, last)) if *start == number => *last = verdict,
-        _ => runs.push((number, verdict)),
+    let mut push = |number: u32, verdict: Verdict| {
+        // What was said of this very number is said anew, and may then be what was said of those before it.
+        runs.pop_if(|(start, _)| *start == number);
+        if runs.last().is_none_or(|(_, last)| *last != verdict) {
+            runs.push((number, verdict));
+        }
     };
     for (number, (conditional, unconditional)) in verdicts {
         // A rule without conditions takes in those with some, as libseccomp has it.

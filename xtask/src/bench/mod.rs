@@ -76,7 +76,7 @@ fn measure(options: &Options) -> Result<(), Failure> {
     let (dozen, profile) = release_build()?;
     let root = peers::root()?;
     let date = steps::capture(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
-    let circumstances = report::Circumstances::look(&dozen, profile, &root)?;
+    let circumstances = report::Circumstances::look(&dozen, profile)?;
 
     let name = format!("dozen-bench-{}", std::process::id());
     let scratch = host::cache_directory()?.join(&name);
@@ -84,9 +84,7 @@ fn measure(options: &Options) -> Result<(), Failure> {
     let janitor = Janitor::hire(&shared)?;
     let measured = in_cells(&shared, &dozen, &works, options.rounds);
     janitor.finish()?;
-    let (rows, absent) = measured?;
-
-    let text = report::render(&date, options.rounds, &circumstances, &rows, &absent);
+    let text = report::render(&date, options.rounds, &circumstances, &measured?);
     println!("{text}");
     if !options.no_file {
         let path = report::write(&date, &text)?;
@@ -111,17 +109,28 @@ fn release_build() -> Result<(PathBuf, &'static str), Failure> {
     Ok((path.ok_or_else(|| Failure::new("cargo built no executable named dozen"))?, "release build"))
 }
 
-type Measured = (Vec<Row>, Vec<(String, String)>);
+/// What the cells told.
+struct Measured {
+    rows: Vec<Row>,
+    /// Cells that did not start: which, and why.
+    absent: Vec<(String, String)>,
+    /// What the peers say of themselves.
+    versions: Vec<String>,
+}
 
 fn in_cells(shared: &Shared, dozen: &Path, works: &[&'static Work], rounds: u32) -> Result<Measured, Failure> {
     fill_bench_directory(&shared.bench(), dozen)?;
     let mut cells = BTreeMap::new();
-    let mut absent = Vec::new();
+    let (mut absent, mut versions) = (Vec::new(), Vec::new());
     for name in CELLS.into_iter().filter(|name| needs_cell(works, name)) {
         steps::step(format_args!("starting the cell of {name}"));
         let mut cell = Cell::start(name, shared)?;
         match cell.ask(&json!({ "do": "start" })) {
-            Ok(_) => _ = cells.insert(name, cell),
+            Ok(answer) => {
+                let said = answer["versions"].as_array().into_iter().flatten().filter_map(|line| line.as_str());
+                versions.extend(said.map(str::to_owned));
+                cells.insert(name, cell);
+            }
             Err(failure) => {
                 eprintln!("    {name} takes no part: {failure}");
                 absent.push((name.to_owned(), failure.to_string()));
@@ -143,7 +152,7 @@ fn in_cells(shared: &Shared, dozen: &Path, works: &[&'static Work], rounds: u32)
         steps::step(format_args!("{} ({}): {}", work.title, work.unit.name(), figures.collect::<Vec<_>>().join(", ")));
         rows.push(row);
     }
-    Ok((rows, absent))
+    Ok(Measured { rows, absent, versions })
 }
 
 /// What the cells see as `/bench`: our programs, the image, the bundle's root file system.

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use sha2::{Digest, Sha256};
 
@@ -30,8 +29,6 @@ const PACKAGES: [&str; 13] = [
     "iproute2",
     "strace",
 ];
-/// Whose versions the report names.
-const PROGRAMS: [&str; 6] = ["dockerd", "containerd", "runc", "podman", "crun", "/usr/lib/podman/netavark"];
 /// The programs that packages would have installed as alternatives, which only their scripts do.
 const ALTERNATIVES: [&str; 4] = ["iptables", "iptables-save", "ip6tables", "ip6tables-save"];
 /// Where the bench's own files appear inside.
@@ -84,6 +81,11 @@ fn finish(root: &Path) -> Result<(), Failure> {
         let link = root.join("usr/sbin").join(name);
         symlink(&target, &link).attempting(format_args!("link {}", link.display()))?;
     }
+    // Debian's merged /usr is made by the script of a package too.
+    for name in ["bin", "sbin", "lib", "lib64"].iter().filter(|name| root.join("usr").join(name).is_dir()) {
+        let link = root.join(name);
+        symlink(format!("usr/{name}"), &link).attempting(format_args!("link {}", link.display()))?;
+    }
     for directory in [BENCH_DIRECTORY, "proc", "sys", "dev", "run", "tmp", "var", "etc"] {
         let path = root.join(directory);
         std::fs::create_dir_all(&path).attempting(format_args!("create {}", path.display()))?;
@@ -99,13 +101,4 @@ fn finish(root: &Path) -> Result<(), Failure> {
         std::fs::write(&path, text).attempting(format_args!("write {}", path.display()))?;
     }
     Ok(())
-}
-
-/// What the peers say of themselves, a line each. They are asked in their root, without a cell.
-pub fn versions(root: &Path) -> Result<Vec<String>, Failure> {
-    let ask = |program: &&str| -> Result<String, Failure> {
-        let said = steps::capture(Command::new("chroot").arg(root).args([program, "--version"]))?;
-        Ok(said.lines().next().unwrap_or_default().to_owned())
-    };
-    PROGRAMS.iter().map(ask).collect()
 }

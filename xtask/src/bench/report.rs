@@ -5,19 +5,18 @@ use std::process::Command;
 
 use super::figures::{Outcome, Row, extremes, judge, shown, shown_ratio};
 use super::work::Subject;
-use super::{cgroups, peers, table};
+use super::{Measured, cgroups, table};
 use crate::failure::{Attempt, Failure};
 use crate::steps;
 
 /// What the figures depend on.
 pub struct Circumstances {
     lines: Vec<(String, String)>,
-    peers: Vec<String>,
 }
 
 impl Circumstances {
     /// Looks.
-    pub fn look(dozen: &Path, profile: &str, root: &Path) -> Result<Self, Failure> {
+    pub fn look(dozen: &Path, profile: &str) -> Result<Self, Failure> {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim_end().to_owned();
         let cpu = read("/proc/cpuinfo");
         let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
@@ -36,18 +35,18 @@ impl Circumstances {
             ("in the cells", format!("{}, a network namespace each, overlayfs on the host's disk", cgroups::described()?)),
             ("dozen", format!("{version}, {profile}, {:.1} MiB{commit}", size as f64 / f64::from(1 << 20))),
         ];
-        let peers = peers::versions(root)?;
-        Ok(Self { lines: lines.map(|(name, value)| (name.to_owned(), value)).into(), peers })
+        Ok(Self { lines: lines.map(|(name, value)| (name.to_owned(), value)).into() })
     }
 }
 
 /// The whole report.
-pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, rows: &[Row], absent: &[(String, String)]) -> String {
+pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, measured: &Measured) -> String {
+    let Measured { rows, absent, versions } = measured;
     let mut text = format!("# Bench of {date}\n\n");
     for (name, value) in &circumstances.lines {
         text += &format!("- {name}: {value}\n");
     }
-    text += &format!("- peers, from Debian 13: {}\n", circumstances.peers.join("; "));
+    text += &format!("- peers, from Debian 13: {}\n", versions.join("; "));
     text += &format!(
         "\nMedians of up to {rounds} rounds after one that is not counted, the subjects in turn within each round. \
          A ratio says how many times better dozen is.\n\n"
@@ -128,9 +127,13 @@ mod tests {
             (Subject::Docker, Outcome::Values(vec![0.2])),
             (Subject::Podman, Outcome::Failed("it says no".to_owned())),
         ]);
-        let circumstances = Circumstances { lines: vec![("kernel".to_owned(), "6.1".to_owned())], peers: vec!["crun version 1.21".to_owned()] };
-        let absent = [("runtimes".to_owned(), "no bundle".to_owned())];
-        let text = render("2026-01-02", 15, &circumstances, &[Row { work, outcomes }], &absent);
+        let circumstances = Circumstances { lines: vec![("kernel".to_owned(), "6.1".to_owned())] };
+        let measured = Measured {
+            rows: vec![Row { work, outcomes }],
+            absent: vec![("runtimes".to_owned(), "no bundle".to_owned())],
+            versions: vec!["crun version 1.21".to_owned()],
+        };
+        let text = render("2026-01-02", 15, &circumstances, &measured);
         for expected in [
             "# Bench of 2026-01-02\n",
             "- kernel: 6.1\n- peers, from Debian 13: crun version 1.21\n",

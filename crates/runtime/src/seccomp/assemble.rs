@@ -1,6 +1,6 @@
 //! From verdicts to instructions.
 
-use super::{Condition, FOREIGN_ARCHITECTURE, Machine, Operator, Verdict};
+use super::{Condition, ConditionalRule, FOREIGN_ARCHITECTURE, Machine, Operator, Verdict};
 use crate::sys::Instruction;
 
 // linux/bpf_common.h: class, size or operation, mode or source.
@@ -89,7 +89,15 @@ fn search(runs: &[(u32, &Verdict)]) -> Vec<Instruction> {
 /// The end of every path: tries the conditional rules in turn, then returns the rest.
 fn decide(verdict: &Verdict) -> Vec<Instruction> {
     let mut program = Vec::new();
-    for (conditions, action) in &verdict.conditional {
+    let mut rules = verdict.conditional.as_slice();
+    while let [(conditions, action), rest @ ..] = rules {
+        let alike = values_of_one_argument(rules);
+        if alike.len() > 1 {
+            program.extend(any_of(conditions[0], &alike, *action));
+            rules = &rules[alike.len()..];
+            continue;
+        }
+        rules = rest;
         // Each condition falls through if it holds, and else leaves the rule: its jump is known once the rule's
         // length is.
         let mut rule: Vec<(Instruction, Option<Leave>)> = Vec::new();
@@ -111,6 +119,33 @@ fn decide(verdict: &Verdict) -> Vec<Instruction> {
     }
     program.push(plain(RETURN, verdict.otherwise));
     program
+}
+
+/// The low halves of the values that the first rules compare one argument with, all to one end: families of sockets,
+/// say. As many as one jump can skip.
+fn values_of_one_argument(rules: &[ConditionalRule]) -> Vec<u32> {
+    let [(first, action), ..] = rules else { return Vec::new() };
+    let alike = |(conditions, other): &&ConditionalRule| match (conditions.as_slice(), first.as_slice()) {
+        ([one], [first]) => {
+            other == action
+                && (one.operator, first.operator) == (Operator::ScmpCmpEq, Operator::ScmpCmpEq)
+                && (one.argument, one.value >> 32) == (first.argument, first.value >> 32)
+        }
+        _ => false,
+    };
+    rules.iter().take(200).take_while(alike).map(|(conditions, _)| conditions[0].value as u32).collect()
+}
+
+/// `if argument is one of these { return action }`, with one load of each half.
+fn any_of(condition: Condition, values: &[u32], action: u32) -> Vec<Instruction> {
+    let low = ARGUMENTS + 8 * condition.argument;
+    let count = values.len() as u8;
+    let mut code =
+        vec![plain(LOAD, low + 4), branch(IF_EQUAL, (condition.value >> 32) as u32, 0, count + 3), plain(LOAD, low)];
+    code.extend((0..count).zip(values).map(|(at, value)| branch(IF_EQUAL, *value, count - at, 0)));
+    code.push(plain(JUMP, 1));
+    code.push(plain(RETURN, action));
+    code
 }
 
 /// Which branch of a comparison leaves the rule.

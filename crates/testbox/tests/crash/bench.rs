@@ -55,12 +55,19 @@ impl Bench {
 
     // ---- failpoints ----
 
+    /// Begins a round: the log of the earlier ones is of no use.
     pub fn arm(&self, failpoint: &str) {
+        self.forget_log();
         std::fs::write(self.failpoint(failpoint), "").unwrap();
     }
 
     pub fn is_armed(&self, failpoint: &str) -> bool {
         self.failpoint(failpoint).exists()
+    }
+
+    /// The engine appends to it.
+    pub fn forget_log(&self) {
+        std::fs::write(self.machine.directory().join("engine.log"), "").unwrap();
     }
 
     fn failpoint(&self, name: &str) -> PathBuf {

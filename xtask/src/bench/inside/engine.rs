@@ -16,6 +16,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The version of the API that all three speak.
 const API_VERSION: &str = "v1.41";
 
+/// What the programs of the cell of this name say of their versions, a line each.
+pub fn versions(name: &str) -> Result<Vec<String>, Failure> {
+    let programs: &[&str] = match Subject::of_name(name) {
+        Some(Subject::Docker) => &["dockerd", "containerd", "runc"],
+        Some(Subject::Podman) => &["podman", "/usr/lib/podman/netavark", "conmon", "crun"],
+        _ => &[],
+    };
+    let ask = |program: &&str| -> Result<String, Failure> {
+        let said = steps::capture(Command::new(program).arg("--version"))?;
+        Ok(said.lines().next().unwrap_or_default().to_owned())
+    };
+    programs.iter().map(ask).collect()
+}
+
 /// A running engine; podman's is nothing but its CLI.
 #[derive(Debug, Clone)]
 pub struct Engine {

@@ -126,7 +126,7 @@ impl Agent {
         match word("do") {
             "start" => {
                 self.engine = Engine::start(name)?;
-                Ok(json!({}))
+                Ok(json!({ "versions": engine::versions(name)? }))
             }
             "bundle" => bundle::write(self.engine.as_ref().ok_or_else(no_engine)?).map(|()| json!({})),
             "prepare" => {
