@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use dozen_image::{Image, ImageStore, Loaded, Progress, Removal};
 use dozen_model::{
-    ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, NetworkMode, Reference, VolumeName, error_chain,
+    ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, NetworkMode, Reference, VolumeName,
+    error_chain,
 };
 use dozen_network::BridgeAddresses;
 use jiff::Timestamp;

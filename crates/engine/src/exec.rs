@@ -84,9 +84,13 @@ impl Execs {
         self.lock().get(id).map(|known| known.container.clone())
     }
 
-    /// Execs of a container, started or not.
+    /// Execs of a container that have not ended, as Docker's inspect lists them.
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<ExecId> {
-        self.lock().iter().filter(|(_, known)| known.container == *container).map(|(id, _)| id.clone()).collect()
+        self.lock()
+            .iter()
+            .filter(|(_, known)| known.container == *container && !matches!(known.progress, Progress::Ended { .. }))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// A monitor's news.

@@ -185,7 +185,7 @@ impl Container {
 
     /// Its log.
     pub async fn logs(&self, options: LogOptions) -> Result<LogStream, EngineError> {
-        Ok(logs::read(self, options))
+        logs::read(self, options)
     }
 
     /// Size of its terminal.

@@ -6,11 +6,12 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fs::inotify;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -62,25 +63,40 @@ pub type LogStream = mpsc::Receiver<Result<LogEntry, EngineError>>;
 
 /// Entries that may wait for a slow client.
 const BUFFERED_ENTRIES: usize = 256;
-/// How long a follower waits before it looks whether its client is still there, in seconds.
-const LOOK_AROUND_S: i64 = 5;
-
-/// Starts a reader in a thread of its own; a bad line ends it with an error.
-pub(crate) fn read(container: &Container, options: LogOptions) -> LogStream {
+/// Starts a reader in a thread of its own; an unreadable file ends it with an error.
+pub(crate) fn read(container: &Container, options: LogOptions) -> Result<LogStream, EngineError> {
     let (sender, receiver) = mpsc::channel(BUFFERED_ENTRIES);
     let snapshots = container.entry.snapshots.clone();
+    let exits_before = snapshots.borrow().exits;
+    // A follower's log ends with the run that it follows, also if the next one begins at once.
+    let is_over = move |snapshot: &Snapshot| snapshot.exits > exits_before || is_ended(snapshot);
+    let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(EngineError::system(|| "make an event descriptor".to_owned()))?;
+    let waker = wake.try_clone().map_err(EngineError::system(|| "copy a descriptor".to_owned()))?;
+    let watcher = tokio::spawn({
+        let (mut snapshots, sender) = (snapshots.clone(), sender.clone());
+        async move {
+            tokio::select! {
+                // An error means that the container is gone: that wakes too.
+                _ = snapshots.wait_for(|snapshot| is_over(snapshot)) => {}
+                () = sender.closed() => {}
+            }
+            // It stays readable from now on. It cannot fail: nobody else adds to it.
+            let _ = rustix::io::write(&waker, &1u64.to_ne_bytes());
+        }
+    });
     let path = container.snapshot().directory.join("log.json");
     tokio::task::spawn_blocking(move || {
-        let is_over = || {
-            // A closed channel means that the container is gone.
-            snapshots.has_changed().is_err() || is_ended(&snapshots.borrow())
-        };
-        let mut reader = Reader { path, options, sender: &sender };
-        if let Err(error) = reader.run(&is_over) {
+        let is_over = || snapshots.has_changed().is_err() || is_over(&snapshots.borrow());
+        let mut reader = Reader { path, options, sender: &sender, wake };
+        let result = reader.run(&is_over);
+        // Its copy of the sender would keep the channel open.
+        watcher.abort();
+        if let Err(error) = result {
             drop(sender.blocking_send(Err(error)));
         }
     });
-    receiver
+    Ok(receiver)
 }
 
 fn is_ended(snapshot: &Snapshot) -> bool {
@@ -91,6 +107,8 @@ struct Reader<'a> {
     path: PathBuf,
     options: LogOptions,
     sender: &'a mpsc::Sender<Result<LogEntry, EngineError>>,
+    /// Readable once there is nothing more to wait for.
+    wake: OwnedFd,
 }
 
 /// The reader goes on, or has seen all that it was asked for.
@@ -113,7 +131,7 @@ impl Reader<'_> {
         loop {
             // Asked before reading: whatever was written before the end is still read after it.
             let over = is_over();
-            if self.drain(&mut current)? == Next::Done || over {
+            if self.drain(&mut current)? == Next::Done || over || self.sender.is_closed() {
                 return Ok(());
             }
             self.wait(&watch)?;
@@ -211,7 +229,7 @@ impl Reader<'_> {
     }
 
     /// The directory is watched, not the file: a rotation makes another file.
-    fn watch(&self) -> Result<std::os::fd::OwnedFd, EngineError> {
+    fn watch(&self) -> Result<OwnedFd, EngineError> {
         let directory = self.path.parent().expect("a log lies in its container's directory");
         let watch =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).map_err(self.failed())?;
@@ -224,10 +242,9 @@ impl Reader<'_> {
         Ok(watch)
     }
 
-    fn wait(&self, watch: &std::os::fd::OwnedFd) -> Result<(), EngineError> {
-        let mut polled = [PollFd::new(watch, PollFlags::IN)];
-        let look_around = Timespec { tv_sec: LOOK_AROUND_S, tv_nsec: 0 };
-        match rustix::event::poll(&mut polled, Some(&look_around)) {
+    fn wait(&self, watch: &OwnedFd) -> Result<(), EngineError> {
+        let mut polled = [PollFd::new(watch, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
+        match rustix::event::poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(self.failed()(error)),
         }
@@ -280,13 +297,17 @@ mod tests {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
         let (sender, mut receiver) = mpsc::channel(64);
-        let mut reader = Reader { path: directory.path().join("log.json"), options, sender: &sender };
+        let mut reader = Reader { path: directory.path().join("log.json"), options, sender: &sender, wake: no_wake() };
         reader.run(&|| true).unwrap();
         drop(sender);
         let lines: Vec<String> = std::iter::from_fn(|| receiver.blocking_recv())
             .map(|entry| entry.unwrap().line.trim_end().to_owned())
             .collect();
         assert_eq!(lines, expected);
+    }
+
+    fn no_wake() -> OwnedFd {
+        rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap()
     }
 
     fn both() -> LogOptions {
@@ -327,13 +348,15 @@ mod tests {
         let path = directory.path().join("log.json");
         std::fs::write(&path, line("a", "stdout", 1)).unwrap();
         let over = std::sync::atomic::AtomicBool::new(false);
+        let wake = no_wake();
+        let waker = wake.try_clone().unwrap();
         let (sender, mut receiver) = mpsc::channel(64);
         std::thread::scope(|scope| {
             let mut next = || receiver.blocking_recv().map(|entry: Result<LogEntry, EngineError>| entry.unwrap().line);
             scope.spawn(|| {
                 let options = LogOptions { follow: true, ..both() };
                 let sender = sender;
-                Reader { path: path.clone(), options, sender: &sender }
+                Reader { path: path.clone(), options, sender: &sender, wake }
                     .run(&|| over.load(std::sync::atomic::Ordering::SeqCst))
                     .unwrap();
             });
@@ -344,8 +367,8 @@ mod tests {
             std::fs::write(&path, line("c", "stdout", 3)).unwrap();
             assert_eq!((next().as_deref(), next().as_deref()), (Some("b\n"), Some("c\n")));
             over.store(true, std::sync::atomic::Ordering::SeqCst);
-            std::fs::write(directory.path().join("wake"), "").unwrap();
-            assert_eq!(next(), None);
+            rustix::io::write(&waker, &1u64.to_ne_bytes()).unwrap();
+            assert_eq!(next(), None, "the wake ends it, without a word in the log");
         });
     }
 }

@@ -53,7 +53,8 @@ impl MonitorLink {
                 Ok(_) => return Err(malformed("it is longer than 64 KiB")),
                 // A monitor that dies over bytes it has not read resets the connection (unix(7)).
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) && line.is_empty() =>
+                    if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)
+                        && line.is_empty() =>
                 {
                     return Ok(None);
                 }

@@ -216,6 +216,9 @@ impl Owner {
     async fn launch(&mut self) -> Result<(), EngineError> {
         let result = self.try_launch().await;
         if let Err(error) = &result {
+            // A monitor that fails undoes all; one that was killed does not.
+            let id = self.snapshot().id.clone();
+            self.shared.sweep(&id).await;
             let exit_code = launch::docker_exit_code(error);
             let failure = StartFailure { exit_code, message: error_chain(error) };
             for (_, client) in self.waiting_clients.drain(..) {

@@ -40,15 +40,29 @@ impl Cgroup {
 
     /// Makes the cgroup, and those above it, in every hierarchy. One that is there already is taken over.
     pub fn create(name: &str) -> Result<Self, RuntimeError> {
+        let cgroup = Self::create_unified(name)?;
+        cgroup.create_version_1().inspect_err(|_| {
+            // The error that is reported is the one that came first.
+            let _ = cgroup.delete();
+        })?;
+        Ok(cgroup)
+    }
+
+    /// The half of [`Cgroup::create`] that a process has to be born into.
+    pub(crate) fn create_unified(name: &str) -> Result<Self, RuntimeError> {
         let cgroup = Self::named(name)?;
-        for hierarchy in cgroup.layout.hierarchies() {
-            if let Err(error) = make(hierarchy, &cgroup.name) {
-                // The error that is reported is the one that came first.
-                let _ = cgroup.delete();
-                return Err(error);
-            }
+        if let Some(unified) = cgroup.layout.unified() {
+            make(unified, &cgroup.name)?;
         }
         Ok(cgroup)
+    }
+
+    /// The other half, which a process joins later.
+    pub(crate) fn create_version_1(&self) -> Result<(), RuntimeError> {
+        self.layout
+            .hierarchies()
+            .filter(|hierarchy| !hierarchy.is_unified())
+            .try_for_each(|hierarchy| make(hierarchy, &self.name))
     }
 
     /// Moves the calling process into the cgroup of this name, which is made if it is missing.

@@ -58,12 +58,11 @@ impl FirstProcess<'_> {
         let kept: Vec<RawFd> = network_namespace.iter().map(AsRawFd::as_raw_fd).collect();
         let prepared = (|| {
             begin(&surroundings, &kept)?;
-            cgroup.enter_version_1()?;
             adjust_oom_score(&plan.process)?;
             join_namespaces(plan, network_namespace)?;
             name_host(plan)?;
             let tree = RootTree::mount(root, plan)?;
-            tree.furnish(plan, cgroup)?;
+            tree.furnish(plan, cgroup, || join_cgroups(plan, cgroup, &surroundings.socket))?;
             let master = match surroundings.stdio {
                 Stdio::Terminal { size } => {
                     let master = tree.open_terminals()?;
@@ -175,6 +174,16 @@ fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> Result<(), R
         rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|namespace| sys::setns(namespace, *kind))
             .context(|| format!("join namespace {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Once the parent has made them; the cgroup namespace begins where the process then is (cgroup_namespaces(7)).
+fn join_cgroups(plan: &Plan, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), RuntimeError> {
+    match message::receive(socket)? {
+        Some((Message::Grouped, _)) => cgroup.enter_version_1()?,
+        // The parent could not, and will say so itself.
+        _ => exit(),
     }
     if plan.new_cgroup_namespace {
         sys::unshare(libc::CLONE_NEWCGROUP).context(|| "unshare the cgroup namespace".to_owned())?;

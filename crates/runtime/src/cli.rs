@@ -28,6 +28,11 @@ pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|word| word == "init") {
         return init::run(arguments.into_iter().skip(2));
     }
+    // Before anything else is done, since it is done anew after.
+    if let Err(error) = protect(&arguments) {
+        let _ = writeln!(std::io::stderr(), "dozen runtime: {error}");
+        return ExitCode::FAILURE;
+    }
     let parsed = match Arguments::try_parse_from(&arguments) {
         Ok(parsed) => parsed,
         Err(error) => {
@@ -36,7 +41,7 @@ pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
-    match protect(&arguments).and_then(|()| commands::run(&parsed)) {
+    match commands::run(&parsed) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             report(&parsed, &error);

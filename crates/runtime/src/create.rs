@@ -120,7 +120,7 @@ pub(crate) fn create_with(options: CreateOptions<'_>, listener: Option<OwnedFd>)
     let plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
     let init = if options.init { Some(crate::own_binary()?) } else { None };
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
-    let cgroup = Cgroup::create(options.cgroup)?;
+    let cgroup = Cgroup::create_unified(options.cgroup)?;
     let made = launch(&options, &plan, &cgroup, listener, init);
     match made {
         Ok((process, socket, terminal)) => {
@@ -141,9 +141,6 @@ fn launch(
     listener: Option<OwnedFd>,
     init: Option<OwnedFd>,
 ) -> Result<(Process, OwnedFd, Option<OwnedFd>), RuntimeError> {
-    if let Some(resources) = options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
-        cgroup.apply(resources)?;
-    }
     let directory = cgroup.unified_directory()?;
     if let Some(rules) = options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()?.devices().as_ref())
         && let (false, Some(directory)) = (cgroup.has_devices_controller(), &directory)
@@ -188,8 +185,20 @@ fn launch(
             Process { pid, pidfd }
         }
     };
+    group(options, cgroup, &socket).inspect_err(|_| process.kill())?;
     let terminal = process.wait_until_ready(&socket)?;
     Ok((process, socket, terminal))
+}
+
+/// What the parent does while the child mounts: cgroups of version 1, then everyone's limits.
+fn group(options: &CreateOptions<'_>, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), RuntimeError> {
+    cgroup.create_version_1()?;
+    // A child that has died meanwhile says why when it is listened to.
+    let _ = message::send(socket.as_fd(), &Message::Grouped, None);
+    match options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
+        Some(resources) => cgroup.apply(resources),
+        None => Ok(()),
+    }
 }
 
 /// Clones with the pid namespace for children set for that moment.

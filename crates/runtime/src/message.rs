@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! parent                                             child (the container's process 1)
-//!   │ plan, cgroup directories, limits                  │
-//!   ├─ clone3(NEWPID|NEWNS|…|INTO_CGROUP|PIDFD) ───────▶│ joins the cgroups, builds its root, pivots,
-//!   │                                                   │ changes user, looks the program up
+//!   │ plan, version 2's cgroup directory                │
+//!   ├─ clone3(NEWPID|NEWNS|…|INTO_CGROUP|PIDFD) ───────▶│ lets go of all that is the parent's, mounts
+//!   │ the other cgroups' directories                    │
+//!   ├─ Grouped ────────────────────────────────────────▶│ joins them, mounts the rest, pivots, changes
+//!   │ limits                                            │ user, looks the program up
 //!   │◀────────── Ready (+ the terminal's master) ───────┤ or Failed, and it exits
 //!   │      … as long as the caller wishes …             │
 //!   ├─ Start ──────────────────────────────────────────▶│ seccomp, capabilities, execve
@@ -33,6 +35,8 @@ use crate::error::{Context, RuntimeError};
 pub(crate) enum Message {
     /// Child: all is set up.
     Ready,
+    /// Parent: all cgroups are there to be joined.
+    Grouped,
     /// Parent: execute.
     Start,
     /// Child: this failed, and I am gone.

@@ -70,10 +70,24 @@ impl RootTree {
         Ok(Self { root: tree })
     }
 
-    /// Everything in it: mounts, devices, sysctls, masks.
-    pub(crate) fn furnish(&self, plan: &Plan, cgroup: &Cgroup) -> Result<(), RuntimeError> {
+    /// Everything in it: mounts, devices, sysctls. `join_cgroups` is called once, before what needs it.
+    pub(crate) fn furnish(
+        &self,
+        plan: &Plan,
+        cgroup: &Cgroup,
+        join_cgroups: impl FnOnce() -> Result<(), RuntimeError>,
+    ) -> Result<(), RuntimeError> {
+        let mut join_cgroups = Some(join_cgroups);
         for mount in &plan.mounts {
+            if mount.kind == MountKind::Cgroup
+                && let Some(join) = join_cgroups.take()
+            {
+                join()?;
+            }
             self.add(mount, cgroup).map_err(|error| at(error, &mount.target))?;
+        }
+        if let Some(join) = join_cgroups {
+            join()?;
         }
         if plan.furnish_dev {
             self.make_devices(&plan.devices)?;
@@ -295,6 +309,10 @@ fn new_mount(
             Errno::INVAL => RuntimeError::Invalid(format!("{kind} has no option {key:?}, or not with this value")),
             errno => RuntimeError::system(format!("set option {key:?} of {kind}"), errno),
         })?;
+    }
+    // File systems of this container's alone are read-only as a whole, so that no other mount of them can be written.
+    if set & libc::MOUNT_ATTR_RDONLY != 0 && matches!(kind, "proc" | "sysfs" | "tmpfs") {
+        rustix::mount::fsconfig_set_flag(&context, "ro").context(|| format!("make a {kind} read-only"))?;
     }
     rustix::mount::fsconfig_create(&context).context(|| format!("create a {kind}"))?;
     // relatime is fsmount's default, as mount(2)'s.

@@ -1,7 +1,117 @@
-//! `dozen runtime` by itself, for the tests: one thread and the runtime's command line.
+//! What the tests run, in a process of its own with one thread: `dozen runtime` by itself, and with `library` the
+//! calls that the monitor makes.
 
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use dozen_model::UserSpec;
+use dozen_runtime::{CreateOptions, ExecOptions, Root, Spec, Stdio, WindowSize};
+use rustix::process::{WaitId, WaitIdOptions};
+use serde::Deserialize;
+
+/// One container's life, as JSON on the command line.
+#[derive(Deserialize)]
+struct Life {
+    id: String,
+    spec: Spec,
+    root: Root,
+    #[serde(default)]
+    user: UserSpec,
+    #[serde(default)]
+    init: bool,
+    /// Rows and columns.
+    terminal: Option<(u16, u16)>,
+    /// A further process, whose output is ours.
+    exec: Option<Exec>,
+}
+
+#[derive(Deserialize)]
+struct Exec {
+    arguments: Vec<String>,
+    #[serde(default)]
+    user: UserSpec,
+    #[serde(default)]
+    privileged: bool,
+}
+
 fn main() -> ExitCode {
-    dozen_runtime::run_cli(std::env::args_os().skip(1))
+    let mut arguments = std::env::args_os().skip(1);
+    if std::env::args_os().nth(1).is_some_and(|mode| mode == "library") {
+        let file = arguments.nth(1).expect("a file that holds a life");
+        return match live(Path::new(&file)) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                use std::io::Write;
+                let _ = writeln!(std::io::stderr(), "{error}");
+                ExitCode::from(125)
+            }
+        };
+    }
+    dozen_runtime::run_cli(arguments)
+}
+
+fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {
+    let life: Life = serde_json::from_slice(&std::fs::read(file)?)?;
+    let stdio = match life.terminal {
+        Some((rows, columns)) => Stdio::Terminal { size: Some(WindowSize { rows, columns }) },
+        None => streams()?,
+    };
+    let cgroup = format!("/dozen-test/{}", life.id);
+    let mut created = dozen_runtime::create(CreateOptions {
+        id: &life.id,
+        spec: &life.spec,
+        bundle: &PathBuf::from("/"),
+        root: &life.root,
+        cgroup: &cgroup,
+        network_namespace: None,
+        user: Some(&life.user),
+        stdio,
+        init: life.init,
+        preserve_descriptors: 0,
+    })?;
+    let terminal = created.terminal();
+    let running = created.start()?;
+    if let Some(exec) = life.exec {
+        let environment = life.spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
+        let process = dozen_runtime::exec(ExecOptions {
+            container: &running,
+            spec: &life.spec,
+            arguments: &exec.arguments,
+            environment: &environment,
+            working_directory: None,
+            user: &exec.user,
+            privileged: exec.privileged,
+            stdio: streams()?,
+        });
+        let code = process.map(|process| wait(&process.pidfd));
+        running.cgroup.kill()?;
+        wait(&running.pidfd);
+        running.cgroup.delete()?;
+        return Ok(code?);
+    }
+    if let Some(master) = terminal {
+        // EIO is a terminal's end of file.
+        let mut output = Vec::new();
+        let _ = File::from(master).read_to_end(&mut output);
+        std::io::Write::write_all(&mut std::io::stdout(), &output)?;
+    }
+    let code = wait(&running.pidfd);
+    running.cgroup.kill()?;
+    running.cgroup.delete()?;
+    Ok(code)
+}
+
+fn streams() -> Result<Stdio, std::io::Error> {
+    let copy = |stream: &dyn AsFd| stream.as_fd().try_clone_to_owned();
+    Ok(Stdio::Streams([copy(&std::io::stdin())?, copy(&std::io::stdout())?, copy(&std::io::stderr())?]))
+}
+
+fn wait(pidfd: &OwnedFd) -> u8 {
+    let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    let status = status.ok().flatten().expect("a child of ours can be waited for");
+    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+    u8::try_from(code.unwrap_or(255)).unwrap_or(255)
 }

@@ -74,15 +74,12 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     }
 
     let ports: BTreeSet<String> = running.iter().filter_map(|row| port_of(&row.name)).map(|p| p.to_string()).collect();
-    let elements = of_kind("firewall ").into_iter().filter(|line| line.contains("elements = { tcp"));
-    let mut families = 0;
-    for line in elements {
-        // { tcp . 8080 : 172.17.0.2 . 80, tcp . 8081 : 172.17.0.3 . 80 }
-        let opened = line.split("tcp . ").skip(1).filter_map(|rest| rest.split(' ').next()).map(str::to_owned);
-        found.same("ports in the firewall", &opened.collect(), &ports);
-        families += 1;
-    }
-    found.check(families == if ports.is_empty() { 0 } else { 2 }, format!("ports in {families} maps of the firewall"));
+    // elements = { tcp . 8080 : 172.17.0.2 . 80,
+    //              tcp . 8081 : 172.17.0.3 . 80 }
+    let elements = of_kind("firewall ").into_iter().flat_map(|line| line.split("tcp . ").skip(1));
+    let opened: Vec<String> = elements.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect();
+    found.same("ports in the firewall", &opened.iter().cloned().collect(), &ports);
+    found.check(opened.len() == 2 * ports.len(), format!("not each port for IPv4 and IPv6 in the firewall: {opened:?}"));
     let snapshot = std::fs::read(runs.join("keeper.json")).unwrap_or_default();
     let snapshot: serde_json::Value = serde_json::from_slice(&snapshot).unwrap_or_default();
     let held = snapshot["ports"].as_array().into_iter().flatten().map(|port| port["host_port"].to_string());

@@ -59,6 +59,9 @@ fn change_root(own: &Path, scratch: &Path, peers: &Path) -> Result<(), Failure> 
     for directory in ["cache", "lib", "log", "tmp"].map(|name| var.join(name)).iter().chain([&root]) {
         std::fs::create_dir_all(directory).attempting(format_args!("create {}", directory.display()))?;
     }
+    for (name, target) in [("run", "/run"), ("lock", "/run/lock")] {
+        std::os::unix::fs::symlink(target, var.join(name)).attempting(format_args!("link /var/{name}"))?;
+    }
     let at = |name: &str| root.join(name);
     let none = MountFlags::empty();
     let bind = |source: &Path, target: &PathBuf| {
