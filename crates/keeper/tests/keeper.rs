@@ -184,6 +184,39 @@ fn udp_forwards_are_refused_by_name() {
     assert_eq!(bench.apply(&[port]), [(53, libc::EOPNOTSUPP)]);
 }
 
+/// Without a free descriptor a client waits until there is one, and the keeper does not ask for it all the time.
+#[test]
+fn a_keeper_without_free_descriptors_rests() {
+    let bench = Bench::new();
+    let container = TcpListener::bind("127.0.0.1:7000").unwrap();
+    assert_eq!(bench.apply(&[forward(8080, container.local_addr().unwrap())]), []);
+    let pid = bench.pid();
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limit = |current: Option<u64>| {
+        let wanted = rustix::process::Rlimit { current, maximum: limits.maximum };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, wanted).unwrap();
+    };
+    limit(Some(3));
+    let mut client = TcpStream::connect("[::1]:8080").unwrap();
+    let before = processor_ticks(pid);
+    // As long as nobody answers, time passes.
+    client.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    let spent = processor_ticks(pid) - before;
+    assert!(spent < 10, "{spent} of 50 ticks were spent on asking again");
+    limit(limits.current);
+    let (mut served, _) = container.accept().unwrap();
+    served.write_all(b"!").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+}
+
+/// Hundredths of a second of processor time (proc_pid_stat(5), utime and stime).
+fn processor_ticks(pid: rustix::process::Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
 #[test]
 fn the_listener_survives_the_engine() {
     let bench = Bench::new();

@@ -16,7 +16,7 @@ use rustix::time::Timespec;
 const NAME: &str = "monitor.lock";
 
 /// A monitor of this container's last run may still be undoing it; it is waited for no longer than this.
-const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+const PATIENCE: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// Takes it.
 pub fn take(run_directory: &Path) -> io::Result<File> {

@@ -162,6 +162,63 @@ fn output_goes_to_the_log_and_the_client_and_the_code_to_the_record() {
     assert_eq!((stdout, stderr), (vec!["out\n", "typed\n", "unfinished"], vec!["err\n"]));
 }
 
+/// Without a free descriptor a client waits until there is one, and the monitor does not ask for it all the time.
+#[test]
+fn a_monitor_without_free_descriptors_rests() {
+    use rustix::process::{Pid, Resource, Rlimit};
+    let bench = Bench::shell("read -r line; exit 3");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    let pid = Pid::from_raw(client::process(&bench.request.run_directory).unwrap()).unwrap();
+    let limits = rustix::process::getrlimit(Resource::Nofile);
+    let limit = |current: Option<u64>| {
+        rustix::process::prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum: limits.maximum }).unwrap();
+    };
+    limit(Some(3));
+    let directory = std::fs::File::open(&bench.request.run_directory).unwrap();
+    use std::os::fd::AsRawFd;
+    let mut waiting = UnixStream::connect(format!("/proc/self/fd/{}/monitor.sock", directory.as_raw_fd())).unwrap();
+    waiting.write_all(b"\"Watch\"\n").unwrap();
+    let before = processor_ticks(pid);
+    // As long as nobody answers, time passes.
+    waiting.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    assert_eq!(waiting.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let spent = processor_ticks(pid) - before;
+    assert!(spent < 10, "{spent} of 50 ticks were spent on asking again");
+    limit(limits.current);
+    waiting.set_read_timeout(None).unwrap();
+    assert!(matches!(client::read_line(&waiting).unwrap(), Reply::State { started: true, .. }));
+    drop(bench.connect(&Request::Signal { signal: 9, all: false }));
+    assert_eq!(bench.end(&watch).exit_code, 137);
+}
+
+/// Hundredths of a second of processor time (proc_pid_stat(5), utime and stime).
+fn processor_ticks(pid: rustix::process::Pid) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// The monitor of the last run may still be undoing it: the next one waits for it.
+#[test]
+fn a_second_monitor_waits_for_the_first_to_end() {
+    let bench = Bench::shell("true");
+    let first = bench.created();
+    let second = std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            let mut pending = client::spawn(Path::new(PROGRAM), &bench.request, None).unwrap();
+            pending.wait_created().map(|_| pending)
+        });
+        // Without its go-ahead the first one undoes all and ends.
+        drop(first);
+        second.join().unwrap()
+    });
+    let watch = bench.connect(&Request::Watch);
+    second.unwrap().go().unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 0);
+}
+
 #[test]
 fn a_client_that_sends_and_leaves_is_heard() {
     let bench = Bench::shell("wc -c");

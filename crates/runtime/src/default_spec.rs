@@ -1,13 +1,17 @@
 //! Docker's defaults as an OCI spec: what a container gets that was asked for nothing special.
 
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
 use dozen_model::{CapabilityChange, SeccompChoice};
 use oci_spec::runtime::{
-    Capabilities, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder,
-    LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResourcesBuilder, Mount, MountBuilder,
-    ProcessBuilder, RootBuilder, SpecBuilder,
+    Capabilities, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
+    LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxResourcesBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder, SpecBuilder,
 };
 
-use crate::error::RuntimeError;
+use crate::error::{Context, RuntimeError};
 use crate::{Spec, capability, seccomp};
 
 /// What the defaults depend on.
@@ -133,6 +137,11 @@ pub fn docker(options: &DefaultSpec<'_>) -> Result<Spec, RuntimeError> {
     if let Some(seccomp) = linux.seccomp() {
         seccomp::compile(seccomp)?;
     }
+    if options.privileged {
+        let mut devices = Vec::new();
+        host_devices(Path::new("/dev"), &mut devices)?;
+        linux.set_devices(Some(devices));
+    }
     SpecBuilder::default()
         .version("1.0.2")
         .process(process)
@@ -177,6 +186,38 @@ fn capability_named(name: &str) -> Capability {
 fn devices() -> Vec<LinuxDeviceCgroup> {
     let nothing = device(false, (LinuxDeviceType::A, None, None, "rwm"));
     std::iter::once(nothing).chain(DEVICES.into_iter().map(|rule| device(true, rule))).collect()
+}
+
+/// Every device of the host's, for a privileged container. Terminals and shared memory are the container's own.
+fn host_devices(directory: &Path, devices: &mut Vec<LinuxDevice>) -> Result<(), RuntimeError> {
+    const OWN: [&str; 8] = ["pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".udev"];
+    let entries = fs::read_dir(directory).context(|| format!("read {}", directory.display()))?;
+    // One that is gone meanwhile is none.
+    for entry in entries.flatten().filter(|entry| !OWN.iter().any(|own| entry.file_name() == *own)) {
+        let path = entry.path();
+        let Ok(status) = fs::symlink_metadata(&path) else { continue };
+        let kind = match status.file_type() {
+            kind if kind.is_dir() => {
+                host_devices(&path, devices)?;
+                continue;
+            }
+            kind if kind.is_char_device() => LinuxDeviceType::C,
+            kind if kind.is_block_device() => LinuxDeviceType::B,
+            _ => continue,
+        };
+        let (major, minor) = (rustix::fs::major(status.rdev()), rustix::fs::minor(status.rdev()));
+        let device = LinuxDeviceBuilder::default()
+            .path(path)
+            .typ(kind)
+            .major(i64::from(major))
+            .minor(i64::from(minor))
+            .file_mode(status.mode() & 0o7777)
+            .uid(status.uid())
+            .gid(status.gid())
+            .build();
+        devices.push(device.expect("every field of a device has a default"));
+    }
+    Ok(())
 }
 
 fn device(

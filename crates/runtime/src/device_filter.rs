@@ -166,4 +166,31 @@ mod tests {
         assert!(!ask(CHARACTER, READ | WRITE, 136, 7) && ask(CHARACTER, READ, 136, 7));
         assert!(!run(&compile(&[]), CHARACTER, READ, 1, 3));
     }
+
+    /// On the real kernel: its verifier takes the program, and it does what it says.
+    #[test]
+    fn the_kernel_takes_it() {
+        let layout = crate::CgroupLayout::of_host().unwrap();
+        let Some(unified) = layout.unified() else { return };
+        let directory = unified.mount_point().join(format!("dozen-test-devices-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(
+            r#"[{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "r"},
+                {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]"#,
+        )
+        .unwrap();
+        let cgroup = std::fs::File::open(&directory).unwrap();
+        let attached = crate::sys::attach_device_program(&cgroup, &compile(&rules));
+        // Our own shell, moved there, may read zero, write null, and neither write zero nor read random.
+        let script = format!(
+            "echo $$ > {}/cgroup.procs; true < /dev/zero && true > /dev/null; echo $?; \
+             (true > /dev/zero) 2>/dev/null; echo $?; (true < /dev/random) 2>/dev/null; echo $?",
+            directory.display()
+        );
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        std::fs::remove_dir(&directory).unwrap();
+        attached.unwrap();
+        let codes: Vec<bool> = String::from_utf8_lossy(&output.stdout).lines().map(|code| code == "0").collect();
+        assert_eq!(codes, [true, false, false], "{output:?}");
+    }
 }

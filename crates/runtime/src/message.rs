@@ -70,9 +70,8 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<Option<(Message, Option<Owned
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let length = loop {
         match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(Errno::INTR) => continue,
-            // The other side died with our message unread.
-            Err(Errno::CONNRESET) => return Ok(None),
+            // The other side died with a message of ours unread, which is told once and before its last words.
+            Err(Errno::INTR | Errno::CONNRESET) => continue,
             result => break result.context(|| "hear from the container's first process".to_owned())?.bytes,
         }
     };

@@ -23,10 +23,12 @@
 mod cgroup;
 mod engine;
 mod machine;
+mod screen;
 mod tools;
 mod wait;
 
 pub use engine::Engine;
 pub use machine::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Side};
+pub use screen::Screen;
 pub use tools::{Done, docker_program, dozen_program, image_archive, python_program};
 pub use wait::until;

@@ -123,6 +123,27 @@ impl Machine {
         Done::new(line, self.command(program).args(arguments).output().unwrap())
     }
 
+    /// The same, with something on its standard input, and further variables in its environment.
+    pub fn run_with(
+        &self,
+        program: impl AsRef<std::ffi::OsStr>,
+        arguments: &[&str],
+        input: &[u8],
+        variables: &[(&str, &str)],
+    ) -> Done {
+        let line = format!("{} {}", program.as_ref().to_string_lossy(), arguments.join(" "));
+        let mut command = self.command(program);
+        command.args(arguments).envs(variables.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            // A program that ends before it has read all is no failure of the one who writes.
+            scope.spawn(move || stdin.write_all(input).ok());
+            Done::new(line, child.wait_with_output().unwrap())
+        })
+    }
+
     /// Starts an engine and waits until it answers. One at a time.
     pub fn engine(&self) -> Engine<'_> {
         *self.engines.borrow_mut() += 1;

@@ -88,7 +88,7 @@ fn check_all(spec: &LinuxSeccomp, arguments: [u64; 6]) {
 fn the_default_profile_means_what_it_says() {
     for capabilities in [0, ORDINARY, crate::capability::ALL] {
         let spec = default_profile(capabilities);
-        for first in [0, 1, 8, 11, 12, 16, 38, 40, 0x20000, 0xffff_ffff, 1 << 32, 0x1000_0000] {
+        for first in [0, 12, 38, 0x20000, 1 << 32, 0x1000_0000] {
             check_all(&spec, [first, 0, 0, 0, 0, 0]);
         }
     }

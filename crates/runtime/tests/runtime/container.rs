@@ -267,3 +267,26 @@ fn a_failure_at_any_step_leaves_nothing() {
     let error = failure(&Bundle::new("true").with(mount(unknown)).run());
     assert!(error.contains("nonsense"), "{error}");
 }
+
+#[test]
+fn descriptors_of_the_caller_are_handed_on_by_number() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    let bundle = Bundle::new("cat <&3");
+    bundle.write();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = bundle.command(&["run", "--preserve-fds", "1", "--bundle", bundle.path(), &bundle.id]);
+    // Above 3, so that dup2 makes a new one, without close-on-exec.
+    let reader = rustix::io::fcntl_dupfd_cloexec(&reader, 10).unwrap();
+    let number = reader.as_raw_fd();
+    // SAFETY: dup2 is safe between fork and exec.
+    unsafe {
+        command.pre_exec(move || match libc::dup2(number, 3) {
+            3 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    std::io::Write::write_all(&mut writer, b"handed on").unwrap();
+    drop(writer);
+    assert_eq!(stdout(&command.output().unwrap()), "handed on");
+}

@@ -1,7 +1,7 @@
 //! Further processes in a running container.
 
-use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::Docker;
+use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use dozen_testbox::Machine;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;

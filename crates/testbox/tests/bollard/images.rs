@@ -21,8 +21,7 @@ async fn tags(docker: &Docker, pairs: &[(&str, &str)]) -> Vec<String> {
 
 async fn load(docker: &Docker, archive: Vec<u8>) -> String {
     let options = ImportImageOptions { quiet: true, ..ImportImageOptions::default() };
-    let said: Vec<_> =
-        docker.import_image(options, body_full(Bytes::from(archive)), None).try_collect().await.unwrap();
+    let said: Vec<_> = docker.import_image(options, body_full(Bytes::from(archive)), None).try_collect().await.unwrap();
     said.into_iter().filter_map(|line| line.stream).collect()
 }
 

@@ -1,11 +1,11 @@
 //! What a container says and is told: logs, attach, terminals.
 
+use bollard::Docker;
 use bollard::container::AttachContainerResults;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     AttachContainerOptions, LogsOptions, ResizeContainerTTYOptions, StartContainerOptions,
 };
-use bollard::Docker;
 use dozen_testbox::Machine;
 use futures_util::StreamExt;
 use tokio::io::AsyncWriteExt;
@@ -53,7 +53,8 @@ fn seconds(time: &str) -> i32 {
 async fn a_follower_sees_lines_as_they_come() {
     let machine = Machine::new();
     let (_engine, docker) = with_busybox(&machine);
-    let body = ContainerCreateBody { open_stdin: Some(true), ..shell("while read -r line; do echo \"got $line\"; done") };
+    let body =
+        ContainerCreateBody { open_stdin: Some(true), ..shell("while read -r line; do echo \"got $line\"; done") };
     run(&docker, "echoer", body).await;
     let mut attached = attach(&docker, "echoer").await;
     let mut followed = docker.logs("echoer", Some(LogsOptions { follow: true, ..logs("all") }));
@@ -67,8 +68,13 @@ async fn a_follower_sees_lines_as_they_come() {
 }
 
 async fn attach(docker: &Docker, name: &str) -> AttachContainerResults {
-    let options =
-        AttachContainerOptions { stream: true, stdin: true, stdout: true, stderr: true, ..AttachContainerOptions::default() };
+    let options = AttachContainerOptions {
+        stream: true,
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        ..AttachContainerOptions::default()
+    };
     docker.attach_container(name, Some(options)).await.unwrap()
 }
 

@@ -79,7 +79,8 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     let elements = of_kind("firewall ").into_iter().flat_map(|line| line.split("tcp . ").skip(1));
     let opened: Vec<String> = elements.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect();
     found.same("ports in the firewall", &opened.iter().cloned().collect(), &ports);
-    found.check(opened.len() == 2 * ports.len(), format!("not each port for IPv4 and IPv6 in the firewall: {opened:?}"));
+    found
+        .check(opened.len() == 2 * ports.len(), format!("not each port for IPv4 and IPv6 in the firewall: {opened:?}"));
     let snapshot = std::fs::read(runs.join("keeper.json")).unwrap_or_default();
     let snapshot: serde_json::Value = serde_json::from_slice(&snapshot).unwrap_or_default();
     let held = snapshot["ports"].as_array().into_iter().flatten().map(|port| port["host_port"].to_string());

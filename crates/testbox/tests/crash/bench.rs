@@ -29,7 +29,11 @@ pub struct Outcome {
 impl Outcome {
     #[track_caller]
     pub fn expect(self, code: i32) -> String {
-        assert_eq!(self.code, code, "exit code of 'dozen {}'\n-- stdout\n{}\n-- stderr\n{}", self.line, self.out, self.err);
+        assert_eq!(
+            self.code, code,
+            "exit code of 'dozen {}'\n-- stdout\n{}\n-- stderr\n{}",
+            self.line, self.out, self.err
+        );
         self.out
     }
 }
@@ -154,8 +158,7 @@ impl Bench {
     pub fn try_dozen(&mut self, arguments: &[&str]) -> Option<Outcome> {
         let engine = process_of(self.engine.as_ref()?);
         let mut command = self.machine.command(dozen_program());
-        let mut child =
-            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let line = arguments.join(" ");
         match first_of(&[process_of(&child).as_fd(), engine.as_fd()]) {
             Some(0) => {

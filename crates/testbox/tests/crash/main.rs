@@ -134,9 +134,34 @@ fn a_monitor_that_dies_takes_only_its_own_container_along() {
     for failpoint in failpoints("monitor", None) {
         println!("-- {failpoint}");
         ring.bench.arm(&failpoint);
+        let undoes = failpoint.starts_with("monitor.undo.");
+        if undoes {
+            // What makes a monitor undo a container is an engine that dies before the go-ahead.
+            ring.bench.arm("engine.launch.created");
+        }
         scenario::try_run(&mut ring.bench);
         ring.await_death(&failpoint);
-        assert!(ring.bench.engine_lives(), "the engine died of its monitor's death");
+        assert_eq!(ring.bench.engine_lives(), !undoes, "the engine died of its monitor's death");
+        ring.check();
+    }
+}
+
+#[test]
+fn a_container_whose_monitor_dies_ends_with_it() {
+    let mut ring = Ring::new();
+    let run = ["run", "-d", "--name", "victim", "-p", "8081:80", "busybox", "sleep", "1000"];
+    for engine_dies_too in [false, true] {
+        let id = ring.bench.dozen(&run).expect(0);
+        let monitor = ring.bench.monitor(&id[..12]).expect("it runs");
+        if engine_dies_too {
+            ring.bench.kill_engine();
+        }
+        kill(monitor);
+        ring.innocent.check(&ring.bench);
+        ring.bench.revive();
+        assert_eq!(ring.bench.dozen(&["wait", "victim"]).expect(0), "255\n");
+        let why = ring.bench.dozen(&["inspect", "--format", "{{.State.Status}} {{.State.Error}}", "victim"]).expect(0);
+        assert!(why.starts_with("exited the container's monitor died"), "{why}");
         ring.check();
     }
 }

@@ -57,7 +57,10 @@ fn round(ring: &mut Ring, random: &mut Random) {
                 std::thread::sleep(after);
                 let victim: Option<Pid> = match whom {
                     0 => engine,
-                    1 => crate::bench::monitors(&run).into_iter().find(|(short, _)| *short != innocent).map(|(_, pid)| pid),
+                    1 => crate::bench::monitors(&run)
+                        .into_iter()
+                        .find(|(short, _)| *short != innocent)
+                        .map(|(_, pid)| pid),
                     _ => crate::bench::holder(&run.join("keeper.lock")),
                 };
                 if let Some(pid) = victim {

@@ -21,10 +21,7 @@ enum Step {
 }
 
 const STEPS: [Step; 11] = [
-    Step::Dozen(
-        &["create", "--name", "victim", "-v", "data:/data", "-p", "8081:80", "busybox", "sh", "-c", SERVE],
-        0,
-    ),
+    Step::Dozen(&["create", "--name", "victim", "-v", "data:/data", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
     Step::Dozen(&["start", "victim"], 0),
     Step::Visit,
     Step::Dozen(&["exec", "victim", "touch", "/data/file"], 0),

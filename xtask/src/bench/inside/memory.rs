@@ -2,18 +2,20 @@
 //! (proc_pid_smaps(5)).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::failure::{Attempt, Failure};
 
-/// The processes of the cell but for its first, and ourselves: pid and the name of the executable.
-pub fn processes() -> BTreeMap<i32, String> {
+/// The processes of the cell but for its first, and ourselves: pid and executable. A process whose executable lies in no
+/// mount of ours has a path all the same: the one that its own mount gives it.
+pub fn processes() -> BTreeMap<i32, PathBuf> {
     let ourselves = std::process::id() as i32;
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| ![1, ourselves].contains(pid))
         .filter_map(|pid| {
-            let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-            Some((pid, program.file_name()?.to_string_lossy().into_owned()))
+            // One that has ended and is not reaped yet has no executable any more.
+            Some((pid, std::fs::read_link(format!("/proc/{pid}/exe")).ok()?))
         })
         .collect()
 }

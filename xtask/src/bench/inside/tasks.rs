@@ -1,7 +1,7 @@
 //! The works, done: what is set up, what is timed, what is cleared away.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -236,9 +236,14 @@ impl Task for PerContainer {
             self.containers.push(self.engine.start_container(&[image::NAME, "sleep", "1000"])?);
         }
         let now = memory::processes();
-        let new = now.iter().filter(|(pid, program)| !before.contains_key(pid) && program.as_str() != image::NAME);
-        let sum = memory::share_of(new.map(|(pid, _)| pid))? as f64;
+        let new = |(pid, program): &(&i32, &PathBuf)| !before.contains_key(pid) && !program.ends_with("bin/busybox");
+        let new: Vec<&i32> = now.iter().filter(new).map(|(pid, _)| pid).collect();
+        let sum = memory::share_of(new.iter().copied())? as f64;
         self.finish()?;
+        if new.len() < CONTAINERS {
+            let found = new.len();
+            return Err(Failure::new(format!("{CONTAINERS} containers brought only {found} processes of the engine's")));
+        }
         Ok(sum / CONTAINERS as f64)
     }
 

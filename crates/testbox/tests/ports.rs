@@ -1,0 +1,83 @@
+//! Published ports at their edges: what cannot be published, what the host's firewall drops, and a keeper that dies.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use dozen_testbox::{Engine, Machine, Side, until};
+use rustix::process::{Flock, FlockOffsetType, FlockType, Signal};
+
+const SERVE: &str = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
+
+fn with_busybox(machine: &Machine) -> Engine<'_> {
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine
+}
+
+#[test]
+fn udp_is_published_but_not_on_the_loopback_of_ipv6() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "--rm", "-p", "53:53/udp", "busybox", "true"]).expect(0);
+    engine
+        .dozen(&["run", "--rm", "-p", "[::1]:53:53/udp", "busybox", "true"])
+        .refuses(125, &["publishing UDP port 53 on [::1] is not built yet", "127.0.0.1"]);
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "", "refused before anything was made");
+}
+
+#[test]
+fn a_chain_of_the_hosts_firewall_that_drops_is_named() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "--rm", "-p", "8080:80", "busybox", "true"]).expect(0);
+    let rules =
+        "add table inet strict; add chain inet strict forwarded { type filter hook forward priority 0; policy drop; }";
+    machine.run("nft", &[rules]).expect(0);
+    let done = engine.dozen(&["create", "-p", "8080:80", "busybox"]).expect(0);
+    for words in ["inet strict forwarded", "nft insert rule inet strict forwarded iifname"] {
+        assert!(done.err.contains(words), "create does not say '{words}':\n{}", done.err);
+        let info = engine.dozen(&["info"]).expect(0);
+        assert!((info.out + &info.err).contains(words), "info does not say '{words}'");
+    }
+}
+
+#[test]
+fn a_keeper_that_dies_is_replaced_without_anyone_asking() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE]).expect(0);
+    let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 8080));
+    assert_eq!(machine.page(Side::Machine, loopback), "served\n");
+    let lock = std::fs::File::open(machine.directory().join("run/keeper.lock")).unwrap();
+    let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
+    let keeper = rustix::process::fcntl_getlk(&lock, &any).unwrap().unwrap().pid.unwrap();
+    rustix::process::kill_process(keeper, Signal::KILL).unwrap();
+    assert_eq!(machine.page(Side::Machine, loopback), "served\n");
+    assert!(engine.log().contains("the keeper has died"), "{}", engine.log());
+    // The API's socket is the same, and a restart of the container finds its port, connections in TIME_WAIT or not.
+    engine.dozen(&["restart", "--time", "0", "web"]).expect(0);
+    assert_eq!(machine.page(Side::Machine, loopback), "served\n");
+}
+
+/// The path of a socket has 108 bytes (unix(7)); a monitor's is longer here.
+#[test]
+fn a_run_root_may_have_a_long_path() {
+    let machine = Machine::new();
+    let run_root = machine.directory().join("r".repeat(93 - machine.directory().as_os_str().len()));
+    let dozen = |arguments: &[&str]| {
+        let mut command = machine.command(dozen_testbox::dozen_program());
+        command.env("DOZEN_RUN_ROOT", &run_root);
+        command.env("DOCKER_HOST", format!("unix://{}", run_root.join("dozen.sock").display()));
+        command.args(arguments);
+        command
+    };
+    let mut engine = dozen(&["daemon"]).spawn().unwrap();
+    until("the engine answers", || dozen(&["info"]).output().unwrap().status.success().then_some(()));
+    let archive = dozen_testbox::image_archive("busybox");
+    assert!(dozen(&["load", "-i", archive.to_str().unwrap()]).output().unwrap().status.success());
+    let output = dozen(&["run", "--rm", "busybox", "echo", "hello"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n", "{}", String::from_utf8_lossy(&output.stderr));
+    engine.kill().unwrap();
+    engine.wait().unwrap();
+}
