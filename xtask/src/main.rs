@@ -1,4 +1,4 @@
-//! The project's own verbs: `cargo xtask images | demo | test | check | packages | vm`.
+//! The project's own verbs: `cargo xtask images | demo | test | check | packages | bench | vm`.
 //!
 //! Each verb does all of its own set-up, so that a fresh Debian machine with Rust needs nothing else. Talk goes to
 //! standard error; standard output carries only what a script may want to read.

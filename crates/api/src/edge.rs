@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use tower_service::Service;
 
 use crate::error::ApiError;
+use crate::leftover::Leftover;
 
 /// The newest minor version of API 1 that is spoken; what an unversioned path means.
 pub(crate) const NEWEST: ApiVersion = ApiVersion { minor: 51 };
@@ -56,6 +57,8 @@ fn versioned(path: &str) -> Option<(&str, &str)> {
 
 /// Answers one request by `router`, whose routes have no version in them.
 pub(crate) async fn respond(mut router: Router, mut request: Request<Body>) -> Response {
+    let (body, leftover) = Leftover::of(std::mem::take(request.body_mut()));
+    *request.body_mut() = body;
     let split = split_version(request.uri().path()).map(|(version, rest)| (version, rest.to_owned()));
     let mut response = match split {
         Ok((version, path)) => {
@@ -77,6 +80,9 @@ pub(crate) async fn respond(mut router: Router, mut request: Request<Body>) -> R
         }
         Err(error) => error.into_response(),
     };
+    if response.status().is_client_error() || response.status().is_server_error() {
+        leftover.drain().await;
+    }
     add_headers(response.headers_mut());
     response
 }

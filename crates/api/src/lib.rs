@@ -16,9 +16,11 @@ mod error;
 mod extract;
 mod filters;
 mod host;
+mod leftover;
 mod routes;
 mod server;
 mod shims;
+mod sizes;
 mod stream;
 mod time;
 

@@ -215,7 +215,17 @@ fn image_path(name: &str, suffix: &str) -> String {
 
 /// A file that the command line names; words on why it cannot be read.
 fn read_file(path: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("open {path}: {error}"))
+    std::fs::read(path).map_err(|error| format!("open {path}: {}", system_words(&error)))
+}
+
+/// The kernel's words as C and Go have them, which scripts look for: without a capital and the number.
+fn system_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Our directory, for relative paths.

@@ -19,7 +19,7 @@ use crate::exec::Exec;
 use crate::failpoint::failpoint;
 use crate::handle::Container;
 use crate::owner::Owner;
-use crate::rows::{self, ContainerRow};
+use crate::rows::{self, ContainerRow, VolumeRow};
 use crate::shared::Shared;
 use crate::snapshot::{Phase, Snapshot};
 use crate::volumes::{Volume, VolumeSpec};
@@ -266,7 +266,7 @@ impl Engine {
     }
 }
 
-/// Volumes, directory, row. The row comes last but one: only a container that is whole has one.
+/// Volumes, directory, rows. Those come last: only what is whole has one.
 fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Snapshot, Vec<String>), EngineError> {
     let CreateRequest { name, spec } = request;
     crate::oci::check(&spec)?;
@@ -277,12 +277,12 @@ fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Snapshot, Vec
     let _volumes = shared.volume_lock();
     let mut made = Vec::new();
     let result = create_whole(shared, name, spec, &mut made);
-    if result.is_err() {
-        for volume in made {
-            if let Err(error) = shared.volumes.remove(&volume) {
-                tracing::error!(%volume, error = error_chain(&error), "cannot undo a volume");
-            }
+    match result {
+        Ok(_) => {
+            shared.volumes.accept(made.clone());
+            made.iter().for_each(|row| emit_volume(shared, &row.name));
         }
+        Err(_) => shared.volumes.discard(&made),
     }
     // A warning that cannot be made is not missed; the start says what is wrong with the bridge.
     let warnings = if publishes { shared.network.firewall_warnings().unwrap_or_default() } else { Vec::new() };
@@ -293,18 +293,18 @@ fn create_whole(
     shared: &Arc<Shared>,
     name: Option<ContainerName>,
     spec: ContainerSpec,
-    made: &mut Vec<VolumeName>,
+    made: &mut Vec<VolumeRow>,
 ) -> Result<Snapshot, EngineError> {
     for mount in &spec.mounts {
         let MountSource::Volume { name, anonymous, copy_up } = &mount.source else { continue };
-        let wanted = VolumeSpec { name: name.clone(), labels: BTreeMap::new(), anonymous: *anonymous };
-        let (volume, new) = shared.volumes.create(wanted)?;
-        if new {
-            made.push(name.clone());
-            emit_volume(shared, &volume);
+        let mountpoint = shared.volumes.mountpoint(name);
+        // It may be mounted twice.
+        if !made.iter().any(|row| row.name == *name) {
+            let wanted = VolumeSpec { name: name.clone(), labels: BTreeMap::new(), anonymous: *anonymous };
+            made.extend(shared.volumes.prepare(wanted)?.1);
         }
-        if *copy_up && is_empty_directory(&volume.mountpoint)? {
-            shared.images.copy_up(&spec.image, &mount.target, &volume.mountpoint)?;
+        if *copy_up && is_empty_directory(&mountpoint)? {
+            shared.images.copy_up(&spec.image, &mount.target, &mountpoint)?;
         }
     }
     failpoint("create.volumes");
@@ -318,13 +318,14 @@ fn create_whole(
         |name: ContainerName| ContainerRow { id: id.clone(), name, created, spec: spec.clone(), phase: phase.clone() };
     let inserted = match name {
         Some(name) => {
-            rows::insert_container(&shared.ledger, row(name.clone())).map_err(EngineError::from).and_then(|taken| {
+            let inserted = rows::insert_container(&shared.ledger, row(name.clone()), made.clone());
+            inserted.map_err(EngineError::from).and_then(|taken| {
                 taken
                     .map_err(|holder| EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() })?;
                 Ok(name)
             })
         }
-        None => insert_with_made_up_name(shared, &id, row),
+        None => insert_with_made_up_name(shared, &id, row, made),
     };
     failpoint("create.row");
     match inserted {
@@ -344,11 +345,14 @@ fn insert_with_made_up_name(
     shared: &Shared,
     id: &ContainerId,
     row: impl Fn(ContainerName) -> ContainerRow,
+    volumes: &[VolumeRow],
 ) -> Result<ContainerName, EngineError> {
     let seed = u64::from_str_radix(&id.as_str()[..15], 16).expect("an id is hexadecimal");
     for attempt in 0..NAME_ATTEMPTS {
         let name = names::propose(seed, attempt);
-        if shared.registry.is_name_free(&name) && rows::insert_container(&shared.ledger, row(name.clone()))?.is_ok() {
+        if shared.registry.is_name_free(&name)
+            && rows::insert_container(&shared.ledger, row(name.clone()), volumes.to_vec())?.is_ok()
+        {
             return Ok(name);
         }
     }
@@ -356,20 +360,17 @@ fn insert_with_made_up_name(
 }
 
 fn create_volume(shared: &Shared, spec: VolumeSpec) -> Result<Volume, EngineError> {
+    // A container that is being made may be about to make one of that name.
+    let _volumes = shared.volume_lock();
     let (volume, new) = shared.volumes.create(spec)?;
     if new {
-        emit_volume(shared, &volume);
+        emit_volume(shared, &volume.name);
     }
     Ok(volume)
 }
 
-fn emit_volume(shared: &Shared, volume: &Volume) {
-    shared.emit(
-        EventKind::Volume,
-        "create",
-        volume.name.to_string(),
-        BTreeMap::from([("driver".into(), "local".into())]),
-    );
+fn emit_volume(shared: &Shared, volume: &VolumeName) {
+    shared.emit(EventKind::Volume, "create", volume.to_string(), BTreeMap::from([("driver".into(), "local".into())]));
 }
 
 fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {

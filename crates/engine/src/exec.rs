@@ -7,6 +7,7 @@ use dozen_model::{ContainerId, ExecId, UserSpec};
 use dozen_monitor::protocol::{ExecRequest, Reply, Request, WindowSize};
 
 use crate::handle::Container;
+use crate::launch::docker_exit_code;
 use crate::monitor_link::MonitorLink;
 use crate::oci;
 use crate::{EngineError, StdioStream};
@@ -195,7 +196,11 @@ impl Exec {
                 Ok((!detach).then(|| StdioStream { socket: link.into_stream(), terminal: spec.terminal }))
             }
             Err(error) => {
-                let exit_code = crate::launch::docker_exit_code(&error);
+                // Docker's code for an exec that cannot start, whatever the cause, unless the shell has one for it.
+                let exit_code = match docker_exit_code(&error) {
+                    code @ (126 | 127) => code,
+                    _ => 126,
+                };
                 self.execs().set(&self.id, Progress::Ended { pid: None, exit_code });
                 Err(error)
             }

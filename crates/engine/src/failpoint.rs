@@ -2,7 +2,7 @@
 
 /// All of them, in the order in which an engine's and a container's life meet them: `dozen daemon --failpoints` prints
 /// the list to the crash suite, so that none is forgotten.
-pub const FAILPOINTS: [&str; 58] = [
+pub const FAILPOINTS: [&str; 61] = [
     // An engine begins.
     "recover.opened",
     "recover.collected",
@@ -10,6 +10,7 @@ pub const FAILPOINTS: [&str; 58] = [
     // A volume is made, then a container that has it.
     "volume.row",
     "volume.directory",
+    "volume.prepared",
     "create.volumes",
     "create.begin",
     "create.directory",
@@ -50,6 +51,8 @@ pub const FAILPOINTS: [&str; 58] = [
     "announce.die.before",
     "announce.die.after",
     "remove_itself.before",
+    "rename.before",
+    "rename.row",
     // It goes, and its volume after it.
     "save.removing.before",
     "save.removing.after",

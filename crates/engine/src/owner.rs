@@ -148,12 +148,14 @@ impl Owner {
 
     async fn rename(&mut self, name: ContainerName) -> Result<(), EngineError> {
         let snapshot = self.snapshot();
+        failpoint("rename.before");
         let (id, wanted) = (snapshot.id.clone(), name.clone());
         let ledger = self.shared.ledger.clone();
         let taken = self.shared.blocking(move || Ok(rows::rename_container(&ledger, id, wanted)?)).await?;
         if let Err(holder) = taken {
             return Err(EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() });
         }
+        failpoint("rename.row");
         self.shared.registry.rename(&snapshot.id, name.clone());
         let old = snapshot.name.to_string();
         self.update(|snapshot| snapshot.name = name);

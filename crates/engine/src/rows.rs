@@ -62,8 +62,13 @@ fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T
     serde_json::from_str(text).map_err(|error| corrupt(what, error))
 }
 
-/// Whoever holds the name, if it is taken; else the row is there, power-safe.
-pub(crate) fn insert_container(ledger: &Ledger, row: ContainerRow) -> Result<Result<(), ContainerId>, LedgerError> {
+/// Whoever holds the name, if it is taken; else the row is there, power-safe, and with it those of the volumes that
+/// were made for it.
+pub(crate) fn insert_container(
+    ledger: &Ledger,
+    row: ContainerRow,
+    volumes: Vec<VolumeRow>,
+) -> Result<Result<(), ContainerId>, LedgerError> {
     ledger.write(Durability::Power, move |connection| {
         if let Some(holder) = holder_of(connection, &row.name)? {
             return Ok(Err(holder));
@@ -77,6 +82,7 @@ pub(crate) fn insert_container(ledger: &Ledger, row: ContainerRow) -> Result<Res
                 json(&row.spec),
                 json(&row.phase)
             ])?;
+        volumes.iter().try_for_each(|volume| write_volume(connection, volume))?;
         Ok::<_, LedgerError>(Ok(()))
     })
 }
@@ -147,13 +153,15 @@ pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerErr
 
 /// Power-safe.
 pub(crate) fn insert_volume(ledger: &Ledger, volume: VolumeRow) -> Result<(), LedgerError> {
-    ledger.write(Durability::Power, move |connection| {
-        connection.execute(
-            "INSERT INTO volumes (name, labels, anonymous, created) VALUES (?1, ?2, ?3, ?4)",
-            params![volume.name.as_str(), json(&volume.labels), volume.anonymous, volume.created.to_string()],
-        )?;
-        Ok(())
-    })
+    ledger.write(Durability::Power, move |connection| write_volume(connection, &volume))
+}
+
+fn write_volume(connection: &Connection, volume: &VolumeRow) -> Result<(), LedgerError> {
+    connection.execute(
+        "INSERT INTO volumes (name, labels, anonymous, created) VALUES (?1, ?2, ?3, ?4)",
+        params![volume.name.as_str(), json(&volume.labels), volume.anonymous, volume.created.to_string()],
+    )?;
+    Ok(())
 }
 
 /// Power-safe.

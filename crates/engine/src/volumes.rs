@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use dozen_ledger::Ledger;
-use dozen_model::VolumeName;
+use dozen_model::{VolumeName, error_chain};
 use jiff::Timestamp;
 
 use crate::EngineError;
@@ -91,6 +91,35 @@ impl Volumes {
         let volume = self.volume(&row);
         self.lock().insert(row.name.clone(), row);
         Ok((volume, true))
+    }
+
+    /// The volume, for a container that is being made. If it is new it has a directory and no row yet: that comes with
+    /// the container's, so that a crash in between leaves garbage and no volume that is half filled.
+    pub(crate) fn prepare(&self, spec: VolumeSpec) -> Result<(Volume, Option<VolumeRow>), EngineError> {
+        if let Some(row) = self.lock().get(&spec.name) {
+            return Ok((self.volume(row), None));
+        }
+        let row =
+            VolumeRow { name: spec.name, labels: spec.labels, anonymous: spec.anonymous, created: Timestamp::now() };
+        // What an interrupted removal has left is nobody's.
+        remove_tree(&self.directory.join(row.name.as_str()))?;
+        make_directory(&self.mountpoint(&row.name))?;
+        failpoint("volume.prepared");
+        Ok((self.volume(&row), Some(row)))
+    }
+
+    /// The container is there, and with it the rows of the volumes that were prepared for it.
+    pub(crate) fn accept(&self, prepared: Vec<VolumeRow>) {
+        self.lock().extend(prepared.into_iter().map(|row| (row.name.clone(), row)));
+    }
+
+    /// The container is not to be: neither are they.
+    pub(crate) fn discard(&self, prepared: &[VolumeRow]) {
+        for row in prepared {
+            if let Err(error) = remove_tree(&self.directory.join(row.name.as_str())) {
+                tracing::error!(volume = %row.name, error = error_chain(&error), "cannot undo a volume");
+            }
+        }
     }
 
     /// Whether there was one. The caller has made sure that no container has it.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
+use crate::failpoint::failpoint;
 use crate::image::{Image, ImageConfig};
 use crate::load::{NewImage, stage};
 use crate::manifest::Spooled;
@@ -61,6 +62,7 @@ impl ImageStore {
         let _pins = base.diff_ids.iter().map(|id| inner.pin(id).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
         let scratch = inner.scratch()?;
         let (blob, tar_size_bytes) = pack_to_blob(request.upper, &scratch.0.join("blob"))?;
+        failpoint("image.packed");
         let staged = if tar_size_bytes == EMPTY_TAR_BYTES {
             None
         } else {

@@ -15,6 +15,7 @@ mod compression;
 mod copy_up;
 mod error;
 mod extract;
+mod failpoint;
 mod history;
 mod image;
 mod load;
@@ -32,6 +33,7 @@ mod unpack;
 
 pub use commit::CommitRequest;
 pub use error::ImageError;
+pub use failpoint::FAILPOINTS;
 pub use history::HistoryEntry;
 pub use image::{Image, ImageConfig, ImageConfiguration};
 pub use load::{Loaded, Progress, ProgressEvent};

@@ -16,6 +16,7 @@ use tar::EntryType;
 use crate::ImageError;
 use crate::compression::decompress;
 use crate::extract::normalize;
+use crate::failpoint::failpoint;
 use crate::image::{Image, parse_config};
 use crate::manifest::{Files, Spooled, plan};
 use crate::schema::{self, ImageRow, LayerRow};
@@ -96,6 +97,7 @@ impl ImageStore {
         let inner = &self.0;
         let scratch = inner.scratch()?;
         let files = spool(archive, &scratch, progress)?;
+        failpoint("image.spooled");
         let mut pins: Vec<Pin> = Vec::new();
         let mut staged: Vec<Staged> = Vec::new();
         let mut images: Vec<NewImage> = Vec::new();
@@ -243,6 +245,7 @@ impl Inner {
         staged: Vec<Staged>,
         images: &[NewImage],
     ) -> Result<(), ImageError> {
+        failpoint("image.unpacked");
         let _change = self.lock_change();
         let mut placed = Vec::new();
         let installed = self.place_and_write(scratch, staged, images, &mut placed);
@@ -267,8 +270,10 @@ impl Inner {
             }
             row.directory = self.place_layer(&directory)?;
             placed.push(self.layer_path(&row.directory));
+            failpoint("image.layer_placed");
             let target = self.blob_path(&row.blob);
             rename(&blob, &target)?;
+            failpoint("image.blob_placed");
             placed.push(target);
             rows.push(row);
         }
@@ -284,6 +289,7 @@ impl Inner {
             std::fs::write(&path, &image.config).map_err(ImageError::io("write", path.display()))?;
             let target = self.blob_path(image.id.digest());
             rename(&path, &target)?;
+            failpoint("image.configuration_placed");
             placed.push(target);
         }
         let mut parsed = Vec::new();
@@ -292,7 +298,9 @@ impl Inner {
             parsed.push(Image::new(image.id.clone(), &image.config, 0, image.parent.clone()).map_err(bad)?);
         }
         self.sync()?;
+        failpoint("image.synced");
         self.write_rows(rows.clone(), images)?;
+        failpoint("image.rows");
         let mut state = self.write_state();
         state.layers.extend(rows.into_iter().map(|row| (row.diff_id.clone(), row.into())));
         for (mut new, image) in parsed.into_iter().zip(images) {

@@ -6,6 +6,7 @@ use dozen_ledger::{Durability, LedgerError};
 use dozen_model::{ImageId, Reference};
 
 use crate::ImageError;
+use crate::failpoint::failpoint;
 use crate::schema;
 use crate::store::{ImageStore, State};
 
@@ -56,6 +57,7 @@ impl ImageStore {
         let Plan { untag, delete, mut steps } = plan(&inner.read_state(), name, force, !no_prune, in_use)?;
         let (held, free): (Vec<_>, Vec<_>) = delete.into_iter().partition(|id| in_use(id).is_some());
         let rows = (untag.clone(), held.clone(), free.clone());
+        failpoint("image.remove.before");
         inner
             .ledger
             .write(Durability::Power, move |connection| {
@@ -65,6 +67,7 @@ impl ImageStore {
                 free.iter().try_for_each(|id| schema::delete_image(connection, id))
             })
             .map_err(|error: LedgerError| error)?;
+        failpoint("image.remove.rows");
         {
             let mut state = inner.write_state();
             untag.iter().for_each(|reference| drop(state.references.remove(reference)));
@@ -77,6 +80,7 @@ impl ImageStore {
             state.name_images();
         }
         free.iter().for_each(|id| inner.delete_file(&inner.blob_path(id.digest())));
+        failpoint("image.remove.configurations");
         let layers = inner.collect_layers()?;
         steps.extend(layers.into_iter().map(|layer| Removal::Deleted(layer.to_string())));
         Ok(steps)

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
+use crate::failpoint::failpoint;
 use crate::image::Image;
 use crate::schema::{self, ImageRow, LayerRow};
 use crate::tree;
@@ -137,8 +138,10 @@ impl ImageStore {
         if !self.0.read_state().images.contains_key(source) {
             return Err(ImageError::NoSuchImage(source.to_string()));
         }
+        failpoint("image.tag.before");
         let (id, reference) = (source.clone(), target.clone());
         self.0.ledger.write(Durability::Power, move |connection| schema::set_reference(connection, &reference, &id))?;
+        failpoint("image.tag.after");
         let mut state = self.0.write_state();
         state.references.insert(target.clone(), source.clone());
         state.name_images();
@@ -342,11 +345,13 @@ impl Inner {
             state.layers.extend(dead.into_iter().map(|layer| (layer.diff_id.clone(), layer)));
             return Err(LedgerError::into(error));
         }
+        failpoint("image.collect.rows");
         // The rows are gone: a file that resists is reported and collected at the next start.
         for layer in &dead {
             self.delete_file(&self.layers.join(&layer.directory));
             self.delete_file(&self.blob_path(&layer.blob));
         }
+        failpoint("image.collect.files");
         Ok(digests)
     }
 

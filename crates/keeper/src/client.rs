@@ -51,12 +51,8 @@ impl Keeper {
         let mut command = Command::new(program);
         command.arg("keeper").arg(&self.run_root).env_clear();
         dozen_failpoint::pass_on(&mut command);
-        let mut child = command
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
+        let mut child =
+            command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;
         // It holds our copy of the keeper's end, which has to be the keeper's alone.
         drop(command);
         // The process detaches and the one that was spawned ends at once.

@@ -261,9 +261,7 @@ impl Server {
             Ok(stream) => UnixStream::from(stream),
             Err(error) => return self.rest_after(error, Some(CONTROL)),
         };
-        let prepared = stream
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+        let prepared = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         let Ok((envelope, descriptor)) = prepared.and_then(|()| protocol::receive::<Envelope>(&stream)) else { return };
         let reply = self.handle(envelope, descriptor);
         let copy = match &reply {

@@ -53,12 +53,7 @@ pub fn spawn_with_log(
     let mut command = Command::new(program);
     command.arg("monitor").env_clear();
     dozen_failpoint::pass_on(&mut command);
-    let mut child = command
-        .stdin(theirs)
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(failed)?;
+    let mut child = command.stdin(theirs).stdout(Stdio::null()).stderr(log).spawn().map_err(failed)?;
     // It holds our copy of the monitor's end, which has to be the monitor's alone.
     drop(command);
     let sent = packet::send(pair.as_fd(), request, network_namespace);

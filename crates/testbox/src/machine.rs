@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -157,7 +157,12 @@ impl Machine {
 
     /// Connects as a process on that side would.
     pub fn connect(&self, from: Side, address: SocketAddr) -> std::io::Result<TcpStream> {
-        let network = match from {
+        self.on(from, || TcpStream::connect_timeout(&address, Duration::from_secs(3)))
+    }
+
+    /// Does something in that side's network namespace; a socket that was opened there stays there.
+    fn on<T: Send>(&self, side: Side, act: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+        let network = match side {
             Side::Machine => &self.machine_network,
             Side::Neighbour => &self.neighbour_network,
         };
@@ -165,7 +170,7 @@ impl Machine {
         std::thread::scope(|scope| {
             let visit = scope.spawn(|| {
                 move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
-                TcpStream::connect_timeout(&address, Duration::from_secs(3))
+                act()
             });
             visit.join().unwrap()
         })
@@ -186,6 +191,22 @@ impl Machine {
             Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
             _ => Err(format!("answered: {answer}")),
         }
+    }
+
+    /// Sends a datagram from that side, again and again until one comes back.
+    pub fn datagram(&self, from: Side, address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+        let ask = || -> std::io::Result<Vec<u8>> {
+            let local = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = self.on(from, || UdpSocket::bind(local))?;
+            socket.connect(address)?;
+            socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+            socket.send(bytes)?;
+            let mut answer = vec![0; 65536];
+            let length = socket.recv(&mut answer)?;
+            answer.truncate(length);
+            Ok(answer)
+        };
+        until(&format!("a datagram from {address} for {from:?}"), || ask().ok())
     }
 
     /// Everything on the machine that an operation could leave behind, a line per thing: interfaces, firewall, cgroups,

@@ -25,10 +25,25 @@ fn the_docker_cli_runs_containers() {
     assert!(engine.docker(&["info"]).text().contains("Server Version"));
 }
 
-#[test]
-fn the_python_sdk_runs_containers() {
+/// Runs a program of the docker SDK against an engine that has the busybox image.
+fn python(program: &str) {
     let machine = Machine::new();
     let engine = machine.engine();
     engine.load("busybox");
-    assert_eq!(engine.python(include_str!("clients/sdk.py")).text(), "passed\n");
+    assert_eq!(engine.python(program).text(), "passed\n");
+}
+
+#[test]
+fn the_python_sdk_runs_containers() {
+    python(include_str!("clients/sdk.py"));
+}
+
+#[test]
+fn the_python_sdk_talks_to_processes() {
+    python(include_str!("clients/sdk_streams.py"));
+}
+
+#[test]
+fn the_python_sdk_keeps_images_volumes_and_ports() {
+    python(include_str!("clients/sdk_things.py"));
 }

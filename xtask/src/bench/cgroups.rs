@@ -37,7 +37,8 @@ fn parse(mount_table: &str) -> Vec<Hierarchy> {
         let options = match kind {
             "cgroup2" => String::new(),
             "cgroup" => {
-                let says_which = |option: &&str| !NOT_ITS_NAME.contains(option) && !option.starts_with("release_agent=");
+                let says_which =
+                    |option: &&str| !NOT_ITS_NAME.contains(option) && !option.starts_with("release_agent=");
                 let named: Vec<&str> = options.split(',').filter(says_which).collect();
                 // A hierarchy without controllers has a name only, and asks for `none` (cgroups(7)).
                 let prefix = if named.iter().all(|option| option.starts_with("name=")) { "none," } else { "" };
@@ -123,6 +124,37 @@ pub fn mount_at(target: &Path) -> Result<(), Failure> {
             .attempting(format_args!("mount cgroup {}", hierarchy.options))?;
     }
     Ok(())
+}
+
+/// Processor time that all processes of this cell have used since it began. Load on the machine does not stretch it as
+/// it stretches a clock's time.
+pub fn processor_time() -> Result<Duration, Failure> {
+    let root = Path::new("/sys/fs/cgroup");
+    let entries = std::fs::read_dir(root).attempting("read /sys/fs/cgroup")?.flatten().map(|entry| entry.path());
+    let time = entries.chain([root.to_owned()]).find_map(|cgroup| usage(&cgroup));
+    time.ok_or_else(|| Failure::new("the cgroup does not say how much processor time was used"))
+}
+
+/// The same, seen from outside, of all cells whose cgroups' names start so.
+pub fn processor_time_of(prefix: &str) -> Result<Duration, Failure> {
+    let roots =
+        of_this_host()?.into_iter().flat_map(|h| std::fs::read_dir(h.mount_point).into_iter().flatten().flatten());
+    let cells = roots.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    Ok(cells.filter_map(|entry| usage(&entry.path())).sum())
+}
+
+/// Version 1 counts nanoseconds, in one hierarchy (Documentation/admin-guide/cgroup-v1/cpuacct.rst), version 2
+/// microseconds (Documentation/admin-guide/cgroup-v2.rst).
+fn usage(cgroup: &Path) -> Option<Duration> {
+    let read = |file: &str| std::fs::read_to_string(cgroup.join(file)).ok();
+    match read("cpuacct.usage") {
+        Some(text) => text.trim().parse().ok().map(Duration::from_nanos),
+        None => {
+            let text = read("cpu.stat")?;
+            let value = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+            value.parse().ok().map(Duration::from_micros)
+        }
+    }
 }
 
 /// Removes every cgroup whose name starts so, as soon as the last process in it is gone.

@@ -82,7 +82,9 @@ pub fn judge(row: &Row, rows: &[Row]) -> (String, Option<bool>) {
             let value = limit.map(|limit| format!(" = {}", shown(limit, unit))).unwrap_or_default();
             (format!("{}/{divisor}{value}", other.name()), at_most(limit))
         }
-        Mark::Ahead(other) => (format!("ahead of {}", other.name()), Option::zip(ours, row.median(other)).map(|(a, b)| a < b)),
+        Mark::Ahead(other) => {
+            (format!("ahead of {}", other.name()), Option::zip(ours, row.median(other)).map(|(a, b)| a < b))
+        }
         Mark::Below(limit) => (format!("under {limit}"), ours.map(|ours| ours / unit.scale() < limit)),
         Mark::AsFastAs(name) => {
             let other = rows.iter().find(|other| other.work.name == name);

@@ -100,7 +100,12 @@ mod tests {
         for (text, status, body, rest) in [
             ("HTTP/1.1 204 No Content\r\n\r\nnext", 204, "", "next"),
             ("HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\n{}next", 201, "{}", "next"),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\nnext", 200, "abcd", "next"),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\nnext",
+                200,
+                "abcd",
+                "next",
+            ),
         ] {
             let mut reader = text.as_bytes();
             let reply = read_reply(&mut reader).unwrap();
@@ -111,7 +116,12 @@ mod tests {
 
     #[test]
     fn a_cut_answer_is_an_error() {
-        for text in ["", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", "HTTP/1.1 x\r\n\r\n", "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n"] {
+        for text in [
+            "",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
+            "HTTP/1.1 x\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
+        ] {
             assert!(read_reply(&mut text.as_bytes()).is_err(), "{text:?}");
         }
     }

@@ -35,7 +35,11 @@ impl Janitor {
     pub fn finish(mut self) -> Result<(), Failure> {
         drop(self.lifeline);
         let status = self.child.wait().attempting("wait for the janitor")?;
-        if status.success() { Ok(()) } else { Err(Failure::new("the bench left something behind: the reason is above")) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Failure::new("the bench left something behind: the reason is above"))
+        }
     }
 }
 

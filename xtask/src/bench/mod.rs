@@ -10,6 +10,7 @@ mod http;
 mod image;
 mod inside;
 mod janitor;
+mod others;
 mod peers;
 mod report;
 mod table;
@@ -26,7 +27,7 @@ use crate::{host, steps};
 use cell::{Cell, Shared};
 use figures::{Outcome, Row, shown};
 use janitor::Janitor;
-use work::{Subject, Work};
+use work::{Mark, Subject, Work};
 
 /// `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ pub struct Options {
     /// Only this row of the table; may be repeated.
     #[arg(long, value_name = "WORK")]
     only: Vec<String>,
-    /// Count system calls and forks too.
+    /// The floor too: processor time, system calls, forks.
     #[arg(long)]
     syscalls: bool,
     /// Only print the table, do not write it to bench/.
@@ -82,7 +83,7 @@ fn measure(options: &Options) -> Result<(), Failure> {
     let scratch = host::cache_directory()?.join(&name);
     let shared = Shared { root, scratch, prefix: format!("{name}-") };
     let janitor = Janitor::hire(&shared)?;
-    let measured = in_cells(&shared, &dozen, &works, options.rounds);
+    let measured = in_cells(&shared, &dozen, &works, options);
     janitor.finish()?;
     let text = report::render(&date, options.rounds, &circumstances, &measured?);
     println!("{text}");
@@ -116,10 +117,13 @@ struct Measured {
     absent: Vec<(String, String)>,
     /// What the peers say of themselves.
     versions: Vec<String>,
+    /// The part of the processors' time, of 1, that others used meanwhile.
+    others: f64,
 }
 
-fn in_cells(shared: &Shared, dozen: &Path, works: &[&'static Work], rounds: u32) -> Result<Measured, Failure> {
+fn in_cells(shared: &Shared, dozen: &Path, works: &[&'static Work], options: &Options) -> Result<Measured, Failure> {
     fill_bench_directory(&shared.bench(), dozen)?;
+    let watch = others::Watch::start()?;
     let mut cells = BTreeMap::new();
     let (mut absent, mut versions) = (Vec::new(), Vec::new());
     for name in CELLS.into_iter().filter(|name| needs_cell(works, name)) {
@@ -143,16 +147,19 @@ fn in_cells(shared: &Shared, dozen: &Path, works: &[&'static Work], rounds: u32)
         eprintln!("    docker gives no spec: {failure}");
     }
     let mut rows = Vec::new();
-    for work in works {
-        let row = measure_row(work, &mut cells, rounds.min(work.most_rounds));
-        let figures = row.outcomes.keys().map(|subject| match row.median(*subject) {
-            Some(value) => format!("{} {}", subject.name(), shown(value, work.unit)),
-            None => format!("{} failed", subject.name()),
-        });
-        steps::step(format_args!("{} ({}): {}", work.title, work.unit.name(), figures.collect::<Vec<_>>().join(", ")));
-        rows.push(row);
+    for works in groups(works) {
+        let measured = measure_rows(works, &mut cells, options);
+        measured.iter().for_each(tell);
+        rows.extend(measured);
     }
-    Ok(Measured { rows, absent, versions })
+    let others = watch.share(&shared.prefix)?;
+    if others > 0.05 {
+        steps::step(format_args!(
+            "this machine had other work to do ({:.0} %): take the times with care",
+            others * 100.0
+        ));
+    }
+    Ok(Measured { rows, absent, versions, others })
 }
 
 /// What the cells see as `/bench`: our programs, the image, the bundle's root file system.
@@ -177,43 +184,72 @@ fn needs_cell(works: &[&Work], cell: &str) -> bool {
     works.iter().any(|work| asked(work) || work.subjects.iter().any(|subject| cell_of(work, *subject) == cell))
 }
 
-/// All rounds of a row: A B C A B C …, the first of each not counted.
-fn measure_row(work: &'static Work, cells: &mut BTreeMap<&'static str, Cell>, rounds: u32) -> Row {
-    let mut ask = |what: &str, subject: Subject| {
+/// Rows that are judged by one another are measured together: what disturbs one disturbs the other.
+fn groups<'a>(works: &'a [&'static Work]) -> impl Iterator<Item = &'a [&'static Work]> {
+    works.chunk_by(|one, next| matches!(next.mark, Mark::AsFastAs(name) if name == one.name))
+}
+
+/// All rounds of some rows: A B C A B C …, the first of each not counted.
+fn measure_rows(works: &[&'static Work], cells: &mut BTreeMap<&'static str, Cell>, options: &Options) -> Vec<Row> {
+    let mut ask = |what: &str, work: &Work, subject: Subject| {
         let cell = cells.get_mut(cell_of(work, subject))?;
         Some(cell.ask(&json!({ "do": what, "work": work.name, "subject": subject.name() })))
     };
-    let mut outcomes = BTreeMap::new();
-    for subject in work.subjects {
-        let outcome = match ask("prepare", *subject) {
-            None => continue,
-            Some(Ok(_)) => Outcome::Values(Vec::new()),
-            Some(Err(failure)) => Outcome::Failed(failure.to_string()),
-        };
-        outcomes.insert(*subject, outcome);
+    let mut rows: Vec<Row> = works.iter().map(|work| Row { work, outcomes: BTreeMap::new() }).collect();
+    for row in &mut rows {
+        for subject in row.work.subjects {
+            let outcome = match ask("prepare", row.work, *subject) {
+                None => continue,
+                Some(Ok(_)) => Outcome::Values(Vec::new()),
+                Some(Err(failure)) => Outcome::Failed(failure.to_string()),
+            };
+            row.outcomes.insert(*subject, outcome);
+        }
     }
-    for round in 0..=rounds {
-        for (subject, outcome) in &mut outcomes {
-            let Outcome::Values(values) = outcome else { continue };
-            match ask("round", *subject).map(|answer| answer.map(|answer| answer["value"].as_f64())) {
-                Some(Ok(Some(value))) if round > 0 => values.push(value),
-                Some(Ok(Some(_))) => {}
-                Some(Err(failure)) => *outcome = Outcome::Failed(failure.to_string()),
-                Some(Ok(None)) | None => *outcome = Outcome::Failed("no value came back".to_owned()),
+    for round in 0..=options.rounds {
+        for row in rows.iter_mut().filter(|row| round <= row.work.most_rounds) {
+            for (subject, outcome) in &mut row.outcomes {
+                let Outcome::Values(values) = outcome else { continue };
+                match ask("round", row.work, *subject).map(|answer| answer.map(|answer| answer["value"].as_f64())) {
+                    Some(Ok(Some(value))) if round > 0 => values.push(value),
+                    Some(Ok(Some(_))) => {}
+                    Some(Err(failure)) => *outcome = Outcome::Failed(failure.to_string()),
+                    Some(Ok(None)) | None => *outcome = Outcome::Failed("no value came back".to_owned()),
+                }
             }
         }
     }
-    for (subject, outcome) in &mut outcomes {
-        if let (Some(Err(failure)), Outcome::Values(_)) = (ask("finish", *subject), &*outcome) {
-            *outcome = Outcome::Failed(failure.to_string());
+    for row in &mut rows {
+        for (subject, outcome) in &mut row.outcomes {
+            if let (Some(Err(failure)), Outcome::Values(_)) = (ask("finish", row.work, *subject), &*outcome) {
+                *outcome = Outcome::Failed(failure.to_string());
+            }
         }
     }
-    Row { work, outcomes }
+    rows
+}
+
+/// What is said while it runs.
+fn tell(row: &Row) {
+    let figures = row.outcomes.keys().map(|subject| match row.median(*subject) {
+        Some(value) => format!("{} {}", subject.name(), shown(value, row.work.unit)),
+        None => format!("{} failed", subject.name()),
+    });
+    let figures = figures.collect::<Vec<_>>().join(", ");
+    steps::step(format_args!("{} ({}): {figures}", row.work.title, row.work.unit.name()));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_that_are_compared_are_measured_together() {
+        let only = ["rm", "bridge-stream", "port-stream", "port-requests"].map(str::to_owned);
+        let works = work::chosen(&only, false).unwrap();
+        let names: Vec<Vec<&str>> = groups(&works).map(|group| group.iter().map(|work| work.name).collect()).collect();
+        assert_eq!(names, [vec!["rm"], vec!["bridge-stream", "port-stream"], vec!["port-requests"]]);
+    }
 
     #[test]
     fn only_the_cells_that_are_needed_start() {

@@ -19,20 +19,25 @@ impl Circumstances {
     pub fn look(dozen: &Path, profile: &str) -> Result<Self, Failure> {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim_end().to_owned();
         let cpu = read("/proc/cpuinfo");
-        let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+        let model =
+            cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
         let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
         let memory = read("/proc/meminfo");
         let memory = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
         let size = std::fs::metadata(dozen).attempting(format_args!("look at {}", dozen.display()))?.len();
         let version = steps::capture(Command::new(dozen).arg("--version"))?;
-        let commit = steps::capture(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(steps::workspace_root()));
+        let commit = steps::capture(
+            Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(steps::workspace_root()),
+        );
         let commit = commit.map(|commit| format!(", tree at {commit}")).unwrap_or_default();
         let lines = [
             ("kernel", read("/proc/sys/kernel/osrelease")),
             ("processor", format!("{cores} cores, {}", model.unwrap_or("unknown"))),
             ("memory", format!("{} MiB", memory.unwrap_or_default() >> 10)),
-            ("load before the run", read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()),
-            ("in the cells", format!("{}, a network namespace each, overlayfs on the host's disk", cgroups::described()?)),
+            (
+                "in the cells",
+                format!("{}, a network namespace each, overlayfs on the host's disk", cgroups::described()?),
+            ),
             ("dozen", format!("{version}, {profile}, {:.1} MiB{commit}", size as f64 / f64::from(1 << 20))),
         ];
         Ok(Self { lines: lines.map(|(name, value)| (name.to_owned(), value)).into() })
@@ -41,11 +46,12 @@ impl Circumstances {
 
 /// The whole report.
 pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, measured: &Measured) -> String {
-    let Measured { rows, absent, versions } = measured;
+    let Measured { rows, absent, versions, others } = measured;
     let mut text = format!("# Bench of {date}\n\n");
     for (name, value) in &circumstances.lines {
         text += &format!("- {name}: {value}\n");
     }
+    text += &format!("- used by others during the run: {:.0} % of the processors\n", others * 100.0);
     text += &format!("- peers, from Debian 13: {}\n", versions.join("; "));
     text += &format!(
         "\nMedians of up to {rounds} rounds after one that is not counted, the subjects in turn within each round. \
@@ -132,11 +138,12 @@ mod tests {
             rows: vec![Row { work, outcomes }],
             absent: vec![("runtimes".to_owned(), "no bundle".to_owned())],
             versions: vec!["crun version 1.21".to_owned()],
+            others: 0.034,
         };
         let text = render("2026-01-02", 15, &circumstances, &measured);
         for expected in [
             "# Bench of 2026-01-02\n",
-            "- kernel: 6.1\n- peers, from Debian 13: crun version 1.21\n",
+            "- kernel: 6.1\n- used by others during the run: 3 % of the processors\n- peers, from Debian 13: crun version 1.21\n",
             "| work                             | dozen | docker | podman | crun | runc | to docker | to podman | to crun |             mark | reached |\n",
             "| run --rm IMAGE true, bridge (ms) |  11.0 |    200 | failed |    – |    – |     18.2x |         – |       – | docker/10 = 20.0 |     yes |\n",
             "| run --rm IMAGE true, bridge |   dozen |      3 |  10.0 |   11.0 | 12.0 |\n",

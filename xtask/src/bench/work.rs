@@ -117,9 +117,8 @@ const fn traffic(name: &'static str, title: &'static str, unit: Unit, mark: Mark
     Work { name, title, unit, subjects: Subject::ENGINES, most_rounds: 5, mark, on_request: false }
 }
 
-const fn counted(name: &'static str, title: &'static str) -> Work {
-    let (unit, subjects) = (Unit::Count, Subject::ENGINES);
-    Work { name, title, unit, subjects, most_rounds: 1, mark: Mark::None, on_request: true }
+const fn counted(name: &'static str, title: &'static str, unit: Unit, most_rounds: u32) -> Work {
+    Work { name, title, unit, subjects: Subject::ENGINES, most_rounds, mark: Mark::None, on_request: true }
 }
 
 const TENTH_OF_DOCKER: Mark = Mark::Part(Subject::Docker, 10.0);
@@ -174,9 +173,10 @@ pub const ALL: &[Work] = &[
         Unit::RequestsPerSecond,
         Mark::AsFastAs("bridge-requests"),
     ),
-    counted("syscalls", "system calls of run --rm IMAGE true, bridge"),
-    counted("syscalls-none", "system calls of the same, --network none"),
-    counted("forks", "processes and threads that run --rm IMAGE true starts, bridge"),
+    counted("cpu", "processor time of run --rm IMAGE true, bridge, everyone's", Unit::Milliseconds, 15),
+    counted("syscalls", "system calls of run --rm IMAGE true, bridge", Unit::Count, 1),
+    counted("syscalls-none", "system calls of the same, --network none", Unit::Count, 1),
+    counted("forks", "processes and threads that run --rm IMAGE true starts, bridge", Unit::Count, 1),
 ];
 
 /// The rows that are asked for.

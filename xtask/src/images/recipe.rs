@@ -127,6 +127,10 @@ pub const ALL: &[Recipe] = &[
             mkdir -p "$1/var/lib/postgresql/data"
             chroot "$1" chown postgres:postgres /var/lib/postgresql/data
             chmod 700 "$1/var/lib/postgresql/data"
+            # On a machine, systemd-tmpfiles makes it at each boot.
+            mkdir -p "$1/run/postgresql"
+            chroot "$1" chown postgres:postgres /run/postgresql
+            chmod 2775 "$1/run/postgresql"
             cat >"$1/usr/local/bin/entrypoint" <<'END'
 #!/bin/sh
 # Makes the database on the first start, then is the server.

@@ -171,7 +171,9 @@ fn name_matches(name: &str, wanted: &str) -> bool {
 pub(crate) fn row(snapshot: &Snapshot, now: Timestamp, mountpoint: &dyn Fn(&str) -> Option<String>) -> Value {
     let spec = &snapshot.spec;
     let mut words = spec.process.arguments();
-    let command: Vec<&str> = words.by_ref().map(String::as_str).collect();
+    // Docker quotes what has a space in it.
+    let quoted = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    let command: Vec<String> = words.by_ref().map(quoted).collect();
     json!({
         "Id": snapshot.id.as_str(),
         "Names": [format!("/{}", snapshot.name)],

@@ -10,7 +10,7 @@ use dozen_engine::{
     AttachOptions, Changed, CreateRequest, Engine, EngineError, ExitStatus, LogOptions, RemoveOptions, StopOptions,
     WaitCondition, WindowSize,
 };
-use dozen_model::{ImageId, Signal};
+use dozen_model::{ErrorKind, ImageId, Signal};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -23,11 +23,11 @@ use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
 use crate::host;
 use crate::shims;
+use crate::sizes;
 use crate::stream::relay::{self, Input};
 use crate::stream::takeover::{Head, response};
 
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
-    query.refuse("size")?;
     let listing = Listing::read(&query)?;
     let mut ancestors: Vec<ImageId> = Vec::new();
     for name in listing.ancestors() {
@@ -37,7 +37,15 @@ pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
     let now = Timestamp::now();
     let mountpoint = mountpoints(&engine);
     let selected = listing.select(engine.containers(), &ancestors)?;
-    ok(&selected.iter().map(|snapshot| listing::row(snapshot, now, &mountpoint)).collect())
+    let mut rows = Vec::new();
+    for snapshot in &selected {
+        let mut row = listing::row(snapshot, now, &mountpoint);
+        if query.flag("size") {
+            sizes::add(&engine, snapshot, &mut row).await;
+        }
+        rows.push(row);
+    }
+    ok(&rows.into())
 }
 
 pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body): Json) -> Answer {
@@ -49,7 +57,11 @@ pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body
     }
     let image = engine.image(&request.image).await?;
     let defaults = ImageDefaults::of(&image.raw)?;
-    let find = |name: &str| engine.container(name).map(|container| container.id().clone()).map_err(ApiError::from);
+    // Not as "not found": for clients that means that the image is, and they would pull it.
+    let find = |name: &str| match engine.container(name) {
+        Ok(container) => Ok(container.id().clone()),
+        Err(error) => Err(ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) }),
+    };
     let (spec, mut warnings) = create::spec(&request, image.id.clone(), &defaults, &find)?;
     let (container, more) = engine.create(CreateRequest { name, spec }).await?;
     warnings.extend(more);
@@ -69,10 +81,14 @@ pub(super) fn check_platform(platform: Option<&str>) -> Result<(), ApiError> {
 }
 
 pub(super) async fn inspect(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
-    query.refuse("size")?;
     let container = engine.container(&id)?;
     let execs = engine.execs_of(container.id());
-    ok(&shapes::inspect(&container.snapshot(), &execs, &mountpoints(&engine)))
+    let snapshot = container.snapshot();
+    let mut shown = shapes::inspect(&snapshot, &execs, &mountpoints(&engine));
+    if query.flag("size") {
+        sizes::add(&engine, &snapshot, &mut shown).await;
+    }
+    ok(&shown)
 }
 
 fn mountpoints(engine: &Engine) -> impl Fn(&str) -> Option<String> + '_ {

@@ -4,12 +4,15 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use dozen_engine::Engine;
+use dozen_model::ErrorKind;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use super::containers::window_size;
+use super::logs;
 use crate::convert::{exec as shapes, fields, request};
 use crate::edge::ApiVersion;
-use crate::error::{Answer, empty, ok, reply};
+use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
 use crate::shims;
 use crate::stream::detach::DetachKeys;
@@ -33,10 +36,22 @@ pub(super) async fn start(
     let request: request::ExecStart = request::read(body, fields::EXEC_START)?;
     let exec = engine.exec(&id)?;
     let spec = exec.snapshot().await?.spec;
-    let Some(stream) = exec.start(request.detach, shapes::size(&request)).await? else {
-        return empty(StatusCode::OK);
-    };
     let head = Head::for_request(&headers, shims::stream_content_type(version, spec.terminal));
+    let stream = match exec.start(request.detach, shapes::size(&request)).await.map_err(ApiError::from) {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return empty(StatusCode::OK),
+        // Docker's engine has taken the connection over before it starts the process: clients expect to read there
+        // what is wrong with the command, and its code (126, 127) in `inspect`.
+        Err(error) if !request.detach && !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {
+            let words = logs::complaint(&error.message, spec.terminal);
+            return Ok(response(head, move |mut client, _| async move {
+                // A client that is gone needs no words.
+                let _ = client.write_all(&words).await;
+                let _ = client.shutdown().await;
+            }));
+        }
+        Err(error) => return Err(error),
+    };
     let input = Input { forward: spec.stdin, detach: (spec.terminal && spec.stdin).then(DetachKeys::default) };
     Ok(response(head, move |client, early| relay::relay(client, early, stream, input)))
 }

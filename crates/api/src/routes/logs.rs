@@ -47,6 +47,12 @@ pub(super) async fn write(mut client: UnixStream, entries: Option<LogStream>, te
     }
 }
 
+/// The engine's own words on a stream that is the process's: on its standard error, or on the terminal.
+pub(super) fn complaint(message: &str, terminal: bool) -> Bytes {
+    let format = Format { terminal, timestamps: false, details: false };
+    format.line(OutputStream::Stderr, "", &format!("{message}\r\n"))
+}
+
 fn options(query: &Query) -> Result<LogOptions, ApiError> {
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
     if !(stdout || stderr) {

@@ -63,7 +63,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let format = text(matches, "format");
     let last =
         if is_on(matches, "latest") { Some(1) } else { matches.get_one::<i64>("last").copied().filter(|n| *n > 0) };
-    let is_sized = is_on(matches, "size") || format.is_some_and(|format| format.contains(".Size"));
+    let is_sized =
+        is_on(matches, "size") || format.is_some_and(|format| format.contains(".Size") || format.contains("json"));
     let query = Query::new()
         .with_flag("all", is_on(matches, "all") || last.is_some())
         .with_some("limit", last.map(|last| last.to_string()).as_deref())

@@ -143,7 +143,12 @@ async fn foreground(
         biased;
         ended = conversation => ended?,
         never = pass_on(context, id, signals) => never,
-        never = follow_size(context, &resize_path, resizes) => never,
+        never = async {
+            if request.is_tty {
+                send_size(context, &resize_path).await;
+            }
+            follow_size(context, &resize_path, resizes).await
+        } => never,
     };
     Ok(exit_code.map_or(0, |code| u8::try_from(code).unwrap_or(ENGINE_FAILED)))
 }

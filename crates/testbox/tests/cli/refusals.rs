@@ -58,7 +58,7 @@ fn settled(machine: &Machine) -> std::collections::BTreeSet<String> {
 fn what_is_not_built_is_named(program: Program) {
     program.with(|cli| {
         for (words, what) in [
-            (&["run", "--rm", "-m", "64m", "busybox", "true"][..], "emory"),
+            (&["run", "--rm", "--memory", "64m", "busybox", "true"][..], "emory"),
             (&["run", "--rm", "--cpus", "1", "busybox", "true"], "pus"),
             (&["run", "-d", "--restart", "always", "busybox", "true"], "estart"),
             (&["run", "--rm", "--device", "/dev/fuse", "busybox", "true"], "evice"),
@@ -72,9 +72,9 @@ fn what_is_not_built_is_named(program: Program) {
             (&["network", "create", "mine"], "network"),
             (&["pause", "x"], "ause"),
             (&["stats", "--no-stream", "x"], "stats"),
-            (&["cp", "x:/etc/passwd", "/tmp/"], "cop"),
+            (&["cp", "x:/etc/passwd", "copy"], "c"),
             (&["diff", "x"], "diff"),
-            (&["export", "-o", "/dev/null", "x"], "export"),
+            (&["export", "-o", "exported.tar", "x"], "export"),
             (&["pull", "busybox"], "not built yet"),
             (&["update", "--cpus", "1", "x"], "updat"),
         ] {

@@ -39,15 +39,15 @@ fn a_terminal(program: Program) {
     program.with(|cli| {
         let mut screen = cli.screen(&["run", "--rm", "-it", "--name", "screen", "busybox", "sh"]);
         screen.shows("# ");
-        screen.type_in("stty size; echo $TERM; tty\r");
-        screen.shows("24 80\r\nxterm\r\n/dev/pts/0\r\n");
+        screen.type_in("until [ \"$(stty size)\" = \"24 80\" ]; do :; done; echo $TERM; tty\r");
+        screen.shows("\r\nxterm\r\n/dev/pts/0\r\n");
         screen.resize(30, 100);
         dozen_testbox::until("the size arrives", || {
             (cli.text(&["exec", "screen", "stty", "-F", "/dev/pts/0", "size"]) == "30 100\n").then_some(())
         });
         // Interrupting ends what runs, not the shell.
         screen.type_in("sleep 1000\r");
-        screen.shows("sleep 1000");
+        dozen_testbox::until("it sleeps", || (cli.run(&["exec", "screen", "pidof", "sleep"]).code == 0).then_some(()));
         screen.type_in("\x03");
         screen.shows("# ");
         screen.type_in("echo $?; exit 7\r");

@@ -138,5 +138,9 @@ pub fn traces(bench: &Bench) -> BTreeSet<String> {
         None => line,
     };
     let passing = |line: &String| line.starts_with("process sleep 0.02") || line.starts_with("process sh -c mkdir");
-    bench.machine.snapshot().into_iter().map(anonymous).filter(|line| !passing(line)).collect()
+    let data = bench.machine.directory().join("data");
+    let files = ["content/sha256", "layers", "tmp"]
+        .into_iter()
+        .flat_map(|place| names_in(&data.join(place)).into_iter().map(move |name| format!("file data/{place}/{name}")));
+    bench.machine.snapshot().into_iter().map(anonymous).filter(|line| !passing(line)).chain(files).collect()
 }

@@ -155,10 +155,11 @@ impl Bench {
     // ---- commands ----
 
     /// Runs the CLI. `None` if the engine died meanwhile.
-    pub fn try_dozen(&mut self, arguments: &[&str]) -> Option<Outcome> {
+    pub fn try_dozen(&mut self, arguments: &[impl AsRef<str>]) -> Option<Outcome> {
+        let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
         let engine = process_of(self.engine.as_ref()?);
         let mut command = self.machine.command(dozen_program());
-        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.args(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let line = arguments.join(" ");
         match first_of(&[process_of(&child).as_fd(), engine.as_fd()]) {
             Some(0) => {
@@ -178,11 +179,9 @@ impl Bench {
 
     /// Runs the CLI under an engine that lives.
     #[track_caller]
-    pub fn dozen(&mut self, arguments: &[&str]) -> Outcome {
-        match self.try_dozen(arguments) {
-            Some(outcome) => outcome,
-            None => panic!("the engine died during 'dozen {}'", arguments.join(" ")),
-        }
+    pub fn dozen(&mut self, arguments: &[impl AsRef<str>]) -> Outcome {
+        let outcome = self.try_dozen(arguments);
+        outcome.unwrap_or_else(|| panic!("the engine died during 'dozen {}'", arguments[0].as_ref()))
     }
 
     // ---- processes ----

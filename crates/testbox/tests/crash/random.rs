@@ -1,16 +1,13 @@
 //! Kills at random moments. `DOZEN_TEST_SEED` plays one round again, `DOZEN_TEST_ROUNDS` says how many are played.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Pid;
 
 use crate::bench::kill;
 use crate::{Ring, scenario};
 
-const ROUNDS: u64 = 20;
-/// A scenario takes about so long.
-const SCENARIO: Duration = Duration::from_millis(1500);
-
+const ROUNDS: u64 = 30;
 /// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled").
 struct Random(u64);
 
@@ -33,28 +30,33 @@ fn kills_at_random_moments_are_survived() {
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 1_000_000_007);
     let rounds = number("DOZEN_TEST_ROUNDS").unwrap_or(ROUNDS);
     let mut ring = Ring::new();
+    let begun = Instant::now();
+    scenario::run(&mut ring.bench);
+    let scenario = begun.elapsed();
     for seed in first..first + rounds {
         ring.bench.forget_log();
         // Seen only if the test fails.
         println!("-- DOZEN_TEST_SEED={seed} DOZEN_TEST_ROUNDS=1");
-        round(&mut ring, &mut Random((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        round(&mut ring, scenario, &mut Random((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
         ring.check();
     }
 }
 
-fn round(ring: &mut Ring, random: &mut Random) {
-    let kills: Vec<(Duration, u64)> = (0..=random.below(2))
-        .map(|_| (Duration::from_micros(random.below(SCENARIO.as_micros() as u64)), random.below(3)))
-        .collect();
+fn round(ring: &mut Ring, scenario: Duration, random: &mut Random) {
+    let within = scenario.as_micros() as u64;
+    let mut kills: Vec<(Duration, u64)> =
+        (0..=random.below(3)).map(|_| (Duration::from_micros(random.below(within)), random.below(3))).collect();
+    kills.sort_unstable();
     println!("   {kills:?} (0 engine, 1 monitor, 2 keeper)");
     let run = ring.bench.machine.directory().join("run");
     let innocent = ring.innocent.id[..12].to_owned();
     let engine = ring.bench.engine_pid();
+    let begun = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            for (after, whom) in kills {
+            for (moment, whom) in kills {
                 // The random moment itself, not a wait for anything.
-                std::thread::sleep(after);
+                std::thread::sleep(moment.saturating_sub(begun.elapsed()));
                 let victim: Option<Pid> = match whom {
                     0 => engine,
                     1 => crate::bench::monitors(&run)

@@ -9,6 +9,7 @@ use crate::bench::Bench;
 /// Names and published ports of the containers in the scenario.
 pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), ("broken", 8083)];
 pub const VOLUME: &str = "data";
+const IMAGES: [&str; 2] = ["product:1", "product:2"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
     trap 'exit 0' TERM; sleep 1000 & wait";
@@ -20,25 +21,36 @@ enum Step {
     Visit,
 }
 
-const STEPS: [Step; 11] = [
-    Step::Dozen(&["create", "--name", "victim", "-v", "data:/data", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
+const STEPS: [Step; 22] = [
+    Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
     Step::Dozen(&["start", "victim"], 0),
     Step::Visit,
-    Step::Dozen(&["exec", "victim", "touch", "/data/file"], 0),
+    Step::Dozen(&["exec", "victim", "touch", "/bin/file", "/made"], 0),
     Step::Dozen(&["stop", "victim"], 0),
+    Step::Dozen(&["commit", "victim", IMAGES[0]], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
     Step::Dozen(&["run", "--rm", "--name", "passing", "-p", "8082:80", "busybox", "true"], 0),
     Step::Dozen(&["create", "--name", "broken", "-p", "8083:80", "busybox", "no-such-program"], 0),
     Step::Dozen(&["start", "broken"], 1),
-    Step::Dozen(&["rm", "broken"], 0),
+    Step::Dozen(&["rename", "broken", "victim"], 0),
+    Step::Dozen(&["rm", "victim"], 0),
+    Step::Dozen(&["volume", "create", VOLUME], 0),
+    Step::Dozen(&["volume", "rm", VOLUME], 0),
+    Step::Dozen(&["tag", IMAGES[0], IMAGES[1]], 0),
+    Step::Dozen(&["save", "--output", "DIRECTORY/image.tar", IMAGES[0], IMAGES[1]], 0),
+    Step::Dozen(&["rmi", IMAGES[0]], 0),
+    Step::Dozen(&["rmi", IMAGES[1]], 0),
+    Step::Dozen(&["load", "--input", "DIRECTORY/image.tar"], 0),
+    Step::Dozen(&["run", "--rm", "--name", "passing", IMAGES[1], "ls", "/made"], 0),
+    Step::Dozen(&["rmi", "--force", IMAGES[0], IMAGES[1]], 0),
 ];
 
 /// All of it, and each step succeeds.
 pub fn run(bench: &mut Bench) {
     for step in &STEPS {
         match step {
-            Step::Dozen(arguments, code) => drop(bench.dozen(arguments).expect(*code)),
+            Step::Dozen(arguments, code) => drop(bench.dozen(&words(bench, arguments)).expect(*code)),
             Step::Visit => drop(bench.machine.page(Side::Machine, page())),
         }
     }
@@ -49,7 +61,7 @@ pub fn try_run(bench: &mut Bench) {
     for step in &STEPS {
         match step {
             Step::Dozen(arguments, _) => {
-                if bench.try_dozen(arguments).is_none() {
+                if bench.try_dozen(&words(bench, arguments)).is_none() {
                     return;
                 }
             }
@@ -64,10 +76,19 @@ pub fn clear(bench: &mut Bench) {
     for (name, _) in CONTAINERS.iter().filter(|(name, _)| names.lines().any(|line| line == *name)) {
         bench.dozen(&["rm", "-f", name]).expect(0);
     }
+    let images = bench.dozen(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).expect(0);
+    for image in IMAGES.iter().filter(|image| images.lines().any(|line| line == **image)) {
+        bench.dozen(&["rmi", image]).expect(0);
+    }
     let volumes = bench.dozen(&["volume", "ls", "-q"]).expect(0);
     if volumes.lines().any(|line| line == VOLUME) {
         bench.dozen(&["volume", "rm", VOLUME]).expect(0);
     }
+}
+
+fn words(bench: &Bench, step: &[&str]) -> Vec<String> {
+    let directory = bench.machine.directory().display().to_string();
+    step.iter().map(|word| word.replace("DIRECTORY", &directory)).collect()
 }
 
 fn page() -> SocketAddr {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::super::http::Client;
-use super::super::image;
+use super::super::{cgroups, image};
 use super::api::Api;
 use super::engine::Engine;
 use super::{bundle, memory, no_engine, syscalls, traffic};
@@ -57,6 +57,7 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
             published: work.starts_with("port"),
             load: if work.ends_with("stream") { traffic::stream } else { traffic::requests },
         }),
+        "cpu" => Box::new(ProcessorTime { run: Run { engine, network: None } }),
         "syscalls" => Box::new(Counted { run: Run { engine, network: None }, of: |count| count.calls }),
         "syscalls-none" => Box::new(Counted { run: Run { engine, network: Some("none") }, of: |count| count.calls }),
         "forks" => Box::new(Counted { run: Run { engine, network: None }, of: |count| count.forks }),
@@ -242,7 +243,9 @@ impl Task for PerContainer {
         self.finish()?;
         if new.len() < CONTAINERS {
             let found = new.len();
-            return Err(Failure::new(format!("{CONTAINERS} containers brought only {found} processes of the engine's")));
+            return Err(Failure::new(format!(
+                "{CONTAINERS} containers brought only {found} processes of the engine's"
+            )));
         }
         Ok(sum / CONTAINERS as f64)
     }
@@ -265,24 +268,19 @@ struct Traffic {
 impl Task for Traffic {
     fn prepare(&mut self) -> Result<(), Failure> {
         let publish = format!("127.0.0.1:{PUBLISHED}:{}", traffic::PORT);
-        let volume = "/bench/bin/xtask:/xtask:ro";
-        let id = self.engine.start_container(&[
-            "-p",
-            &publish,
-            "-v",
-            volume,
-            image::NAME,
-            "/xtask",
-            "bench",
-            "--inside",
-            "serve",
-        ])?;
+        let mut arguments = vec!["-v", "/bench/bin/xtask:/xtask:ro"];
+        if self.published {
+            arguments.extend(["-p", &publish]);
+        }
+        arguments.extend([image::NAME, "/xtask", "bench", "--inside", "serve"]);
+        let id = self.engine.start_container(&arguments)?;
         self.container = Some(id.clone());
         let address = if self.published {
             SocketAddr::from((Ipv4Addr::LOCALHOST, PUBLISHED))
         } else {
             let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-            let ip: Ipv4Addr = self.engine.answer(&["inspect", "--format", format, &id])?.parse().attempting("read an address")?;
+            let ip: Ipv4Addr =
+                self.engine.answer(&["inspect", "--format", format, &id])?.parse().attempting("read an address")?;
             SocketAddr::from((ip, traffic::PORT))
         };
         traffic::wait_for(address).attempting("reach the server in the container")?;
@@ -297,6 +295,22 @@ impl Task for Traffic {
 
     fn finish(&mut self) -> Result<(), Failure> {
         self.engine.remove(&self.container.take().into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// What `run` costs in processor time, whoever spends it: client, engine, helpers, the container. The mean of several,
+/// because an engine cleans up after it has answered.
+struct ProcessorTime {
+    run: Run,
+}
+
+impl Task for ProcessorTime {
+    fn round(&mut self) -> Result<f64, Failure> {
+        let before = cgroups::processor_time()?;
+        for _ in 0..CONTAINERS {
+            super::quietly(&mut self.run.command())?;
+        }
+        Ok((cgroups::processor_time()? - before).as_secs_f64() / CONTAINERS as f64)
     }
 }
 

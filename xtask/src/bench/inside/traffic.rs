@@ -14,7 +14,7 @@ const ANSWER: u8 = b'a';
 const QUESTION: [u8; 128] = [b'q'; 128];
 const REPLY: [u8; 512] = [b'r'; 512];
 /// One write of a stream.
-const BLOCK: [u8; 128 << 10] = [0; 128 << 10];
+static BLOCK: [u8; 128 << 10] = [0; 128 << 10];
 /// How long a round loads the server.
 const DURATION: Duration = Duration::from_secs(1);
 const CONNECTIONS: usize = 8;

@@ -1,0 +1,26 @@
+//! Places where the crash suite kills the engine while it works on images: before and after every effect.
+
+/// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
+pub const FAILPOINTS: [&str; 15] = [
+    "image.packed",
+    "image.spooled",
+    "image.unpacked",
+    "image.layer_placed",
+    "image.blob_placed",
+    "image.configuration_placed",
+    "image.synced",
+    "image.rows",
+    "image.tag.before",
+    "image.tag.after",
+    "image.remove.before",
+    "image.remove.rows",
+    "image.remove.configurations",
+    "image.collect.rows",
+    "image.collect.files",
+];
+
+/// Dies here if this failpoint is armed.
+pub(crate) fn failpoint(name: &str) {
+    debug_assert!(FAILPOINTS.contains(&name), "{name} is missing from the list");
+    dozen_failpoint::reached("engine", name);
+}

@@ -1,0 +1,245 @@
+//! What no SDK does any more, but Docker's API promises: connections taken over without an Upgrade header, on any
+//! request of a connection; and clients that go away in the middle.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use dozen_testbox::{Engine, Machine, until};
+
+/// A connection on which requests are written by hand.
+struct Wire(BufReader<UnixStream>);
+
+/// The status and the headers of an answer.
+struct Head {
+    status: u16,
+    headers: String,
+}
+
+impl Wire {
+    fn to(machine: &Machine) -> Self {
+        let stream = UnixStream::connect(machine.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    fn send(&mut self, request: &str, headers: &str, body: &str) {
+        let length = body.len();
+        let text = format!("{request} HTTP/1.1\r\nHost: box\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn head(&mut self) -> Head {
+        let mut headers = String::new();
+        while !headers.ends_with("\r\n\r\n") {
+            assert_ne!(self.0.read_line(&mut headers).unwrap(), 0, "hung up: {headers}");
+        }
+        Head { status: headers.split(' ').nth(1).unwrap().parse().unwrap(), headers: headers.to_ascii_lowercase() }
+    }
+
+    /// An answer with a known length.
+    fn body(&mut self, head: &Head) -> String {
+        let field = head.headers.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; field.map_or(0, |length| length.trim().parse().unwrap())];
+        self.0.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    }
+
+    /// Everything up to the end.
+    fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        self.0.read_to_end(&mut rest).unwrap();
+        rest
+    }
+
+    fn half_close(&mut self) {
+        self.0.get_mut().shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+/// One frame of a multiplexed stream.
+fn frame(stream: u8, text: &str) -> Vec<u8> {
+    [&[stream, 0, 0, 0][..], &u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
+}
+
+fn with_busybox(machine: &Machine) -> Engine<'_> {
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine
+}
+
+#[test]
+fn attach_without_upgrade_on_the_second_request() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine
+        .dozen(&["create", "-i", "--name", "cat", "--network", "none", "busybox", "sh", "-c", "cat; exit 3"])
+        .expect(0);
+    let mut attached = Wire::to(&machine);
+    attached.send("GET /v1.24/_ping", "", "");
+    let head = attached.head();
+    assert_eq!((head.status, attached.body(&head).as_str()), (200, "OK"));
+    attached.send("POST /v1.24/containers/cat/attach?stream=1&stdin=1&stdout=1&stderr=1", "", "");
+    let head = attached.head();
+    assert_eq!(head.status, 200);
+    assert!(head.headers.contains("application/vnd.docker.raw-stream"), "{}", head.headers);
+    assert!(!head.headers.contains("content-length") && !head.headers.contains("chunked"), "{}", head.headers);
+    engine.dozen(&["start", "cat"]).expect(0);
+    attached.0.get_mut().write_all(b"raw bytes").unwrap();
+    attached.half_close();
+    assert_eq!(attached.rest(), frame(1, "raw bytes"));
+    assert_eq!(engine.dozen(&["wait", "cat"]).text(), "3\n");
+}
+
+#[test]
+fn attach_with_upgrade_and_input_that_comes_with_the_request() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let script = "cat; echo oops >&2";
+    engine.dozen(&["create", "-i", "--name", "cat", "--network", "none", "busybox", "sh", "-c", script]).expect(0);
+    let mut attached = Wire::to(&machine);
+    let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+    attached.send("POST /containers/cat/attach?stream=1&stdin=1&stdout=1&stderr=1", upgrade, "");
+    // Impatient: before the head of the answer is there.
+    attached.0.get_mut().write_all(b"early").unwrap();
+    attached.half_close();
+    let head = attached.head();
+    assert_eq!(head.status, 101);
+    assert!(head.headers.contains("application/vnd.docker.multiplexed-stream"), "{}", head.headers);
+    engine.dozen(&["start", "cat"]).expect(0);
+    assert_eq!(attached.rest(), [frame(1, "early"), frame(2, "oops\n")].concat());
+}
+
+#[test]
+fn exec_without_upgrade_and_of_a_command_that_is_not_there() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "-d", "--name", "host", "--network", "none", "busybox", "sleep", "1000"]).expect(0);
+    let json = "Content-Type: application/json\r\n";
+    let mut wire = Wire::to(&machine);
+    let made = |wire: &mut Wire, command: &str| {
+        let body = format!(r#"{{"AttachStdout":true,"AttachStderr":true,"Cmd":{command}}}"#);
+        wire.send("POST /containers/host/exec", json, &body);
+        let head = wire.head();
+        assert_eq!(head.status, 201);
+        let answer: serde_json::Value = serde_json::from_str(&wire.body(&head)).unwrap();
+        answer["Id"].as_str().unwrap().to_owned()
+    };
+    let good = made(&mut wire, r#"["echo","here"]"#);
+    let bad = made(&mut wire, r#"["no-such-program"]"#);
+    wire.send(&format!("POST /exec/{good}/start"), json, "{}");
+    assert_eq!(wire.head().status, 200);
+    assert_eq!(wire.rest(), frame(1, "here\n"));
+    // Docker's clients read there why it did not start, and ask for the code afterwards.
+    let mut wire = Wire::to(&machine);
+    wire.send(&format!("POST /exec/{bad}/start"), json, "{}");
+    assert_eq!(wire.head().status, 200);
+    let said = String::from_utf8(wire.rest()).unwrap();
+    assert!(said.contains("executable file not found in $PATH"), "{said}");
+    let mut wire = Wire::to(&machine);
+    wire.send(&format!("GET /exec/{bad}/json"), "", "");
+    let head = wire.head();
+    let found: serde_json::Value = serde_json::from_str(&wire.body(&head)).unwrap();
+    assert_eq!((&found["ExitCode"], &found["Running"]), (&127.into(), &false.into()));
+}
+
+#[test]
+fn every_version_is_spoken_and_no_other() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    for (name, version) in [("old", "v1.24"), ("middle", "v1.40"), ("new", "v1.51")] {
+        let mut wire = Wire::to(&machine);
+        let body = r#"{"Image":"busybox","Cmd":["sh","-c","exit 6"],"HostConfig":{"NetworkMode":"none"}}"#;
+        let json = "Content-Type: application/json\r\n";
+        wire.send(&format!("POST /{version}/containers/create?name={name}"), json, body);
+        let head = wire.head();
+        assert_eq!(head.status, 201, "{}", wire.body(&head));
+        wire.body(&head);
+        wire.send(&format!("POST /{version}/containers/{name}/start"), "", "");
+        assert_eq!(wire.head().status, 204);
+        assert_eq!(engine.dozen(&["wait", name]).text(), "6\n");
+        wire.send(&format!("GET /{version}/containers/{name}/json"), "", "");
+        let head = wire.head();
+        let found: serde_json::Value = serde_json::from_str(&wire.body(&head)).unwrap();
+        assert_eq!(found["State"]["ExitCode"], 6);
+        // An old client of the docker CLI, too.
+        let client = dozen_testbox::docker_program();
+        let variables = [("DOCKER_API_VERSION", &version[1..])];
+        let done = machine.run_with(client, &["ps", "-a", "--format", "{{.Names}}"], b"", &variables);
+        assert!(done.text().contains(name));
+    }
+    for (version, words) in [("v1.52", "too new. Maximum supported API version is 1.51"), ("v1.23", "too old")] {
+        let mut wire = Wire::to(&machine);
+        wire.send(&format!("GET /{version}/info"), "", "");
+        let head = wire.head();
+        let body = wire.body(&head);
+        assert!(head.status == 400 && body.contains(words), "{} {body}", head.status);
+    }
+}
+
+/// What the engine has open, by kind; and how many threads run.
+fn open(engine: &Engine<'_>) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", engine.pid())).unwrap().count()
+}
+
+#[test]
+fn clients_that_go_away_leave_nothing_behind() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "-d", "--name", "host", "--network", "none", "-i", "busybox", "sleep", "1000"]).expect(0);
+    engine.dozen(&["exec", "host", "true"]).expect(0);
+    // The machine's own commands have connections that end a moment after them.
+    let rest = || {
+        let mut last = open(&engine);
+        let mut same = 0;
+        until("the engine comes to rest", || {
+            let now = open(&engine);
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            (same > 10).then_some(last)
+        })
+    };
+    let before = rest();
+    for request in [
+        "POST /containers/host/wait",
+        "POST /containers/host/wait?condition=removed",
+        "GET /containers/host/logs?stdout=1&stderr=1&follow=1",
+        "POST /containers/host/attach?stream=1&stdin=1&stdout=1&stderr=1",
+        "GET /events",
+    ] {
+        let wires: Vec<Wire> = (0..20)
+            .map(|_| {
+                let mut wire = Wire::to(&machine);
+                wire.send(request, "", "");
+                assert_eq!(wire.head().status, 200);
+                wire
+            })
+            .collect();
+        assert!(open(&engine) >= before + 20, "{request}");
+        drop(wires);
+        until(&format!("{request} is forgotten"), || (open(&engine) <= before).then_some(()));
+    }
+    // The container is as it was.
+    assert_eq!(engine.dozen(&["exec", "host", "echo", "alive"]).text(), "alive\n");
+}
+
+#[test]
+fn half_a_request_and_nonsense_do_no_harm() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    for bytes in
+        [&b"GET /_pi"[..], b"\x16\x03\x01\x02\x00", b"POST /containers/create HTTP/1.1\r\nContent-Length: 999\r\n\r\n{"]
+    {
+        let mut wire = Wire::to(&machine);
+        wire.0.get_mut().write_all(bytes).unwrap();
+    }
+    let mut wire = Wire::to(&machine);
+    wire.send("POST /containers/create", "Content-Type: application/json\r\n", "{\"Image\":");
+    let head = wire.head();
+    assert_eq!(head.status, 400);
+    assert!(wire.body(&head).contains("invalid JSON"));
+    engine.dozen(&["version"]).expect(0);
+}
