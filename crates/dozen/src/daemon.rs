@@ -78,6 +78,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    raise_descriptor_limit();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Monitors and keeper are executed from a read-only mount of this very binary: an upgrade replaces the path,
@@ -110,6 +111,15 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     tokio::task::spawn_blocking(move || engine.retire()).await??;
     drop(binary);
     Ok(())
+}
+
+/// A running container costs the engine a descriptor, a client a few: the usual soft limit of 1024 is too near.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open descriptors");
+    }
 }
 
 fn absolute(path: PathBuf) -> std::io::Result<PathBuf> {

@@ -18,7 +18,7 @@ use crate::events::{EventKind, EventStream, EventsQuery};
 use crate::exec::Exec;
 use crate::failpoint::failpoint;
 use crate::handle::Container;
-use crate::owner::Owner;
+use crate::owner::{Entry, Owner};
 use crate::rows::{self, ContainerRow, VolumeRow};
 use crate::shared::Shared;
 use crate::snapshot::{Phase, Snapshot};
@@ -74,7 +74,8 @@ impl Engine {
     /// For an engine that goes down in order: if nothing runs, bridge, firewall table, keeper and cgroups go too, and
     /// nothing is left on the host but the data root. What runs keeps all of them. Blocks.
     pub fn retire(&self) -> Result<(), EngineError> {
-        let busy = self.containers().iter().any(|snapshot| snapshot.phase.run().is_some());
+        let idle = |snapshot: &Arc<Snapshot>| matches!(snapshot.phase, Phase::Created { .. } | Phase::Exited(_));
+        let busy = !self.containers().iter().all(idle);
         if busy {
             return Ok(());
         }
@@ -85,11 +86,7 @@ impl Engine {
     /// Makes a container; durable once answered. The second value holds warnings.
     pub async fn create(&self, request: CreateRequest) -> Result<(Container, Vec<String>), EngineError> {
         let shared = self.shared.clone();
-        let (snapshot, warnings) = self.shared.blocking(move || create(&shared, request)).await?;
-        let id = snapshot.id.clone();
-        let entry = Owner::spawn(self.shared.clone(), snapshot);
-        self.shared.announce(&entry.snapshot(), "create", None);
-        tracing::info!(container = id.short(), "created");
+        let (entry, warnings) = self.shared.blocking(move || create(&shared, request)).await?;
         Ok((Container::new(entry, self.shared.clone()), warnings))
     }
 
@@ -216,6 +213,9 @@ impl Engine {
     /// Makes an image from a container's changes.
     pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<ImageId, EngineError> {
         let snapshot = self.container(container)?.snapshot();
+        if snapshot.phase == Phase::Removing {
+            return Err(EngineError::NoSuchContainer(container.to_owned()));
+        }
         let shared = self.shared.clone();
         let image = {
             let snapshot = snapshot.clone();
@@ -267,26 +267,50 @@ impl Engine {
 }
 
 /// Volumes, directory, rows. Those come last: only what is whole has one.
-fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Snapshot, Vec<String>), EngineError> {
+///
+/// All in one piece of blocking work, owner included: a client that goes away in the middle changes nothing of it.
+fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Entry, Vec<String>), EngineError> {
     let CreateRequest { name, spec } = request;
     crate::oci::check(&spec)?;
     let ports = crate::oci::wanted_ports(&spec);
     crate::network::check_ports(&ports)?;
     let publishes = spec.network == NetworkMode::Bridge && !ports.is_empty();
-    // Exclusive, so that no volume goes between its look-up and the row that uses it.
-    let _volumes = shared.volume_lock();
-    let mut made = Vec::new();
-    let result = create_whole(shared, name, spec, &mut made);
-    match result {
-        Ok(_) => {
-            shared.volumes.accept(made.clone());
-            made.iter().for_each(|row| emit_volume(shared, &row.name));
-        }
-        Err(_) => shared.volumes.discard(&made),
+    let image = spec.image.clone();
+    shared.images_being_used().push(image.clone());
+    let created = create_and_register(shared, name, spec);
+    let mut in_use = shared.images_being_used();
+    if let Some(position) = in_use.iter().position(|other| *other == image) {
+        in_use.swap_remove(position);
     }
+    drop(in_use);
+    let entry = created?;
+    shared.announce(&entry.snapshot(), "create", None);
     // A warning that cannot be made is not missed; the start says what is wrong with the bridge.
     let warnings = if publishes { shared.network.firewall_warnings().unwrap_or_default() } else { Vec::new() };
-    Ok((result?, warnings))
+    Ok((entry, warnings))
+}
+
+fn create_and_register(
+    shared: &Arc<Shared>,
+    name: Option<ContainerName>,
+    spec: ContainerSpec,
+) -> Result<Entry, EngineError> {
+    // From here on whoever removes images sees that it is used; who was faster has it gone by now.
+    shared.images.find_after_changes(&spec.image)?;
+    // Exclusive, so that no volume goes between its look-up and the registry, which knows who uses it.
+    let _volumes = shared.volume_lock();
+    let mut made = Vec::new();
+    match create_whole(shared, name, spec, &mut made) {
+        Ok(snapshot) => {
+            shared.volumes.accept(made.clone());
+            made.iter().for_each(|row| emit_volume(shared, &row.name));
+            Ok(Owner::spawn(shared.clone(), snapshot))
+        }
+        Err(error) => {
+            shared.volumes.discard(&made);
+            Err(error)
+        }
+    }
 }
 
 fn create_whole(

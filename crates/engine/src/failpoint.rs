@@ -2,7 +2,7 @@
 
 /// All of them, in the order in which an engine's and a container's life meet them: `dozen daemon --failpoints` prints
 /// the list to the crash suite, so that none is forgotten.
-pub const FAILPOINTS: [&str; 61] = [
+pub const FAILPOINTS: [&str; 60] = [
     // An engine begins.
     "recover.opened",
     "recover.collected",
@@ -57,9 +57,8 @@ pub const FAILPOINTS: [&str; 61] = [
     "save.removing.before",
     "save.removing.after",
     "erase.before",
-    "erase.data",
-    "erase.files",
     "erase.row",
+    "erase.files",
     "erase.after",
     "announce.destroy.before",
     "announce.destroy.after",

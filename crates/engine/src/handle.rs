@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_model::{ContainerId, ContainerName, Signal};
+use dozen_model::{ContainerId, ContainerName, ErrorKind, Signal};
 use dozen_monitor::protocol::{Request, WindowSize};
 use tokio::sync::{oneshot, watch};
 
@@ -66,7 +66,18 @@ impl Waiter {
         };
         // An error means that the owner is gone: the container was removed, and every condition holds.
         drop(self.snapshots.wait_for(holds).await);
-        self.snapshots.borrow().last_exit.clone()
+        let snapshot = self.snapshots.borrow();
+        match &snapshot.phase {
+            // Docker's code of a start that failed.
+            Phase::Created { last_failure: Some(failure) } => Some(ExitStatus {
+                exit_code: failure.exit_code,
+                started: snapshot.created,
+                finished: snapshot.created,
+                out_of_memory: false,
+                error: None,
+            }),
+            _ => snapshot.last_exit.clone(),
+        }
     }
 }
 
@@ -98,9 +109,14 @@ impl Container {
         self.ask(|reply| Command::Start { reply }).await
     }
 
-    /// Asks it to stop, then kills it.
+    /// Asks it to stop, then kills it. It goes on if whoever asked goes away.
     pub async fn stop(&self, options: StopOptions) -> Result<Changed, EngineError> {
-        let snapshot = self.snapshot();
+        let container = self.clone();
+        to_the_end(async move { container.stop_and_wait(options).await }).await
+    }
+
+    async fn stop_and_wait(&self, options: StopOptions) -> Result<Changed, EngineError> {
+        let snapshot = self.settled().await;
         if snapshot.phase.run().is_none() {
             return Ok(Changed::Already);
         }
@@ -123,17 +139,21 @@ impl Container {
         Ok(Changed::Yes)
     }
 
-    /// Stops it if it runs, and starts it.
+    /// Stops it if it runs, and starts it. It goes on if whoever asked goes away.
     pub async fn restart(&self, options: StopOptions) -> Result<(), EngineError> {
-        self.stop(options).await?;
-        self.start().await?;
-        self.shared.announce(&self.snapshot(), "restart", None);
-        Ok(())
+        let container = self.clone();
+        to_the_end(async move {
+            container.stop_and_wait(options).await?;
+            container.start().await?;
+            container.shared.announce(&container.snapshot(), "restart", None);
+            Ok(())
+        })
+        .await
     }
 
     /// Sends a signal to process 1. After SIGKILL it returns once the container has ended.
     pub async fn kill(&self, signal: Signal) -> Result<(), EngineError> {
-        let snapshot = self.snapshot();
+        let snapshot = self.settled().await;
         if snapshot.phase.run().is_none() {
             return Err(EngineError::Conflict {
                 message: format!("cannot kill container: {}: container {} is not running", snapshot.name, snapshot.id),
@@ -151,7 +171,12 @@ impl Container {
 
     /// Removes it with its layer, log and directory.
     pub async fn remove(&self, options: RemoveOptions) -> Result<(), EngineError> {
-        if options.force && self.snapshot().phase.run().is_some() {
+        let container = self.clone();
+        to_the_end(async move { container.remove_and_wait(options).await }).await
+    }
+
+    async fn remove_and_wait(&self, options: RemoveOptions) -> Result<(), EngineError> {
+        if options.force && self.settled().await.phase.run().is_some() {
             self.end(Signal::KILL).await?;
         }
         let gone = self.wait(WaitCondition::Removed);
@@ -214,6 +239,14 @@ impl Container {
         Ok(Exec { id, container: self.clone() })
     }
 
+    /// The snapshot once no start is under way: what comes in the middle of one acts on what comes of it.
+    async fn settled(&self) -> Arc<Snapshot> {
+        let mut snapshots = self.entry.snapshots.clone();
+        // An error means that the container is gone, and its last snapshot is as good as any.
+        drop(snapshots.wait_for(|snapshot| !matches!(snapshot.phase, Phase::Starting { .. })).await);
+        snapshots.borrow().clone()
+    }
+
     /// Signals, and waits for the end.
     async fn end(&self, signal: Signal) -> Result<(), EngineError> {
         let ended = self.wait(WaitCondition::NotRunning);
@@ -226,7 +259,9 @@ impl Container {
     async fn signal(&self, signal: Signal) -> Result<(), EngineError> {
         let request = Request::Signal { signal: signal.number(), all: false };
         match self.request(&request).await {
-            Err(EngineError::System { .. }) => Ok(()),
+            Err(EngineError::System { .. } | EngineError::NotRunning(_)) => Ok(()),
+            // Process 1 is gone and its record is being written.
+            Err(EngineError::Monitor(failure)) if failure.kind == ErrorKind::Conflict => Ok(()),
             other => other,
         }
     }
@@ -247,6 +282,13 @@ impl Container {
         self.entry.mailbox.send(command(reply)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
+}
+
+/// Runs to its end, also if nobody waits for it any more: a client that hangs up must not stop a stop half-way.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::spawn(work).await.unwrap_or(Err(EngineError::ShuttingDown))
 }
 
 impl std::fmt::Debug for Container {

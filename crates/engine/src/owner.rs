@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use dozen_model::{ContainerName, MountSource, NetworkMode, error_chain};
+use dozen_model::{Classified, ContainerName, ErrorKind, MountSource, NetworkMode, VolumeName, error_chain};
 use dozen_monitor::protocol::{ExitRecord, Reply};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::EngineError;
 use crate::attach::{AttachOptions, PendingAttach, StdioStream};
+use crate::events::EventKind;
 use crate::failpoint::failpoint;
 use crate::launch;
 use crate::lifecycle::{Effect, Input, Refusal, decide};
@@ -193,6 +194,13 @@ impl Owner {
         for effect in effects {
             let done = match effect {
                 Effect::Save => self.save().await,
+                // What the ledger does not know of must not run: a crash would leave it without an owner.
+                Effect::Launch if result.is_err() => {
+                    let message = "the ledger could not be written".to_owned();
+                    let failure = StartFailure { exit_code: 128, message };
+                    drop(Box::pin(self.apply(Input::StartFailed(failure))).await);
+                    Ok(())
+                }
                 Effect::Launch => Box::pin(self.launch()).await,
                 Effect::ReleaseRun(run) => self.release(*run).await,
                 Effect::Erase => self.erase(false).await,
@@ -280,7 +288,11 @@ impl Owner {
                 match link.next().await {
                     Ok(Some(Reply::Exited(record))) => break exit_status(record, started),
                     Ok(Some(reply)) => shared.execs.heard(&reply),
-                    Ok(None) | Err(_) => break shared.last_word(&id, started).await,
+                    // The connection can break, or the engine want for descriptors, while the container is well.
+                    Ok(None) | Err(_) => match shared.watch_monitor(&id).await {
+                        Some((again, _)) => link = again,
+                        None => break shared.last_word(&id, started).await,
+                    },
                 }
             };
             if let Some(mailbox) = mailbox.upgrade() {
@@ -296,35 +308,12 @@ impl Owner {
         self.shared.blocking(move || launch::release(&shared, &id, &run)).await
     }
 
-    /// Files, then anonymous volumes if asked, at last the row. Taken up again by the next start if interrupted.
+    /// The row, with those of its own volumes, and then the files: a crash in between leaves garbage, which the next
+    /// start collects, and never a container without its files.
     async fn erase(&mut self, volumes: bool) -> Result<(), EngineError> {
         let snapshot = self.snapshot();
         let shared = self.shared.clone();
-        {
-            let snapshot = snapshot.clone();
-            self.shared
-                .blocking(move || {
-                    failpoint("erase.before");
-                    remove_tree(&snapshot.directory)?;
-                    failpoint("erase.data");
-                    remove_tree(&shared.run_directory(&snapshot.id))?;
-                    failpoint("erase.files");
-                    rows::delete_container(&shared.ledger, snapshot.id.clone())?;
-                    failpoint("erase.row");
-                    shared.registry.remove(&snapshot.id);
-                    // An image that was removed by force while this container had it can go now.
-                    shared.images.collect(&|image| shared.image_user(image))?;
-                    if volumes {
-                        for mount in &snapshot.spec.mounts {
-                            if let MountSource::Volume { name, anonymous: true, .. } = &mount.source {
-                                shared.remove_volume_if_unused(name)?;
-                            }
-                        }
-                    }
-                    Ok(())
-                })
-                .await?;
-        }
+        self.shared.blocking(move || erase(&shared, &snapshot, volumes)).await?;
         failpoint("erase.after");
         self.announce("destroy");
         Ok(())
@@ -332,16 +321,16 @@ impl Owner {
 
     /// After the engine was away: what was running is looked for, what was interrupted is finished or undone.
     async fn take_up(&mut self, phase: Phase) {
-        let run_directory = self.shared.run_directory(&self.snapshot().id);
         match phase {
             Phase::Created { .. } | Phase::Exited(_) => {}
             Phase::Removing => drop(self.remove(self.snapshot().spec.auto_remove).await),
             Phase::Starting { run: None } => self.give_up_start().await,
             Phase::Starting { run: Some(run) } | Phase::Running(run) => {
-                let watched = MonitorLink::request(&run_directory, &dozen_monitor::protocol::Request::Watch).await;
+                let id = self.snapshot().id.clone();
+                let watched = self.shared.watch_monitor(&id).await;
                 let starting = matches!(self.snapshot().phase, Phase::Starting { .. });
                 match watched {
-                    Ok((link, Reply::State { started: true, .. })) => {
+                    Some((link, Reply::State { started: true, .. })) => {
                         if starting {
                             drop(self.apply(Input::Started).await);
                         }
@@ -350,7 +339,6 @@ impl Owner {
                     // It never ran: its monitor, without a go-ahead, is undoing it or has done so.
                     _ if starting && !self.has_exit_record().await => self.give_up_start().await,
                     _ => {
-                        let id = self.snapshot().id.clone();
                         let status = self.shared.last_word(&id, run.started).await;
                         drop(self.apply(Input::Ended(status)).await);
                     }
@@ -442,6 +430,49 @@ fn save_failpoints(phase: &Phase) -> (&'static str, &'static str) {
         Phase::Exited(_) => ("save.exited.before", "save.exited.after"),
         Phase::Removing => ("save.removing.before", "save.removing.after"),
     }
+}
+
+/// Blocks.
+fn erase(shared: &Shared, snapshot: &Snapshot, volumes: bool) -> Result<(), EngineError> {
+    failpoint("erase.before");
+    let exclusive = shared.volume_lock();
+    let only_its_own = |name: &VolumeName| shared.volume_users(name).iter().all(|user| *user == snapshot.id);
+    let anonymous = snapshot.spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume { name, anonymous: true, .. } if volumes && only_its_own(name) => Some(name.clone()),
+        _ => None,
+    });
+    let orphans: Vec<VolumeName> = anonymous.collect();
+    let delete = || rows::delete_container(&shared.ledger, snapshot.id.clone(), orphans.clone());
+    if let Err(error) = delete() {
+        // A full disk has no room for the deletion of a row: what is to go anyway makes some.
+        if error.kind() != ErrorKind::Exhausted {
+            return Err(error.into());
+        }
+        remove_tree(&snapshot.directory)?;
+        delete()?;
+    }
+    failpoint("erase.row");
+    shared.registry.remove(&snapshot.id);
+    shared.volumes.forget(&orphans);
+    for name in &orphans {
+        shared.emit(EventKind::Volume, "destroy", name.to_string(), [("driver".into(), "local".into())].into());
+    }
+    drop(exclusive);
+    for directory in [&snapshot.directory, &shared.run_directory(&snapshot.id)] {
+        if let Err(error) = remove_tree(directory) {
+            tracing::error!(
+                container = snapshot.id.short(),
+                error = error_chain(&error),
+                "cannot delete a container's files"
+            );
+        }
+        failpoint("erase.files");
+    }
+    // An image that was removed by force while this container had it can go now.
+    if let Err(error) = shared.images.collect(&|image| shared.image_user(image)) {
+        tracing::error!(error = error_chain(&error), "cannot collect removed images");
+    }
+    Ok(())
 }
 
 enum Failed {

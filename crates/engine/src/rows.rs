@@ -121,10 +121,13 @@ pub(crate) fn save_phase(ledger: &Ledger, id: ContainerId, phase: &Phase) -> Res
     })
 }
 
-/// The last effect of a removal.
-pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId) -> Result<(), LedgerError> {
+/// A container's row goes, and with it those of the volumes that were only its own: power-safe, all or nothing.
+pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<VolumeName>) -> Result<(), LedgerError> {
     ledger.write(Durability::Power, move |connection| {
         connection.execute("DELETE FROM containers WHERE id = ?1", [id.as_str()])?;
+        for volume in &volumes {
+            connection.execute("DELETE FROM volumes WHERE name = ?1", [volume.as_str()])?;
+        }
         Ok(())
     })
 }

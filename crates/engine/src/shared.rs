@@ -3,22 +3,27 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use dozen_image::{ImageStore, Use};
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, ImageId, MountSource, VolumeName, error_chain};
-use dozen_monitor::protocol::ExitRecord;
+use dozen_monitor::protocol::{ExitRecord, Reply, Request};
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
 
 use crate::events::{Event, EventKind, EventLog};
 use crate::exec::Execs;
+use crate::monitor_link::MonitorLink;
 use crate::network::Network;
 use crate::owner::exit_status;
 use crate::registry::Registry;
 use crate::snapshot::{ExitStatus, Snapshot};
 use crate::volumes::Volumes;
 use crate::{EngineConfig, EngineError};
+
+/// How long it takes until a monitor that lives and cannot be reached is tried again.
+const MONITOR_RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
@@ -35,6 +40,10 @@ pub(crate) struct Shared {
     pub(crate) events: EventLog,
     /// Held while a container takes a volume or a volume goes, so that the two exclude each other.
     pub(crate) volume_users: Mutex<()>,
+    /// Images of containers that are being made, which are not in the registry yet.
+    pub(crate) images_in_use: Mutex<Vec<ImageId>>,
+    /// Held for as long as this engine lives: no other may use its roots.
+    pub(crate) _roots_lock: std::fs::File,
 }
 
 impl Shared {
@@ -85,6 +94,26 @@ impl Shared {
             finished: Timestamp::now(),
             out_of_memory: false,
             error: Some("the container's monitor died, or the machine went down".into()),
+        }
+    }
+
+    /// Connects to a container's monitor for as long as there is one; `None` once it is gone. That a connection fails
+    /// proves nothing, the engine may be short of descriptors: the monitor's lock does.
+    pub(crate) async fn watch_monitor(&self, id: &ContainerId) -> Option<(MonitorLink, Reply)> {
+        let run_directory = self.run_directory(id);
+        loop {
+            match MonitorLink::request(&run_directory, &Request::Watch).await {
+                Ok(watched) => return Some(watched),
+                Err(error) => {
+                    let directory = run_directory.clone();
+                    let alive = self.blocking(move || Ok(dozen_monitor::client::is_alive(&directory))).await;
+                    if !alive.unwrap_or(true) {
+                        return None;
+                    }
+                    tracing::warn!(container = id.short(), error = error_chain(&error), "cannot reach a monitor yet");
+                    tokio::time::sleep(MONITOR_RETRY).await;
+                }
+            }
         }
     }
 
@@ -142,7 +171,10 @@ impl Shared {
     pub(crate) fn image_user(&self, image: &ImageId) -> Option<Use> {
         let snapshots = self.registry.snapshots();
         let mut users = snapshots.iter().filter(|snapshot| snapshot.spec.image == *image);
-        let first = users.next()?;
+        let Some(first) = users.next() else {
+            let being_made = self.images_being_used().contains(image);
+            return being_made.then(|| Use { container_short: "a new one".to_owned(), running: false });
+        };
         let running = [first].into_iter().chain(users).find(|user| user.phase.run().is_some());
         let user = running.unwrap_or(first);
         Some(Use { container_short: user.id.short().to_owned(), running: user.phase.run().is_some() })
@@ -164,6 +196,10 @@ impl Shared {
             );
         }
         Ok(removed)
+    }
+
+    pub(crate) fn images_being_used(&self) -> MutexGuard<'_, Vec<ImageId>> {
+        self.images_in_use.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     pub(crate) fn volume_lock(&self) -> MutexGuard<'_, ()> {

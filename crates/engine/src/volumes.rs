@@ -124,16 +124,28 @@ impl Volumes {
 
     /// Whether there was one. The caller has made sure that no container has it.
     pub(crate) fn remove(&self, name: &VolumeName) -> Result<bool, EngineError> {
-        if self.lock().remove(name).is_none() {
+        if !self.lock().contains_key(name) {
             return Ok(false);
         }
         // The row goes first, power-safe: a crash after it leaves garbage, never a volume without its data.
         failpoint("unvolume.before");
         rows::delete_volume(&self.ledger, name.clone())?;
+        self.lock().remove(name);
         failpoint("unvolume.row");
         remove_tree(&self.directory.join(name.as_str()))?;
         failpoint("unvolume.after");
         Ok(true)
+    }
+
+    /// Their rows have gone with a container's: now the volumes go too. What cannot be deleted is garbage, and collected
+    /// when the engine opens.
+    pub(crate) fn forget(&self, names: &[VolumeName]) {
+        for name in names {
+            self.lock().remove(name);
+            if let Err(error) = remove_tree(&self.directory.join(name.as_str())) {
+                tracing::error!(volume = %name, error = error_chain(&error), "cannot delete a volume's directory");
+            }
+        }
     }
 
     /// The directory whose content is the volume's.

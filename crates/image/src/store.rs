@@ -124,6 +124,12 @@ impl ImageStore {
         Ok(self.0.read_state().images.values().map(|image| Image::clone(image)).collect())
     }
 
+    /// The image, once every change that is under way is done: what a removal is about to take is not found.
+    pub fn find_after_changes(&self, id: &ImageId) -> Result<Image, ImageError> {
+        let _change = self.0.lock_change();
+        self.find(&id.to_string())
+    }
+
     /// The image of a reference, an id, or the beginning of one (with or without `sha256:`).
     pub fn find(&self, name: &str) -> Result<Image, ImageError> {
         self.0.read_state().find(name).map(|image| Image::clone(&image))

@@ -1,5 +1,6 @@
 //! The one thread that holds the connection, and group commit.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -23,8 +24,9 @@ pub struct Ledger {
     jobs: Sender<Job>,
 }
 
-/// Runs inside a savepoint, and gives the action that answers the caller once the commit has succeeded or failed.
-type Work = Box<dyn FnOnce(&mut Savepoint<'_>) -> Answer + Send>;
+/// Runs inside a savepoint, or is told why there is none, and gives the action that answers the caller once the commit
+/// has succeeded or failed.
+type Work = Box<dyn FnOnce(Result<&mut Savepoint<'_>, LedgerError>) -> Answer + Send>;
 struct Answer {
     /// False rolls the savepoint back: the closure itself failed.
     keep: bool,
@@ -43,7 +45,7 @@ impl Ledger {
     pub fn open(path: &Path, migrations: &[Migration]) -> Result<Self, LedgerError> {
         let failed = |source| LedgerError::Open { path: path.to_owned(), source };
         let mut connection = Connection::open(path).map_err(failed)?;
-        // WAL: a commit is one append; with synchronous=OFF it survives the process, with FULL the machine
+        // WAL: a commit is one append; with synchronous=NORMAL it survives the process, with FULL the machine
         // (sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous).
         connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
@@ -90,7 +92,7 @@ impl Ledger {
         E: From<LedgerError> + Send + 'static,
     {
         let work: Work = Box::new(move |savepoint| {
-            let result = change(savepoint);
+            let result = savepoint.map_err(E::from).and_then(|savepoint| change(savepoint));
             Answer {
                 keep: result.is_ok(),
                 send: Box::new(move |committed| done(committed.map_err(E::from).and(result))),
@@ -112,47 +114,73 @@ impl Ledger {
 
 fn write_until_closed(mut connection: Connection, queue: &Receiver<Job>) {
     let mut synced = Durability::Power;
-    while let Ok(first) = queue.recv() {
-        let mut group = vec![first];
-        group.extend(queue.try_iter().take(GROUP_LIMIT - 1));
-        let wanted = group.iter().map(|job| job.durability).max().expect("the group has its first job");
-        let (answers, committed) = commit_together(&mut connection, group, wanted, &mut synced);
+    let mut group = VecDeque::new();
+    loop {
+        if group.is_empty() {
+            let Ok(first) = queue.recv() else { return };
+            group.push_back(first);
+        }
+        group.extend(queue.try_iter().take(GROUP_LIMIT.saturating_sub(group.len())));
+        let (answers, committed) = commit_together(&mut connection, &mut group, &mut synced);
         // Every caller learns of a failed commit; rusqlite's error cannot be cloned, so the words are.
         let failure = committed.err().map(|error| (error.sqlite_error().copied(), error.to_string()));
         for answer in answers {
-            (answer.send)(match &failure {
-                None => Ok(()),
-                Some((Some(code), words)) => Err(rusqlite::Error::SqliteFailure(*code, Some(words.clone())).into()),
-                Some((None, words)) => {
-                    Err(LedgerError::Statement(rusqlite::Error::ToSqlConversionFailure(words.clone().into())))
-                }
-            });
+            (answer.send)(failure.as_ref().map_or(Ok(()), |failure| Err(again(failure))));
+        }
+        // The transaction could not even begin, or broke: who has not had a turn hears of it too, and nobody waits for ever.
+        if let Some(failure) = &failure {
+            for job in group.drain(..) {
+                let answer = (job.work)(Err(again(failure)));
+                (answer.send)(Ok(()));
+            }
         }
     }
 }
 
+/// The same failure for a further caller.
+fn again((code, words): &(Option<rusqlite::ffi::Error>, String)) -> LedgerError {
+    match code {
+        Some(code) => rusqlite::Error::SqliteFailure(*code, Some(words.clone())).into(),
+        None => LedgerError::Statement(rusqlite::Error::ToSqlConversionFailure(words.clone().into())),
+    }
+}
+
+/// Takes jobs from the group for as long as the transaction stands. Whoever had a turn is among the answers, and what
+/// they are told is the result of the whole: a transaction that SQLite rolled back on its own is a failure for all.
 fn commit_together(
     connection: &mut Connection,
-    group: Vec<Job>,
-    wanted: Durability,
+    group: &mut VecDeque<Job>,
     synced: &mut Durability,
 ) -> (Vec<Answer>, rusqlite::Result<()>) {
+    let wanted = group.iter().map(|job| job.durability).max().unwrap_or(Durability::Kill);
     let mut answers = Vec::with_capacity(group.len());
     let committed = (|| {
         if *synced != wanted {
-            connection.pragma_update(None, "synchronous", if wanted == Durability::Power { "FULL" } else { "OFF" })?;
+            // NORMAL, not OFF: a checkpoint has to sync the log before it overwrites what earlier callers were
+            // promised, also if a kill-safe change happens to be the one that triggers it.
+            connection.pragma_update(
+                None,
+                "synchronous",
+                if wanted == Durability::Power { "FULL" } else { "NORMAL" },
+            )?;
             *synced = wanted;
         }
         let mut transaction = connection.transaction()?;
-        for job in group {
+        while !group.is_empty() {
             let mut savepoint = transaction.savepoint()?;
-            let answer = (job.work)(&mut savepoint);
-            if answer.keep {
-                savepoint.commit()?
-            } else {
-                drop(savepoint)
-            }
+            let job = group.pop_front().expect("it is not empty");
+            let answer = (job.work)(Ok(&mut savepoint));
+            let keep = answer.keep;
             answers.push(answer);
+            // An error that breaks the whole transaction (a full disk, say) ends it at once, savepoints and all.
+            if savepoint.is_autocommit() {
+                drop(savepoint);
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
+                    Some("the transaction was rolled back".into()),
+                ));
+            }
+            if keep { savepoint.commit()? } else { drop(savepoint) }
         }
         transaction.commit()
     })();
@@ -186,6 +214,41 @@ mod tests {
             }
         });
         assert_eq!(count(&ledger), 20);
+    }
+
+    #[test]
+    fn on_a_full_disk_everyone_is_told_the_truth_and_it_goes_on_afterwards() {
+        let directory = tempfile::tempdir().unwrap();
+        let schema = [Migration("CREATE TABLE t (n INTEGER PRIMARY KEY, b BLOB) STRICT;")];
+        let ledger = Ledger::open(&directory.path().join("state.db"), &schema).unwrap();
+        let pages = |limit: i64| {
+            let set = move |c: &Connection| {
+                Ok::<_, LedgerError>(c.query_row(&format!("PRAGMA max_page_count = {limit}"), [], |_| Ok(()))?)
+            };
+            ledger.write(Durability::Kill, set).unwrap();
+        };
+        let insert = |n: i64| {
+            let insert = move |c: &Connection| {
+                Ok::<_, LedgerError>(c.execute("INSERT INTO t VALUES (?1, zeroblob(60000))", [n])?)
+            };
+            ledger.write(if n % 2 == 0 { Durability::Power } else { Durability::Kill }, insert)
+        };
+        pages(80);
+        let told: Vec<(i64, bool)> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..24).map(|n| scope.spawn(move || (n, insert(n).is_ok()))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(told.iter().any(|(_, ok)| !ok), "the disk was full for some");
+        pages(1_000_000);
+        insert(100).unwrap();
+        let mut expected: Vec<i64> = told.iter().filter(|(_, ok)| *ok).map(|(n, _)| *n).collect();
+        expected.push(100);
+        let there = ledger.read(|c| {
+            let mut rows = c.prepare("SELECT n FROM t ORDER BY n")?;
+            let rows = rows.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>();
+            Ok::<_, LedgerError>(rows?)
+        });
+        assert_eq!(there.unwrap(), expected);
     }
 
     #[test]

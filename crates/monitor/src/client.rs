@@ -95,14 +95,15 @@ impl PendingStart {
     }
 }
 
-/// True while a monitor owns this directory.
+/// True while a monitor owns this directory, and when that cannot be found out: a living container is not given up
+/// because the one who asks is short of descriptors.
 pub fn is_alive(run_directory: &Path) -> bool {
-    lock::holder(run_directory).is_some()
+    lock::holder(run_directory).map_or(true, |holder| holder.is_some())
 }
 
 /// The monitor's own process, while it owns this directory; for tests and for whoever has to end a monitor that hangs.
 pub fn process(run_directory: &Path) -> Option<i32> {
-    lock::holder(run_directory).map(|pid| pid.as_raw_nonzero().get())
+    lock::holder(run_directory).ok().flatten().map(|pid| pid.as_raw_nonzero().get())
 }
 
 /// Makes one request of a running monitor. The stream carries what follows the reply: events for Watch, the

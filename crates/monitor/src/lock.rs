@@ -31,7 +31,7 @@ pub fn take(run_directory: &Path) -> io::Result<File> {
 
 /// Until it has ended, at most.
 fn wait_for_holder(run_directory: &Path) {
-    if let Some(holder) = holder(run_directory)
+    if let Ok(Some(holder)) = holder(run_directory)
         && let Ok(process) = rustix::process::pidfd_open(holder, PidfdFlags::empty())
     {
         let _ = rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&PATIENCE));
@@ -39,8 +39,11 @@ fn wait_for_holder(run_directory: &Path) {
 }
 
 /// The process that has it.
-pub fn holder(run_directory: &Path) -> Option<rustix::process::Pid> {
-    let file = File::open(run_directory.join(NAME)).ok()?;
+pub fn holder(run_directory: &Path) -> std::io::Result<Option<rustix::process::Pid>> {
+    let file = match File::open(run_directory.join(NAME)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
     let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
-    rustix::process::fcntl_getlk(&file, &any).ok().flatten()?.pid
+    Ok(rustix::process::fcntl_getlk(&file, &any)?.and_then(|lock| lock.pid))
 }

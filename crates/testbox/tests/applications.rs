@@ -106,11 +106,12 @@ fn dozen_in_dozen() {
     let script = "
         set -e
         dozen daemon >/log 2>&1 &
-        until dozen version >/dev/null 2>&1; do sleep 0.05; done
+        soon() { for i in $(seq 200); do \"$@\" && return; sleep 0.05; done; echo \"in vain: $*\"; return 1; }
+        soon dozen version >/dev/null 2>&1
         dozen load --quiet --input /busybox.tar
         dozen run --rm busybox echo from within
         dozen run -d --name web -p 8080:80 busybox sh -c 'mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www'
-        until wget -qO- http://127.0.0.1:8080/; do sleep 0.05; done
+        soon wget -qO- http://127.0.0.1:8080/
         dozen exec web hostname -i
         dozen rm -f web
     ";

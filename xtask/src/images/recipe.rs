@@ -127,10 +127,6 @@ pub const ALL: &[Recipe] = &[
             mkdir -p "$1/var/lib/postgresql/data"
             chroot "$1" chown postgres:postgres /var/lib/postgresql/data
             chmod 700 "$1/var/lib/postgresql/data"
-            # On a machine, systemd-tmpfiles makes it at each boot.
-            mkdir -p "$1/run/postgresql"
-            chroot "$1" chown postgres:postgres /run/postgresql
-            chmod 2775 "$1/run/postgresql"
             cat >"$1/usr/local/bin/entrypoint" <<'END'
 #!/bin/sh
 # Makes the database on the first start, then is the server.
@@ -148,7 +144,8 @@ END
                 "Env": [format!("{PATH}:/usr/lib/postgresql/15/bin"), "PGDATA=/var/lib/postgresql/data", "LANG=C.UTF-8"],
                 "User": "postgres", "Volumes": { "/var/lib/postgresql/data": {} }, "ExposedPorts": { "5432/tcp": {} },
                 "StopSignal": "SIGINT", "Entrypoint": ["entrypoint"],
-                "Cmd": ["postgres", "-c", "listen_addresses=*"],
+                // /run is empty in an image: on a machine, systemd makes PostgreSQL's directory there.
+                "Cmd": ["postgres", "-c", "listen_addresses=*", "-c", "unix_socket_directories=/tmp"],
             })
         },
     },
