@@ -177,7 +177,7 @@ impl Exec {
         let request = ExecRequest {
             exec_id: self.id.to_string(),
             arguments: spec.arguments.clone(),
-            environment: oci::environment(&snapshot, spec.environment.iter()),
+            environment: oci::environment(&self.container.shared, &snapshot, spec.environment.iter()),
             working_directory: spec.working_directory.clone(),
             user: spec.user.clone(),
             terminal: spec.terminal,

@@ -15,12 +15,15 @@ pub(crate) const BOUND: [(&str, &str); 3] =
     [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")];
 
 /// The name that the container knows itself by.
-pub(crate) fn hostname(snapshot: &Snapshot) -> String {
+pub(crate) fn hostname(shared: &Shared, snapshot: &Snapshot) -> String {
     match (&snapshot.spec.hostname, &snapshot.spec.network) {
         (Some(name), _) => name.clone(),
         (None, NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-        // One network, one name: it is the other's.
-        (None, NetworkMode::Container(other)) => other.short().to_owned(),
+        // One network, one name: it is the other's. That one cannot be in a third one's, or the chain ends there.
+        (None, NetworkMode::Container(other)) => match shared.registry.get(other).map(|entry| entry.snapshot()) {
+            Some(other) if !matches!(other.spec.network, NetworkMode::Container(_)) => hostname(shared, &other),
+            _ => other.short().to_owned(),
+        },
         (None, NetworkMode::Bridge | NetworkMode::None) => snapshot.id.short().to_owned(),
     }
 }
@@ -35,6 +38,7 @@ pub(crate) fn directory(shared: &Shared, snapshot: &Snapshot) -> PathBuf {
 
 /// Writes all three anew, in place: a file that is bound into a container keeps its inode.
 pub(crate) fn write(
+    shared: &Shared,
     snapshot: &Snapshot,
     endpoint: Option<&Endpoint>,
     gateway: &Option<IpAddr>,
@@ -42,7 +46,7 @@ pub(crate) fn write(
     if matches!(snapshot.spec.network, NetworkMode::Container(_)) {
         return Ok(());
     }
-    let hostname = hostname(snapshot);
+    let hostname = hostname(shared, snapshot);
     let domain = snapshot.spec.domainname.as_deref();
     let mut addresses = Vec::new();
     if let Some(endpoint) = endpoint {

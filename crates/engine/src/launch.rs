@@ -44,7 +44,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
 
     let namespace = join_network(shared, snapshot, run)?;
     failpoint("launch.network");
-    files::write(snapshot, run.endpoint.as_ref(), &shared.network.host_gateway())?;
+    files::write(shared, snapshot, run.endpoint.as_ref(), &shared.network.host_gateway())?;
     failpoint("launch.files");
 
     let request = StartRequest {

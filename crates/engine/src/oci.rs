@@ -38,7 +38,7 @@ pub(crate) fn spec(
     let process = ProcessBuilder::default()
         .terminal(asked.process.terminal)
         .args(asked.process.arguments().cloned().collect::<Vec<_>>())
-        .env(environment(snapshot, std::iter::empty()))
+        .env(environment(shared, snapshot, std::iter::empty()))
         .cwd(if asked.process.working_directory.is_empty() { "/" } else { &asked.process.working_directory })
         .user(process.user().clone())
         .no_new_privileges(asked.isolation.no_new_privileges);
@@ -49,7 +49,7 @@ pub(crate) fn spec(
     process.set_oom_score_adj(defaults.and_then(|process| process.oom_score_adj()));
     spec.set_process(Some(process));
     spec.set_mounts(Some(mounts));
-    spec.set_hostname((asked.network != NetworkMode::Host).then(|| files::hostname(snapshot)));
+    spec.set_hostname((asked.network != NetworkMode::Host).then(|| files::hostname(shared, snapshot)));
     spec.set_domainname(asked.domainname.clone());
     let root = RootBuilder::default().path("rootfs").readonly(asked.isolation.read_only_root).build();
     spec.set_root(Some(root.expect("a root has its path")));
@@ -84,9 +84,13 @@ fn defaults(asked: &ContainerSpec) -> DefaultSpec<'_> {
 
 /// The environment as Docker orders it: PATH, HOSTNAME, TERM, then what was asked, then what an exec adds; a later
 /// name wins.
-pub(crate) fn environment<'a>(snapshot: &'a Snapshot, more: impl Iterator<Item = &'a String>) -> Vec<String> {
+pub(crate) fn environment<'a>(
+    shared: &Shared,
+    snapshot: &'a Snapshot,
+    more: impl Iterator<Item = &'a String>,
+) -> Vec<String> {
     let process = &snapshot.spec.process;
-    let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", files::hostname(snapshot))];
+    let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", files::hostname(shared, snapshot))];
     environment.extend(process.terminal.then(|| "TERM=xterm".to_owned()));
     for entry in process.environment.iter().chain(more) {
         let name = entry.split('=').next().unwrap_or(entry);

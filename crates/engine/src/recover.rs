@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(5);
 /// Opens the data root. Blocks. Owners are not started yet.
 pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {
     make_private(&config.data_root)?;
-    make_private(&config.run_root)?;
+    make_traversable(&config.run_root)?;
     let roots_lock = lock_roots(&config)?;
     let ledger = Ledger::open(&config.data_root.join("state.db"), &[rows::MIGRATION, dozen_image::MIGRATION])?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -45,6 +45,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let instance = instance(&config.run_root);
     let cgroup = if instance.is_empty() { "/dozen".to_owned() } else { format!("/dozen-{instance}") };
     let images = ImageStore::open(&config.data_root, ledger.clone())?;
+    make_private(&config.data_root.join("volumes"))?;
     let volumes = Volumes::open(config.data_root.join("volumes"), ledger.clone())?;
     let network = crate::network::Network::new(&config, instance, ledger.clone());
     let rows = rows::containers(&ledger)?;
@@ -164,13 +165,23 @@ pub(crate) fn make_container_directory(path: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Only root looks in: set-user-id programs of images, and secrets of containers, lie below.
+/// For root alone: below lie set-user-id programs of images and containers, and secrets in their environment. It holds
+/// for a directory that was there before, too.
 fn make_private(path: &Path) -> Result<(), EngineError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(path)
-        .map_err(EngineError::system(|| format!("make the directory {}", path.display())))
+    make_with_mode(path, 0o700)
+}
+
+/// Whoever may use the API's socket has to get to it; what lies beside it is root's.
+fn make_traversable(path: &Path) -> Result<(), EngineError> {
+    make_with_mode(path, 0o711)
+}
+
+fn make_with_mode(path: &Path, mode: u32) -> Result<(), EngineError> {
+    let make = || {
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(mode))
+    };
+    make().map_err(EngineError::system(|| format!("make the directory {}", path.display())))
 }
 
 /// Engines side by side: the one at the usual run root has the plain names, another a tag from its run root's path.

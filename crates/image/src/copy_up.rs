@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -137,17 +137,35 @@ fn copy_one(
         }
         FileType::Fifo | FileType::CharacterDevice | FileType::BlockDevice => {
             rustix::fs::mknodat(to, name, kind, Mode::RUSR, stat.st_rdev)?;
+            own_special(to, name, stat)?;
         }
         _ => return Ok(()),
     }
-    rustix::fs::chownat(to, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
-    if kind != FileType::Symlink {
-        rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
+    if kind == FileType::Symlink {
+        rustix::fs::chownat(to, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
     }
     for (key, value) in portable_xattrs(from.as_fd(), name)? {
         tree::set_xattr_of_special(to.as_fd(), name, &key, &value)?;
     }
     Ok(rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Owner and mode of a FIFO or device that was just made.
+///
+/// The volume may be mounted in a container that runs, which can put a link in the place of the name at any moment: so
+/// it is the thing itself that is changed, by a descriptor, after a look at whether it is the one that was made.
+fn own_special(to: &OwnedFd, name: &[u8], stat: &Stat) -> io::Result<()> {
+    let made = tree::open_no_links(to.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW)?;
+    let found = rustix::fs::fstat(&made)?;
+    let expected = (tree::file_type(stat), stat.st_rdev, 1);
+    if (tree::file_type(&found), found.st_rdev, found.st_nlink as u64) != expected {
+        return Err(io::Error::other("another process changes the volume meanwhile"));
+    }
+    let (owner, group) = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+    rustix::fs::chownat(&made, c"", owner, group, AtFlags::EMPTY_PATH)?;
+    // By the descriptor's own link, which names the inode: fchmodat2(2) is younger than the kernels we run on.
+    let itself = format!("/proc/self/fd/{}", made.as_raw_fd());
+    Ok(rustix::fs::chmod(itself, Mode::from_raw_mode(stat.st_mode & 0o7777))?)
 }
 
 fn portable_xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<tree::Xattrs, Errno> {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -182,7 +183,12 @@ fn unexpected(action: &'static str, reply: &Reply) -> KeeperError {
 /// # Errors
 /// Another keeper has it.
 pub(crate) fn lock(run_root: &Path) -> io::Result<std::fs::File> {
-    let file = std::fs::File::options().create(true).truncate(false).write(true).open(run_root.join("keeper.lock"))?;
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(run_root.join("keeper.lock"))?;
     rustix::fs::fcntl_lock(file.as_fd(), rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
 }

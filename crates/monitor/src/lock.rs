@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags};
@@ -20,7 +21,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
 
 /// Takes it.
 pub fn take(run_directory: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(run_directory.join(NAME))?;
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(run_directory.join(NAME))?;
     match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::AGAIN | Errno::ACCESS) => wait_for_holder(run_directory),
         other => return other.map(|()| file).map_err(io::Error::from),

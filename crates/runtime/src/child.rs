@@ -12,6 +12,7 @@ use crate::capability;
 use crate::cgroup::Cgroup;
 use crate::create::{Root, Stdio};
 use crate::error::{Context, RuntimeError, words};
+use crate::exec::not_running;
 use crate::init;
 use crate::message::{self, Message};
 use crate::mounts::{RootTree, is_procfs};
@@ -42,8 +43,8 @@ pub(crate) struct FirstProcess<'a> {
     pub(crate) surroundings: Surroundings,
 }
 
-/// A further process.
-pub(crate) struct FurtherProcess<'a> {
+/// Who brings a further process in.
+pub(crate) struct Usher<'a> {
     pub(crate) plan: &'a ProcessPlan,
     pub(crate) cgroup: &'a Cgroup,
     /// Process 1, whose namespaces are joined.
@@ -84,11 +85,15 @@ impl FirstProcess<'_> {
     }
 }
 
-impl FurtherProcess<'_> {
-    /// Becomes a process of the container. Never returns.
+impl Usher<'_> {
+    /// Becomes the usher, and its sibling a process of the container. Never returns.
+    ///
+    /// The usher stays in our own pid namespace: as long as a process still has something of the host's, be it a
+    /// descriptor or its root, nobody in the container may see it, let alone trace it. What is cloned last has none of
+    /// it from its first instruction on.
     pub(crate) fn run(self) -> ! {
         let Self { plan, cgroup, container, mut surroundings } = self;
-        let prepared = (|| {
+        let cloned = (|| {
             begin(&surroundings, &[container.as_raw_fd()])?;
             cgroup.enter_version_1()?;
             adjust_oom_score(plan)?;
@@ -96,23 +101,58 @@ impl FurtherProcess<'_> {
                 | libc::CLONE_NEWIPC
                 | libc::CLONE_NEWUTS
                 | libc::CLONE_NEWNET
-                | libc::CLONE_NEWCGROUP;
-            sys::setns(container, namespaces).context(|| "join the container's namespaces".to_owned())?;
-            let master = match surroundings.stdio {
-                Stdio::Terminal { size } => {
-                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                    let pts =
-                        rustix::fs::open("/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
-                    let master = crate::mounts::open_multiplexer(&pts)?;
-                    take_terminal(terminal::open_pair(&master, size)?)?;
-                    Some(master)
-                }
-                Stdio::Streams(_) => None,
-            };
-            Ok((become_user(plan)?, master))
+                | libc::CLONE_NEWCGROUP
+                | libc::CLONE_NEWPID;
+            sys::setns(container, namespaces).map_err(|errno| gone_or(errno, "join the container's namespaces"))?;
+            sys::close_range(container.as_raw_fd() as u32, container.as_raw_fd() as u32, false)
+                .context(|| "close the container's descriptor".to_owned())?;
+            // SAFETY: the usher was cloned from a process with one thread and has started none.
+            unsafe { sys::clone_process(libc::CLONE_PARENT as u64, None) }
+                .map_err(|errno| gone_or(errno, "clone a process into the container"))
         })();
-        finish(plan, &mut surroundings, prepared)
+        let told = match cloned {
+            Ok(sys::Cloned::Child) => further_process(plan, surroundings),
+            Ok(sys::Cloned::Parent { pid, pidfd }) => (Message::Sibling { pid }, Some(pidfd)),
+            Err(error) => (Message::failed(&error), None),
+        };
+        // If even this fails, the parent sees the end of the connection.
+        let _ = message::send(surroundings.socket.as_fd(), &told.0, told.1.as_ref().map(AsFd::as_fd));
+        surroundings.listener = None;
+        exit()
     }
+}
+
+/// What the kernel says of a pid namespace, or a process 1, that has ended; or else what failed.
+fn gone_or(errno: Errno, action: &str) -> RuntimeError {
+    match errno {
+        Errno::SRCH | Errno::NOMEM | Errno::INVAL => not_running(),
+        errno => RuntimeError::system(action, errno),
+    }
+}
+
+/// The process that was brought in. It waits until its parent knows it, and then becomes what was asked for.
+fn further_process(plan: &ProcessPlan, mut surroundings: Surroundings) -> ! {
+    let prepared = (|| {
+        // A session of its own again, for its terminal: the usher's was left with the usher.
+        rustix::process::setsid().context(|| "begin a session".to_owned())?;
+        match message::receive(&surroundings.socket)? {
+            Some((Message::Grouped, _)) => {}
+            // The parent has gone, or wants us gone.
+            _ => exit(),
+        }
+        let master = match surroundings.stdio {
+            Stdio::Terminal { size } => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let pts = rustix::fs::open("/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
+                let master = crate::mounts::open_multiplexer(&pts)?;
+                take_terminal(terminal::open_pair(&master, size)?)?;
+                Some(master)
+            }
+            Stdio::Streams(_) => None,
+        };
+        Ok((become_user(plan)?, master))
+    })();
+    finish(plan, &mut surroundings, prepared)
 }
 
 /// The very first: no descriptor, signal or session of the parent's is left.

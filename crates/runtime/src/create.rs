@@ -202,7 +202,7 @@ fn group(options: &CreateOptions<'_>, cgroup: &Cgroup, socket: &OwnedFd) -> Resu
 }
 
 /// Clones with the pid namespace for children set for that moment.
-pub(crate) fn in_pid_namespace(
+fn in_pid_namespace(
     namespace: Option<BorrowedFd<'_>>,
     clone: impl FnOnce() -> Result<sys::Cloned, Errno>,
 ) -> Result<sys::Cloned, Errno> {
@@ -247,6 +247,16 @@ impl Process {
         };
         self.kill();
         Err(error)
+    }
+
+    /// For an usher: the process that it brings in. The usher itself is reaped, whatever it says.
+    pub(crate) fn sibling(&self, socket: &OwnedFd) -> Result<Process, RuntimeError> {
+        let answer = message::receive(socket);
+        self.kill();
+        match answer? {
+            Some((Message::Sibling { pid }, Some(pidfd))) => Ok(Process { pid, pidfd }),
+            answer => Err(self.failure(answer.map(|(message, _)| message))),
+        }
     }
 
     /// Says Start and waits for execve(2), which closes the connection.

@@ -2,15 +2,17 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dozen_model::UserSpec;
 use oci_spec::runtime::Process;
 use rustix::io::Errno;
 
 use crate::capability::{self, CapabilitySets};
-use crate::child::{FurtherProcess, Surroundings};
+use crate::child::{Surroundings, Usher};
 use crate::create::{self, Running, Stdio};
 use crate::error::{Context, RuntimeError};
+use crate::message::{self, Message};
 use crate::plan::ProcessPlan;
 use crate::{Spec, sys};
 
@@ -46,6 +48,9 @@ pub struct ExecProcess {
     pub terminal: Option<OwnedFd>,
 }
 
+/// How long a process may take between two words while it comes into the container.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Runs a further process; returns once execve(2) has succeeded. On failure nothing is left.
 ///
 /// The calling process must have one thread.
@@ -57,29 +62,36 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
     let cgroup = &options.container.cgroup;
     let directory = cgroup.unified_directory()?;
     let container = options.container.pidfd.as_fd();
-    let cloned = create::in_pid_namespace(Some(container), || {
-        // SAFETY: `exec` asks its callers for a process with one thread.
-        unsafe { sys::clone_process(0, directory.as_ref().map(AsFd::as_fd)) }
-    })
-    .map_err(|errno| match errno {
-        // The pid namespace, or all of the container, is gone.
-        Errno::SRCH | Errno::NOMEM | Errno::INVAL | Errno::NOENT | Errno::NODEV => {
-            RuntimeError::Conflict("the container is not running".to_owned())
-        }
-        errno => RuntimeError::system("clone a process into the container", errno),
-    })?;
-    let process = match cloned {
+    // A process that is stopped from inside never answers: it must not stop us.
+    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
+        .context(|| "set a timeout".to_owned())?;
+    // SAFETY: `exec` asks its callers for a process with one thread.
+    let cloned =
+        unsafe { sys::clone_process(0, directory.as_ref().map(AsFd::as_fd)) }.map_err(|errno| match errno {
+            // The cgroup, and with it all of the container, is gone.
+            Errno::NOENT | Errno::NODEV => not_running(),
+            errno => RuntimeError::system("clone a process for the container", errno),
+        })?;
+    let usher = match cloned {
         sys::Cloned::Child => {
             let surroundings =
                 Surroundings { socket: childs_socket, listener: None, stdio, init: None, preserve_descriptors: 0 };
-            FurtherProcess { plan: &plan, cgroup, container, surroundings }.run()
+            Usher { plan: &plan, cgroup, container, surroundings }.run()
         }
         sys::Cloned::Parent { pid, pidfd } => create::Process { pid, pidfd },
     };
     drop((childs_socket, stdio));
+    let process = usher.sibling(&socket)?;
+    // One that died meanwhile says so by the end of its connection.
+    let _ = message::send(socket.as_fd(), &Message::Grouped, None);
     let terminal = process.wait_until_ready(&socket)?;
     process.execute(&socket)?;
     Ok(ExecProcess { pid: process.pid, pidfd: process.pidfd, terminal })
+}
+
+/// Its process 1 is gone.
+pub(crate) fn not_running() -> RuntimeError {
+    RuntimeError::Conflict("the container is not running".to_owned())
 }
 
 fn plan(options: &ExecOptions<'_>) -> Result<ProcessPlan, RuntimeError> {

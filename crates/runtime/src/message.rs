@@ -13,6 +13,18 @@
 //!   │◀──────────── end of file: execve closed it ───────┤ or Failed, and it exits
 //! ```
 //!
+//! A further process ([`crate::exec`]) comes into the container in two steps:
+//!
+//! ```text
+//! parent                      usher (in our pid namespace, seen by nobody inside)     child (inside)
+//!   ├─ clone3 ───────────────────▶│ lets go of all that is the parent's, joins the      │
+//!   │                             │ container's cgroups and namespaces                  │
+//!   │                             ├─ clone3(CLONE_PARENT) ─────────────────────────────▶│ waits
+//!   │◀── Sibling (+ its pidfd) ───┤ exits
+//!   ├─ Grouped ────────────────────────────────────────────────────────────────────────▶│ changes user, …
+//!   │◀─────────────────────────────────────────── Ready, and on as above ───────────────┤
+//! ```
+//!
 //! With the command line, `create` and `start` are two processes: the child then waits for Start on a
 //! connection to a listening socket that it was given ([`crate::create`]).
 
@@ -35,8 +47,13 @@ use crate::error::{Context, RuntimeError};
 pub(crate) enum Message {
     /// Child: all is set up.
     Ready,
-    /// Parent: all cgroups are there to be joined.
+    /// Parent: all cgroups are there to be joined; a further process may go on.
     Grouped,
+    /// Usher: the process that it has brought in, by number; its pidfd comes along.
+    Sibling {
+        /// In the parent's pid namespace.
+        pid: i32,
+    },
     /// Parent: execute.
     Start,
     /// Child: this failed, and I am gone.

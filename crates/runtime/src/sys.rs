@@ -41,7 +41,9 @@ pub(crate) unsafe fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = namespaces | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
     arguments.pidfd = &raw mut pidfd as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    // A sibling ends with the signal that the caller itself ends with (clone(2), CLONE_PARENT).
+    let is_sibling = namespaces & libc::CLONE_PARENT as u64 != 0;
+    arguments.exit_signal = if is_sibling { 0 } else { libc::SIGCHLD as u64 };
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;

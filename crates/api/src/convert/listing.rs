@@ -310,7 +310,7 @@ mod tests {
         let row = row(&snapshot(json!({"Image": "x:1", "Cmd": ["a", "b c"]}), running()), at(1_700_000_003), &|_| None);
         assert_eq!(
             (&row["Command"], &row["Status"], &row["State"]),
-            (&json!("a b c"), &json!("Up 2 seconds"), &json!("running"))
+            (&json!("a 'b c'"), &json!("Up 2 seconds"), &json!("running"))
         );
         assert_eq!(
             (&row["Names"], &row["Image"], &row["HostConfig"]),

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import time
 import urllib.request
 
 import docker
@@ -78,7 +79,7 @@ for _ in range(200):
         page = urllib.request.urlopen("http://127.0.0.1:8080/").read()
         break
     except OSError:
-        continue
+        time.sleep(0.05)
 assert page == b"served\n", page
 web.reload()
 assert web.ports["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "8080"}], web.ports
