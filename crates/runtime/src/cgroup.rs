@@ -121,6 +121,10 @@ impl Cgroup {
                 Err(error) => return Err(RuntimeError::system(format!("kill cgroup {}", self.name.display()), error)),
             }
         }
+        // The usual end of a container: its pid namespace has killed everyone, and nobody in here can fork any more.
+        if self.pids()?.is_empty() {
+            return Ok(());
+        }
         let freezer =
             self.layout.controller("freezer").map(|freezer| freezer.directory(&self.name).join("freezer.state"));
         // Frozen, nobody forks away from under our list. Without a freezer we repeat until the list is empty.
