@@ -59,7 +59,7 @@ fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {
         Some((rows, columns)) => Stdio::Terminal { size: Some(WindowSize { rows, columns }) },
         None => streams()?,
     };
-    let cgroup = format!("/dozen-test/{}", life.id);
+    let cgroup = format!("/dozen-test-{}", life.id);
     let mut created = dozen_runtime::create(CreateOptions {
         id: &life.id,
         spec: &life.spec,

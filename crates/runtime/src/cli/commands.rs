@@ -71,7 +71,7 @@ fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeError> {
     }
     let cgroup = match spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()) {
         Some(path) => format!("/{}", path.display().to_string().trim_start_matches('/')),
-        None => format!("/dozen/{}", create.id),
+        None => format!("/{}", create.id),
     };
     Ok(Bundle { path, spec, root: Root::Directory(root), cgroup })
 }
