@@ -34,7 +34,10 @@ impl ImageStore {
             [] => return Ok(false),
             // An overlay needs two directories, and one is what it shows.
             [only] => tree::open_root(only).map_err(ImageError::io("open", only.display()))?,
-            several => mount_read_only(several).map_err(ImageError::io("stack the layers of", id))?,
+            several => {
+                let stacked = dozen_runtime::overlay::mount_detached(several, None);
+                stacked.map_err(io::Error::other).map_err(ImageError::io("stack the layers of", id))?
+            }
         };
         let path = path_in_image.as_os_str().as_bytes();
         let source = match tree::open_in_root(root.as_fd(), path, tree::DIRECTORY) {
@@ -176,18 +179,4 @@ fn portable_xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<tree::Xattr
 
 fn times(stat: &Stat) -> rustix::fs::Timestamps {
     tree::times((stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
-}
-
-/// Stacks layers, top first, in a mount that no path leads to.
-fn mount_read_only(lower: &[std::path::PathBuf]) -> io::Result<OwnedFd> {
-    use rustix::mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-    };
-    let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for directory in lower {
-        fsconfig_set_string(overlay.as_fd(), "lowerdir+", directory)?;
-    }
-    fsconfig_create(overlay.as_fd())?;
-    let flags = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
-    Ok(fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
 }
