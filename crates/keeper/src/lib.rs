@@ -16,13 +16,13 @@
 //! ```
 
 mod client;
-mod detach;
 mod error;
 mod failpoint;
 mod forward;
 mod port;
 mod protocol;
 mod server;
+mod signals;
 mod snapshot;
 
 pub use client::Keeper;

@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use dozen_runtime::detach::{Side, detach};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::Timespec;
 
-use crate::client;
-use crate::detach::{Side, detach};
 use crate::failpoint::failpoint;
 use crate::forward::{Forward, Pumped};
 use crate::port;
 use crate::protocol::{self, Envelope, Reply, Request};
 use crate::snapshot::{self, PortFailure, PortKey, PortReservation, Snapshot, VERSION};
+use crate::{client, signals};
 
 /// An engine that connects and then says nothing is not waited for: the forwards have to go on.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,6 +44,7 @@ pub fn main(run_root: &Path) -> ExitCode {
         Ok(Side::Detached) => {}
         Err(error) => return fail(&format!("cannot detach: {error}")),
     }
+    signals::ignore();
     failpoint("begin.detached");
     let mut server = match Server::begin(run_root) {
         Ok(server) => server,

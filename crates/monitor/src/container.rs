@@ -2,20 +2,49 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use dozen_model::ErrorKind;
 use dozen_runtime::{Cgroup, CreateOptions, Created, ExecOptions, Running, Spec, Stdio};
 
+use crate::failure::{complain, failure, internal, not_running};
 use crate::isolate::{Isolate, Process, Streams};
 use crate::protocol::{ExecRequest, Failure, StartRequest, WindowSize};
-use crate::start::{complain, failure, internal};
 
 /// One container of `dozen-runtime`.
 #[derive(Default)]
 pub struct Container {
     created: Option<Created>,
     running: Option<Running>,
-    /// Kept for execs, which inherit from it.
-    spec: Option<Box<Spec>>,
+    /// For execs, which inherit from it.
+    spec: KeptSpec,
+}
+
+/// What the container was made from. As text it takes a tenth of its memory.
+#[derive(Default)]
+enum KeptSpec {
+    #[default]
+    None,
+    Parsed(Box<Spec>),
+    Text(Box<[u8]>),
+}
+
+impl KeptSpec {
+    fn parsed(&mut self) -> Result<&Spec, Failure> {
+        if let Self::Text(text) = self {
+            let spec = serde_json::from_slice(text).map_err(|error| internal("read the spec again", &error.into()))?;
+            *self = Self::Parsed(spec);
+        }
+        match self {
+            Self::Parsed(spec) => Ok(spec),
+            _ => Err(not_running()),
+        }
+    }
+
+    fn shrink(&mut self) {
+        if let Self::Parsed(spec) = self
+            && let Ok(text) = serde_json::to_vec(spec)
+        {
+            *self = Self::Text(text.into());
+        }
+    }
 }
 
 fn stdio(streams: Streams) -> Stdio {
@@ -31,10 +60,6 @@ fn window_size(size: WindowSize) -> dozen_runtime::WindowSize {
 
 fn copy(descriptor: impl AsFd) -> Result<OwnedFd, Failure> {
     rustix::io::fcntl_dupfd_cloexec(descriptor, 3).map_err(|error| internal("copy a descriptor", &error.into()))
-}
-
-fn not_running() -> Failure {
-    Failure { kind: ErrorKind::Conflict, message: "the container is not running".to_owned(), hint: None }
 }
 
 impl Isolate for Container {
@@ -65,7 +90,7 @@ impl Isolate for Container {
         .map_err(|error| failure(&error))?;
         let process = Process { pid: created.pid(), pidfd: copy(created.pidfd())?, terminal: created.terminal() };
         self.created = Some(created);
-        self.spec = Some(request.spec);
+        self.spec = KeptSpec::Parsed(request.spec);
         Ok(process)
     }
 
@@ -84,11 +109,15 @@ impl Isolate for Container {
         Vec::new()
     }
 
+    fn rest(&mut self) {
+        self.spec.shrink();
+    }
+
     fn exec(&mut self, request: &ExecRequest, streams: Streams) -> Result<Process, Failure> {
-        let (Some(running), Some(spec)) = (&self.running, &self.spec) else { return Err(not_running()) };
+        let Some(running) = &self.running else { return Err(not_running()) };
         let process = dozen_runtime::exec(ExecOptions {
             container: running,
-            spec,
+            spec: self.spec.parsed()?,
             arguments: &request.arguments,
             environment: &request.environment,
             working_directory: request.working_directory.as_deref(),

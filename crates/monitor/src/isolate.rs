@@ -50,6 +50,9 @@ pub trait Isolate {
     /// Kills and deletes what create made. Answers what could not be undone.
     fn undo(&mut self) -> Vec<String>;
 
+    /// Nothing happens: gives back what is not needed until something does.
+    fn rest(&mut self) {}
+
     /// Runs a further process.
     ///
     /// # Errors

@@ -7,14 +7,16 @@
 //! - [`main`]: the process.
 //!
 //! Inside: `start` is the sequence up to the running process, `monitor` the loop that follows, over `session` (a
-//! process and its streams) and `connection` (a client). [`log`], [`frame`] and [`outbox`] decide and are pure.
+//! process and its streams) and `connection` (a client); the folder `monitor` has what the loop does on each event.
+//! `container` is the runtime under it, behind the trait in [`isolate`]; `rest` gives memory back. [`log`], [`frame`]
+//! and [`outbox`] decide and are pure.
 
 pub mod client;
 mod connection;
 mod container;
-mod detach;
 pub mod exit;
 mod failpoint;
+mod failure;
 pub mod frame;
 pub mod isolate;
 mod lock;
@@ -23,7 +25,9 @@ mod monitor;
 pub mod outbox;
 mod packet;
 pub mod protocol;
+mod rest;
 mod session;
+mod signals;
 mod start;
 mod watched;
 

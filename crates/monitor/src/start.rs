@@ -5,16 +5,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
-use dozen_model::{Classified, ErrorKind};
+use dozen_model::ErrorKind;
+use dozen_runtime::detach::{self, Side};
 
-use crate::detach::{self, Side};
 use crate::failpoint::failpoint;
+use crate::failure::{complain, internal};
 use crate::isolate::Isolate;
 use crate::log::file::LogFile;
 use crate::monitor::{Files, Monitor};
 use crate::protocol::{Failure, StartReply, StartRequest, VERSION};
 use crate::session::{self, Session, Wanted};
-use crate::{lock, packet};
+use crate::{lock, packet, signals};
 
 /// Runs the whole life of a monitor.
 pub fn main(isolate: &mut dyn Isolate) -> ExitCode {
@@ -24,6 +25,7 @@ pub fn main(isolate: &mut dyn Isolate) -> ExitCode {
         Ok(Side::Detached) => {}
         Err(_) => return ExitCode::FAILURE,
     }
+    signals::prepare();
     let Ok(pair) = take_pair() else { return ExitCode::FAILURE };
     failpoint("detached");
     let begun = begin(isolate, &pair);
@@ -42,12 +44,6 @@ pub fn main(isolate: &mut dyn Isolate) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A word to whoever reads the monitor's standard error; mostly /dev/null.
-#[expect(clippy::print_stderr, reason = "the monitor's own log is its standard error")]
-pub fn complain(message: impl std::fmt::Display) {
-    eprintln!("dozen monitor: {message}");
 }
 
 /// Moves the pair away from descriptor 0, so that no child gets it.
@@ -136,28 +132,4 @@ fn listen(run_directory: &Path) -> io::Result<OwnedFd> {
     let listener = listen();
     rustix::process::chdir("/")?;
     listener
-}
-
-/// A step of the monitor's own that failed.
-pub fn internal(action: &str, error: &io::Error) -> Failure {
-    let kind = match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT | libc::ENOMEM | libc::EMFILE | libc::ENFILE) => ErrorKind::Exhausted,
-        _ => ErrorKind::Internal,
-    };
-    Failure { kind, message: format!("cannot {action}: {error}"), hint: None }
-}
-
-/// An error with its chain of sources in one line.
-pub fn failure(error: &dyn Classified) -> Failure {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        // Some errors have their source's words in their own already.
-        if !message.to_lowercase().contains(words.split(" (os error").next().unwrap_or("").to_lowercase().as_str()) {
-            message = format!("{message}: {words}");
-        }
-        source = cause.source();
-    }
-    Failure { kind: error.kind(), message, hint: error.hint() }
 }

@@ -18,6 +18,7 @@ mod child;
 mod cli;
 mod create;
 pub mod default_spec;
+pub mod detach;
 mod device_filter;
 mod error;
 mod exec;

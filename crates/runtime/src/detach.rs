@@ -1,5 +1,4 @@
-//! Leaving the engine: the process that was spawned ends at once, its grandchild is the keeper, in a session of
-//! its own and with no descriptor but the three standard ones.
+//! Leaving whoever started us: for processes of ours that outlive the engine.
 
 use std::io;
 
@@ -11,27 +10,26 @@ pub enum Side {
     Detached,
 }
 
-/// Forks twice with setsid(2) in between (daemon(7)): the grandchild is no session's leader, and nobody's child.
+/// Forks twice with setsid(2) in between (daemon(7)): the grandchild is in a session of its own, not its leader, and
+/// nobody's child. Its directory is `/`, and it has no descriptor but the three standard ones.
 ///
-/// Must be called while the process has one thread.
+/// Must be called while the process has one thread and owns no other descriptor.
+///
+/// # Errors
+/// The system has no more processes.
 pub fn detach() -> io::Result<Side> {
     if !fork()? {
         return Ok(Side::Spawned);
     }
     rustix::process::setsid()?;
     if !fork()? {
-        // The middle process; `_exit` runs nothing that belongs to the others.
+        // The middle process runs nothing that belongs to the others.
         // SAFETY: _exit(2) takes any number and does not return.
         unsafe { libc::_exit(0) };
     }
     rustix::process::chdir("/")?;
-    // SAFETY: close_range(2) closes descriptors that nothing in this process owns yet: it has just begun.
+    // SAFETY: close_range(2) closes descriptors that nothing in this process owns: it has just begun.
     unsafe { libc::close_range(3, u32::MAX, 0) };
-    // Whoever stops the engine's process group does not stop the keeper, which only Shutdown ends.
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE] {
-        // SAFETY: ignoring a signal installs no code.
-        unsafe { libc::signal(signal, libc::SIG_IGN) };
-    }
     Ok(Side::Detached)
 }
 
