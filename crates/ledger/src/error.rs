@@ -32,6 +32,9 @@ pub enum LedgerError {
     /// The disk is full, or cannot be written.
     #[error("the ledger cannot be written")]
     Disk(#[source] rusqlite::Error),
+    /// Even the space that was kept in reserve is used up, or it is kept for what has to be written.
+    #[error("no space left on device: the disk is full")]
+    Full,
     /// The writer thread is gone: the engine is going down.
     #[error("the ledger is closed")]
     Closed,
@@ -50,7 +53,7 @@ impl From<rusqlite::Error> for LedgerError {
 impl Classified for LedgerError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Disk(_) => ErrorKind::Exhausted,
+            Self::Disk(_) | Self::Full => ErrorKind::Exhausted,
             Self::Closed => ErrorKind::Unavailable,
             Self::Open { .. } | Self::Newer { .. } | Self::Statement(_) => ErrorKind::Internal,
         }
@@ -62,6 +65,9 @@ impl Classified for LedgerError {
                 Some("run the dozen that wrote it, or a newer one; going back is not supported".into())
             }
             Self::Disk(_) => Some("free some space on the file system of the data root, or remount it writable".into()),
+            Self::Full => {
+                Some("free some space on the file system of the data root: dozen rm, dozen rmi, dozen volume rm".into())
+            }
             _ => None,
         }
     }

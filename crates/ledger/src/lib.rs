@@ -5,9 +5,13 @@
 //! Changes that wait at the same moment are committed together, each in a savepoint of its own, so
 //! that eight starts at a time cost one sync and not eight. Reading goes through [`Ledger::read`],
 //! on the same thread and in order: whoever was answered sees what it wrote.
+//!
+//! A full disk stops what is new and not what is over: space is kept in reserve for
+//! [`Ledger::write_essential`], and while it is used up [`Ledger::check_room`] refuses.
 
 mod error;
 mod migration;
+mod reserve;
 mod writer;
 
 pub use error::LedgerError;

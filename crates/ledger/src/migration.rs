@@ -23,6 +23,10 @@ pub(crate) fn migrate(connection: &mut Connection, path: &Path, migrations: &[Mi
     if found > known {
         return Err(LedgerError::Newer { path: path.to_owned(), found, known });
     }
+    if found == known {
+        // A full disk has no room for a version that is there already.
+        return Ok(());
+    }
     let transaction = connection.transaction().map_err(failed)?;
     for Migration(statements) in &migrations[found as usize..] {
         transaction.execute_batch(statements).map_err(failed)?;

@@ -1,12 +1,15 @@
 //! The one thread that holds the connection, and group commit.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rusqlite::{Connection, Savepoint};
 
 use crate::migration::{Migration, migrate};
+use crate::reserve::Reserve;
 use crate::{LedgerError, rusqlite};
 
 /// What a change survives once its caller has been answered.
@@ -22,6 +25,7 @@ pub enum Durability {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     jobs: Sender<Job>,
+    reserve: Arc<Reserve>,
 }
 
 /// Runs inside a savepoint, or is told why there is none, and gives the action that answers the caller once the commit
@@ -32,9 +36,14 @@ struct Answer {
     keep: bool,
     send: Box<dyn FnOnce(Result<(), LedgerError>) + Send>,
 }
-struct Job {
-    durability: Durability,
-    work: Work,
+enum Job {
+    Change {
+        durability: Durability,
+        work: Work,
+    },
+    /// Moves the log's pages to the database, so that the log is written over from its beginning: that takes no new
+    /// space. Answers when it is done, or when it cannot be.
+    Checkpoint(Sender<()>),
 }
 
 /// How many waiting changes are committed together at the most, so that the first of them is not kept waiting.
@@ -43,23 +52,22 @@ const GROUP_LIMIT: usize = 64;
 impl Ledger {
     /// Opens or makes the file, and brings its schema to the newest version.
     pub fn open(path: &Path, migrations: &[Migration]) -> Result<Self, LedgerError> {
-        let failed = |source| LedgerError::Open { path: path.to_owned(), source };
-        let mut connection = Connection::open(path).map_err(failed)?;
-        // WAL: a commit is one append; with synchronous=NORMAL it survives the process, with FULL the machine
-        // (sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous).
-        connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
-        connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-        connection.pragma_update(None, "cache_size", -1024).map_err(failed)?;
-        migrate(&mut connection, path, migrations)?;
-        connection.set_prepared_statement_cache_capacity(64);
+        let reserve = Reserve::beside(path);
+        let connection = match prepare(path, migrations) {
+            Err(LedgerError::Open { source, .. }) if is_disk(&source) && reserve.give_up() => {
+                prepare(path, migrations)?
+            }
+            other => other?,
+        };
+        // Without it all is well until the disk is full, and `check_room` says so by then.
+        let _ = reserve.restore();
         let (jobs, queue) = channel();
         std::thread::Builder::new()
             .name("ledger".into())
             .stack_size(512 * 1024)
             .spawn(move || write_until_closed(connection, &queue))
             .expect("a thread can be started at start-up");
-        Ok(Self { jobs })
+        Ok(Self { jobs, reserve: Arc::new(reserve) })
     }
 
     /// Runs `change` in a transaction and waits until it is durable. Blocks: from async code, use a blocking task
@@ -99,7 +107,48 @@ impl Ledger {
             }
         });
         // A closed ledger drops the job, and with it `done`: the caller sees its channel close.
-        let _ = self.jobs.send(Job { durability, work });
+        let _ = self.jobs.send(Job::Change { durability, work });
+    }
+
+    /// As [`Ledger::write`], for what has happened whether it can be written or not: a container has ended, or goes.
+    /// On a full disk it takes the space that is kept in reserve. `change` may run more than once, each time on a
+    /// transaction without the traces of the time before. Blocks.
+    pub fn write_essential<T, F>(&self, durability: Durability, change: F) -> Result<T, LedgerError>
+    where
+        T: Send + 'static,
+        F: Fn(&Connection) -> Result<T, LedgerError> + Clone + Send + 'static,
+    {
+        let _ = self.reserve.restore();
+        let mut result = self.write(durability, change.clone());
+        if matches!(result, Err(LedgerError::Disk(_))) {
+            self.checkpoint();
+            result = self.write(durability, change.clone());
+        }
+        if matches!(result, Err(LedgerError::Disk(_))) && self.reserve.give_up() {
+            // The log's pages first: once the database has a place for them the log can be written over again and again.
+            self.checkpoint();
+            result = self.write(durability, change);
+        }
+        result
+    }
+
+    /// Refuses while the reserve is used up: what is new has to wait until there is room for the end of what is there.
+    /// Makes the reserve again if that is possible now. Blocks.
+    pub fn check_room(&self) -> Result<(), LedgerError> {
+        match self.reserve.restore() {
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                Err(LedgerError::Full)
+            }
+            // Whatever else is wrong with the disk, the change itself will tell.
+            _ => Ok(()),
+        }
+    }
+
+    fn checkpoint(&self) {
+        let (done, answered) = channel();
+        // Either end is closed when the ledger is, and then there is nothing to wait for.
+        let _ = self.jobs.send(Job::Checkpoint(done));
+        let _ = answered.recv();
     }
 
     /// Runs a query after all changes that were sent before it. Blocks.
@@ -112,6 +161,30 @@ impl Ledger {
     }
 }
 
+/// The connection, with the newest schema.
+fn prepare(path: &Path, migrations: &[Migration]) -> Result<Connection, LedgerError> {
+    let failed = |source| LedgerError::Open { path: path.to_owned(), source };
+    let mut connection = Connection::open(path).map_err(failed)?;
+    // We are the only ones who open it, the engine's lock sees to that: so the index of the log can be in memory, not in
+    // a file that a full disk has no room for, and no transaction locks a file (sqlite.org/wal.html#noshm).
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(failed)?;
+    // WAL: a commit is one append; with synchronous=NORMAL it survives the process, with FULL the machine
+    // (sqlite.org/wal.html, sqlite.org/pragma.html#pragma_synchronous).
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
+    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -1024).map_err(failed)?;
+    migrate(&mut connection, path, migrations)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// A failure that more room on the disk could mend.
+fn is_disk(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(CannotOpen | DiskFull | SystemIoFailure))
+}
+
 fn write_until_closed(mut connection: Connection, queue: &Receiver<Job>) {
     let mut synced = Durability::Power;
     let mut group = VecDeque::new();
@@ -121,6 +194,14 @@ fn write_until_closed(mut connection: Connection, queue: &Receiver<Job>) {
             group.push_back(first);
         }
         group.extend(queue.try_iter().take(GROUP_LIMIT.saturating_sub(group.len())));
+        if let Some(Job::Checkpoint(_)) = group.front()
+            && let Some(Job::Checkpoint(done)) = group.pop_front()
+        {
+            checkpoint(&connection);
+            // Nobody waits for it any more if this fails.
+            let _ = done.send(());
+            continue;
+        }
         let (answers, committed) = commit_together(&mut connection, &mut group, &mut synced);
         // Every caller learns of a failed commit; rusqlite's error cannot be cloned, so the words are.
         let failure = committed.err().map(|error| (error.sqlite_error().copied(), error.to_string()));
@@ -130,11 +211,19 @@ fn write_until_closed(mut connection: Connection, queue: &Receiver<Job>) {
         // The transaction could not even begin, or broke: who has not had a turn hears of it too, and nobody waits for ever.
         if let Some(failure) = &failure {
             for job in group.drain(..) {
-                let answer = (job.work)(Err(again(failure)));
+                // A checkpoint that is dropped here answers by that, and whoever asked sees for themselves.
+                let Job::Change { work, .. } = job else { continue };
+                let answer = work(Err(again(failure)));
                 (answer.send)(Ok(()));
             }
         }
     }
+}
+
+/// With one connection and no transaction there is nobody to wait for (sqlite.org/pragma.html#pragma_wal_checkpoint).
+fn checkpoint(connection: &Connection) {
+    // What came of it shows when the next change is written.
+    let _ = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()));
 }
 
 /// The same failure for a further caller.
@@ -152,7 +241,11 @@ fn commit_together(
     group: &mut VecDeque<Job>,
     synced: &mut Durability,
 ) -> (Vec<Answer>, rusqlite::Result<()>) {
-    let wanted = group.iter().map(|job| job.durability).max().unwrap_or(Durability::Kill);
+    let durability = |job: &Job| match job {
+        Job::Change { durability, .. } => Some(*durability),
+        Job::Checkpoint(_) => None,
+    };
+    let wanted = group.iter().map_while(durability).max().unwrap_or(Durability::Kill);
     let mut answers = Vec::with_capacity(group.len());
     let committed = (|| {
         if *synced != wanted {
@@ -166,10 +259,10 @@ fn commit_together(
             *synced = wanted;
         }
         let mut transaction = connection.transaction()?;
-        while !group.is_empty() {
+        while let Some(Job::Change { .. }) = group.front() {
             let mut savepoint = transaction.savepoint()?;
-            let job = group.pop_front().expect("it is not empty");
-            let answer = (job.work)(Ok(&mut savepoint));
+            let Some(Job::Change { work, .. }) = group.pop_front() else { break };
+            let answer = work(Ok(&mut savepoint));
             let keep = answer.keep;
             answers.push(answer);
             // An error that breaks the whole transaction (a full disk, say) ends it at once, savepoints and all.
@@ -249,6 +342,65 @@ mod tests {
             Ok::<_, LedgerError>(rows?)
         });
         assert_eq!(there.unwrap(), expected);
+    }
+
+    /// On a file system of two megabytes, in a mount namespace of its own.
+    #[test]
+    fn on_a_full_disk_what_is_over_is_written_and_what_is_new_is_not() {
+        const PLACE: &str = "DOZEN_TEST_SMALL_DISK";
+        let Ok(place) = std::env::var(PLACE) else {
+            let directory = tempfile::tempdir().unwrap();
+            let script = "mount -t tmpfs -o size=2m tmpfs \"$0\" && exec \"$@\"";
+            let name = "writer::tests::on_a_full_disk_what_is_over_is_written_and_what_is_new_is_not";
+            let status = std::process::Command::new("unshare")
+                .args(["--mount", "sh", "-c", script])
+                .arg(directory.path())
+                .arg(std::env::current_exe().unwrap())
+                .args(["--exact", name, "--nocapture"])
+                .env(PLACE, directory.path())
+                .status()
+                .unwrap();
+            assert!(status.success());
+            return;
+        };
+        let (path, ballast) = (Path::new(&place).join("state.db"), Path::new(&place).join("ballast"));
+        let fill = || {
+            let mut file = std::fs::File::options().create(true).append(true).open(&ballast).unwrap();
+            let full = std::io::copy(&mut std::io::repeat(1), &mut file).unwrap_err();
+            assert_eq!(full.kind(), ErrorKind::StorageFull);
+        };
+        let essential = |ledger: &Ledger, n: i64| {
+            let change = move |c: &Connection| Ok(c.execute("UPDATE t SET n = ?1 WHERE n < 0", [-n])?);
+            ledger.write_essential(Durability::Power, change)
+        };
+        let ledger = Ledger::open(&path, &SCHEMA).unwrap();
+        insert(&ledger, -1).unwrap();
+        ledger.check_room().unwrap();
+        fill();
+        // The first may find room in what the log has allocated.
+        let refused = (0..1000).find_map(|n| insert(&ledger, n).err()).expect("the disk is full");
+        assert!(matches!(refused, LedgerError::Disk(_)), "{refused:?}");
+        let before = count(&ledger);
+        // Far more than the reserve could hold, were the log not written over.
+        for n in 1000..2000 {
+            assert_eq!(essential(&ledger, n).unwrap(), 1);
+        }
+        fill();
+        for n in 2000..2100 {
+            essential(&ledger, n).unwrap();
+        }
+        assert!(matches!(ledger.check_room(), Err(LedgerError::Full)));
+        drop(ledger);
+        fill();
+        let ledger = Ledger::open(&path, &SCHEMA).unwrap();
+        assert_eq!(count(&ledger), before);
+        let last: Result<i64, _> =
+            ledger.read(|c| Ok::<_, LedgerError>(c.query_row("SELECT min(n) FROM t", [], |row| row.get(0))?));
+        assert_eq!(last.unwrap(), -2099);
+        std::fs::remove_file(&ballast).unwrap();
+        ledger.check_room().unwrap();
+        assert!(Path::new(&place).join("state.db-reserve").exists());
+        insert(&ledger, 5000).unwrap();
     }
 
     #[test]
