@@ -2,7 +2,7 @@
 
 /// All of them, in the order in which an engine's and a container's life meet them: `dozen daemon --failpoints` prints
 /// the list to the crash suite, so that none is forgotten.
-pub const FAILPOINTS: [&str; 60] = [
+pub const FAILPOINTS: [&str; 62] = [
     // An engine begins.
     "recover.opened",
     "recover.collected",
@@ -67,6 +67,8 @@ pub const FAILPOINTS: [&str; 60] = [
     "unvolume.after",
     // The keeper is replaced.
     "keeper.spawned",
+    "keeper.hangs",
+    "keeper.killed",
     // Nothing runs, and the engine is told to end.
     "retire.before",
     "retire.torn_down",

@@ -74,7 +74,8 @@ impl KeeperLink {
 }
 
 impl Inner {
-    /// Makes a request; if the keeper turns out to be dead, of a new one.
+    /// Makes a request; if the keeper turns out to be dead, of a new one. One that hangs is killed first: it holds the
+    /// ports and the API's socket, and whoever comes to `[::1]` waits for it in vain.
     fn ask<T>(
         self: &Arc<Self>,
         state: &mut State,
@@ -86,6 +87,14 @@ impl Inner {
                 Err(KeeperError::Talk { .. } | KeeperError::NotReady { .. }) if retries_left > 0 => {
                     retries_left -= 1;
                     state.keeper = None;
+                }
+                Err(hangs @ KeeperError::Hangs { .. }) if retries_left > 0 => {
+                    tracing::error!("{hangs}: it is killed, and another takes its place");
+                    retries_left -= 1;
+                    state.keeper = None;
+                    failpoint("keeper.hangs");
+                    Keeper::kill(&self.run_root)?;
+                    failpoint("keeper.killed");
                 }
                 other => return other,
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dozen_keeper::{PortFailure, PortReservation};
@@ -24,20 +24,26 @@ const BRIDGE_FACT: &str = "bridge";
 /// After a look at the host's firewall, containers may start for so long before it is looked at again.
 const FIREWALL_LOOK: Duration = Duration::from_secs(10);
 
-/// One engine's networks. All calls block.
+/// One engine's networks. All calls block, but for [`Network::addresses`] and [`Network::host_gateway`].
 pub(crate) struct Network {
     instance: String,
     ledger: Ledger,
     keeper: KeeperLink,
-    state: Mutex<State>,
+    /// Opened when the first container needs it: an engine without one leaves the host's network alone. Locked while
+    /// it is made, which only the kernel can delay.
+    bridge: Mutex<Option<Arc<BridgeNetwork>>>,
+    /// What readers see of the bridge: never locked while anything is waited for.
+    addresses: RwLock<Option<BridgeAddresses>>,
+    /// Locked while the keeper is asked, which may hang: those who publish and give back ports wait, nobody else.
+    published: Mutex<Published>,
+    firewall: Mutex<FirewallLook>,
 }
 
+type Published = BTreeMap<ContainerId, (Endpoint, Vec<PublishedPort>)>;
+
 #[derive(Default)]
-struct State {
-    /// Opened when the first container needs it: an engine without one leaves the host's network alone.
-    bridge: Option<Arc<BridgeNetwork>>,
-    published: BTreeMap<ContainerId, (Endpoint, Vec<PublishedPort>)>,
-    firewall_seen: Option<Instant>,
+struct FirewallLook {
+    at: Option<Instant>,
     /// What the log has said about the host's firewall.
     warned: Vec<String>,
 }
@@ -48,7 +54,10 @@ impl Network {
             instance,
             ledger,
             keeper: KeeperLink::new(config.program.clone(), config.run_root.clone()),
-            state: Mutex::default(),
+            bridge: Mutex::default(),
+            addresses: RwLock::default(),
+            published: Mutex::default(),
+            firewall: Mutex::default(),
         }
     }
 
@@ -63,7 +72,8 @@ impl Network {
         failpoint("retire.before");
         let was_there = rows::fact::<BridgeAddresses>(&self.ledger, BRIDGE_FACT)?.is_some();
         let torn_down = if was_there { self.bridge().and_then(|bridge| tear_down(&bridge)) } else { Ok(()) };
-        self.lock().bridge = None;
+        *locked(&self.bridge) = None;
+        self.show(None);
         failpoint("retire.torn_down");
         let ended = self.keeper.retire().map_err(keeper_failed);
         failpoint("retire.after");
@@ -71,8 +81,8 @@ impl Network {
     }
 
     fn bridge(&self) -> Result<Arc<BridgeNetwork>, EngineError> {
-        let mut state = self.lock();
-        if let Some(bridge) = &state.bridge {
+        let mut present = locked(&self.bridge);
+        if let Some(bridge) = &*present {
             return Ok(bridge.clone());
         }
         let previous: Option<BridgeAddresses> = rows::fact(&self.ledger, BRIDGE_FACT)?;
@@ -86,8 +96,13 @@ impl Network {
         if previous.as_ref() != Some(bridge.addresses()) {
             rows::set_fact(&self.ledger, BRIDGE_FACT, bridge.addresses())?;
         }
-        state.bridge = Some(bridge.clone());
+        self.show(Some(bridge.addresses().clone()));
+        *present = Some(bridge.clone());
         Ok(bridge)
+    }
+
+    fn show(&self, addresses: Option<BridgeAddresses>) {
+        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// A fresh namespace on the bridge.
@@ -106,18 +121,18 @@ impl Network {
             format!("{chain}, also what containers send and are sent; to let it through: {}", chain.commands.join("; "))
         };
         let warnings: Vec<String> = chains.iter().map(say).collect();
-        let mut state = self.lock();
-        for warning in warnings.iter().filter(|warning| !state.warned.contains(*warning)) {
+        let mut look = locked(&self.firewall);
+        for warning in warnings.iter().filter(|warning| !look.warned.contains(*warning)) {
             tracing::warn!("{warning}");
         }
-        state.warned.clone_from(&warnings);
-        state.firewall_seen = Some(Instant::now());
+        look.warned.clone_from(&warnings);
+        look.at = Some(Instant::now());
         Ok(warnings)
     }
 
     /// As [`Self::firewall_warnings`], to the log alone, and not at every container's start.
     pub(crate) fn look_at_firewall(&self) {
-        if self.lock().firewall_seen.is_some_and(|seen| seen.elapsed() < FIREWALL_LOOK) {
+        if locked(&self.firewall).at.is_some_and(|seen| seen.elapsed() < FIREWALL_LOOK) {
             return;
         }
         if let Err(error) = self.firewall_warnings() {
@@ -127,12 +142,12 @@ impl Network {
 
     /// The bridge's addresses, once it is there.
     pub(crate) fn addresses(&self) -> Option<BridgeAddresses> {
-        self.lock().bridge.as_ref().map(|bridge| bridge.addresses().clone())
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The host as containers on the bridge see it.
     pub(crate) fn host_gateway(&self) -> Option<IpAddr> {
-        self.lock().bridge.as_ref().map(|bridge| IpAddr::V4(bridge.addresses().ipv4_gateway))
+        self.addresses().map(|addresses| IpAddr::V4(addresses.ipv4_gateway))
     }
 
     /// Chooses host ports, holds them through the keeper, and opens them in the firewall's maps.
@@ -147,9 +162,8 @@ impl Network {
         }
         check_ports(wanted)?;
         let bridge = self.bridge()?;
-        let mut state = self.lock();
-        let taken: BTreeSet<(Protocol, IpAddr, u16)> = state
-            .published
+        let mut all = locked(&self.published);
+        let taken: BTreeSet<(Protocol, IpAddr, u16)> = all
             .values()
             .flat_map(|(_, ports)| ports)
             .map(|port| (port.protocol, port.host_address, port.host_port))
@@ -160,16 +174,16 @@ impl Network {
             taken.iter().any(overlaps) || !can_bind(address, port, protocol)
         };
         let published = ports::choose(wanted, bridge.addresses().ipv6_gateway.is_some(), in_use)?;
-        state.published.insert(id.clone(), (endpoint.clone(), published.clone()));
+        all.insert(id.clone(), (endpoint.clone(), published.clone()));
         failpoint("publish.before");
-        let opened = self.hold(&state, Some(id)).and_then(|()| {
+        let opened = self.hold(&all, Some(id)).and_then(|()| {
             failpoint("publish.held");
             Ok(bridge.publish(endpoint, &published)?)
         });
         failpoint("publish.after");
         if let Err(error) = opened {
-            state.published.remove(id);
-            if let Err(undo) = self.hold(&state, None) {
+            all.remove(id);
+            if let Err(undo) = self.hold(&all, None) {
                 tracing::error!(error = error_chain(&undo), "cannot give back ports");
             }
             return Err(error);
@@ -190,9 +204,9 @@ impl Network {
             failpoint("unpublish.before");
             result = bridge.unpublish(endpoint, ports).map_err(EngineError::from);
             failpoint("unpublish.after");
-            let mut state = self.lock();
-            state.published.remove(id);
-            result = result.and(self.hold(&state, None));
+            let mut all = locked(&self.published);
+            all.remove(id);
+            result = result.and(self.hold(&all, None));
             failpoint("unhold.after");
         }
         bridge.release(endpoint);
@@ -222,20 +236,17 @@ impl Network {
                 tracing::error!(error = error_chain(error), "cannot clear what an earlier engine left")
             });
         }
-        let mut state = self.lock();
+        let mut all = locked(&self.published);
         let published = runs.into_iter().filter(|(_, _, ports)| !ports.is_empty());
-        state.published.extend(published.map(|(id, endpoint, ports)| (id, (endpoint, ports))));
-        self.hold(&state, None)
+        all.extend(published.map(|(id, endpoint, ports)| (id, (endpoint, ports))));
+        self.hold(&all, None)
     }
 
     /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten. An error if one of
     /// this container's cannot be had; that another's cannot (it was taken while no keeper was there) is logged.
-    fn hold(&self, state: &State, of: Option<&ContainerId>) -> Result<(), EngineError> {
-        let ports = state
-            .published
-            .iter()
-            .flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint, port)))
-            .collect();
+    fn hold(&self, all: &Published, of: Option<&ContainerId>) -> Result<(), EngineError> {
+        let ports =
+            all.iter().flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint, port))).collect();
         let failures = self.keeper.hold(ports).map_err(keeper_failed)?;
         let (own, others): (Vec<_>, Vec<_>) =
             failures.into_iter().partition(|failure| of.is_some_and(|id| id.as_str() == failure.container_id));
@@ -254,10 +265,10 @@ impl Network {
             hint: Some("choose another host port or address, or stop what listens there".into()),
         })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refuses what cannot be published.

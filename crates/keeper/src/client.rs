@@ -8,16 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, PidfdFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, PidfdFlags, Signal};
 
 use crate::error::KeeperError;
 use crate::protocol::{self, Envelope, Reply, Request};
 use crate::snapshot::{PortFailure, Snapshot, VERSION};
 
-/// A keeper that hangs for so long is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// A keeper that has its lock and does not listen is about to (someone else has started it), for no longer than this.
-const BEGINNING: Duration = Duration::from_secs(2);
+/// A keeper answers within milliseconds. One that says nothing for so long hangs, and so does one that has its lock and
+/// does not listen (someone else has just started it).
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a killed keeper may take to be gone: longer only if the kernel itself hangs with it.
+const DYING: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -35,9 +39,12 @@ impl Keeper {
     pub fn connect_or_spawn(program: &Path, run_root: &Path) -> Result<Self, KeeperError> {
         let keeper = Self { run_root: run_root.to_owned() };
         let begun = Instant::now();
-        while keeper.is_alive() && begun.elapsed() < BEGINNING {
+        while keeper.is_alive() {
             if keeper.connect().is_ok() {
                 return Ok(keeper);
+            }
+            if begun.elapsed() >= PATIENCE {
+                return Err(keeper.hangs("begin"));
             }
             std::thread::sleep(LOOK);
         }
@@ -64,6 +71,7 @@ impl Keeper {
             Ok(_) if words == "ready\n" => Ok(()),
             Ok(_) if words.is_empty() => Err(KeeperError::NotReady { message: "it ended".to_owned() }),
             Ok(_) => Err(KeeperError::NotReady { message: words.trim_end().to_owned() }),
+            Err(error) if is_timeout(&error) => Err(self.hangs("begin")),
             Err(error) => Err(failed(error)),
         }
     }
@@ -79,6 +87,29 @@ impl Keeper {
         let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // The number may have gone to someone else before it was opened; whoever has the lock now has the number too.
         (self.holder() == Some(pid)).then_some(process)
+    }
+
+    /// Ends the keeper of this run root as nobody can refuse to end, if there is one: for one that hangs. Its ports are
+    /// free when this returns; the snapshot stays for the next one.
+    ///
+    /// # Errors
+    /// It does not die.
+    pub fn kill(run_root: &Path) -> Result<(), KeeperError> {
+        let keeper = Self { run_root: run_root.to_owned() };
+        let Some(process) = keeper.process() else { return Ok(()) };
+        let pid = keeper.holder();
+        // It may have died by itself in between.
+        let _ = rustix::process::pidfd_send_signal(&process, Signal::KILL);
+        let mut ended = [PollFd::new(&process, PollFlags::IN)];
+        while rustix::event::poll(&mut ended, Some(&DYING)) == Err(Errno::INTR) {}
+        if ended[0].revents().is_empty() {
+            return Err(KeeperError::Unkillable { pid: pid.map_or(0, Pid::as_raw_pid) });
+        }
+        Ok(())
+    }
+
+    fn hangs(&self, action: &'static str) -> KeeperError {
+        KeeperError::Hangs { action, pid: self.holder().map_or(0, Pid::as_raw_pid), seconds: PATIENCE.as_secs() }
     }
 
     fn holder(&self) -> Option<Pid> {
@@ -148,9 +179,13 @@ impl Keeper {
     fn connect(&self) -> io::Result<UnixStream> {
         // By descriptor: the path may be longer than the 108 bytes of an address (unix(7)).
         let directory = std::fs::File::open(&self.run_root)?;
-        let stream = UnixStream::connect(format!("/proc/self/fd/{}/keeper.sock", directory.as_raw_fd()))?;
+        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/keeper.sock", directory.as_raw_fd()))?;
+        let stream = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let stream = UnixStream::from(stream);
         stream.set_read_timeout(Some(PATIENCE))?;
+        // Before connect, which it bounds too, should the queue of a keeper that hangs be full (socket(7), SO_SNDTIMEO).
         stream.set_write_timeout(Some(PATIENCE))?;
+        rustix::net::connect(&stream, &address)?;
         Ok(stream)
     }
 
@@ -168,9 +203,15 @@ impl Keeper {
         match talk() {
             Ok((Reply::Failed { message, errno }, _)) => Err(KeeperError::Refused { action, message, errno }),
             Ok(answer) => Ok(answer),
+            Err(error) if is_timeout(&error) => Err(self.hangs(action)),
             Err(source) => Err(KeeperError::Talk { path: self.run_root.join("keeper.sock"), source }),
         }
     }
+}
+
+/// Of a socket with a timeout: EAGAIN (socket(7)).
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn unexpected(action: &'static str, reply: &Reply) -> KeeperError {

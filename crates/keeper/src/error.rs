@@ -32,6 +32,22 @@ pub enum KeeperError {
         #[source]
         source: io::Error,
     },
+    /// It lives, and says nothing: stopped, traced, or starved of processor or memory.
+    #[error("the keeper (process {pid}) was asked to {action} and has not answered for {seconds} s")]
+    Hangs {
+        /// What was asked.
+        action: &'static str,
+        /// Its process; 0 if it has ended since.
+        pid: i32,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// It was killed because it hung, and does not die.
+    #[error("the keeper (process {pid}) hangs and does not die when it is killed")]
+    Unkillable {
+        /// Its process.
+        pid: i32,
+    },
     /// The snapshot could not be written.
     #[error("cannot write the keeper's snapshot {}", path.display())]
     Write {
@@ -70,6 +86,13 @@ impl Classified for KeeperError {
             Self::Refused { errno: libc::EADDRINUSE, .. } => {
                 Some("another program listens there; stop it, or choose another path".to_owned())
             }
+            Self::Hangs { pid, .. } => Some(format!(
+                "see in /proc/{pid}/status whether it is stopped (`kill -CONT {pid}`), or end it (`kill -9 {pid}`): the \
+                 engine starts another, which takes over all that it held"
+            )),
+            Self::Unkillable { pid } => Some(format!(
+                "/proc/{pid}/stack says what the kernel waits for; once the process is gone, the next request starts another"
+            )),
             _ => None,
         }
     }

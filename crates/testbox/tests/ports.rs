@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use dozen_testbox::{Engine, Machine, Side, until};
-use rustix::process::{Flock, FlockOffsetType, FlockType, Signal};
+use dozen_testbox::{Engine, MACHINE_ADDRESS, Machine, Side, until};
+use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, Signal};
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
 
@@ -49,15 +49,54 @@ fn a_keeper_that_dies_is_replaced_without_anyone_asking() {
     engine.dozen(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE]).expect(0);
     let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 8080));
     assert_eq!(machine.page(Side::Machine, loopback), "served\n");
-    let lock = std::fs::File::open(machine.directory().join("run/keeper.lock")).unwrap();
-    let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
-    let keeper = rustix::process::fcntl_getlk(&lock, &any).unwrap().unwrap().pid.unwrap();
-    rustix::process::kill_process(keeper, Signal::KILL).unwrap();
+    rustix::process::kill_process(keeper(&machine), Signal::KILL).unwrap();
     assert_eq!(machine.page(Side::Machine, loopback), "served\n");
     assert!(engine.log().contains("the keeper has died"), "{}", engine.log());
     // The API's socket is the same, and a restart of the container finds its port, connections in TIME_WAIT or not.
     engine.dozen(&["restart", "--time", "0", "web"]).expect(0);
     assert_eq!(machine.page(Side::Machine, loopback), "served\n");
+}
+
+/// Nobody but who publishes a port waits for a keeper that hangs; those get another one.
+#[test]
+fn a_keeper_that_hangs_holds_up_nobody_else_and_is_replaced() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let serve = |name, port| ["run", "-d", "--name", name, "-p", port, "busybox", "sh", "-c", SERVE];
+    engine.dozen(&serve("web", "8080:80")).expect(0);
+    let pages = |port: u16| {
+        for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
+            assert_eq!(machine.page(Side::Machine, address), "served\n");
+        }
+        assert_eq!(machine.page(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, port)), "served\n");
+    };
+    pages(8080);
+
+    let stopped = keeper(&machine);
+    rustix::process::kill_process(stopped, Signal::STOP).unwrap();
+    let mut publisher = machine.command(dozen_testbox::dozen_program()).args(serve("late", "8081:80")).spawn().unwrap();
+    until("the keeper is asked", || {
+        std::fs::read_to_string(machine.directory().join("run/keeper.json")).unwrap().contains("8081").then_some(())
+    });
+    assert_eq!(engine.dozen(&["ps", "--format", "{{.Names}}", "--filter", "name=web"]).text(), "web\n");
+    assert_eq!(engine.dozen(&["inspect", "--format", "{{.State.Status}}", "web"]).text(), "running\n");
+    assert_eq!(engine.dozen(&["run", "--rm", "busybox", "echo", "hello"]).text(), "hello\n");
+    engine.dozen(&["info"]).expect(0);
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    assert_eq!(machine.get(Side::Machine, loopback).as_deref(), Ok("served\n"));
+    assert_eq!(publisher.try_wait().unwrap(), None, "the keeper still hangs, and only who publishes waits for it");
+
+    assert!(publisher.wait().unwrap().success());
+    assert_ne!(keeper(&machine), stopped);
+    assert!(engine.log().contains("has not answered for 10 s"), "{}", engine.log());
+    pages(8080);
+    pages(8081);
+}
+
+fn keeper(machine: &Machine) -> Pid {
+    let lock = std::fs::File::open(machine.directory().join("run/keeper.lock")).unwrap();
+    let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
+    rustix::process::fcntl_getlk(&lock, &any).unwrap().unwrap().pid.unwrap()
 }
 
 /// The path of a socket has 108 bytes (unix(7)); a monitor's is longer here.

@@ -235,6 +235,11 @@ pub fn kill(pid: Pid) {
     }
 }
 
+/// `kill -STOP`: it lives and does nothing.
+pub fn stop(pid: Pid) {
+    rustix::process::kill_process(pid, Signal::STOP).unwrap();
+}
+
 /// Asks until there is an answer; the last words say what was missing.
 #[track_caller]
 pub fn until_none(what: &str, seconds: u64, mut missing: impl FnMut() -> Vec<String>) {

@@ -18,7 +18,7 @@ use std::process::Command;
 
 use dozen_testbox::dozen_program;
 
-use crate::bench::{Bench, kill, until_none};
+use crate::bench::{Bench, kill, stop, until_none};
 use crate::innocent::Innocent;
 
 /// A machine on which rounds are played.
@@ -92,6 +92,10 @@ fn the_engine_dies(half: usize) {
             assert!(!ring.bench.start(), "{failpoint} was never reached");
         } else if failpoint == "engine.keeper.spawned" {
             kill(ring.bench.keeper().unwrap());
+        } else if ["engine.keeper.hangs", "engine.keeper.killed"].contains(&failpoint.as_str()) {
+            // The engine that comes next finds it as it is, if the first got no further.
+            stop(ring.bench.keeper().unwrap());
+            scenario::try_run(&mut ring.bench);
         } else {
             scenario::try_run(&mut ring.bench);
         }
