@@ -49,7 +49,7 @@ enum Verb {
     },
     /// Build test images from Debian's packages into OCI archives, outside the tree.
     Images {
-        /// Which; without any, the three of the tests and the demo.
+        /// Which; without any, those of the tests and the demo.
         names: Vec<String>,
         /// Print the paths of the archives on standard output.
         #[arg(long)]

@@ -19,7 +19,7 @@ use crate::{host, packages, steps};
 use recipe::Recipe;
 
 /// What the demo and the tests use.
-pub const USUAL: [&str; 3] = ["busybox", "debian:bookworm-slim", "python:3.11-slim"];
+pub const USUAL: [&str; 4] = ["busybox", "debian:bookworm-slim", "debian-mirror", "python:3.11-slim"];
 
 /// `cargo xtask images`.
 pub fn verb(names: &[String], all: bool, print_paths: bool, rebuild: bool) -> Result<(), Failure> {

@@ -80,6 +80,46 @@ pub const ALL: &[Recipe] = &[
         config: || json!({ "Env": [PATH], "Cmd": ["bash"] }),
     },
     Recipe {
+        name: "debian-mirror",
+        base: Some("debian:bookworm-slim"),
+        install: true,
+        packages: &[],
+        // A part of Debian's archive: some packages that do more to a file system than lay files in it (users, set-user-id
+        // and capabilities of files, alternatives, diversions), and what they need beyond the base.
+        script: r#"
+            cd "$1"
+            export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+            apt-get clean
+            apt-get --yes --no-install-recommends --download-only install \
+                cron dbus iputils-ping libcap2-bin molly-guard sudo vim-tiny
+            index=dists/bookworm/main/binary-$(dpkg --print-architecture)
+            mkdir -p "srv/debian/pool" "srv/debian/$index"
+            # The name of a file at the mirror has no epoch.
+            for package in var/cache/apt/archives/*.deb; do
+                mv "$package" "srv/debian/pool/$(basename "$package" | sed 's/_[0-9]*%3a/_/')"
+            done
+            rm -f var/cache/apt/*.bin
+            cd srv/debian
+            for package in pool/*.deb; do
+                dpkg-deb --field "$package"
+                echo "Filename: $package"
+                echo "Size: $(stat --format %s "$package")"
+                echo "SHA256: $(sha256sum "$package" | cut -d' ' -f1)"
+                echo
+            done >"$index/Packages"
+            cd dists/bookworm
+            {
+                printf '%s\n' 'Codename: bookworm' "Architectures: $(dpkg --print-architecture)" 'Components: main'
+                echo "Date: $(LC_ALL=C date --utc --date="@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S UTC')"
+                echo 'SHA256:'
+                for list in main/*/Packages; do
+                    echo " $(sha256sum "$list" | cut -d' ' -f1) $(stat --format %s "$list") $list"
+                done
+            } >Release
+        "#,
+        config: || json!({ "Env": [PATH], "Cmd": ["bash"] }),
+    },
+    Recipe {
         name: "python:3.11-slim",
         base: Some("debian:bookworm-slim"),
         install: true,
