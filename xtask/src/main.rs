@@ -38,6 +38,9 @@ enum Verb {
         /// Remove every trace of the demo.
         #[arg(long)]
         down: bool,
+        /// Install Flask from Debian's packages by apt-get instead of from PyPI by pip.
+        #[arg(long, conflicts_with = "down")]
+        apt: bool,
     },
     /// Run every test, those that need root and real clients included.
     Test {
@@ -101,8 +104,8 @@ fn main() -> std::process::ExitCode {
 
 fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::Demo { down: false } => demo::up(),
-        Verb::Demo { down: true } => demo::down(),
+        Verb::Demo { down: true, .. } => demo::down(),
+        Verb::Demo { apt, .. } => demo::up(if apt { demo::Way::Apt } else { demo::Way::Pip }),
         Verb::Test { heavy, filter } => suite::test(heavy, filter.as_deref()),
         Verb::Images { names, path, all, rebuild } => images::verb(&names, all, path, rebuild),
         Verb::Clients { name } => clients::verb(&name),

@@ -58,6 +58,11 @@ pub fn directory() -> Result<PathBuf, Failure> {
     Ok(host::cache_directory()?.join("images"))
 }
 
+/// Lines of apt.conf(5) that this host needs to reach its mirror.
+pub fn apt_options() -> Vec<String> {
+    sources::of_this_host().apt_options
+}
+
 /// The directory of archives.
 struct Store {
     directory: PathBuf,

@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+mod install;
+
+pub use install::Way;
+
 use crate::failure::{Attempt, Failure};
 use crate::leftovers::Snapshot;
 use crate::{host, images, leftovers, packages, processes, steps};
 
 const DATA_ROOT: &str = "/var/lib/dozen-demo";
 const RUN_ROOT: &str = "/run/dozen-demo";
-const BASE: &str = "python:3.11-slim";
 const IMAGE: &str = "hello-flask";
 const INSTALLER: &str = "hello-flask-install";
 const CONTAINER: &str = "hello-flask";
@@ -26,24 +29,25 @@ const PORTS: std::ops::Range<u16> = 8000..8100;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `cargo xtask demo`.
-pub fn up() -> Result<(), Failure> {
+pub fn up(way: Way) -> Result<(), Failure> {
     host::need_root("demo")?;
     packages::ensure("demo")?;
     let dozen = Dozen { program: steps::build_dozen()? };
-    let base = images::ensure(&[BASE], false)?.remove(0);
+    let base = images::ensure(&[way.base()], false)?.remove(0);
     remember_the_host()?;
 
     steps::step(format_args!("starting an engine of the demo's own, with its roots {DATA_ROOT} and {RUN_ROOT}"));
     dozen.run(&["version", "--format", "{{.Server.Version}}"])?;
-    steps::step(format_args!("loading {BASE}"));
+    steps::step(format_args!("loading {}", way.base()));
     dozen.run(&["load", "--quiet", "--input", &base.display().to_string()])?;
     dozen.remove_containers(&[INSTALLER, CONTAINER])?;
 
     steps::step("making the application's image: run the base, install Flask in it, commit");
     let source = steps::workspace_root().join("examples/hello-flask");
-    let install = install_arguments(&source, &certificates(&|name| std::env::var(name).ok()));
+    let scratch = tempfile::tempdir().attempting("make a scratch directory")?;
+    let install = way.arguments(INSTALLER, &source, &install::of_this_host(scratch.path())?);
     dozen.run(&install.iter().map(String::as_str).collect::<Vec<_>>())?;
-    dozen.run(&["commit", "--change", r#"CMD ["python", "/app/app.py"]"#, INSTALLER, IMAGE])?;
+    dozen.run(&["commit", "--change", r#"CMD ["python3", "/app/app.py"]"#, INSTALLER, IMAGE])?;
     dozen.run(&["rm", INSTALLER])?;
 
     let port = free_port()?;
@@ -211,35 +215,6 @@ impl Dozen {
     }
 }
 
-/// Variables by which Python's programs are told of a file of certificate authorities.
-const CERTIFICATE_VARIABLES: [&str; 3] = ["PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
-/// Where the host's bundle appears inside while Flask is installed.
-const BUNDLE_INSIDE: &str = "/tmp/host-certificates.crt";
-
-/// The host's own bundle of certificate authorities, if it says that it has one: a proxy that opens TLS is trusted by
-/// the host only, and a container knows of it what it is given.
-fn certificates(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let set = CERTIFICATE_VARIABLES.iter().find_map(|name| environment(name).filter(|value| !value.is_empty()))?;
-    Some(PathBuf::from(set)).filter(|path| path.is_file())
-}
-
-fn install_arguments(source: &Path, bundle: &Option<PathBuf>) -> Vec<String> {
-    let mut arguments: Vec<String> = ["run", "--name", INSTALLER].map(String::from).into();
-    arguments.extend(["-v".to_owned(), format!("{}:/source:ro", source.display())]);
-    if let Some(bundle) = bundle {
-        steps::step(format_args!(
-            "this host names its own certificate authorities ({}): the installation is given them too",
-            bundle.display()
-        ));
-        arguments.extend(["-v".to_owned(), format!("{}:{BUNDLE_INSIDE}:ro", bundle.display())]);
-        arguments
-            .extend(CERTIFICATE_VARIABLES.iter().flat_map(|name| ["-e".to_owned(), format!("{name}={BUNDLE_INSIDE}")]));
-    }
-    let install = "pip install --no-cache-dir --disable-pip-version-check --quiet flask && mkdir -p /app && cp /source/app.py /app/";
-    arguments.extend([BASE, "sh", "-c", install].map(String::from));
-    arguments
-}
-
 fn free_port() -> Result<u16, Failure> {
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     PORTS.clone().find(free).ok_or_else(|| {
@@ -296,17 +271,5 @@ mod tests {
         assert_eq!(fetch(address, Duration::from_secs(10)).unwrap(), "Hello\n");
         server.join().unwrap();
         assert!(fetch(address, Duration::ZERO).is_err());
-    }
-
-    #[test]
-    fn the_hosts_authorities_go_along_only_where_it_names_them() {
-        let source = Path::new("/src");
-        let without = install_arguments(source, &certificates(&|_| None));
-        assert!(!without.iter().any(|word| word.contains("CERT")));
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let path = file.path().display().to_string();
-        let with = install_arguments(source, &certificates(&|name| (name == "SSL_CERT_FILE").then(|| path.clone())));
-        assert!(with.contains(&format!("{path}:{BUNDLE_INSIDE}:ro")));
-        assert!(with.contains(&format!("PIP_CERT={BUNDLE_INSIDE}")));
     }
 }
