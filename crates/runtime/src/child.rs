@@ -40,6 +40,8 @@ pub(crate) struct FirstProcess<'a> {
     pub(crate) root: &'a Root,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) network_namespace: Option<BorrowedFd<'a>>,
+    /// Where others are already: then this process is only the usher of the container's.
+    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     pub(crate) surroundings: Surroundings,
 }
 
@@ -55,34 +57,67 @@ pub(crate) struct Usher<'a> {
 impl FirstProcess<'_> {
     /// Becomes the container. Never returns.
     pub(crate) fn run(self) -> ! {
-        let Self { plan, root, cgroup, network_namespace, mut surroundings } = self;
-        let kept: Vec<RawFd> = network_namespace.iter().map(AsRawFd::as_raw_fd).collect();
-        let prepared = (|| {
+        let Self { plan, root, cgroup, network_namespace, pid_namespace, mut surroundings } = self;
+        let kept: Vec<RawFd> = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd).collect();
+        let furnished = (|| {
             begin(&surroundings, &kept)?;
             adjust_oom_score(&plan.process)?;
             join_namespaces(plan, network_namespace)?;
             name_host(plan)?;
             let tree = RootTree::mount(root, plan)?;
             tree.furnish(plan, cgroup, || join_cgroups(plan, cgroup, &surroundings.socket))?;
-            let master = match surroundings.stdio {
-                Stdio::Terminal { size } => {
-                    let master = tree.open_terminals()?;
-                    let slave = terminal::open_pair(&master, size)?;
-                    if plan.furnish_dev {
-                        tree.bind_console(&slave)?;
-                    }
-                    take_terminal(slave)?;
-                    Some(master)
-                }
-                Stdio::Streams(_) => None,
-            };
-            tree.make_working_directory(&plan.process.working_directory)?;
-            tree.close_off(plan)?;
-            tree.enter(plan)?;
-            Ok((become_user(&plan.process)?, master))
+            Ok(tree)
         })();
+        let prepared = match pid_namespace {
+            None => furnished.and_then(|tree| {
+                let master = complete(&tree, plan, &surroundings.stdio)?;
+                tree.enter(plan)?;
+                Ok((become_user(&plan.process)?, master))
+            }),
+            Some(namespace) => {
+                let ready = furnished.and_then(|tree| {
+                    tree.enter(plan)?;
+                    sys::setns(namespace, libc::CLONE_NEWPID).map_err(|e| gone_or(e, "join the pid namespace"))?;
+                    surroundings.close_all_else(&[]).context(|| "close descriptors".to_owned())
+                });
+                bring_in(&surroundings, ready);
+                in_joined_pid_namespace(plan, cgroup, &surroundings)
+            }
+        };
         finish(&plan.process, &mut surroundings, prepared)
     }
+}
+
+/// What is left to do in a furnished root: the terminal, the working directory, the masks.
+fn complete(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
+    let master = match stdio {
+        Stdio::Terminal { size } => {
+            let master = tree.open_terminals()?;
+            let slave = terminal::open_pair(&master, *size)?;
+            if plan.furnish_dev {
+                tree.bind_console(&slave)?;
+            }
+            take_terminal(slave)?;
+            Some(master)
+        }
+        Stdio::Streams(_) => None,
+    };
+    tree.make_working_directory(&plan.process.working_directory)?;
+    tree.close_off(plan)?;
+    Ok(master)
+}
+
+/// The process that an usher has brought in, in the root that the usher has entered.
+fn in_joined_pid_namespace(
+    plan: &Plan,
+    cgroup: &Cgroup,
+    surroundings: &Surroundings,
+) -> Result<(Prepared, Option<OwnedFd>), RuntimeError> {
+    await_introduction(surroundings)?;
+    let tree = RootTree::of_this_process()?;
+    tree.mount_procfs(plan, cgroup)?;
+    let master = complete(&tree, plan, &surroundings.stdio)?;
+    Ok((become_user(&plan.process)?, master))
 }
 
 impl Usher<'_> {
@@ -93,7 +128,7 @@ impl Usher<'_> {
     /// it from its first instruction on.
     pub(crate) fn run(self) -> ! {
         let Self { plan, cgroup, container, mut surroundings } = self;
-        let cloned = (|| {
+        let ready = (|| {
             begin(&surroundings, &[container.as_raw_fd()])?;
             cgroup.enter_version_1()?;
             adjust_oom_score(plan)?;
@@ -104,22 +139,29 @@ impl Usher<'_> {
                 | libc::CLONE_NEWCGROUP
                 | libc::CLONE_NEWPID;
             sys::setns(container, namespaces).map_err(|errno| gone_or(errno, "join the container's namespaces"))?;
-            sys::close_range(container.as_raw_fd() as u32, container.as_raw_fd() as u32, false)
-                .context(|| "close the container's descriptor".to_owned())?;
-            // SAFETY: the usher was cloned from a process with one thread and has started none.
-            unsafe { sys::clone_process(libc::CLONE_PARENT as u64, None) }
-                .map_err(|errno| gone_or(errno, "clone a process into the container"))
+            surroundings.close_all_else(&[]).context(|| "close the container's descriptor".to_owned())
         })();
-        let told = match cloned {
-            Ok(sys::Cloned::Child) => further_process(plan, surroundings),
-            Ok(sys::Cloned::Parent { pid, pidfd }) => (Message::Sibling { pid }, Some(pidfd)),
-            Err(error) => (Message::failed(&error), None),
-        };
-        // If even this fails, the parent sees the end of the connection.
-        let _ = message::send(surroundings.socket.as_fd(), &told.0, told.1.as_ref().map(AsFd::as_fd));
-        surroundings.listener = None;
-        exit()
+        bring_in(&surroundings, ready);
+        let prepared = further_process(plan, &surroundings);
+        finish(plan, &mut surroundings, prepared)
     }
+}
+
+/// The usher clones its sibling, tells the parent of it, and is gone: only the sibling returns.
+fn bring_in(surroundings: &Surroundings, ready: Result<(), RuntimeError>) {
+    let cloned = ready.and_then(|()| {
+        // SAFETY: the usher was cloned from a process with one thread and has started none.
+        unsafe { sys::clone_process(libc::CLONE_PARENT as u64, None) }
+            .map_err(|errno| gone_or(errno, "clone a process into the container"))
+    });
+    let told = match cloned {
+        Ok(sys::Cloned::Child) => return,
+        Ok(sys::Cloned::Parent { pid, pidfd }) => (Message::Sibling { pid }, Some(pidfd)),
+        Err(error) => (Message::failed(&error), None),
+    };
+    // If even this fails, the parent sees the end of the connection.
+    let _ = message::send(surroundings.socket.as_fd(), &told.0, told.1.as_ref().map(AsFd::as_fd));
+    exit()
 }
 
 /// What the kernel says of a pid namespace, or a process 1, that has ended; or else what failed.
@@ -130,29 +172,34 @@ fn gone_or(errno: Errno, action: &str) -> RuntimeError {
     }
 }
 
-/// The process that was brought in. It waits until its parent knows it, and then becomes what was asked for.
-fn further_process(plan: &ProcessPlan, mut surroundings: Surroundings) -> ! {
-    let prepared = (|| {
-        // A session of its own again, for its terminal: the usher's was left with the usher.
-        rustix::process::setsid().context(|| "begin a session".to_owned())?;
-        match message::receive(&surroundings.socket)? {
-            Some((Message::Grouped, _)) => {}
-            // The parent has gone, or wants us gone.
-            _ => exit(),
+/// The process that was brought in waits until its parent knows it.
+fn await_introduction(surroundings: &Surroundings) -> Result<(), RuntimeError> {
+    // A session of its own again, for its terminal: the usher's was left with the usher.
+    rustix::process::setsid().context(|| "begin a session".to_owned())?;
+    match message::receive(&surroundings.socket)? {
+        Some((Message::Grouped, _)) => Ok(()),
+        // The parent has gone, or wants us gone.
+        _ => exit(),
+    }
+}
+
+/// A further process of a running container, brought in.
+fn further_process(
+    plan: &ProcessPlan,
+    surroundings: &Surroundings,
+) -> Result<(Prepared, Option<OwnedFd>), RuntimeError> {
+    await_introduction(surroundings)?;
+    let master = match surroundings.stdio {
+        Stdio::Terminal { size } => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let pts = rustix::fs::open("/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
+            let master = crate::mounts::open_multiplexer(&pts)?;
+            take_terminal(terminal::open_pair(&master, size)?)?;
+            Some(master)
         }
-        let master = match surroundings.stdio {
-            Stdio::Terminal { size } => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let pts = rustix::fs::open("/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
-                let master = crate::mounts::open_multiplexer(&pts)?;
-                take_terminal(terminal::open_pair(&master, size)?)?;
-                Some(master)
-            }
-            Stdio::Streams(_) => None,
-        };
-        Ok((become_user(plan)?, master))
-    })();
-    finish(plan, &mut surroundings, prepared)
+        Stdio::Streams(_) => None,
+    };
+    Ok((become_user(plan)?, master))
 }
 
 /// The very first: no descriptor, signal or session of the parent's is left.
@@ -164,11 +211,7 @@ fn begin(surroundings: &Surroundings, kept: &[RawFd]) -> Result<(), RuntimeError
             sys::duplicate_onto(stream.as_raw_fd(), wanted).context(|| "set up the standard streams".to_owned())?;
         }
     }
-    let mut kept: Vec<RawFd> = kept.to_vec();
-    kept.push(surroundings.socket.as_raw_fd());
-    kept.extend(surroundings.listener.iter().chain(&surroundings.init).map(AsRawFd::as_raw_fd));
-    kept.extend(0..3 + surroundings.preserve_descriptors as RawFd);
-    close_all_but(kept).context(|| "close inherited descriptors".to_owned())?;
+    surroundings.close_all_else(kept).context(|| "close inherited descriptors".to_owned())?;
     // Without this, kernel keys of whoever started us could be read (keyrings(7)).
     match sys::join_new_session_keyring() {
         Err(Errno::NOSYS) => Ok(()),
@@ -176,17 +219,22 @@ fn begin(surroundings: &Surroundings, kept: &[RawFd]) -> Result<(), RuntimeError
     }
 }
 
-fn close_all_but(mut kept: Vec<RawFd>) -> Result<(), Errno> {
-    kept.sort_unstable();
-    kept.dedup();
-    let mut next = 0;
-    for descriptor in kept.into_iter().map(|descriptor| descriptor as u32) {
-        if next < descriptor {
-            sys::close_range(next, descriptor - 1, false)?;
+impl Surroundings {
+    /// Closes every descriptor but these and the standard streams.
+    fn close_all_else(&self, kept: &[RawFd]) -> Result<(), Errno> {
+        let mut kept: Vec<RawFd> = kept.to_vec();
+        kept.push(self.socket.as_raw_fd());
+        kept.extend(self.listener.iter().chain(&self.init).map(AsRawFd::as_raw_fd));
+        kept.sort_unstable();
+        let mut next = self.preserve_descriptors.saturating_add(3);
+        for descriptor in kept.into_iter().map(|descriptor| descriptor as u32) {
+            if next < descriptor {
+                sys::close_range(next, descriptor - 1, false)?;
+            }
+            next = next.max(descriptor + 1);
         }
-        next = descriptor + 1;
+        sys::close_range(next, u32::MAX, false)
     }
-    sys::close_range(next, u32::MAX, false)
 }
 
 /// Written through the host's procfs, before the container's is there.
@@ -211,11 +259,21 @@ fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> Result<(), R
         sys::setns(network, libc::CLONE_NEWNET).context(|| "join the network namespace".to_owned())?;
     }
     for (path, kind) in plan.join.iter().filter(|(_, kind)| *kind != libc::CLONE_NEWPID) {
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|namespace| sys::setns(namespace, *kind))
-            .context(|| format!("join namespace {}", path.display()))?;
+        let context = || format!("join namespace {}", path.display());
+        let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(context)?;
+        let changes_network = plan.sysctls.iter().any(|(name, _)| name.starts_with("net/"));
+        if *kind == libc::CLONE_NEWNET && changes_network && is_own_network(&namespace).context(context)? {
+            return Err(RuntimeError::Invalid("sysctls of net are not allowed in the host's network".to_owned()));
+        }
+        sys::setns(namespace, *kind).context(context)?;
     }
     Ok(())
+}
+
+fn is_own_network(namespace: &OwnedFd) -> Result<bool, Errno> {
+    let own = rustix::fs::stat("/proc/self/ns/net")?;
+    let other = rustix::fs::fstat(namespace)?;
+    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// Once the parent has made them; the cgroup namespace begins where the process then is (cgroup_namespaces(7)).
@@ -426,7 +484,7 @@ fn execute(
     prepared: Prepared,
 ) -> Result<std::convert::Infallible, RuntimeError> {
     let Prepared { program, environment, capabilities, all_capabilities } = prepared;
-    sys::close_range(3 + surroundings.preserve_descriptors, u32::MAX, true)
+    sys::close_range(surroundings.preserve_descriptors.saturating_add(3), u32::MAX, true)
         .context(|| "mark descriptors to be closed".to_owned())?;
     let install = || match &plan.filter {
         Some(filter) => {

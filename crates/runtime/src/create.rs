@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dozen_model::{ErrorKind, UserSpec};
 use rustix::fs::{Mode, OFlags};
@@ -164,6 +165,7 @@ fn launch(
         root: options.root,
         cgroup,
         network_namespace: options.network_namespace,
+        pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
         surroundings: child::Surroundings {
             socket: childs_socket,
             listener,
@@ -172,12 +174,10 @@ fn launch(
             preserve_descriptors: options.preserve_descriptors,
         },
     };
-    let cloned = in_pid_namespace(pid_namespace.as_ref().map(AsFd::as_fd), || {
-        // SAFETY: `create` asks its callers for a process with one thread.
-        unsafe { sys::clone_process(plan.new_namespaces, directory.as_ref().map(AsFd::as_fd)) }
-    })
-    .context(|| "clone the container's first process".to_owned())?;
-    let process = match cloned {
+    // SAFETY: `create` asks its callers for a process with one thread.
+    let cloned = unsafe { sys::clone_process(plan.new_namespaces, directory.as_ref().map(AsFd::as_fd)) }
+        .context(|| "clone the container's first process".to_owned())?;
+    let mut process = match cloned {
         sys::Cloned::Child => child().run(),
         sys::Cloned::Parent { pid, pidfd } => {
             // The child has its copies; ours go, so that its end is the end of the connection.
@@ -185,7 +185,14 @@ fn launch(
             Process { pid, pidfd }
         }
     };
-    group(options, cgroup, &socket).inspect_err(|_| process.kill())?;
+    if plan.joins_pid_namespace() {
+        let grouped = group(options, cgroup, &socket).inspect_err(|_| process.kill_usher(&socket));
+        process = grouped.and_then(|()| process.sibling(&socket))?;
+        set_patience(&socket).inspect_err(|_| process.kill())?;
+        let _ = message::send(socket.as_fd(), &Message::Grouped, None);
+    } else {
+        group(options, cgroup, &socket).inspect_err(|_| process.kill())?;
+    }
     let terminal = process.wait_until_ready(&socket)?;
     Ok((process, socket, terminal))
 }
@@ -199,21 +206,6 @@ fn group(options: &CreateOptions<'_>, cgroup: &Cgroup, socket: &OwnedFd) -> Resu
         Some(resources) => cgroup.apply(resources),
         None => Ok(()),
     }
-}
-
-/// Clones with the pid namespace for children set for that moment.
-fn in_pid_namespace(
-    namespace: Option<BorrowedFd<'_>>,
-    clone: impl FnOnce() -> Result<sys::Cloned, Errno>,
-) -> Result<sys::Cloned, Errno> {
-    let Some(namespace) = namespace else { return clone() };
-    let own = rustix::fs::open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    sys::setns(namespace, libc::CLONE_NEWPID)?;
-    let cloned = clone();
-    if !matches!(cloned, Ok(sys::Cloned::Child)) {
-        sys::setns(own, libc::CLONE_NEWPID)?;
-    }
-    cloned
 }
 
 /// Both ends above the standard streams' numbers.
@@ -259,6 +251,16 @@ impl Process {
         }
     }
 
+    /// For an usher that is not wanted any more: it goes, and so does whom it has brought in.
+    fn kill_usher(&self, socket: &OwnedFd) {
+        self.kill();
+        // Who waits for a word of ours sees the end of the connection, and ends it too.
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+        if let Ok(Some((Message::Sibling { pid }, Some(pidfd)))) = message::receive(socket) {
+            Process { pid, pidfd }.kill();
+        }
+    }
+
     /// Says Start and waits for execve(2), which closes the connection.
     pub(crate) fn execute(&self, socket: &OwnedFd) -> Result<(), RuntimeError> {
         start_over(socket).inspect_err(|_| self.kill())
@@ -280,6 +282,14 @@ impl Process {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
         let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
+}
+
+/// A process that is stopped from inside never answers: it must not stop us.
+pub(crate) fn set_patience(socket: &OwnedFd) -> Result<(), RuntimeError> {
+    /// How long a process may take between two words while it comes into the container.
+    const PATIENCE: Duration = Duration::from_secs(10);
+    rustix::net::sockopt::set_socket_timeout(socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
+        .context(|| "set a timeout".to_owned())
 }
 
 /// Start, and what comes of it.

@@ -68,7 +68,9 @@ const MASKED_PATHS: [&str; 12] = [
 const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Devices that may be used: kind, major, minor, access (Documentation/admin-guide/devices.txt). Any may be made.
-const DEVICES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 12] = [
+/// Not 5:1, which Docker has: a container's /dev/console is a terminal of its own, and 5:1 the machine's, where its
+/// administrator logs in.
+const DEVICES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
     (LinuxDeviceType::C, None, None, "m"),
     (LinuxDeviceType::B, None, None, "m"),
     (LinuxDeviceType::C, Some(1), Some(3), "rwm"),    // null
@@ -77,7 +79,6 @@ const DEVICES: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 12] = [
     (LinuxDeviceType::C, Some(1), Some(8), "rwm"),    // random
     (LinuxDeviceType::C, Some(1), Some(9), "rwm"),    // urandom
     (LinuxDeviceType::C, Some(5), Some(0), "rwm"),    // tty
-    (LinuxDeviceType::C, Some(5), Some(1), "rwm"),    // console
     (LinuxDeviceType::C, Some(5), Some(2), "rwm"),    // ptmx
     (LinuxDeviceType::C, Some(136), None, "rwm"),     // pts
     (LinuxDeviceType::C, Some(10), Some(200), "rwm"), // tun; made only with NET_ADMIN

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use dozen_model::UserSpec;
 use oci_spec::runtime::Process;
@@ -48,9 +47,6 @@ pub struct ExecProcess {
     pub terminal: Option<OwnedFd>,
 }
 
-/// How long a process may take between two words while it comes into the container.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Runs a further process; returns once execve(2) has succeeded. On failure nothing is left.
 ///
 /// The calling process must have one thread.
@@ -62,9 +58,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
     let cgroup = &options.container.cgroup;
     let directory = cgroup.unified_directory()?;
     let container = options.container.pidfd.as_fd();
-    // A process that is stopped from inside never answers: it must not stop us.
-    rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
-        .context(|| "set a timeout".to_owned())?;
+    create::set_patience(&socket)?;
     // SAFETY: `exec` asks its callers for a process with one thread.
     let cloned =
         unsafe { sys::clone_process(0, directory.as_ref().map(AsFd::as_fd)) }.map_err(|errno| match errno {

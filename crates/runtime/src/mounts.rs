@@ -9,11 +9,12 @@ mod masks;
 
 pub(crate) use self::devices::open_multiplexer;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
@@ -26,6 +27,9 @@ use crate::sys::{self, MountAttributes};
 
 /// linux/magic.h.
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+
+/// Directories that are what they are called, whatever is mounted there.
+const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 /// A root file system, mounted over `/` of our own mount namespace, and not yet entered.
 pub(crate) struct RootTree {
@@ -84,6 +88,10 @@ impl RootTree {
             {
                 join()?;
             }
+            if plan.joins_pid_namespace() && mount.is_kind("proc") {
+                self.own_directory(&mount.target)?;
+                continue;
+            }
             self.add(mount, cgroup).map_err(|error| at(error, &mount.target))?;
         }
         if let Some(join) = join_cgroups {
@@ -91,9 +99,22 @@ impl RootTree {
         }
         if plan.furnish_dev {
             self.make_devices(&plan.devices)?;
-            self.link_dev()?;
+            // We still see the host's.
+            self.link_dev(rustix::fs::statat(CWD, "/proc/kcore", AtFlags::empty()).is_ok())?;
         }
         self.write_sysctls(&plan.sysctls)
+    }
+
+    /// The root of a process that has entered it.
+    pub(crate) fn of_this_process() -> Result<Self, RuntimeError> {
+        let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        Ok(Self { root: root.context(|| "open /".to_owned())? })
+    }
+
+    /// What [`RootTree::furnish`] has left to who is in the pid namespace that they show.
+    pub(crate) fn mount_procfs(&self, plan: &Plan, cgroup: &Cgroup) -> Result<(), RuntimeError> {
+        let mounts = plan.mounts.iter().filter(|mount| mount.is_kind("proc"));
+        mounts.into_iter().try_for_each(|mount| self.add(mount, cgroup).map_err(|error| at(error, &mount.target)))
     }
 
     /// The process's working directory, made if it is missing, as Docker does.
@@ -116,6 +137,13 @@ impl RootTree {
     pub(crate) fn enter(self, plan: &Plan) -> Result<(), RuntimeError> {
         rustix::process::fchdir(&self.root).context(|| "enter the container's root".to_owned())?;
         sys::pivot_root_here().context(|| "pivot_root".to_owned())?;
+        if plan.root_propagation == libc::MS_SHARED {
+            // What is unmounted here would be unmounted on the host too. "." is the host's root by now.
+            let host =
+                rustix::fs::open(".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(|| "open .".to_owned())?;
+            sys::mount_setattr(&host, true, propagation(libc::MS_SLAVE))
+                .context(|| "make the mounts slaves".to_owned())?;
+        }
         rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the host's root".to_owned())?;
         rustix::process::chdir("/").context(|| "chdir to /".to_owned())?;
         if plan.root_propagation != 0 {
@@ -143,8 +171,10 @@ impl RootTree {
 
     /// Sets a detached mount's attributes and moves it to its place.
     fn finish(&self, mount: &PlannedMount, tree: &OwnedFd, directory: bool) -> Result<(), RuntimeError> {
-        let system = matches!(&mount.kind, MountKind::New { kind, .. } if kind == "proc" || kind == "sysfs");
+        let system =
+            mount.is_kind("proc") || mount.is_kind("sysfs") || OWN.iter().any(|own| mount.target == Path::new(own));
         let place = if system { self.own_directory(&mount.target)? } else { self.make(&mount.target, directory)? };
+        check_procfs(&mount.target, tree, &place)?;
         if let MountKind::Bind { recursive, .. } = mount.kind {
             // Private unless asked otherwise: the clone of a shared mount is in its peer group.
             let wanted = if mount.propagation == 0 { libc::MS_PRIVATE } else { mount.propagation };
@@ -212,27 +242,66 @@ impl RootTree {
         open_inside(&self.root, path, flags)
     }
 
-    /// A path in the root, made if it is missing: directories, and an empty file at its end.
+    /// A path in the root, made if it is missing: directories, and an empty file or a directory at its end. Links are
+    /// followed inside the root, also those that lead to what is not there yet, as /etc/resolv.conf often does.
     fn make(&self, path: &Path, directory: bool) -> Result<OwnedFd, RuntimeError> {
         match self.open(path, OFlags::PATH) {
             Err(Errno::NOENT) => {}
             result => return result.context(|| format!("open {} in the root", path.display())),
         }
-        let context = || format!("make {} in the root", path.display());
         let (parent, name) = self.parent(path)?;
-        if directory {
-            match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                Err(Errno::EXIST) => {}
-                result => result.context(context)?,
-            }
-        } else {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
-                Err(Errno::EXIST) => {}
-                result => drop(result.context(context)?),
-            }
+        make_entry(&parent, name, directory).context(|| format!("make {} in the root", path.display()))?;
+        match self.open(path, OFlags::PATH) {
+            Err(Errno::NOENT) => self.make_behind_links(path, directory),
+            result => result.context(|| format!("open {} in the root", path.display())),
         }
-        self.open(path, OFlags::PATH).context(|| format!("open {} in the root", path.display()))
+    }
+
+    /// As [`RootTree::make`], link by link. `at` never holds a link that has not been followed, and is looked up from
+    /// the root each time: who swaps a directory for a link meanwhile makes this fail.
+    fn make_behind_links(&self, path: &Path, directory: bool) -> Result<OwnedFd, RuntimeError> {
+        let context = || format!("make {} in the root", path.display());
+        let parts = |path: &Path| -> Vec<OsString> {
+            let plain = |part: Component<'_>| match part {
+                Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+                _ => None,
+            };
+            path.components().rev().filter_map(plain).collect()
+        };
+        let (mut rest, mut at, mut links) = (parts(path), PathBuf::from("/"), 0);
+        while let Some(part) = rest.pop() {
+            if part == ".." {
+                at.pop();
+                continue;
+            }
+            let parent = self.open_without_links(&at, OFlags::PATH | OFlags::DIRECTORY).context(context)?;
+            match rustix::fs::readlinkat(&parent, &part, Vec::new()) {
+                Ok(target) => {
+                    links += 1;
+                    if links > 40 {
+                        return Err(RuntimeError::system(context(), Errno::LOOP));
+                    }
+                    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                    if target.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    rest.extend(parts(&target));
+                    continue;
+                }
+                Err(Errno::NOENT) => make_entry(&parent, &part, directory || !rest.is_empty()).context(context)?,
+                // There, and no link.
+                Err(Errno::INVAL) => {}
+                Err(errno) => return Err(RuntimeError::system(context(), errno)),
+            }
+            at.push(part);
+        }
+        self.open_without_links(&at, OFlags::PATH).context(context)
+    }
+
+    /// Opens a path of which no part is a link.
+    fn open_without_links(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 
     /// The directory that holds the last part of a path, made if it is missing, and that part.
@@ -242,20 +311,50 @@ impl RootTree {
         Ok((self.make(parent, true)?, name))
     }
 
-    /// Where proc, sysfs and cgroups go: a directory by every part of its name. A link there would lead the mount, and
-    /// with it the masks, to another place than the process looks at.
+    /// Where proc, sysfs, cgroups and /dev go: a directory by every part of its name, made if it is missing. A link
+    /// there would lead the mount, and with it the masks, to another place than the process looks at.
     fn own_directory(&self, path: &Path) -> Result<OwnedFd, RuntimeError> {
-        let place = self.make(path, true)?;
-        let flags = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::openat2(&self.root, path, open, Mode::empty(), flags) {
-            Ok(place) => Ok(place),
+        let context = || format!("make {} in the root", path.display());
+        let open = || self.open_without_links(path, OFlags::PATH | OFlags::DIRECTORY);
+        let opened = match (open(), path.parent(), path.file_name()) {
+            (Err(Errno::NOENT), Some(parent), Some(name)) => {
+                make_entry(&self.own_directory(parent)?, name, true).context(context)?;
+                open()
+            }
+            (opened, ..) => opened,
+        };
+        match opened {
             Err(Errno::LOOP | Errno::NOTDIR) => {
                 Err(RuntimeError::Invalid(format!("{} in the root must be an ordinary directory", path.display())))
             }
-            Err(Errno::AGAIN) => Ok(place),
-            Err(errno) => Err(RuntimeError::system(format!("open {} in the root", path.display()), errno)),
+            opened => opened.context(context),
         }
+    }
+}
+
+/// A new directory or an empty file; what is there already is left as it is, a link too.
+fn make_entry(parent: &OwnedFd, name: &OsStr, directory: bool) -> Result<(), Errno> {
+    let made = if directory {
+        rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
+    } else {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+    };
+    match made {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
+}
+
+/// On /proc lies a procfs, and on a procfs only what is meant for it: not what a link in a volume has led there
+/// (CVE-2023-28642, CVE-2025-52881).
+fn check_procfs(target: &Path, tree: &OwnedFd, place: &OwnedFd) -> Result<(), RuntimeError> {
+    let refuse =
+        |why: &str| Err(RuntimeError::Invalid(format!("{:?} cannot be mounted {why}", target.display().to_string())));
+    match target == Path::new("/proc") {
+        true if !is_procfs(tree) => refuse("because it is not of type proc"),
+        false if !target.starts_with("/proc") && is_procfs(place) => refuse("because a link leads it into a procfs"),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Our own binary, where no container can write to it (CVE-2019-5736).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 use rustix::mount::OpenTreeFlags;
@@ -11,7 +11,9 @@ use crate::sys::{self, MountAttributes};
 /// The running binary on a detached, read-only mount of its own: to be executed from this descriptor.
 ///
 /// A process so started shows it as /proc/PID/exe, and whoever opens that for writing meets a read-only
-/// mount. Nothing is copied: the pages stay shared. In a process that was itself started so, this is that mount.
+/// mount. Nobody can make it writable again: the mount is in no mount namespace, not even in one of its own as
+/// open_tree(2) leaves it, and mount_setattr(2), with any capability, changes only those that are in one. Nothing is
+/// copied: the pages stay shared. In a process that was itself started so, this is that mount.
 pub fn own_binary() -> Result<OwnedFd, RuntimeError> {
     let open = || rustix::fs::open("/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let running = open().context(|| "open /proc/self/exe".to_owned())?;
@@ -23,7 +25,9 @@ pub fn own_binary() -> Result<OwnedFd, RuntimeError> {
         .context(|| "clone the mount of /proc/self/exe".to_owned())?;
     let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
     sys::mount_setattr(&binary, false, attributes).context(|| "make our own binary's mount read-only".to_owned())?;
-    Ok(binary)
+    // Opened anew, the file keeps its mount; with the descriptor of open_tree(2) the mount's own namespace goes.
+    rustix::fs::open(format!("/proc/self/fd/{}", binary.as_raw_fd()), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "open our own binary on its mount".to_owned())
 }
 
 /// Whether this process runs from such a mount already.

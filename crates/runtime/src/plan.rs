@@ -115,8 +115,8 @@ impl Plan {
             new_namespaces: 0,
             new_cgroup_namespace: false,
             join: Vec::new(),
-            hostname: spec.hostname().clone(),
-            domainname: spec.domainname().clone(),
+            hostname: host_name("hostname", spec.hostname())?,
+            domainname: host_name("domainname", spec.domainname())?,
             mounts: Vec::new(),
             read_only_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
             root_propagation: match linux.rootfs_propagation().as_deref() {
@@ -136,6 +136,10 @@ impl Plan {
         for mount in spec.mounts().iter().flatten() {
             plan.mounts.push(PlannedMount::new(mount, bundle)?);
         }
+        let below_proc = |mount: &PlannedMount| mount.target.starts_with("/proc") && mount.target != Path::new("/proc");
+        if plan.joins_pid_namespace() && plan.mounts.iter().any(below_proc) {
+            return not_built("a mount below /proc of a container that joins a pid namespace");
+        }
         plan.furnish_dev = !plan
             .mounts
             .iter()
@@ -143,11 +147,20 @@ impl Plan {
         if plan.furnish_dev {
             plan.devices = devices(linux.devices().as_deref().unwrap_or_default())?;
         }
+        // A network namespace that the caller brings or that is joined counts as the container's own; that it is not
+        // the host's is found out when it is joined.
+        let joined = plan.join.iter().fold(0, |all, (_, kind)| all | *kind as u64 & libc::CLONE_NEWNET as u64);
+        let brought = if own_network { libc::CLONE_NEWNET as u64 } else { 0 };
         for (name, value) in linux.sysctl().iter().flatten() {
-            plan.sysctls.push((sysctl_path(name, plan.new_namespaces)?, value.clone()));
+            plan.sysctls.push((sysctl_path(name, plan.new_namespaces | joined | brought)?, value.clone()));
         }
         plan.sysctls.sort();
         Ok(plan)
+    }
+
+    /// Others are in its pid namespace, and may look at what comes into it.
+    pub(crate) fn joins_pid_namespace(&self) -> bool {
+        self.join.iter().any(|(_, kind)| *kind == libc::CLONE_NEWPID)
     }
 
     fn namespaces(&mut self, spec: &Spec, own_network: bool) -> Result<(), RuntimeError> {
@@ -239,6 +252,14 @@ impl ProcessPlan {
         let has_home = self.environment.iter().any(|entry| entry.starts_with("HOME="));
         let extra = (!has_home).then(|| format!("HOME={home}"));
         self.environment.iter().chain(&extra).map(|entry| c_string("env", entry)).collect()
+    }
+}
+
+/// The kernel takes any bytes for a name, a null byte among them.
+fn host_name(what: &str, name: &Option<String>) -> Result<Option<String>, RuntimeError> {
+    match name {
+        Some(name) if name.contains('\0') => Err(invalid(format!("{what}: {name:?} contains a null byte"))),
+        name => Ok(name.clone()),
     }
 }
 
@@ -358,8 +379,7 @@ fn sysctl_path(name: &str, namespaces: u64) -> Result<String, RuntimeError> {
     let own = |flag: libc::c_int| namespaces & flag as u64 != 0;
     let kernel = path.strip_prefix("kernel/");
     let allowed = if path.starts_with("net/") {
-        // A network namespace that the caller brings or that is joined counts as the container's.
-        true
+        own(libc::CLONE_NEWNET)
     } else if path.starts_with("fs/mqueue/") || kernel.is_some_and(|name| IPC.contains(&name)) {
         own(libc::CLONE_NEWIPC)
     } else {

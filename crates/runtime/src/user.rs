@@ -7,6 +7,7 @@ use dozen_model::UserSpec;
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::RuntimeError;
+use crate::mounts::is_procfs;
 
 /// A process's ids, and where it is at home.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,8 +37,9 @@ pub(crate) fn home_of(uid: u32) -> String {
 fn read(path: &str) -> String {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return String::new() };
-    let is_file =
-        rustix::fs::fstat(&file).is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
+    // Of procfs some files wait, and some forget what was read from them: read with all rights that is the host's.
+    let is_file = !is_procfs(&file)
+        && rustix::fs::fstat(&file).is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());
     let mut bytes = Vec::new();
     if is_file {
         // What was read before an error still counts: a name that is not in it is then not found.

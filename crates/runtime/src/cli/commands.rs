@@ -51,6 +51,8 @@ fn print(value: &serde_json::Value) -> Result<(), RuntimeError> {
 struct Bundle {
     path: PathBuf,
     spec: Spec,
+    /// The spec as it was read.
+    config: Vec<u8>,
     root: Root,
     cgroup: String,
 }
@@ -70,10 +72,22 @@ fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeError> {
         return Err(RuntimeError::Invalid(format!("invalid rootfs: {} is no directory", root.display())));
     }
     let cgroup = match spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()) {
-        Some(path) => format!("/{}", path.display().to_string().trim_start_matches('/')),
-        None => format!("/{}", create.id),
+        Some(path) if !path.as_os_str().is_empty() => {
+            format!("/{}", path.display().to_string().trim_start_matches('/'))
+        }
+        _ => format!("/{}", create.id),
     };
-    Ok(Bundle { path, spec, root: Root::Directory(root), cgroup })
+    Ok(Bundle { path, spec, config: bytes, root: Root::Directory(root), cgroup })
+}
+
+/// Who is in a container's cgroup ends with the container: no one may be there before it.
+fn check_cgroup_is_free(name: &str) -> Result<(), RuntimeError> {
+    match Cgroup::open(name)? {
+        Some(cgroup) if !cgroup.pids()?.is_empty() => {
+            Err(RuntimeError::Conflict(format!("cgroup {name} is in use: processes are in it")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Creates; `listener` is for a start by another process.
@@ -84,6 +98,19 @@ fn make(
     listener: Option<OwnedFd>,
     stdio: Stdio,
 ) -> Result<Created, RuntimeError> {
+    check_cgroup_is_free(&bundle.cgroup)?;
+    let mut record = Record {
+        id: create.id.clone(),
+        pid: 0,
+        start_time: 0,
+        bundle: bundle.path.clone(),
+        cgroup: bundle.cgroup.clone(),
+        created: state::now(),
+        started: false,
+        annotations: bundle.spec.annotations().clone(),
+    };
+    directory.write_spec(&bundle.config)?;
+    directory.write(&record)?;
     let created = create::create_with(
         CreateOptions {
             id: &create.id,
@@ -99,16 +126,8 @@ fn make(
         },
         listener,
     )?;
-    let record = Record {
-        id: create.id.clone(),
-        pid: created.pid(),
-        start_time: state::start_time(created.pid()).unwrap_or(0),
-        bundle: bundle.path.clone(),
-        cgroup: bundle.cgroup.clone(),
-        created: state::now(),
-        started: false,
-        spec: bundle.spec.clone(),
-    };
+    record.pid = created.pid();
+    record.start_time = state::start_time(created.pid()).unwrap_or(0);
     directory.write(&record)?;
     if let Some(file) = &create.pid_file {
         write_pid(file, created.pid())?;
@@ -197,6 +216,9 @@ fn start(directory: &Directory) -> Result<(), RuntimeError> {
     let mut record = directory.read()?;
     match record.status() {
         Status::Created => {}
+        Status::Creating => {
+            return Err(RuntimeError::Conflict("cannot start a container that is being created".to_owned()));
+        }
         Status::Running => return Err(RuntimeError::Conflict("cannot start an already running container".to_owned())),
         Status::Stopped => return Err(RuntimeError::Conflict("cannot start a container that has stopped".to_owned())),
     }
@@ -342,7 +364,7 @@ fn state_of(record: &Record) -> serde_json::Value {
         "bundle": record.bundle,
         "created": record.created,
     });
-    if let Some(annotations) = record.spec.annotations() {
+    if let Some(annotations) = &record.annotations {
         state["annotations"] = serde_json::json!(annotations);
     }
     state
@@ -370,7 +392,7 @@ fn delete(directory: &Directory, force: bool) -> Result<(), RuntimeError> {
         record => record?,
     };
     let status = record.status();
-    if status == Status::Running && !force {
+    if matches!(status, Status::Creating | Status::Running) && !force {
         return Err(RuntimeError::Conflict(format!(
             "cannot delete container {} that is not stopped: {status:?}",
             record.id
@@ -396,7 +418,7 @@ fn execute(arguments: &ExecArguments, directory: &Directory) -> Result<u8, Runti
     let (Some(pidfd), Some(cgroup)) = (record.process(), Cgroup::open(&record.cgroup)?) else {
         return Err(RuntimeError::Conflict("cannot exec in a stopped container".to_owned()));
     };
-    let mut spec = record.spec.clone();
+    let mut spec = directory.read_spec()?;
     let mut user = UserSpec::default();
     let mut terminal = arguments.tty;
     let (command, environment, cwd) = match &arguments.process {

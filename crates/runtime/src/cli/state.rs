@@ -1,5 +1,9 @@
-//! What is remembered of a container between two commands: `<root>/<id>/state.json`.
+//! What is remembered of a container between two commands: `<root>/<id>/state.json`, and its spec beside it.
+//!
+//! The record is written before anything is made and once more when the process is known, so that `delete --force`
+//! finds all that there is of a container, wherever its `create` was killed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,6 +21,7 @@ use crate::error::{Context, RuntimeError};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) id: String,
+    /// 0 until it is known.
     pub(super) pid: i32,
     /// Field 22 of /proc/PID/stat: tells process from a later one with its number.
     pub(super) start_time: u64,
@@ -25,13 +30,16 @@ pub(super) struct Record {
     pub(super) created: String,
     /// `start` has been called.
     pub(super) started: bool,
-    pub(super) spec: Spec,
+    /// The spec's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) annotations: Option<HashMap<String, String>>,
 }
 
 /// Where a container is in its life (runtime.md, "State").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
+    Creating,
     Created,
     Running,
     Stopped,
@@ -57,7 +65,11 @@ impl Directory {
     /// Takes the id: of two that try, one succeeds.
     pub(super) fn make(&self) -> Result<(), RuntimeError> {
         let root = self.path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(root).context(|| format!("make {}", root.display()))?;
+        // Whoever may write here decides whom `kill` and `delete` meet.
+        let mut builder = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o711)
+            .create(root)
+            .context(|| format!("make {}", root.display()))?;
         match rustix::fs::mkdirat(CWD, &self.path, Mode::from_raw_mode(0o700)) {
             Err(Errno::EXIST) => Err(RuntimeError::Conflict(format!("container with id exists already: {}", self.id))),
             result => result.context(|| format!("make {}", self.path.display())),
@@ -71,6 +83,18 @@ impl Directory {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A copy of the bundle's: it holds even if the bundle changes.
+    pub(super) fn write_spec(&self, config: &[u8]) -> Result<(), RuntimeError> {
+        let path = self.path.join("config.json");
+        fs::write(&path, config).context(|| format!("write {}", path.display()))
+    }
+
+    pub(super) fn read_spec(&self) -> Result<Spec, RuntimeError> {
+        let path = self.path.join("config.json");
+        let bytes = fs::read(&path).context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", path.display())))
     }
 
     pub(super) fn read(&self) -> Result<Record, RuntimeError> {
@@ -106,6 +130,9 @@ impl Record {
     }
 
     pub(super) fn status(&self) -> Status {
+        if self.pid == 0 {
+            return Status::Creating;
+        }
         match (self.process(), self.started) {
             (None, _) => Status::Stopped,
             (Some(_), true) => Status::Running,

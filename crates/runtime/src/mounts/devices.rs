@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::{RootTree, attach, clone_tree};
+use super::{RootTree, attach, clone_tree, make_entry};
 use crate::error::{Context, RuntimeError};
 use crate::plan::Device;
 
@@ -74,7 +74,8 @@ impl RootTree {
         attach(&tree, &place)
     }
 
-    pub(super) fn link_dev(&self) -> Result<(), RuntimeError> {
+    /// `has_kcore`: its procfs has the file that /dev/core is a link to.
+    pub(super) fn link_dev(&self, has_kcore: bool) -> Result<(), RuntimeError> {
         let dev = self.make(Path::new("/dev"), true)?;
         for (name, target) in LINKS {
             match rustix::fs::symlinkat(target, &dev, name) {
@@ -82,7 +83,7 @@ impl RootTree {
                 Err(errno) => return Err(RuntimeError::system(format!("link /dev/{name} to {target}"), errno)),
             }
         }
-        if self.open(Path::new("/proc/kcore"), OFlags::PATH).is_ok() {
+        if has_kcore {
             match rustix::fs::symlinkat("/proc/kcore", &dev, "core") {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(RuntimeError::system("link /dev/core".to_owned(), errno)),
@@ -101,7 +102,16 @@ impl RootTree {
     /// /dev/console is the container's terminal.
     pub(crate) fn bind_console(&self, terminal: &OwnedFd) -> Result<(), RuntimeError> {
         let tree = clone_tree(terminal, "".as_ref(), false).context(|| "clone the terminal's mount".to_owned())?;
-        let place = self.make(Path::new("/dev/console"), false)?;
+        let (parent, name) = self.parent(Path::new("/dev/console"))?;
+        let context = || "make /dev/console in the root".to_owned();
+        make_entry(&parent, name, false).context(context)?;
+        // A link there would lead the terminal over another file (CVE-2025-52565).
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = rustix::fs::openat(&parent, name, flags, Mode::empty()).context(context)?;
+        let status = rustix::fs::fstat(&place).context(context)?;
+        if FileType::from_raw_mode(status.st_mode).is_symlink() {
+            return Err(RuntimeError::Invalid("/dev/console in the root must not be a link".to_owned()));
+        }
         attach(&tree, &place)
     }
 }

@@ -62,6 +62,7 @@ impl PlannedMount {
             propagation: 0,
             propagation_below: false,
         };
+        check_below_proc(&planned.target)?;
         let kind = mount.typ().clone().unwrap_or_default();
         let mut bind = (kind == "bind").then_some(false);
         let mut options = Vec::new();
@@ -90,6 +91,11 @@ impl PlannedMount {
             None => MountKind::New { kind, source: source.to_string_lossy().into_owned(), options },
         };
         Ok(planned)
+    }
+
+    /// A new file system of this type.
+    pub(crate) fn is_kind(&self, wanted: &str) -> bool {
+        matches!(&self.kind, MountKind::New { kind, .. } if kind == wanted)
     }
 
     fn option(&mut self, option: &str, options: &mut Vec<(String, Option<String>)>) -> Result<(), RuntimeError> {
@@ -137,6 +143,31 @@ impl PlannedMount {
         self.propagation = propagation;
         self.propagation_below = recursive;
         Ok(())
+    }
+}
+
+/// What tells a process how much of the machine is its own may be replaced (lxcfs(1) does); all else below /proc
+/// is what it seems, as with Docker.
+fn check_below_proc(target: &Path) -> Result<(), RuntimeError> {
+    const REPLACEABLE: [&str; 11] = [
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "net/dev",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
+        "uptime",
+    ];
+    match target.strip_prefix("/proc") {
+        Ok(below) if below != Path::new("") && !REPLACEABLE.iter().any(|name| below == Path::new(name)) => {
+            // Docker's words.
+            Err(invalid(format!("{:?} cannot be mounted because it is inside /proc", target.display().to_string())))
+        }
+        _ => Ok(()),
     }
 }
 

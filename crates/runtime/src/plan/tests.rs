@@ -44,6 +44,17 @@ fn what_cannot_be_right_is_refused() {
     refused(|v| v["mounts"] = json!([{"destination": "/a/..", "type": "tmpfs"}]), "hide the root");
     refused(|v| v["linux"]["sysctl"] = json!({"kernel.panic": "1"}), "separate kernel namespace");
     refused(|v| v["linux"]["sysctl"] = json!({"net/../kernel/panic": "1"}), "invalid sysctl");
+    // Without a network namespace it is the host's.
+    refused(|v| v["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}), "separate kernel namespace");
+    refused(|v| v["hostname"] = json!("a\0"), "null byte");
+    refused(|v| v["mounts"] = json!([{"destination": "/proc/sys", "type": "tmpfs"}]), "inside /proc");
+    refused(
+        |v| {
+            v["linux"]["namespaces"][1]["path"] = json!("/proc/1/ns/pid");
+            v["mounts"] = json!([{"destination": "/proc/uptime", "type": "bind", "source": "/x"}]);
+        },
+        "not built yet",
+    );
     refused(|v| v["linux"]["namespaces"][1] = json!({"type": "mount"}), "twice");
     refused(
         |v| {
@@ -78,6 +89,7 @@ fn devices_of_the_spec_replace_default_ones() {
         v["linux"]["devices"] = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384},
             {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
         v["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1", "kernel.shmmax": "5"});
+        v["linux"]["namespaces"][4] = json!({"type": "network"});
     }))
     .unwrap();
     assert_eq!(plan.devices.len(), 7);

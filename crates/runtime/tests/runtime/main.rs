@@ -1,6 +1,7 @@
 //! The runtime on the real kernel, as root, each container in a process of its own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attacks;
 mod bundle;
 mod command_line;
 mod container;
