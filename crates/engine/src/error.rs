@@ -58,6 +58,14 @@ pub enum EngineError {
         /// What to do.
         hint: Option<String>,
     },
+    /// It is stopped, or its disk hangs.
+    #[error("the container's monitor{} has not answered for {patience_s} s", .pid.map_or_else(String::new, |pid| format!(" (process {pid})")))]
+    MonitorHangs {
+        /// Its process id on the host, if it is known.
+        pid: Option<i32>,
+        /// How long it was waited for, in seconds.
+        patience_s: u64,
+    },
     /// A monitor reported a failure.
     #[error(transparent)]
     Monitor(#[from] Failure),
@@ -119,7 +127,7 @@ impl Classified for EngineError {
                 }
                 _ => ErrorKind::Internal,
             },
-            Self::ShuttingDown => ErrorKind::Unavailable,
+            Self::ShuttingDown | Self::MonitorHangs { .. } => ErrorKind::Unavailable,
         }
     }
 
@@ -129,6 +137,12 @@ impl Classified for EngineError {
             Self::NotRunning(name) => Some(format!("dozen start {name}")),
             Self::Ambiguous(_) => Some("give more digits of the id, or the name".into()),
             Self::Conflict { hint, .. } | Self::Invalid { hint, .. } | Self::NotBuilt { hint, .. } => hint.clone(),
+            Self::MonitorHangs { pid, .. } => Some(match pid {
+                Some(pid) => format!(
+                    "if it was stopped, kill -CONT {pid} lets it go on; dozen kill ends the container without it"
+                ),
+                None => "dozen kill ends the container without it".into(),
+            }),
             Self::Monitor(failure) => failure.hint.clone(),
             Self::Image(error) => error.hint(),
             Self::Network(error) => error.hint(),

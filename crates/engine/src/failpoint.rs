@@ -2,7 +2,7 @@
 
 /// All of them, in the order in which an engine's and a container's life meet them: `dozen daemon --failpoints` prints
 /// the list to the crash suite, so that none is forgotten.
-pub const FAILPOINTS: [&str; 62] = [
+pub const FAILPOINTS: &[&str] = &[
     // An engine begins.
     "recover.opened",
     "recover.collected",
@@ -65,6 +65,11 @@ pub const FAILPOINTS: [&str; 62] = [
     "unvolume.before",
     "unvolume.row",
     "unvolume.after",
+    // It is killed, and its monitor does not answer.
+    "rescue.before",
+    "rescue.killed",
+    "rescue.recorded",
+    "rescue.after",
     // The keeper is replaced.
     "keeper.spawned",
     "keeper.hangs",

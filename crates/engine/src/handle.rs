@@ -13,7 +13,7 @@ use crate::owner::{Changed, Command, Entry};
 use crate::shared::Shared;
 use crate::snapshot::{ExitStatus, Phase, Snapshot};
 use crate::top::{self, Top};
-use crate::{AttachOptions, EngineError, ExecSpec, LogOptions, LogStream, PendingAttach, logs};
+use crate::{AttachOptions, EngineError, ExecSpec, LogOptions, LogStream, PendingAttach, logs, rescue};
 
 /// How long a container may take to stop after the first signal, unless it says otherwise, in seconds.
 const DEFAULT_STOP_TIMEOUT_S: i64 = 10;
@@ -122,9 +122,13 @@ impl Container {
         }
         let stop = snapshot.spec.stop;
         let signal = options.signal.unwrap_or(stop.signal);
-        let timeout_s = options.timeout_s.or(stop.timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
+        let mut timeout_s = options.timeout_s.or(stop.timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
         let ended = self.wait(WaitCondition::NotRunning);
-        self.signal(signal).await?;
+        match self.signal(signal).await {
+            // It cannot be asked, so it is killed, which does not need the monitor.
+            Err(EngineError::MonitorHangs { .. }) => timeout_s = 0,
+            sent => sent?,
+        }
         let stopped_by_itself = match u64::try_from(timeout_s) {
             Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended.wait()).await.is_ok(),
             Err(_) => {
@@ -133,7 +137,7 @@ impl Container {
             }
         };
         if !stopped_by_itself {
-            self.end(Signal::KILL).await?;
+            rescue::end(self).await?;
         }
         self.shared.announce(&self.snapshot(), "stop", None);
         Ok(Changed::Yes)
@@ -161,7 +165,7 @@ impl Container {
             });
         }
         if signal == Signal::KILL {
-            self.end(signal).await?
+            rescue::end(self).await?
         } else {
             self.signal(signal).await?
         }
@@ -177,7 +181,7 @@ impl Container {
 
     async fn remove_and_wait(&self, options: RemoveOptions) -> Result<(), EngineError> {
         if options.force && self.settled().await.phase.run().is_some() {
-            self.end(Signal::KILL).await?;
+            rescue::end(self).await?;
         }
         let gone = self.wait(WaitCondition::Removed);
         let result = self.ask(|reply| Command::Remove { volumes: options.volumes, reply }).await;
@@ -247,16 +251,8 @@ impl Container {
         snapshots.borrow().clone()
     }
 
-    /// Signals, and waits for the end.
-    async fn end(&self, signal: Signal) -> Result<(), EngineError> {
-        let ended = self.wait(WaitCondition::NotRunning);
-        self.signal(signal).await?;
-        ended.wait().await;
-        Ok(())
-    }
-
     /// A container that ended a moment ago cannot be reached, and need not be.
-    async fn signal(&self, signal: Signal) -> Result<(), EngineError> {
+    pub(crate) async fn signal(&self, signal: Signal) -> Result<(), EngineError> {
         let request = Request::Signal { signal: signal.number(), all: false };
         match self.request(&request).await {
             Err(EngineError::System { .. } | EngineError::NotRunning(_)) => Ok(()),

@@ -39,7 +39,8 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     let directory = &snapshot.directory;
     let run_directory = shared.run_directory(&snapshot.id);
     make_directory(&run_directory)?;
-    remove_file(&directory.join("exit.json"))?;
+    dozen_monitor::exit::remove(directory)
+        .map_err(EngineError::system(|| format!("remove the last run's exit record from {}", directory.display())))?;
     let mount_sources = mount_sources(shared, snapshot)?;
 
     let namespace = join_network(shared, snapshot, run)?;
@@ -149,13 +150,4 @@ pub(crate) fn docker_exit_code(error: &EngineError) -> i32 {
 
 fn make_directory(path: &Path) -> Result<(), EngineError> {
     std::fs::create_dir_all(path).map_err(EngineError::system(|| format!("make the directory {}", path.display())))
-}
-
-fn remove_file(path: &Path) -> Result<(), EngineError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(EngineError::System { action: format!("remove {}", path.display()), source: error })
-        }
-        _ => Ok(()),
-    }
 }

@@ -26,6 +26,7 @@ mod oci;
 mod owner;
 mod recover;
 mod registry;
+mod rescue;
 mod rows;
 mod shared;
 mod snapshot;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use dozen_image::{ImageStore, Use};
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, ImageId, MountSource, VolumeName, error_chain};
-use dozen_monitor::protocol::{ExitRecord, Reply, Request};
+use dozen_monitor::protocol::{Reply, Request};
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
 
@@ -81,13 +81,19 @@ impl Shared {
     /// How a run ended whose monitor is gone: by its record, or, without one, because the monitor died. Then
     /// the container is not left half alive.
     pub(crate) async fn last_word(&self, id: &ContainerId, started: Timestamp) -> ExitStatus {
-        let path = self.data_directory(id).join("exit.json");
-        let record =
-            tokio::fs::read(&path).await.ok().and_then(|text| serde_json::from_slice::<ExitRecord>(&text).ok());
-        if let Some(record) = record {
-            return exit_status(record, started);
-        }
+        let directory = self.data_directory(id);
+        let read = move || {
+            let context = EngineError::system(|| format!("read the exit record in {}", directory.display()));
+            dozen_monitor::exit::read(&directory).map_err(context)
+        };
+        let record = self.blocking(read).await;
+        // A monitor that has written its record has left nothing; others may have written it for one that hung.
         self.sweep(id).await;
+        match record {
+            Ok(Some(record)) => return exit_status(record, started),
+            Ok(None) => {}
+            Err(error) => tracing::error!(container = id.short(), error = error_chain(&error), "no exit record"),
+        }
         ExitStatus {
             exit_code: 255,
             started,

@@ -6,20 +6,33 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use dozen_model::ErrorKind;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
+use rustix::net::sockopt::{self, Timeout};
+use rustix::process::{PidfdFlags, Signal};
+use rustix::time::Timespec;
 use serde::de::DeserializeOwned;
 
 use crate::protocol::{Failure, Go, Reply, Request, StartReply, StartRequest};
-use crate::{lock, packet};
+use crate::{lock, packet, rest};
+
+/// How long a monitor may take between two words while it starts a container: far longer than the slowest disk needs
+/// for its few files. One that takes longer is stopped, or hangs.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a killed monitor may take to be gone.
+const DEATH_PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// A monitor that is on its way. Dropped, the monitor undoes everything and ends.
 #[derive(Debug)]
 pub struct PendingStart {
     pair: OwnedFd,
+    run_directory: PathBuf,
 }
 
 /// Starts a monitor, `program monitor`, and tells it what to run.
@@ -49,24 +62,28 @@ pub fn spawn_with_log(
 ) -> Result<PendingStart, Failure> {
     let failed = |why: io::Error| internal(format_args!("cannot start a monitor from {}: {why}", program.display()));
     let (pair, theirs) = packet::pair().map_err(failed)?;
+    let pending = PendingStart { pair, run_directory: request.run_directory.clone() };
+    pending.wait_at_most(START_PATIENCE).map_err(failed)?;
     // No pre_exec, no directory, no identity: std takes posix_spawn(3), which does not copy the engine's page tables.
     let mut command = Command::new(program);
     command.arg("monitor").env_clear();
+    rest::keep_no_free_memory(&mut command);
     dozen_failpoint::pass_on(&mut command);
     let mut child = command.stdin(theirs).stdout(Stdio::null()).stderr(log).spawn().map_err(failed)?;
     // It holds our copy of the monitor's end, which has to be the monitor's alone.
     drop(command);
-    let sent = packet::send(pair.as_fd(), request, network_namespace);
+    let sent = packet::send(pending.pair.as_fd(), request, network_namespace);
     child.wait().map_err(failed)?;
     sent.map_err(failed)?;
-    Ok(PendingStart { pair })
+    Ok(pending)
 }
 
 impl PendingStart {
     /// Waits until the container stands. Answers its process 1, in the host's pid namespace; monitor.sock listens.
     ///
     /// # Errors
-    /// The container could not be made; nothing of it is left.
+    /// The container could not be made; nothing of it is left, unless the monitor hung and was killed, or was killed by
+    /// others: then the container's cgroup is the caller's to end.
     pub fn wait_created(&mut self) -> Result<i32, Failure> {
         match self.receive()? {
             StartReply::Created { pid } => Ok(pid),
@@ -74,12 +91,24 @@ impl PendingStart {
         }
     }
 
+    /// For tests: less patience than a user's machine may need.
+    ///
+    /// # Errors
+    /// The system refuses so short a time.
+    #[doc(hidden)]
+    pub fn wait_at_most(&self, patience: Duration) -> io::Result<()> {
+        for direction in [Timeout::Recv, Timeout::Send] {
+            sockopt::set_socket_timeout(&self.pair, direction, Some(patience))?;
+        }
+        Ok(())
+    }
+
     /// Lets the process run. Returns when it runs the wanted program.
     ///
     /// # Errors
-    /// The program cannot be run; nothing of the container is left.
+    /// As [`Self::wait_created`]; or the program cannot be run.
     pub fn go(self) -> Result<(), Failure> {
-        packet::send(self.pair.as_fd(), &Go, None).map_err(|error| died(&error))?;
+        packet::send(self.pair.as_fd(), &Go, None).map_err(|error| self.lost(&error))?;
         match self.receive()? {
             StartReply::Started => Ok(()),
             other => Err(unexpected(&other)),
@@ -90,7 +119,23 @@ impl PendingStart {
         match packet::receive(self.pair.as_fd()) {
             Ok((StartReply::Failed(failure), _)) => Err(failure),
             Ok((reply, _)) => Ok(reply),
-            Err(error) => Err(died(&error)),
+            Err(error) => Err(self.lost(&error)),
+        }
+    }
+
+    /// One that hangs is killed: it must not go on later with what was given up.
+    fn lost(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                internal("the monitor died while it started the container")
+            }
+            io::ErrorKind::WouldBlock => match kill(&self.run_directory) {
+                Ok(()) => internal("the monitor did not answer while it started the container, and was killed"),
+                Err(error) => internal(format_args!(
+                    "the monitor does not answer while it starts the container, and cannot be killed: {error}"
+                )),
+            },
+            _ => internal(format_args!("cannot talk to the monitor: {error}")),
         }
     }
 }
@@ -104,6 +149,31 @@ pub fn is_alive(run_directory: &Path) -> bool {
 /// The monitor's own process, while it owns this directory; for tests and for whoever has to end a monitor that hangs.
 pub fn process(run_directory: &Path) -> Option<i32> {
     lock::holder(run_directory).ok().flatten().map(|pid| pid.as_raw_nonzero().get())
+}
+
+/// Kills a monitor that hangs, and waits until it is gone; fine if there is none. Its container's processes are the
+/// caller's to end.
+///
+/// # Errors
+/// The lock cannot be read, or the process does not die.
+pub fn kill(run_directory: &Path) -> io::Result<()> {
+    let Some(pid) = lock::holder(run_directory)? else { return Ok(()) };
+    let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        opened => opened?,
+    };
+    // The number could have been given to another process since: who has the lock now, and had it before, is meant.
+    if lock::holder(run_directory)? != Some(pid) {
+        return Ok(());
+    }
+    match rustix::process::pidfd_send_signal(&process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&DEATH_PATIENCE))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Makes one request of a running monitor. The stream carries what follows the reply: events for Watch, the
@@ -163,15 +233,6 @@ pub fn read_line<T: DeserializeOwned>(stream: &UnixStream) -> io::Result<T> {
 
 fn internal(message: impl Display) -> Failure {
     Failure { kind: ErrorKind::Internal, message: message.to_string(), hint: None }
-}
-
-fn died(error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-            internal("the monitor died while it started the container")
-        }
-        _ => internal(format_args!("cannot talk to the monitor: {error}")),
-    }
 }
 
 fn unexpected(reply: &StartReply) -> Failure {

@@ -207,46 +207,41 @@ impl<'a> Monitor<'a> {
         Ok(())
     }
 
+    /// Waits for events. After a while without any, memory goes back, right before the next wait.
     fn wait(&mut self) -> rustix::io::Result<Vec<Token>> {
-        let deadline = self
-            .sessions
+        let mut space = [MaybeUninit::uninit(); 16];
+        let timeout = timeout_until(self.deadline());
+        let mut woken = epoll::wait(&self.epoll, &mut space, timeout.as_ref());
+        if !self.rested && matches!(&woken, Ok((events, _)) if events.is_empty()) {
+            self.scratch = Vec::new();
+            self.isolate.rest();
+            self.rested = true;
+            if self.stage != Stage::Created {
+                self.rest_after = REST;
+            }
+            let timeout = timeout_until(self.deadline());
+            rest::give_back_memory();
+            woken = epoll::wait(&self.epoll, &mut space, timeout.as_ref());
+        }
+        let tokens: Vec<Token> = match woken {
+            Ok((events, _)) => events.iter().filter_map(|event| Token::decode(event.data)).collect(),
+            Err(Errno::INTR) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        self.rested &= tokens.is_empty();
+        self.reap_orphans();
+        Ok(tokens)
+    }
+
+    /// When something has to be done even if nothing happens.
+    fn deadline(&self) -> Option<Instant> {
+        self.sessions
             .values()
             .filter_map(|session| session.streams_until)
             .chain(self.linger_until)
             .chain(self.accept_after)
             .chain((!self.rested).then(|| Instant::now() + self.rest_after))
-            .min();
-        let timeout = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) }
-        });
-        let mut space = [MaybeUninit::uninit(); 16];
-        let tokens: Vec<Token> = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
-            Ok((events, _)) => events.iter().filter_map(|event| Token::decode(event.data)).collect(),
-            Err(Errno::INTR) => {
-                self.reap_orphans();
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
-        };
-        if !tokens.is_empty() {
-            self.rested = false;
-        } else if !self.rested {
-            self.rest();
-        }
-        self.reap_orphans();
-        Ok(tokens)
-    }
-
-    /// Nothing happens: gives back what was needed for what did.
-    fn rest(&mut self) {
-        self.scratch = Vec::new();
-        self.isolate.rest();
-        rest::give_back_memory();
-        self.rested = true;
-        if self.stage != Stage::Created {
-            self.rest_after = REST;
-        }
+            .min()
     }
 
     fn handle(&mut self, token: Token) {
@@ -264,4 +259,11 @@ impl<'a> Monitor<'a> {
             Token::Connection(id) => self.on_connection(id),
         }
     }
+}
+
+fn timeout_until(deadline: Option<Instant>) -> Option<Timespec> {
+    deadline.map(|deadline| {
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) }
+    })
 }

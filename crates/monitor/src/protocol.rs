@@ -204,7 +204,7 @@ pub enum Reply {
     Failed(Failure),
 }
 
-/// How a container ended: `<data_directory>/exit.json`, written by rename and synced before anyone hears of it.
+/// How a container ended: `<data_directory>/exit.json`, written by rename before anyone hears of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
     /// 0 to 255; 128 and the signal's number for one that was killed.

@@ -4,16 +4,25 @@
 //! are those of its file, and come again from the page cache when they are needed (madvise(2), MADV_DONTNEED).
 
 use std::ffi::c_void;
+use std::ops::Range;
+use std::process::Command;
+
+/// A monitor's allocator keeps no freed pieces in its thread's cache: scattered over the heap, they would hold nearly
+/// every page of what the start needed (glibc's manual, "Memory Allocation Tunables").
+pub fn keep_no_free_memory(monitor: &mut Command) {
+    monitor.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+}
 
 /// Gives back free heap, dead stack and the program's own pages.
 ///
-/// To be called near the bottom of the stack: what is above the caller stays.
+/// To be called near the bottom of the stack, whose upper end stays, and as the last thing before waiting: whatever
+/// is executed after it comes back.
 pub fn give_back_memory() {
+    let program = read_only_segments();
     // SAFETY: malloc_trim(3) touches only free memory.
     unsafe { libc::malloc_trim(0) };
     give_back_stack();
-    // SAFETY: the callback keeps to dl_iterate_phdr(3)'s contract: it reads what it is given, and keeps nothing.
-    unsafe { libc::dl_iterate_phdr(Some(give_back_program), std::ptr::null_mut()) };
+    program.into_iter().for_each(discard);
 }
 
 /// What lies below this frame was used by calls that have returned.
@@ -26,33 +35,42 @@ fn give_back_stack() {
     let here = 0_u8;
     // A page is left for this frame, and for those that the call below needs.
     let end = ((&raw const here).addr() & !(page - 1)) - page;
-    discard(end - DEPTH_BYTES, end);
+    discard(end - DEPTH_BYTES..end);
 }
 
-/// Segments that are never written to: text, and constants that need no relocation. What was made read-only after it
-/// had been relocated is part of a writable segment.
-unsafe extern "C" fn give_back_program(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> libc::c_int {
-    // SAFETY: dl_iterate_phdr(3) gives a valid `info`, whose headers are as many as it says.
-    let (base, headers) = unsafe {
+/// The program's segments that are never written to: constants that need no relocation, and text. What was made
+/// read-only after it had been relocated is part of a writable segment.
+fn read_only_segments() -> [Range<usize>; 4] {
+    let mut segments = [const { 0..0 }; 4];
+    // SAFETY: the callback is given `segments` and keeps to dl_iterate_phdr(3)'s contract.
+    unsafe { libc::dl_iterate_phdr(Some(collect), (&raw mut segments).cast()) };
+    segments
+}
+
+unsafe extern "C" fn collect(info: *mut libc::dl_phdr_info, _: usize, segments: *mut c_void) -> libc::c_int {
+    // SAFETY: dl_iterate_phdr(3) gives a valid `info` with as many headers as it says, and `segments` as it was passed.
+    let (base, headers, segments) = unsafe {
         let info = &*info;
-        (info.dlpi_addr as usize, std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)))
+        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+        (info.dlpi_addr as usize, headers, &mut *segments.cast::<[Range<usize>; 4]>())
     };
     let page = rustix::param::page_size();
     let read_only = |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
-    for header in headers.iter().filter(read_only) {
+    for (header, segment) in headers.iter().filter(read_only).zip(segments) {
         let start = base + header.p_vaddr as usize;
         let end = start + header.p_filesz as usize;
         // Whole pages of this segment only.
-        discard(start.next_multiple_of(page), end & !(page - 1));
+        *segment = start.next_multiple_of(page)..end & !(page - 1);
     }
     // The program is the first that is named; libraries of the system's (the vDSO) are not ours to touch.
     1
 }
 
-fn discard(start: usize, end: usize) {
-    if start < end {
+fn discard(pages: Range<usize>) {
+    if !pages.is_empty() {
+        let start = std::ptr::without_provenance_mut(pages.start);
         // Parts that are not mapped are passed over, and a refusal leaves things as they are.
         // SAFETY: the callers name pages of dead stack and of unwritten file mappings: no value is lost.
-        unsafe { libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_DONTNEED) };
+        unsafe { libc::madvise(start, pages.len(), libc::MADV_DONTNEED) };
     }
 }

@@ -3,8 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use dozen_model::{ErrorKind, LogLimits, UserSpec};
 use dozen_monitor::client::{self, PendingStart};
@@ -12,6 +14,7 @@ use dozen_monitor::exit;
 use dozen_monitor::protocol::{ExecRequest, ExitRecord, Failure, Reply, Request, StartRequest, VERSION, WindowSize};
 use dozen_runtime::Root;
 use oci_spec::runtime::{ProcessBuilder, SpecBuilder};
+use rustix::process::Pid;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dozen-monitor-fake");
@@ -78,6 +81,10 @@ impl Bench {
                 return record;
             }
         }
+    }
+
+    fn monitor(&self) -> Pid {
+        Pid::from_raw(client::process(&self.request.run_directory).unwrap()).unwrap()
     }
 
     fn log(&self) -> Vec<(String, String)> {
@@ -165,7 +172,7 @@ fn output_goes_to_the_log_and_the_client_and_the_code_to_the_record() {
 /// Without a free descriptor a client waits until there is one, and the monitor does not ask for it all the time.
 #[test]
 fn a_monitor_without_free_descriptors_rests() {
-    use rustix::process::{Pid, Resource, Rlimit};
+    use rustix::process::{Resource, Rlimit};
     let bench = Bench::shell("read -r line; exit 3");
     let pending = bench.created();
     let watch = bench.connect(&Request::Watch);
@@ -177,12 +184,11 @@ fn a_monitor_without_free_descriptors_rests() {
     };
     limit(Some(3));
     let directory = std::fs::File::open(&bench.request.run_directory).unwrap();
-    use std::os::fd::AsRawFd;
     let mut waiting = UnixStream::connect(format!("/proc/self/fd/{}/monitor.sock", directory.as_raw_fd())).unwrap();
     waiting.write_all(b"\"Watch\"\n").unwrap();
     let before = processor_ticks(pid);
     // As long as nobody answers, time passes.
-    waiting.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    waiting.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     assert_eq!(waiting.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     let spent = processor_ticks(pid) - before;
     assert!(spent < 10, "{spent} of 50 ticks were spent on asking again");
@@ -194,7 +200,7 @@ fn a_monitor_without_free_descriptors_rests() {
 }
 
 /// Hundredths of a second of processor time (proc_pid_stat(5), utime and stime).
-fn processor_ticks(pid: rustix::process::Pid) -> u64 {
+fn processor_ticks(pid: Pid) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
@@ -382,6 +388,80 @@ fn an_engine_that_dies_before_its_go_ahead_leaves_nothing() {
     assert_gone(&bench, pending);
     assert_eq!(read_all(&watch), b"");
     assert_eq!(exit::read(&bench.request.data_directory).unwrap(), None);
+}
+
+/// A monitor that was stopped while it was asked, and by someone who did not wait for it.
+#[test]
+fn a_request_whose_asker_has_gone_is_not_acted_on() {
+    use rustix::process::Signal;
+    let bench = Bench::shell("read line");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    let monitor = bench.monitor();
+    rustix::process::kill_process(monitor, Signal::STOP).unwrap();
+    let directory = std::fs::File::open(&bench.request.run_directory).unwrap();
+    let mut asked = UnixStream::connect(format!("/proc/self/fd/{}/monitor.sock", directory.as_raw_fd())).unwrap();
+    let mut line = serde_json::to_vec(&Request::Exec(Box::new(exec(&["/bin/true"])))).unwrap();
+    line.push(b'\n');
+    asked.write_all(&line).unwrap();
+    drop(asked);
+    rustix::process::kill_process(monitor, Signal::CONT).unwrap();
+    // Asked after it, so answered after it.
+    let (_, reply) = bench.try_connect(&Request::Signal { signal: 9, all: false }).unwrap();
+    assert_eq!(reply, Reply::Done);
+    let Reply::Exited(record) = client::read_line(&watch).unwrap() else { panic!("the exec was run") };
+    assert_eq!(record.exit_code, 137);
+}
+
+#[test]
+fn a_monitor_that_hangs_while_it_starts_is_given_up_and_killed() {
+    let bench = Bench::shell("true");
+    let pending = bench.created();
+    rustix::process::kill_process(bench.monitor(), rustix::process::Signal::STOP).unwrap();
+    pending.wait_at_most(Duration::from_millis(200)).unwrap();
+    let failure = pending.go().unwrap_err();
+    assert!(failure.message.contains("did not answer while it started"), "{failure}");
+    assert!(!client::is_alive(&bench.request.run_directory));
+    // The next one finds everything as it should be.
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 0);
+}
+
+/// What it needed for the start is given back, and what it needs to work comes again.
+#[test]
+fn a_monitor_at_rest_is_small() {
+    let mut bench = Bench::shell("while read line; do echo got; done");
+    bench.request.stdin_once = false;
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    let monitor = bench.monitor();
+    for _ in 0..2 {
+        let memory = || (kibibytes(monitor, "Anonymous"), kibibytes(monitor, "Rss"));
+        let mut last = memory();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while last.0 > 128 || last.1 > 2560 {
+            assert!(Instant::now() < deadline, "{last:?} KiB of its own, and in all");
+            std::thread::yield_now();
+            last = memory();
+        }
+        bench.connect(&STREAMS).write_all(b"line\n").unwrap();
+        let client = bench.connect(&Request::Exec(Box::new(exec(&["/bin/echo", "out"]))));
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(unframe(&read_all(&client))[0], b"out\n");
+    }
+    drop(bench.connect(&Request::Signal { signal: 9, all: false }));
+    while !matches!(client::read_line(&watch).unwrap(), Reply::Exited(_)) {}
+}
+
+/// A line of smaps_rollup (proc_pid_smaps(5)).
+fn kibibytes(pid: Pid, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero())).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+    value.trim().strip_suffix(" kB").unwrap().parse().unwrap()
 }
 
 fn assert_gone(bench: &Bench, pending: PendingStart) {

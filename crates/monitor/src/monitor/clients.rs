@@ -158,7 +158,7 @@ impl Monitor<'_> {
 }
 
 /// True if the other side has closed both halves.
-fn hung_up(socket: BorrowedFd<'_>) -> bool {
+pub(super) fn hung_up(socket: BorrowedFd<'_>) -> bool {
     let mut asked = [rustix::event::PollFd::from_borrowed_fd(socket, rustix::event::PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let hang_up = rustix::event::PollFlags::HUP | rustix::event::PollFlags::ERR;

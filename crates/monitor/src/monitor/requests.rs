@@ -6,6 +6,7 @@ use dozen_model::ErrorKind;
 use rustix::io::Errno;
 
 use super::children::send_signal;
+use super::clients::hung_up;
 use super::{INIT, Monitor, Stage};
 use crate::connection::{Attachment, LONGEST_REQUEST_BYTES, Role};
 use crate::failpoint::failpoint;
@@ -25,6 +26,12 @@ impl Monitor<'_> {
         };
         let inbox = std::mem::take(&mut connection.inbox);
         connection.role = Role::Answered;
+        if hung_up(connection.stream.as_fd()) {
+            // Whoever asked has given up on us, and told its user so.
+            connection.leave();
+            connection.read_ended = true;
+            return;
+        }
         let reply = match serde_json::from_slice::<Request>(&inbox[..newline]) {
             Ok(request) => self.answer(id, request).unwrap_or_else(Reply::Failed),
             Err(error) => Reply::Failed(Failure {
