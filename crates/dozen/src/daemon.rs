@@ -51,7 +51,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if arguments.failpoints {
         let mut out = std::io::stdout().lock();
         let all: [(&str, &[&str]); 4] = [
-            ("engine", &dozen_engine::FAILPOINTS),
+            ("engine", dozen_engine::FAILPOINTS),
             ("engine", &dozen_engine::image::FAILPOINTS),
             ("monitor", &dozen_monitor::FAILPOINTS),
             ("keeper", &dozen_keeper::FAILPOINTS),

@@ -18,6 +18,7 @@ use crate::events::{EventKind, EventStream, EventsQuery};
 use crate::exec::Exec;
 use crate::failpoint::failpoint;
 use crate::handle::Container;
+use crate::lifecycle::Wish;
 use crate::owner::{Entry, Owner};
 use crate::rows::{self, ContainerRow, VolumeRow};
 use crate::shared::Shared;
@@ -213,7 +214,7 @@ impl Engine {
     /// Makes an image from a container's changes.
     pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<ImageId, EngineError> {
         let snapshot = self.container(container)?.snapshot();
-        if snapshot.phase == Phase::Removing {
+        if matches!(snapshot.phase, Phase::Removing { .. }) {
             return Err(EngineError::NoSuchContainer(container.to_owned()));
         }
         let shared = self.shared.clone();
@@ -274,6 +275,7 @@ fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Entry, Vec<St
     crate::oci::check(&spec)?;
     let ports = crate::oci::wanted_ports(&spec);
     crate::network::check_ports(&ports)?;
+    shared.ledger.check_room()?;
     let publishes = spec.network == NetworkMode::Bridge && !ports.is_empty();
     let image = spec.image.clone();
     shared.images_being_used().push(image.clone());
@@ -304,7 +306,7 @@ fn create_and_register(
         Ok(snapshot) => {
             shared.volumes.accept(made.clone());
             made.iter().for_each(|row| emit_volume(shared, &row.name));
-            Ok(Owner::spawn(shared.clone(), snapshot))
+            Ok(Owner::spawn(shared.clone(), snapshot, Wish::None))
         }
         Err(error) => {
             shared.volumes.discard(&made);
@@ -338,8 +340,11 @@ fn create_whole(
     failpoint("create.begin");
     recover::make_container_directory(&directory)?;
     failpoint("create.directory");
-    let row =
-        |name: ContainerName| ContainerRow { id: id.clone(), name, created, spec: spec.clone(), phase: phase.clone() };
+    let wish = Wish::None;
+    let row = |name: ContainerName| {
+        let (spec, phase, wish) = (spec.clone(), phase.clone(), wish.clone());
+        ContainerRow { id: id.clone(), name, created, spec, phase, wish }
+    };
     let inserted = match name {
         Some(name) => {
             let inserted = rows::insert_container(&shared.ledger, row(name.clone()), made.clone());

@@ -188,6 +188,8 @@ impl Exec {
             stderr: spec.stderr && !detach,
         };
         let run_directory = self.container.shared.run_directory(&snapshot.id);
+        // Until the world has been told: its end comes after it.
+        let _told = self.container.entry.news.read().await;
         match MonitorLink::request(&run_directory, &Request::Exec(Box::new(request))).await {
             Ok((link, reply)) => {
                 self.execs().heard(&reply);

@@ -40,6 +40,12 @@ pub const FAILPOINTS: &[&str] = &[
     // Or it fails to.
     "save.failed.before",
     "save.failed.after",
+    // It is told to end.
+    "save.wish.before",
+    "save.wish.after",
+    "end.before",
+    "end.signalled",
+    "end.grace_over",
     // It ends.
     "save.exited.before",
     "save.exited.after",
@@ -50,6 +56,11 @@ pub const FAILPOINTS: &[&str] = &[
     "release.after",
     "announce.die.before",
     "announce.die.after",
+    "announce.stop.before",
+    "announce.stop.after",
+    "start_again.before",
+    "announce.restart.before",
+    "announce.restart.after",
     "remove_itself.before",
     "rename.before",
     "rename.row",

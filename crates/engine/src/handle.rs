@@ -8,6 +8,8 @@ use dozen_monitor::protocol::{Request, WindowSize};
 use tokio::sync::{oneshot, watch};
 
 use crate::exec::Exec;
+use crate::failpoint::failpoint;
+use crate::lifecycle::StopPlan;
 use crate::monitor_link::MonitorLink;
 use crate::owner::{Changed, Command, Entry};
 use crate::shared::Shared;
@@ -43,7 +45,7 @@ pub enum WaitCondition {
     NotRunning,
     /// It ends for the next time.
     NextExit,
-    /// It is gone.
+    /// It is gone, or it turned out that it cannot be removed for now: then the status says why.
     Removed,
 }
 
@@ -56,26 +58,45 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// Whether the run that it was registered in has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.snapshots.borrow().exits > self.exits_before
+    }
+
     /// The exit status, once the condition holds; `None` for a container that never ran.
     pub async fn wait(mut self) -> Option<ExitStatus> {
         let (condition, exits_before) = (self.condition, self.exits_before);
-        let holds = |snapshot: &Arc<Snapshot>| match condition {
-            WaitCondition::NotRunning => !matches!(snapshot.phase, Phase::Running(_) | Phase::Starting { .. }),
-            WaitCondition::NextExit => snapshot.exits > exits_before,
-            WaitCondition::Removed => false,
+        let holds = |snapshot: &Arc<Snapshot>| {
+            let ended = snapshot.exits > exits_before;
+            match condition {
+                // One that was started again meanwhile had ended.
+                WaitCondition::NotRunning => {
+                    ended || !matches!(snapshot.phase, Phase::Running(_) | Phase::Starting { .. })
+                }
+                WaitCondition::NextExit => ended,
+                WaitCondition::Removed => matches!(snapshot.phase, Phase::Removing { failure: Some(_), .. }),
+            }
         };
         // An error means that the owner is gone: the container was removed, and every condition holds.
         drop(self.snapshots.wait_for(holds).await);
         let snapshot = self.snapshots.borrow();
+        let never = || ExitStatus {
+            exit_code: 0,
+            started: snapshot.created,
+            finished: snapshot.created,
+            out_of_memory: false,
+            error: None,
+        };
         match &snapshot.phase {
+            // Nobody shall hang on a removal that may take until someone has made room on the disk.
+            Phase::Removing { failure: Some(why), .. } if condition == WaitCondition::Removed => {
+                let why = format!("container {} is not removed yet: {why}; it is tried again", snapshot.name);
+                Some(ExitStatus { error: Some(why), ..snapshot.last_exit.clone().unwrap_or_else(never) })
+            }
             // Docker's code of a start that failed.
-            Phase::Created { last_failure: Some(failure) } => Some(ExitStatus {
-                exit_code: failure.exit_code,
-                started: snapshot.created,
-                finished: snapshot.created,
-                out_of_memory: false,
-                error: None,
-            }),
+            Phase::Created { last_failure: Some(failure) } => {
+                Some(ExitStatus { exit_code: failure.exit_code, ..never() })
+            }
             _ => snapshot.last_exit.clone(),
         }
     }
@@ -111,48 +132,46 @@ impl Container {
 
     /// Asks it to stop, then kills it. It goes on if whoever asked goes away.
     pub async fn stop(&self, options: StopOptions) -> Result<Changed, EngineError> {
-        let container = self.clone();
-        to_the_end(async move { container.stop_and_wait(options).await }).await
+        let plan = self.plan(options);
+        self.ask(|reply| Command::Stop { plan, reply }).await
     }
 
-    async fn stop_and_wait(&self, options: StopOptions) -> Result<Changed, EngineError> {
-        let snapshot = self.settled().await;
-        if snapshot.phase.run().is_none() {
-            return Ok(Changed::Already);
+    /// Stops it if it runs, and starts it; `--rm` does not remove it in between. It goes on if whoever asked goes away.
+    pub async fn restart(&self, options: StopOptions) -> Result<(), EngineError> {
+        let plan = self.plan(options);
+        self.ask(|reply| Command::Restart { plan, reply }).await.map(drop)
+    }
+
+    fn plan(&self, options: StopOptions) -> StopPlan {
+        let stop = self.snapshot().spec.stop;
+        let timeout_s = options.timeout_s.or(stop.timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
+        StopPlan { signal: options.signal.unwrap_or(stop.signal), grace_s: u64::try_from(timeout_s).ok() }
+    }
+
+    /// What a stop does, from the first signal to the end of this run.
+    pub(crate) async fn bring_to_end(&self, plan: StopPlan, ended: Waiter) -> Result<(), EngineError> {
+        if ended.is_over() {
+            return Ok(());
         }
-        let stop = snapshot.spec.stop;
-        let signal = options.signal.unwrap_or(stop.signal);
-        let mut timeout_s = options.timeout_s.or(stop.timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
-        let ended = self.wait(WaitCondition::NotRunning);
-        match self.signal(signal).await {
+        if plan.signal == Signal::KILL {
+            return rescue::end(self).await;
+        }
+        match self.signal(plan.signal).await {
             // It cannot be asked, so it is killed, which does not need the monitor.
-            Err(EngineError::MonitorHangs { .. }) => timeout_s = 0,
+            Err(EngineError::MonitorHangs { .. }) => return rescue::end(self).await,
             sent => sent?,
         }
-        let stopped_by_itself = match u64::try_from(timeout_s) {
-            Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended.wait()).await.is_ok(),
-            Err(_) => {
-                ended.wait().await;
-                true
-            }
+        failpoint("end.signalled");
+        let ended = ended.wait();
+        let Some(grace_s) = plan.grace_s else {
+            ended.await;
+            return Ok(());
         };
-        if !stopped_by_itself {
-            rescue::end(self).await?;
+        if tokio::time::timeout(Duration::from_secs(grace_s), ended).await.is_ok() {
+            return Ok(());
         }
-        self.shared.announce(&self.snapshot(), "stop", None);
-        Ok(Changed::Yes)
-    }
-
-    /// Stops it if it runs, and starts it. It goes on if whoever asked goes away.
-    pub async fn restart(&self, options: StopOptions) -> Result<(), EngineError> {
-        let container = self.clone();
-        to_the_end(async move {
-            container.stop_and_wait(options).await?;
-            container.start().await?;
-            container.shared.announce(&container.snapshot(), "restart", None);
-            Ok(())
-        })
-        .await
+        failpoint("end.grace_over");
+        rescue::end(self).await
     }
 
     /// Sends a signal to process 1. After SIGKILL it returns once the container has ended.
@@ -164,34 +183,20 @@ impl Container {
                 hint: None,
             });
         }
-        if signal == Signal::KILL {
-            rescue::end(self).await?
-        } else {
-            self.signal(signal).await?
-        }
-        self.shared.announce(&snapshot, "kill", [("signal".to_owned(), signal.number().to_string())]);
-        Ok(())
+        if signal == Signal::KILL { rescue::end(self).await } else { self.signal(signal).await }
     }
 
-    /// Removes it with its layer, log and directory.
+    /// Removes it with its layer, log and directory. It goes on if whoever asked goes away.
     pub async fn remove(&self, options: RemoveOptions) -> Result<(), EngineError> {
-        let container = self.clone();
-        to_the_end(async move { container.remove_and_wait(options).await }).await
-    }
-
-    async fn remove_and_wait(&self, options: RemoveOptions) -> Result<(), EngineError> {
-        if options.force && self.settled().await.phase.run().is_some() {
-            rescue::end(self).await?;
-        }
         let gone = self.wait(WaitCondition::Removed);
-        let result = self.ask(|reply| Command::Remove { volumes: options.volumes, reply }).await;
-        match result {
+        let RemoveOptions { force, volumes } = options;
+        match self.ask(|reply| Command::Remove { force, volumes, reply }).await {
             // It was removing itself (`--rm`): then it is gone, which is what was asked.
             Err(EngineError::NoSuchContainer(_)) => {
                 gone.wait().await;
                 Ok(())
             }
-            other => other,
+            other => other.map(drop),
         }
     }
 
@@ -219,16 +224,22 @@ impl Container {
 
     /// Size of its terminal.
     pub async fn resize(&self, size: WindowSize) -> Result<(), EngineError> {
-        self.request(&Request::Resize(size)).await
+        self.request(&Request::Resize(size)).await?;
+        let attributes = [("height".to_owned(), size.rows.to_string()), ("width".to_owned(), size.columns.to_string())];
+        self.shared.announce(&self.snapshot(), "resize", attributes);
+        Ok(())
     }
 
     /// Its processes; `arguments` are `ps` options.
     pub async fn top(&self, arguments: &str) -> Result<Top, EngineError> {
-        if self.snapshot().phase.run().is_none() {
+        let snapshot = self.snapshot();
+        if snapshot.phase.run().is_none() {
             return Err(EngineError::NotRunning(self.id.to_string()));
         }
         let (cgroup, columns) = (self.shared.container_cgroup(&self.id), top::Columns::parse(arguments)?);
-        self.shared.blocking(move || top::processes(&cgroup, columns)).await
+        let top = self.shared.blocking(move || top::processes(&cgroup, columns)).await?;
+        self.shared.announce(&snapshot, "top", None);
+        Ok(top)
     }
 
     /// Registers an exec, to be started by its id.
@@ -254,7 +265,14 @@ impl Container {
     /// A container that ended a moment ago cannot be reached, and need not be.
     pub(crate) async fn signal(&self, signal: Signal) -> Result<(), EngineError> {
         let request = Request::Signal { signal: signal.number(), all: false };
+        // Until the world has been told, so that this comes before what the signal does.
+        let _told = self.entry.news.read().await;
         match self.request(&request).await {
+            Ok(()) => {
+                let number = signal.number().to_string();
+                self.shared.announce(&self.snapshot(), "kill", [("signal".to_owned(), number)]);
+                Ok(())
+            }
             Err(EngineError::System { .. } | EngineError::NotRunning(_)) => Ok(()),
             // Process 1 is gone and its record is being written.
             Err(EngineError::Monitor(failure)) if failure.kind == ErrorKind::Conflict => Ok(()),
@@ -278,13 +296,6 @@ impl Container {
         self.entry.mailbox.send(command(reply)).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
-}
-
-/// Runs to its end, also if nobody waits for it any more: a client that hangs up must not stop a stop half-way.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::spawn(work).await.unwrap_or(Err(EngineError::ShuttingDown))
 }
 
 impl std::fmt::Debug for Container {

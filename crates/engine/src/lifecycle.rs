@@ -1,17 +1,66 @@
-//! What becomes of a container: its present phase and what happened give the next phase and what to do.
+//! What becomes of a container: where it is, what is wished of it and what happened give what comes next and what to
+//! do.
 //!
 //! Pure. The owner (`owner.rs`) carries the effects out, in order, and feeds back what came of them.
 //!
 //! ```text
 //!            Start              Prepared            Started
-//! Created ──────────▶ Starting ─────────▶ Starting ─────────▶ Running
+//! Created ──────────▶ Starting ─────────▶ Starting ─────────▶ Running ◀─ Stop, Restart, Remove by force: a wish
 //!    ▲  ▲              (no run)            (a run)               │ Ended
 //!    │  └──────────────── StartFailed ─────────┘                 ▼
-//!    │                                                        Exited ──Start──▶ Starting …
-//!    └─ Created, Exited ──Remove──▶ Removing ──▶ (gone)
+//!    │                                                        Exited ──Start, or the wish to restart──▶ Starting …
+//!    └─ Created, Exited ──Remove, `--rm`, or that wish──▶ Removing ──▶ (gone)
 //! ```
+//!
+//! A wish is kept with the phase until it has come true, so that whoever is killed in between, the next engine goes on
+//! with it: the container that it finds is not one that someone had stopped, but one that someone wanted to run again.
+//! Of two wishes the later holds, but for a removal, which nothing takes back.
+
+use dozen_model::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{ExitStatus, Phase, Run, StartFailure};
+
+/// Everything that is decided about a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Life {
+    /// Where it is.
+    pub(crate) phase: Phase,
+    /// What is to become of it once it has ended.
+    pub(crate) wish: Wish,
+}
+
+/// What someone has asked for that cannot be done before the container has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wish {
+    /// Nothing: what it does by itself, it does (`--rm`).
+    #[default]
+    None,
+    /// It shall end.
+    Stop(StopPlan),
+    /// It shall end and start again. Until it runs, `--rm` does not remove it.
+    Restart(StopPlan),
+    /// It shall be killed and removed.
+    Remove {
+        /// With its anonymous volumes.
+        volumes: bool,
+    },
+}
+
+/// How a container is brought to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StopPlan {
+    /// What it is asked with.
+    pub(crate) signal: Signal,
+    /// How long it may take before it is killed, in seconds; `None`: for ever.
+    pub(crate) grace_s: Option<u64>,
+}
+
+impl StopPlan {
+    /// Without being asked.
+    pub(crate) const KILL: Self = Self { signal: Signal::KILL, grace_s: None };
+}
 
 /// Something that was asked, or that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,27 +73,58 @@ pub(crate) enum Input {
     Started,
     /// It does not, and everything was undone.
     StartFailed(StartFailure),
+    /// The engine that was starting it is dead, and everything was undone.
+    StartLost,
     /// Process 1 has ended.
     Ended(ExitStatus),
-    /// Someone wants it gone.
-    Remove,
+    /// Someone wants it to end.
+    Stop(StopPlan),
+    /// Someone wants it to end, if it runs, and to start again.
+    Restart(StopPlan),
+    /// Someone wants it gone; by force: also if it runs.
+    Remove {
+        /// Kill it first.
+        force: bool,
+        /// Its anonymous volumes go with it.
+        volumes: bool,
+    },
+    /// What was wished cannot be: it could not be killed, or not be started again.
+    GivenUp,
+    /// It could not be removed, for this reason. That is tried again.
+    RemovalFailed(String),
+    /// A new engine has found it in this phase, and knows it to be true.
+    TakenUp,
 }
 
-/// Something to do, in the order given.
+/// Something to do, in the order given. Whatever is published has been written down, and what its run held is free.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Write the phase to the ledger; it survives the engine, not a power cut.
+    /// Write it to the ledger, before all else: if that fails nothing has happened.
     Save,
-    /// Bring it up: network, monitor, process.
-    Launch,
+    /// Write what has happened anyway. If that fails, it is written later.
+    Record,
     /// Give back addresses and ports of a run that is over.
     ReleaseRun(Box<Run>),
-    /// Delete its files, its anonymous volumes if asked, and at last its row, power-safe.
-    Erase,
+    /// Let everyone see the phase and, in the same moment, hear of it by Docker's name for the event.
+    Publish(Option<&'static str>),
     /// Tell the world, by Docker's name for it.
     Announce(&'static str),
-    /// It asked to go once it has ended.
-    RemoveItself,
+    /// Bring it up: network, monitor, process.
+    Launch,
+    /// Ask it to end, wait, and kill it; without waiting for any of it here.
+    End(StopPlan),
+    /// Start, as was wished.
+    StartAgain,
+    /// Remove it, as it wished itself, or someone else.
+    RemoveItself {
+        /// With its anonymous volumes.
+        volumes: bool,
+    },
+    /// Delete its row, power-safe, with those of its anonymous volumes if asked, and its files.
+    Erase {
+        /// With its anonymous volumes.
+        volumes: bool,
+    },
 }
 
 /// Why a request cannot be met now.
@@ -52,6 +132,8 @@ pub(crate) enum Effect {
 pub(crate) enum Refusal {
     /// It runs already (Docker answers 304).
     AlreadyRunning,
+    /// It does not run, so there is nothing to stop (Docker answers 304).
+    NotRunning,
     /// It runs, and must not be removed like this.
     Running,
     /// It is on its way out.
@@ -60,126 +142,150 @@ pub(crate) enum Refusal {
     Stale,
 }
 
-/// The next phase, and what to do.
-pub(crate) fn decide(phase: &Phase, input: Input, auto_remove: bool) -> Result<(Phase, Vec<Effect>), Refusal> {
-    use Effect::{Announce, Erase, Launch, ReleaseRun, RemoveItself, Save};
-    let and_remove = |mut effects: Vec<Effect>| {
-        effects.extend(auto_remove.then_some(RemoveItself));
-        effects
-    };
-    Ok(match (phase, input) {
-        (Phase::Removing, Input::Remove) => (Phase::Removing, vec![Erase]),
-        (Phase::Removing, _) => return Err(Refusal::Removing),
+/// What comes next, and what to do.
+pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Life, Vec<Effect>), Refusal> {
+    use Effect::{Announce, End, Erase, Launch, Publish, Record, ReleaseRun, RemoveItself, Save, StartAgain};
+    let wish = life.wish.clone();
+    let remove_itself = auto_remove.then_some(RemoveItself { volumes: true });
+    let next = |phase: Phase, wish: Wish, effects: Vec<Effect>| Ok((Life { phase, wish }, effects));
+    let stay = |wish: Wish, effects: Vec<Effect>| next(life.phase.clone(), wish, effects);
+    match (&life.phase, input) {
+        // ---- on its way out ----
+        (Phase::Removing { volumes, failure }, Input::Remove { volumes: more, .. }) => {
+            let volumes = *volumes || more;
+            next(Phase::Removing { volumes, failure: failure.clone() }, wish, vec![Erase { volumes }])
+        }
+        (Phase::Removing { volumes, .. }, Input::TakenUp) => stay(wish, vec![Erase { volumes: *volumes }]),
+        (Phase::Removing { volumes, .. }, Input::RemovalFailed(why)) => {
+            next(Phase::Removing { volumes: *volumes, failure: Some(why) }, wish, vec![Publish(None)])
+        }
+        (Phase::Removing { .. }, _) => Err(Refusal::Removing),
 
-        (Phase::Created { .. } | Phase::Exited(_), Input::Start) => (Phase::Starting { run: None }, vec![Save, Launch]),
-        (Phase::Running(_) | Phase::Starting { .. }, Input::Start) => return Err(Refusal::AlreadyRunning),
-
-        (Phase::Starting { run: None }, Input::Prepared(run)) => (Phase::Starting { run: Some(run) }, vec![Save]),
+        // ---- on its way up ----
+        (Phase::Created { .. } | Phase::Exited(_), Input::Start) => {
+            // Someone else's start fulfils the wish to restart as well.
+            next(Phase::Starting { run: None }, wish.if_restart(), vec![Save, Publish(None), Launch])
+        }
+        (Phase::Created { .. } | Phase::Exited(_), Input::Restart(plan)) => {
+            next(Phase::Starting { run: None }, Wish::Restart(plan), vec![Save, Publish(None), Launch])
+        }
+        (Phase::Starting { run: None }, Input::Prepared(run)) => {
+            next(Phase::Starting { run: Some(run) }, wish, vec![Record])
+        }
         (Phase::Starting { run: Some(run) }, Input::Started) => {
-            (Phase::Running(run.clone()), vec![Save, Announce("start")])
+            let restarted = matches!(wish, Wish::Restart(_)).then_some(Announce("restart"));
+            let effects = [Record, Publish(Some("start"))].into_iter().chain(restarted).collect();
+            next(Phase::Running(run.clone()), Wish::None, effects)
+        }
+        (Phase::Starting { run }, Input::StartLost) if matches!(wish, Wish::Restart(_)) => {
+            // Once more, and then no more: should it be this start that kills engines, it kills but one other.
+            let effects = [Record].into_iter().chain(release(run)).chain([Publish(None), Launch]);
+            next(Phase::Starting { run: None }, Wish::None, effects.collect())
+        }
+        (Phase::Starting { run }, Input::StartLost) => {
+            let message = "the engine ended while it was starting".to_owned();
+            let failure = StartFailure { exit_code: 128, message };
+            let effects = [Record].into_iter().chain(release(run)).chain([Publish(None)]).chain(remove_itself);
+            next(Phase::Created { last_failure: Some(failure) }, Wish::None, effects.collect())
         }
         (Phase::Starting { run }, Input::StartFailed(failure)) => {
-            let release = run.clone().map(|run| ReleaseRun(Box::new(run)));
-            let effects = release.into_iter().chain([Save]).collect();
-            (Phase::Created { last_failure: Some(failure) }, and_remove(effects))
+            let effects = [Record].into_iter().chain(release(run)).chain([Publish(None)]).chain(remove_itself);
+            next(Phase::Created { last_failure: Some(failure) }, Wish::None, effects.collect())
         }
+
+        // ---- it ends ----
         // A short-lived process can end before word of its start has come.
         (Phase::Starting { run: Some(run) } | Phase::Running(run), Input::Ended(status)) => {
-            let effects = vec![Save, ReleaseRun(Box::new(run.clone())), Announce("die")];
-            (Phase::Exited(status), and_remove(effects))
+            let mut effects = vec![Record, ReleaseRun(Box::new(run.clone())), Publish(Some("die"))];
+            let wish = match wish {
+                Wish::None => {
+                    effects.extend(remove_itself);
+                    Wish::None
+                }
+                Wish::Stop(_) => {
+                    effects.push(Announce("stop"));
+                    effects.extend(remove_itself);
+                    Wish::None
+                }
+                Wish::Restart(plan) => {
+                    effects.extend([Announce("stop"), StartAgain]);
+                    Wish::Restart(plan)
+                }
+                Wish::Remove { volumes } => {
+                    effects.push(RemoveItself { volumes: volumes || auto_remove });
+                    Wish::Remove { volumes }
+                }
+            };
+            next(Phase::Exited(status), wish, effects)
         }
 
-        (Phase::Created { .. } | Phase::Exited(_), Input::Remove) => (Phase::Removing, vec![Save, Erase]),
-        (Phase::Running(_) | Phase::Starting { .. }, Input::Remove) => return Err(Refusal::Running),
-
-        (_, Input::Prepared(_) | Input::Started | Input::StartFailed(_) | Input::Ended(_)) => {
-            return Err(Refusal::Stale);
+        // ---- it shall end ----
+        (Phase::Running(_), Input::Stop(plan)) => match wish {
+            Wish::Remove { .. } => stay(wish, vec![End(plan)]),
+            _ => stay(Wish::Stop(plan), vec![Record, End(plan)]),
+        },
+        (Phase::Running(_), Input::Restart(_)) if matches!(wish, Wish::Remove { .. }) => Err(Refusal::Removing),
+        (Phase::Running(_), Input::Restart(plan)) => stay(Wish::Restart(plan), vec![Save, End(plan)]),
+        (Phase::Running(_), Input::Remove { force: true, volumes }) => {
+            let volumes = volumes || wish == Wish::Remove { volumes: true };
+            stay(Wish::Remove { volumes }, vec![Record, End(StopPlan::KILL)])
         }
-    })
+        (Phase::Running(_), Input::GivenUp) if wish != Wish::None => stay(Wish::None, vec![Record]),
+        (Phase::Created { .. } | Phase::Exited(_), Input::GivenUp) if wish != Wish::None => {
+            stay(Wish::None, [Record].into_iter().chain(remove_itself).collect())
+        }
+        (Phase::Created { .. } | Phase::Exited(_), Input::Stop(_)) => Err(Refusal::NotRunning),
+
+        // ---- it shall go ----
+        (Phase::Created { .. } | Phase::Exited(_), Input::Remove { volumes, .. }) => {
+            let phase = Phase::Removing { volumes, failure: None };
+            next(phase, Wish::None, vec![Record, Publish(None), Erase { volumes }])
+        }
+        (Phase::Running(_) | Phase::Starting { .. }, Input::Remove { .. }) => Err(Refusal::Running),
+
+        // ---- a new engine ----
+        (Phase::Exited(_), Input::TakenUp) if matches!(wish, Wish::Restart(_)) => stay(wish, vec![StartAgain]),
+        (Phase::Exited(_), Input::TakenUp) => match wish {
+            Wish::Remove { volumes } => stay(wish, vec![RemoveItself { volumes: volumes || auto_remove }]),
+            // It had ended, and was about to remove itself.
+            _ => stay(Wish::None, remove_itself.into_iter().collect()),
+        },
+        (Phase::Created { last_failure: Some(_) }, Input::TakenUp) => {
+            stay(Wish::None, remove_itself.into_iter().collect())
+        }
+        (Phase::Running(_), Input::TakenUp) => match wish {
+            Wish::None => stay(wish, Vec::new()),
+            Wish::Stop(plan) | Wish::Restart(plan) => stay(wish, vec![End(plan)]),
+            Wish::Remove { .. } => stay(wish, vec![End(StopPlan::KILL)]),
+        },
+        (Phase::Created { .. }, Input::TakenUp) => stay(wish, Vec::new()),
+
+        (Phase::Running(_) | Phase::Starting { .. }, Input::Start)
+        | (Phase::Starting { .. }, Input::Stop(_) | Input::Restart(_)) => Err(Refusal::AlreadyRunning),
+        (
+            _,
+            Input::Prepared(_)
+            | Input::Started
+            | Input::StartFailed(_)
+            | Input::StartLost
+            | Input::Ended(_)
+            | Input::GivenUp
+            | Input::RemovalFailed(_)
+            | Input::TakenUp,
+        ) => Err(Refusal::Stale),
+    }
+}
+
+fn release(run: &Option<Run>) -> Option<Effect> {
+    run.clone().map(|run| Effect::ReleaseRun(Box::new(run)))
+}
+
+impl Wish {
+    /// What of it outlives a start.
+    fn if_restart(self) -> Self {
+        if matches!(self, Self::Restart(_)) { self } else { Self::None }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::Timestamp;
-    use proptest::prelude::*;
-
-    fn run(pid: i32) -> Run {
-        Run { pid, started: Timestamp::UNIX_EPOCH, endpoint: None, ports: vec![] }
-    }
-
-    fn status(exit_code: i32) -> ExitStatus {
-        let at = Timestamp::UNIX_EPOCH;
-        ExitStatus { exit_code, started: at, finished: at, out_of_memory: false, error: None }
-    }
-
-    fn failure() -> StartFailure {
-        StartFailure { exit_code: 127, message: "no".into() }
-    }
-
-    fn new() -> Phase {
-        Phase::Created { last_failure: None }
-    }
-
-    #[test]
-    fn the_whole_life() {
-        let mut phase = new();
-        let mut effects = vec![];
-        for input in [Input::Start, Input::Prepared(run(1)), Input::Started, Input::Ended(status(3)), Input::Remove] {
-            let (next, more) = decide(&phase, input, false).unwrap();
-            phase = next;
-            effects.extend(more);
-        }
-        use Effect::{Announce, Erase, Launch, ReleaseRun, Save};
-        let release = ReleaseRun(Box::new(run(1)));
-        assert_eq!(effects, [Save, Launch, Save, Save, Announce("start"), Save, release, Announce("die"), Save, Erase]);
-        assert_eq!(phase, Phase::Removing);
-    }
-
-    #[test]
-    fn a_failed_start_gives_back_what_the_run_had() {
-        let (phase, effects) =
-            decide(&Phase::Starting { run: Some(run(1)) }, Input::StartFailed(failure()), true).unwrap();
-        assert_eq!(phase, Phase::Created { last_failure: Some(failure()) });
-        assert_eq!(effects, [Effect::ReleaseRun(Box::new(run(1))), Effect::Save, Effect::RemoveItself]);
-    }
-
-    #[test]
-    fn refusals() {
-        assert_eq!(decide(&Phase::Running(run(1)), Input::Start, false), Err(Refusal::AlreadyRunning));
-        assert_eq!(decide(&Phase::Running(run(1)), Input::Remove, false), Err(Refusal::Running));
-        assert_eq!(decide(&Phase::Removing, Input::Start, false), Err(Refusal::Removing));
-        assert_eq!(decide(&Phase::Exited(status(0)), Input::Ended(status(1)), false), Err(Refusal::Stale));
-        assert!(decide(&Phase::Removing, Input::Remove, false).is_ok(), "an interrupted removal can be taken up again");
-    }
-
-    fn any_input() -> impl Strategy<Value = Input> {
-        prop_oneof![
-            Just(Input::Start),
-            (1..9i32).prop_map(|pid| Input::Prepared(run(pid))),
-            Just(Input::Started),
-            Just(Input::StartFailed(failure())),
-            (0..9i32).prop_map(|code| Input::Ended(status(code))),
-            Just(Input::Remove),
-        ]
-    }
-
-    proptest! {
-        /// Whatever happens in whatever order: what a run holds is released exactly once, and only removal erases.
-        #[test]
-        fn every_run_is_released_exactly_once(inputs in prop::collection::vec(any_input(), 0..60), auto_remove: bool) {
-            let mut phase = new();
-            let mut held = 0;
-            for input in inputs {
-                let prepared = matches!(input, Input::Prepared(_));
-                let Ok((next, effects)) = decide(&phase, input, auto_remove) else { continue };
-                held += i32::from(prepared);
-                held -= effects.iter().filter(|effect| matches!(effect, Effect::ReleaseRun(_))).count() as i32;
-                let has_run = matches!(next, Phase::Running(_) | Phase::Starting { run: Some(_) });
-                prop_assert_eq!(held, i32::from(has_run));
-                prop_assert_eq!(effects.contains(&Effect::Erase), next == Phase::Removing);
-                phase = next;
-            }
-        }
-    }
-}
+mod tests;

@@ -1,39 +1,50 @@
 //! The one owner of a container's state: a task that takes commands in order, asks `lifecycle` what becomes of
 //! it, carries the effects out and publishes the next snapshot.
 
+mod askers;
+mod erase;
+mod start;
+
 use std::sync::Arc;
+use std::time::Duration;
 
-use dozen_model::{Classified, ContainerName, ErrorKind, MountSource, NetworkMode, VolumeName, error_chain};
-use dozen_monitor::protocol::{ExitRecord, Reply};
-use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use dozen_model::{ContainerName, ErrorKind, error_chain};
+use dozen_monitor::protocol::Failure;
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
+pub use self::askers::Changed;
+use self::askers::{Asked, Askers, Reply, WaitingClients, failure};
 use crate::EngineError;
 use crate::attach::{AttachOptions, PendingAttach, StdioStream};
-use crate::events::EventKind;
 use crate::failpoint::failpoint;
+use crate::handle::{Container, WaitCondition};
 use crate::launch;
-use crate::lifecycle::{Effect, Input, Refusal, decide};
+use crate::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Wish, decide};
 use crate::monitor_link::MonitorLink;
 use crate::rows;
 use crate::shared::Shared;
-use crate::snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure};
-use crate::volumes::remove_tree;
+use crate::snapshot::{Phase, Run, Snapshot};
 
 /// Commands that may wait in a mailbox before their senders wait too.
 const MAILBOX: usize = 64;
-
-/// Whether a request found something to do (Docker answers 304 when it did not).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "plain")]
-pub enum Changed {
-    Yes,
-    Already,
-}
+/// What could not be written or removed is tried again after so long, and then after twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub(crate) enum Command {
     Start {
-        reply: oneshot::Sender<Result<Changed, EngineError>>,
+        reply: Reply,
+    },
+    /// Answered once it has ended.
+    Stop {
+        plan: StopPlan,
+        reply: Reply,
+    },
+    /// Answered once it runs again.
+    Restart {
+        plan: StopPlan,
+        reply: Reply,
     },
     Attach {
         options: AttachOptions,
@@ -43,12 +54,16 @@ pub(crate) enum Command {
         name: ContainerName,
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
+    /// Answered once it is gone.
     Remove {
+        force: bool,
         volumes: bool,
-        reply: oneshot::Sender<Result<(), EngineError>>,
+        reply: Reply,
     },
     /// From the task that watches the monitor.
-    Ended(ExitStatus),
+    Ended(crate::ExitStatus),
+    /// From the task that brings it to its end.
+    CannotEnd(Failure),
 }
 
 /// How everyone else reaches a container: its owner's mailbox and its latest snapshot.
@@ -56,6 +71,9 @@ pub(crate) enum Command {
 pub(crate) struct Entry {
     pub(crate) mailbox: mpsc::Sender<Command>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Held for reading from a request to the monitor until the world has been told of it. What the monitor says later
+    /// is passed on only when nobody holds it, so that `kill` comes before `die`, `exec_start` before `exec_die`.
+    pub(crate) news: Arc<RwLock<()>>,
 }
 
 impl Entry {
@@ -64,88 +82,305 @@ impl Entry {
     }
 }
 
-type AttachReply = oneshot::Sender<Result<StdioStream, EngineError>>;
-
 pub(crate) struct Owner {
     shared: Arc<Shared>,
+    /// What is decided. Everyone else sees what of it has been published.
+    life: Life,
     snapshots: watch::Sender<Arc<Snapshot>>,
     mailbox: mpsc::Receiver<Command>,
     /// Weak, so that an owner does not keep its own mailbox open.
     own_mailbox: mpsc::WeakSender<Command>,
-    /// Clients that came before the start.
-    waiting_clients: Vec<(AttachOptions, AttachReply)>,
+    news: Arc<RwLock<()>>,
+    waiting_clients: WaitingClients,
+    askers: Askers,
+    unfinished: Option<Unfinished>,
+    erased: bool,
+}
+
+/// The ledger does not know yet what has happened, or what is to be erased is still there.
+struct Unfinished {
+    again_at: Instant,
+    pause: Duration,
+    failure: Failure,
+}
+
+enum Failed {
+    Refused(Refusal),
+    Error(EngineError),
 }
 
 impl Owner {
     /// Starts the owner of a container whose row stands in the ledger. A container that was running, or on its
     /// way in or out, is taken up where a crash left it.
-    pub(crate) fn spawn(shared: Arc<Shared>, snapshot: Snapshot) -> Entry {
+    pub(crate) fn spawn(shared: Arc<Shared>, snapshot: Snapshot, wish: Wish) -> Entry {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
-        let phase = snapshot.phase.clone();
+        let life = Life { phase: snapshot.phase.clone(), wish };
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let own_mailbox = sender.downgrade();
-        let entry = Entry { mailbox: sender, snapshots: receiver };
+        let news = Arc::new(RwLock::new(()));
+        let entry = Entry { mailbox: sender, snapshots: receiver, news: news.clone() };
         // Known before the task begins: what an interrupted removal takes away again must not come back.
         shared.registry.insert(entry.clone());
-        let mut owner = Self { shared, snapshots, mailbox, own_mailbox, waiting_clients: Vec::new() };
+        let (waiting_clients, askers) = (WaitingClients::default(), Askers::default());
+        let (unfinished, erased) = (None, false);
+        let mut owner =
+            Self { shared, life, snapshots, mailbox, own_mailbox, news, waiting_clients, askers, unfinished, erased };
         tokio::spawn(async move {
-            owner.take_up(phase).await;
+            owner.take_up().await;
             owner.serve().await;
         });
         entry
     }
 
     async fn serve(mut self) {
-        while !self.is_erased() {
-            let Some(command) = self.mailbox.recv().await else { return };
-            // A client that went away does not wait for its answer: every failed send below is that.
+        while !self.erased {
+            let Some(command) = self.next_command().await else { break };
+            self.obey(command).await;
+        }
+        // Whoever waits for the removal sees the snapshots end; those who asked for it are told after.
+        let (mut askers, erased) = (std::mem::take(&mut self.askers), self.erased);
+        drop(self);
+        if erased {
+            askers.answer(Asked::Removal, &Ok(()));
+        }
+    }
+
+    /// Meanwhile, and before it, what is unfinished is tried again. `None`: it is gone, or nobody can ask any more.
+    async fn next_command(&mut self) -> Option<Command> {
+        while let Some(unfinished) = &self.unfinished {
+            let command = tokio::select! {
+                command = self.mailbox.recv() => Some(command?),
+                () = tokio::time::sleep_until(unfinished.again_at) => None,
+            };
+            self.finish().await;
             match command {
-                Command::Start { reply } => drop(reply.send(self.start().await)),
-                Command::Attach { options, reply } => drop(reply.send(self.attach(options).await)),
-                Command::Rename { name, reply } => drop(reply.send(self.rename(name).await)),
-                Command::Ended(status) => drop(self.apply(Input::Ended(status)).await),
-                Command::Remove { volumes, reply } => match self.remove(volumes).await {
-                    Ok(()) => {
-                        // Whoever waits for the removal sees the snapshots end; the one who asked is told after.
-                        drop(self);
-                        drop(reply.send(Ok(())));
-                        return;
-                    }
-                    Err(error) => drop(reply.send(Err(error))),
-                },
+                // Who asks something of a container that is gone finds that out by the lost command.
+                _ if self.erased => return None,
+                Some(command) => return Some(command),
+                None => {}
+            }
+        }
+        self.mailbox.recv().await
+    }
+
+    /// A client that went away does not wait for its answer: every failed send below is that.
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start { reply } => {
+                let started = match self.apply(Input::Start).await {
+                    Err(Failed::Refused(Refusal::AlreadyRunning)) => Ok(Changed::Already),
+                    other => other.map(|()| Changed::Yes).map_err(|failed| self.explain(failed)),
+                };
+                drop(reply.send(started));
+            }
+            Command::Stop { plan, reply } => match self.apply(Input::Stop(plan)).await {
+                Ok(()) => self.askers.add(Asked::Stop, reply),
+                Err(Failed::Refused(Refusal::NotRunning)) => drop(reply.send(Ok(Changed::Already))),
+                Err(failed) => drop(reply.send(Err(self.explain(failed)))),
+            },
+            Command::Restart { plan, reply } => match self.apply(Input::Restart(plan)).await {
+                Ok(()) if matches!(self.life.wish, Wish::Restart(_)) => self.askers.add(Asked::Restart, reply),
+                other => drop(reply.send(other.map(|()| Changed::Yes).map_err(|failed| self.explain(failed)))),
+            },
+            Command::Remove { force, volumes, reply } => match self.apply(Input::Remove { force, volumes }).await {
+                Ok(()) => self.askers.add(Asked::Removal, reply),
+                Err(failed) => drop(reply.send(Err(self.explain(failed)))),
+            },
+            Command::Attach { options, reply } => drop(reply.send(self.attach(options).await)),
+            Command::Rename { name, reply } => drop(reply.send(self.rename(name).await)),
+            Command::Ended(status) => drop(self.apply(Input::Ended(status)).await),
+            Command::CannotEnd(why) => {
+                drop(self.apply(Input::GivenUp).await);
+                self.askers.refuse_all(&why);
             }
         }
     }
 
-    fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshots.borrow().clone()
-    }
-
-    /// A container that removed itself is no longer known.
-    fn is_erased(&self) -> bool {
-        self.shared.registry.get(&self.snapshot().id).is_none()
-    }
-
-    async fn start(&mut self) -> Result<Changed, EngineError> {
-        match self.apply(Input::Start).await {
-            Ok(()) => Ok(Changed::Yes),
-            Err(Failed::Refused(Refusal::AlreadyRunning)) => Ok(Changed::Already),
-            Err(failed) => Err(self.explain(failed)),
+    /// Asks what becomes of the container, and does it.
+    async fn apply(&mut self, input: Input) -> Result<(), Failed> {
+        let snapshot = self.snapshot();
+        let (next, effects) = decide(&self.life, input, snapshot.spec.auto_remove).map_err(Failed::Refused)?;
+        let before = std::mem::replace(&mut self.life, next);
+        if matches!((&before.wish, &self.life.wish), (Wish::Restart(_), Wish::Stop(_) | Wish::Remove { .. })) {
+            let message = format!("container {} was stopped or removed before it could start again", snapshot.name);
+            self.askers.answer(Asked::Restart, &Err(Failure { kind: ErrorKind::Conflict, message, hint: None }));
         }
+        let mut result = Ok(());
+        for effect in effects {
+            let done = match effect {
+                Effect::Save => match self.write(false).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        self.life = before;
+                        return Err(Failed::Error(error));
+                    }
+                },
+                Effect::Record => {
+                    self.record().await;
+                    Ok(())
+                }
+                Effect::ReleaseRun(run) => self.release(*run).await,
+                Effect::Publish(action) => {
+                    self.publish(action);
+                    Ok(())
+                }
+                Effect::Announce(action) => {
+                    self.announce(&self.snapshot(), action);
+                    Ok(())
+                }
+                Effect::Launch => Box::pin(self.launch()).await,
+                Effect::End(plan) => {
+                    self.bring_to_end(plan);
+                    Ok(())
+                }
+                Effect::StartAgain => Box::pin(self.start_again()).await,
+                Effect::RemoveItself { volumes } => Box::pin(self.remove_itself(volumes)).await,
+                Effect::Erase { volumes } => Box::pin(self.erase(volumes)).await,
+            };
+            // A teardown goes on past a failure; the first is reported, each is logged.
+            if let Err(error) = done {
+                tracing::error!(container = snapshot.id.short(), error = error_chain(&error), "an effect failed");
+                result = result.and(Err(Failed::Error(error)));
+            }
+        }
+        result
     }
 
-    async fn remove(&mut self, volumes: bool) -> Result<(), EngineError> {
-        let (next, effects) = {
-            let snapshot = self.snapshot();
-            decide(&snapshot.phase, Input::Remove, false).map_err(|refusal| self.explain(Failed::Refused(refusal)))?
-        };
-        self.publish(next);
-        self.save().await?;
-        if effects.contains(&Effect::Erase) {
-            self.erase(volumes).await?;
-        }
+    // ---- effects ----
+
+    async fn write(&mut self, essential: bool) -> Result<(), EngineError> {
+        let (shared, id, life) = (self.shared.clone(), self.snapshot().id.clone(), self.life.clone());
+        let (before, after) = write_failpoints(&life);
+        failpoint(before);
+        self.shared.blocking(move || Ok(rows::save_life(&shared.ledger, id, &life, essential)?)).await?;
+        failpoint(after);
+        self.unfinished = None;
         Ok(())
     }
+
+    async fn record(&mut self) {
+        if let Err(error) = self.write(true).await {
+            self.postpone(&error, "the ledger does not know yet what became of a container");
+        }
+    }
+
+    async fn release(&self, run: Run) -> Result<(), EngineError> {
+        let (shared, id) = (self.shared.clone(), self.snapshot().id.clone());
+        self.shared.execs.forget(&id);
+        self.shared.blocking(move || launch::release(&shared, &id, &run)).await
+    }
+
+    /// In one step for those who look and those who listen: who hears of it sees it, and who sees it comes after it.
+    fn publish(&mut self, action: Option<&'static str>) {
+        let phase = self.life.phase.clone();
+        let ended = matches!(phase, Phase::Exited(_));
+        self.update(|snapshot| {
+            if let Phase::Exited(status) = &phase {
+                snapshot.last_exit = Some(status.clone());
+                snapshot.exits += 1;
+            }
+            snapshot.phase = phase;
+            if let Some(action) = action {
+                self.announce(snapshot, action);
+            }
+        });
+        if ended {
+            self.askers.answer(Asked::Stop, &Ok(()));
+        }
+    }
+
+    fn announce(&self, snapshot: &Snapshot, action: &'static str) {
+        let (before, after) = match action {
+            "start" => ("announce.start.before", "announce.start.after"),
+            "die" => ("announce.die.before", "announce.die.after"),
+            "stop" => ("announce.stop.before", "announce.stop.after"),
+            "restart" => ("announce.restart.before", "announce.restart.after"),
+            _ => ("announce.destroy.before", "announce.destroy.after"),
+        };
+        failpoint(before);
+        let exit = snapshot.last_exit.as_ref().filter(|_| action == "die");
+        let attributes = exit.map(|exit| {
+            let duration_s = exit.finished.duration_since(exit.started).as_secs().max(0);
+            [("exitCode".to_owned(), exit.exit_code.to_string()), ("execDuration".to_owned(), duration_s.to_string())]
+        });
+        self.shared.announce(snapshot, action, attributes.into_iter().flatten());
+        failpoint(after);
+    }
+
+    /// In a task of its own: it may take as long as its grace, and others ask in the meantime.
+    fn bring_to_end(&self, plan: StopPlan) {
+        let Some(entry) = self.shared.registry.get(&self.snapshot().id) else { return };
+        let mailbox = entry.mailbox.clone();
+        let container = Container::new(entry, self.shared.clone());
+        // Of this run, even if the task gets its turn only after it.
+        let ended = container.wait(WaitCondition::NextExit);
+        failpoint("end.before");
+        tokio::spawn(async move {
+            if let Err(error) = container.bring_to_end(plan, ended).await {
+                tracing::error!(
+                    container = container.id.short(),
+                    error = error_chain(&error),
+                    "cannot end a container"
+                );
+                drop(mailbox.send(Command::CannotEnd(failure(&error))).await);
+            }
+        });
+    }
+
+    async fn start_again(&mut self) -> Result<(), EngineError> {
+        failpoint("start_again.before");
+        let started = self.apply(Input::Start).await.map_err(|failed| self.explain(failed));
+        self.askers.answer(Asked::Restart, &started.as_ref().map(drop).map_err(failure));
+        if started.is_err() {
+            // Unless the start has gone so far that it was undone, and the wish with it.
+            drop(self.apply(Input::GivenUp).await);
+        }
+        started
+    }
+
+    async fn remove_itself(&mut self, volumes: bool) -> Result<(), EngineError> {
+        failpoint("remove_itself.before");
+        let removed = self.apply(Input::Remove { force: false, volumes }).await.map_err(|failed| self.explain(failed));
+        if let Err(error) = &removed {
+            self.askers.answer(Asked::Removal, &Err(failure(error)));
+        }
+        removed
+    }
+
+    async fn erase(&mut self, volumes: bool) -> Result<(), EngineError> {
+        let (shared, snapshot) = (self.shared.clone(), self.snapshot());
+        match self.shared.blocking(move || erase::erase(&shared, &snapshot, volumes)).await {
+            Ok(()) => {
+                failpoint("erase.after");
+                (self.erased, self.unfinished) = (true, None);
+                self.announce(&self.snapshot(), "destroy");
+                Ok(())
+            }
+            Err(error) => {
+                self.postpone(&error, "a container could not be removed yet");
+                drop(self.apply(Input::RemovalFailed(error_chain(&error))).await);
+                Err(error)
+            }
+        }
+    }
+
+    // ---- what could not be done ----
+
+    fn postpone(&mut self, error: &EngineError, what: &str) {
+        let pause = self.unfinished.as_ref().map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
+        let again_at = Instant::now() + pause;
+        tracing::error!(container = self.snapshot().id.short(), error = error_chain(error), again_in = ?pause, "{what}");
+        self.unfinished = Some(Unfinished { again_at, pause, failure: failure(error) });
+    }
+
+    async fn finish(&mut self) {
+        match self.life.phase {
+            Phase::Removing { .. } => drop(self.apply(Input::Remove { force: false, volumes: false }).await),
+            _ => self.record().await,
+        }
+    }
+
+    // ---- commands that change no phase ----
 
     async fn rename(&mut self, name: ContainerName) -> Result<(), EngineError> {
         let snapshot = self.snapshot();
@@ -169,11 +404,12 @@ impl Owner {
         let snapshot = self.snapshot();
         let terminal = snapshot.spec.process.terminal;
         let (sender, stream) = oneshot::channel();
-        match &snapshot.phase {
+        match &self.life.phase {
             Phase::Running(_) => drop(sender.send(self.connect(options).await)),
-            Phase::Removing => return Err(self.explain(Failed::Refused(Refusal::Removing))),
-            _ => self.waiting_clients.push((options, sender)),
+            Phase::Removing { .. } => return Err(self.explain(Failed::Refused(Refusal::Removing))),
+            _ => self.waiting_clients.add(options, sender),
         }
+        self.shared.announce(&snapshot, "attach", None);
         Ok(PendingAttach { terminal, stream })
     }
 
@@ -185,218 +421,14 @@ impl Owner {
         Ok(StdioStream { socket: link.into_stream(), terminal: snapshot.spec.process.terminal })
     }
 
-    /// Asks what becomes of the container, and does it.
-    async fn apply(&mut self, input: Input) -> Result<(), Failed> {
-        let snapshot = self.snapshot();
-        let (next, effects) = decide(&snapshot.phase, input, snapshot.spec.auto_remove).map_err(Failed::Refused)?;
-        self.publish(next);
-        let mut result = Ok(());
-        for effect in effects {
-            let done = match effect {
-                Effect::Save => self.save().await,
-                // What the ledger does not know of must not run: a crash would leave it without an owner.
-                Effect::Launch if result.is_err() => {
-                    let message = "the ledger could not be written".to_owned();
-                    let failure = StartFailure { exit_code: 128, message };
-                    drop(Box::pin(self.apply(Input::StartFailed(failure))).await);
-                    Ok(())
-                }
-                Effect::Launch => Box::pin(self.launch()).await,
-                Effect::ReleaseRun(run) => self.release(*run).await,
-                Effect::Erase => self.erase(false).await,
-                Effect::Announce(action) => {
-                    self.announce(action);
-                    Ok(())
-                }
-                Effect::RemoveItself => {
-                    failpoint("remove_itself.before");
-                    Box::pin(self.remove(true)).await
-                }
-            };
-            // A teardown goes on past a failure; the first is reported, each is logged.
-            if let Err(error) = done {
-                tracing::error!(container = snapshot.id.short(), error = error_chain(&error), "an effect failed");
-                result = result.and(Err(Failed::Error(error)));
-            }
-        }
-        result
-    }
+    // ---- small things ----
 
-    /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.
-    async fn launch(&mut self) -> Result<(), EngineError> {
-        let result = self.try_launch().await;
-        if let Err(error) = &result {
-            // A monitor that fails undoes all; one that was killed does not.
-            let id = self.snapshot().id.clone();
-            self.shared.sweep(&id).await;
-            let exit_code = launch::docker_exit_code(error);
-            let failure = StartFailure { exit_code, message: error_chain(error) };
-            for (_, client) in self.waiting_clients.drain(..) {
-                drop(client.send(Err(EngineError::NotRunning(self.snapshots.borrow().name.to_string()))));
-            }
-            drop(Box::pin(self.apply(Input::StartFailed(failure))).await);
-        }
-        result
-    }
-
-    async fn try_launch(&mut self) -> Result<(), EngineError> {
-        let snapshot = self.snapshot();
-        let shared = self.shared.clone();
-        let prepared = {
-            let snapshot = snapshot.clone();
-            self.shared.blocking(move || launch::prepare(&shared, &snapshot)).await?
-        };
-        let run = prepared.run.clone();
-        self.accept(Input::Prepared(run.clone()))?;
-        self.save().await?;
-        // Everyone who shall miss nothing is connected before the process may run.
-        let run_directory = self.shared.run_directory(&snapshot.id);
-        let (link, _) = MonitorLink::request(&run_directory, &dozen_monitor::protocol::Request::Watch).await?;
-        failpoint("launch.watched");
-        for (options, client) in std::mem::take(&mut self.waiting_clients) {
-            drop(client.send(self.connect(options).await));
-        }
-        self.shared.blocking(move || Ok(prepared.pending.go()?)).await?;
-        failpoint("launch.go");
-        self.watch(link, run.started);
-        self.accept(Input::Started)?;
-        self.save().await?;
-        self.announce("start");
-        failpoint("launch.after");
-        if snapshot.spec.network == NetworkMode::Bridge {
-            // Nobody waits for it.
-            let shared = self.shared.clone();
-            tokio::task::spawn_blocking(move || shared.network.look_at_firewall());
-        }
-        Ok(())
-    }
-
-    /// A step within a launch, whose only effects are those that the caller has at hand.
-    fn accept(&mut self, input: Input) -> Result<(), EngineError> {
-        let snapshot = self.snapshot();
-        let (next, _) =
-            decide(&snapshot.phase, input, false).map_err(|refusal| self.explain(Failed::Refused(refusal)))?;
-        self.publish(next);
-        Ok(())
-    }
-
-    /// Waits in a task of its own for the monitor's last word, and tells the owner.
-    fn watch(&self, mut link: MonitorLink, started: Timestamp) {
-        let (mailbox, shared, id) = (self.own_mailbox.clone(), self.shared.clone(), self.snapshot().id.clone());
-        tokio::spawn(async move {
-            let status = loop {
-                match link.next().await {
-                    Ok(Some(Reply::Exited(record))) => break exit_status(record, started),
-                    Ok(Some(reply)) => shared.execs.heard(&reply),
-                    // The connection can break, or the engine want for descriptors, while the container is well.
-                    Ok(None) | Err(_) => match shared.watch_monitor(&id).await {
-                        Some((again, _)) => link = again,
-                        None => break shared.last_word(&id, started).await,
-                    },
-                }
-            };
-            if let Some(mailbox) = mailbox.upgrade() {
-                // The mailbox is closed only when the container is gone, and then nobody needs to know.
-                drop(mailbox.send(Command::Ended(status)).await);
-            }
-        });
-    }
-
-    async fn release(&self, run: Run) -> Result<(), EngineError> {
-        let (shared, id) = (self.shared.clone(), self.snapshot().id.clone());
-        self.shared.execs.forget(&id);
-        self.shared.blocking(move || launch::release(&shared, &id, &run)).await
-    }
-
-    /// The row, with those of its own volumes, and then the files: a crash in between leaves garbage, which the next
-    /// start collects, and never a container without its files.
-    async fn erase(&mut self, volumes: bool) -> Result<(), EngineError> {
-        let snapshot = self.snapshot();
-        let shared = self.shared.clone();
-        self.shared.blocking(move || erase(&shared, &snapshot, volumes)).await?;
-        failpoint("erase.after");
-        self.announce("destroy");
-        Ok(())
-    }
-
-    /// After the engine was away: what was running is looked for, what was interrupted is finished or undone.
-    async fn take_up(&mut self, phase: Phase) {
-        match phase {
-            Phase::Created { .. } | Phase::Exited(_) => {}
-            Phase::Removing => drop(self.remove(self.snapshot().spec.auto_remove).await),
-            Phase::Starting { run: None } => self.give_up_start().await,
-            Phase::Starting { run: Some(run) } | Phase::Running(run) => {
-                let id = self.snapshot().id.clone();
-                let watched = self.shared.watch_monitor(&id).await;
-                let starting = matches!(self.snapshot().phase, Phase::Starting { .. });
-                match watched {
-                    Some((link, Reply::State { started: true, .. })) => {
-                        if starting {
-                            drop(self.apply(Input::Started).await);
-                        }
-                        self.watch(link, run.started);
-                    }
-                    // It never ran: its monitor, without a go-ahead, is undoing it or has done so.
-                    _ if starting && !self.has_exit_record().await => self.give_up_start().await,
-                    _ => {
-                        let status = self.shared.last_word(&id, run.started).await;
-                        drop(self.apply(Input::Ended(status)).await);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The engine died before the process could run: nothing of the start is to be left.
-    async fn give_up_start(&mut self) {
-        let message = "the engine ended while it was starting".to_owned();
-        let id = self.snapshot().id.clone();
-        self.shared.sweep(&id).await;
-        drop(self.apply(Input::StartFailed(StartFailure { exit_code: 128, message })).await);
-    }
-
-    /// The process ran, and ended while no engine was there.
-    async fn has_exit_record(&self) -> bool {
-        tokio::fs::try_exists(self.snapshot().directory.join("exit.json")).await.unwrap_or(false)
-    }
-
-    fn publish(&self, phase: Phase) {
-        self.update(|snapshot| {
-            if let Phase::Exited(status) = &phase {
-                snapshot.last_exit = Some(status.clone());
-                snapshot.exits += 1;
-            }
-            snapshot.phase = phase;
-        });
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.borrow().clone()
     }
 
     fn update(&self, change: impl FnOnce(&mut Snapshot)) {
         self.snapshots.send_modify(|snapshot| change(Arc::make_mut(snapshot)));
-    }
-
-    async fn save(&self) -> Result<(), EngineError> {
-        let snapshot = self.snapshot();
-        let shared = self.shared.clone();
-        let (before, after) = save_failpoints(&snapshot.phase);
-        failpoint(before);
-        self.shared
-            .blocking(move || Ok(rows::save_phase(&shared.ledger, snapshot.id.clone(), &snapshot.phase)?))
-            .await?;
-        failpoint(after);
-        Ok(())
-    }
-
-    fn announce(&self, action: &'static str) {
-        let (before, after) = match action {
-            "start" => ("announce.start.before", "announce.start.after"),
-            "die" => ("announce.die.before", "announce.die.after"),
-            _ => ("announce.destroy.before", "announce.destroy.after"),
-        };
-        failpoint(before);
-        let snapshot = self.snapshot();
-        let exit_code = snapshot.last_exit.as_ref().map(|exit| ("exitCode".to_owned(), exit.exit_code.to_string()));
-        self.shared.announce(&snapshot, action, exit_code.filter(|_| action == "die"));
-        failpoint(after);
     }
 
     fn explain(&self, failed: Failed) -> EngineError {
@@ -413,6 +445,7 @@ impl Owner {
                 message: format!("removal of container {name} is already in progress"),
                 hint: None,
             },
+            Failed::Refused(Refusal::NotRunning) => EngineError::NotRunning(name.to_string()),
             Failed::Refused(Refusal::AlreadyRunning | Refusal::Stale) => {
                 EngineError::Conflict { message: format!("container {name} is running already"), hint: None }
             }
@@ -420,73 +453,15 @@ impl Owner {
     }
 }
 
-/// Around the write of each phase.
-fn save_failpoints(phase: &Phase) -> (&'static str, &'static str) {
-    match phase {
+/// Around the write of each phase, or of a wish.
+fn write_failpoints(life: &Life) -> (&'static str, &'static str) {
+    match &life.phase {
         Phase::Created { .. } => ("save.failed.before", "save.failed.after"),
         Phase::Starting { run: None } => ("save.starting.before", "save.starting.after"),
         Phase::Starting { run: Some(_) } => ("save.prepared.before", "save.prepared.after"),
+        Phase::Running(_) if life.wish != Wish::None => ("save.wish.before", "save.wish.after"),
         Phase::Running(_) => ("save.running.before", "save.running.after"),
         Phase::Exited(_) => ("save.exited.before", "save.exited.after"),
-        Phase::Removing => ("save.removing.before", "save.removing.after"),
-    }
-}
-
-/// Blocks.
-fn erase(shared: &Shared, snapshot: &Snapshot, volumes: bool) -> Result<(), EngineError> {
-    failpoint("erase.before");
-    let exclusive = shared.volume_lock();
-    let only_its_own = |name: &VolumeName| shared.volume_users(name).iter().all(|user| *user == snapshot.id);
-    let anonymous = snapshot.spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { name, anonymous: true, .. } if volumes && only_its_own(name) => Some(name.clone()),
-        _ => None,
-    });
-    let orphans: Vec<VolumeName> = anonymous.collect();
-    let delete = || rows::delete_container(&shared.ledger, snapshot.id.clone(), orphans.clone());
-    if let Err(error) = delete() {
-        // A full disk has no room for the deletion of a row: what is to go anyway makes some.
-        if error.kind() != ErrorKind::Exhausted {
-            return Err(error.into());
-        }
-        remove_tree(&snapshot.directory)?;
-        delete()?;
-    }
-    failpoint("erase.row");
-    shared.registry.remove(&snapshot.id);
-    shared.volumes.forget(&orphans);
-    for name in &orphans {
-        shared.emit(EventKind::Volume, "destroy", name.to_string(), [("driver".into(), "local".into())].into());
-    }
-    drop(exclusive);
-    for directory in [&snapshot.directory, &shared.run_directory(&snapshot.id)] {
-        if let Err(error) = remove_tree(directory) {
-            tracing::error!(
-                container = snapshot.id.short(),
-                error = error_chain(&error),
-                "cannot delete a container's files"
-            );
-        }
-        failpoint("erase.files");
-    }
-    // An image that was removed by force while this container had it can go now.
-    if let Err(error) = shared.images.collect(&|image| shared.image_user(image)) {
-        tracing::error!(error = error_chain(&error), "cannot collect removed images");
-    }
-    Ok(())
-}
-
-enum Failed {
-    Refused(Refusal),
-    Error(EngineError),
-}
-
-/// What the monitor wrote, as the engine keeps it.
-pub(crate) fn exit_status(record: ExitRecord, started: Timestamp) -> ExitStatus {
-    ExitStatus {
-        exit_code: record.exit_code,
-        started,
-        finished: record.finished_at.parse().unwrap_or_else(|_| Timestamp::now()),
-        out_of_memory: record.out_of_memory,
-        error: record.error,
+        Phase::Removing { .. } => ("save.removing.before", "save.removing.after"),
     }
 }

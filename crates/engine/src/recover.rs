@@ -33,7 +33,8 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     make_private(&config.data_root)?;
     make_traversable(&config.run_root)?;
     let roots_lock = lock_roots(&config)?;
-    let ledger = Ledger::open(&config.data_root.join("state.db"), &[rows::MIGRATION, dozen_image::MIGRATION])?;
+    let ledger =
+        Ledger::open(&config.data_root.join("state.db"), &[rows::MIGRATION, dozen_image::MIGRATION, rows::WISHES])?;
     let id = match rows::fact::<String>(&ledger, "id")? {
         Some(id) => id,
         None => {
@@ -97,7 +98,8 @@ fn lock_roots(config: &EngineConfig) -> Result<File, EngineError> {
 /// Puts an owner to each container, which takes it up where it stands.
 pub(crate) fn adopt(shared: &Arc<Shared>, rows: Vec<ContainerRow>) {
     for row in rows {
-        Owner::spawn(shared.clone(), snapshot(shared, row));
+        let wish = row.wish.clone();
+        Owner::spawn(shared.clone(), snapshot(shared, row), wish);
     }
     if let Err(error) = shared.images.collect(&|image| shared.image_user(image)) {
         tracing::error!(error = error_chain(&error), "cannot collect removed images");

@@ -7,6 +7,7 @@ use dozen_ledger::{Durability, Ledger, LedgerError, Migration};
 use dozen_model::{ContainerId, ContainerName, ContainerSpec, VolumeName};
 use jiff::Timestamp;
 
+use crate::lifecycle::{Life, Wish};
 use crate::snapshot::Phase;
 
 /// The engine's tables. The phase is JSON: it is read and written whole, by the container's owner.
@@ -30,6 +31,13 @@ pub(crate) const MIGRATION: Migration = Migration(
      ) STRICT;",
 );
 
+/// A wish stands beside the phase, and a removal knows whether volumes go with it: until now those of `--rm` did.
+pub(crate) const WISHES: Migration = Migration(
+    r#"ALTER TABLE containers ADD COLUMN wish TEXT NOT NULL DEFAULT '"none"';
+       UPDATE containers SET phase = json_object('removing', json_object('volumes',
+           json(CASE WHEN spec ->> '$.auto_remove' THEN 'true' ELSE 'false' END))) WHERE phase = '"removing"';"#,
+);
+
 /// A container's row.
 pub(crate) struct ContainerRow {
     pub id: ContainerId,
@@ -37,6 +45,7 @@ pub(crate) struct ContainerRow {
     pub created: Timestamp,
     pub spec: ContainerSpec,
     pub phase: Phase,
+    pub wish: Wish,
 }
 
 /// A volume's row in the ledger.
@@ -74,13 +83,16 @@ pub(crate) fn insert_container(
             return Ok(Err(holder));
         }
         connection
-            .prepare_cached("INSERT INTO containers (id, name, created, spec, phase) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached(
+                "INSERT INTO containers (id, name, created, spec, phase, wish) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
             .execute(params![
                 row.id.as_str(),
                 row.name.as_str(),
                 row.created.to_string(),
                 json(&row.spec),
-                json(&row.phase)
+                json(&row.phase),
+                json(&row.wish)
             ])?;
         volumes.iter().try_for_each(|volume| write_volume(connection, volume))?;
         Ok::<_, LedgerError>(Ok(()))
@@ -110,20 +122,23 @@ fn holder_of(connection: &Connection, name: &ContainerName) -> Result<Option<Con
     id.map(|id| id.parse().map_err(|error| corrupt("a container's id", error))).transpose()
 }
 
-/// Kill-safe: after a reboot nothing runs, and recovery finds that out by itself.
-pub(crate) fn save_phase(ledger: &Ledger, id: ContainerId, phase: &Phase) -> Result<(), LedgerError> {
-    let phase = json(phase);
-    ledger.write(Durability::Kill, move |connection| {
-        connection
-            .prepare_cached("UPDATE containers SET phase = ?2 WHERE id = ?1")?
-            .execute(params![id.as_str(), phase])?;
-        Ok(())
-    })
+/// Kill-safe: after a reboot nothing runs, and recovery finds that out by itself. What is essential is also written on a
+/// full disk.
+pub(crate) fn save_life(ledger: &Ledger, id: ContainerId, life: &Life, essential: bool) -> Result<(), LedgerError> {
+    let (phase, wish) = (json(&life.phase), json(&life.wish));
+    let update =
+        move |connection: &Connection| {
+            connection
+                .prepare_cached("UPDATE containers SET phase = ?2, wish = ?3 WHERE id = ?1")?
+                .execute(params![id.as_str(), phase, wish])?;
+            Ok(())
+        };
+    if essential { ledger.write_essential(Durability::Kill, update) } else { ledger.write(Durability::Kill, update) }
 }
 
 /// A container's row goes, and with it those of the volumes that were only its own: power-safe, all or nothing.
 pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<VolumeName>) -> Result<(), LedgerError> {
-    ledger.write(Durability::Power, move |connection| {
+    ledger.write_essential(Durability::Power, move |connection| {
         connection.execute("DELETE FROM containers WHERE id = ?1", [id.as_str()])?;
         for volume in &volumes {
             connection.execute("DELETE FROM volumes WHERE name = ?1", [volume.as_str()])?;
@@ -135,19 +150,20 @@ pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<Vo
 /// All of them.
 pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerError> {
     ledger.read(|connection| {
-        let mut statement = connection.prepare("SELECT id, name, created, spec, phase FROM containers")?;
+        let mut statement = connection.prepare("SELECT id, name, created, spec, phase, wish FROM containers")?;
         let rows = statement.query_map([], |row| {
             let text = |column| row.get::<_, String>(column);
-            Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?])
+            Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?, text(5)?])
         })?;
         rows.map(|row| {
-            let [id, name, created, spec, phase] = row?;
+            let [id, name, created, spec, phase, wish] = row?;
             Ok(ContainerRow {
                 id: id.parse().map_err(|error| corrupt("a container's id", error))?,
                 name: name.parse().map_err(|error| corrupt("a container's name", error))?,
                 created: created.parse().map_err(|error| corrupt("a container's time", error))?,
                 spec: from_json("a container's spec", &spec)?,
                 phase: from_json("a container's phase", &phase)?,
+                wish: from_json("a container's wish", &wish)?,
             })
         })
         .collect()
@@ -156,6 +172,7 @@ pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerErr
 
 /// Power-safe.
 pub(crate) fn insert_volume(ledger: &Ledger, volume: VolumeRow) -> Result<(), LedgerError> {
+    ledger.check_room()?;
     ledger.write(Durability::Power, move |connection| write_volume(connection, &volume))
 }
 
@@ -169,7 +186,7 @@ fn write_volume(connection: &Connection, volume: &VolumeRow) -> Result<(), Ledge
 
 /// Power-safe.
 pub(crate) fn delete_volume(ledger: &Ledger, name: VolumeName) -> Result<(), LedgerError> {
-    ledger.write(Durability::Power, move |connection| {
+    ledger.write_essential(Durability::Power, move |connection| {
         connection.execute("DELETE FROM volumes WHERE name = ?1", [name.as_str()])?;
         Ok(())
     })
@@ -237,6 +254,38 @@ mod tests {
         set_fact(&ledger, "id", &"a").unwrap();
         set_fact(&ledger, "id", &"b").unwrap();
         assert_eq!(fact::<String>(&ledger, "id").unwrap().as_deref(), Some("b"));
+    }
+
+    /// Rows as the versions before wishes wrote them.
+    #[test]
+    fn an_interrupted_removal_of_an_older_dozen_is_understood() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.db");
+        let old = Ledger::open(&path, &[MIGRATION]).unwrap();
+        let insert = |id: char, spec: &'static str, phase: &'static str| {
+            let row = [id.to_string().repeat(64), format!("name-{id}"), spec.into(), phase.into()];
+            old.write(Durability::Power, move |connection| {
+                let statement = "INSERT INTO containers (id, name, created, spec, phase) VALUES (?1, ?2, '', ?3, ?4)";
+                Ok::<_, LedgerError>(connection.execute(statement, row)?)
+            })
+            .unwrap();
+        };
+        insert('a', r#"{"auto_remove":true}"#, r#""removing""#);
+        insert('b', r#"{"auto_remove":false}"#, r#""removing""#);
+        insert('c', r#"{"auto_remove":true}"#, r#"{"created":{"last_failure":null}}"#);
+        drop(old);
+        let ledger = Ledger::open(&path, &[MIGRATION, WISHES]).unwrap();
+        let rows: Vec<(String, String)> = ledger
+            .read(|connection| {
+                let mut statement = connection.prepare("SELECT phase, wish FROM containers ORDER BY id")?;
+                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>();
+                Ok::<_, LedgerError>(rows?)
+            })
+            .unwrap();
+        let phases: Vec<Phase> = rows.iter().map(|(phase, _)| from_json("phase", phase).unwrap()).collect();
+        let removing = |volumes| Phase::Removing { volumes, failure: None };
+        assert_eq!(phases, [removing(true), removing(false), Phase::Created { last_failure: None }]);
+        assert!(rows.iter().all(|(_, wish)| from_json::<Wish>("wish", wish).unwrap() == Wish::None));
     }
 
     #[test]

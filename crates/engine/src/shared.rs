@@ -8,7 +8,7 @@ use std::time::Duration;
 use dozen_image::{ImageStore, Use};
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, ImageId, MountSource, VolumeName, error_chain};
-use dozen_monitor::protocol::{Reply, Request};
+use dozen_monitor::protocol::{ExitRecord, Reply, Request};
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
 
@@ -16,7 +16,6 @@ use crate::events::{Event, EventKind, EventLog};
 use crate::exec::Execs;
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
-use crate::owner::exit_status;
 use crate::registry::Registry;
 use crate::snapshot::{ExitStatus, Snapshot};
 use crate::volumes::Volumes;
@@ -210,5 +209,16 @@ impl Shared {
 
     pub(crate) fn volume_lock(&self) -> MutexGuard<'_, ()> {
         self.volume_users.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// What the monitor wrote, as the engine keeps it.
+pub(crate) fn exit_status(record: ExitRecord, started: Timestamp) -> ExitStatus {
+    ExitStatus {
+        exit_code: record.exit_code,
+        started,
+        finished: record.finished_at.parse().unwrap_or_else(|_| Timestamp::now()),
+        out_of_memory: record.out_of_memory,
+        error: record.error,
     }
 }

@@ -48,7 +48,13 @@ pub enum Phase {
     /// Process 1 has ended.
     Exited(ExitStatus),
     /// On its way out.
-    Removing,
+    Removing {
+        /// Its anonymous volumes go with it.
+        volumes: bool,
+        /// Why it is still there: that is tried again.
+        #[serde(skip)]
+        failure: Option<String>,
+    },
 }
 
 /// A failed start.
@@ -97,13 +103,14 @@ impl Phase {
         }
     }
 
-    /// Docker's word for it: created, running, exited, removing.
+    /// Docker's word for it: created, running, exited, removing, and dead for what could not be removed.
     pub fn status(&self) -> &'static str {
         match self {
             Self::Created { .. } | Self::Starting { .. } => "created",
             Self::Running(_) => "running",
             Self::Exited(_) => "exited",
-            Self::Removing => "removing",
+            Self::Removing { failure: None, .. } => "removing",
+            Self::Removing { failure: Some(_), .. } => "dead",
         }
     }
 }

@@ -52,6 +52,10 @@ fn state(snapshot: &Snapshot) -> Value {
         Phase::Exited(exit) => (Some(exit), None),
         _ => (None, None),
     };
+    let unremoved = match &snapshot.phase {
+        Phase::Removing { failure, .. } => failure.clone(),
+        _ => None,
+    };
     let last = exit.or(snapshot.last_exit.as_ref());
     let run = snapshot.phase.run();
     json!({
@@ -60,10 +64,10 @@ fn state(snapshot: &Snapshot) -> Value {
         "Paused": false,
         "Restarting": false,
         "OOMKilled": exit.is_some_and(|exit| exit.out_of_memory),
-        "Dead": false,
+        "Dead": unremoved.is_some(),
         "Pid": run.map_or(0, |run| run.pid),
         "ExitCode": failure.map(|f| f.exit_code).or(exit.map(|exit| exit.exit_code)).unwrap_or(0),
-        "Error": failure.map(|f| f.message.clone()).or_else(|| exit.and_then(|exit| exit.error.clone())).unwrap_or_default(),
+        "Error": unremoved.clone().or_else(|| failure.map(|f| f.message.clone())).or_else(|| exit.and_then(|exit| exit.error.clone())).unwrap_or_default(),
         "StartedAt": run.map(|run| run.started).or(last.map(|exit| exit.started)).map_or(NEVER.into(), |t| t.to_string()),
         "FinishedAt": last.map_or(NEVER.into(), |exit| exit.finished.to_string()),
     })

@@ -226,7 +226,8 @@ pub(crate) fn status(phase: &Phase, now: Timestamp) -> String {
         Phase::Created { .. } | Phase::Starting { .. } => "Created".into(),
         Phase::Running(run) => format!("Up {}", ago(run.started)),
         Phase::Exited(exit) => format!("Exited ({}) {} ago", exit.exit_code, ago(exit.finished)),
-        Phase::Removing => "Removal In Progress".into(),
+        Phase::Removing { failure: None, .. } => "Removal In Progress".into(),
+        Phase::Removing { failure: Some(_), .. } => "Dead".into(),
     }
 }
 
@@ -240,7 +241,9 @@ mod tests {
         assert_eq!(status(&running(), at(1_700_000_121)), "Up 2 minutes");
         assert_eq!(status(&exited(0), at(1_700_000_012)), "Exited (0) 3 seconds ago");
         assert_eq!(status(&Phase::Created { last_failure: None }, at(0)), "Created");
-        assert_eq!(status(&Phase::Removing, at(0)), "Removal In Progress");
+        let removing = |failure| Phase::Removing { volumes: false, failure };
+        assert_eq!(status(&removing(None), at(0)), "Removal In Progress");
+        assert_eq!(status(&removing(Some("why".into())), at(0)), "Dead");
     }
 
     fn select(query: &str) -> Result<Vec<&'static str>, ApiError> {

@@ -1,0 +1,262 @@
+use super::*;
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use Effect::{Announce, End, Erase, Launch, Publish, Record, ReleaseRun, RemoveItself, Save, StartAgain};
+
+fn run(pid: i32) -> Run {
+    Run { pid, started: Timestamp::UNIX_EPOCH, endpoint: None, ports: vec![] }
+}
+
+fn status(exit_code: i32) -> ExitStatus {
+    let at = Timestamp::UNIX_EPOCH;
+    ExitStatus { exit_code, started: at, finished: at, out_of_memory: false, error: None }
+}
+
+fn failure() -> StartFailure {
+    StartFailure { exit_code: 127, message: "no".into() }
+}
+
+const PLAN: StopPlan = StopPlan { signal: Signal::TERM, grace_s: Some(10) };
+const REMOVE: Input = Input::Remove { force: false, volumes: false };
+const FORCE: Input = Input::Remove { force: true, volumes: true };
+
+fn life(phase: Phase, wish: Wish) -> Life {
+    Life { phase, wish }
+}
+
+fn new() -> Life {
+    life(Phase::Created { last_failure: None }, Wish::None)
+}
+
+fn running(wish: Wish) -> Life {
+    life(Phase::Running(run(1)), wish)
+}
+
+fn starting(wish: Wish) -> Life {
+    life(Phase::Starting { run: Some(run(1)) }, wish)
+}
+
+fn exited(wish: Wish) -> Life {
+    life(Phase::Exited(status(3)), wish)
+}
+
+fn removing(volumes: bool) -> Life {
+    life(Phase::Removing { volumes, failure: None }, Wish::None)
+}
+
+fn released() -> Effect {
+    ReleaseRun(Box::new(run(1)))
+}
+
+/// What follows from one input.
+#[track_caller]
+fn check(from: Life, input: Input, auto_remove: bool, to: Life, effects: &[Effect]) {
+    let (next, done) = decide(&from, input, auto_remove).unwrap();
+    assert_eq!((next, done.as_slice()), (to, effects));
+}
+
+#[test]
+fn the_whole_life() {
+    let mut life = new();
+    let mut effects = vec![];
+    for input in [Input::Start, Input::Prepared(run(1)), Input::Started, Input::Ended(status(3)), REMOVE] {
+        let (next, more) = decide(&life, input, false).unwrap();
+        life = next;
+        effects.extend(more);
+    }
+    let up = [Save, Publish(None), Launch, Record, Record, Publish(Some("start"))];
+    let down = [Record, released(), Publish(Some("die")), Record, Publish(None), Erase { volumes: false }];
+    assert_eq!(effects, [&up[..], &down[..]].concat());
+    assert_eq!(life, removing(false));
+}
+
+#[test]
+fn a_failed_start_gives_back_what_the_run_had() {
+    let to = life(Phase::Created { last_failure: Some(failure()) }, Wish::None);
+    let effects = [Record, released(), Publish(None), RemoveItself { volumes: true }];
+    check(starting(Wish::None), Input::StartFailed(failure()), true, to.clone(), &effects);
+    check(starting(Wish::Restart(PLAN)), Input::StartFailed(failure()), true, to.clone(), &effects);
+    check(starting(Wish::None), Input::StartFailed(failure()), false, to, &effects[..3]);
+}
+
+#[test]
+fn refusals() {
+    let refused = |life: Life, input: Input, why| assert_eq!(decide(&life, input, false), Err(why));
+    refused(running(Wish::None), Input::Start, Refusal::AlreadyRunning);
+    refused(running(Wish::None), REMOVE, Refusal::Running);
+    refused(running(Wish::Restart(PLAN)), REMOVE, Refusal::Running);
+    refused(removing(false), Input::Start, Refusal::Removing);
+    refused(exited(Wish::None), Input::Ended(status(1)), Refusal::Stale);
+    refused(exited(Wish::None), Input::Stop(PLAN), Refusal::NotRunning);
+    refused(new(), Input::GivenUp, Refusal::Stale);
+    refused(running(Wish::Remove { volumes: false }), Input::Restart(PLAN), Refusal::Removing);
+}
+
+#[test]
+fn a_stop_is_over_when_the_container_is() {
+    let stopping = running(Wish::Stop(PLAN));
+    check(running(Wish::None), Input::Stop(PLAN), false, stopping.clone(), &[Record, End(PLAN)]);
+    let end = [Record, released(), Publish(Some("die")), Announce("stop"), RemoveItself { volumes: true }];
+    check(stopping.clone(), Input::Ended(status(3)), false, exited(Wish::None), &end[..4]);
+    check(stopping.clone(), Input::Ended(status(3)), true, exited(Wish::None), &end);
+    check(stopping, Input::GivenUp, false, running(Wish::None), &[Record]);
+}
+
+#[test]
+fn a_restart_ends_it_and_starts_it_again_also_one_that_would_remove_itself() {
+    let restarting = Wish::Restart(PLAN);
+    for auto_remove in [false, true] {
+        let begin = running(restarting.clone());
+        check(running(Wish::None), Input::Restart(PLAN), auto_remove, begin.clone(), &[Save, End(PLAN)]);
+        let end = [Record, released(), Publish(Some("die")), Announce("stop"), StartAgain];
+        check(begin, Input::Ended(status(3)), auto_remove, exited(restarting.clone()), &end);
+        let again = life(Phase::Starting { run: None }, restarting.clone());
+        check(exited(restarting.clone()), Input::Start, auto_remove, again, &[Save, Publish(None), Launch]);
+        let done = [Record, Publish(Some("start")), Announce("restart")];
+        check(starting(restarting.clone()), Input::Started, auto_remove, running(Wish::None), &done);
+    }
+    let begin = life(Phase::Starting { run: None }, restarting.clone());
+    check(exited(Wish::None), Input::Restart(PLAN), false, begin, &[Save, Publish(None), Launch]);
+    // It ended, and cannot be started: then it is as if it had ended by itself.
+    let given_up = [Record, RemoveItself { volumes: true }];
+    check(exited(restarting.clone()), Input::GivenUp, true, exited(Wish::None), &given_up);
+    check(exited(restarting), Input::GivenUp, false, exited(Wish::None), &given_up[..1]);
+}
+
+#[test]
+fn of_two_wishes_the_later_holds_but_for_removal() {
+    let restarting = || running(Wish::Restart(PLAN));
+    check(restarting(), Input::Stop(PLAN), true, running(Wish::Stop(PLAN)), &[Record, End(PLAN)]);
+    check(running(Wish::Stop(PLAN)), Input::Restart(PLAN), true, restarting(), &[Save, End(PLAN)]);
+    let removal = running(Wish::Remove { volumes: true });
+    check(restarting(), FORCE, false, removal.clone(), &[Record, End(StopPlan::KILL)]);
+    check(removal.clone(), Input::Stop(PLAN), false, removal.clone(), &[End(PLAN)]);
+    let without = Input::Remove { force: true, volumes: false };
+    check(removal.clone(), without, false, removal.clone(), &[Record, End(StopPlan::KILL)]);
+    let end = [Record, released(), Publish(Some("die")), RemoveItself { volumes: true }];
+    check(removal, Input::Ended(status(3)), false, exited(Wish::Remove { volumes: true }), &end);
+}
+
+#[test]
+fn a_removal_that_fails_is_seen_and_tried_again() {
+    let why = || "the disk is full".to_owned();
+    let failed = life(Phase::Removing { volumes: true, failure: Some(why()) }, Wish::None);
+    check(removing(true), Input::RemovalFailed(why()), false, failed.clone(), &[Publish(None)]);
+    check(failed.clone(), REMOVE, false, failed, &[Erase { volumes: true }]);
+    check(removing(false), FORCE, false, removing(true), &[Erase { volumes: true }]);
+}
+
+#[test]
+fn a_new_engine_goes_on_where_the_old_one_died() {
+    let found = |life: Life, auto_remove, effects: &[Effect]| {
+        let (next, done) = decide(&life, Input::TakenUp, auto_remove).unwrap();
+        assert_eq!((next.phase, done.as_slice()), (life.phase, effects));
+    };
+    found(new(), true, &[]);
+    found(exited(Wish::None), false, &[]);
+    found(exited(Wish::Stop(PLAN)), false, &[]);
+    found(exited(Wish::None), true, &[RemoveItself { volumes: true }]);
+    found(exited(Wish::Restart(PLAN)), true, &[StartAgain]);
+    found(exited(Wish::Remove { volumes: false }), false, &[RemoveItself { volumes: false }]);
+    found(running(Wish::None), true, &[]);
+    found(running(Wish::Stop(PLAN)), false, &[End(PLAN)]);
+    found(running(Wish::Restart(PLAN)), true, &[End(PLAN)]);
+    found(running(Wish::Remove { volumes: true }), false, &[End(StopPlan::KILL)]);
+    found(removing(true), false, &[Erase { volumes: true }]);
+    // A start that was wished is made once more, and any other is not.
+    let again = life(Phase::Starting { run: None }, Wish::None);
+    let effects = [Record, released(), Publish(None), Launch];
+    check(starting(Wish::Restart(PLAN)), Input::StartLost, true, again.clone(), &effects);
+    let (lost, effects) = decide(&again, Input::StartLost, true).unwrap();
+    assert!(matches!(lost.phase, Phase::Created { last_failure: Some(_) }));
+    assert_eq!(effects, [Record, Publish(None), RemoveItself { volumes: true }]);
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        3 => Just(Input::Start),
+        3 => (1..9i32).prop_map(|pid| Input::Prepared(run(pid))),
+        3 => Just(Input::Started),
+        1 => Just(Input::StartFailed(failure())),
+        1 => Just(Input::StartLost),
+        3 => (0..9i32).prop_map(|code| Input::Ended(status(code))),
+        1 => Just(Input::Stop(PLAN)),
+        2 => Just(Input::Restart(PLAN)),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(force, volumes)| Input::Remove { force, volumes }),
+        1 => Just(Input::GivenUp),
+        1 => Just(Input::RemovalFailed("why".into())),
+        1 => Just(Input::TakenUp),
+    ]
+}
+
+/// A life as the owner leads it: what an effect asks of the container itself is asked at once.
+fn lead(life: &mut Life, input: Input, auto_remove: bool) -> Result<Vec<(Life, Life, Vec<Effect>)>, Refusal> {
+    let before = life.clone();
+    let (next, effects) = decide(life, input, auto_remove)?;
+    *life = next.clone();
+    let mut steps = vec![(before, next, effects.clone())];
+    for effect in effects {
+        let asked = match effect {
+            StartAgain => Input::Start,
+            RemoveItself { volumes } => Input::Remove { force: false, volumes },
+            _ => continue,
+        };
+        let more = lead(life, asked, auto_remove);
+        steps.extend(more.expect("what a decision asks for can be done"));
+    }
+    Ok(steps)
+}
+
+fn is_written(effect: &Effect) -> bool {
+    matches!(effect, Save | Record | ReleaseRun(_))
+}
+
+proptest! {
+    /// Whatever happens in whatever order.
+    #[test]
+    fn a_life_holds_its_promises(inputs in prop::collection::vec(any_input(), 0..80), auto_remove: bool) {
+        let mut life = new();
+        let mut held = 0;
+        for input in inputs {
+            let prepared = matches!(input, Input::Prepared(_));
+            let Ok(steps) = lead(&mut life, input.clone(), auto_remove) else { continue };
+            held += i32::from(prepared);
+            for (before, after, effects) in steps {
+                // What a run holds is released exactly once.
+                held -= effects.iter().filter(|effect| matches!(effect, ReleaseRun(_))).count() as i32;
+                let has_run = matches!(after.phase, Phase::Running(_) | Phase::Starting { run: Some(_) });
+                prop_assert_eq!(held, i32::from(has_run));
+                // Only removal erases.
+                let erases = effects.iter().any(|effect| matches!(effect, Erase { .. }));
+                let leaves = matches!(after.phase, Phase::Removing { .. });
+                prop_assert!(!erases || leaves);
+                // A save that fails can take all of it back.
+                prop_assert!(effects.iter().skip(1).all(|effect| *effect != Save));
+                // What is seen is written, and nobody waits for what is still held.
+                if let Some(seen) = effects.iter().position(|effect| matches!(effect, Publish(_))) {
+                    prop_assert!(effects[seen..].iter().all(|effect| !is_written(effect)));
+                    let failed = matches!(after.phase, Phase::Removing { failure: Some(_), .. });
+                    prop_assert!(is_written(&effects[0]) || failed);
+                }
+                // What changes is written; what changes for those who look is seen.
+                let removal = matches!(before.phase, Phase::Removing { .. });
+                let found = input == Input::TakenUp;
+                if before != after && !removal && !found {
+                    prop_assert!(effects.iter().any(is_written), "{:?} {:?}", before, after);
+                }
+                let inside = matches!(after.phase, Phase::Starting { run: Some(_) });
+                if before.phase != after.phase && !removal && !inside {
+                    prop_assert!(effects.iter().any(|effect| matches!(effect, Publish(_))));
+                }
+                // A container that someone wants to run again is not removed.
+                let removes = effects.iter().any(|effect| matches!(effect, RemoveItself { .. }));
+                let comes_back = matches!(after.wish, Wish::Restart(_));
+                prop_assert!(!removes || !comes_back);
+                // A wish lives no longer than what it is about.
+                let settled = matches!(after.phase, Phase::Created { .. } | Phase::Removing { .. });
+                prop_assert!(!settled || after.wish == Wish::None);
+            }
+        }
+    }
+}

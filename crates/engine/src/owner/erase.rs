@@ -1,0 +1,55 @@
+//! The last of a container. Blocking.
+
+use dozen_model::{Classified, ErrorKind, MountSource, VolumeName, error_chain};
+
+use crate::EngineError;
+use crate::events::EventKind;
+use crate::failpoint::failpoint;
+use crate::rows;
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+use crate::volumes::remove_tree;
+
+/// The row, with those of its own volumes, and then the files: a crash in between leaves garbage, which the next start
+/// collects, and never a container without its files.
+pub(super) fn erase(shared: &Shared, snapshot: &Snapshot, volumes: bool) -> Result<(), EngineError> {
+    failpoint("erase.before");
+    let exclusive = shared.volume_lock();
+    let only_its_own = |name: &VolumeName| shared.volume_users(name).iter().all(|user| *user == snapshot.id);
+    let anonymous = snapshot.spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume { name, anonymous: true, .. } if volumes && only_its_own(name) => Some(name.clone()),
+        _ => None,
+    });
+    let orphans: Vec<VolumeName> = anonymous.collect();
+    let delete = || rows::delete_container(&shared.ledger, snapshot.id.clone(), orphans.clone());
+    if let Err(error) = delete() {
+        // The reserve is used up, too: what is to go anyway makes room.
+        if error.kind() != ErrorKind::Exhausted {
+            return Err(error.into());
+        }
+        remove_tree(&snapshot.directory)?;
+        delete()?;
+    }
+    failpoint("erase.row");
+    shared.registry.remove(&snapshot.id);
+    shared.volumes.forget(&orphans);
+    for name in &orphans {
+        shared.emit(EventKind::Volume, "destroy", name.to_string(), [("driver".into(), "local".into())].into());
+    }
+    drop(exclusive);
+    for directory in [&snapshot.directory, &shared.run_directory(&snapshot.id)] {
+        if let Err(error) = remove_tree(directory) {
+            tracing::error!(
+                container = snapshot.id.short(),
+                error = error_chain(&error),
+                "cannot delete a container's files"
+            );
+        }
+        failpoint("erase.files");
+    }
+    // An image that was removed by force while this container had it can go now.
+    if let Err(error) = shared.images.collect(&|image| shared.image_user(image)) {
+        tracing::error!(error = error_chain(&error), "cannot collect removed images");
+    }
+    Ok(())
+}

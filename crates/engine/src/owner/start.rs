@@ -1,0 +1,139 @@
+//! The owner's part of a start, and of taking up what an earlier engine has started.
+
+use dozen_model::{NetworkMode, error_chain};
+use dozen_monitor::protocol::{Reply, Request};
+use jiff::Timestamp;
+
+use super::{Command, Failed, Owner};
+use crate::EngineError;
+use crate::failpoint::failpoint;
+use crate::launch;
+use crate::lifecycle::Input;
+use crate::monitor_link::MonitorLink;
+use crate::shared::exit_status;
+use crate::snapshot::{Phase, StartFailure};
+
+impl Owner {
+    /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.
+    pub(super) async fn launch(&mut self) -> Result<(), EngineError> {
+        let result = self.try_launch().await;
+        if let Err(error) = &result {
+            // A monitor that fails undoes all; one that was killed does not.
+            let snapshot = self.snapshot();
+            self.shared.sweep(&snapshot.id).await;
+            for (_, client) in self.waiting_clients.take() {
+                drop(client.send(Err(EngineError::NotRunning(snapshot.name.to_string()))));
+            }
+            let exit_code = launch::docker_exit_code(error);
+            let failure = StartFailure { exit_code, message: error_chain(error) };
+            drop(Box::pin(self.apply(Input::StartFailed(failure))).await);
+        }
+        result
+    }
+
+    async fn try_launch(&mut self) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        let shared = self.shared.clone();
+        let prepared = {
+            let snapshot = snapshot.clone();
+            self.shared.blocking(move || launch::prepare(&shared, &snapshot)).await?
+        };
+        let started = prepared.run.started;
+        Box::pin(self.apply(Input::Prepared(prepared.run.clone()))).await.map_err(|failed| self.explain(failed))?;
+        // What the ledger does not know of must not run: a crash would leave it without an owner.
+        if let Some(unfinished) = &self.unfinished {
+            return Err(unfinished.failure.clone().into());
+        }
+        // Everyone who shall miss nothing is connected before the process may run.
+        let run_directory = self.shared.run_directory(&snapshot.id);
+        let (link, _) = MonitorLink::request(&run_directory, &Request::Watch).await?;
+        failpoint("launch.watched");
+        for (options, client) in self.waiting_clients.take() {
+            drop(client.send(self.connect(options).await));
+        }
+        self.shared.blocking(move || Ok(prepared.pending.go()?)).await?;
+        failpoint("launch.go");
+        self.watch(link, started);
+        match Box::pin(self.apply(Input::Started)).await {
+            Ok(()) => {}
+            Err(Failed::Error(error)) => return Err(error),
+            Err(refused @ Failed::Refused(_)) => return Err(self.explain(refused)),
+        }
+        failpoint("launch.after");
+        if snapshot.spec.network == NetworkMode::Bridge {
+            // Nobody waits for it.
+            let shared = self.shared.clone();
+            tokio::task::spawn_blocking(move || shared.network.look_at_firewall());
+        }
+        Ok(())
+    }
+
+    /// Waits in a task of its own for the monitor's last word, and tells the owner.
+    fn watch(&self, mut link: MonitorLink, started: Timestamp) {
+        let (mailbox, shared, id) = (self.own_mailbox.clone(), self.shared.clone(), self.snapshot().id.clone());
+        let news = self.news.clone();
+        tokio::spawn(async move {
+            let status = loop {
+                match link.next().await {
+                    Ok(Some(Reply::Exited(record))) => break exit_status(record, started),
+                    Ok(Some(reply)) => {
+                        shared.execs.heard(&reply);
+                        if let Reply::ExecExited { exec_id, exit_code } = reply {
+                            drop(news.write().await);
+                            let Some(entry) = shared.registry.get(&id) else { continue };
+                            let more = [("execID".to_owned(), exec_id), ("exitCode".to_owned(), exit_code.to_string())];
+                            shared.announce(&entry.snapshot(), "exec_die", more);
+                        }
+                    }
+                    // The connection can break, or the engine want for descriptors, while the container is well.
+                    Ok(None) | Err(_) => match shared.watch_monitor(&id).await {
+                        Some((again, _)) => link = again,
+                        None => break shared.last_word(&id, started).await,
+                    },
+                }
+            };
+            drop(news.write().await);
+            if let Some(mailbox) = mailbox.upgrade() {
+                // The mailbox is closed only when the container is gone, and then nobody needs to know.
+                drop(mailbox.send(Command::Ended(status)).await);
+            }
+        });
+    }
+
+    /// After the engine was away: what was running is looked for, what was interrupted is finished or undone.
+    pub(super) async fn take_up(&mut self) {
+        let id = self.snapshot().id.clone();
+        let found = match self.life.phase.clone() {
+            Phase::Starting { run: None } => {
+                self.shared.sweep(&id).await;
+                Input::StartLost
+            }
+            Phase::Starting { run: Some(run) } | Phase::Running(run) => {
+                let starting = matches!(self.life.phase, Phase::Starting { .. });
+                match self.shared.watch_monitor(&id).await {
+                    Some((link, Reply::State { started: true, .. })) => {
+                        if starting {
+                            drop(self.apply(Input::Started).await);
+                        }
+                        self.watch(link, run.started);
+                        Input::TakenUp
+                    }
+                    // It never ran: its monitor, without a go-ahead, is undoing it or has done so.
+                    _ if starting && !self.has_exit_record().await => {
+                        self.shared.sweep(&id).await;
+                        Input::StartLost
+                    }
+                    _ => Input::Ended(self.shared.last_word(&id, run.started).await),
+                }
+            }
+            Phase::Created { .. } | Phase::Exited(_) | Phase::Removing { .. } => Input::TakenUp,
+        };
+        // What fails of it is logged, and stays to be done.
+        drop(self.apply(found).await);
+    }
+
+    /// The process ran, and ended while no engine was there.
+    async fn has_exit_record(&self) -> bool {
+        tokio::fs::try_exists(self.snapshot().directory.join("exit.json")).await.unwrap_or(false)
+    }
+}
