@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use dozen_image::{CommitRequest, ImageStore};
+use dozen_image::CommitRequest;
 use dozen_model::{ImageId, MountSource, Protocol, Reference, Signal};
 use oci_spec::image::{Config, ConfigBuilder};
 
 use crate::EngineError;
-use crate::snapshot::Snapshot;
+use crate::shared::Shared;
+use crate::snapshot::{Phase, Snapshot};
 
 /// What `commit` may change.
 #[derive(Debug, Clone, Default)]
@@ -20,8 +21,9 @@ pub struct CommitOptions {
     pub changes: Vec<String>,
 }
 
-/// Blocks. The container may run: files that change while they are read are taken as they are at that moment.
-pub(crate) fn commit(images: &ImageStore, snapshot: &Snapshot, options: CommitOptions) -> Result<ImageId, EngineError> {
+/// Blocks. The container may run: files that change while they are read are taken as they are at that moment. One that
+/// is removed meanwhile makes no image.
+pub(crate) fn commit(shared: &Shared, snapshot: &Snapshot, options: CommitOptions) -> Result<ImageId, EngineError> {
     let mut settings = Settings::of(snapshot);
     for change in &options.changes {
         settings.apply(change).map_err(|why| EngineError::Invalid {
@@ -39,7 +41,15 @@ pub(crate) fn commit(images: &ImageStore, snapshot: &Snapshot, options: CommitOp
         created_by,
         reference: options.reference,
     };
-    Ok(images.commit(request)?)
+    // A removal is published before the first file goes: whoever has read all of them before that has them whole.
+    let is_whole = || {
+        let entry = shared.registry.get(&snapshot.id);
+        entry.is_some_and(|entry| !matches!(entry.snapshot().phase, Phase::Removing { .. }))
+    };
+    shared.images.commit(request, &is_whole)?.ok_or_else(|| EngineError::Conflict {
+        message: format!("cannot commit container {}: it is being removed", snapshot.name),
+        hint: None,
+    })
 }
 
 /// The part of a configuration that an image keeps of its container.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dozen_image::{Image, ImageStore, Loaded, Progress, Removal};
@@ -23,7 +23,7 @@ use crate::owner::{Entry, Owner};
 use crate::rows::{self, ContainerRow, VolumeRow};
 use crate::shared::Shared;
 use crate::snapshot::{Phase, Snapshot};
-use crate::volumes::{Volume, VolumeSpec};
+use crate::volumes::{Claim, Volume, VolumeSpec};
 use crate::{EngineConfig, EngineError, names, recover};
 
 /// How many made-up names are tried before giving up: by then a number follows, and none is ever taken.
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// The API's listening socket, held by the keeper, so that it outlives this process. Blocks.
-    pub fn listener(&self, path: &std::path::Path) -> Result<std::os::fd::OwnedFd, EngineError> {
+    pub fn listener(&self, path: &Path) -> Result<std::os::fd::OwnedFd, EngineError> {
         self.shared.network.listener(path)
     }
 
@@ -87,7 +87,8 @@ impl Engine {
     /// Makes a container; durable once answered. The second value holds warnings.
     pub async fn create(&self, request: CreateRequest) -> Result<(Container, Vec<String>), EngineError> {
         let shared = self.shared.clone();
-        let (entry, warnings) = self.shared.blocking(move || create(&shared, request)).await?;
+        let claim = self.shared.volumes.claim(volumes_of(&request.spec)).await;
+        let (entry, warnings) = self.shared.blocking(move || create(&shared, request, &claim)).await?;
         Ok((Container::new(entry, self.shared.clone()), warnings))
     }
 
@@ -214,13 +215,10 @@ impl Engine {
     /// Makes an image from a container's changes.
     pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<ImageId, EngineError> {
         let snapshot = self.container(container)?.snapshot();
-        if matches!(snapshot.phase, Phase::Removing { .. }) {
-            return Err(EngineError::NoSuchContainer(container.to_owned()));
-        }
         let shared = self.shared.clone();
         let image = {
             let snapshot = snapshot.clone();
-            self.shared.blocking(move || commit::commit(&shared.images, &snapshot, options)).await?
+            self.shared.blocking(move || commit::commit(&shared, &snapshot, options)).await?
         };
         self.shared.announce(&snapshot, "commit", [("imageID".to_owned(), image.to_string())]);
         Ok(image)
@@ -229,7 +227,9 @@ impl Engine {
     /// Makes a volume; one of that name that is there already is given as it is.
     pub async fn create_volume(&self, spec: VolumeSpec) -> Result<Volume, EngineError> {
         let shared = self.shared.clone();
-        self.shared.blocking(move || create_volume(&shared, spec)).await
+        // A container that is being made may be about to make one of that name.
+        let claim = self.shared.volumes.claim([spec.name.clone()]).await;
+        self.shared.blocking(move || create_volume(&shared, spec, &claim)).await
     }
 
     /// All of them, by name.
@@ -245,9 +245,10 @@ impl Engine {
     /// Removes it with its content; a conflict while a container has it. `force`: none of that name is fine.
     pub async fn remove_volume(&self, name: &VolumeName, force: bool) -> Result<(), EngineError> {
         let (shared, name) = (self.shared.clone(), name.clone());
+        let claim = self.shared.volumes.claim([name.clone()]).await;
         self.shared
             .blocking(move || {
-                if shared.remove_volume_if_unused(&name)? || force && shared.volume_users(&name).is_empty() {
+                if shared.remove_volume_if_unused(&name, &claim)? || force && shared.volume_users(&name).is_empty() {
                     return Ok(());
                 }
                 match shared.volume_users(&name).first() {
@@ -270,7 +271,7 @@ impl Engine {
 /// Volumes, directory, rows. Those come last: only what is whole has one.
 ///
 /// All in one piece of blocking work, owner included: a client that goes away in the middle changes nothing of it.
-fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Entry, Vec<String>), EngineError> {
+fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result<(Entry, Vec<String>), EngineError> {
     let CreateRequest { name, spec } = request;
     crate::oci::check(&spec)?;
     let ports = crate::oci::wanted_ports(&spec);
@@ -279,7 +280,7 @@ fn create(shared: &Arc<Shared>, request: CreateRequest) -> Result<(Entry, Vec<St
     let publishes = spec.network == NetworkMode::Bridge && !ports.is_empty();
     let image = spec.image.clone();
     shared.images_being_used().push(image.clone());
-    let created = create_and_register(shared, name, spec);
+    let created = create_and_register(shared, name, spec, claim);
     let mut in_use = shared.images_being_used();
     if let Some(position) = in_use.iter().position(|other| *other == image) {
         in_use.swap_remove(position);
@@ -296,13 +297,12 @@ fn create_and_register(
     shared: &Arc<Shared>,
     name: Option<ContainerName>,
     spec: ContainerSpec,
+    claim: &Claim,
 ) -> Result<Entry, EngineError> {
     // From here on whoever removes images sees that it is used; who was faster has it gone by now.
     shared.images.find_after_changes(&spec.image)?;
-    // Exclusive, so that no volume goes between its look-up and the registry, which knows who uses it.
-    let _volumes = shared.volume_lock();
     let mut made = Vec::new();
-    match create_whole(shared, name, spec, &mut made) {
+    match create_whole(shared, name, spec, &mut made, claim) {
         Ok(snapshot) => {
             shared.volumes.accept(made.clone());
             made.iter().for_each(|row| emit_volume(shared, &row.name));
@@ -320,17 +320,19 @@ fn create_whole(
     name: Option<ContainerName>,
     spec: ContainerSpec,
     made: &mut Vec<VolumeRow>,
+    claim: &Claim,
 ) -> Result<Snapshot, EngineError> {
     for mount in &spec.mounts {
         let MountSource::Volume { name, anonymous, copy_up } = &mount.source else { continue };
-        let mountpoint = shared.volumes.mountpoint(name);
         // It may be mounted twice.
         if !made.iter().any(|row| row.name == *name) {
             let wanted = VolumeSpec { name: name.clone(), labels: BTreeMap::new(), anonymous: *anonymous };
-            made.extend(shared.volumes.prepare(wanted)?.1);
+            made.extend(shared.volumes.prepare(wanted, claim)?.1);
         }
-        if *copy_up && is_empty_directory(&mountpoint)? {
-            shared.images.copy_up(&spec.image, &mount.target, &mountpoint)?;
+        if *copy_up {
+            let prepared = made.iter().any(|row| row.name == *name);
+            let copy = |into: &Path| Ok(shared.images.copy_up(&spec.image, &mount.target, into)?);
+            shared.volumes.fill(name, prepared, claim, copy)?;
         }
     }
     failpoint("create.volumes");
@@ -388,10 +390,8 @@ fn insert_with_made_up_name(
     Err(EngineError::Conflict { message: "no free name was found".into(), hint: Some("give one with --name".into()) })
 }
 
-fn create_volume(shared: &Shared, spec: VolumeSpec) -> Result<Volume, EngineError> {
-    // A container that is being made may be about to make one of that name.
-    let _volumes = shared.volume_lock();
-    let (volume, new) = shared.volumes.create(spec)?;
+fn create_volume(shared: &Shared, spec: VolumeSpec, claim: &Claim) -> Result<Volume, EngineError> {
+    let (volume, new) = shared.volumes.create(spec, claim)?;
     if new {
         emit_volume(shared, &volume.name);
     }
@@ -406,8 +406,11 @@ fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {
     shared.emit(EventKind::Image, action, id.to_string(), BTreeMap::from([("name".into(), name.to_owned())]));
 }
 
-fn is_empty_directory(path: &std::path::Path) -> Result<bool, EngineError> {
-    Ok(crate::volumes::read_directory(path)?.is_empty())
+fn volumes_of(spec: &ContainerSpec) -> impl Iterator<Item = VolumeName> {
+    spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume { name, .. } => Some(name.clone()),
+        _ => None,
+    })
 }
 
 impl std::fmt::Debug for Engine {

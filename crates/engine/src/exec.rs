@@ -1,7 +1,8 @@
 //! Further processes in a running container.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use dozen_model::{ContainerId, ExecId, UserSpec};
 use dozen_monitor::protocol::{ExecRequest, Reply, Request, WindowSize};
@@ -67,27 +68,74 @@ struct Known {
     progress: Progress,
 }
 
-/// All execs of running containers. The monitors own them; this is what the engine was told.
+/// How long an exec that has ended can be asked after, as long as Docker keeps one at least.
+const KEPT: Duration = Duration::from_secs(5 * 60);
+/// How many of them there may be, so that a busy health check does not fill the engine's memory.
+const KEPT_COUNT: usize = 1024;
+/// The code of a process that SIGKILL ended, as those are that live when process 1 ends (pid_namespaces(7)).
+const KILLED: i32 = 128 + 9;
+
+/// The execs of all containers. The monitors own them; this is what the engine was told.
 #[derive(Debug, Default)]
 pub(crate) struct Execs {
-    known: Mutex<HashMap<ExecId, Known>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    known: HashMap<ExecId, Known>,
+    /// Those that have ended, in that order, and when.
+    ended: VecDeque<(Instant, ExecId)>,
+}
+
+impl Table {
+    fn set(&mut self, id: &ExecId, progress: Progress) {
+        let Some(known) = self.known.get_mut(id) else { return };
+        let ends = matches!(progress, Progress::Ended { .. }) && !matches!(known.progress, Progress::Ended { .. });
+        known.progress = match (&known.progress, progress) {
+            // Word of the start can come after word of the end: they travel on two connections.
+            (Progress::Ended { .. }, Progress::Running { .. }) => return,
+            (Progress::Running { pid } | Progress::Ended { pid: Some(pid), .. }, Progress::Ended { exit_code, .. }) => {
+                Progress::Ended { pid: Some(*pid), exit_code }
+            }
+            (_, next) => next,
+        };
+        if ends {
+            self.ended.push_back((Instant::now(), id.clone()));
+            self.prune(Instant::now());
+        }
+    }
+
+    fn prune(&mut self, now: Instant) {
+        let is_due = |ended: &Instant, count: usize| count > KEPT_COUNT || now.duration_since(*ended) > KEPT;
+        while let Some((ended, id)) = self.ended.front() {
+            if !is_due(ended, self.ended.len()) {
+                return;
+            }
+            self.known.remove(id);
+            self.ended.pop_front();
+        }
+    }
 }
 
 impl Execs {
     pub(crate) fn register(&self, container: ContainerId, spec: ExecSpec) -> ExecId {
         let id = ExecId::random();
-        self.lock().insert(id.clone(), Known { container, spec, progress: Progress::Registered });
+        let mut table = self.lock();
+        table.prune(Instant::now());
+        table.known.insert(id.clone(), Known { container, spec, progress: Progress::Registered });
         id
     }
 
     /// The container of an exec, by its id.
     pub(crate) fn container_of(&self, id: &ExecId) -> Option<ContainerId> {
-        self.lock().get(id).map(|known| known.container.clone())
+        self.lock().known.get(id).map(|known| known.container.clone())
     }
 
     /// Execs of a container that have not ended, as Docker's inspect lists them.
     pub(crate) fn of(&self, container: &ContainerId) -> Vec<ExecId> {
         self.lock()
+            .known
             .iter()
             .filter(|(_, known)| known.container == *container && !matches!(known.progress, Progress::Ended { .. }))
             .map(|(id, _)| id.clone())
@@ -102,37 +150,34 @@ impl Execs {
             _ => return,
         };
         let Ok(id) = exec_id.parse::<ExecId>() else { return };
-        if let Some(known) = self.lock().get_mut(&id) {
-            known.progress = match (&known.progress, progress) {
-                // Word of the start can come after word of the end: they travel on two connections.
-                (Progress::Ended { .. }, Progress::Running { .. }) => return,
-                (Progress::Running { pid }, Progress::Ended { exit_code, .. }) => {
-                    Progress::Ended { pid: Some(*pid), exit_code }
-                }
-                (_, next) => next,
-            };
-        }
+        self.lock().set(&id, progress);
     }
 
-    /// The container's run is over, and with it its execs.
-    pub(crate) fn forget(&self, container: &ContainerId) {
-        self.lock().retain(|_, known| known.container != *container);
+    /// The container's run is over, and with it its execs. How they ended can still be asked; one that was never started
+    /// cannot be any more.
+    pub(crate) fn run_ended(&self, container: &ContainerId) {
+        let mut table = self.lock();
+        table.known.retain(|_, known| known.container != *container || !matches!(known.progress, Progress::Registered));
+        let alive = |known: &Known| known.container == *container && !matches!(known.progress, Progress::Ended { .. });
+        let killed: Vec<ExecId> =
+            table.known.iter().filter(|(_, known)| alive(known)).map(|(id, _)| id.clone()).collect();
+        for id in killed {
+            table.set(&id, Progress::Ended { pid: None, exit_code: KILLED });
+        }
     }
 
     fn set(&self, id: &ExecId, progress: Progress) {
-        if let Some(known) = self.lock().get_mut(id) {
-            known.progress = progress;
-        }
+        self.lock().set(id, progress);
     }
 
     fn get(&self, id: &ExecId) -> Result<Known, EngineError> {
-        self.lock().get(id).cloned().ok_or_else(|| EngineError::NoSuchExec(id.to_string()))
+        self.lock().known.get(id).cloned().ok_or_else(|| EngineError::NoSuchExec(id.to_string()))
     }
 
     /// Takes the right to start it, which there is once.
     fn claim(&self, id: &ExecId) -> Result<Known, EngineError> {
-        let mut all = self.lock();
-        let known = all.get_mut(id).ok_or_else(|| EngineError::NoSuchExec(id.to_string()))?;
+        let mut table = self.lock();
+        let known = table.known.get_mut(id).ok_or_else(|| EngineError::NoSuchExec(id.to_string()))?;
         if !matches!(known.progress, Progress::Registered) {
             return Err(EngineError::Conflict {
                 message: format!("Error: Exec command {id} is already running"),
@@ -143,8 +188,8 @@ impl Execs {
         Ok(known.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ExecId, Known>> {
-        self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -168,12 +213,11 @@ impl Exec {
 
     /// Starts it. With `detach`, no streams; a conflict if it was started before.
     pub async fn start(&self, detach: bool, size: Option<WindowSize>) -> Result<Option<StdioStream>, EngineError> {
-        let known = self.execs().claim(&self.id)?;
         let snapshot = self.container.snapshot();
         if snapshot.phase.run().is_none() {
             return Err(EngineError::NotRunning(snapshot.id.to_string()));
         }
-        let spec = known.spec;
+        let spec = self.execs().claim(&self.id)?.spec;
         let request = ExecRequest {
             exec_id: self.id.to_string(),
             arguments: spec.arguments.clone(),
@@ -269,7 +313,40 @@ mod tests {
         execs.heard(&Reply::ExecExited { exec_id: id.to_string(), exit_code: 3 });
         execs.heard(&Reply::ExecStarted { exec_id: id.to_string(), pid: 9 });
         assert!(matches!(execs.get(&id).unwrap().progress, Progress::Ended { exit_code: 3, .. }));
-        execs.forget(&container);
-        assert!(matches!(execs.get(&id), Err(EngineError::NoSuchExec(_))));
+    }
+
+    #[test]
+    fn how_an_exec_ended_outlives_the_run_and_is_not_kept_for_ever() {
+        let execs = Execs::default();
+        let (container, other) = (ContainerId::random(), ContainerId::random());
+        let code = |id: &ExecId| match execs.get(id).map(|known| known.progress) {
+            Ok(Progress::Ended { exit_code, .. }) => Some(exit_code),
+            _ => None,
+        };
+        let started = |container: &ContainerId| {
+            let id = execs.register(container.clone(), spec());
+            execs.heard(&Reply::ExecStarted { exec_id: id.to_string(), pid: 9 });
+            id
+        };
+        let (ended, running, elsewhere) = (started(&container), started(&container), started(&other));
+        let idle = execs.register(container.clone(), spec());
+        execs.heard(&Reply::ExecExited { exec_id: ended.to_string(), exit_code: 3 });
+        execs.run_ended(&container);
+        assert_eq!((code(&ended), code(&running), code(&elsewhere)), (Some(3), Some(137), None));
+        assert!(matches!(execs.get(&idle), Err(EngineError::NoSuchExec(_))));
+        assert!(execs.of(&container).is_empty() && execs.of(&other) == [elsewhere.clone()]);
+
+        // By number: the oldest goes.
+        let more: Vec<_> = (0..KEPT_COUNT - 1).map(|_| started(&other)).collect();
+        execs.heard(&Reply::ExecExited { exec_id: elsewhere.to_string(), exit_code: 0 });
+        for id in more.iter().skip(1) {
+            execs.heard(&Reply::ExecExited { exec_id: id.to_string(), exit_code: 0 });
+        }
+        assert_eq!(execs.lock().ended.len(), KEPT_COUNT);
+        assert!(execs.get(&ended).is_err() && execs.get(&running).is_ok(), "the oldest goes");
+        // And by age: all that have ended, and no other.
+        execs.lock().prune(Instant::now() + KEPT + Duration::from_secs(1));
+        let table = execs.lock();
+        assert_eq!((table.ended.len(), table.known.len()), (0, 1));
     }
 }

@@ -266,7 +266,7 @@ impl Owner {
 
     async fn release(&self, run: Run) -> Result<(), EngineError> {
         let (shared, id) = (self.shared.clone(), self.snapshot().id.clone());
-        self.shared.execs.forget(&id);
+        self.shared.execs.run_ended(&id);
         self.shared.blocking(move || launch::release(&shared, &id, &run)).await
     }
 
@@ -349,7 +349,9 @@ impl Owner {
 
     async fn erase(&mut self, volumes: bool) -> Result<(), EngineError> {
         let (shared, snapshot) = (self.shared.clone(), self.snapshot());
-        match self.shared.blocking(move || erase::erase(&shared, &snapshot, volumes)).await {
+        let own = if volumes { erase::anonymous_volumes(&snapshot) } else { Vec::new() };
+        let claim = self.shared.volumes.claim(own.iter().cloned()).await;
+        match self.shared.blocking(move || erase::erase(&shared, &snapshot, own, claim)).await {
             Ok(()) => {
                 failpoint("erase.after");
                 (self.erased, self.unfinished) = (true, None);

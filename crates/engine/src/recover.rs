@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         registry: Registry::default(),
         execs: crate::exec::Execs::default(),
         events: crate::events::EventLog::default(),
-        volume_users: Mutex::new(()),
+        logs: crate::logs::Logs::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };
@@ -76,7 +76,11 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
 /// Two engines on one data root would each know half of what there is. The lock goes with the process, however it ends.
 fn lock_roots(config: &EngineConfig) -> Result<File, EngineError> {
     let path = config.data_root.join("engine.lock");
-    let open = || File::options().create(true).truncate(false).write(true).open(&path);
+    let open = || {
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        // Also one that an older engine made.
+        file.set_permissions(Permissions::from_mode(0o600)).map(|()| file)
+    };
     let file = open().map_err(EngineError::system(|| format!("open {}", path.display())))?;
     let deadline = Instant::now() + PREDECESSOR_PATIENCE;
     loop {

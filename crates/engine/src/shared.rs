@@ -14,11 +14,12 @@ use jiff::Timestamp;
 
 use crate::events::{Event, EventKind, EventLog};
 use crate::exec::Execs;
+use crate::logs::Logs;
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
 use crate::registry::Registry;
 use crate::snapshot::{ExitStatus, Snapshot};
-use crate::volumes::Volumes;
+use crate::volumes::{Claim, Volumes};
 use crate::{EngineConfig, EngineError};
 
 /// How long it takes until a monitor that lives and cannot be reached is tried again.
@@ -37,8 +38,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) execs: Execs,
     pub(crate) events: EventLog,
-    /// Held while a container takes a volume or a volume goes, so that the two exclude each other.
-    pub(crate) volume_users: Mutex<()>,
+    pub(crate) logs: Logs,
     /// Images of containers that are being made, which are not in the registry yet.
     pub(crate) images_in_use: Mutex<Vec<ImageId>>,
     /// Held for as long as this engine lives: no other may use its roots.
@@ -185,9 +185,8 @@ impl Shared {
         Some(Use { container_short: user.id.short().to_owned(), running: user.phase.run().is_some() })
     }
 
-    /// Blocks. Whether it was removed.
-    pub(crate) fn remove_volume_if_unused(&self, name: &VolumeName) -> Result<bool, EngineError> {
-        let _exclusive = self.volume_lock();
+    /// Blocks. Whether it was removed. The claim is the caller's on this volume.
+    pub(crate) fn remove_volume_if_unused(&self, name: &VolumeName, _claim: &Claim) -> Result<bool, EngineError> {
         if !self.volume_users(name).is_empty() {
             return Ok(false);
         }
@@ -205,10 +204,6 @@ impl Shared {
 
     pub(crate) fn images_being_used(&self) -> MutexGuard<'_, Vec<ImageId>> {
         self.images_in_use.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    pub(crate) fn volume_lock(&self) -> MutexGuard<'_, ()> {
-        self.volume_users.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -1,16 +1,22 @@
 //! Named and anonymous volumes: directories that outlive containers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use dozen_ledger::Ledger;
 use dozen_model::{VolumeName, error_chain};
 use jiff::Timestamp;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::EngineError;
 use crate::failpoint::failpoint;
 use crate::rows::{self, VolumeRow};
+
+/// Beside a volume's content while it is filled.
+const FILLING: &str = "_filling";
+const FILLED: &str = "_filled";
 
 /// What a volume is asked to be. Only the local driver without options is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +42,24 @@ pub struct Volume {
 /// All volumes of an engine, below one directory: `<name>/_data`, as Docker lays them.
 ///
 /// A volume is its row. A directory without a row is garbage, a row without a directory gets an empty one.
-/// All calls block.
+/// All calls block but [`Volumes::claim`], which comes before those that change something.
+///
+/// A volume that is there and empty is filled beside itself: in `_filling`, which is then renamed `_filled` and emptied
+/// into `_data`, name by name. What a crash leaves of the first is thrown away, of the second carried on: nobody ever takes
+/// a half for the whole, and a container that has the volume mounted keeps the very directory that it has.
 #[derive(Debug)]
 pub(crate) struct Volumes {
     directory: PathBuf,
     ledger: Ledger,
     rows: Mutex<BTreeMap<VolumeName, VolumeRow>>,
+    claims: Mutex<BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// The right to make, fill or remove some volumes, for as long as it is held: whoever makes a container holds one from
+/// the look-up of its volumes until the registry knows that it has them. Others go on with other volumes meanwhile.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _held: Vec<OwnedMutexGuard<()>>,
 }
 
 impl Volumes {
@@ -50,12 +68,29 @@ impl Volumes {
         std::fs::create_dir_all(&directory)
             .map_err(EngineError::system(|| format!("make the directory of volumes {}", directory.display())))?;
         let rows: BTreeMap<_, _> = rows::volumes(&ledger)?.into_iter().map(|row| (row.name.clone(), row)).collect();
-        let volumes = Self { directory, ledger, rows: Mutex::new(rows) };
+        let volumes = Self { directory, ledger, rows: Mutex::new(rows), claims: Mutex::default() };
         volumes.collect_garbage()?;
         for name in volumes.lock().keys() {
             make_directory(&volumes.mountpoint(name))?;
+            volumes.finish_filling(name)?;
         }
         Ok(volumes)
+    }
+
+    /// Waits until nobody else has a claim on any of them.
+    pub(crate) async fn claim(&self, names: impl IntoIterator<Item = VolumeName>) -> Claim {
+        // In the order of their names, all of them: two who want the same never wait for each other.
+        let wanted: BTreeSet<VolumeName> = names.into_iter().collect();
+        let locks: Vec<_> = {
+            let mut claims = self.claims.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            claims.retain(|_, lock| Arc::strong_count(lock) > 1);
+            wanted.into_iter().map(|name| claims.entry(name).or_default().clone()).collect()
+        };
+        let mut held = Vec::new();
+        for lock in locks {
+            held.push(lock.lock_owned().await);
+        }
+        Claim { _held: held }
     }
 
     pub(crate) fn list(&self) -> Vec<Volume> {
@@ -68,23 +103,14 @@ impl Volumes {
     }
 
     /// The volume, and whether it is new.
-    pub(crate) fn create(&self, spec: VolumeSpec) -> Result<(Volume, bool), EngineError> {
+    pub(crate) fn create(&self, spec: VolumeSpec, _claim: &Claim) -> Result<(Volume, bool), EngineError> {
         if let Some(row) = self.lock().get(&spec.name) {
             return Ok((self.volume(row), false));
         }
         let row =
             VolumeRow { name: spec.name, labels: spec.labels, anonymous: spec.anonymous, created: Timestamp::now() };
         // Row first: a crash between the two leaves a volume whose directory the next start makes.
-        match rows::insert_volume(&self.ledger, row.clone()) {
-            Ok(()) => {}
-            // Someone was faster with the same name: theirs is as good.
-            Err(error) => {
-                return match self.lock().get(&row.name) {
-                    Some(theirs) => Ok((self.volume(theirs), false)),
-                    None => Err(error.into()),
-                };
-            }
-        }
+        rows::insert_volume(&self.ledger, row.clone())?;
         failpoint("volume.row");
         make_directory(&self.mountpoint(&row.name))?;
         failpoint("volume.directory");
@@ -95,7 +121,7 @@ impl Volumes {
 
     /// The volume, for a container that is being made. If it is new it has a directory and no row yet: that comes with
     /// the container's, so that a crash in between leaves garbage and no volume that is half filled.
-    pub(crate) fn prepare(&self, spec: VolumeSpec) -> Result<(Volume, Option<VolumeRow>), EngineError> {
+    pub(crate) fn prepare(&self, spec: VolumeSpec, _claim: &Claim) -> Result<(Volume, Option<VolumeRow>), EngineError> {
         if let Some(row) = self.lock().get(&spec.name) {
             return Ok((self.volume(row), None));
         }
@@ -106,6 +132,59 @@ impl Volumes {
         make_directory(&self.mountpoint(&row.name))?;
         failpoint("volume.prepared");
         Ok((self.volume(&row), Some(row)))
+    }
+
+    /// Gives an empty volume what `copy` copies into the directory that it is given, and nothing if it says that there is
+    /// nothing. A volume that is `prepared` is nobody's yet, and filled in place.
+    pub(crate) fn fill(
+        &self,
+        name: &VolumeName,
+        prepared: bool,
+        _claim: &Claim,
+        copy: impl FnOnce(&Path) -> Result<bool, EngineError>,
+    ) -> Result<(), EngineError> {
+        let (directory, data) = (self.directory.join(name.as_str()), self.mountpoint(name));
+        self.finish_filling(name)?;
+        if !read_directory(&data)?.is_empty() {
+            return Ok(());
+        }
+        // Nothing can be renamed into another file system, which someone has mounted there.
+        let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
+        let mounted = device(&directory).ok() != device(&data).ok();
+        if prepared || mounted {
+            return copy(&data).map(drop);
+        }
+        let filling = directory.join(FILLING);
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&filling);
+        made.map_err(EngineError::system(|| format!("make {}", filling.display())))?;
+        failpoint("volume.filling");
+        match copy(&filling) {
+            Ok(true) => {}
+            other => {
+                remove_tree(&filling)?;
+                return other.map(drop);
+            }
+        }
+        failpoint("volume.copied");
+        let renamed = std::fs::rename(&filling, directory.join(FILLED));
+        renamed.map_err(EngineError::system(|| format!("rename {}", filling.display())))?;
+        failpoint("volume.filled");
+        self.finish_filling(name)?;
+        failpoint("volume.poured");
+        Ok(())
+    }
+
+    /// What an interrupted filling has left: nothing of it, or all.
+    fn finish_filling(&self, name: &VolumeName) -> Result<(), EngineError> {
+        let directory = self.directory.join(name.as_str());
+        remove_tree(&directory.join(FILLING))?;
+        let filled = directory.join(FILLED);
+        match std::fs::symlink_metadata(&filled) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            found => found.map_err(EngineError::system(|| format!("look at {}", filled.display())))?,
+        };
+        dozen_image::pour(&filled, &self.mountpoint(name))?;
+        remove_tree(&filled)
     }
 
     /// The container is there, and with it the rows of the volumes that were prepared for it.
@@ -122,7 +201,7 @@ impl Volumes {
         }
     }
 
-    /// Whether there was one. The caller has made sure that no container has it.
+    /// Whether there was one. The caller, who has a claim on it, has made sure that no container has it.
     pub(crate) fn remove(&self, name: &VolumeName) -> Result<bool, EngineError> {
         if !self.lock().contains_key(name) {
             return Ok(false);
@@ -215,11 +294,115 @@ mod tests {
         VolumeSpec { name: name.parse().unwrap(), labels: BTreeMap::new(), anonymous: false }
     }
 
+    /// On no volume: the tests are alone.
+    fn claim(volumes: &Volumes) -> Claim {
+        futures(volumes.claim([]))
+    }
+
+    fn futures<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    fn name() -> VolumeName {
+        "data".parse().unwrap()
+    }
+
+    fn content(path: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            read_directory(path).unwrap().into_iter().map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// A copy of two files, with a mode of its own.
+    fn copy(into: &Path) -> Result<bool, EngineError> {
+        std::fs::write(into.join("a"), "1").unwrap();
+        std::fs::create_dir(into.join("b")).unwrap();
+        std::fs::write(into.join("b/c"), "2").unwrap();
+        std::fs::set_permissions(into, std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
+        Ok(true)
+    }
+
+    #[test]
+    fn a_volume_is_filled_beside_itself_and_stays_the_same_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = open(root.path());
+        let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
+        let before = std::fs::metadata(&volume.mountpoint).unwrap().ino();
+        let nothing = |into: &Path| {
+            assert_ne!(into, volume.mountpoint);
+            Ok(false)
+        };
+        volumes.fill(&name(), false, &claim(&volumes), nothing).unwrap();
+        let failed = |into: &Path| {
+            copy(into)?;
+            Err(EngineError::ShuttingDown)
+        };
+        assert!(volumes.fill(&name(), false, &claim(&volumes), failed).is_err());
+        assert_eq!(
+            (content(&volume.mountpoint), content(&root.path().join("volumes/data"))),
+            (vec![], vec!["_data".into()])
+        );
+        volumes.fill(&name(), false, &claim(&volumes), copy).unwrap();
+        assert_eq!(content(&volume.mountpoint), ["a", "b"]);
+        assert_eq!(content(&root.path().join("volumes/data")), ["_data"]);
+        let after = std::fs::metadata(&volume.mountpoint).unwrap();
+        assert_eq!((after.ino(), after.mode() & 0o7777), (before, 0o751));
+        volumes.fill(&name(), false, &claim(&volumes), |_| panic!("it is not empty any more")).unwrap();
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_filling_is_nothing_or_all() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = open(root.path());
+        let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
+        let beside = |name: &str| root.path().join("volumes/data").join(name);
+        drop(volumes);
+        // In the middle of the copy.
+        std::fs::create_dir(beside(FILLING)).unwrap();
+        copy(&beside(FILLING)).unwrap();
+        let volumes = open(root.path());
+        assert_eq!((content(&volume.mountpoint), content(&beside(""))), (vec![], vec!["_data".into()]));
+        drop(volumes);
+        // In the middle of the pouring, while a container went on writing.
+        std::fs::create_dir(beside(FILLED)).unwrap();
+        copy(&beside(FILLED)).unwrap();
+        std::fs::rename(beside(FILLED).join("b"), volume.mountpoint.join("b")).unwrap();
+        std::fs::write(volume.mountpoint.join("a"), "written meanwhile").unwrap();
+        open(root.path());
+        assert_eq!(
+            (content(&volume.mountpoint), content(&beside(""))),
+            (vec!["a".into(), "b".into()], vec!["_data".into()])
+        );
+        assert_eq!(std::fs::read_to_string(volume.mountpoint.join("a")).unwrap(), "written meanwhile");
+        assert_eq!(std::fs::read_to_string(volume.mountpoint.join("b/c")).unwrap(), "2");
+        assert_eq!(std::fs::metadata(&volume.mountpoint).unwrap().mode() & 0o7777, 0o751);
+    }
+
+    #[test]
+    fn a_claim_holds_up_only_those_who_want_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = open(root.path());
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<VolumeName>>();
+        futures(async {
+            let slow = volumes.claim(names(&["bb", "cc", "bb"])).await;
+            drop(volumes.claim(names(&["aa", "dd"])).await);
+            let mut other = std::pin::pin!(volumes.claim(names(&["cc", "aa"])));
+            let waits =
+                std::future::poll_fn(|context| std::task::Poll::Ready(other.as_mut().poll(context).is_pending()));
+            assert!(waits.await);
+            drop(slow);
+            drop(other.await);
+            drop(volumes.claim(names(&[])).await);
+            assert!(volumes.claims.lock().unwrap().is_empty(), "nothing is kept of claims that are over");
+        });
+    }
+
     #[test]
     fn a_volume_outlives_the_engine_and_garbage_does_not() {
         let root = tempfile::tempdir().unwrap();
         let volumes = open(root.path());
-        let (volume, new) = volumes.create(spec("data")).unwrap();
+        let (volume, new) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
         assert!(new);
         std::fs::write(volume.mountpoint.join("file"), "kept").unwrap();
         std::fs::create_dir_all(root.path().join("volumes/orphan/_data")).unwrap();
@@ -229,7 +412,10 @@ mod tests {
         assert_eq!(volumes.list(), std::slice::from_ref(&volume));
         assert_eq!(std::fs::read_to_string(volume.mountpoint.join("file")).unwrap(), "kept");
         assert!(!root.path().join("volumes/orphan").exists());
-        assert!(!volumes.create(spec("data")).unwrap().1, "creating it again gives the one that is there");
+        assert!(
+            !volumes.create(spec("data"), &claim(&volumes)).unwrap().1,
+            "creating it again gives the one that is there"
+        );
         assert!(volumes.remove(&volume.name).unwrap());
         assert!(!volumes.remove(&volume.name).unwrap());
         assert!(!root.path().join("volumes/data").exists());
@@ -239,7 +425,7 @@ mod tests {
     fn a_row_without_a_directory_gets_an_empty_one() {
         let root = tempfile::tempdir().unwrap();
         let volumes = open(root.path());
-        let (volume, _) = volumes.create(spec("data")).unwrap();
+        let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
         drop(volumes);
         std::fs::remove_dir_all(root.path().join("volumes/data")).unwrap();
         open(root.path());

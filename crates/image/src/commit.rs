@@ -48,7 +48,14 @@ impl ImageStore {
     ///
     /// The new layer is packed, and then unpacked from what was packed as any other: its directory is what everybody
     /// gets who loads it.
-    pub fn commit(&self, request: CommitRequest<'_>) -> Result<ImageId, ImageError> {
+    ///
+    /// `is_whole` is asked once the tree has been read: if it was being removed meanwhile, the half that was left of it
+    /// makes no image, and the answer is `None`.
+    pub fn commit(
+        &self,
+        request: CommitRequest<'_>,
+        is_whole: &dyn Fn() -> bool,
+    ) -> Result<Option<ImageId>, ImageError> {
         if request.reference.as_ref().is_some_and(|reference| reference.digest().is_some()) {
             return Err(ImageError::TagWithDigest);
         }
@@ -61,7 +68,11 @@ impl ImageStore {
         let missing = || ImageError::NoSuchImage(request.base.to_string());
         let _pins = base.diff_ids.iter().map(|id| inner.pin(id).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
         let scratch = inner.scratch()?;
-        let (blob, tar_size_bytes) = pack_to_blob(request.upper, &scratch.0.join("blob"))?;
+        let packed = pack_to_blob(request.upper, &scratch.0.join("blob"));
+        if !is_whole() {
+            return Ok(None);
+        }
+        let (blob, tar_size_bytes) = packed?;
         failpoint("image.packed");
         let staged = if tar_size_bytes == EMPTY_TAR_BYTES {
             None
@@ -76,7 +87,7 @@ impl ImageStore {
         let references = request.reference.into_iter().collect();
         let image = NewImage { id: id.clone(), config, diff_ids, parent: Some(request.base), references };
         inner.install(&scratch, staged.into_iter().collect(), &[image])?;
-        Ok(id)
+        Ok(Some(id))
     }
 }
 

@@ -11,10 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use dozen_model::ImageId;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use crate::ImageError;
+use crate::failpoint::failpoint;
 use crate::store::ImageStore;
 use crate::tree;
 
@@ -59,6 +60,24 @@ impl ImageStore {
     }
 }
 
+/// Moves all that is in one directory into another on the same file system, name by name, and gives this one the other's
+/// owner, mode, attributes and times. What has a name there already stays, and the other beside it. Each name is there
+/// whole or not at all, so that what was interrupted is carried on by doing it again.
+pub fn pour(from: &Path, into: &Path) -> Result<(), ImageError> {
+    let pour = || -> io::Result<()> {
+        let (source, target) = (tree::open_root(from)?, tree::open_root(into)?);
+        let stat = rustix::fs::fstat(&source)?;
+        for name in tree::names(source.as_fd())? {
+            match rustix::fs::renameat_with(&source, &*name, &target, &*name, RenameFlags::NOREPLACE) {
+                Ok(()) | Err(Errno::EXIST) => failpoint("image.poured"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(dress(source.as_fd(), target.as_fd(), &stat)?)
+    };
+    pour().map_err(ImageError::io("fill", into.display()))
+}
+
 struct Failure {
     path: Vec<u8>,
     error: io::Error,
@@ -75,13 +94,7 @@ fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Failu
             let to = tree::open_no_links(target, &path, tree::DIRECTORY)?;
             if filled {
                 let stat = rustix::fs::fstat(&from)?;
-                rustix::fs::fchown(&to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
-                rustix::fs::fchmod(&to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-                for (key, value) in portable_xattrs(from.as_fd(), b".")? {
-                    tree::set_xattr(to.as_fd(), &key, &value)?;
-                }
-                rustix::fs::futimens(&to, &times(&stat))?;
-                return Ok(());
+                return Ok(dress(from.as_fd(), to.as_fd(), &stat)?);
             }
             stack.push((path.clone(), true));
             for name in tree::names(from.as_fd())? {
@@ -99,6 +112,16 @@ fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Failu
         result.map_err(|error| Failure { path, error })?;
     }
     Ok(())
+}
+
+/// Gives a directory owner, mode, attributes and times of another.
+fn dress(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {
+    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    for (key, value) in portable_xattrs(from, b".")? {
+        tree::set_xattr(to, &key, &value)?;
+    }
+    rustix::fs::futimens(to, &times(stat))
 }
 
 fn copy_one(
@@ -179,4 +202,70 @@ fn portable_xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<tree::Xattr
 
 fn times(stat: &Stat) -> rustix::fs::Timestamps {
     tree::times((stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    /// A container that has the volume mounted may put anything in the place of what was just made there.
+    #[test]
+    fn a_special_file_is_owned_by_what_it_is_and_not_by_its_name() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let directory = tree::open_root(place.path()).unwrap();
+        let made = |name: &str, kind, device| {
+            rustix::fs::mknodat(&directory, name, kind, Mode::RUSR, device).unwrap();
+            tree::stat(directory.as_fd(), name.as_bytes()).unwrap().unwrap()
+        };
+        let null = rustix::fs::makedev(1, 3);
+        let mut wanted = made("pipe", FileType::Fifo, 0);
+        (wanted.st_mode, wanted.st_uid, wanted.st_gid) = (wanted.st_mode | 0o4777, 7, 8);
+        own_special(&directory, b"pipe", &wanted).unwrap();
+        let owned = fs::metadata(at("pipe")).unwrap();
+        assert_eq!((owned.mode() & 0o7777, owned.uid(), owned.gid()), (0o4777, 7, 8));
+
+        fs::write(at("victim"), "").unwrap();
+        fs::set_permissions(at("victim"), fs::Permissions::from_mode(0o600)).unwrap();
+        made("other-pipe", FileType::Fifo, 0);
+        made("disk", FileType::BlockDevice, rustix::fs::makedev(7, 200));
+        made("null", FileType::CharacterDevice, null);
+        symlink("victim", at("link")).unwrap();
+        symlink("other-pipe", at("link-to-pipe")).unwrap();
+        fs::hard_link(at("other-pipe"), at("hard-link")).unwrap();
+        let before: Vec<_> = ["victim", "other-pipe", "disk", "null"]
+            .map(|name| fs::symlink_metadata(at(name)).map(|found| (found.mode(), found.uid())).unwrap())
+            .into();
+        // As if a FIFO had been made under each of these names.
+        for name in ["victim", "link", "link-to-pipe", "hard-link", "disk", "null"] {
+            assert!(own_special(&directory, name.as_bytes(), &wanted).is_err(), "{name}");
+        }
+        // And a device that is not the one.
+        let mut device = tree::stat(directory.as_fd(), b"disk").unwrap().unwrap();
+        device.st_rdev = null;
+        assert!(own_special(&directory, b"disk", &device).is_err());
+        let after: Vec<_> = ["victim", "other-pipe", "disk", "null"]
+            .map(|name| fs::symlink_metadata(at(name)).map(|found| (found.mode(), found.uid())).unwrap())
+            .into();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn pouring_goes_on_where_it_stopped() {
+        let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in ["a", "b"] {
+            fs::write(from.path().join(name), name).unwrap();
+        }
+        fs::write(into.path().join("a"), "older").unwrap();
+        fs::set_permissions(from.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        for _ in 0..2 {
+            pour(from.path(), into.path()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(into.path().join("a")).unwrap(), "older");
+        assert_eq!(fs::read_to_string(into.path().join("b")).unwrap(), "b");
+        assert_eq!(fs::metadata(into.path()).unwrap().mode() & 0o7777, 0o1777);
+    }
 }

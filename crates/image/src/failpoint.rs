@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 15] = [
+pub const FAILPOINTS: [&str; 16] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -17,6 +17,7 @@ pub const FAILPOINTS: [&str; 15] = [
     "image.remove.configurations",
     "image.collect.rows",
     "image.collect.files",
+    "image.poured",
 ];
 
 /// Dies here if this failpoint is armed.

@@ -32,6 +32,7 @@ mod tree;
 mod unpack;
 
 pub use commit::CommitRequest;
+pub use copy_up::pour;
 pub use error::ImageError;
 pub use failpoint::FAILPOINTS;
 pub use history::HistoryEntry;

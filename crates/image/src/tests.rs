@@ -456,7 +456,7 @@ fn a_layer_that_hides_everything_is_the_last_of_the_stack() {
 fn commit(store: &ImageStore, base: &ImageId, upper: &Path, name: Option<&str>) -> Result<ImageId, ImageError> {
     let mut config = store.find(&base.to_string()).unwrap().config.config().clone().unwrap();
     config.set_cmd(Some(vec!["new".into()]));
-    store.commit(CommitRequest {
+    let request = CommitRequest {
         base: base.clone(),
         upper,
         config,
@@ -464,7 +464,8 @@ fn commit(store: &ImageStore, base: &ImageId, upper: &Path, name: Option<&str>) 
         comment: Some("why".into()),
         created_by: "/bin/sh".into(),
         reference: name.map(reference),
-    })
+    };
+    Ok(store.commit(request, &|| true)?.expect("it is whole"))
 }
 
 /// An overlay's upper directory, made through a real overlay in a mount namespace of the child's own.
@@ -556,6 +557,29 @@ fn a_commit_that_cannot_be_leaves_nothing() {
     fs::write(upper.path().join(".wh.x"), "").unwrap();
     let error = commit(&store, &base, upper.path(), Some("made")).unwrap_err();
     assert!(error.to_string().contains(".wh.x"), "{error}");
+    assert_eq!((home.counts(), store.list().unwrap().len()), ([3, 2, 0], 1));
+}
+
+#[test]
+fn a_container_that_is_removed_meanwhile_makes_no_image() {
+    let home = Home::new();
+    let store = home.open();
+    let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], plain))).id;
+    let upper = tempfile::tempdir().unwrap();
+    let request = || CommitRequest {
+        base: base.clone(),
+        upper: upper.path(),
+        config: ImageConfig::default(),
+        author: None,
+        comment: None,
+        created_by: String::new(),
+        reference: Some(reference("half")),
+    };
+    fs::write(upper.path().join("half"), "").unwrap();
+    assert!(store.commit(request(), &|| false).unwrap().is_none());
+    // Nor does it matter that what was left of it could not be read.
+    fs::remove_dir_all(upper.path()).unwrap();
+    assert!(store.commit(request(), &|| false).unwrap().is_none());
     assert_eq!((home.counts(), store.list().unwrap().len()), ([3, 2, 0], 1));
 }
 

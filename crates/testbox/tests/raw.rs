@@ -226,6 +226,39 @@ fn clients_that_go_away_leave_nothing_behind() {
     assert_eq!(engine.dozen(&["exec", "host", "echo", "alive"]).text(), "alive\n");
 }
 
+/// More than a user has inotify instances (128), and than would have a thread each beside all else.
+#[test]
+fn three_hundred_follow_one_log() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let script = "echo first; read -r line; echo $line";
+    engine
+        .dozen(&["run", "-d", "-i", "--name", "talker", "--network", "none", "busybox", "sh", "-c", script])
+        .expect(0);
+    until("it talks", || (engine.dozen(&["logs", "talker"]).text() == "first\n").then_some(()));
+    let mut wires: Vec<Wire> = (0..300)
+        .map(|_| {
+            let mut wire = Wire::to(&machine);
+            wire.send("GET /containers/talker/logs?stdout=1&follow=1", "Connection: close\r\n", "");
+            wire
+        })
+        .collect();
+    for wire in &mut wires {
+        assert_eq!(wire.head().status, 200);
+        let mut first = [0; 18];
+        wire.0.read_exact(&mut first).unwrap();
+        assert!(first.ends_with(b"first\n"), "{first:?}");
+    }
+    let threads = std::fs::read_dir(format!("/proc/{}/task", engine.pid())).unwrap().count();
+    assert!(threads < 100, "{threads} threads");
+    // The engine has hands for other work.
+    machine.run_with(dozen_testbox::dozen_program(), &["attach", "talker"], b"second\n", &[]).expect(0);
+    for wire in &mut wires {
+        let rest = String::from_utf8_lossy(&wire.rest()).into_owned();
+        assert!(rest.contains("second\n"), "{rest}");
+    }
+}
+
 #[test]
 fn half_a_request_and_nonsense_do_no_harm() {
     let machine = Machine::new();

@@ -32,7 +32,7 @@ pub(super) async fn logs(
         details: query.flag("details"),
     };
     let entries = ReceiverStream::new(container.logs(options).await?);
-    let body = Body::from_stream(entries.map(move |entry| Ok::<_, std::io::Error>(format.entry(entry))));
+    let body = Body::from_stream(entries.map(move |batch| Ok::<_, std::io::Error>(format.batch(batch))));
     Ok(([(header::CONTENT_TYPE, shims::stream_content_type(version, format.terminal))], body).into_response())
 }
 
@@ -40,8 +40,8 @@ pub(super) async fn logs(
 pub(super) async fn write(mut client: UnixStream, entries: Option<LogStream>, terminal: bool) {
     let format = Format { terminal, timestamps: false, details: false };
     let Some(mut entries) = entries else { return };
-    while let Some(entry) = entries.recv().await {
-        if client.write_all(&format.entry(entry)).await.is_err() {
+    while let Some(batch) = entries.recv().await {
+        if client.write_all(&format.batch(batch)).await.is_err() {
             return;
         }
     }
@@ -50,7 +50,9 @@ pub(super) async fn write(mut client: UnixStream, entries: Option<LogStream>, te
 /// The engine's own words on a stream that is the process's: on its standard error, or on the terminal.
 pub(super) fn complaint(message: &str, terminal: bool) -> Bytes {
     let format = Format { terminal, timestamps: false, details: false };
-    format.line(OutputStream::Stderr, "", &format!("{message}\r\n"))
+    let mut out = BytesMut::new();
+    format.put(&mut out, OutputStream::Stderr, "", &format!("{message}\r\n"));
+    out.freeze()
 }
 
 fn options(query: &Query) -> Result<LogOptions, ApiError> {
@@ -77,20 +79,27 @@ struct Format {
 }
 
 impl Format {
-    fn entry(self, entry: Result<LogEntry, EngineError>) -> Bytes {
-        match entry {
-            Ok(entry) => self.line(entry.stream, &entry.time, &entry.line),
+    fn batch(self, batch: Result<Vec<LogEntry>, EngineError>) -> Bytes {
+        let mut out = BytesMut::new();
+        match batch {
+            Ok(entries) => entries.iter().for_each(|entry| self.put(&mut out, entry.stream, &entry.time, &entry.line)),
             // The head is sent: the failure goes where errors are read.
             Err(error) => {
                 let plain = Self { timestamps: false, details: false, ..self };
-                plain.line(OutputStream::Stderr, "", &format!("Error grabbing logs: {}\n", error_chain(&error)))
+                plain.put(
+                    &mut out,
+                    OutputStream::Stderr,
+                    "",
+                    &format!("Error grabbing logs: {}\n", error_chain(&error)),
+                );
             }
         }
+        out.freeze()
     }
 
     /// Docker's frame: a byte for the stream, three zeros, the length as big-endian u32, the bytes.
-    fn line(self, stream: OutputStream, time: &str, line: &str) -> Bytes {
-        let mut out = BytesMut::with_capacity(8 + time.len() + 2 + line.len());
+    fn put(self, out: &mut BytesMut, stream: OutputStream, time: &str, line: &str) {
+        let begin = out.len();
         if !self.terminal {
             out.put_u32(match stream {
                 OutputStream::Stdout => 1 << 24,
@@ -110,9 +119,8 @@ impl Format {
         out.put_slice(line.as_bytes());
         if !self.terminal {
             let length = u32::try_from(out.len() - head).unwrap_or(u32::MAX);
-            out[4..8].copy_from_slice(&length.to_be_bytes());
+            out[begin + 4..begin + 8].copy_from_slice(&length.to_be_bytes());
         }
-        out.freeze()
     }
 }
 
@@ -122,11 +130,12 @@ mod tests {
 
     #[test]
     fn lines_are_framed_unless_there_is_a_terminal() {
+        let entry = |stream, line: &str| LogEntry { time: "T".into(), stream, line: line.into() };
+        let entries = || Ok(vec![entry(OutputStream::Stdout, "hi\n"), entry(OutputStream::Stderr, "")]);
         let format = Format { terminal: false, timestamps: false, details: false };
-        assert_eq!(&format.line(OutputStream::Stdout, "T", "hi\n")[..], b"\x01\0\0\0\0\0\0\x03hi\n");
-        assert_eq!(&format.line(OutputStream::Stderr, "T", "")[..], b"\x02\0\0\0\0\0\0\0");
+        assert_eq!(&format.batch(entries())[..], b"\x01\0\0\0\0\0\0\x03hi\n\x02\0\0\0\0\0\0\0");
         let format = Format { terminal: true, timestamps: true, details: true };
-        assert_eq!(&format.line(OutputStream::Stdout, "T", "hi\n")[..], b"T  hi\n");
+        assert_eq!(&format.batch(entries())[..], b"T  hi\nT  ");
     }
 
     #[test]

@@ -8,19 +8,21 @@ use crate::failpoint::failpoint;
 use crate::rows;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
-use crate::volumes::remove_tree;
+use crate::volumes::{Claim, remove_tree};
 
 /// The row, with those of its own volumes, and then the files: a crash in between leaves garbage, which the next start
 /// collects, and never a container without its files.
-pub(super) fn erase(shared: &Shared, snapshot: &Snapshot, volumes: bool) -> Result<(), EngineError> {
+///
+/// Of the volumes, which are claimed, those go along that no other container has.
+pub(super) fn erase(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    volumes: Vec<VolumeName>,
+    claim: Claim,
+) -> Result<(), EngineError> {
     failpoint("erase.before");
-    let exclusive = shared.volume_lock();
     let only_its_own = |name: &VolumeName| shared.volume_users(name).iter().all(|user| *user == snapshot.id);
-    let anonymous = snapshot.spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { name, anonymous: true, .. } if volumes && only_its_own(name) => Some(name.clone()),
-        _ => None,
-    });
-    let orphans: Vec<VolumeName> = anonymous.collect();
+    let orphans: Vec<VolumeName> = volumes.into_iter().filter(only_its_own).collect();
     let delete = || rows::delete_container(&shared.ledger, snapshot.id.clone(), orphans.clone());
     if let Err(error) = delete() {
         // The reserve is used up, too: what is to go anyway makes room.
@@ -36,7 +38,7 @@ pub(super) fn erase(shared: &Shared, snapshot: &Snapshot, volumes: bool) -> Resu
     for name in &orphans {
         shared.emit(EventKind::Volume, "destroy", name.to_string(), [("driver".into(), "local".into())].into());
     }
-    drop(exclusive);
+    drop(claim);
     for directory in [&snapshot.directory, &shared.run_directory(&snapshot.id)] {
         if let Err(error) = remove_tree(directory) {
             tracing::error!(
@@ -52,4 +54,13 @@ pub(super) fn erase(shared: &Shared, snapshot: &Snapshot, volumes: bool) -> Resu
         tracing::error!(error = error_chain(&error), "cannot collect removed images");
     }
     Ok(())
+}
+
+/// The volumes that were made for this container alone.
+pub(super) fn anonymous_volumes(snapshot: &Snapshot) -> Vec<VolumeName> {
+    let name = |source: &MountSource| match source {
+        MountSource::Volume { name, anonymous: true, .. } => Some(name.clone()),
+        _ => None,
+    };
+    snapshot.spec.mounts.iter().filter_map(|mount| name(&mount.source)).collect()
 }

@@ -43,6 +43,14 @@ fn differences(bench: &mut Bench) -> Vec<String> {
 
     found.same("directories of containers", &names_in(&data.join("containers")), &ids.collect());
     found.same("directories of volumes", &names_in(&data.join("volumes")), &volumes);
+    for volume in names_in(&data.join("volumes")) {
+        let parts = names_in(&data.join("volumes").join(&volume));
+        found.check(parts == BTreeSet::from(["_data".to_owned()]), format!("volume {volume} has {parts:?}"));
+        let files = names_in(&data.join("volumes").join(&volume).join("_data"));
+        // It is filled from the image's /bin.
+        let whole = files.is_empty() || files.contains("busybox") && files.contains("zcat");
+        found.check(whole, format!("volume {volume} has only {files:?}"));
+    }
     let shorts: BTreeSet<String> = shorts.collect();
     for stray in names_in(&runs.join("c")).difference(&shorts) {
         found.add(format!("run/c/{stray} belongs to no container"));

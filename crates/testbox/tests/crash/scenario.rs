@@ -21,7 +21,7 @@ enum Step {
     Visit,
 }
 
-const STEPS: [Step; 22] = [
+const STEPS: [Step; 24] = [
     Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
     Step::Dozen(&["start", "victim"], 0),
     Step::Visit,
@@ -36,6 +36,9 @@ const STEPS: [Step; 22] = [
     Step::Dozen(&["rename", "broken", "victim"], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "create", VOLUME], 0),
+    // The volume is there and empty: it is filled.
+    Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "busybox", "true"], 0),
+    Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
     Step::Dozen(&["tag", IMAGES[0], IMAGES[1]], 0),
     Step::Dozen(&["save", "--output", "DIRECTORY/image.tar", IMAGES[0], IMAGES[1]], 0),
