@@ -50,9 +50,10 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::parse_from(arguments);
     if arguments.failpoints {
         let mut out = std::io::stdout().lock();
-        let all: [(&str, &[&str]); 4] = [
+        let all: &[(&str, &[&str])] = &[
             ("engine", dozen_engine::FAILPOINTS),
             ("engine", &dozen_engine::image::FAILPOINTS),
+            ("engine", &dozen_engine::NETWORK_FAILPOINTS),
             ("monitor", &dozen_monitor::FAILPOINTS),
             ("keeper", &dozen_keeper::FAILPOINTS),
         ];

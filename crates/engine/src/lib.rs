@@ -40,6 +40,7 @@ pub use engine::{CreateRequest, Engine, EngineInfo};
 pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use exec::{Exec, ExecSnapshot, ExecSpec};
+pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
 pub use failpoint::FAILPOINTS;
 pub use handle::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
 pub use logs::{LogEntry, LogOptions, LogStream, OutputStream};

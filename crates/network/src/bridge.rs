@@ -18,6 +18,7 @@ use rustix::net::RecvFlags;
 use crate::address::{BridgeAddresses, Endpoint, MacAddress};
 use crate::conntrack;
 use crate::error::NetworkError;
+use crate::failpoint::failpoint;
 use crate::firewall::{PublishedKey, Table};
 use crate::forwarding::{self, Opened};
 use crate::host::{Host, Published, Target, element, locked};
@@ -91,8 +92,7 @@ impl BridgeNetwork {
         };
         setup::settle(&network.host)?;
         // From here on; what changed since `set_up_table` looked is seen by the watcher's own first look.
-        let host = network.host.clone();
-        *locked(&network.watcher) = Some(Watcher::start(index, move || host.refresh())?);
+        *locked(&network.watcher) = Some(Watcher::start(network.host.clone())?);
         Ok(network)
     }
 
@@ -147,7 +147,9 @@ impl BridgeNetwork {
         if self.hairpin {
             link::hairpin(&mut batch, &endpoint.interface);
         }
-        Ok(locked(&self.host.route).run(&mut batch)?)
+        locked(&self.host.route).run(&mut batch)?;
+        failpoint("network.attach.link");
+        Ok(())
     }
 
     /// After a restart: the addresses of a container that runs are its own, and its ports lead to it.
@@ -183,16 +185,11 @@ impl BridgeNetwork {
             }
             outcome => outcome?,
         }
+        failpoint("network.publish.elements");
         let Published { socket, ports: present, .. } = &mut *published;
         present.extend(wanted.iter().copied());
-        // A flow that began before still goes to the host itself, or to a container that is gone.
-        if let Some(udp) = udp_keys(&wanted) {
-            let local = self.host.local_addresses()?;
-            conntrack::forget(socket, |flow| {
-                local(flow.destination)
-                    && udp.iter().any(|(key, target)| matches(key, flow) && flow.answers != target.0)
-            })?;
-        }
+        self.host.forget_misled_flows(socket, &wanted)?;
+        failpoint("network.publish.flows");
         Ok(())
     }
 
@@ -226,6 +223,7 @@ impl BridgeNetwork {
                 .collect();
             errors.extend(remove_ports(&self.host.table, socket, present, &gone).err());
         }
+        failpoint("network.retain.ports");
         let interfaces: BTreeSet<&str> = running.iter().map(|endpoint| endpoint.interface.as_str()).collect();
         let mut route = locked(&self.host.route);
         match link::links(&mut route) {
@@ -237,6 +235,7 @@ impl BridgeNetwork {
             }
             Err(refusal) => errors.push(refusal.into()),
         }
+        failpoint("network.retain.links");
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -253,6 +252,7 @@ impl BridgeNetwork {
                 Ok(opened) => errors.extend(forwarding::undo(&opened)),
                 Err(error) => errors.push(error),
             }
+            failpoint("network.teardown.forwarding");
             match self.host.table.delete(socket) {
                 Ok(()) => {
                     ports.clear();
@@ -261,6 +261,7 @@ impl BridgeNetwork {
                 Err(refusal) => errors.push(refusal.into()),
             }
         }
+        failpoint("network.teardown.table");
         let mut route = locked(&self.host.route);
         match link::links(&mut route) {
             Ok(links) => {
@@ -270,6 +271,7 @@ impl BridgeNetwork {
             }
             Err(refusal) => errors.push(refusal.into()),
         }
+        failpoint("network.teardown.links");
         errors.extend(delete_link(&mut route, &self.host.addresses.name).err());
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
@@ -365,25 +367,17 @@ fn remove_ports(
         }
         outcome => outcome?,
     }
+    failpoint("network.unpublish.elements");
     for (key, _) in gone {
         present.remove(key);
     }
-    if let Some(udp) = udp_keys(gone) {
+    if gone.iter().any(|(key, _)| key.protocol == Protocol::Udp) {
         conntrack::forget(socket, |flow| {
-            udp.iter().any(|(key, target)| matches(key, flow) && flow.answers == target.0)
+            gone.iter().any(|(key, target)| key.is_destination_of(flow) && flow.answers == target.0)
         })?;
     }
+    failpoint("network.unpublish.flows");
     Ok(())
-}
-
-fn udp_keys(ports: &[(PublishedKey, Target)]) -> Option<Vec<(PublishedKey, Target)>> {
-    let udp: Vec<_> = ports.iter().filter(|(key, _)| key.protocol == Protocol::Udp).copied().collect();
-    (!udp.is_empty()).then_some(udp)
-}
-
-/// Whether the flow was sent to this port of the host.
-fn matches(key: &PublishedKey, flow: &conntrack::Flow) -> bool {
-    key.port == flow.destination_port && crate::ports::overlap(key.address, flow.destination)
 }
 
 fn delete_link(route: &mut Socket, name: &str) -> Result<(), NetworkError> {

@@ -26,11 +26,15 @@ pub(crate) struct Flow {
     /// The original direction and the id, encoded: what names the entry to the kernel.
     original: Vec<u8>,
     id: Vec<u8>,
-    /// Where the first packet was sent to.
+    /// Who sent the first packet.
+    pub(crate) source: IpAddr,
+    /// Where it was sent to.
     pub(crate) destination: IpAddr,
     pub(crate) destination_port: u16,
     /// Who answers: the container, if the destination was translated.
     pub(crate) answers: IpAddr,
+    /// Whom it answers: the host, if the source was translated.
+    pub(crate) answered_to: IpAddr,
 }
 
 /// Deletes the UDP entries that `stale` picks; how many.
@@ -63,13 +67,16 @@ fn parse(payload: &[u8]) -> Option<Flow> {
     if attribute(protocol, 1)? != [PROTOCOL_UDP] {
         return None;
     }
+    let reply = attribute(attributes, TUPLE_REPLY)?;
     Some(Flow {
         family: payload[0],
         original: original.to_vec(),
         id: attribute(attributes, ID)?.to_vec(),
+        source: address(original, true)?,
         destination: address(original, false)?,
         destination_port: u16::from_be_bytes(attribute(protocol, 3)?.try_into().ok()?),
-        answers: address(attribute(attributes, TUPLE_REPLY)?, true)?,
+        answers: address(reply, true)?,
+        answered_to: address(reply, false)?,
     })
 }
 

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dozen_model::Protocol;
+
 use crate::address::BridgeAddresses;
 use crate::bridge::{DEFAULT_BRIDGE, TAGGED_BRIDGE};
+use crate::conntrack;
 use crate::error::NetworkError;
+use crate::failpoint::failpoint;
 use crate::firewall::{Element, PublishedKey, Rules, Table, other_tables};
 use crate::forwarding::{self, Opened};
 use crate::link;
@@ -89,9 +93,56 @@ impl Host {
             let mut elements = plan.opened.elements();
             elements.extend(ports.iter().map(|(key, target)| element(key, *target)));
             self.table.replace(socket, &rules, &elements)?;
+            failpoint("network.open.table");
         }
         opened.clone_from(&plan.opened);
-        forwarding::carry_out(&plan)
+        forwarding::carry_out(&plan)?;
+        failpoint("network.open.forwarding");
+        Ok(())
+    }
+
+    /// Makes the table again from what we know, should somebody have deleted it: `nft flush ruleset` does, and with it
+    /// every restart of nftables.service. A table that is there stays as it is, whatever the administrator did to it.
+    pub(crate) fn mend_table(&self) -> Result<(), NetworkError> {
+        if self.table.is_there(&mut locked(&self.published).socket)? {
+            return Ok(());
+        }
+        tracing::warn!("somebody deleted the firewall table inet {}: making it again", self.table.0);
+        failpoint("network.mend.before");
+        self.set_up_table()?;
+        failpoint("network.mend.table");
+        let mut published = locked(&self.published);
+        let Published { socket, ports, .. } = &mut *published;
+        let ports: Vec<_> = ports.iter().map(|(key, target)| (*key, *target)).collect();
+        self.forget_misled_flows(socket, &ports)?;
+        // What containers sent out meanwhile kept its source, and would keep it for as long as it flows.
+        let (ipv4, ipv6) = (self.addresses.ipv4_subnet(), self.addresses.ipv6_subnet());
+        let ours = |address| match address {
+            IpAddr::V4(address) => ipv4.contains(address),
+            IpAddr::V6(address) => ipv6.is_some_and(|subnet| address.to_bits() >> 64 == subnet.to_bits() >> 64),
+        };
+        conntrack::forget(socket, |flow| {
+            ours(flow.source) && flow.answered_to == flow.source && !ours(flow.destination)
+        })?;
+        Ok(())
+    }
+
+    /// Deletes the UDP flows that began before these ports led to where they lead: they still go to the host itself, or
+    /// to a container that is gone.
+    pub(crate) fn forget_misled_flows(
+        &self,
+        socket: &mut Socket,
+        ports: &[(PublishedKey, Target)],
+    ) -> Result<(), NetworkError> {
+        if !ports.iter().any(|(key, _)| key.protocol == Protocol::Udp) {
+            return Ok(());
+        }
+        let local = self.local_addresses()?;
+        conntrack::forget(socket, |flow| {
+            local(flow.destination)
+                && ports.iter().any(|(key, target)| key.is_destination_of(flow) && flow.answers != target.0)
+        })?;
+        Ok(())
     }
 
     /// The interfaces that are no engine's and have a global IPv4 address; those that have a global IPv6 address.

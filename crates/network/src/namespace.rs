@@ -12,6 +12,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::address::Endpoint;
 use crate::error::NetworkError;
+use crate::failpoint::failpoint;
 use crate::link;
 use crate::netlink::{Batch, Socket};
 use crate::sysctl;
@@ -57,7 +58,9 @@ pub(crate) fn new_endpoint_namespace(
             link::add_address(&mut batch, index, address.into(), endpoint.ipv6_prefix_length);
             link::add_default_route(&mut batch, index, gateway.into());
         }
-        Ok(socket.run(&mut batch)?)
+        socket.run(&mut batch)?;
+        failpoint("network.attach.addresses");
+        Ok(())
     })
 }
 

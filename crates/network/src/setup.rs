@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::address::{self, BridgeAddresses, Ipv4Subnet, MacAddress};
 use crate::bridge::{IPV6_PREFIX_LENGTH, NetworkConfig};
 use crate::error::NetworkError;
+use crate::failpoint::failpoint;
 use crate::host::{Host, locked};
 use crate::link::{self, InterfaceAddress, Link};
 use crate::netlink::{Batch, Socket};
@@ -105,6 +106,7 @@ pub(crate) fn ensure_bridge(route: &mut Socket, addresses: &BridgeAddresses) -> 
         Err(refusal) if !refusal.is(libc::EEXIST) => return Err(refusal.into()),
         _ => {}
     }
+    failpoint("network.open.bridge");
     let index = rustix::net::netdevice::name_to_index(route.descriptor(), &addresses.name)
         .map_err(|error| NetworkError::Namespace { what: "find the bridge just made", source: error.into() })?;
     let stale: Vec<_> = link::addresses(route)?
@@ -118,6 +120,7 @@ pub(crate) fn ensure_bridge(route: &mut Socket, addresses: &BridgeAddresses) -> 
     link::bring_up(&mut batch, index);
     link::add_address(&mut batch, index, addresses.ipv4_gateway.into(), addresses.ipv4_prefix_length);
     route.run(&mut batch)?;
+    failpoint("network.open.addresses");
     Ok(index)
 }
 
@@ -142,5 +145,6 @@ pub(crate) fn settle(host: &Host) -> Result<(), NetworkError> {
     sysctl::ensure(&format!("ipv4/conf/{bridge}/accept_redirects"), "0")?;
     sysctl::ensure(&format!("ipv4/conf/{bridge}/forwarding"), "1")?;
     sysctl::ensure(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+    failpoint("network.open.settings");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Waits for addresses that the host's interfaces get: an uplink that comes up after the engine has to forward too.
+//! Waits for what others change on the host: addresses that its interfaces get (an uplink that comes up after the
+//! engine has to forward too), and our firewall table, which `nft flush ruleset` takes along with everybody else's.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,6 +10,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::net::RecvFlags;
 
 use crate::error::NetworkError;
+use crate::firewall;
+use crate::host::Host;
 use crate::link;
 use crate::netlink::Socket;
 
@@ -24,31 +27,34 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Calls `changed` once at first, then whenever an interface other than `bridge` got a global address.
-    pub(crate) fn start(
-        bridge: u32,
-        changed: impl Fn() -> Result<(), NetworkError> + Send + 'static,
-    ) -> Result<Self, NetworkError> {
-        let cannot = |source: io::Error| NetworkError::Namespace { what: "watch the host's addresses", source };
-        let mut events = Socket::route_events(ADDRESS_EVENTS)?;
+    /// Looks once at first, then whenever an interface other than the bridge got a global address, or the table went.
+    pub(crate) fn start(host: Arc<Host>) -> Result<Self, NetworkError> {
+        let cannot = |source: io::Error| NetworkError::Namespace { what: "watch the host's network", source };
+        let mut addresses = Socket::route_events(ADDRESS_EVENTS)?;
+        let mut tables = Socket::netfilter_events(firewall::EVENTS)?;
         let stop = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
         let stop = Arc::new(stop);
         let stopped = stop.clone();
         let work = move || {
-            let mut look = true;
+            let (mut addressed, mut flushed) = (true, true);
             loop {
-                if look && let Err(error) = changed() {
+                if addressed && let Err(error) = host.refresh() {
                     tracing::warn!(%error, "cannot turn on forwarding for a new address of the host's");
                 }
-                let mut wait = [PollFd::new(events.descriptor(), PollFlags::IN), PollFd::new(&*stopped, PollFlags::IN)];
-                let woken = rustix::event::poll(&mut wait, None);
-                if !wait[1].revents().is_empty() {
+                if flushed && let Err(error) = host.mend_table() {
+                    tracing::error!(%error, "cannot make the firewall table again: published ports do not answer");
+                }
+                let wait = |descriptor| PollFd::new(descriptor, PollFlags::IN);
+                let mut waits = [wait(addresses.descriptor()), wait(tables.descriptor()), wait(&*stopped)];
+                let woken = rustix::event::poll(&mut waits, None);
+                if !waits[2].revents().is_empty() {
                     return;
                 }
-                look = woken.is_ok() && drain(&mut events, bridge);
+                addressed = woken.is_ok() && heard(&mut addresses, |events| news_of(events, host.index));
+                flushed = woken.is_ok() && heard(&mut tables, |events| host.table.is_deleted_in(events));
             }
         };
-        let thread = thread::Builder::new().name("dozen-uplinks".to_owned()).stack_size(STACK_BYTES).spawn(work);
+        let thread = thread::Builder::new().name("dozen-network".to_owned()).stack_size(STACK_BYTES).spawn(work);
         Ok(Self { stop, thread: Some(thread.map_err(cannot)?) })
     }
 }
@@ -63,12 +69,16 @@ impl Drop for Watcher {
     }
 }
 
+fn news_of(events: &[u8], bridge: u32) -> bool {
+    link::new_addresses(events).any(|address| address.global && address.index != bridge)
+}
+
 /// Reads every event that waits; whether one of them is of interest. When some were lost, it may have been.
-fn drain(events: &mut Socket, bridge: u32) -> bool {
+fn heard(events: &mut Socket, of_interest: impl Fn(&[u8]) -> bool) -> bool {
     let mut found = false;
     loop {
         match events.datagram(RecvFlags::DONTWAIT) {
-            Ok(datagram) => found |= link::new_addresses(datagram).any(|a| a.global && a.index != bridge),
+            Ok(datagram) => found |= of_interest(datagram),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => found = true,
             Err(_) => return found,
         }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -152,7 +152,7 @@ fn nobody_speaks_to_or_as_the_hosts_loopback() {
         let service = udp(here(), "0.0.0.0", 7001);
         let spoofed = within(&container.namespace, || {
             run("ip addr add 127.9.9.9/32 dev eth0");
-            std::net::UdpSocket::bind("127.9.9.9:7002").unwrap()
+            UdpSocket::bind("127.9.9.9:7002").unwrap()
         });
         spoofed.send_to(b"trust me", (gateway.as_str(), 7001)).unwrap();
         service.set_read_timeout(Some(NEVER)).unwrap();
@@ -206,7 +206,7 @@ fn udp_is_published_and_a_flow_follows_the_port_to_its_new_container() {
         let ports = [port("0.0.0.0", 5300, 53, Protocol::Udp)];
         let servers = [&first, &second].map(|container| udp(&container.namespace, "0.0.0.0", 53));
         let client = udp(neighbour, NEIGHBOUR, 40000);
-        let ask = |server: &std::net::UdpSocket| {
+        let ask = |server: &UdpSocket| {
             client.send_to(b"?", (HOST, 5300)).unwrap();
             let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
             assert_eq!(from, format!("{NEIGHBOUR}:40000").parse().unwrap());
@@ -286,21 +286,74 @@ fn a_restart_finds_everything_again() {
 }
 
 #[test]
-fn a_flushed_firewall_is_made_again_with_the_next_port() {
+fn a_flushed_firewall_is_made_again_by_itself() {
     on_a_host(|neighbour| {
         let network = open();
         let (first, second) = (attach(&network), attach(&network));
-        let listener = listen(&first.namespace, 80);
+        let (listener, outside) = (listen(&first.namespace, 80), listen(neighbour, 80));
         network.publish(&first.endpoint, &tcp(8080)).unwrap();
-        // As a restart of nftables.service does.
+        let before = run("nft list ruleset");
+        for _ in 0..3 {
+            // As a restart of nftables.service does.
+            run("nft flush ruleset");
+            until_ruleset_is(&before);
+            reach(neighbour, HOST, 8080, &listener).unwrap();
+            reach(&first.namespace, NEIGHBOUR, 80, &outside).unwrap();
+        }
+        // Published in the same moment.
         run("nft flush ruleset");
-        unreachable(neighbour, HOST, 8080);
         network.publish(&second.endpoint, &tcp(8081)).unwrap();
-        reach(neighbour, HOST, 8080, &listener).unwrap();
-        run("nft flush ruleset");
         network.unpublish(&second.endpoint, &tcp(8081)).unwrap();
+        until_ruleset_is(&before);
+        // What is ours alone to remove is not mended against us.
         network.teardown().unwrap();
+        assert_eq!(run("nft list ruleset"), "");
         assert_eq!(get("ipv4/conf/up0/forwarding"), "0");
+    });
+}
+
+fn until_ruleset_is(wanted: &str) {
+    let begin = Instant::now();
+    while run("nft list ruleset") != wanted {
+        assert!(begin.elapsed() < SOON, "the ruleset is {}", run("nft list ruleset"));
+    }
+}
+
+/// A flow of datagrams that went on without the table is translated again, though it never pauses.
+#[test]
+fn a_flow_follows_the_firewall_that_was_flushed() {
+    on_a_host(|neighbour| {
+        let network = open();
+        let container = attach(&network);
+        let address = container.endpoint.ipv4;
+        within(neighbour, || run(&format!("ip route add {address}/32 via {HOST}")));
+        network.publish(&container.endpoint, &[port("0.0.0.0", 5300, 53, Protocol::Udp)]).unwrap();
+        let (inside, host) = (udp(&container.namespace, "0.0.0.0", 53), udp(here(), "0.0.0.0", 5300));
+        let outside = udp(neighbour, NEIGHBOUR, 40000);
+        let deliver = |from: &UdpSocket, to: &UdpSocket, address: (&str, u16)| {
+            from.send_to(b"?", address).unwrap();
+            to.recv_from(&mut [0; 8]).unwrap().1
+        };
+        // The table is there and empty, so nobody mends it; another one's translation decides meanwhile.
+        run("nft flush ruleset ; add table inet dozen ; add table ip other ; \
+             add chain ip other out { type nat hook postrouting priority 100 ; }");
+        assert_eq!(deliver(&outside, &host, (HOST, 5300)).to_string(), format!("{NEIGHBOUR}:40000"));
+        assert_eq!(deliver(&host, &outside, (NEIGHBOUR, 40000)).to_string(), format!("{HOST}:5300"));
+        let second = udp(neighbour, NEIGHBOUR, 40001);
+        assert_eq!(deliver(&inside, &second, (NEIGHBOUR, 40001)).to_string(), format!("{address}:53"));
+        assert_eq!(deliver(&second, &inside, (&address.to_string(), 53)).to_string(), format!("{NEIGHBOUR}:40001"));
+
+        run("nft delete table inet dozen");
+        inside.set_nonblocking(true).unwrap();
+        let begin = Instant::now();
+        let (mut from_outside, mut to_outside) = (None, None);
+        while from_outside.is_none() || to_outside != Some(HOST.parse::<IpAddr>().unwrap()) {
+            assert!(begin.elapsed() < SOON, "{from_outside:?} {to_outside:?}");
+            outside.send_to(b"?", (HOST, 5300)).unwrap();
+            from_outside = from_outside.or(inside.recv_from(&mut [0; 8]).ok());
+            to_outside = Some(deliver(&inside, &second, (NEIGHBOUR, 40001)).ip());
+        }
+        assert_eq!(from_outside.unwrap().1.to_string(), format!("{NEIGHBOUR}:40000"));
     });
 }
 

@@ -1,6 +1,5 @@
 //! The machine: namespaces held by a process, and commands that run inside.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -44,7 +44,7 @@ pub struct Machine {
     lifeline: Option<ChildStdin>,
     machine_network: File,
     neighbour_network: File,
-    engines: RefCell<u32>,
+    engines: AtomicU32,
 }
 
 impl Machine {
@@ -90,7 +90,7 @@ impl Machine {
         for root in ["data", "run"] {
             std::fs::create_dir(directory.path().join(root)).unwrap();
         }
-        Self { directory, cgroups, holder, lifeline, machine_network, neighbour_network, engines: RefCell::new(0) }
+        Self { directory, cgroups, holder, lifeline, machine_network, neighbour_network, engines: AtomicU32::new(0) }
     }
 
     /// A directory of the box's own, on the host's disk.
@@ -146,8 +146,7 @@ impl Machine {
 
     /// Starts an engine and waits until it answers. One at a time.
     pub fn engine(&self) -> Engine<'_> {
-        *self.engines.borrow_mut() += 1;
-        Engine::start(self, *self.engines.borrow())
+        Engine::start(self, self.engines.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Where its engine listens.
@@ -161,7 +160,7 @@ impl Machine {
     }
 
     /// Does something in that side's network namespace; a socket that was opened there stays there.
-    fn on<T: Send>(&self, side: Side, act: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
+    pub fn on<T: Send>(&self, side: Side, act: impl FnOnce() -> std::io::Result<T> + Send) -> std::io::Result<T> {
         let network = match side {
             Side::Machine => &self.machine_network,
             Side::Neighbour => &self.neighbour_network,

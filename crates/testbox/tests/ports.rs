@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use dozen_testbox::{Engine, MACHINE_ADDRESS, Machine, Side, until};
+use dozen_testbox::{Engine, MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Side, until};
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, Signal};
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
@@ -91,6 +93,61 @@ fn a_keeper_that_hangs_holds_up_nobody_else_and_is_replaced() {
     assert!(engine.log().contains("has not answered for 10 s"), "{}", engine.log());
     pages(8080);
     pages(8081);
+}
+
+/// As `systemctl restart nftables` does, or anyone who runs `nft flush ruleset`.
+#[test]
+fn a_flushed_firewall_does_not_close_published_ports() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE]).expect(0);
+    let outside = SocketAddr::new(MACHINE_ADDRESS, 8080);
+    assert_eq!(machine.page(Side::Neighbour, outside), "served\n");
+    machine.run("nft", &["flush ruleset"]).expect(0);
+    assert_eq!(machine.page(Side::Neighbour, outside), "served\n");
+    assert_eq!(machine.page(Side::Machine, SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))), "served\n");
+    engine.dozen(&["exec", "web", "ping", "-c", "1", &NEIGHBOUR_ADDRESS.to_string()]).expect(0);
+    assert!(engine.log().contains("somebody deleted the firewall table"), "{}", engine.log());
+}
+
+/// A client that keeps its own port, as resolvers and VPNs do, is not bound to the container that is gone.
+#[test]
+fn a_client_of_udp_that_never_pauses_follows_the_container_through_its_restart() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("debian:bookworm-slim");
+    // Each run of the server answers with a number of its own.
+    let serve = "use IO::Socket::INET; $me = int(rand(1 << 30)); \
+        $s = IO::Socket::INET->new(Proto => 'udp', LocalPort => 53) or die; \
+        while (defined $s->recv($asked, 100)) { $s->send($me) }";
+    let run = ["run", "-d", "--name", "server", "-p", "5353:53/udp", "debian:bookworm-slim", "perl", "-e", serve];
+    engine.dozen(&run).expect(0);
+    let client = machine.on(Side::Neighbour, || UdpSocket::bind("0.0.0.0:40000")).unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let ask = || {
+        client.send_to(b"?", SocketAddr::new(MACHINE_ADDRESS, 5353)).unwrap();
+        let mut answer = [0; 100];
+        client.recv(&mut answer).ok().map(|length| String::from_utf8_lossy(&answer[..length]).into_owned())
+    };
+    let mut last = until("the server answers", ask);
+    for how in [&["restart", "--time", "0", "server"][..], &["kill", "server"], &["rm", "-f", "server"]] {
+        let enough = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !enough.load(Ordering::Relaxed) {
+                    ask();
+                }
+            });
+            engine.dozen(how).expect(0);
+            match how[0] {
+                "kill" => drop(engine.dozen(&["start", "server"]).expect(0)),
+                "rm" => drop(engine.dozen(&run).expect(0)),
+                _ => {}
+            }
+            enough.store(true, Ordering::Relaxed);
+        });
+        last = until("another run of the server answers", || ask().filter(|answer| *answer != last));
+    }
 }
 
 fn keeper(machine: &Machine) -> Pid {

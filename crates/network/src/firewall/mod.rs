@@ -6,4 +6,4 @@ mod ruleset;
 mod table;
 
 pub(crate) use ruleset::Rules;
-pub(crate) use table::{Element, Map, PublishedKey, Table, other_tables};
+pub(crate) use table::{EVENTS, Element, Map, PublishedKey, Table, other_tables};

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dozen_model::Protocol;
 
 use super::ruleset::{Chain, Rules};
-use crate::netlink::{APPEND, Attributes, Batch, CREATE, DUMP, Refusal, Socket, attribute, attributes, text};
+use crate::conntrack::Flow;
+use crate::netlink::{APPEND, Attributes, Batch, CREATE, DUMP, Refusal, Socket, attribute, attributes, received, text};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -27,6 +28,9 @@ const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
 const NEW_ELEMENT: u16 = SUBSYSTEM << 8 | 12;
 const GET_ELEMENT: u16 = SUBSYSTEM << 8 | 13;
 const DELETE_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
+
+/// `NFNLGRP_NFTABLES`, as a bit: what anybody changes.
+pub(crate) const EVENTS: u32 = 1 << (7 - 1);
 
 const SET_IS_MAP: u32 = 8;
 const LIST_ELEMENT: u16 = 1;
@@ -113,6 +117,15 @@ pub(crate) struct PublishedKey {
     pub(crate) address: IpAddr,
     pub(crate) protocol: Protocol,
     pub(crate) port: u16,
+}
+
+impl PublishedKey {
+    /// Whether the flow was sent to this port of the host.
+    pub(crate) fn is_destination_of(&self, flow: &Flow) -> bool {
+        self.protocol == Protocol::Udp
+            && self.port == flow.destination_port
+            && crate::ports::overlap(self.address, flow.destination)
+    }
 }
 
 /// An element of a set or a map.
@@ -269,6 +282,24 @@ impl Table {
             }
         }
         Ok(all)
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_there(&self, socket: &mut Socket) -> Result<bool, Refusal> {
+        let mut batch = Batch::default();
+        self.message(&mut batch, "look for", GET_TABLE, 0, |a| a.text(1, &self.0));
+        batch.acknowledge_newest();
+        match socket.dump(&batch, |_, _| None::<()>) {
+            Ok(_) => Ok(true),
+            Err(refusal) if refusal.is(libc::ENOENT) => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Whether these [`EVENTS`] say that it was deleted; that includes our own [`Self::replace`].
+    pub(crate) fn is_deleted_in(&self, events: &[u8]) -> bool {
+        let name = |payload: &[u8]| payload.get(4..).and_then(|rest| attribute(rest, 1)).map(text);
+        received(events).any(|event| event.kind == DELETE_TABLE && name(event.payload).as_ref() == Some(&self.0))
     }
 
     /// Removes the table; fine when there is none.

@@ -65,6 +65,11 @@ impl Socket {
         Self::open(None, groups)
     }
 
+    /// A socket that hears of the events of these nfnetlink groups (bit `group - 1` of each).
+    pub(crate) fn netfilter_events(groups: u32) -> Result<Self, Refusal> {
+        Self::open(Some(netlink::NETFILTER), groups)
+    }
+
     fn open(protocol: Option<rustix::net::Protocol>, groups: u32) -> Result<Self, Refusal> {
         let open = || -> rustix::io::Result<OwnedFd> {
             let descriptor =

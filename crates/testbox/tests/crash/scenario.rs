@@ -30,7 +30,7 @@ const STEPS: [Step; 24] = [
     Step::Dozen(&["commit", "victim", IMAGES[0]], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
-    Step::Dozen(&["run", "--rm", "--name", "passing", "-p", "8082:80", "busybox", "true"], 0),
+    Step::Dozen(&["run", "--rm", "--name", "passing", "-p", "8082:80", "-p", "8082:80/udp", "busybox", "true"], 0),
     Step::Dozen(&["create", "--name", "broken", "-p", "8083:80", "busybox", "no-such-program"], 0),
     Step::Dozen(&["start", "broken"], 1),
     Step::Dozen(&["rename", "broken", "victim"], 0),

@@ -1,0 +1,36 @@
+//! Places where the crash suite kills the engine inside the network's own work: between any two steps that the kernel
+//! keeps.
+
+/// All of them, in the order of a network's life: `dozen daemon --failpoints` prints the list to the crash suite. They
+/// are the engine's, in whose process they stand.
+pub const FAILPOINTS: [&str; 18] = [
+    // The bridge is made or adopted.
+    "network.open.bridge",
+    "network.open.addresses",
+    "network.open.table",
+    "network.open.forwarding",
+    "network.open.settings",
+    // What an earlier engine left goes.
+    "network.retain.ports",
+    "network.retain.links",
+    // A container gets its link and its ports.
+    "network.attach.link",
+    "network.attach.addresses",
+    "network.publish.elements",
+    "network.publish.flows",
+    "network.unpublish.elements",
+    "network.unpublish.flows",
+    // Somebody has deleted the table.
+    "network.mend.before",
+    "network.mend.table",
+    // All of it goes.
+    "network.teardown.forwarding",
+    "network.teardown.table",
+    "network.teardown.links",
+];
+
+/// Dies here if this failpoint is armed.
+pub(crate) fn failpoint(name: &str) {
+    debug_assert!(FAILPOINTS.contains(&name), "{name} is missing from the list");
+    dozen_failpoint::reached("engine", name);
+}
