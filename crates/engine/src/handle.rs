@@ -158,7 +158,7 @@ impl Container {
         }
         match self.signal(plan.signal).await {
             // It cannot be asked, so it is killed, which does not need the monitor.
-            Err(EngineError::MonitorHangs { .. }) => return rescue::end(self).await,
+            Err(EngineError::MonitorHangs { .. }) => return rescue::end_with_monitor(self).await,
             sent => sent?,
         }
         failpoint("end.signalled");

@@ -19,7 +19,7 @@ pub(crate) async fn end(container: &Container) -> Result<(), EngineError> {
     let mut ended = pin!(container.wait(WaitCondition::NotRunning).wait());
     loop {
         match container.signal(Signal::KILL).await {
-            Err(EngineError::MonitorHangs { .. }) => kill_with_monitor(container).await?,
+            Err(EngineError::MonitorHangs { .. }) => return end_with_monitor(container).await,
             sent => sent?,
         }
         // A process may take long to die, but a monitor may also have been stopped after it had answered: then the
@@ -30,10 +30,11 @@ pub(crate) async fn end(container: &Container) -> Result<(), EngineError> {
     }
 }
 
-/// The container's processes, a record of their end, and the monitor. Its death is what the engine waits for as ever,
-/// and whatever is left then is swept.
-async fn kill_with_monitor(container: &Container) -> Result<(), EngineError> {
+/// Kills the container's processes, records their end and kills the monitor. Its death is what the engine waits for as
+/// ever, and whatever is left then is swept.
+pub(crate) async fn end_with_monitor(container: &Container) -> Result<(), EngineError> {
     let shared = &container.shared;
+    let ended = container.wait(WaitCondition::NotRunning);
     tracing::warn!(container = container.id.short(), "its monitor does not answer and is killed with it");
     let (cgroup, data, run) = (
         shared.container_cgroup(&container.id),
@@ -66,5 +67,7 @@ async fn kill_with_monitor(container: &Container) -> Result<(), EngineError> {
         failpoint("rescue.after");
         Ok(())
     };
-    shared.blocking(kill).await
+    shared.blocking(kill).await?;
+    ended.wait().await;
+    Ok(())
 }

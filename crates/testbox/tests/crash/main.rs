@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use dozen_testbox::dozen_program;
+use rustix::process::{Signal, kill_process};
 
 use crate::bench::{Bench, kill, stop, until_none};
 use crate::innocent::Innocent;
@@ -99,6 +100,13 @@ fn the_engine_dies(half: usize) {
             // The engine that comes next finds it as it is, if the first got no further.
             stop(ring.bench.keeper().unwrap());
             scenario::try_run(&mut ring.bench);
+        } else if failpoint.starts_with("engine.rescue.") {
+            let id = ring.bench.dozen(&["run", "-d", "--name", "victim", "busybox", "sleep", "1000"]).expect(0);
+            let monitor = ring.bench.monitor(&id[..12]).expect("it runs");
+            stop(monitor);
+            assert!(ring.bench.try_dozen(&["kill", "victim"]).is_none(), "{failpoint} was never reached");
+            // It goes on beside the next engine, if it still lives.
+            let _ = kill_process(monitor, Signal::CONT);
         } else {
             scenario::try_run(&mut ring.bench);
         }
