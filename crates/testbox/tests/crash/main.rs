@@ -22,6 +22,9 @@ use rustix::process::{Signal, kill_process};
 use crate::bench::{Bench, kill, stop, until_none};
 use crate::innocent::Innocent;
 
+/// Runs a container that lives until it is killed.
+const VICTIM: [&str; 9] = ["run", "-d", "--name", "victim", "-p", "8081:80", "busybox", "sleep", "1000"];
+
 /// A machine on which rounds are played.
 struct Ring {
     bench: Bench,
@@ -101,10 +104,11 @@ fn the_engine_dies(half: usize) {
             stop(ring.bench.keeper().unwrap());
             scenario::try_run(&mut ring.bench);
         } else if failpoint.starts_with("engine.rescue.") {
-            let id = ring.bench.dozen(&["run", "-d", "--name", "victim", "busybox", "sleep", "1000"]).expect(0);
+            let id = ring.bench.dozen(&VICTIM).expect(0);
             let monitor = ring.bench.monitor(&id[..12]).expect("it runs");
             stop(monitor);
-            assert!(ring.bench.try_dozen(&["kill", "victim"]).is_none(), "{failpoint} was never reached");
+            ring.bench.try_dozen(&["kill", "victim"]);
+            ring.await_death(failpoint);
             // It goes on beside the next engine, if it still lives.
             let _ = kill_process(monitor, Signal::CONT);
         } else {
@@ -179,9 +183,8 @@ fn a_monitor_that_dies_takes_only_its_own_container_along() {
 #[test]
 fn a_container_whose_monitor_dies_ends_with_it() {
     let mut ring = Ring::new();
-    let run = ["run", "-d", "--name", "victim", "-p", "8081:80", "busybox", "sleep", "1000"];
     for engine_dies_too in [false, true] {
-        let id = ring.bench.dozen(&run).expect(0);
+        let id = ring.bench.dozen(&VICTIM).expect(0);
         let monitor = ring.bench.monitor(&id[..12]).expect("it runs");
         if engine_dies_too {
             ring.bench.kill_engine();
