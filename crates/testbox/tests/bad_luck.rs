@@ -1,16 +1,37 @@
-//! Disks that fail: full, or read-only.
+//! Disks that fail: full, or read-only, or only for the ledger.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
-use dozen_testbox::{Engine, Machine, image_archive, until};
+use dozen_testbox::{Engine, Machine, dozen_program, image_archive, until};
 
 /// Mounts a small file system where the engine keeps its data.
 fn small_disk(machine: &Machine, megabytes: u32) {
     let data = machine.directory().join("data");
     let options = format!("size={megabytes}m,mode=711");
     machine.run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", data.to_str().unwrap()]).expect(0);
+}
+
+/// An ext4 there, in a file of its own.
+fn ext4(machine: &Machine, megabytes: u64) {
+    let disk = machine.directory().join("disk");
+    let data = machine.directory().join("data");
+    std::fs::File::create(&disk).unwrap().set_len(megabytes << 20).unwrap();
+    machine.run("mkfs.ext4", &["-q", disk.to_str().unwrap()]).expect(0);
+    let options = "loop,errors=remount-ro";
+    machine.run("mount", &["-o", options, disk.to_str().unwrap(), data.to_str().unwrap()]).expect(0);
+}
+
+/// The kernel makes that ext4 read-only, as it does after an error of the disk (ext4(5), `errors`), however much is open
+/// on it.
+fn fail(machine: &Machine) {
+    let data = machine.directory().join("data");
+    let device = machine.run("findmnt", &["-no", "SOURCE", data.to_str().unwrap()]).text();
+    let device = device.trim().rsplit('/').next().unwrap();
+    machine.run("sh", &["-c", &format!("echo test >/sys/fs/ext4/{device}/trigger_fs_error")]).expect(0);
 }
 
 /// What lies on that disk, seen from the machine, without the ledger's own files.
@@ -93,25 +114,16 @@ fn a_process_that_fills_the_disk_hears_of_it() {
     engine.dozen(&["run", "--rm", "--network", "none", "busybox", "true"]).expect(0);
 }
 
-/// An ext4 that the kernel makes read-only, as it does after an error of the disk (ext4(5), `errors`), however much is
-/// open on it.
 #[test]
 fn a_disk_that_has_become_read_only() {
     let machine = Machine::new();
-    let disk = machine.directory().join("disk");
-    let data = machine.directory().join("data");
-    std::fs::File::create(&disk).unwrap().set_len(64 << 20).unwrap();
-    machine.run("mkfs.ext4", &["-q", disk.to_str().unwrap()]).expect(0);
-    let options = "loop,errors=remount-ro";
-    machine.run("mount", &["-o", options, disk.to_str().unwrap(), data.to_str().unwrap()]).expect(0);
+    ext4(&machine, 64);
     let engine = machine.engine();
     engine.load("busybox");
     engine.dozen(&["run", "-d", "--name", "lucky", "--network", "none", "busybox", "sleep", "1000"]).expect(0);
     engine.dozen(&["run", "--rm", "busybox", "true"]).expect(0);
     let before = rest(&machine);
-    let device = machine.run("findmnt", &["-no", "SOURCE", data.to_str().unwrap()]).text();
-    let device = device.trim().rsplit('/').next().unwrap();
-    machine.run("sh", &["-c", &format!("echo test >/sys/fs/ext4/{device}/trigger_fs_error")]).expect(0);
+    fail(&machine);
 
     let done = engine.dozen(&["run", "--rm", "--name", "unlucky", "--network", "none", "busybox", "true"]);
     assert!(done.code == 125, "{done:?}");
@@ -123,4 +135,231 @@ fn a_disk_that_has_become_read_only() {
     assert_eq!(engine.dozen(&["ps", "-a", "--format", "{{.Names}}"]).text(), "lucky\n");
     let after = rest(&machine);
     assert!(after.is_subset(&before), "{:?}", after.difference(&before).collect::<Vec<_>>());
+}
+
+/// Lives until it is told to end, or until there is a file, with this exit code.
+const WORKER: &str = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
+
+fn background(engine: &Engine<'_>, options: &[&str]) {
+    let line = [&["run", "-d", "--network", "none"], options, &["busybox", "sh", "-c", WORKER]].concat();
+    engine.dozen(&line).expect(0);
+}
+
+fn says_up(engine: &Engine<'_>, name: &str) {
+    until("it is up", || engine.dozen(&["logs", name]).out.contains("up").then_some(()));
+}
+
+/// A client in the background, and what it says at its end.
+fn client(machine: &Machine, arguments: &[&str]) -> Child {
+    let mut command = machine.command(dozen_program());
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn outcome(client: Child) -> (i32, String, String) {
+    let output = client.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+fn status(engine: &Engine<'_>, name: &str) -> String {
+    let filter = format!("name={name}");
+    engine.dozen(&["ps", "-a", "--filter", &filter, "--format", "{{.Status}}"]).text()
+}
+
+fn an_end_on_a_full_disk(machine: &Machine) {
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    background(&engine, &["--name", "last"]);
+    background(&engine, &["--name", "other"]);
+    says_up(&engine, "last");
+    let waiting = client(machine, &["wait", "last"]);
+    fill(machine);
+    engine.dozen(&["stop", "last"]).expect(0);
+    assert_eq!(outcome(waiting), (0, "5\n".to_owned(), String::new()));
+    assert!(status(&engine, "last").starts_with("Exited (5)"), "{}", status(&engine, "last"));
+    engine.dozen(&["create", "--name", "new", "busybox"]).refuses(125, &["disk is full"]);
+    // Whether it goes down in order or dies, and while the disk is as full as before.
+    engine.kill();
+    engine.restart();
+    assert_eq!(engine.dozen(&["wait", "last"]).text(), "5\n");
+    engine.restart();
+    assert!(status(&engine, "last").starts_with("Exited (5)"), "{}", status(&engine, "last"));
+    assert!(status(&engine, "other").starts_with("Up "), "{}", status(&engine, "other"));
+    // A removal is what makes room.
+    engine.dozen(&["rm", "-f", "other"]).expect(0);
+    make_room(machine);
+    engine.kill();
+    engine.restart();
+    assert_eq!(engine.dozen(&["wait", "last"]).text(), "5\n");
+    engine.dozen(&["rm", "last"]).expect(0);
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+    engine.dozen(&["run", "--rm", "--network", "none", "busybox", "true"]).expect(0);
+}
+
+#[test]
+fn an_end_on_a_full_disk_is_not_forgotten() {
+    let machine = Machine::new();
+    small_disk(&machine, 16);
+    an_end_on_a_full_disk(&machine);
+}
+
+#[test]
+fn an_end_on_a_full_ext4_is_not_forgotten() {
+    let machine = Machine::new();
+    ext4(&machine, 64);
+    an_end_on_a_full_disk(&machine);
+}
+
+#[test]
+fn a_container_removes_itself_from_a_full_disk() {
+    let machine = Machine::new();
+    small_disk(&machine, 16);
+    let engine = machine.engine();
+    engine.load("busybox");
+    // It has filled the disk itself,
+    let greedy = ["run", "--rm", "--network", "none", "-v", "/scratch", "busybox", "sh", "-c"];
+    engine.dozen(&[&greedy[..], &["cat /dev/zero >/large; cat /dev/zero >/scratch/more; exit 6"]].concat()).expect(6);
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text() + &engine.dozen(&["volume", "ls", "-q"]).text(), "");
+    // or someone else has while it ran.
+    let line = ["run", "--rm", "--name", "brief", "--network", "none", "-v", "/scratch", "busybox", "sh", "-c", WORKER];
+    let running = client(&machine, &line);
+    until("it runs", || status(&engine, "brief").starts_with("Up ").then_some(()));
+    says_up(&engine, "brief");
+    fill(&machine);
+    engine.dozen(&["kill", "-s", "TERM", "brief"]).expect(0);
+    let (code, _, words) = outcome(running);
+    assert_eq!(code, 5, "{words}");
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text() + &engine.dozen(&["volume", "ls", "-q"]).text(), "");
+}
+
+/// Someone who watches the engine's system calls, and can change what comes of them, until this is dropped.
+struct Tracer(Child);
+
+impl Tracer {
+    fn of(engine: &Engine<'_>, arguments: &[&str]) -> Self {
+        let mut strace = Command::new("strace");
+        strace.arg("-f").args(arguments).args(["-p", &engine.pid().to_string()]);
+        let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut words = BufReader::new(strace.stderr.take().unwrap());
+        let mut line = String::new();
+        // Its first words come when it has hold of all threads.
+        while !line.contains("attached") {
+            line.clear();
+            assert_ne!(words.read_line(&mut line).unwrap(), 0, "strace has ended");
+        }
+        // Read on, so that it never waits for us.
+        std::thread::spawn(move || std::io::copy(&mut words, &mut std::io::sink()));
+        Self(strace)
+    }
+
+    /// Every write to the ledger's log fails, as on a full disk without any reserve.
+    fn without_room(machine: &Machine, engine: &Engine<'_>) -> Self {
+        let log = machine.directory().join("data/state.db-wal");
+        let inject = ["-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC", "-P"];
+        Self::of(engine, &[&inject[..], &[log.to_str().unwrap()]].concat())
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // It lets go of the engine before it ends.
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
+        self.0.wait().unwrap();
+    }
+}
+
+/// Nothing can be written down, and everyone is told the truth all the same; it is written as soon as that is possible.
+#[test]
+fn what_cannot_be_written_now_is_written_later() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    for name in ["last", "again"] {
+        background(&engine, &["--name", name]);
+        says_up(&engine, name);
+    }
+    let line = ["run", "--rm", "--name", "brief", "--network", "none", "-v", "/scratch", "busybox", "sh", "-c", WORKER];
+    let running = client(&machine, &line);
+    until("it runs", || status(&engine, "brief").starts_with("Up ").then_some(()));
+    says_up(&engine, "brief");
+    let waiting = client(&machine, &["wait", "last"]);
+    {
+        let _tracer = Tracer::without_room(&machine, &engine);
+        engine.dozen(&["stop", "last"]).expect(0);
+        assert_eq!(outcome(waiting).1, "5\n");
+        assert!(status(&engine, "last").starts_with("Exited (5)"), "{}", status(&engine, "last"));
+        // Whoever waits for the removal is told that it has not come.
+        engine.dozen(&["kill", "-s", "TERM", "brief"]).expect(0);
+        let (code, _, words) = outcome(running);
+        assert!(code == 5 && words.contains("is not removed yet"), "{code} {words}");
+        assert_eq!(status(&engine, "brief"), "Dead\n");
+        assert_eq!(engine.dozen(&["inspect", "-f", "{{.State.Dead}}", "brief"]).text(), "true\n");
+        engine.dozen(&["start", "brief"]).refuses(1, &["already in progress"]);
+        engine.dozen(&["rm", "brief"]).refuses(1, &["full"]);
+        // What needs to be written before it is done is not done.
+        engine.dozen(&["restart", "again"]).refuses(1, &["full"]);
+        assert!(status(&engine, "again").starts_with("Up "), "{}", status(&engine, "again"));
+        engine.dozen(&["start", "last"]).refuses(1, &["full"]);
+        assert!(status(&engine, "last").starts_with("Exited (5)"), "{}", status(&engine, "last"));
+        engine.dozen(&["create", "--name", "new", "busybox"]).refuses(125, &["disk is full"]);
+        engine.dozen(&["volume", "create", "new"]).refuses(1, &["disk is full"]);
+    }
+    // Nobody asks, and it is removed.
+    until("it is gone", || status(&engine, "brief").is_empty().then_some(()));
+    assert_eq!(engine.dozen(&["volume", "ls", "-q"]).text(), "");
+    // The next command writes what is left to write. The exit record is not there to help.
+    engine.dozen(&["rename", "last", "first"]).expect(0);
+    for entry in std::fs::read_dir(machine.directory().join("data/containers")).unwrap().flatten() {
+        let _ = std::fs::remove_file(entry.path().join("exit.json"));
+    }
+    engine.kill();
+    engine.restart();
+    assert!(status(&engine, "first").starts_with("Exited (5)"), "{}", status(&engine, "first"));
+    engine.dozen(&["restart", "again"]).expect(0);
+}
+
+/// On a disk that takes nothing any more everyone is told the truth for as long as the engine lives, and nobody hangs.
+#[test]
+fn an_end_on_a_read_only_disk() {
+    let machine = Machine::new();
+    ext4(&machine, 64);
+    let engine = machine.engine();
+    engine.load("busybox");
+    background(&engine, &["--name", "last"]);
+    background(&engine, &["--rm", "--name", "brief"]);
+    says_up(&engine, "last");
+    let waiting = client(&machine, &["wait", "last"]);
+    fail(&machine);
+    engine.dozen(&["stop", "last", "brief"]).expect(0);
+    assert_eq!(outcome(waiting).1, "5\n");
+    assert!(status(&engine, "last").starts_with("Exited (5)"), "{}", status(&engine, "last"));
+    until("its removal has failed", || (status(&engine, "brief") == "Dead\n").then_some(()));
+}
+
+/// The threads of the engine, as strace names them.
+fn threads(engine: &Engine<'_>) -> BTreeSet<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", engine.pid())).unwrap().flatten();
+    tasks.map(|task| task.file_name().into_string().unwrap()).collect()
+}
+
+/// To make the row, and to remove it. The monitor's exit record is synced beside them.
+#[test]
+fn a_run_waits_for_two_syncs_of_the_ledger() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let run = ["run", "--rm", "--network", "none", "busybox", "true"];
+    engine.dozen(&run).expect(0);
+    let path = machine.directory().join("trace");
+    let syncs = ["-o", path.to_str().unwrap(), "-e", "trace=fsync,fdatasync,sync_file_range,syncfs,sync"];
+    let tracer = Tracer::of(&engine, &syncs);
+    let mut ours = threads(&engine);
+    engine.dozen(&run).expect(0);
+    ours.append(&mut threads(&engine));
+    drop(tracer);
+    let trace = std::fs::read_to_string(path).unwrap();
+    let of_engine = |line: &&str| ours.contains(line.split(' ').next().unwrap_or_default());
+    let syncs: Vec<&str> =
+        trace.lines().filter(of_engine).filter(|line| line.contains("sync(") || line.contains("syncfs(")).collect();
+    assert!((1..=2).contains(&syncs.len()), "{trace}");
 }

@@ -21,16 +21,21 @@ enum Step {
     Visit,
 }
 
-const STEPS: [Step; 24] = [
+const STEPS: [Step; 28] = [
     Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
     Step::Dozen(&["start", "victim"], 0),
     Step::Visit,
     Step::Dozen(&["exec", "victim", "touch", "/bin/file", "/made"], 0),
+    Step::Dozen(&["restart", "victim"], 0),
     Step::Dozen(&["stop", "victim"], 0),
     Step::Dozen(&["commit", "victim", IMAGES[0]], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
     Step::Dozen(&["run", "--rm", "--name", "passing", "-p", "8082:80", "-p", "8082:80/udp", "busybox", "true"], 0),
+    Step::Dozen(&["run", "-d", "--name", "passing", "-p", "8082:80", "busybox", "sleep", "1000"], 0),
+    Step::Dozen(&["stop", "-t", "0", "passing"], 0),
+    Step::Dozen(&["start", "passing"], 0),
+    Step::Dozen(&["rm", "-f", "passing"], 0),
     Step::Dozen(&["create", "--name", "broken", "-p", "8083:80", "busybox", "no-such-program"], 0),
     Step::Dozen(&["start", "broken"], 1),
     Step::Dozen(&["rename", "broken", "victim"], 0),
