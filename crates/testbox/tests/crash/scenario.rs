@@ -25,8 +25,10 @@ const STEPS: [Step; 28] = [
     Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
     Step::Dozen(&["start", "victim"], 0),
     Step::Visit,
-    Step::Dozen(&["exec", "victim", "touch", "/bin/file", "/made"], 0),
+    // It serves, so it heeds SIGTERM by now.
     Step::Dozen(&["restart", "victim"], 0),
+    Step::Visit,
+    Step::Dozen(&["exec", "victim", "touch", "/bin/file", "/made"], 0),
     Step::Dozen(&["stop", "victim"], 0),
     Step::Dozen(&["commit", "victim", IMAGES[0]], 0),
     Step::Dozen(&["rm", "victim"], 0),
