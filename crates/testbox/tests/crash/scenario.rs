@@ -21,7 +21,7 @@ enum Step {
     Visit,
 }
 
-const STEPS: [Step; 28] = [
+const STEPS: &[Step] = &[
     Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
     Step::Dozen(&["start", "victim"], 0),
     Step::Visit,
@@ -58,7 +58,7 @@ const STEPS: [Step; 28] = [
 
 /// All of it, and each step succeeds.
 pub fn run(bench: &mut Bench) {
-    for step in &STEPS {
+    for step in STEPS {
         match step {
             Step::Dozen(arguments, code) => drop(bench.dozen(&words(bench, arguments)).expect(*code)),
             Step::Visit => drop(bench.machine.page(Side::Machine, page())),
@@ -68,7 +68,7 @@ pub fn run(bench: &mut Bench) {
 
 /// All of it, whatever fails, until the engine is dead.
 pub fn try_run(bench: &mut Bench) {
-    for step in &STEPS {
+    for step in STEPS {
         match step {
             Step::Dozen(arguments, _) => {
                 if bench.try_dozen(&words(bench, arguments)).is_none() {
