@@ -2,7 +2,7 @@
 //! them, found again after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -160,7 +160,6 @@ impl Network {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        check_ports(wanted)?;
         let bridge = self.bridge()?;
         let mut all = locked(&self.published);
         let taken: BTreeSet<(Protocol, IpAddr, u16)> = all
@@ -271,20 +270,6 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refuses what cannot be published.
-pub(crate) fn check_ports(wanted: &[PortBinding]) -> Result<(), EngineError> {
-    let refused = |binding: &&PortBinding| {
-        binding.protocol == Protocol::Udp && binding.host_address == Some(IpAddr::V6(Ipv6Addr::LOCALHOST))
-    };
-    match wanted.iter().find(refused) {
-        None => Ok(()),
-        Some(binding) => Err(EngineError::NotBuilt {
-            message: format!("publishing UDP port {} on [::1] is not built yet", binding.container_port),
-            hint: Some("publish it on 127.0.0.1, or without an address on all of the host's others".into()),
-        }),
-    }
-}
-
 /// IPv6's loopback cannot be translated to another address: the keeper forwards it.
 fn held(id: &ContainerId, endpoint: &Endpoint, port: &PublishedPort) -> PortReservation {
     let forwarded = match port.host_address {
@@ -296,8 +281,7 @@ fn held(id: &ContainerId, endpoint: &Endpoint, port: &PublishedPort) -> PortRese
         host_address: port.host_address,
         host_port: port.host_port,
         protocol: port.protocol,
-        forward_to: (forwarded && port.protocol == Protocol::Tcp)
-            .then(|| SocketAddr::new(IpAddr::V4(endpoint.ipv4), port.container_port)),
+        forward_to: forwarded.then(|| SocketAddr::new(IpAddr::V4(endpoint.ipv4), port.container_port)),
     }
 }
 

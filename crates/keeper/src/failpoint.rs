@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the keeper: before and after every effect.
 
 /// All of them, in the order of a keeper's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 20] = [
+pub const FAILPOINTS: [&str; 21] = [
     // Up to the word that it is ready.
     "begin",
     "begin.detached",
@@ -22,6 +22,8 @@ pub const FAILPOINTS: [&str; 20] = [
     // A connection to [::1].
     "forward.accepted",
     "forward.begun",
+    // A datagram to it.
+    "datagram.begun",
     // Its end.
     "shutdown.before",
     "shutdown.listeners",

@@ -16,6 +16,7 @@
 //! ```
 
 mod client;
+mod datagram;
 mod error;
 mod failpoint;
 mod forward;

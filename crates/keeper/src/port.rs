@@ -1,6 +1,6 @@
-//! Taking a host port: a socket that is bound and does nothing else, or one that listens for `[::1]`.
+//! Taking a host port: a socket that is bound and does nothing else, or one that serves `[::1]`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use dozen_model::Protocol;
@@ -20,11 +20,8 @@ const BACKLOG: i32 = 1024;
 /// among siblings, and if the port was refused, since then it may be that only connections in TIME_WAIT hold it.
 ///
 /// # Errors
-/// EADDRINUSE, EADDRNOTAVAIL, EACCES, as bind(2) says; EOPNOTSUPP for a UDP forward, which is not built yet.
+/// EADDRINUSE, EADDRNOTAVAIL, EACCES, as bind(2) says.
 pub fn take(port: &PortReservation, siblings: &[BorrowedFd<'_>]) -> Result<OwnedFd> {
-    if port.forward_to.is_some() && port.protocol == Protocol::Udp {
-        return Err(Errno::OPNOTSUPP);
-    }
     if !siblings.is_empty() {
         for sibling in siblings {
             sockopt::set_socket_reuseaddr(sibling, true)?;
@@ -42,6 +39,12 @@ pub fn take(port: &PortReservation, siblings: &[BorrowedFd<'_>]) -> Result<Owned
     }
 }
 
+/// The socket by which datagrams to `[::1]` come and answers go, beside the reservation of all addresses: what that one
+/// would answer might bear another address than was asked.
+pub fn take_loopback(port: &PortReservation, reservation: BorrowedFd<'_>) -> Result<OwnedFd> {
+    take(&PortReservation { host_address: Ipv6Addr::LOCALHOST.into(), ..port.clone() }, &[reservation])
+}
+
 fn bind(port: &PortReservation, reuse: bool) -> Result<OwnedFd> {
     let family = match port.host_address {
         IpAddr::V4(_) => AddressFamily::INET,
@@ -56,13 +59,14 @@ fn bind(port: &PortReservation, reuse: bool) -> Result<OwnedFd> {
         // IPv4 has reservations of its own.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    if port.protocol == Protocol::Udp {
+    let is_read = port.forward_to.is_some() && !port.host_address.is_unspecified();
+    if port.protocol == Protocol::Udp && !is_read {
         // Never read: the kernel rounds this up to its minimum and drops the rest (socket(7), SO_RCVBUF).
         sockopt::set_socket_recv_buffer_size(&socket, 0)?;
     }
     sockopt::set_socket_reuseaddr(&socket, reuse)?;
     rustix::net::bind(&socket, &SocketAddr::new(port.host_address, port.host_port))?;
-    if port.forward_to.is_some() {
+    if port.forward_to.is_some() && port.protocol == Protocol::Tcp {
         rustix::net::listen(&socket, BACKLOG)?;
     }
     sockopt::set_socket_reuseaddr(socket.as_fd(), false)?;

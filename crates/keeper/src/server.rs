@@ -9,8 +9,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dozen_model::Protocol;
 use dozen_runtime::detach::{Side, detach};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -18,6 +19,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit};
 use rustix::time::Timespec;
 
+use crate::datagram::Datagrams;
 use crate::failpoint::failpoint;
 use crate::forward::{Forward, Pumped};
 use crate::port;
@@ -76,8 +78,17 @@ fn tell(words: &str) {
 struct Held {
     port: PortReservation,
     socket: OwnedFd,
+    /// For UDP on all addresses: the socket on `[::1]`.
+    loopback: Option<OwnedFd>,
     /// For a forward: its token.
     token: Option<u64>,
+}
+
+impl Held {
+    /// The socket that is served, if it is a forward.
+    fn served(&self) -> BorrowedFd<'_> {
+        self.loopback.as_ref().unwrap_or(&self.socket).as_fd()
+    }
 }
 
 struct Listener {
@@ -100,8 +111,10 @@ struct Server {
     control: UnixListener,
     listeners: BTreeMap<PathBuf, Listener>,
     ports: BTreeMap<PortKey, Held>,
+    /// Sockets of forwards: those that listen, and those of UDP.
     accepting: BTreeMap<u64, PortKey>,
     forwards: BTreeMap<u64, (PortKey, Forward)>,
+    datagrams: Datagrams,
     hungry: Vec<u64>,
     /// Listeners that are not watched for a moment.
     resting: Vec<u64>,
@@ -134,6 +147,7 @@ impl Server {
             ports: BTreeMap::new(),
             accepting: BTreeMap::new(),
             forwards: BTreeMap::new(),
+            datagrams: Datagrams::new(most_forwards() * 2),
             hungry: Vec::new(),
             resting: Vec::new(),
             most_forwards: most_forwards(),
@@ -149,14 +163,15 @@ impl Server {
 
     fn serve(&mut self) -> rustix::io::Result<()> {
         while !self.ended {
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
             let mut space = [MaybeUninit::uninit(); 64];
+            let silence = self.datagrams.end_silent(Instant::now());
             let timeout = match (self.hungry.is_empty(), self.resting.is_empty()) {
-                (false, _) => Some(&now),
-                (true, false) => Some(&ACCEPT_PAUSE),
-                (true, true) => None,
+                (false, _) => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
+                (true, false) => Some(ACCEPT_PAUSE),
+                // One second later is early enough, and then there are several to end at once.
+                (true, true) => silence.and_then(|left| Timespec::try_from(left + Duration::from_secs(1)).ok()),
             };
-            let events = match epoll::wait(&self.epoll, &mut space, timeout) {
+            let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
                 Ok((events, _)) => events,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error),
@@ -171,7 +186,14 @@ impl Server {
                 if token == CONTROL {
                     self.answer();
                 } else if let Some(key) = self.accepting.get(&token) {
-                    self.accept(*key);
+                    match key.0 {
+                        Protocol::Tcp => self.accept(*key),
+                        Protocol::Udp => self.carry_in(*key),
+                    }
+                } else if let Some(key) = self.datagrams.port_of(token) {
+                    if let Some(held) = self.ports.get(&key) {
+                        self.datagrams.carry_out(token, held.served());
+                    }
                 } else {
                     self.pump(token);
                 }
@@ -197,6 +219,16 @@ impl Server {
         if let Ok(token) = self.forward(client, to, key) {
             self.pump(token);
         }
+    }
+
+    fn carry_in(&mut self, key: PortKey) {
+        let Some(held) = self.ports.get(&key) else { return };
+        let Some(to) = held.port.forward_to else { return };
+        let next = &mut self.next_token;
+        self.datagrams.carry_in(&self.epoll, key, held.served(), to, || {
+            *next += 1;
+            *next
+        });
     }
 
     /// Without a free descriptor the client keeps waiting; asking again at once would only burn the processor.
@@ -352,14 +384,18 @@ impl Server {
         let siblings: Vec<BorrowedFd<'_>> =
             self.ports.iter().filter(|(other, _)| same_port(other)).map(|(_, held)| held.socket.as_fd()).collect();
         let socket = port::take(port, &siblings)?;
-        let mut token = None;
+        let datagrams_too = port.forward_to.is_some() && port.protocol == Protocol::Udp;
+        let loopback = (datagrams_too && port.host_address.is_unspecified())
+            .then(|| port::take_loopback(port, socket.as_fd()))
+            .transpose()?;
+        let mut held = Held { port: port.clone(), socket, loopback, token: None };
         if port.forward_to.is_some() {
-            let new = self.token();
-            epoll::add(&self.epoll, &socket, EventData::new_u64(new), EventFlags::IN)?;
-            self.accepting.insert(new, key);
-            token = Some(new);
+            let token = self.token();
+            epoll::add(&self.epoll, held.served(), EventData::new_u64(token), EventFlags::IN)?;
+            self.accepting.insert(token, key);
+            held.token = Some(token);
         }
-        self.ports.insert(key, Held { port: port.clone(), socket, token });
+        self.ports.insert(key, held);
         Ok(())
     }
 
@@ -370,6 +406,7 @@ impl Server {
         {
             self.accepting.remove(&token);
             self.forwards.retain(|_, (of, _)| *of != key);
+            self.datagrams.close(key);
         }
     }
 
@@ -383,7 +420,9 @@ impl Server {
         failpoint("shutdown.listeners");
         self.forwards.clear();
         self.accepting.clear();
-        self.ports.clear();
+        for key in std::mem::take(&mut self.ports).into_keys() {
+            self.datagrams.close(key);
+        }
         failpoint("shutdown.ports");
         for name in ["keeper.sock", "keeper.json"] {
             let _ = std::fs::remove_file(self.run_root.join(name));

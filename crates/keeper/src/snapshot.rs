@@ -35,8 +35,8 @@ pub struct PortReservation {
     pub host_port: u16,
     /// The transport.
     pub protocol: Protocol,
-    /// Do not only reserve it: accept connections and copy them to this address. For `[::1]`, which the kernel
-    /// does not translate. TCP only; a UDP forward is answered by a [`PortFailure`] with EOPNOTSUPP.
+    /// Do not only reserve it: what comes to `[::1]`, which the kernel does not translate, is carried to this address.
+    /// The host's address is `[::1]` itself or `[::]`.
     #[serde(default)]
     pub forward_to: Option<SocketAddr>,
 }

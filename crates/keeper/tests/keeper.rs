@@ -178,10 +178,64 @@ fn loopback_of_ipv6_is_forwarded_with_half_close() {
 }
 
 #[test]
-fn udp_forwards_are_refused_by_name() {
+fn datagrams_to_the_loopback_of_ipv6_are_carried_there_and_back() {
     let bench = Bench::new();
-    let port = PortReservation { protocol: Protocol::Udp, ..forward(53, "127.0.0.1:53".parse().unwrap()) };
-    assert_eq!(bench.apply(&[port]), [(53, libc::EOPNOTSUPP)]);
+    let container = UdpSocket::bind("127.0.0.1:7000").unwrap();
+    let to = container.local_addr().unwrap();
+    let [all, alone] = [(ANY6, 53), (LOOPBACK6, 54)].map(|(address, port)| PortReservation {
+        protocol: Protocol::Udp,
+        forward_to: Some(to),
+        ..tcp(address, port)
+    });
+    assert_eq!(bench.apply(&[all.clone(), alone.clone()]), []);
+    for port in [53, 54] {
+        assert!(in_use(UdpSocket::bind((Ipv6Addr::LOCALHOST, port))));
+        let clients = ["[::1]:0"; 3].map(|address| UdpSocket::bind(address).unwrap());
+        for client in &clients {
+            client.connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        }
+        let exchange = |client: &UdpSocket, length: usize| {
+            let mut buffer = vec![0; 65_536];
+            let sent: Vec<u8> = (0..length).map(|number| (number % 251) as u8).collect();
+            client.send(&sent).unwrap();
+            let (count, flow) = container.recv_from(&mut buffer).unwrap();
+            assert!(buffer[..count] == sent);
+            container.send_to(&sent, flow).unwrap();
+            // Connected: an answer from another address would not arrive.
+            assert_eq!(client.recv(&mut buffer).unwrap(), length);
+            assert!(buffer[..length] == sent);
+            flow
+        };
+        // Each client is someone else for the container, and the same as before the next time.
+        let flows: Vec<SocketAddr> = clients.iter().map(|client| exchange(client, 10)).collect();
+        assert!(flows[0] != flows[1] && flows[1] != flows[2] && flows[0] != flows[2]);
+        for length in [0, 1, 1400, 9000, 65_000] {
+            let again: Vec<SocketAddr> = clients.iter().map(|client| exchange(client, length)).collect();
+            assert_eq!(again, flows);
+        }
+    }
+    // Beside the loopback, nothing is carried: those are the kernel's to translate.
+    assert!(in_use(UdpSocket::bind("[::]:53")));
+
+    // A container that does not listen for a moment is found again.
+    let client = UdpSocket::bind("[::1]:0").unwrap();
+    client.connect("[::1]:53").unwrap();
+    drop(container);
+    client.send(b"lost").unwrap();
+    let container = UdpSocket::bind("127.0.0.1:7000").unwrap();
+    container.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    client.send(b"found").unwrap();
+    let mut buffer = [0; 8];
+    loop {
+        let (count, _) = container.recv_from(&mut buffer).unwrap();
+        if &buffer[..count] == b"found" {
+            break;
+        }
+    }
+
+    assert_eq!(bench.apply(&[]), []);
+    UdpSocket::bind("[::]:53").expect("let go");
+    UdpSocket::bind("[::1]:54").expect("let go");
 }
 
 /// Without a free descriptor a client waits until there is one, and the keeper does not ask for it all the time.
@@ -274,6 +328,10 @@ fn a_run_root_has_one_keeper() {
     let first = bench.pid();
     std::fs::remove_file(bench.run_root.path().join("keeper.sock")).unwrap();
     let error = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap_err();
-    assert!(error.to_string().contains("keeper.lock"), "{error}");
+    assert!(error.to_string().contains(&format!("process {first}")), "{error}");
     assert_eq!(bench.pid(), first);
+    // As for one that hangs, the way out is to end it.
+    Keeper::kill(bench.run_root.path()).unwrap();
+    Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap();
+    assert_ne!(bench.pid(), first);
 }

@@ -17,15 +17,34 @@ fn with_busybox(machine: &Machine) -> Engine<'_> {
     engine
 }
 
+/// Answers each datagram with a number that every run of it has of its own.
+const NUMBER: &str = "use IO::Socket::INET; $me = int(rand(1 << 30)); \
+    $s = IO::Socket::INET->new(Proto => 'udp', LocalPort => 53) or die; \
+    while (defined $s->recv($asked, 100)) { $s->send($me) }";
+const PERL: &str = "debian:bookworm-slim";
+
 #[test]
-fn udp_is_published_but_not_on_the_loopback_of_ipv6() {
+fn udp_is_published_on_every_loopback() {
     let machine = Machine::new();
-    let engine = with_busybox(&machine);
-    engine.dozen(&["run", "--rm", "-p", "53:53/udp", "busybox", "true"]).expect(0);
-    engine
-        .dozen(&["run", "--rm", "-p", "[::1]:53:53/udp", "busybox", "true"])
-        .refuses(125, &["publishing UDP port 53 on [::1] is not built yet", "127.0.0.1"]);
-    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "", "refused before anything was made");
+    let mut engine = machine.engine();
+    engine.load(PERL);
+    engine.dozen(&["run", "-d", "--name", "all", "-p", "5353:53/udp", PERL, "perl", "-e", NUMBER]).expect(0);
+    engine.dozen(&["run", "-d", "--name", "one", "-p", "[::1]:5354:53/udp", PERL, "perl", "-e", NUMBER]).expect(0);
+    let four = SocketAddr::from((Ipv4Addr::LOCALHOST, 5353));
+    let [all, one] = [5353, 5354].map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+    let ask = |address| String::from_utf8(machine.datagram(Side::Machine, address, b"?")).unwrap();
+    let (first, second) = (ask(all), ask(one));
+    assert_eq!(ask(four), first);
+    assert_ne!(first, second);
+    engine.kill();
+    assert_eq!((ask(all), ask(one)), (first, second.clone()), "without an engine");
+    engine.restart();
+    engine.dozen(&["restart", "--time", "0", "one"]).expect(0);
+    assert_ne!(ask(one), second);
+    engine.dozen(&["rm", "-f", "all", "one"]).expect(0);
+    for address in ["[::]:5353", "[::1]:5354"] {
+        machine.on(Side::Machine, || UdpSocket::bind(address)).expect("let go");
+    }
 }
 
 #[test]
@@ -115,12 +134,8 @@ fn a_flushed_firewall_does_not_close_published_ports() {
 fn a_client_of_udp_that_never_pauses_follows_the_container_through_its_restart() {
     let machine = Machine::new();
     let engine = machine.engine();
-    engine.load("debian:bookworm-slim");
-    // Each run of the server answers with a number of its own.
-    let serve = "use IO::Socket::INET; $me = int(rand(1 << 30)); \
-        $s = IO::Socket::INET->new(Proto => 'udp', LocalPort => 53) or die; \
-        while (defined $s->recv($asked, 100)) { $s->send($me) }";
-    let run = ["run", "-d", "--name", "server", "-p", "5353:53/udp", "debian:bookworm-slim", "perl", "-e", serve];
+    engine.load(PERL);
+    let run = ["run", "-d", "--name", "server", "-p", "5353:53/udp", PERL, "perl", "-e", NUMBER];
     engine.dozen(&run).expect(0);
     let client = machine.on(Side::Neighbour, || UdpSocket::bind("0.0.0.0:40000")).unwrap();
     client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -1,6 +1,6 @@
 //! What people do with containers, from making one to removing the last trace of it.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 
 use dozen_testbox::Side;
 
@@ -17,12 +17,29 @@ const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /w
 enum Step {
     /// A command and its exit code.
     Dozen(&'static [&'static str], i32),
-    /// The victim's page through the keeper.
+    /// The victim's page, and a word to it, through the keeper.
     Visit,
 }
 
 const STEPS: &[Step] = &[
-    Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "-p", "8081:80", "busybox", "sh", "-c", SERVE], 0),
+    Step::Dozen(
+        &[
+            "create",
+            "--name",
+            "victim",
+            "-v",
+            "data:/bin",
+            "-p",
+            "8081:80",
+            "-p",
+            "8081:80/udp",
+            "busybox",
+            "sh",
+            "-c",
+            SERVE,
+        ],
+        0,
+    ),
     Step::Dozen(&["start", "victim"], 0),
     Step::Visit,
     // It serves, so it heeds SIGTERM by now.
@@ -61,7 +78,10 @@ pub fn run(bench: &mut Bench) {
     for step in STEPS {
         match step {
             Step::Dozen(arguments, code) => drop(bench.dozen(&words(bench, arguments)).expect(*code)),
-            Step::Visit => drop(bench.machine.page(Side::Machine, page())),
+            Step::Visit => {
+                drop(bench.machine.page(Side::Machine, page()));
+                say(bench);
+            }
         }
     }
 }
@@ -75,7 +95,10 @@ pub fn try_run(bench: &mut Bench) {
                     return;
                 }
             }
-            Step::Visit => drop(bench.machine.get(Side::Machine, page())),
+            Step::Visit => {
+                drop(bench.machine.get(Side::Machine, page()));
+                say(bench);
+            }
         }
     }
 }
@@ -99,6 +122,12 @@ pub fn clear(bench: &mut Bench) {
 fn words(bench: &Bench, step: &[&str]) -> Vec<String> {
     let directory = bench.machine.directory().display().to_string();
     step.iter().map(|word| word.replace("DIRECTORY", &directory)).collect()
+}
+
+/// A datagram, which nobody answers.
+fn say(bench: &Bench) {
+    let word = || UdpSocket::bind("[::1]:0")?.send_to(b"word", page());
+    drop(bench.machine.on(Side::Machine, word));
 }
 
 fn page() -> SocketAddr {
