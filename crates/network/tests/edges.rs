@@ -5,11 +5,13 @@
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
 
 use dozen_model::Protocol;
-use dozen_network::{BridgeNetwork, NetworkConfig, PublishedPort, firewall_check, new_loopback_namespace};
+use dozen_network::{
+    BridgeAddresses, BridgeNetwork, NetworkConfig, PublishedPort, firewall_check, new_loopback_namespace,
+};
 use support::*;
 
 fn port(address: &str, host_port: u16, container_port: u16, protocol: Protocol) -> PublishedPort {
@@ -134,6 +136,7 @@ fn nobody_speaks_to_or_as_the_hosts_loopback() {
         let network = open();
         let container = attach(&network);
         let private = std::net::TcpListener::bind("127.0.0.1:7000").unwrap();
+        let _private_6 = std::net::TcpListener::bind("[::1]:7000").unwrap();
         // The strictest source checks come first in the kernel; without them it is our rules that must hold.
         for interface in ["all", "up0", "dozen0"] {
             set(&format!("ipv4/conf/{interface}/rp_filter"), "0");
@@ -148,6 +151,14 @@ fn nobody_speaks_to_or_as_the_hosts_loopback() {
                 run(&format!("ip route add 127.0.0.1/32 via {way}"));
             });
             unreachable(namespace, "127.0.0.1", 7000);
+        }
+        let gateway_6 = network.addresses().ipv6_gateway.unwrap().to_string();
+        for (namespace, way) in [(container.namespace.as_fd(), gateway_6.as_str()), (neighbour, HOST_6)] {
+            within(namespace, || {
+                run("ip addr del ::1/128 dev lo");
+                run(&format!("ip route add ::1/128 via {way}"));
+            });
+            unreachable(namespace, "::1", 7000);
         }
         let service = udp(here(), "0.0.0.0", 7001);
         let spoofed = within(&container.namespace, || {
@@ -165,6 +176,97 @@ fn nobody_speaks_to_or_as_the_hosts_loopback() {
         service.set_read_timeout(Some(SOON)).unwrap();
         spoofed.send_to(b"trust me", (gateway.as_str(), 7001)).unwrap();
         assert_eq!(service.recv_from(&mut [0; 16]).unwrap().1, "127.9.9.9:7002".parse().unwrap());
+    });
+}
+
+/// As a container with CAP_NET_ADMIN or CAP_NET_RAW, or anyone on the wire, may try.
+#[test]
+fn a_source_is_whose_it_is() {
+    sources("0");
+}
+
+#[test]
+fn a_source_is_whose_it_is_with_br_netfilter() {
+    sources("1");
+}
+
+fn sources(br_netfilter: &str) {
+    on_a_host(|neighbour| {
+        set("bridge/bridge-nf-call-iptables", br_netfilter);
+        set("bridge/bridge-nf-call-ip6tables", br_netfilter);
+        let network = open();
+        let container = attach(&network);
+        let BridgeAddresses { ipv4_gateway, ipv6_gateway, .. } = network.addresses().clone();
+        let (gateway, gateway_6) = (ipv4_gateway.to_string(), ipv6_gateway.unwrap().to_string());
+        // The kernel's own check of sources is off on many hosts, and there is none for IPv6.
+        for interface in ["all", "up0", "dozen0"] {
+            set(&format!("ipv4/conf/{interface}/rp_filter"), "0");
+        }
+        let (here_4, here_6) = (udp(here(), "0.0.0.0", 7000), udp(here(), "::", 7001));
+        let there = udp(neighbour, "::", 7000);
+        let say = |from: BorrowedFd<'_>, source: &str, to: &str, port: u16| {
+            within(from, || {
+                // Not one that is there for good: that of a neighbour would be answered by itself.
+                let length = if source.contains(':') { 128 } else { 32 };
+                run(&format!("ip addr add {source}/{length} dev eth0 {}", if length == 128 { "nodad" } else { "" }));
+                let socket = UdpSocket::bind((source.parse::<IpAddr>().unwrap(), 0)).unwrap();
+                socket.send_to(b"?", (to.parse::<IpAddr>().unwrap(), port)).unwrap();
+                run(&format!("ip addr del {source}/{length} dev eth0"));
+            });
+        };
+        let unheard = |socket: &UdpSocket, what: &str| {
+            socket.set_read_timeout(Some(NEVER)).unwrap();
+            assert!(socket.recv_from(&mut [0; 8]).is_err(), "{what}");
+        };
+        let heard = |socket: &UdpSocket, what: &str| {
+            socket.set_read_timeout(Some(SOON)).unwrap();
+            socket.recv_from(&mut [0; 8]).unwrap_or_else(|error| panic!("{what}: {error}"));
+        };
+        let inside = container.namespace.as_fd();
+        // Not to the outside, nor to the host, as someone who is elsewhere.
+        let attempts = [
+            (&there, "192.0.2.7", NEIGHBOUR),
+            (&there, "2001:db8:9::7", NEIGHBOUR_6),
+            (&here_4, "192.0.2.7", gateway.as_str()),
+            (&here_4, "203.0.113.9", gateway.as_str()),
+            (&here_6, "2001:db8:1::9", gateway_6.as_str()),
+            (&here_6, HOST_6, gateway_6.as_str()),
+        ];
+        for (socket, source, to) in attempts {
+            let port = if std::ptr::eq(socket, &here_6) { 7001 } else { 7000 };
+            say(inside, source, to, port);
+            unheard(socket, &format!("a container as {source} to {to}"));
+        }
+        // Nor someone outside as a container.
+        let (four, six) = (container.endpoint.ipv4.to_string(), container.endpoint.ipv6.unwrap().to_string());
+        say(neighbour, &four, HOST, 7000);
+        unheard(&here_4, "a neighbour as a container");
+        say(neighbour, &six, HOST_6, 7001);
+        unheard(&here_6, "a neighbour as a container by IPv6");
+        // What the host has a route for is whose the route says, and link-local addresses are of every link.
+        run(&format!("ip route add 192.0.2.7/32 via {four}"));
+        run(&format!("ip route add 2001:db8:9::7/128 via {six}"));
+        say(inside, "192.0.2.7", NEIGHBOUR, 7000);
+        heard(&there, "a container as one that is routed to it");
+        say(inside, "2001:db8:9::7", NEIGHBOUR_6, 7000);
+        heard(&there, "a container as one that is routed to it by IPv6");
+        run("ip route add 172.17.200.0/24 dev up0");
+        say(neighbour, "172.17.200.9", HOST, 7000);
+        heard(&here_4, "a network of the host's that overlaps ours");
+        let addresses = run("ip -6 -o addr show dev dozen0 scope link");
+        let link_local = addresses.split(' ').find_map(|word| word.strip_suffix("/64")).unwrap();
+        let socket = within(inside, || UdpSocket::bind("[::]:0").unwrap());
+        let eth0 = within(inside, || run("ip -o link show dev eth0"));
+        let index = eth0.split(':').next().unwrap().parse().unwrap();
+        let scoped = std::net::SocketAddrV6::new(link_local.parse().unwrap(), 7001, 0, index);
+        socket.send_to(b"?", scoped).unwrap();
+        heard(&here_6, "a neighbour on the link");
+        // The same ways are open as soon as our rules are gone, so it is they that close them.
+        run("nft flush chain inet dozen guard");
+        for (socket, source, to) in attempts {
+            say(inside, source, to, if std::ptr::eq(socket, &here_6) { 7001 } else { 7000 });
+            heard(socket, &format!("a container as {source} to {to}"));
+        }
     });
 }
 

@@ -165,6 +165,39 @@ fn a_client_of_udp_that_never_pauses_follows_the_container_through_its_restart()
     }
 }
 
+/// Its own network namespace is all that a container with CAP_NET_ADMIN can change.
+#[test]
+fn a_container_that_administers_its_network_leaves_everybody_elses_alone() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE]).expect(0);
+    let inside = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    assert_eq!(machine.page(Side::Machine, inside), "served\n");
+    let before = machine.snapshot();
+    let address = engine.dozen(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web"]).text();
+    let gateway = engine.dozen(&["inspect", "-f", "{{.NetworkSettings.Gateway}}", "web"]).text();
+    let wreck = format!(
+        "gateway={}; web={}
+        mac=$(ip neigh show $gateway | sed 's/.*lladdr //; s/ .*//')
+        ping -c 1 $gateway && mac=$(ip neigh show $gateway | sed 's/.*lladdr //; s/ .*//')
+        # The bridge's own hardware and protocol addresses, said again and again.
+        ip link set eth0 down; ip link set eth0 address $mac; ip link set eth0 up
+        ip addr flush dev eth0; ip addr add $gateway/16 dev eth0; ip route add default dev eth0
+        for i in 1 2 3; do arping -U -c 1 -I eth0 $gateway; ping -c 1 -W 1 $web; done
+        ip link set lo down; ip link add dozen0 type bridge; ip link del eth0
+        echo 0 >/proc/sys/net/ipv4/ip_forward
+        ip link | grep -c eth0",
+        gateway.trim(),
+        address.trim()
+    );
+    let done = engine.dozen(&["run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", &wreck]);
+    assert!(done.out.ends_with("\n0\n"), "it did not get so far: {} {}", done.out, done.err);
+    assert_eq!(machine.get(Side::Machine, inside).as_deref(), Ok("served\n"));
+    assert_eq!(machine.page(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, 8080)), "served\n");
+    engine.dozen(&["exec", "web", "ping", "-c", "1", &NEIGHBOUR_ADDRESS.to_string()]).expect(0);
+    until("all is as before", || (machine.snapshot() == before).then_some(()));
+}
+
 fn keeper(machine: &Machine) -> Pid {
     let lock = std::fs::File::open(machine.directory().join("run/keeper.lock")).unwrap();
     let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };

@@ -67,6 +67,8 @@ pub(crate) enum Expression {
     },
     /// The kind of the destination address: local, unicast, ….
     DestinationKind,
+    /// The interface by which the source would be answered, if it is the one that the packet came in by; else 0.
+    WayBack,
     ConnectionState,
     ConnectionStatus,
     /// Translates the destination to the address in [`REGISTER_1`] and the port in the given one.
@@ -112,6 +114,12 @@ impl Expression {
                 a.u32_be(1, REGISTER_1);
                 a.u32_be(2, 3);
                 a.u32_be(3, 2);
+            }),
+            // NFT_FIB_RESULT_OIF of NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF.
+            Self::WayBack => named(a, "fib", |a| {
+                a.u32_be(1, REGISTER_1);
+                a.u32_be(2, 1);
+                a.u32_be(3, 1 | 8);
             }),
             Self::ConnectionState => connection(a, 0),
             Self::ConnectionStatus => connection(a, 2),

@@ -5,6 +5,12 @@
 //! chain guard { type filter hook prerouting priority raw
 //!   iifname != "lo" ip daddr 127.0.0.0/8 drop          route_localnet on our bridge must not let a container,
 //!   iifname != "lo" ip saddr 127.0.0.0/8 drop          or a neighbour, speak to or as the host's own loopback
+//!   iifname "dozen0" ip saddr != 172.17.0.0/16 ip saddr != 0.0.0.0 fib saddr . iif oif 0 drop
+//!                                                      a container speaks as nobody outside, but for whom the host
+//!                                                      has a route to it
+//!   iifname != "lo" iifname != "dozen0" ip saddr 172.17.0.0/16 fib saddr . iif oif 0 drop
+//!                                                      and nobody outside as a container
+//!   …the last two for ipv6, where a container may not speak as the host either (IPv4 knows that by itself)
 //! }
 //! chain prerouting { type nat hook prerouting priority dstnat;  fib daddr type local jump published }
 //! chain output     { type nat hook output     priority dstnat;  fib daddr type local jump published }
@@ -81,13 +87,31 @@ impl Rules {
     /// The chains; one that is jumped to comes before the one that jumps.
     pub(crate) fn chains(&self) -> Vec<Chain> {
         vec![
-            base("guard", "filter", HOOK_PREROUTING, -300, guard()),
+            base("guard", "filter", HOOK_PREROUTING, -300, self.guard()),
             Chain { name: "published", base: None, rules: self.published() },
             base("prerouting", "nat", HOOK_PREROUTING, -100, vec![to_published()]),
             base("output", "nat", HOOK_OUTPUT, -100, vec![to_published()]),
             base("postrouting", "nat", HOOK_POSTROUTING, 100, self.postrouting()),
             base("forward", "filter", HOOK_FORWARD, 0, self.forward()),
         ]
+    }
+
+    fn guard(&self) -> Vec<Vec<Expression>> {
+        let from_us = || interface(Meta::InputInterface, true, &self.bridge);
+        let from_elsewhere = || {
+            let not_loopback = interface(Meta::InputInterface, false, "lo");
+            [not_loopback, interface(Meta::InputInterface, false, &self.bridge)].concat()
+        };
+        let no_way_back = || vec![Expression::WayBack, equal([0; 4]), Expression::Verdict(Verdict::Drop)];
+        let anyone = Ipv4Subnet::containing(Ipv4Addr::UNSPECIFIED, 32);
+        let mut rules = loopback_alone();
+        rules.push([from_us(), but(from_ipv4(self.ipv4)), but(from_ipv4(anyone)), no_way_back()].concat());
+        rules.push([from_elsewhere(), from_ipv4(self.ipv4), no_way_back()].concat());
+        if let Some(subnet) = self.ipv6 {
+            rules.push([from_us(), but(from_link_local()), no_way_back()].concat());
+            rules.push([from_elsewhere(), from_ipv6(subnet), no_way_back()].concat());
+        }
+        rules
     }
 
     fn published(&self) -> Vec<Vec<Expression>> {
@@ -151,7 +175,7 @@ fn base(name: &'static str, kind: &'static str, hook: u32, priority: i32, rules:
     Chain { name, base: Some(Base { kind, hook, priority }), rules }
 }
 
-fn guard() -> Vec<Vec<Expression>> {
+fn loopback_alone() -> Vec<Vec<Expression>> {
     let rule = |offset| {
         let mut rule = interface(Meta::InputInterface, false, "lo");
         rule.extend(family(NFPROTO_IPV4));
@@ -217,6 +241,24 @@ fn from_ipv6(subnet: Ipv6Addr) -> Vec<Expression> {
     rule.push(Expression::Network { offset: 8, length: 8, register: REGISTER_1 });
     rule.push(equal(&subnet.octets()[..8]));
     rule
+}
+
+/// fe80::/10 (RFC 4291, 2.5.6).
+fn from_link_local() -> Vec<Expression> {
+    let mut rule = family(NFPROTO_IPV6);
+    rule.push(Expression::Network { offset: 8, length: 16, register: REGISTER_1 });
+    let prefix = |bits: u16| Ipv6Addr::new(bits, 0, 0, 0, 0, 0, 0, 0).octets();
+    rule.push(Expression::Mask { mask: prefix(0xffc0).to_vec() });
+    rule.push(equal(prefix(0xfe80)));
+    rule
+}
+
+/// The opposite of a match whose last comparison decides.
+fn but(mut matches: Vec<Expression>) -> Vec<Expression> {
+    if let Some(Expression::Compare { equal, .. }) = matches.last_mut() {
+        *equal = !*equal;
+    }
+    matches
 }
 
 fn loopback() -> Ipv4Subnet {
