@@ -3,9 +3,13 @@
 //! An accept of ours is not final: a packet passes every chain on the hook, and each may drop it (nft(8), "base
 //! chains"). What the host's firewall drops stays dropped; the user is told which chain it is and what opens it.
 //!
-//! Seen here: base chains of nftables, those of iptables-nft included. Not seen: the older iptables-legacy, whose
-//! tables have no netlink interface, and rules that drop within a chain whose policy is accept.
+//! Seen here: base chains of nftables, those of iptables-nft included, that drop or reject what none of their rules
+//! accepts: by policy, or by a rule without a condition, also in a chain that they jump to. Not seen: the older
+//! iptables-legacy, whose tables have no netlink interface, and conditions that happen to be about containers.
 
+use std::collections::BTreeMap;
+
+use super::fate::{self, Fate, Step};
 use crate::error::NetworkError;
 use crate::netlink::{Batch, DUMP, Socket, attribute, number_be, text};
 
@@ -16,7 +20,7 @@ const NEW_RULE: u16 = 10 << 8 | 6;
 const HOOK_FORWARD: u32 = 2;
 const POLICY_DROP: u32 = 0;
 
-/// A chain that drops forwarded packets unless one of its rules accepts them.
+/// A base chain that drops or rejects forwarded packets unless one of its rules accepts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppingChain {
     /// `ip`, `ip6` or `inet`.
@@ -25,13 +29,16 @@ pub struct DroppingChain {
     pub table: String,
     /// Its name.
     pub chain: String,
+    /// Its policy is drop; else a rule of its own is.
+    pub by_policy: bool,
     /// Commands that let the bridge's packets through.
     pub commands: Vec<String>,
 }
 
 impl std::fmt::Display for DroppingChain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the firewall chain {} {} {} drops forwarded packets by policy", self.family, self.table, self.chain)
+        let how = if self.by_policy { "by policy" } else { "that none of its rules accepts" };
+        write!(f, "the firewall chain {} {} {} drops forwarded packets {how}", self.family, self.table, self.chain)
     }
 }
 
@@ -43,9 +50,15 @@ pub fn dropping_chains(bridge: &str) -> Result<Vec<DroppingChain>, NetworkError>
     request.message("list the firewall's chains", GET_CHAIN, DUMP, &[0; 4], |_| {});
     let chains = socket.dump(&request, |kind, payload| (kind == NEW_CHAIN).then(|| Seen::parse(payload)).flatten())?;
     let mut found = Vec::new();
-    for seen in chains.iter().filter(|chain| chain.drops_forwarded) {
+    for seen in chains.iter().filter(|chain| chain.forwards) {
         let Some(family) = family_name(seen.family) else { continue };
-        if names_interface(&mut socket, seen, bridge)? {
+        let rules = rules(&mut socket, seen, bridge)?;
+        let dropped = match fate::fate(&rules.of_chains, &seen.name) {
+            Fate::Dropped => true,
+            Fate::Open => seen.drops_by_policy,
+            Fate::Accepted => false,
+        };
+        if !dropped || rules.name_the_bridge {
             continue;
         }
         let docker =
@@ -55,6 +68,7 @@ pub fn dropping_chains(bridge: &str) -> Result<Vec<DroppingChain>, NetworkError>
             family,
             table: seen.table.clone(),
             chain: seen.name.clone(),
+            by_policy: seen.drops_by_policy,
             commands: commands(family, &seen.table, &seen.name, bridge, docker, ufw),
         });
     }
@@ -65,6 +79,12 @@ pub fn dropping_chains(bridge: &str) -> Result<Vec<DroppingChain>, NetworkError>
 fn commands(family: &str, table: &str, chain: &str, bridge: &str, docker: bool, ufw: bool) -> Vec<String> {
     if ufw {
         return vec![format!("ufw route allow in on {bridge}"), format!("ufw route allow out on {bridge}")];
+    }
+    if table == "firewalld" {
+        return vec![
+            format!("firewall-cmd --permanent --zone=trusted --add-interface={bridge}"),
+            "firewall-cmd --reload".to_owned(),
+        ];
     }
     let of_iptables = table == "filter" && chain == "FORWARD" && family != "inet";
     if of_iptables {
@@ -80,7 +100,9 @@ struct Seen {
     family: u8,
     table: String,
     name: String,
-    drops_forwarded: bool,
+    /// It is a base chain on the hook for forwarded packets.
+    forwards: bool,
+    drops_by_policy: bool,
 }
 
 impl Seen {
@@ -92,7 +114,8 @@ impl Seen {
             family: payload[0],
             table: text(attribute(attributes, 1)?),
             name: text(attribute(attributes, 3)?),
-            drops_forwarded: hook == Some(HOOK_FORWARD) && policy == Some(POLICY_DROP),
+            forwards: hook == Some(HOOK_FORWARD),
+            drops_by_policy: policy == Some(POLICY_DROP),
         })
     }
 }
@@ -107,18 +130,30 @@ fn family_name(family: u8) -> Option<&'static str> {
     }
 }
 
-/// Whether a rule of the chain's table compares something with the interface's name.
-fn names_interface(socket: &mut Socket, chain: &Seen, interface: &str) -> Result<bool, NetworkError> {
+/// The rules of a table.
+struct Rules {
+    of_chains: BTreeMap<String, Vec<Step>>,
+    /// One of them compares something with the bridge's name.
+    name_the_bridge: bool,
+}
+
+fn rules(socket: &mut Socket, chain: &Seen, bridge: &str) -> Result<Rules, NetworkError> {
     let mut request = Batch::default();
     let label = format!("list the rules of the table {}", chain.table);
     request.message(label, GET_RULE, DUMP, &[chain.family, 0, 0, 0], |a| a.text(1, &chain.table));
     // As `cmp` holds it: a NUL ends the name, or it is the end of an attribute that matches a prefix.
-    let needle = [interface.as_bytes(), &[0]].concat();
+    let needle = [bridge.as_bytes(), &[0]].concat();
+    let mut rules = Rules { of_chains: BTreeMap::new(), name_the_bridge: false };
     let found = socket.dump(&request, |kind, payload| {
-        let mentions = kind == NEW_RULE && payload.windows(needle.len()).any(|window| window == needle);
-        mentions.then_some(())
+        let names_it = payload.windows(needle.len()).any(|window| window == needle);
+        let of_table = kind == NEW_RULE && attribute(payload.get(4..)?, 1).map(text).as_ref() == Some(&chain.table);
+        of_table.then(|| fate::parse(&payload[4..]).map(|rule| (rule, names_it))).flatten()
     })?;
-    Ok(!found.is_empty())
+    for ((chain, step), names_it) in found {
+        rules.of_chains.entry(chain).or_default().push(step);
+        rules.name_the_bridge |= names_it;
+    }
+    Ok(rules)
 }
 
 #[cfg(test)]
@@ -132,6 +167,14 @@ mod tests {
             ("ip", "filter", "FORWARD", true, false, "iptables -I DOCKER-USER -i dozen0 -j ACCEPT"),
             ("ip6", "filter", "FORWARD", false, false, "ip6tables -I FORWARD -i dozen0 -j ACCEPT"),
             ("ip", "filter", "FORWARD", false, true, "ufw route allow in on dozen0"),
+            (
+                "inet",
+                "firewalld",
+                "filter_FORWARD",
+                false,
+                false,
+                "firewall-cmd --permanent --zone=trusted --add-interface=dozen0",
+            ),
             ("inet", "mine", "forward", false, false, "nft insert rule inet mine forward iifname dozen0 accept"),
         ] {
             assert_eq!(commands(family, table, chain, "dozen0", docker, ufw)[0], want);

@@ -1,6 +1,7 @@
 //! Our nftables table: encoding, rules, and the elements that change with every published port.
 
 mod expression;
+mod fate;
 pub mod foreign;
 mod ruleset;
 mod table;
