@@ -55,6 +55,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             ("engine", &dozen_engine::image::FAILPOINTS),
             ("engine", &dozen_engine::NETWORK_FAILPOINTS),
             ("monitor", &dozen_monitor::FAILPOINTS),
+            ("runtime", &dozen_runtime::FAILPOINTS),
             ("keeper", &dozen_keeper::FAILPOINTS),
         ];
         let mut names = all.iter().flat_map(|(process, names)| names.iter().map(move |name| (process, name)));

@@ -14,13 +14,18 @@ pub const VARIABLE: &str = "DOZEN_FAILPOINTS";
 
 /// Dies here if the failpoint `<process>.<name>` is armed.
 pub fn reached(process: &str, name: &str) {
-    static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    if let Some(directory) = DIRECTORY.get_or_init(|| std::env::var_os(VARIABLE).map(PathBuf::from))
-        && disarm(directory, process, name)
-    {
+    if disarmed(process, name) {
         // Nothing is flushed or dropped on the way: that is the point.
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
+}
+
+/// Whether the failpoint `<process>.<name>` was armed, for a process that must die in a way of its own. It is armed no
+/// longer.
+pub fn disarmed(process: &str, name: &str) -> bool {
+    static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| std::env::var_os(VARIABLE).map(PathBuf::from));
+    directory.as_ref().is_some_and(|directory| disarm(directory, process, name))
 }
 
 /// Lets a process that is started with an empty environment know of the failpoints, if there are any.

@@ -13,6 +13,7 @@ use crate::cgroup::Cgroup;
 use crate::create::{Root, Stdio};
 use crate::error::{Context, RuntimeError, words};
 use crate::exec::not_running;
+use crate::failpoint::failpoint_of_child;
 use crate::init;
 use crate::message::{self, Message};
 use crate::mounts::{RootTree, is_procfs};
@@ -61,11 +62,14 @@ impl FirstProcess<'_> {
         let kept: Vec<RawFd> = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd).collect();
         let furnished = (|| {
             begin(&surroundings, &kept)?;
+            failpoint_of_child("child.begun");
             adjust_oom_score(&plan.process)?;
             join_namespaces(plan, network_namespace)?;
             name_host(plan)?;
             let tree = RootTree::mount(root, plan)?;
+            failpoint_of_child("child.rooted");
             tree.furnish(plan, cgroup, || join_cgroups(plan, cgroup, &surroundings.socket))?;
+            failpoint_of_child("child.furnished");
             Ok(tree)
         })();
         let prepared = match pid_namespace {
@@ -130,7 +134,9 @@ impl Usher<'_> {
         let Self { plan, cgroup, container, mut surroundings } = self;
         let ready = (|| {
             begin(&surroundings, &[container.as_raw_fd()])?;
+            failpoint_of_child("usher.begun");
             cgroup.enter_version_1()?;
+            failpoint_of_child("usher.grouped");
             adjust_oom_score(plan)?;
             let namespaces = libc::CLONE_NEWNS
                 | libc::CLONE_NEWIPC
@@ -286,6 +292,7 @@ fn join_cgroups(plan: &Plan, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), Ru
     if plan.new_cgroup_namespace {
         sys::unshare(libc::CLONE_NEWCGROUP).context(|| "unshare the cgroup namespace".to_owned())?;
     }
+    failpoint_of_child("child.grouped");
     Ok(())
 }
 

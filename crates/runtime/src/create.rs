@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
+use crate::failpoint::failpoint;
 use crate::message::{self, Message};
 use crate::plan::Plan;
 use crate::{Spec, child, device_filter, sys};
@@ -122,14 +123,17 @@ pub(crate) fn create_with(options: CreateOptions<'_>, listener: Option<OwnedFd>)
     let init = if options.init { Some(crate::own_binary()?) } else { None };
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     let cgroup = Cgroup::create_unified(options.cgroup)?;
+    failpoint("create.cgroup");
     let made = launch(&options, &plan, &cgroup, listener, init);
     match made {
         Ok((process, socket, terminal)) => {
             Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user: options.user.cloned() })
         }
         Err(error) => {
+            failpoint("failed.before");
             // The first error is the one to tell; one more here would only hide it.
             let _ = cgroup.delete();
+            failpoint("failed.deleted");
             Err(error)
         }
     }
@@ -185,6 +189,7 @@ fn launch(
             Process { pid, pidfd }
         }
     };
+    failpoint("create.cloned");
     if plan.joins_pid_namespace() {
         let grouped = group(options, cgroup, &socket).inspect_err(|_| process.kill_usher(&socket));
         process = grouped.and_then(|()| process.sibling(&socket))?;
@@ -193,15 +198,19 @@ fn launch(
     } else {
         group(options, cgroup, &socket).inspect_err(|_| process.kill())?;
     }
+    failpoint("create.limited");
     let terminal = process.wait_until_ready(&socket)?;
+    failpoint("create.ready");
     Ok((process, socket, terminal))
 }
 
 /// What the parent does while the child mounts: cgroups of version 1, then everyone's limits.
 fn group(options: &CreateOptions<'_>, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), RuntimeError> {
     cgroup.create_version_1()?;
+    failpoint("create.version_1");
     // A child that has died meanwhile says why when it is listened to.
     let _ = message::send(socket.as_fd(), &Message::Grouped, None);
+    failpoint("create.grouped");
     match options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
         Some(resources) => cgroup.apply(resources),
         None => Ok(()),
@@ -343,7 +352,10 @@ impl Created {
         let Some(cgroup) = self.cgroup.take() else { return Ok(()) };
         self.process.kill();
         let killed = cgroup.kill();
-        cgroup.delete().and(killed)
+        failpoint("undo.killed");
+        let deleted = cgroup.delete();
+        failpoint("undo.deleted");
+        deleted.and(killed)
     }
 }
 

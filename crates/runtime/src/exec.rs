@@ -11,6 +11,7 @@ use crate::capability::{self, CapabilitySets};
 use crate::child::{Surroundings, Usher};
 use crate::create::{self, Running, Stdio};
 use crate::error::{Context, RuntimeError};
+use crate::failpoint::failpoint;
 use crate::message::{self, Message};
 use crate::plan::ProcessPlan;
 use crate::{Spec, sys};
@@ -75,7 +76,9 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
         sys::Cloned::Parent { pid, pidfd } => create::Process { pid, pidfd },
     };
     drop((childs_socket, stdio));
+    failpoint("exec.cloned");
     let process = usher.sibling(&socket)?;
+    failpoint("exec.brought_in");
     // One that died meanwhile says so by the end of its connection.
     let _ = message::send(socket.as_fd(), &Message::Grouped, None);
     let terminal = process.wait_until_ready(&socket)?;

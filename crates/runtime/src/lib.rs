@@ -22,6 +22,7 @@ pub mod detach;
 mod device_filter;
 mod error;
 mod exec;
+mod failpoint;
 mod init;
 mod message;
 mod mounts;
@@ -38,6 +39,7 @@ pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};
 pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
+pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS};
 
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;

@@ -18,6 +18,7 @@ use crate::create::{self, CreateOptions, Created, Root, Running, Stdio, WindowSi
 use crate::default_spec::{self, DefaultSpec};
 use crate::error::{Context, RuntimeError};
 use crate::exec::{ExecOptions, exec};
+use crate::failpoint::failpoint;
 
 /// Does what was asked; the exit code.
 pub(super) fn run(arguments: &Arguments) -> Result<u8, RuntimeError> {
@@ -109,8 +110,10 @@ fn make(
         started: false,
         annotations: bundle.spec.annotations().clone(),
     };
+    failpoint("command.create.directory");
     directory.write_spec(&bundle.config)?;
     directory.write(&record)?;
+    failpoint("command.create.record");
     let created = create::create_with(
         CreateOptions {
             id: &create.id,
@@ -126,11 +129,14 @@ fn make(
         },
         listener,
     )?;
+    failpoint("command.create.created");
     record.pid = created.pid();
     record.start_time = state::start_time(created.pid()).unwrap_or(0);
     directory.write(&record)?;
+    failpoint("command.create.process");
     if let Some(file) = &create.pid_file {
         write_pid(file, created.pid())?;
+        failpoint("command.create.pid_file");
     }
     Ok(created)
 }
@@ -233,8 +239,10 @@ fn start(directory: &Directory) -> Result<(), RuntimeError> {
         },
     )?;
     create::start_over(&socket)?;
+    failpoint("command.start.told");
     record.started = true;
     directory.write(&record)?;
+    failpoint("command.start.record");
     // It has served.
     let _ = fs::remove_file(directory.socket());
     Ok(())
@@ -405,11 +413,14 @@ fn delete(directory: &Directory, force: bool) -> Result<(), RuntimeError> {
             if let Some(pidfd) = record.process() {
                 send(&pidfd, libc::SIGKILL)?;
             }
+            failpoint("command.delete.killed");
             cgroup.delete().and(killed)
         }
         None => Ok(()),
     };
+    failpoint("command.delete.cgroup");
     directory.remove()?;
+    failpoint("command.delete.directory");
     gone
 }
 

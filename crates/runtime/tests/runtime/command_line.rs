@@ -104,3 +104,38 @@ fn a_terminal_goes_to_the_console_socket() {
     stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
     bundle.check_nothing_is_left();
 }
+
+/// Wherever a command is killed, `delete --force` finds what there is, and afterwards there is nothing.
+#[test]
+fn a_killed_command_leaves_nothing_that_delete_does_not_find() {
+    let created = |name: &&&str| name.starts_with("create.");
+    let all = dozen_runtime::FAILPOINTS.iter().filter(created).chain(&dozen_runtime::COMMAND_FAILPOINTS);
+    for failpoint in all {
+        let bundle = Bundle::new("exec sleep 1000");
+        bundle.write();
+        let failpoints = bundle.directory.path().join("failpoints");
+        fs::create_dir(&failpoints).unwrap();
+        let armed = failpoints.join(format!("runtime.{failpoint}"));
+        fs::write(&armed, "").unwrap();
+        let pid_file = bundle.directory.path().join("pid");
+        let create = ["create", "--bundle", bundle.path(), "--pid-file", pid_file.to_str().unwrap(), &bundle.id];
+        for arguments in [&create[..], &["start", &bundle.id], &["delete", "--force", &bundle.id]] {
+            let mut command = bundle.command(arguments);
+            let status = command.env("DOZEN_FAILPOINTS", &failpoints).stdout(Stdio::null()).status().unwrap();
+            assert_eq!(status.success(), armed.exists(), "{failpoint}, {arguments:?}: {status}");
+            if !armed.exists() {
+                break;
+            }
+        }
+        assert!(!armed.exists(), "{failpoint} was never reached");
+        // What is half made can be looked at, and is not taken for something else.
+        bundle.command(&["state", &bundle.id]).output().unwrap();
+        stdout(&bundle.command(&["list", "-q"]).output().unwrap());
+        if bundle.directory.path().join("state").join(&bundle.id).exists() {
+            failure(&bundle.command(&create).output().unwrap());
+        }
+        stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+        bundle.check_nothing_is_left();
+        assert_eq!(stdout(&Bundle::new("echo again").run()), "again\n");
+    }
+}

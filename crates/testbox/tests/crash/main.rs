@@ -164,11 +164,21 @@ fn an_engine_that_dies_in_between_is_not_missed() {
 
 #[test]
 fn a_monitor_that_dies_takes_only_its_own_container_along() {
+    a_monitor_dies("monitor");
+}
+
+/// The monitor dies in the runtime, or the process that it has cloned, of which the monitor has to tell.
+#[test]
+fn a_container_that_dies_while_it_is_made_was_never_there() {
+    a_monitor_dies("runtime");
+}
+
+fn a_monitor_dies(process: &str) {
     let mut ring = Ring::new();
-    for failpoint in failpoints("monitor", None) {
+    for failpoint in failpoints(process, None) {
         println!("-- {failpoint}");
         ring.bench.arm(&failpoint);
-        let undoes = failpoint.starts_with("monitor.undo.");
+        let undoes = failpoint.contains(".undo.");
         if undoes {
             // What makes a monitor undo a container is an engine that dies before the go-ahead.
             ring.bench.arm("engine.launch.created");
