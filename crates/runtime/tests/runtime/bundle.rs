@@ -75,11 +75,16 @@ impl Bundle {
     }
 
     /// `run` of another runtime.
-    pub fn run_with(&self, runtime: &str) -> Output {
+    pub fn run_with(&self, runtime: &[String]) -> Output {
         self.write();
         let state = self.directory.path().join("other");
-        let mut command = Command::new(runtime);
-        command.arg("--root").arg(state).args(["run", "--bundle", self.path(), &self.id]).stdin(Stdio::null());
+        let mut command = Command::new(&runtime[0]);
+        command
+            .args(&runtime[1..])
+            .arg("--root")
+            .arg(state)
+            .args(["run", "--bundle", self.path(), &self.id])
+            .stdin(Stdio::null());
         command.output().unwrap()
     }
 
