@@ -35,14 +35,9 @@ impl Snapshot {
         self.lines.difference(&before.lines).cloned().collect()
     }
 
-    /// As text, a line each.
-    pub fn to_text(&self) -> String {
-        self.lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-
-    /// What [`Self::to_text`] wrote.
-    pub fn from_text(text: &str) -> Self {
-        Self { lines: text.lines().map(str::to_owned).collect() }
+    /// Its lines: a kind, then a name.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
     }
 }
 
@@ -97,15 +92,18 @@ mod tests {
 
     #[test]
     fn only_what_is_new_counts() {
-        let before = Snapshot::from_text("mount /\ninterface lo\n");
-        let after = Snapshot::from_text("interface dozen0\nmount /\n");
-        assert_eq!(after.new_since(&before), ["interface dozen0"]);
-        assert_eq!(Snapshot::from_text(&after.to_text()), after);
+        let of = |lines: &[&str]| Snapshot { lines: lines.iter().map(|line| (*line).to_owned()).collect() };
+        assert_eq!(
+            of(&["interface dozen0", "mount /"]).new_since(&of(&["mount /", "interface lo"])),
+            ["interface dozen0"]
+        );
     }
 
     #[test]
     fn this_machine_has_something_to_see() {
-        let seen = Snapshot::take().to_text();
-        assert!(seen.contains("mount /\n") && seen.contains("interface lo\n"), "{seen}");
+        let seen: Vec<String> = Snapshot::take().lines().map(str::to_owned).collect();
+        for line in ["mount /", "interface lo"] {
+            assert!(seen.iter().any(|seen| seen == line), "{seen:?}");
+        }
     }
 }

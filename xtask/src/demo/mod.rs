@@ -15,7 +15,7 @@ pub use install::Way;
 
 use crate::failure::{Attempt, Failure};
 use crate::leftovers::Snapshot;
-use crate::{host, images, leftovers, packages, processes, steps};
+use crate::{host, images, packages, processes, steps};
 
 const DATA_ROOT: &str = "/var/lib/dozen-demo";
 const RUN_ROOT: &str = "/run/dozen-demo";
@@ -34,7 +34,6 @@ pub fn up(way: Way) -> Result<(), Failure> {
     packages::ensure("demo")?;
     let dozen = Dozen { program: steps::build_dozen()? };
     let base = images::ensure(&[way.base()], false)?.remove(0);
-    remember_the_host()?;
 
     steps::step(format_args!("starting an engine of the demo's own, with its roots {DATA_ROOT} and {RUN_ROOT}"));
     dozen.run(&["version", "--format", "{{.Server.Version}}"])?;
@@ -56,6 +55,10 @@ pub fn up(way: Way) -> Result<(), Failure> {
     let publish = format!("127.0.0.1:{port}:8000");
     dozen.run(&["run", "-d", "--name", CONTAINER, "-e", &greeting, "-p", &publish, IMAGE])?;
 
+    let bridge = format!("dz-{}", tag(RUN_ROOT));
+    if !Path::new("/sys/class/net").join(&bridge).exists() {
+        return Err(Failure::new(format!("the engine's bridge is not {bridge}: `demo --down` would not find it")));
+    }
     let url = format!("http://127.0.0.1:{port}/");
     steps::step(format_args!("fetching {url}"));
     let page = fetch(SocketAddr::from(([127, 0, 0, 1], port)), PATIENCE).map_err(|why| {
@@ -78,9 +81,10 @@ pub fn up(way: Way) -> Result<(), Failure> {
 /// `cargo xtask demo --down`.
 pub fn down() -> Result<(), Failure> {
     host::need_root("demo --down")?;
-    let before = std::fs::read_to_string(memory()?).ok().map(|text| Snapshot::from_text(&text));
+    let there = !traces().is_empty();
     let mut problems = Vec::new();
     if Path::new(RUN_ROOT).join("dozen.sock").exists() {
+        // It gives back what it has changed of the host's settings once nothing runs in it any more.
         let dozen = Dozen { program: steps::build_dozen()? };
         if let Err(failure) = dozen.remove_every_container() {
             problems.push(failure.to_string());
@@ -101,51 +105,49 @@ pub fn down() -> Result<(), Failure> {
             _ => {}
         }
     }
-    problems.extend(remove_network(before.as_ref()));
+    // An engine that was killed could not take its network down.
+    problems.extend(remove_network());
     if !problems.is_empty() {
         return Err(Failure::new(format!("the demo is not wholly gone:\n    {}", problems.join("\n    "))));
     }
-    match before {
-        None => steps::step("the demo was not there, or another run has removed it"),
-        Some(before) => {
-            leftovers::compare(&before, "the demo")?;
-            std::fs::remove_file(memory()?).attempting("forget what the host looked like")?;
-        }
+    let left = traces();
+    if !left.is_empty() {
+        return Err(Failure::new(format!("the demo left behind:\n    {}", left.join("\n    "))));
     }
+    steps::step(match there {
+        true => "nothing is left of the demo: no mount, interface, table, cgroup, process, directory",
+        false => "the demo was not there",
+    });
     Ok(())
 }
 
-/// Where it is written what the host looked like before the demo: outside the roots, which go.
-fn memory() -> Result<PathBuf, Failure> {
-    Ok(host::cache_directory()?.join("host-before-demo"))
+/// What of the host's bears the demo's name; another engine's things do not.
+fn traces() -> Vec<String> {
+    Snapshot::take().lines().filter(|line| is_ours(line)).map(str::to_owned).collect()
 }
 
-fn remember_the_host() -> Result<(), Failure> {
-    let path = memory()?;
-    // A second run finds the first one's engine: what counts is how the host was before that.
-    if path.exists() && Path::new(DATA_ROOT).exists() {
-        return Ok(());
-    }
-    std::fs::write(&path, Snapshot::take().to_text()).attempting(format_args!("write {}", path.display()))
+fn is_ours(line: &str) -> bool {
+    line.contains(&tag(RUN_ROOT)) || [DATA_ROOT, RUN_ROOT].iter().any(|root| line.contains(root))
 }
 
-/// The bridge, the table and the cgroups of our engine outlive it on purpose (containers may still run). With the
-/// containers gone, they are whatever of dozen's names was not there before the demo.
-fn remove_network(before: Option<&Snapshot>) -> Vec<String> {
-    let Some(before) = before else { return Vec::new() };
+/// What the demo's engine puts into the names of its bridge, table and cgroups: made from the run root as the engine
+/// makes it (crates/engine/src/recover.rs, `instance`). [`up`] sees that they still agree.
+fn tag(run_root: &str) -> String {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    let hash = run_root.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+    format!("{:08x}", (hash >> 32) as u32 ^ hash as u32)
+}
+
+fn remove_network() -> Vec<String> {
     let mut problems = Vec::new();
-    for line in Snapshot::take().new_since(before) {
+    for line in traces() {
         let (kind, name) = line.split_once(' ').unwrap_or((&line, ""));
         let outcome = match kind {
-            "interface" if name.starts_with("dz-") || name.starts_with("dozen") => {
-                steps::run(Command::new("ip").args(["link", "delete", name]))
+            "interface" => steps::run(Command::new("ip").args(["link", "delete", name])),
+            "nftables" => {
+                let table = name.strip_prefix("table ").unwrap_or(name);
+                steps::run(Command::new("nft").args(["delete", "table"]).args(table.split(' ')))
             }
-            "nftables" => match name.strip_prefix("table ").and_then(|table| table.split_once(' ')) {
-                Some((family, table)) if table.starts_with("dozen") => {
-                    steps::run(Command::new("nft").args(["delete", "table", family, table]))
-                }
-                _ => Ok(()),
-            },
             "cgroup" => remove_cgroup(Path::new(name)).attempting(format_args!("remove cgroup {name}")),
             _ => Ok(()),
         };
@@ -271,5 +273,22 @@ mod tests {
         assert_eq!(fetch(address, Duration::from_secs(10)).unwrap(), "Hello\n");
         server.join().unwrap();
         assert!(fetch(address, Duration::ZERO).is_err());
+    }
+
+    #[test]
+    fn only_what_bears_the_demos_name_is_taken_away() {
+        let tag = tag(RUN_ROOT);
+        for (line, expected) in [
+            (format!("interface dz-{tag}"), true),
+            (format!("nftables table ip dozen-{tag}"), true),
+            (format!("cgroup /sys/fs/cgroup/memory/dozen-{tag}"), true),
+            (format!("process 7 (dozen --data-root {DATA_ROOT} daemon)"), true),
+            ("interface dozen0".to_owned(), false),
+            ("nftables table ip dozen".to_owned(), false),
+            ("process 8 (dozen daemon)".to_owned(), false),
+            ("path /run/dozen".to_owned(), false),
+        ] {
+            assert_eq!(is_ours(&line), expected, "{line}");
+        }
     }
 }
