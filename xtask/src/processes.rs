@@ -1,6 +1,7 @@
 //! Finds processes of an engine by what they run and what they were told, and ends them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -8,18 +9,27 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::failure::{Attempt, Failure};
 
-/// The processes whose executable is named `dozen` (also one that was replaced since): pid and command line. Containers'
-/// own processes run other programs; they are children of these.
+/// The processes of an engine's kind: pid and command line. Containers' own processes run other programs; they are
+/// children of these.
 pub fn of_dozen() -> BTreeMap<i32, String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter_map(|pid| {
         let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let name = program.file_name()?.to_str()?;
-        let ours = name.strip_suffix(" (deleted)").unwrap_or(name) == "dozen";
-        ours.then(|| (pid, command_line(pid)))
+        let line = command_line(pid);
+        is_dozen(&program, &line).then_some((pid, line))
     })
     .collect()
+}
+
+/// The program is named `dozen` (also one that was replaced since); keeper and monitors run it from a mount of its own,
+/// whose root it is.
+fn is_dozen(program: &Path, line: &str) -> bool {
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut words = line.split(' ');
+    let from_descriptor = words.next().is_some_and(|word| word.starts_with("/proc/self/fd/"));
+    name.strip_suffix(" (deleted)").unwrap_or(name) == "dozen"
+        || program == Path::new("/") && from_descriptor && ["keeper", "monitor"].contains(&words.next().unwrap_or(""))
 }
 
 fn command_line(pid: i32) -> String {
@@ -77,6 +87,20 @@ mod tests {
             (b"dozen\0", false),
         ] {
             assert_eq!(mentions_root(raw, "/run/x"), expected, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn dozen_is_known_in_each_of_its_modes() {
+        for (program, line, expected) in [
+            ("/usr/bin/dozen", "dozen daemon", true),
+            ("/usr/bin/dozen (deleted)", "dozen daemon", true),
+            ("/", "/proc/self/fd/11 keeper /run/dozen", true),
+            ("/", "/proc/self/fd/11 monitor", true),
+            ("/", "/proc/self/fd/11 other", false),
+            ("/usr/bin/python3.11", "python3 dozen keeper", false),
+        ] {
+            assert_eq!(is_dozen(Path::new(program), line), expected, "{program} {line}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Everything is done with the commands that a person would type; each is printed before it runs. The engine has roots
 //! of its own, so that a dozen of the machine's own is not touched.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -83,20 +84,23 @@ pub fn down() -> Result<(), Failure> {
     host::need_root("demo --down")?;
     let there = !traces().is_empty();
     let mut problems = Vec::new();
-    if Path::new(RUN_ROOT).join("dozen.sock").exists() {
-        // It gives back what it has changed of the host's settings once nothing runs in it any more.
+    let ours = || processes::of_dozen().into_keys().filter(|pid| processes::belongs_to(*pid, RUN_ROOT));
+    if [RUN_ROOT, DATA_ROOT].iter().any(|root| Path::new(root).exists()) {
         let dozen = Dozen { program: steps::build_dozen()? };
+        // An engine that was killed has to come back: the containers are its own, and it gives back what it has changed
+        // of the host's settings. While the keeper holds the socket, nobody would start one.
+        if !ours().any(is_engine) {
+            problems.extend(end(ours()));
+        }
         if let Err(failure) = dozen.remove_every_container() {
             problems.push(failure.to_string());
         }
     }
     steps::step("ending the demo's engine and what stands beside it");
-    let ours = || processes::of_dozen().into_keys().filter(|pid| processes::belongs_to(*pid, RUN_ROOT));
     // The engine first: it would start the others again.
-    let (engines, others): (Vec<i32>, Vec<i32>) = ours().partition(|pid| is_engine(*pid));
-    for pid in engines.into_iter().chain(others) {
-        problems.extend(processes::end(pid, Duration::from_secs(10)).err().map(|failure| failure.to_string()));
-    }
+    problems.extend(end(ours().filter(|pid| is_engine(*pid))));
+    problems.extend(end(ours()));
+    problems.extend(end(members_of_cgroups().into_iter()));
     for root in [RUN_ROOT, DATA_ROOT] {
         match std::fs::remove_dir_all(root) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -136,6 +140,31 @@ fn tag(run_root: &str) -> String {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     let hash = run_root.bytes().fold(0xcbf2_9ce4_8422_2325, step);
     format!("{:08x}", (hash >> 32) as u32 ^ hash as u32)
+}
+
+/// Ends each of them; answers why one did not.
+fn end(pids: impl Iterator<Item = i32>) -> Vec<String> {
+    pids.filter_map(|pid| processes::end(pid, Duration::from_secs(10)).err()).map(|why| why.to_string()).collect()
+}
+
+/// Monitors and containers that no engine could be told to end.
+fn members_of_cgroups() -> BTreeSet<i32> {
+    fn visit(directory: &Path, found: &mut BTreeSet<i32>) {
+        let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                visit(&entry.path(), found);
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    for line in traces() {
+        if let Some(directory) = line.strip_prefix("cgroup ") {
+            visit(Path::new(directory), &mut found);
+        }
+    }
+    found
 }
 
 fn remove_network() -> Vec<String> {
