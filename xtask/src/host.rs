@@ -1,6 +1,6 @@
 //! Facts about the machine, and the one directory outside the tree that we write to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{Attempt, Failure};
@@ -51,6 +51,16 @@ pub fn oci_architecture(debian: &str) -> &str {
         "ppc64el" => "ppc64le",
         other => other,
     }
+}
+
+/// Removes a cgroup and those below it. Empty ones only: the kernel refuses one with a process in it.
+pub fn remove_cgroup(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            remove_cgroup(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(path)
 }
 
 #[cfg(test)]

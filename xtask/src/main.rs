@@ -1,4 +1,5 @@
-//! The project's own verbs: `cargo xtask images | demo | test | check | packages | bench | vm`.
+//! The project's own verbs: `cargo xtask images | demo | test | check | packages | bench | fresh |
+//! vm`.
 //!
 //! Each verb does all of its own set-up, so that a fresh Debian machine with Rust needs nothing else. Talk goes to
 //! standard error; standard output carries only what a script may want to read.
@@ -11,6 +12,7 @@ mod check;
 mod clients;
 mod demo;
 mod failure;
+mod fresh;
 mod host;
 mod images;
 mod leftovers;
@@ -79,6 +81,11 @@ enum Verb {
     },
     /// Measure dozen against docker, podman, crun and runc, and write the table to bench/.
     Bench(bench::Options),
+    /// Make a minimal Debian root with Rust in it, clone the committed tree there, and run both commands of the README.
+    Fresh {
+        /// What to run there instead, a shell's line each.
+        commands: Vec<String>,
+    },
     /// Boot a small Debian machine (systemd, pure cgroup v2) and run the end-to-end tests in it.
     Vm {
         /// Use /dev/kvm; by default the processor is emulated, which works everywhere.
@@ -111,6 +118,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Clients { name } => clients::verb(&name),
         Verb::Check => check::check(),
         Verb::Packages { install } => packages::verb(install),
+        Verb::Fresh { commands } => fresh::verb(&commands),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Vm { kvm, filter } => vm::verb(kvm, filter.as_deref()),
     }

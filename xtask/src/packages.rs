@@ -16,11 +16,15 @@ struct Declared {
 
 /// Makes sure that what `verb` needs is there: installs it as root on Debian, else says what to install.
 pub fn ensure(verb: &str) -> Result<(), Failure> {
-    let declared = read()?;
-    let wanted: Vec<&str> =
-        declared.iter().filter(|d| d.verbs.iter().any(|v| v == verb)).map(|d| d.name.as_str()).collect();
-    let missing = missing(&wanted)?;
+    let wanted = needed_by(verb)?;
+    let missing = missing(&wanted.iter().map(String::as_str).collect::<Vec<_>>())?;
     if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// What the list says that `verb` needs.
+pub fn needed_by(verb: &str) -> Result<Vec<String>, Failure> {
+    let named = |declared: &Declared| declared.verbs.iter().any(|v| v == verb);
+    Ok(read()?.into_iter().filter(named).map(|declared| declared.name).collect())
 }
 
 /// `cargo xtask packages`.

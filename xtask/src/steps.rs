@@ -37,6 +37,13 @@ pub fn run(command: &mut Command) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(Failure::new(format!("'{line}' failed ({status})"))) }
 }
 
+/// The same, for a command that may read the terminal too.
+pub fn run_here(command: &mut Command) -> Result<(), Failure> {
+    let line = shown(command);
+    let status = command.status().attempting(format_args!("run {line}"))?;
+    if status.success() { Ok(()) } else { Err(Failure::new(format!("'{line}' failed ({status})"))) }
+}
+
 /// Runs a command and answers its standard output without the last line's end; its standard error is shown in the
 /// failure, and only there.
 pub fn capture(command: &mut Command) -> Result<String, Failure> {

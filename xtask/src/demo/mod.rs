@@ -90,7 +90,7 @@ pub fn down() -> Result<(), Failure> {
         // An engine that was killed has to come back: the containers are its own, and it gives back what it has changed
         // of the host's settings. While the keeper holds the socket, nobody would start one.
         if !ours().any(is_engine) {
-            problems.extend(end(ours()));
+            problems.extend(end(ours(), Duration::ZERO));
         }
         if let Err(failure) = dozen.remove_every_container() {
             problems.push(failure.to_string());
@@ -98,9 +98,10 @@ pub fn down() -> Result<(), Failure> {
     }
     steps::step("ending the demo's engine and what stands beside it");
     // The engine first: it would start the others again.
-    problems.extend(end(ours().filter(|pid| is_engine(*pid))));
-    problems.extend(end(ours()));
-    problems.extend(end(members_of_cgroups().into_iter()));
+    problems.extend(end(ours().filter(|pid| is_engine(*pid)), Duration::from_secs(10)));
+    // Keeper and monitors heed no polite signal: what they hold must not end with somebody's session.
+    problems.extend(end(ours(), Duration::ZERO));
+    problems.extend(end(members_of_cgroups().into_iter(), Duration::ZERO));
     for root in [RUN_ROOT, DATA_ROOT] {
         match std::fs::remove_dir_all(root) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -126,7 +127,7 @@ pub fn down() -> Result<(), Failure> {
 }
 
 /// What of the host's bears the demo's name; another engine's things do not.
-fn traces() -> Vec<String> {
+pub fn traces() -> Vec<String> {
     Snapshot::take().lines().filter(|line| is_ours(line)).map(str::to_owned).collect()
 }
 
@@ -143,8 +144,8 @@ fn tag(run_root: &str) -> String {
 }
 
 /// Ends each of them; answers why one did not.
-fn end(pids: impl Iterator<Item = i32>) -> Vec<String> {
-    pids.filter_map(|pid| processes::end(pid, Duration::from_secs(10)).err()).map(|why| why.to_string()).collect()
+fn end(pids: impl Iterator<Item = i32>, patience: Duration) -> Vec<String> {
+    pids.filter_map(|pid| processes::end(pid, patience).err()).map(|why| why.to_string()).collect()
 }
 
 /// Monitors and containers that no engine could be told to end.
@@ -177,22 +178,12 @@ fn remove_network() -> Vec<String> {
                 let table = name.strip_prefix("table ").unwrap_or(name);
                 steps::run(Command::new("nft").args(["delete", "table"]).args(table.split(' ')))
             }
-            "cgroup" => remove_cgroup(Path::new(name)).attempting(format_args!("remove cgroup {name}")),
+            "cgroup" => host::remove_cgroup(Path::new(name)).attempting(format_args!("remove cgroup {name}")),
             _ => Ok(()),
         };
         problems.extend(outcome.err().map(|failure| failure.to_string()));
     }
     problems
-}
-
-/// Empty ones only: the kernel refuses one with a process in it.
-fn remove_cgroup(path: &Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(path)?.flatten() {
-        if entry.file_type()?.is_dir() {
-            remove_cgroup(&entry.path())?;
-        }
-    }
-    std::fs::remove_dir(path)
 }
 
 fn is_engine(pid: i32) -> bool {
