@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use regex_lite::RegexBuilder;
 use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::extract::Query;
+
+/// A compiled expression may be as large; names are short.
+const EXPRESSION_LIMIT_BYTES: usize = 256 << 10;
 
 /// Wanted values by the filter's name. Values of one name are alternatives (but labels, which must all hold).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +63,16 @@ impl Filters {
     pub(crate) fn any(&self, name: &str, holds: impl Fn(&str) -> bool) -> bool {
         let wanted = self.get(name);
         wanted.is_empty() || wanted.iter().any(|value| holds(value))
+    }
+
+    /// One of the wanted values is the text, or a regular expression that is found in it; one that is neither matches
+    /// nothing, as Docker has it (moby, api/types/filters). Its time is linear in the text's and its own length.
+    pub(crate) fn matches(&self, name: &str, text: &str) -> bool {
+        let found = |pattern: &str| {
+            let expression = RegexBuilder::new(pattern).size_limit(EXPRESSION_LIMIT_BYTES).build();
+            expression.is_ok_and(|expression| expression.is_match(text))
+        };
+        self.get(name).iter().any(|wanted| wanted == text || found(wanted))
     }
 
     /// A filter of one truth: `dangling=true`.

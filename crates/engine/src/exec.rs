@@ -26,6 +26,10 @@ pub struct ExecSpec {
     pub user: UserSpec,
     /// A terminal of its own.
     pub terminal: bool,
+    /// Its first size, unless whoever starts it gives another.
+    pub terminal_size: Option<WindowSize>,
+    /// The keys by which a client leaves it, as the API has them; empty: the usual ones.
+    pub detach_keys: String,
     /// All capabilities, no seccomp.
     pub privileged: bool,
     /// Standard input is fed by whoever starts it.
@@ -225,7 +229,7 @@ impl Exec {
             working_directory: spec.working_directory.clone(),
             user: spec.user.clone(),
             terminal: spec.terminal,
-            size,
+            size: size.or(spec.terminal_size),
             privileged: spec.privileged,
             stdin: spec.stdin && !detach,
             stdout: spec.stdout && !detach,
@@ -296,6 +300,8 @@ mod tests {
             working_directory: None,
             user: UserSpec::default(),
             terminal: false,
+            terminal_size: None,
+            detach_keys: String::new(),
             privileged: false,
             stdin: false,
             stdout: true,

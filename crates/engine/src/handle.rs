@@ -236,8 +236,8 @@ impl Container {
         if snapshot.phase.run().is_none() {
             return Err(EngineError::NotRunning(self.id.to_string()));
         }
-        let (cgroup, columns) = (self.shared.container_cgroup(&self.id), top::Columns::parse(arguments)?);
-        let top = self.shared.blocking(move || top::processes(&cgroup, columns)).await?;
+        let (cgroup, columns) = (self.shared.container_cgroup(&self.id), top::parse(arguments)?);
+        let top = self.shared.blocking(move || top::processes(&cgroup, &columns)).await?;
         self.shared.announce(&snapshot, "top", None);
         Ok(top)
     }

@@ -1,12 +1,12 @@
 //! From what was asked of a container to the runtime's specification of it. Pure, but for the sources of mounts,
 //! which the caller has looked up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dozen_model::{BindPropagation, ContainerSpec, MountSource, NetworkMode, PortBinding, TmpfsOptions};
 use dozen_runtime::Spec;
 use dozen_runtime::default_spec::{self, DefaultSpec};
-use oci_spec::runtime::{Mount, MountBuilder, ProcessBuilder, RootBuilder};
+use oci_spec::runtime::{BoxBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder};
 
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -44,6 +44,10 @@ pub(crate) fn spec(
         .no_new_privileges(asked.isolation.no_new_privileges);
     let defaults = spec.process().as_ref();
     let mut process = process.build().expect("every field of a process has a default");
+    if let Some((rows, columns)) = asked.process.terminal_size {
+        let size = BoxBuilder::default().height(rows).width(columns).build();
+        process.set_console_size(Some(size.expect("a size has both sides")));
+    }
     process.set_capabilities(defaults.and_then(|process| process.capabilities().clone()));
     process.set_rlimits(defaults.and_then(|process| process.rlimits().clone()));
     process.set_oom_score_adj(defaults.and_then(|process| process.oom_score_adj()));
@@ -68,6 +72,15 @@ fn has_own_network(asked: &ContainerSpec) -> bool {
 
 /// Refuses, before anything is made, what could not be started later.
 pub(crate) fn check(asked: &ContainerSpec) -> Result<(), EngineError> {
+    for mount in &asked.mounts {
+        dozen_runtime::check_place(&mount.target)?;
+        if mount.target == Path::new("/proc") && !matches!(mount.source, MountSource::Bind { .. }) {
+            return Err(EngineError::Invalid {
+                message: "only a procfs can be mounted on /proc".into(),
+                hint: Some("give the volume another place".into()),
+            });
+        }
+    }
     Ok(default_spec::docker(&defaults(asked)).map(drop)?)
 }
 

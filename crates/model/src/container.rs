@@ -69,6 +69,9 @@ pub struct ProcessSpec {
     pub user: UserSpec,
     /// `-t`: a terminal of its own.
     pub terminal: bool,
+    /// The terminal's first size, in rows and columns.
+    #[serde(default)]
+    pub terminal_size: Option<(u16, u16)>,
     /// What becomes of its standard input.
     pub stdin: StdinMode,
     /// Streams that `start --attach` and `run` follow (Docker's AttachStdin, AttachStdout, AttachStderr).

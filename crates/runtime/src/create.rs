@@ -40,7 +40,7 @@ pub enum Stdio {
     Streams([OwnedFd; 3]),
     /// A new terminal of the container's own devpts; its master comes back with [`Created::terminal`].
     Terminal {
-        /// Its first size.
+        /// Its first size. `None`: the spec's (`process.consoleSize`).
         size: Option<WindowSize>,
     },
 }
@@ -118,7 +118,10 @@ pub fn create(options: CreateOptions<'_>) -> Result<Created, RuntimeError> {
 }
 
 /// As [`create`]; with a listening socket, the word to start comes from a connection to it.
-pub(crate) fn create_with(options: CreateOptions<'_>, listener: Option<OwnedFd>) -> Result<Created, RuntimeError> {
+pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<OwnedFd>) -> Result<Created, RuntimeError> {
+    if let Stdio::Terminal { size: size @ None } = &mut options.stdio {
+        *size = console_size(options.spec);
+    }
     let plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
     let init = if options.init { Some(crate::own_binary()?) } else { None };
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
@@ -236,6 +239,12 @@ impl Stdio {
             Self::Terminal { size } => Self::Terminal { size: *size },
         })
     }
+}
+
+/// The spec's size of a terminal.
+fn console_size(spec: &Spec) -> Option<WindowSize> {
+    let size = spec.process().as_ref()?.console_size()?;
+    Some(WindowSize { rows: u16::try_from(size.height()).ok()?, columns: u16::try_from(size.width()).ok()? })
 }
 
 impl Process {

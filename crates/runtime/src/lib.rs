@@ -43,4 +43,5 @@ pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS};
 
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;
+pub use plan::check_place;
 pub use seccomp::check_profile;

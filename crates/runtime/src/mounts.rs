@@ -22,7 +22,7 @@ use crate::Root;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 use crate::overlay;
-use crate::plan::{MountKind, Plan, PlannedMount};
+use crate::plan::{self, MountKind, Plan, PlannedMount};
 use crate::sys::{self, MountAttributes};
 
 /// linux/magic.h.
@@ -174,7 +174,7 @@ impl RootTree {
         let system =
             mount.is_kind("proc") || mount.is_kind("sysfs") || OWN.iter().any(|own| mount.target == Path::new(own));
         let place = if system { self.own_directory(&mount.target)? } else { self.make(&mount.target, directory)? };
-        check_procfs(&mount.target, tree, &place)?;
+        self.keep_off_procfs(mount, tree, &place)?;
         if let MountKind::Bind { recursive, .. } = mount.kind {
             // Private unless asked otherwise: the clone of a shared mount is in its peer group.
             let wanted = if mount.propagation == 0 { libc::MS_PRIVATE } else { mount.propagation };
@@ -187,6 +187,21 @@ impl RootTree {
                 .context(|| "set its propagation".to_owned())?;
         }
         attach(tree, &place)
+    }
+
+    /// The plan refuses places in /proc by name; here is where the name leads. Over /proc itself there may be another
+    /// procfs.
+    fn keep_off_procfs(&self, mount: &PlannedMount, tree: &OwnedFd, place: &OwnedFd) -> Result<(), RuntimeError> {
+        let is_proc = mount.target == Path::new("/proc");
+        if if is_proc { is_procfs(tree) } else { !is_procfs(place) || plan::leads_into_proc(&mount.target) } {
+            return Ok(());
+        }
+        let target = mount.target.display();
+        Err(RuntimeError::Invalid(if is_proc {
+            format!("{target}: only a procfs can be mounted there")
+        } else {
+            format!("{target} cannot be mounted because, in this root, it leads into /proc")
+        }))
     }
 
     /// The container's own part of every hierarchy, by a bind: with a cgroup namespace it looks like the root of one.
@@ -300,8 +315,7 @@ impl RootTree {
 
     /// Opens a path of which no part is a link.
     fn open_without_links(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        open_resolved(&self.root, path, flags, ResolveFlags::NO_SYMLINKS)
     }
 
     /// The directory that holds the last part of a path, made if it is missing, and that part.
@@ -346,18 +360,6 @@ fn make_entry(parent: &OwnedFd, name: &OsStr, directory: bool) -> Result<(), Err
     }
 }
 
-/// On /proc lies a procfs, and on a procfs only what is meant for it: not what a link in a volume has led there
-/// (CVE-2023-28642, CVE-2025-52881).
-fn check_procfs(target: &Path, tree: &OwnedFd, place: &OwnedFd) -> Result<(), RuntimeError> {
-    let refuse =
-        |why: &str| Err(RuntimeError::Invalid(format!("{:?} cannot be mounted {why}", target.display().to_string())));
-    match target == Path::new("/proc") {
-        true if !is_procfs(tree) => refuse("because it is not of type proc"),
-        false if !target.starts_with("/proc") && is_procfs(place) => refuse("because a link leads it into a procfs"),
-        _ => Ok(()),
-    }
-}
-
 fn at(error: RuntimeError, target: &Path) -> RuntimeError {
     match error {
         RuntimeError::System { action, source } => {
@@ -375,9 +377,14 @@ fn bind_failed(source: &Path, errno: Errno) -> RuntimeError {
     RuntimeError::system(format!("clone the mount of {}", source.display()), errno)
 }
 
-/// openat2(2) below `root` as if it were `/`. The kernel answers EAGAIN when something was renamed meanwhile.
+/// openat2(2) below `root` as if it were `/`.
 pub(crate) fn open_inside(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    open_resolved(root, path, flags, ResolveFlags::NO_MAGICLINKS)
+}
+
+/// The kernel answers EAGAIN when something was renamed meanwhile. Whoever keeps renaming is not let in by that.
+fn open_resolved(root: impl AsFd, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let resolve = resolve | ResolveFlags::IN_ROOT;
     for _ in 0..128 {
         match rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(Errno::AGAIN) => {}

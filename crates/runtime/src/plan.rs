@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use dozen_model::UserSpec;
 use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, PosixRlimitType, Process};
 
-pub(crate) use self::mount::{MountKind, PlannedMount};
+pub use self::mount::check_place;
+pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc};
 
 use crate::Spec;
 use crate::capability::CapabilitySets;

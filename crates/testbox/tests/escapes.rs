@@ -66,3 +66,50 @@ fn a_container_that_stops_its_execs_can_be_removed() {
     // Not a figure: without a limit of the exec's both hang for ever.
     assert!(begun.elapsed() < Duration::from_secs(60));
 }
+
+/// An image that has a link where a volume is to be mounted must not have it mounted in /proc, over what decides about
+/// rights and labels.
+#[test]
+fn a_volume_is_not_mounted_in_proc() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    for (place, leads) in [("/data", "/proc/sys"), ("/data", "/proc"), ("/up/data", "../proc/1/attr")] {
+        let script = format!("mkdir -p ${{0%/*}}/. && ln -s {leads} $0");
+        engine.dozen(&["run", "--name", "maker", "busybox", "sh", "-c", &script, place]).expect(0);
+        engine.dozen(&["commit", "maker", "hostile"]).expect(0);
+        engine.dozen(&["rm", "maker"]).expect(0);
+        let before = machine.snapshot();
+        let volume = format!("stuff:{place}");
+        let done = engine.dozen(&["run", "--rm", "-v", &volume, "hostile", "true"]);
+        assert!(done.code != 0 && done.err.contains("leads into /proc"), "{leads}: {done:?}");
+        assert_eq!(machine.snapshot(), before, "something is left");
+        engine.dozen(&["volume", "rm", "stuff"]).expect(0);
+        engine.dozen(&["rmi", "hostile"]).expect(0);
+    }
+}
+
+/// Labels come from images: what would command a terminal is spelled out on one.
+#[test]
+fn a_label_does_not_command_the_terminal() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let label = "evil=\x1b]0;title\x07\nfake-row";
+    engine.dozen(&["create", "--name", "labelled", "--label", label, "busybox", "true"]).expect(0);
+    for (arguments, shown) in [
+        (
+            &["ps", "-a", "--format", "table {{.Names}}\\t{{.Labels}}"][..],
+            "labelled   evil=\\x1b]0;title\\x07\\nfake-row\r\n",
+        ),
+        (&["inspect", "-f", "{{.Config.Labels.evil}}", "labelled"], "\\x1b]0;title\\x07\r\nfake-row\r\n"),
+    ] {
+        let mut screen = machine.screen(&dozen_testbox::dozen_program(), arguments);
+        screen.shows(shown);
+        screen.end();
+    }
+    // A pipe gets the label as it is; a table stays one.
+    let plain = engine.dozen(&["inspect", "-f", "{{.Config.Labels.evil}}", "labelled"]).text();
+    assert_eq!(plain, "\x1b]0;title\x07\nfake-row\n");
+    assert_eq!(engine.dozen(&["ps", "-a", "--format", "table {{.Labels}}"]).text().lines().count(), 2);
+}

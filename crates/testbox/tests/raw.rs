@@ -130,9 +130,15 @@ fn exec_without_upgrade_and_of_a_command_that_is_not_there() {
     };
     let good = made(&mut wire, r#"["echo","here"]"#);
     let bad = made(&mut wire, r#"["no-such-program"]"#);
+    let terminal = made(&mut wire, r#"["echo","here"],"Tty":true"#);
     wire.send(&format!("POST /exec/{good}/start"), json, "{}");
     assert_eq!(wire.head().status, 200);
     assert_eq!(wire.rest(), frame(1, "here\n"));
+    // A terminal's output comes in frames, unless the start says that it is one's.
+    let mut wire = Wire::to(&machine);
+    wire.send(&format!("POST /exec/{terminal}/start"), json, "{}");
+    assert_eq!(wire.head().status, 200);
+    assert_eq!(wire.rest(), frame(1, "here\r\n"));
     // Docker's clients read there why it did not start, and ask for the code afterwards.
     let mut wire = Wire::to(&machine);
     wire.send(&format!("POST /exec/{bad}/start"), json, "{}");
@@ -245,9 +251,11 @@ fn three_hundred_follow_one_log() {
         .collect();
     for wire in &mut wires {
         assert_eq!(wire.head().status, 200);
-        let mut first = [0; 18];
-        wire.0.read_exact(&mut first).unwrap();
-        assert!(first.ends_with(b"first\n"), "{first:?}");
+        // In a chunk, in a frame.
+        let mut first = Vec::new();
+        while !first.ends_with(b"first\n") {
+            assert_ne!(wire.0.read_until(b'\n', &mut first).unwrap(), 0);
+        }
     }
     let threads = std::fs::read_dir(format!("/proc/{}/task", engine.pid())).unwrap().count();
     assert!(threads < 100, "{threads} threads");
@@ -257,6 +265,34 @@ fn three_hundred_follow_one_log() {
         let rest = String::from_utf8_lossy(&wire.rest()).into_owned();
         assert!(rest.contains("second\n"), "{rest}");
     }
+}
+
+#[test]
+fn one_who_attaches_and_does_not_read_holds_nobody_up_for_ever() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    // More than all buffers on the way hold.
+    let script = "read -r line; yes $(printf %01000d 0) | head -n 3000; echo end; read -r line";
+    let name = ["--name", "talker", "--network", "none"];
+    let create = [&["run", "-d", "-i"][..], &name, &["busybox", "sh", "-c", script]].concat();
+    engine.dozen(&create).expect(0);
+    let attach = || {
+        let mut wire = Wire::to(&machine);
+        wire.send("POST /containers/talker/attach?stream=1&stdin=1&stdout=1", "", "");
+        assert_eq!(wire.head().status, 200);
+        wire
+    };
+    let _stalled = attach();
+    let mut reader = attach();
+    reader.0.get_mut().write_all(b"go\n").unwrap();
+    let mut tail = Vec::new();
+    while !tail.ends_with(b"end\n") {
+        tail.clear();
+        assert_ne!(reader.0.read_until(b'\n', &mut tail).unwrap(), 0);
+    }
+    assert_eq!(engine.dozen(&["logs", "--tail", "1", "talker"]).text(), "end\n");
+    reader.0.get_mut().write_all(b"enough\n").unwrap();
+    assert_eq!(engine.dozen(&["wait", "talker"]).text(), "0\n");
 }
 
 #[test]

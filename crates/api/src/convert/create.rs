@@ -59,7 +59,7 @@ pub(crate) fn spec(
 ) -> Result<(ContainerSpec, Vec<String>), ApiError> {
     let host = &request.host_config;
     let mut warnings = Vec::new();
-    if defaults.has_healthcheck() {
+    if defaults.has_healthcheck() && request.healthcheck.is_none() {
         warnings.push("The image has a HEALTHCHECK. Health checks are not built yet: it does not run.".to_owned());
     }
     let network = network_mode(&host.network_mode, find)?;
@@ -122,6 +122,8 @@ fn process(request: &Create, defaults: &ImageDefaults) -> Result<ProcessSpec, Ap
         working_directory: working_directory(&request.working_dir, defaults.working_dir.as_deref().unwrap_or(""))?,
         user: user.parse()?,
         terminal: request.tty,
+        // What clients send that have no terminal, or do not know.
+        terminal_size: request.host_config.console_size.filter(|(rows, columns)| *rows > 0 && *columns > 0),
         stdin: match (request.open_stdin, request.stdin_once) {
             (false, _) => StdinMode::Closed,
             (true, false) => StdinMode::Open,

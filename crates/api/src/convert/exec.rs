@@ -4,8 +4,9 @@ use dozen_engine::{ExecSnapshot, ExecSpec, WindowSize};
 use serde_json::{Value, json};
 
 use super::create::environment;
-use super::request::{Exec, ExecStart};
+use super::request::Exec;
 use crate::error::ApiError;
+use crate::stream::detach::DetachKeys;
 
 pub(crate) fn spec(request: Exec) -> Result<ExecSpec, ApiError> {
     let arguments = request.cmd.unwrap_or_default();
@@ -21,12 +22,17 @@ pub(crate) fn spec(request: Exec) -> Result<ExecSpec, ApiError> {
             request.working_dir
         )));
     }
+    if !request.detach_keys.is_empty() {
+        request.detach_keys.parse::<DetachKeys>()?;
+    }
     Ok(ExecSpec {
         arguments,
         environment: environment(&[], &request.env)?,
         working_directory: (!request.working_dir.is_empty()).then_some(request.working_dir),
         user: request.user.parse()?,
         terminal: request.tty,
+        terminal_size: size(request.console_size),
+        detach_keys: request.detach_keys,
         privileged: request.privileged,
         stdin: request.attach_stdin,
         stdout: request.attach_stdout,
@@ -35,8 +41,8 @@ pub(crate) fn spec(request: Exec) -> Result<ExecSpec, ApiError> {
 }
 
 /// The first size of its terminal; `[0, 0]` is what clients send that do not know.
-pub(crate) fn size(request: &ExecStart) -> Option<WindowSize> {
-    match request.console_size {
+pub(crate) fn size(size: Option<[u16; 2]>) -> Option<WindowSize> {
+    match size {
         Some([rows, columns]) if rows > 0 && columns > 0 => Some(WindowSize { rows, columns }),
         _ => None,
     }
@@ -55,7 +61,7 @@ pub(crate) fn inspect(exec: &ExecSnapshot) -> Value {
         "OpenStdout": spec.stdout,
         "OpenStderr": spec.stderr,
         "CanRemove": false,
-        "DetachKeys": "",
+        "DetachKeys": spec.detach_keys,
         "ProcessConfig": {
             "entrypoint": spec.arguments.first(),
             "arguments": spec.arguments.get(1..).unwrap_or(&[]),
@@ -69,6 +75,7 @@ pub(crate) fn inspect(exec: &ExecSnapshot) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert::request::ExecStart;
     use crate::convert::{fields, request};
 
     fn read(body: Value) -> Result<ExecSpec, ApiError> {
@@ -85,14 +92,14 @@ mod tests {
             (json!({}), "No exec command specified"),
             (json!({"Cmd": ["a\0"]}), "null byte"),
             (json!({"Cmd": ["a"], "WorkingDir": "b"}), "absolute path"),
-            (json!({"Cmd": ["a"], "DetachKeys": "ctrl-x"}), "DetachKeys is not built yet"),
+            (json!({"Cmd": ["a"], "DetachKeys": "ctrl-nonsense"}), "ctrl-nonsense"),
         ] {
             let message = read(body).unwrap_err().message;
             assert!(message.contains(words), "{message}");
         }
         let start: ExecStart = request::read(json!({"ConsoleSize": [24, 80]}), fields::EXEC_START).unwrap();
-        assert_eq!(size(&start), Some(WindowSize { rows: 24, columns: 80 }));
+        assert_eq!(size(start.console_size), Some(WindowSize { rows: 24, columns: 80 }));
         let start: ExecStart = request::read(json!({"ConsoleSize": null, "Detach": true}), fields::EXEC_START).unwrap();
-        assert_eq!(size(&start), None);
+        assert_eq!(size(start.console_size), None);
     }
 }

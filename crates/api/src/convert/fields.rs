@@ -72,7 +72,7 @@ const HEALTHCHECK: Fields = &[
     ("Retries", Refused),
 ];
 
-const HOST_CONFIG: Fields = &[
+pub(crate) const HOST_CONFIG: Fields = &[
     ("Binds", Acts),
     ("ContainerIDFile", Ignored), // the CLI writes it
     ("LogConfig", Acts),
@@ -82,7 +82,7 @@ const HOST_CONFIG: Fields = &[
     ("AutoRemove", Acts),
     ("VolumeDriver", RefusedUnless(&[r#""local""#])),
     ("VolumesFrom", Refused),
-    ("ConsoleSize", Ignored), // clients resize right after the start
+    ("ConsoleSize", Acts),
     ("Annotations", Refused),
     ("CapAdd", Acts),
     ("CapDrop", Acts),
@@ -204,12 +204,12 @@ pub(crate) const EXEC: Fields = &[
     ("User", Acts),
     ("Privileged", Acts),
     ("Tty", Acts),
-    ("ConsoleSize", Ignored), // given again, and acted on, when it is started
+    ("ConsoleSize", Acts),
     ("AttachStdin", Acts),
     ("AttachStdout", Acts),
     ("AttachStderr", Acts),
     ("Detach", Ignored), // decided when it is started
-    ("DetachKeys", RefusedUnless(&[r#""ctrl-p,ctrl-q""#])),
+    ("DetachKeys", Acts),
     ("Env", Acts),
     ("WorkingDir", Acts),
     ("Cmd", Acts),
@@ -242,6 +242,9 @@ pub(crate) const COMMIT: Fields = &[
     ("Env", Refused),
     ("Cmd", Refused),
     ("Healthcheck", Within(HEALTHCHECK)),
+    ("ArgsEscaped", Ignored),
+    ("Image", Ignored), // the container's
+    ("NetworkDisabled", Ignored),
     ("Volumes", Refused),
     ("WorkingDir", Refused),
     ("Entrypoint", Refused),
@@ -370,6 +373,67 @@ mod tests {
             let names: std::collections::BTreeSet<_> = table.iter().map(|(name, _)| name.to_lowercase()).collect();
             assert_eq!(names.len(), table.len());
         }
+    }
+
+    type Table<'a> = (&'a str, Fields, &'a dyn Fn(Value) -> Result<(), ApiError>);
+
+    /// Every table with what reads a body of its kind.
+    fn with_each_table(mut visit: impl FnMut(Table<'_>)) {
+        use crate::convert::request::{self, Create, Exec, ExecStart, Volume};
+        fn read<T: serde::de::DeserializeOwned>(body: Value, table: Fields) -> Result<(), ApiError> {
+            request::read::<T>(body, table).map(drop)
+        }
+        let host = |config: Value| read::<Create>(json!({ "HostConfig": config }), CREATE);
+        let mount = |mount: Value| host(json!({ "Mounts": [mount] }));
+        visit(("", CREATE, &|body| read::<Create>(body, CREATE)));
+        visit(("HostConfig", HOST_CONFIG, &host));
+        visit(("HostConfig.RestartPolicy", RESTART_POLICY, &|body| host(json!({ "RestartPolicy": body }))));
+        visit(("HostConfig.Mounts", MOUNT, &mount));
+        visit(("HostConfig.Mounts.BindOptions", BIND_OPTIONS, &|body| mount(json!({ "BindOptions": body }))));
+        visit(("HostConfig.Mounts.VolumeOptions", VOLUME_OPTIONS, &|body| mount(json!({ "VolumeOptions": body }))));
+        visit(("HostConfig.Mounts.VolumeOptions.DriverConfig", DRIVER_CONFIG, &|body| {
+            mount(json!({ "VolumeOptions": { "DriverConfig": body } }))
+        }));
+        visit(("HostConfig.Mounts.TmpfsOptions", TMPFS_OPTIONS, &|body| mount(json!({ "TmpfsOptions": body }))));
+        visit(("Healthcheck", HEALTHCHECK, &|body| read::<Create>(json!({ "Healthcheck": body }), CREATE)));
+        visit(("NetworkingConfig.EndpointsConfig", ENDPOINT, &|body| {
+            read::<Create>(json!({ "NetworkingConfig": { "EndpointsConfig": { "bridge": body } } }), CREATE)
+        }));
+        visit(("", EXEC, &|body| read::<Exec>(body, EXEC)));
+        visit(("", EXEC_START, &|body| read::<ExecStart>(body, EXEC_START)));
+        visit(("", VOLUME, &|body| read::<Volume>(body, VOLUME)));
+        visit(("", COMMIT, &|body| read::<Map<String, Value>>(body, COMMIT)));
+    }
+
+    /// One value of every kind that asks for something.
+    fn values() -> [Value; 5] {
+        [json!("x"), json!(7), json!(true), json!([[7]]), json!({ "x": 7 })]
+    }
+
+    #[test]
+    fn what_acts_is_read_and_what_is_refused_is_refused() {
+        with_each_table(|(path, table, read)| {
+            for (name, field) in table {
+                let at = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
+                let mut answers = values().map(|value| read(json!({ *name: value }))).into_iter();
+                match field {
+                    // A typed request that did not have the field would take any value for it.
+                    Acts => assert!(answers.any(|answer| answer.is_err()), "nobody reads {at}"),
+                    Ignored => assert!(answers.all(|answer| answer.is_ok()), "{at} is not ignored"),
+                    Refused | RefusedUnless(_) => assert!(
+                        answers.all(|answer| answer.unwrap_err().message.contains(&format!("{at} is not built yet"))),
+                        "{at} is not refused by name"
+                    ),
+                    Within(_) | Each(_) | Values(_) => {}
+                }
+                if let RefusedUnless(neutral) = field {
+                    for value in *neutral {
+                        let value: Value = serde_json::from_str(value).unwrap();
+                        assert_eq!(read(json!({ *name: value })), Ok(()), "{at}");
+                    }
+                }
+            }
+        });
     }
 
     proptest! {

@@ -131,7 +131,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": null,
-        "ConsoleSize": [0, 0],
+        "ConsoleSize": spec.process.terminal_size.unwrap_or_default(),
         "CapAdd": null_if_empty(&isolation.capabilities.add.iter().map(capability).collect::<Vec<_>>()),
         "CapDrop": null_if_empty(&isolation.capabilities.drop.iter().map(capability).collect::<Vec<_>>()),
         "CgroupnsMode": if isolation.privileged { "host" } else { "private" },

@@ -134,7 +134,8 @@ impl Listing {
             _ => None,
         };
         filters.any("id", |wanted| snapshot.id.as_str().starts_with(wanted))
-            && filters.any("name", |wanted| name_matches(&name, wanted))
+            // Names match with their slash and without it.
+            && (!filters.has("name") || filters.matches("name", &name) || filters.matches("name", &name[1..]))
             && filters.labels(&spec.labels)
             && filters.any("status", |wanted| snapshot.phase.status() == wanted)
             && filters.any("exited", |wanted| exit_code.is_some_and(|code| code.to_string() == wanted))
@@ -151,20 +152,6 @@ impl Listing {
             && filters.any("isolation", |wanted| matches!(wanted, "" | "default"))
             && (!filters.has("ancestor") || ancestors.contains(&spec.image) || filters.get("ancestor").contains(&spec.image_name))
     }
-}
-
-/// Docker takes a pattern; here `^` and `$` bind the ends, and the rest is plain text.
-fn name_matches(name: &str, wanted: &str) -> bool {
-    let (wanted, from_start) = wanted.strip_prefix('^').map_or((wanted, false), |rest| (rest, true));
-    let (wanted, to_end) = wanted.strip_suffix('$').map_or((wanted, false), |rest| (rest, true));
-    // Names match with their slash and without it.
-    let bare = name.trim_start_matches('/');
-    [name, bare].iter().any(|name| match (from_start, to_end) {
-        (true, true) => *name == wanted,
-        (true, false) => name.starts_with(wanted),
-        (false, true) => name.ends_with(wanted),
-        (false, false) => name.contains(wanted),
-    })
 }
 
 /// A row of the listing.
@@ -281,6 +268,9 @@ mod tests {
         check("all=1", json!({"name": ["da"]}), &["database", "dab"]);
         check("all=1", json!({"name": ["^/dab$"]}), &["dab"]);
         check("all=1", json!({"name": ["^data", "web"]}), &["web", "database"]);
+        check("all=1", json!({"name": ["^d.*b$", "(?i)^WEB$"]}), &["web", "dab"]);
+        check("all=1", json!({"name": ["web|^/data"]}), &["web", "database"]);
+        check("all=1", json!({"name": ["("]}), &[]);
         check("all=1", json!({"label": ["app=web"]}), &["web"]);
         check("all=1", json!({"label": ["app"], "status": ["exited"]}), &["database", "dab"]);
         check("all=1", json!({"volume": ["dab-data"]}), &["dab"]);

@@ -33,6 +33,8 @@ pub(crate) struct Create {
     #[serde(deserialize_with = "words")]
     pub(crate) cmd: Option<Vec<String>>,
     pub(crate) image: String,
+    /// `fields` lets through only what asks for none.
+    pub(crate) healthcheck: Option<Value>,
     pub(crate) volumes: BTreeMap<String, Value>,
     pub(crate) working_dir: String,
     #[serde(deserialize_with = "words")]
@@ -64,6 +66,7 @@ pub(crate) struct HostConfig {
     pub(crate) shm_size: i64,
     pub(crate) init: bool,
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) masked_paths: Option<Vec<String>>,
     pub(crate) readonly_paths: Option<Vec<String>>,
 }
@@ -143,6 +146,9 @@ pub(crate) struct Exec {
     pub(crate) working_dir: String,
     #[serde(deserialize_with = "words")]
     pub(crate) cmd: Option<Vec<String>>,
+    pub(crate) detach_keys: String,
+    /// Rows, columns.
+    pub(crate) console_size: Option<[u16; 2]>,
 }
 
 /// `POST /exec/{id}/start`.

@@ -24,7 +24,7 @@ use crate::extract::{Json, Query};
 use crate::host;
 use crate::shims;
 use crate::sizes;
-use crate::stream::relay::{self, Input};
+use crate::stream::relay::{self, Input, Output};
 use crate::stream::takeover::{Head, response};
 
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
@@ -216,14 +216,16 @@ pub(super) async fn attach(
         return Err(ApiError::not_built("attaching with the log so far (logs=1 with stream=1)")
             .with_hint("use logs with follow=1"));
     }
+    let runs = container.snapshot().phase.run().is_some();
+    let output = Output { patience: runs.then_some(relay::ONLOOKERS_PATIENCE), framed: false };
     let pending = container.attach(options).await?;
     let input =
         Input { forward: options.stdin, detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()) };
-    Ok(response(head, move |client, early| relay::attach(client, early, pending, input)))
+    Ok(response(head, move |client, early| relay::attach(client, early, pending, input, output)))
 }
 
 pub(super) async fn top(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
-    let top = engine.container(&id)?.top(query.text("ps_args").unwrap_or("-ef")).await?;
+    let top = engine.container(&id)?.top(query.text("ps_args").unwrap_or_default()).await?;
     ok(&json!({ "Titles": top.titles, "Processes": top.processes }))
 }
 

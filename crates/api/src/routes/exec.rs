@@ -16,7 +16,7 @@ use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
 use crate::shims;
 use crate::stream::detach::DetachKeys;
-use crate::stream::relay::{self, Input};
+use crate::stream::relay::{self, Input, Output};
 use crate::stream::takeover::{Head, response};
 
 pub(super) async fn create(State(engine): State<Engine>, Path(id): Path<String>, Json(body): Json) -> Answer {
@@ -36,14 +36,20 @@ pub(super) async fn start(
     let request: request::ExecStart = request::read(body, fields::EXEC_START)?;
     let exec = engine.exec(&id)?;
     let spec = exec.snapshot().await?.spec;
-    let head = Head::for_request(&headers, shims::stream_content_type(version, spec.terminal));
-    let stream = match exec.start(request.detach, shapes::size(&request)).await.map_err(ApiError::from) {
+    if request.tty && !spec.terminal && !request.detach {
+        return Err(ApiError::invalid(format!("Tty: the exec {id} has no terminal"))
+            .with_hint("ask for one when the exec is made"));
+    }
+    // A client that made a terminal and does not say so again wants frames, as Docker reads it.
+    let raw = spec.terminal && request.tty;
+    let head = Head::for_request(&headers, shims::stream_content_type(version, raw));
+    let stream = match exec.start(request.detach, shapes::size(request.console_size)).await.map_err(ApiError::from) {
         Ok(Some(stream)) => stream,
         Ok(None) => return empty(StatusCode::OK),
         // Docker's engine has taken the connection over before it starts the process: clients expect to read there
         // what is wrong with the command, and its code (126, 127) in `inspect`.
         Err(error) if !request.detach && !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {
-            let words = logs::complaint(&error.message, spec.terminal);
+            let words = logs::complaint(&error.message, raw);
             return Ok(response(head, move |mut client, _| async move {
                 // A client that is gone needs no words.
                 let _ = client.write_all(&words).await;
@@ -52,8 +58,13 @@ pub(super) async fn start(
         }
         Err(error) => return Err(error),
     };
-    let input = Input { forward: spec.stdin, detach: (spec.terminal && spec.stdin).then(DetachKeys::default) };
-    Ok(response(head, move |client, early| relay::relay(client, early, stream, input)))
+    let keys = match spec.detach_keys.as_str() {
+        "" => DetachKeys::default(),
+        keys => keys.parse()?,
+    };
+    let input = Input { forward: spec.stdin, detach: (spec.terminal && spec.stdin).then_some(keys) };
+    let output = Output { framed: spec.terminal && !raw, patience: None };
+    Ok(response(head, move |client, early| relay::relay(client, early, stream, input, output)))
 }
 
 pub(super) async fn resize(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {

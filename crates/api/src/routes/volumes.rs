@@ -23,7 +23,7 @@ pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
         .volumes()
         .iter()
         .filter(|volume| {
-            filters.any("name", |wanted| volume.name.as_str().contains(wanted))
+            (!filters.has("name") || filters.matches("name", volume.name.as_str()))
                 && filters.any("driver", |wanted| wanted == "local")
                 && filters.labels(&volume.labels)
                 && dangling.is_none_or(|dangling| engine.volume_users(&volume.name).is_empty() == dangling)

@@ -4,13 +4,14 @@
 //! client ──input──▶ monitor     the client's shutdown(WR) is the end of standard input, output goes on
 //! client ◀─output── monitor     its end ends the whole
 //! ```
-//! It also ends when the client has gone, or has typed the keys to detach.
+//! It also ends when the client has gone, or has typed the keys to detach, or, where it only looks on, when it has read
+//! nothing for a while: output that nobody takes off holds up the container, as a pipe does.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use dozen_engine::{PendingAttach, StdioStream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -18,9 +19,15 @@ use super::detach::{DetachKeys, Typed};
 use super::hangup::Hangup;
 
 const BUFFER_BYTES: usize = 32 << 10;
+/// A byte for the stream, three zeros, the length as a big-endian u32 (Docker's API, "Attach to a container").
+const FRAME_HEAD_BYTES: usize = 8;
 /// How long a client that keeps sending is read after the end of the output: Linux turns the end of file of a
 /// unix socket into "connection reset" for the peer if bytes of its own were left unread at the close.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a client that has attached to a running container may read nothing of what waits for it. The one that was
+/// there before the start is what the container was started for, as the next command of a pipeline: it may take its time.
+pub(crate) const ONLOOKERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What becomes of the client's bytes.
 #[derive(Debug, Clone, Default)]
@@ -31,32 +38,43 @@ pub(crate) struct Input {
     pub(crate) detach: Option<DetachKeys>,
 }
 
+/// What becomes of the output.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Output {
+    /// A client that has read nothing for so long is let go.
+    pub(crate) patience: Option<Duration>,
+    /// It is a terminal's, and the client wants frames: all of it is standard output.
+    pub(crate) framed: bool,
+}
+
 /// Relays once the container has started; a client that goes before that is noticed.
-pub(crate) async fn attach(client: UnixStream, early: Bytes, pending: PendingAttach, input: Input) {
+pub(crate) async fn attach(client: UnixStream, early: Bytes, pending: PendingAttach, input: Input, output: Output) {
     let Ok(hangup) = Hangup::of(&client) else { return };
     let connected = tokio::select! {
         connected = pending.connected() => connected,
         () = hangup.wait() => return,
     };
     match connected {
-        Ok(stream) => relay(client, early, stream, input).await,
+        Ok(stream) => relay(client, early, stream, input, output).await,
         // Whoever starts the container is told why it failed; here the stream just ends, as Docker's does.
         Err(error) => tracing::debug!(%error, "an attachment came to nothing"),
     }
 }
 
 /// Relays until one side ends it.
-pub(crate) async fn relay(client: UnixStream, early: Bytes, stream: StdioStream, input: Input) {
+pub(crate) async fn relay(client: UnixStream, early: Bytes, stream: StdioStream, input: Input, output: Output) {
     let Ok(hangup) = Hangup::of(&client) else { return };
     let (mut client_read, mut client_write) = client.into_split();
     let (monitor_read, monitor_write) = stream.socket.into_split();
     let output = async {
-        let mut output = BufReader::with_capacity(BUFFER_BYTES, monitor_read);
-        let _ = tokio::io::copy_buf(&mut output, &mut client_write).await;
-        let _ = client_write.shutdown().await;
+        let is_over = copy(monitor_read, &mut client_write, output).await;
+        if is_over {
+            let _ = client_write.shutdown().await;
+        }
+        is_over
     };
     let ended = tokio::select! {
-        () = output => Ended::Output,
+        is_over = output => if is_over { Ended::Output } else { Ended::Stalled },
         () = feed(&mut client_read, early, monitor_write, input) => Ended::Detached,
         () = hangup.wait() => Ended::Gone,
     };
@@ -67,8 +85,39 @@ pub(crate) async fn relay(client: UnixStream, early: Bytes, stream: StdioStream,
     }
 }
 
+/// Copies to the end of the output or of the client; false if the client had to be given up.
+async fn copy(mut from: OwnedReadHalf, client: &mut OwnedWriteHalf, output: Output) -> bool {
+    // Room for a frame's head before what is read.
+    let mut buffer = vec![0; FRAME_HEAD_BYTES + BUFFER_BYTES];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer[FRAME_HEAD_BYTES..]).await else { return true };
+        buffer[..4].copy_from_slice(&[1, 0, 0, 0]);
+        buffer[4..FRAME_HEAD_BYTES].copy_from_slice(&(count as u32).to_be_bytes());
+        let begin = if output.framed { 0 } else { FRAME_HEAD_BYTES };
+        let mut rest = &buffer[begin..FRAME_HEAD_BYTES + count];
+        while !rest.is_empty() {
+            let written = client.write(rest);
+            let written = match output.patience {
+                None => written.await,
+                Some(patience) => match tokio::time::timeout(patience, written).await {
+                    Ok(written) => written,
+                    Err(_) => {
+                        tracing::warn!(seconds = patience.as_secs(), "an attached client reads nothing: it is let go");
+                        return false;
+                    }
+                },
+            };
+            match written {
+                Ok(count @ 1..) => rest = &rest[count..],
+                _ => return true,
+            }
+        }
+    }
+}
+
 enum Ended {
     Output,
+    Stalled,
     Detached,
     Gone,
 }
@@ -122,7 +171,7 @@ mod tests {
         let (client, theirs) = UnixStream::pair().unwrap();
         let (monitor, socket) = UnixStream::pair().unwrap();
         let stream = StdioStream { socket, terminal: input.detach.is_some() };
-        let relay = tokio::spawn(relay(theirs, Bytes::from_static(early), stream, input));
+        let relay = tokio::spawn(relay(theirs, Bytes::from_static(early), stream, input, Output::default()));
         Ends { client, monitor, relay }
     }
 
@@ -171,6 +220,50 @@ mod tests {
         ends.monitor.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "ab");
         ends.relay.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_terminals_output_can_be_framed() {
+        let (mut client, theirs) = UnixStream::pair().unwrap();
+        let (mut monitor, socket) = UnixStream::pair().unwrap();
+        let output = Output { framed: true, patience: None };
+        let relay =
+            tokio::spawn(relay(theirs, Bytes::new(), StdioStream { socket, terminal: true }, Input::default(), output));
+        monitor.write_all(b"hi\r\n").await.unwrap();
+        drop(monitor);
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"\x01\0\0\0\0\0\0\x04hi\r\n");
+        drop(client);
+        relay.await.unwrap();
+    }
+
+    /// However long it takes: the monitor's end goes on as soon as the client is given up, and not before it had its time.
+    #[tokio::test]
+    async fn an_onlooker_that_reads_nothing_is_let_go() {
+        for patience in [None, Some(Duration::from_millis(20))] {
+            let (client, theirs) = UnixStream::pair().unwrap();
+            let (mut monitor, socket) = UnixStream::pair().unwrap();
+            let stream = StdioStream { socket, terminal: false };
+            let relay =
+                tokio::spawn(relay(theirs, Bytes::new(), stream, Input::default(), Output { patience, framed: false }));
+            // More than all buffers on the way hold.
+            let output = vec![b'x'; 16 << 20];
+            let fed = tokio::spawn(async move { monitor.write_all(&output).await });
+            if patience.is_some() {
+                relay.await.unwrap();
+                assert!(fed.await.unwrap().is_err(), "the monitor is told");
+            } else {
+                // One for whom it runs gets all of it, whenever it reads.
+                let mut client = client;
+                let mut read = Vec::new();
+                client.read_to_end(&mut read).await.unwrap();
+                assert_eq!(read.len(), 16 << 20);
+                fed.await.unwrap().unwrap();
+                drop(client);
+                relay.await.unwrap();
+            }
+        }
     }
 
     #[tokio::test]

@@ -50,6 +50,7 @@ pub fn flags() -> Vec<Arg> {
         list("cap-add", None, "Add Linux capabilities"),
         list("cap-drop", None, "Drop Linux capabilities"),
         value("cidfile", None, "string", "Write the container ID to the file"),
+        value("domainname", None, "string", "Container NIS domain name"),
         value("entrypoint", None, "string", "Overwrite the default ENTRYPOINT of the image"),
         list("env", 'e', "Set environment variables"),
         list("env-file", None, "Read in a file of environment variables"),
@@ -66,6 +67,8 @@ pub fn flags() -> Vec<Arg> {
         value("name", None, "string", "Assign a name to the container"),
         value("network", None, "network", "Connect a container to a network (bridge, none, host, container:NAME)")
             .alias("net"),
+        switch("no-healthcheck", None, "Disable any container-specified HEALTHCHECK"),
+        value("platform", None, "string", "Set platform if server is multi-platform capable"),
         switch("privileged", None, "Give extended privileges to this container"),
         list("publish", 'p', "Publish a container's port(s) to the host"),
         switch("publish-all", 'P', "Publish all exposed ports to random ports"),
@@ -125,7 +128,7 @@ pub fn request(
         Some(entrypoint) => put("Entrypoint", json!([entrypoint])),
         None => None,
     };
-    let strings = [("hostname", "Hostname"), ("user", "User"), ("workdir", "WorkingDir")];
+    let strings = [("hostname", "Hostname"), ("domainname", "Domainname"), ("user", "User"), ("workdir", "WorkingDir")];
     for (flag, key) in strings {
         if let Some(value) = text(matches, flag) {
             put(key, value.into());
@@ -137,6 +140,9 @@ pub fn request(
     }
     if let Some(timeout) = matches.get_one::<i64>("stop-timeout") {
         put("StopTimeout", (*timeout).into());
+    }
+    if is_on(matches, "no-healthcheck") {
+        put("Healthcheck", json!({ "Test": ["NONE"] }));
     }
     let environment = environment(matches, around)?;
     if !environment.is_empty() {

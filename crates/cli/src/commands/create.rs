@@ -94,7 +94,8 @@ pub async fn create(
             Some((file, path))
         }
     };
-    let query = Query::new().with_some("name", request.name.as_deref());
+    let query =
+        Query::new().with_some("name", request.name.as_deref()).with_some("platform", text(matches, "platform"));
     let created = context.client.post::<Created>(&format!("/containers/create{query}"), Some(&request.body)).await;
     let created = match created {
         Ok(created) => created,

@@ -21,6 +21,7 @@ pub fn command() -> Command {
         "logs [OPTIONS] CONTAINER",
         "dozen logs -f --tail 20 web\ndozen logs --since 10m -t web",
     )
+    .arg(switch("details", None, "Show extra details provided to logs"))
     .arg(switch("follow", 'f', "Follow log output"))
     .arg(value(
         "since",
@@ -44,6 +45,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let query = Query::new()
         .with("stdout", "1")
         .with("stderr", "1")
+        .with_flag("details", is_on(matches, "details"))
         .with_flag("follow", is_on(matches, "follow"))
         .with_flag("timestamps", is_on(matches, "timestamps"))
         .with_some("since", moment("since")?.as_deref())

@@ -36,7 +36,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     };
     let answer: Processes = context.client.get(&container_path(name, &format!("/top{query}"))).await?;
     let lines = std::iter::once(&answer.titles).chain(answer.processes.iter().flatten());
-    let text: String = lines.map(|cells| cells.join("\t") + "\n").collect();
+    let text: String =
+        lines.map(|cells| cells.iter().map(|cell| output::cell(cell)).collect::<Vec<_>>().join("\t") + "\n").collect();
     output::print(&table::align_with(&text, 20))?;
     Ok(0)
 }

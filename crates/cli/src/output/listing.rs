@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::failure::Failure;
-use crate::output::table;
+use crate::output::{self, table};
 use crate::template::{Row, Template, TemplateError, Value};
 
 /// What a kind of listing looks like unless told otherwise.
@@ -19,7 +19,6 @@ pub struct Layout {
 
 /// Renders. `format` is what `--format` says; `--quiet` goes before the default and after a format of one's own.
 pub fn render(layout: &Layout, format: Option<&str>, is_quiet: bool, rows: Vec<Row>) -> Result<String, Failure> {
-    let rows: Vec<Value> = rows.into_iter().map(|row| Value::Row(Rc::new(row))).collect();
     let format = format.unwrap_or("").trim();
     let (template, is_table) = match format {
         "" | "table" if is_quiet => (format!("{{{{.{}}}}}", layout.quiet), false),
@@ -37,12 +36,22 @@ pub fn render(layout: &Layout, format: Option<&str>, is_quiet: bool, rows: Vec<R
         text.push_str(&heading(layout, &template)?);
         text.push('\n');
     }
-    for row in &rows {
-        let line = template.render(row).map_err(|error| misfit(&error))?;
+    for row in rows {
+        let row = if is_table { one_line(row) } else { row };
+        let line = template.render(&Value::Row(Rc::new(row))).map_err(|error| misfit(&error))?;
         text.push_str(&line);
         text.push('\n');
     }
     Ok(if is_table { table::align(&text) } else { text })
+}
+
+/// A label with a line feed in it must not look like another row.
+fn one_line(row: Row) -> Row {
+    let shown = |text: String| output::cell(&text).into_owned();
+    Row {
+        columns: row.columns.into_iter().map(|(name, value)| (name, shown(value))).collect(),
+        labels: row.labels.map(|labels| labels.into_iter().map(|(name, value)| (name, shown(value))).collect()),
+    }
 }
 
 /// The template over the headings gives the first line of a table.
@@ -77,7 +86,7 @@ mod tests {
     fn show(format: Option<&str>, is_quiet: bool) -> Result<String, String> {
         let row = Row {
             columns: vec![("ID", "abc".to_owned()), ("Names", "web".to_owned())],
-            labels: Some(vec![("a".to_owned(), "b".to_owned())]),
+            labels: Some(vec![("a".to_owned(), "b".to_owned()), ("c".to_owned(), "\x1b\nd\te".to_owned())]),
         };
         render(&LAYOUT, format, is_quiet, vec![row]).map_err(|failure| failure.message)
     }
@@ -89,6 +98,8 @@ mod tests {
             (None, true, "abc\n"),
             (Some("table"), false, "CONTAINER ID   NAMES\nabc            web\n"),
             (Some("table {{.Names}}\\t{{.Label \"a\"}}"), false, "NAMES     \nweb       b\n"),
+            (Some("table {{.Label \"c\"}}\\t{{.ID}}"), false, "             CONTAINER ID\n\\x1b\\nd\\te   abc\n"),
+            (Some("{{.Label \"c\"}}"), false, "\x1b\nd\te\n"),
             (Some("json"), false, "{\"ID\":\"abc\",\"Names\":\"web\"}\n"),
             (Some("{{.Names}}\\t{{.ID}}"), true, "web\tabc\n"),
         ] {

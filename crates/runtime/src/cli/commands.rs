@@ -14,7 +14,7 @@ use super::arguments::{Arguments, Command, CreateArguments, ExecArguments};
 use super::state::{self, Directory, Record, Status};
 use crate::Spec;
 use crate::cgroup::Cgroup;
-use crate::create::{self, CreateOptions, Created, Root, Running, Stdio, WindowSize};
+use crate::create::{self, CreateOptions, Created, Root, Running, Stdio};
 use crate::default_spec::{self, DefaultSpec};
 use crate::error::{Context, RuntimeError};
 use crate::exec::{ExecOptions, exec};
@@ -154,16 +154,10 @@ fn wants_terminal(spec: &Spec) -> bool {
     spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
 }
 
-/// The spec's size of a terminal.
-fn console_size(spec: &Spec) -> Option<WindowSize> {
-    let size = spec.process().as_ref()?.console_size()?;
-    Some(WindowSize { rows: u16::try_from(size.height()).ok()?, columns: u16::try_from(size.width()).ok()? })
-}
-
 /// Our own streams, or a terminal.
-fn stdio(spec: &Spec, terminal: bool) -> Result<Stdio, RuntimeError> {
+fn stdio(terminal: bool) -> Result<Stdio, RuntimeError> {
     if terminal {
-        return Ok(Stdio::Terminal { size: console_size(spec) });
+        return Ok(Stdio::Terminal { size: None });
     }
     let copy = |stream: &dyn AsFd| {
         rustix::io::fcntl_dupfd_cloexec(stream.as_fd(), 3).context(|| "copy a standard stream".to_owned())
@@ -182,7 +176,7 @@ fn create_waiting(create: &CreateArguments, directory: &Directory) -> Result<(),
     directory.make()?;
     let result = (|| {
         let listener = listen(directory)?;
-        let mut created = make(create, &bundle, directory, Some(listener), stdio(&bundle.spec, terminal)?)?;
+        let mut created = make(create, &bundle, directory, Some(listener), stdio(terminal)?)?;
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
         }
@@ -261,7 +255,7 @@ fn run_to_the_end(create: &CreateArguments, directory: &Directory) -> Result<u8,
     }
     directory.make()?;
     let started = (|| {
-        let mut created = make(create, &bundle, directory, None, stdio(&bundle.spec, terminal)?)?;
+        let mut created = make(create, &bundle, directory, None, stdio(terminal)?)?;
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
         }
@@ -469,7 +463,7 @@ fn execute(arguments: &ExecArguments, directory: &Directory) -> Result<u8, Runti
         working_directory: cwd.as_deref(),
         user: &user,
         privileged: false,
-        stdio: stdio(&spec, terminal)?,
+        stdio: stdio(terminal)?,
     })?;
     if let (Some(socket), Some(master)) = (&arguments.console_socket, &process.terminal) {
         send_terminal(socket, master)?;

@@ -8,6 +8,38 @@ use oci_spec::runtime::Mount;
 use super::{clean, invalid, not_built};
 use crate::error::RuntimeError;
 
+/// The only places in /proc over which something may be mounted: runc's list (libcontainer/rootfs_linux.go), by which
+/// lxcfs shows a container's own figures. Anything else there decides about the process's rights, or pretends to.
+const OPEN_IN_PROC: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// A place in /proc, if a mount may cover it. The error names the place, in runc's words.
+pub fn check_place(target: &Path) -> Result<(), RuntimeError> {
+    if target.starts_with("/proc") && target != Path::new("/proc") && !leads_into_proc(target) {
+        return Err(invalid(format!(
+            "{:?} cannot be mounted because it is inside /proc",
+            target.display().to_string()
+        )));
+    }
+    Ok(())
+}
+
+/// It does by its name, and may.
+pub(crate) fn leads_into_proc(target: &Path) -> bool {
+    OPEN_IN_PROC.iter().any(|open| target == Path::new(open))
+}
+
 /// A mount as it will be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PlannedMount {
@@ -48,6 +80,7 @@ impl PlannedMount {
         if target == Path::new("/") {
             return Err(invalid("a mount on / would hide the root file system"));
         }
+        check_place(&target)?;
         let id_mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
         if id_mapped(mount.uid_mappings()) || id_mapped(mount.gid_mappings()) {
             return not_built("an idmapped mount");
@@ -62,7 +95,6 @@ impl PlannedMount {
             propagation: 0,
             propagation_below: false,
         };
-        check_below_proc(&planned.target)?;
         let kind = mount.typ().clone().unwrap_or_default();
         let mut bind = (kind == "bind").then_some(false);
         let mut options = Vec::new();
@@ -143,31 +175,6 @@ impl PlannedMount {
         self.propagation = propagation;
         self.propagation_below = recursive;
         Ok(())
-    }
-}
-
-/// What tells a process how much of the machine is its own may be replaced (lxcfs(1) does); all else below /proc
-/// is what it seems, as with Docker.
-fn check_below_proc(target: &Path) -> Result<(), RuntimeError> {
-    const REPLACEABLE: [&str; 11] = [
-        "cpuinfo",
-        "diskstats",
-        "loadavg",
-        "meminfo",
-        "net/dev",
-        "slabinfo",
-        "stat",
-        "swaps",
-        "sys/crypto/fips_enabled",
-        "sys/kernel/ns_last_pid",
-        "uptime",
-    ];
-    match target.strip_prefix("/proc") {
-        Ok(below) if below != Path::new("") && !REPLACEABLE.iter().any(|name| below == Path::new(name)) => {
-            // Docker's words.
-            Err(invalid(format!("{:?} cannot be mounted because it is inside /proc", target.display().to_string())))
-        }
-        _ => Ok(()),
     }
 }
 

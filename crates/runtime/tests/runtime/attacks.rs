@@ -115,11 +115,11 @@ fn procfs_is_what_lies_on_proc() {
             push_mount(spec, bind(&data, "/vol/link"));
         });
         let error = failure(&bundle.run());
-        assert!(error.contains("cannot be mounted because a link leads it into a procfs"), "{error}");
+        assert!(error.contains("cannot be mounted because, in this root, it leads into /proc"), "{error}");
         fs::remove_file(link).unwrap();
     }
     for (destination, words) in [
-        ("/proc", "\"/proc\" cannot be mounted because it is not of type proc"),
+        ("/proc", "/proc: only a procfs can be mounted there"),
         ("/proc/sys/kernel", "\"/proc/sys/kernel\" cannot be mounted because it is inside /proc"),
         ("/proc/../proc/self", "\"/proc/self\" cannot be mounted because it is inside /proc"),
     ] {

@@ -147,6 +147,40 @@ fn a_link_in_place_of_proc_is_refused() {
 }
 
 #[test]
+fn nothing_is_mounted_in_proc_but_what_shows_figures() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("f"), "figures").unwrap();
+    let with = |to: &str, from: &std::path::Path| {
+        let mount = json!({"destination": to, "type": "bind", "source": from, "options": ["rbind"]});
+        Bundle::new("cat /proc/meminfo; ls /proc/self/status").with(|spec| {
+            spec["mounts"].as_array_mut().unwrap().push(mount);
+        })
+    };
+    let file = outside.path().join("f");
+    assert_eq!(stdout(&with("/proc/meminfo", &file).run()), "figures/proc/self/status\n");
+    assert!(stdout(&with("/proc", "/proc".as_ref()).run()).contains("/proc/self/status"));
+    for (to, from, words) in [
+        ("/proc/sys", outside.path(), "\"/proc/sys\" cannot be mounted because it is inside /proc"),
+        ("/proc/self/attr/current", &file, "inside /proc"),
+        ("/proc", outside.path(), "only a procfs can be mounted there"),
+    ] {
+        let error = failure(&with(to, from).run());
+        assert!(error.contains(words), "{to}: {error}");
+    }
+    // A hostile image: the volume's place is a link.
+    for link in ["/proc/sys", "/proc", "../proc/sys/kernel", "/proc/self/task/1/attr", "/proc/meminfo"] {
+        let from = if link.ends_with("meminfo") { &file } else { outside.path() };
+        let bundle = with("/data", from);
+        symlink(link, bundle.root().join("data")).unwrap();
+        let error = failure(&bundle.run());
+        assert!(
+            error.contains("/data cannot be mounted because, in this root, it leads into /proc"),
+            "{link}: {error}"
+        );
+    }
+}
+
+#[test]
 fn a_false_null_device_is_refused() {
     let bundle = Bundle::new("true").with(|spec| {
         // /dev is the image's own: a bind.

@@ -167,8 +167,13 @@ async fn top_shows_the_processes() {
     assert!(commands.iter().any(|command| command.contains("sleep 1002")), "{commands:?}");
     let chosen = docker.top_processes("crowd", Some(TopOptions { ps_args: "aux".into() })).await.unwrap();
     assert_eq!(chosen.titles.unwrap()[..3], ["USER", "PID", "%CPU"]);
-    let (_, message) = refusal(docker.top_processes("crowd", Some(TopOptions { ps_args: "-o pid".into() })).await);
-    assert!(message.contains("not built yet"), "{message}");
+    let chosen = docker.top_processes("crowd", Some(TopOptions { ps_args: "axo pid,user,comm".into() })).await.unwrap();
+    assert_eq!(chosen.titles.unwrap(), ["PID", "USER", "COMMAND"]);
+    assert!(chosen.processes.unwrap().iter().any(|row| row[1..] == ["root", "sleep"]));
+    for (ps_args, words) in [("-o pid,wchan", "column \"wchan\" is not built yet"), ("-o comm", "PID field")] {
+        let (_, message) = refusal(docker.top_processes("crowd", Some(TopOptions { ps_args: ps_args.into() })).await);
+        assert!(message.contains(words), "{message}");
+    }
     docker.kill_container("crowd", None::<KillContainerOptions>).await.unwrap();
     wait(&docker, "crowd").await;
     assert_eq!(refusal(docker.top_processes("crowd", None::<TopOptions>).await).0, 409);

@@ -91,6 +91,17 @@ async fn detached_and_refused() {
     let found = docker.inspect_container("host", None).await.unwrap();
     assert_eq!(found.exec_ids.unwrap_or_default(), Vec::<String>::new());
 
+    // How it ended can be asked when the container has ended, too, and what was not started cannot be.
+    let never = docker.create_exec("host", script("true")).await.unwrap().id;
+    let cut_short = docker.create_exec("host", script("sleep 1000")).await.unwrap().id;
+    let start = StartExecOptions { detach: true, ..StartExecOptions::default() };
+    docker.start_exec(&cut_short, Some(start)).await.unwrap();
+    docker.kill_container("host", None::<bollard::query_parameters::KillContainerOptions>).await.unwrap();
+    super::wait(&docker, "host").await;
+    assert_eq!(exit_code(&docker, &id).await, 9);
+    assert_eq!(exit_code(&docker, &cut_short).await, 137);
+    assert_eq!(refusal(docker.start_exec(&never, None).await.map(|_| ())).0, 404);
+
     assert_eq!(refusal(docker.create_exec("nowhere", script("true")).await).0, 404);
     assert_eq!(refusal(docker.inspect_exec("nothing").await).0, 404);
     create(&docker, "idle", shell("true")).await;

@@ -26,7 +26,9 @@ async fn logs_since_until_tail_and_timestamps() {
     let said = async |options: LogsOptions| both(docker.logs("talker", Some(options))).await;
     let pair = |out: &str, err: &str| (out.to_owned(), err.to_owned());
     assert_eq!(said(logs("all")).await, pair("one\ntwo\nthree\n", "oops\n"));
-    assert_eq!(said(LogsOptions { stderr: false, ..logs("2") }).await, pair("two\nthree\n", ""));
+    assert_eq!(said(logs("2")).await, pair("three\n", "oops\n"));
+    // The last lines of the log, of which those of one stream are shown.
+    assert_eq!(said(LogsOptions { stderr: false, ..logs("2") }).await, pair("three\n", ""));
     assert_eq!(said(LogsOptions { stdout: false, ..logs("all") }).await, pair("", "oops\n"));
     assert_eq!(said(logs("0")).await, pair("", ""));
     // The follower of a container that has ended ends too.

@@ -96,6 +96,9 @@ fn refused(program: Program) {
             ("name:relative", "mount path must be absolute"),
             ("name:/data:fast", "fast"),
             ("name:/", "destination can't be '/'"),
+            ("name:/proc/sys", "\"/proc/sys\" cannot be mounted because it is inside /proc"),
+            ("name:/proc", "only a procfs can be mounted on /proc"),
+            ("/etc:/proc/1/attr", "inside /proc"),
         ] {
             cli.script(&["-v", option], "true").refuses(125, &[words]);
         }

@@ -54,6 +54,10 @@ fn a_terminal(program: Program) {
         screen.shows("130\r\n");
         assert_eq!(screen.end().0, 7);
         assert_eq!(cli.text(&["ps", "-aq"]), "");
+        // It has its size from the beginning: nobody waits for a resize.
+        let mut screen = cli.screen(&["run", "--rm", "-it", "busybox", "stty", "size"]);
+        screen.shows("24 80\r\n");
+        screen.end();
         // A terminal is asked for where there is none.
         let refused = cli.with_input(&["run", "--rm", "-it", "busybox", "true"], b"");
         refused.refuses(1, &["the input device is not a TTY"]);
@@ -139,6 +143,8 @@ fn logs(program: Program) {
         assert_eq!(cli.text(&["logs", "talker"]), "1\n2\n3\n4\nend");
         assert_eq!(cli.text(&["logs", "--tail", "2", "talker"]), "4\nend");
         assert_eq!(cli.text(&["logs", "-n", "0", "talker"]), "");
+        assert_eq!(cli.text(&["logs", "--tail", "1000000000", "talker"]), "1\n2\n3\n4\nend");
+        assert_eq!(cli.text(&["logs", "--details", "--tail", "2", "talker"]), " 4\n end");
         let stamped = cli.text(&["logs", "-t", "--tail", "all", "talker"]);
         assert!(stamped.lines().all(|line| line.contains("T") && line.contains("Z ")), "{stamped}");
         assert_eq!(cli.text(&["logs", "--since", "1h", "talker"]), "1\n2\n3\n4\nend");

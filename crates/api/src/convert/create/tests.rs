@@ -207,3 +207,51 @@ proptest::proptest! {
         );
     }
 }
+
+/// Of a field that acts: a value of it, and that what becomes of it is not what would be without.
+#[test]
+fn every_field_that_acts_makes_a_difference() {
+    let create = json!({
+        "Hostname": "h", "Domainname": "d", "User": "u", "AttachStdin": true, "AttachStdout": true,
+        "AttachStderr": true, "ExposedPorts": { "7/tcp": {} }, "Tty": true, "OpenStdin": true, "StdinOnce": true,
+        "Env": ["A=1"], "Cmd": ["other"], "Image": "other", "Volumes": { "/v": {} }, "WorkingDir": "/w",
+        "Entrypoint": ["e"], "Labels": { "a": "b" }, "StopSignal": "INT", "StopTimeout": 3,
+    });
+    let host = json!({
+        "Binds": ["/a:/b"], "LogConfig": { "Config": { "max-size": "1m" } }, "NetworkMode": "none",
+        "PortBindings": { "7/tcp": [{ "HostPort": "8" }] }, "AutoRemove": true, "ConsoleSize": [3, 4],
+        "CapAdd": ["NET_ADMIN"], "CapDrop": ["CHOWN"], "ExtraHosts": ["a:1.2.3.4"], "Privileged": true,
+        "PublishAllPorts": true, "ReadonlyRootfs": true, "SecurityOpt": ["no-new-privileges"], "Tmpfs": { "/t": "" },
+        "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [],
+    });
+    let base = json!({ "Image": "x", "Cmd": ["c"] });
+    let acts = |table: fields::Fields| {
+        let acts = table.iter().filter(|(_, field)| matches!(field, fields::Field::Acts));
+        acts.map(|(name, _)| *name).collect::<Vec<_>>()
+    };
+    for (table, samples, is_host) in [(fields::CREATE, &create, false), (fields::HOST_CONFIG, &host, true)] {
+        let names = acts(table);
+        for (name, sample) in samples.as_object().unwrap() {
+            assert!(names.contains(&name.as_str()), "{name} does not act: its sample is in vain");
+            // What means something only together with another.
+            let mut before = base.clone();
+            match name.as_str() {
+                "StdinOnce" => before["OpenStdin"] = json!(true),
+                "MaskedPaths" => before["HostConfig"] = json!({ "ReadonlyPaths": [] }),
+                "ReadonlyPaths" => before["HostConfig"] = json!({ "MaskedPaths": [] }),
+                _ => {}
+            }
+            let mut after = before.clone();
+            if is_host {
+                after["HostConfig"][name] = sample.clone();
+            } else {
+                after[name] = sample.clone();
+            }
+            let shown = |body: Value| convert(body, json!({})).map(|(spec, _)| spec).map_err(|error| error.message);
+            assert_ne!(shown(before), shown(after), "{name} makes no difference");
+        }
+        for name in names {
+            assert!(samples.get(name).is_some(), "{name} has no sample");
+        }
+    }
+}
