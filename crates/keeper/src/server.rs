@@ -41,9 +41,9 @@ const DESCRIPTORS_PER_FORWARD: u64 = 6;
 /// Detaches itself: the process that was spawned ends at once. Must be called while the process has one thread.
 pub fn main(run_root: &Path) -> ExitCode {
     failpoint("begin");
-    match detach() {
+    match detach(None) {
         Ok(Side::Spawned) => return ExitCode::SUCCESS,
-        Ok(Side::Detached) => {}
+        Ok(Side::Detached { .. }) => {}
         Err(error) => return fail(&format!("cannot detach: {error}")),
     }
     signals::ignore();

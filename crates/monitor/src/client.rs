@@ -35,7 +35,7 @@ pub struct PendingStart {
     run_directory: PathBuf,
 }
 
-/// Starts a monitor, `program monitor`, and tells it what to run.
+/// Starts a monitor, `program monitor CGROUP`, and tells it what to run.
 ///
 /// `program` may be a path like `/proc/self/fd/N`. The new process gets no environment and no descriptor but its end
 /// of the start pair; it detaches itself and the process that was spawned is reaped here.
@@ -66,7 +66,7 @@ pub fn spawn_with_log(
     pending.wait_at_most(START_PATIENCE).map_err(failed)?;
     // No pre_exec, no directory, no identity: std takes posix_spawn(3), which does not copy the engine's page tables.
     let mut command = Command::new(program);
-    command.arg("monitor").env_clear();
+    command.arg("monitor").arg(&request.monitor_cgroup).env_clear();
     rest::keep_no_free_memory(&mut command);
     dozen_failpoint::pass_on(&mut command);
     let mut child = command.stdin(theirs).stdout(Stdio::null()).stderr(log).spawn().map_err(failed)?;

@@ -63,8 +63,9 @@ fn copy(descriptor: impl AsFd) -> Result<OwnedFd, Failure> {
 }
 
 impl Isolate for Container {
-    fn settle(&mut self, request: &StartRequest) {
-        if let Err(error) = Cgroup::join(&request.monitor_cgroup) {
+    fn settle(&mut self, request: &StartRequest, born_there: bool) {
+        let join = if born_there { Cgroup::join_version_1 } else { Cgroup::join };
+        if let Err(error) = join(&request.monitor_cgroup) {
             complain(format_args!("stays in its starter's cgroup: {}", failure(&error).message));
         }
     }

@@ -27,8 +27,8 @@ pub struct Process {
 /// One container, from nothing to nothing. Calls come in this order: create, then start or undo, then exec and
 /// signal_all any number of times, then finish.
 pub trait Isolate {
-    /// Moves this process to the cgroup of monitors, if it can.
-    fn settle(&mut self, request: &StartRequest);
+    /// Moves this process to the cgroup of monitors, if it can. It may have been born in version 2's half of it.
+    fn settle(&mut self, request: &StartRequest, born_there: bool);
 
     /// Makes the container; its process waits. After a failure nothing is left.
     ///

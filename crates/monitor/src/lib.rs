@@ -35,15 +35,16 @@ use std::process::ExitCode;
 
 pub use failpoint::FAILPOINTS;
 
-/// `dozen monitor`, with standard input one end of the start pair (see [`protocol`]).
+/// `dozen monitor [CGROUP]`, with standard input one end of the start pair (see [`protocol`]), to be born in that
+/// cgroup of version 2: the one that the request names too.
 ///
 /// Detaches itself: the process that was spawned ends at once. Must be called while the process has one thread.
-pub fn main() -> ExitCode {
-    start::main(&mut container::Container::default())
+pub fn main(cgroup: Option<&str>) -> ExitCode {
+    start::main(&mut container::Container::default(), cgroup)
 }
 
 /// [`main`] with another runtime under it, for tests of the monitor alone.
 #[doc(hidden)]
 pub fn main_with(isolate: &mut dyn isolate::Isolate) -> ExitCode {
-    start::main(isolate)
+    start::main(isolate, None)
 }

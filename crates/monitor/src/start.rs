@@ -18,17 +18,17 @@ use crate::session::{self, Session, Wanted};
 use crate::{lock, packet, signals};
 
 /// Runs the whole life of a monitor.
-pub fn main(isolate: &mut dyn Isolate) -> ExitCode {
+pub fn main(isolate: &mut dyn Isolate, cgroup: Option<&str>) -> ExitCode {
     failpoint("begin");
-    match detach::detach() {
+    let born_in_cgroup = match detach::detach(cgroup) {
         Ok(Side::Spawned) => return ExitCode::SUCCESS,
-        Ok(Side::Detached) => {}
+        Ok(Side::Detached { born_in_cgroup }) => born_in_cgroup,
         Err(_) => return ExitCode::FAILURE,
-    }
+    };
     signals::prepare();
     let Ok(pair) = take_pair() else { return ExitCode::FAILURE };
     failpoint("detached");
-    let begun = begin(isolate, &pair);
+    let begun = begin(isolate, &pair, born_in_cgroup);
     let monitor = match begun {
         Ok(monitor) => monitor,
         Err(failure) => {
@@ -55,7 +55,7 @@ fn take_pair() -> io::Result<OwnedFd> {
 }
 
 /// Up to the container that stands and waits, and the socket that listens.
-fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd) -> Result<Monitor<'a>, Failure> {
+fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd, born_in_cgroup: bool) -> Result<Monitor<'a>, Failure> {
     let (request, descriptor) =
         packet::receive::<StartRequest>(pair.as_fd()).map_err(|error| internal("read the start request", &error))?;
     if request.version > VERSION {
@@ -73,7 +73,7 @@ fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd) -> Result<Monitor<'a>
     let lock = lock::take(&run_directory)
         .map_err(|error| internal(&format!("lock {}", run_directory.join("monitor.lock").display()), &error))?;
     failpoint("locked");
-    isolate.settle(&request);
+    isolate.settle(&request, born_in_cgroup);
     failpoint("settled");
     let data_directory = request.data_directory.clone();
     let log = LogFile::open(&data_directory, request.log)

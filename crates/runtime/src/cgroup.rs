@@ -67,7 +67,13 @@ impl Cgroup {
 
     /// Moves the calling process into the cgroup of this name, which is made if it is missing.
     pub fn join(name: &str) -> Result<(), RuntimeError> {
-        Self::create(name)?.enter()
+        // Nearly always it is there.
+        Self::named(name)?.enter().or_else(|_| Self::create(name)?.enter())
+    }
+
+    /// The same for a process that was born in version 2's half of it, see [`crate::detach`].
+    pub fn join_version_1(name: &str) -> Result<(), RuntimeError> {
+        Self::named(name)?.enter_version_1().or_else(|_| Self::create(name)?.enter_version_1())
     }
 
     /// 2 where only version 2 is mounted, else 1, as Docker's `info` counts: a hybrid's controllers are in version 1.

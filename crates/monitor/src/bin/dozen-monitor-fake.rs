@@ -60,7 +60,7 @@ impl Fake {
 }
 
 impl Isolate for Fake {
-    fn settle(&mut self, _: &StartRequest) {}
+    fn settle(&mut self, _: &StartRequest, _: bool) {}
 
     fn create(&mut self, request: StartRequest, _: Option<OwnedFd>, streams: Streams) -> Result<Process, Failure> {
         let arguments = request.spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();

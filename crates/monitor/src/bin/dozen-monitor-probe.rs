@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    dozen_monitor::main()
+    dozen_monitor::main(std::env::args().nth(2).as_deref())
 }
