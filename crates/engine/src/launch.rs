@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 
 use dozen_model::{Classified, ContainerId, ErrorKind, MountSource, NetworkMode, error_chain};
@@ -22,7 +23,7 @@ pub(crate) struct Prepared {
     pub(crate) run: Run,
 }
 
-/// Network, files, monitor, process. Whatever fails, nothing of it is left.
+/// A monitor, network, files, process. Whatever fails, nothing of it is left.
 pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
     failpoint("launch.before");
     let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new() };
@@ -36,6 +37,9 @@ pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepa
 }
 
 fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Result<PendingStart, EngineError> {
+    // It gets ready while we do the rest, and knows of nothing until it is asked.
+    let monitor = client::spawn_idle(&shared.config.program, &shared.monitor_cgroup(), Stdio::null())?;
+    failpoint("launch.spawned");
     let directory = &snapshot.directory;
     let run_directory = shared.run_directory(&snapshot.id);
     make_directory(&run_directory)?;
@@ -68,8 +72,8 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
         log: snapshot.spec.log,
         network_namespace_attached: namespace.is_some(),
     };
-    let mut pending = client::spawn(&shared.config.program, &request, namespace.as_ref().map(AsFd::as_fd))?;
-    failpoint("launch.spawned");
+    let mut pending = monitor.ask(&request, namespace.as_ref().map(AsFd::as_fd))?;
+    failpoint("launch.asked");
     run.pid = pending.wait_created()?;
     failpoint("launch.created");
     run.started = Timestamp::now();

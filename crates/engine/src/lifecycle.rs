@@ -88,6 +88,11 @@ pub(crate) enum Input {
         /// Its anonymous volumes go with it.
         volumes: bool,
     },
+    /// It has ended, and goes, as it wished itself or someone else did.
+    RemoveItself {
+        /// Its anonymous volumes go with it.
+        volumes: bool,
+    },
     /// What was wished cannot be: it could not be killed, or not be started again.
     GivenUp,
     /// It could not be removed, for this reason. That is tried again.
@@ -241,6 +246,11 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
             let phase = Phase::Removing { volumes, failure: None };
             next(phase, Wish::None, vec![Record, Publish(None), Erase { volumes }])
         }
+        // What has been written says so already: that it has ended, and the wish or the spec that it goes then.
+        (Phase::Created { .. } | Phase::Exited(_), Input::RemoveItself { volumes }) => {
+            let phase = Phase::Removing { volumes, failure: None };
+            next(phase, Wish::None, vec![Publish(None), Erase { volumes }])
+        }
         (Phase::Running(_) | Phase::Starting { .. }, Input::Remove { .. }) => Err(Refusal::Running),
 
         // ---- a new engine ----
@@ -270,6 +280,7 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
             | Input::StartLost
             | Input::Ended(_)
             | Input::GivenUp
+            | Input::RemoveItself { .. }
             | Input::RemovalFailed(_)
             | Input::TakenUp,
         ) => Err(Refusal::Stale),

@@ -243,16 +243,18 @@ impl Owner {
                 result = result.and(Err(Failed::Error(error)));
             }
         }
+        if matches!(self.life.phase, Phase::Exited(_)) {
+            self.askers.answer(Asked::Stop, &Ok(()));
+        }
         result
     }
 
     // ---- effects ----
 
     async fn write(&mut self, essential: bool) -> Result<(), EngineError> {
-        let (shared, id, life) = (self.shared.clone(), self.snapshot().id.clone(), self.life.clone());
-        let (before, after) = write_failpoints(&life);
+        let (before, after) = write_failpoints(&self.life);
         failpoint(before);
-        self.shared.blocking(move || Ok(rows::save_life(&shared.ledger, id, &life, essential)?)).await?;
+        rows::save_life(&self.shared.ledger, self.snapshot().id.clone(), &self.life, essential).await?;
         failpoint(after);
         self.unfinished = None;
         Ok(())
@@ -273,7 +275,6 @@ impl Owner {
     /// In one step for those who look and those who listen: who hears of it sees it, and who sees it comes after it.
     fn publish(&mut self, action: Option<&'static str>) {
         let phase = self.life.phase.clone();
-        let ended = matches!(phase, Phase::Exited(_));
         self.update(|snapshot| {
             if let Phase::Exited(status) = &phase {
                 snapshot.last_exit = Some(status.clone());
@@ -284,9 +285,6 @@ impl Owner {
                 self.announce(snapshot, action);
             }
         });
-        if ended {
-            self.askers.answer(Asked::Stop, &Ok(()));
-        }
     }
 
     fn announce(&self, snapshot: &Snapshot, action: &'static str) {
@@ -328,6 +326,7 @@ impl Owner {
     }
 
     async fn start_again(&mut self) -> Result<(), EngineError> {
+        self.askers.answer(Asked::Stop, &Ok(()));
         failpoint("start_again.before");
         let started = self.apply(Input::Start).await.map_err(|failed| self.explain(failed));
         self.askers.answer(Asked::Restart, &started.as_ref().map(drop).map_err(failure));
@@ -339,8 +338,9 @@ impl Owner {
     }
 
     async fn remove_itself(&mut self, volumes: bool) -> Result<(), EngineError> {
+        self.askers.answer(Asked::Stop, &Ok(()));
         failpoint("remove_itself.before");
-        let removed = self.apply(Input::Remove { force: false, volumes }).await.map_err(|failed| self.explain(failed));
+        let removed = self.apply(Input::RemoveItself { volumes }).await.map_err(|failed| self.explain(failed));
         if let Err(error) = &removed {
             self.askers.answer(Asked::Removal, &Err(failure(error)));
         }

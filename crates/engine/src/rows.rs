@@ -6,6 +6,7 @@ use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
 use dozen_ledger::{Durability, Ledger, LedgerError, Migration};
 use dozen_model::{ContainerId, ContainerName, ContainerSpec, VolumeName};
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use crate::lifecycle::{Life, Wish};
 use crate::snapshot::Phase;
@@ -124,16 +125,29 @@ fn holder_of(connection: &Connection, name: &ContainerName) -> Result<Option<Con
 
 /// Kill-safe: after a reboot nothing runs, and recovery finds that out by itself. What is essential is also written on a
 /// full disk.
-pub(crate) fn save_life(ledger: &Ledger, id: ContainerId, life: &Life, essential: bool) -> Result<(), LedgerError> {
+pub(crate) async fn save_life(
+    ledger: &Ledger,
+    id: ContainerId,
+    life: &Life,
+    essential: bool,
+) -> Result<(), LedgerError> {
     let (phase, wish) = (json(&life.phase), json(&life.wish));
-    let update =
-        move |connection: &Connection| {
-            connection
-                .prepare_cached("UPDATE containers SET phase = ?2, wish = ?3 WHERE id = ?1")?
-                .execute(params![id.as_str(), phase, wish])?;
-            Ok(())
-        };
-    if essential { ledger.write_essential(Durability::Kill, update) } else { ledger.write(Durability::Kill, update) }
+    let update = move |connection: &Connection| {
+        let statement = "UPDATE containers SET phase = ?2, wish = ?3 WHERE id = ?1";
+        connection.prepare_cached(statement)?.execute(params![id.as_str(), phase, wish])?;
+        Ok(())
+    };
+    let (done, saved) = oneshot::channel();
+    // Nobody waits for it any more if it cannot be sent.
+    ledger.submit(Durability::Kill, update.clone(), move |result| drop(done.send(result)));
+    match saved.await.unwrap_or(Err(LedgerError::Closed)) {
+        Err(LedgerError::Disk(_)) if essential => {
+            let ledger = ledger.clone();
+            let write = move || ledger.write_essential(Durability::Kill, update);
+            tokio::task::spawn_blocking(write).await.unwrap_or(Err(LedgerError::Closed))
+        }
+        other => other,
+    }
 }
 
 /// A container's row goes, and with it those of the volumes that were only its own: power-safe, all or nothing.

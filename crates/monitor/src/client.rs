@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dozen_model::ErrorKind;
@@ -35,47 +35,72 @@ pub struct PendingStart {
     run_directory: PathBuf,
 }
 
+/// A monitor's process that does not know yet what to run, and has done nothing. Dropped, it ends.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Closed before the child is waited for, which does not depend on it.
+    pair: Option<OwnedFd>,
+    child: Child,
+}
+
 /// Starts a monitor, `program monitor CGROUP`, and tells it what to run.
 ///
-/// `program` may be a path like `/proc/self/fd/N`. The new process gets no environment and no descriptor but its end
-/// of the start pair; it detaches itself and the process that was spawned is reaped here.
-///
 /// # Errors
-/// The program cannot be run, or the request cannot be sent.
+/// As [`spawn_idle`] and [`Spawned::ask`].
 pub fn spawn(
     program: &Path,
     request: &StartRequest,
     network_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<PendingStart, Failure> {
-    spawn_with_log(program, request, network_namespace, Stdio::null())
+    spawn_idle(program, &request.monitor_cgroup, Stdio::null())?.ask(request, network_namespace)
 }
 
-/// [`spawn`], with a place for the monitor's own complaints.
+/// Starts a monitor, `program monitor CGROUP`, which gets ready while the caller finds out what it is to run. The cgroup
+/// is the one that the request will name; its own complaints go to `log`.
+///
+/// `program` may be a path like `/proc/self/fd/N`. The new process gets no environment and no descriptor but its end
+/// of the start pair; it detaches itself and the process that was spawned is reaped here.
 ///
 /// # Errors
-/// As [`spawn`].
-pub fn spawn_with_log(
-    program: &Path,
-    request: &StartRequest,
-    network_namespace: Option<BorrowedFd<'_>>,
-    log: Stdio,
-) -> Result<PendingStart, Failure> {
+/// The program cannot be run.
+pub fn spawn_idle(program: &Path, monitor_cgroup: &str, log: Stdio) -> Result<Spawned, Failure> {
     let failed = |why: io::Error| internal(format_args!("cannot start a monitor from {}: {why}", program.display()));
     let (pair, theirs) = packet::pair().map_err(failed)?;
-    let pending = PendingStart { pair, run_directory: request.run_directory.clone() };
-    pending.wait_at_most(START_PATIENCE).map_err(failed)?;
     // No pre_exec, no directory, no identity: std takes posix_spawn(3), which does not copy the engine's page tables.
     let mut command = Command::new(program);
-    command.arg("monitor").arg(&request.monitor_cgroup).env_clear();
+    command.arg("monitor").arg(monitor_cgroup).env_clear();
     rest::keep_no_free_memory(&mut command);
     dozen_failpoint::pass_on(&mut command);
-    let mut child = command.stdin(theirs).stdout(Stdio::null()).stderr(log).spawn().map_err(failed)?;
-    // It holds our copy of the monitor's end, which has to be the monitor's alone.
-    drop(command);
-    let sent = packet::send(pending.pair.as_fd(), request, network_namespace);
-    child.wait().map_err(failed)?;
-    sent.map_err(failed)?;
-    Ok(pending)
+    let child = command.stdin(theirs).stdout(Stdio::null()).stderr(log).spawn().map_err(failed)?;
+    // The command holds our copy of the monitor's end, which has to be the monitor's alone, and is dropped here.
+    Ok(Spawned { pair: Some(pair), child })
+}
+
+impl Spawned {
+    /// Tells it what to run.
+    ///
+    /// # Errors
+    /// The request cannot be sent.
+    pub fn ask(
+        mut self,
+        request: &StartRequest,
+        network_namespace: Option<BorrowedFd<'_>>,
+    ) -> Result<PendingStart, Failure> {
+        let failed = |why: io::Error| internal(format_args!("cannot tell a monitor what to run: {why}"));
+        let Some(pair) = self.pair.take() else { return Err(failed(io::ErrorKind::NotConnected.into())) };
+        let pending = PendingStart { pair, run_directory: request.run_directory.clone() };
+        pending.wait_at_most(START_PATIENCE).map_err(failed)?;
+        packet::send(pending.pair.as_fd(), request, network_namespace).map_err(failed)?;
+        Ok(pending)
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        drop(self.pair.take());
+        // It has forked and ended, or is about to: the monitor is its grandchild.
+        let _ = self.child.wait();
+    }
 }
 
 impl PendingStart {

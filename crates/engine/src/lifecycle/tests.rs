@@ -173,6 +173,18 @@ fn a_new_engine_goes_on_where_the_old_one_died() {
     assert_eq!(effects, [Record, Publish(None), RemoveItself { volumes: true }]);
 }
 
+/// Whoever removes it: once it is written that it goes, that is not written again.
+#[test]
+fn a_removal_is_written_once() {
+    let gone = [Publish(None), Erase { volumes: true }];
+    let itself = Input::RemoveItself { volumes: true };
+    check(exited(Wish::None), itself.clone(), true, removing(true), &gone);
+    check(exited(Wish::Remove { volumes: true }), itself.clone(), false, removing(true), &gone);
+    let asked = Input::Remove { force: false, volumes: true };
+    check(exited(Wish::None), asked, false, removing(true), &[&[Record][..], &gone].concat());
+    assert_eq!(decide(&running(Wish::None), itself, true), Err(Refusal::Stale));
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         3 => Just(Input::Start),
@@ -199,7 +211,7 @@ fn lead(life: &mut Life, input: Input, auto_remove: bool) -> Result<Vec<(Life, L
     for effect in effects {
         let asked = match effect {
             StartAgain => Input::Start,
-            RemoveItself { volumes } => Input::Remove { force: false, volumes },
+            RemoveItself { volumes } => Input::RemoveItself { volumes },
             _ => continue,
         };
         let more = lead(life, asked, auto_remove);
@@ -236,13 +248,14 @@ proptest! {
                 // What is seen is written, and nobody waits for what is still held.
                 if let Some(seen) = effects.iter().position(|effect| matches!(effect, Publish(_))) {
                     prop_assert!(effects[seen..].iter().all(|effect| !is_written(effect)));
-                    let failed = matches!(after.phase, Phase::Removing { failure: Some(_), .. });
-                    prop_assert!(is_written(&effects[0]) || failed);
+                    // A removal of its own was, with the end that it follows.
+                    prop_assert!(is_written(&effects[0]) || leaves);
                 }
                 // What changes is written; what changes for those who look is seen.
                 let removal = matches!(before.phase, Phase::Removing { .. });
                 let found = input == Input::TakenUp;
-                if before != after && !removal && !found {
+                let by_itself = leaves && !matches!(input, Input::Remove { .. });
+                if before != after && !removal && !found && !by_itself {
                     prop_assert!(effects.iter().any(is_written), "{:?} {:?}", before, after);
                 }
                 let inside = matches!(after.phase, Phase::Starting { run: Some(_) });

@@ -39,14 +39,16 @@ impl Owner {
             self.shared.blocking(move || launch::prepare(&shared, &snapshot)).await?
         };
         let started = prepared.run.started;
-        Box::pin(self.apply(Input::Prepared(prepared.run.clone()))).await.map_err(|failed| self.explain(failed))?;
+        // Everyone who shall miss nothing is connected before the process may run.
+        let run_directory = self.shared.run_directory(&snapshot.id);
+        let written = Box::pin(self.apply(Input::Prepared(prepared.run.clone())));
+        let (written, watched) = tokio::join!(written, MonitorLink::request(&run_directory, &Request::Watch));
+        written.map_err(|failed| self.explain(failed))?;
         // What the ledger does not know of must not run: a crash would leave it without an owner.
         if let Some(unfinished) = &self.unfinished {
             return Err(unfinished.failure.clone().into());
         }
-        // Everyone who shall miss nothing is connected before the process may run.
-        let run_directory = self.shared.run_directory(&snapshot.id);
-        let (link, _) = MonitorLink::request(&run_directory, &Request::Watch).await?;
+        let (link, _) = watched?;
         failpoint("launch.watched");
         for (options, client) in self.waiting_clients.take() {
             drop(client.send(self.connect(options).await));
