@@ -88,6 +88,7 @@ pub const FAILPOINTS: &[&str] = &[
     "rescue.after",
     // The keeper is replaced.
     "keeper.spawned",
+    "keeper.upgraded",
     "keeper.hangs",
     "keeper.killed",
     // Nothing runs, and the engine is told to end.

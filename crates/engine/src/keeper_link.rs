@@ -107,6 +107,9 @@ impl Inner {
         }
         let keeper = Keeper::connect_or_spawn(&self.program, &self.run_root)?;
         failpoint("keeper.spawned");
+        if !keeper.runs(&self.program) {
+            self.upgrade(&keeper)?;
+        }
         if let Some((path, listener)) = &state.listener {
             keeper.adopt(path, listener.as_fd())?;
         }
@@ -114,6 +117,23 @@ impl Inner {
         state.keeper = Some((state.keepers_so_far, keeper.clone()));
         self.watch(&keeper, state.keepers_so_far);
         Ok(keeper)
+    }
+
+    /// The keeper is of another build than this engine: has it become this one's.
+    fn upgrade(&self, keeper: &Keeper) -> Result<(), KeeperError> {
+        let upgraded = keeper.upgrade(&self.program);
+        failpoint("keeper.upgraded");
+        match upgraded {
+            Ok(()) => tracing::info!("the keeper of another build has become this one's"),
+            // It is killed and replaced, as one that died of it is.
+            Err(error @ KeeperError::Hangs { .. }) => return Err(error),
+            Err(error) if !keeper.is_alive() => return Err(error),
+            Err(error) => {
+                let error = dozen_model::error_chain(&error);
+                tracing::warn!(error, "the keeper of another build cannot become this one's, and goes on as it is");
+            }
+        }
+        Ok(())
     }
 
     /// Waits in a thread of its own for the keeper's end, so that published ports are held again and `[::1]` answers

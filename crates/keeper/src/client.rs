@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, PidfdFlags, Signal};
@@ -140,6 +141,30 @@ impl Keeper {
     pub fn adopt(&self, path: &Path, listener: BorrowedFd<'_>) -> Result<(), KeeperError> {
         let action = "hold the API's socket";
         match self.ask(action, Request::Adopt { path: path.to_owned() }, Some(listener))? {
+            (Reply::Done, _) => Ok(()),
+            other => Err(unexpected(action, &other.0)),
+        }
+    }
+
+    /// Whether the keeper's process runs the program in this file. True if it cannot be seen.
+    pub fn runs(&self, program: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let file = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+        let Some(pid) = self.holder() else { return true };
+        let running = file(Path::new(&format!("/proc/{}/exe", pid.as_raw_pid())));
+        running.is_none() || running == file(program)
+    }
+
+    /// Has the keeper become this program, with all that it holds: no port is free and no connection lost meanwhile.
+    ///
+    /// # Errors
+    /// It cannot, or is too old to know how, and goes on as it was; or it died of it.
+    pub fn upgrade(&self, program: &Path) -> Result<(), KeeperError> {
+        let action = "become another program";
+        let opened = rustix::fs::open(program, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let program =
+            opened.map_err(|error| KeeperError::Spawn { program: program.to_owned(), source: error.into() })?;
+        match self.ask(action, Request::Upgrade, Some(program.as_fd()))? {
             (Reply::Done, _) => Ok(()),
             other => Err(unexpected(action, &other.0)),
         }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, SocketAddrV6};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -13,6 +13,7 @@ use rustix::io::{Errno, Result};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::failpoint::failpoint;
+use crate::handover::{Descriptors, HandedFlow};
 use crate::snapshot::PortKey;
 
 /// A flow without a datagram in either direction for so long ends, as Docker's proxy has it.
@@ -137,6 +138,24 @@ impl Datagrams {
         None
     }
 
+    /// As the next program takes them over.
+    pub fn hand_over(&self) -> Vec<HandedFlow> {
+        let hand = |flow: &Flow| HandedFlow { key: flow.key, client: flow.client, socket: flow.socket.as_raw_fd() };
+        self.flows.values().map(hand).collect()
+    }
+
+    /// As the program before has left it.
+    pub fn take_over(
+        &mut self,
+        epoll: &OwnedFd,
+        handed: &HandedFlow,
+        descriptors: &mut Descriptors,
+        token: u64,
+    ) -> std::io::Result<()> {
+        let socket = descriptors.take(handed.socket)?;
+        Ok(self.watch(epoll, handed.key, handed.client, socket, token, Instant::now())?)
+    }
+
     fn begin(
         &mut self,
         epoll: &OwnedFd,
@@ -155,12 +174,25 @@ impl Datagrams {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
         rustix::net::connect(&socket, &to)?;
+        self.watch(epoll, key, client, socket, token, now)?;
+        failpoint("datagram.begun");
+        Ok(token)
+    }
+
+    fn watch(
+        &mut self,
+        epoll: &OwnedFd,
+        key: PortKey,
+        client: SocketAddrV6,
+        socket: OwnedFd,
+        token: u64,
+        now: Instant,
+    ) -> Result<()> {
         epoll::add(epoll, &socket, EventData::new_u64(token), EventFlags::IN)?;
         self.flows.insert(token, Flow { key, client, socket, last: now });
         self.by_client.insert((key, client), token);
         self.by_silence.insert((now, token));
-        failpoint("datagram.begun");
-        Ok(token)
+        Ok(())
     }
 
     fn heard(&mut self, token: u64, now: Instant) {

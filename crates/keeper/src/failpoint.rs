@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the keeper: before and after every effect.
 
 /// All of them, in the order of a keeper's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 21] = [
+pub const FAILPOINTS: [&str; 25] = [
     // Up to the word that it is ready.
     "begin",
     "begin.detached",
@@ -24,6 +24,11 @@ pub const FAILPOINTS: [&str; 21] = [
     "forward.begun",
     // A datagram to it.
     "datagram.begun",
+    // It becomes another program.
+    "upgrade.before",
+    "upgrade.handed",
+    "upgrade.taken",
+    "upgrade.answered",
     // Its end.
     "shutdown.before",
     "shutdown.listeners",

@@ -5,12 +5,15 @@
 //! so [`Forward::pump`] copies until nothing moves.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::{Errno, Result};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
+
+use crate::handover::{Descriptors, HandedDirection, HandedForward};
+use crate::snapshot::PortKey;
 
 /// Copied at most at once, and rounds of that before other connections have their turn.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -65,6 +68,38 @@ impl Forward {
             Err(error) => return Err(error),
         }
         Ok(Self { client, container, directions: [Direction::new()?, Direction::new()?] })
+    }
+
+    /// As the next program takes it over.
+    pub fn hand_over(&self, key: PortKey) -> HandedForward {
+        let [client, container] = [&self.client, &self.container].map(AsRawFd::as_raw_fd);
+        let directions = [&self.directions[0], &self.directions[1]].map(|direction| HandedDirection {
+            reader: direction.reader.as_raw_fd(),
+            writer: direction.writer.as_raw_fd(),
+            in_pipe: direction.in_pipe,
+            ended: direction.ended,
+            passed_on: direction.passed_on,
+        });
+        HandedForward { key, client, container, directions }
+    }
+
+    /// As the program before has left it.
+    pub fn take_over(handed: &HandedForward, descriptors: &mut Descriptors) -> std::io::Result<Self> {
+        let mut direction = |handed: &HandedDirection| -> std::io::Result<Direction> {
+            Ok(Direction {
+                reader: descriptors.take(handed.reader)?,
+                writer: descriptors.take(handed.writer)?,
+                in_pipe: handed.in_pipe,
+                ended: handed.ended,
+                passed_on: handed.passed_on,
+            })
+        };
+        let directions = [direction(&handed.directions[0])?, direction(&handed.directions[1])?];
+        Ok(Self {
+            client: descriptors.take(handed.client)?,
+            container: descriptors.take(handed.container)?,
+            directions,
+        })
     }
 
     /// Both sockets, to be watched.

@@ -13,6 +13,7 @@
 //!   │◀───────────── a copy of the descriptor ─┤
 //!   ├─ apply(snapshot) ──────────────────────▶│ reads keeper.json
 //!   │◀──────── ports that could not be bound ─┤
+//!   ├─ upgrade (a program) ──────────────────▶│ becomes that program, with all that it holds (`handover`)
 //! ```
 
 mod client;
@@ -20,6 +21,7 @@ mod datagram;
 mod error;
 mod failpoint;
 mod forward;
+mod handover;
 mod port;
 mod protocol;
 mod server;

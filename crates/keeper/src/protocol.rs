@@ -46,6 +46,8 @@ pub enum Request {
     },
     /// keeper.json is new.
     Reload,
+    /// Become the program whose descriptor was sent along, with all that is held. Every version answers it.
+    Upgrade,
     /// Close everything and end.
     Shutdown,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use rustix::time::Timespec;
 use crate::datagram::Datagrams;
 use crate::failpoint::failpoint;
 use crate::forward::{Forward, Pumped};
+use crate::handover::{Descriptors, HandedListener, HandedPort, Handover};
 use crate::port;
 use crate::protocol::{self, Envelope, Reply, Request};
 use crate::snapshot::{self, PortFailure, PortKey, PortReservation, Snapshot, VERSION};
@@ -40,6 +41,18 @@ const DESCRIPTORS_PER_FORWARD: u64 = 6;
 ///
 /// Detaches itself: the process that was spawned ends at once. Must be called while the process has one thread.
 pub fn main(run_root: &Path) -> ExitCode {
+    match Handover::found() {
+        Ok(None) => {}
+        // Its starter is the program before it, which has detached; what cannot be taken over is given up, and the
+        // engine starts a new keeper from the snapshot.
+        Ok(Some((handover, descriptors))) => {
+            return match Server::take_over(run_root, handover, descriptors).map(|mut server| server.serve()) {
+                Ok(Ok(())) => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            };
+        }
+        Err(_) => return ExitCode::FAILURE,
+    }
     failpoint("begin");
     match detach(None) {
         Ok(Side::Spawned) => return ExitCode::SUCCESS,
@@ -106,7 +119,7 @@ impl Listener {
 
 struct Server {
     run_root: PathBuf,
-    _lock: std::fs::File,
+    lock: std::fs::File,
     epoll: OwnedFd,
     control: UnixListener,
     listeners: BTreeMap<PathBuf, Listener>,
@@ -132,15 +145,21 @@ impl Server {
         let control =
             listen(&path, 0o600, None).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?;
         failpoint("begin.listening");
-        let prepare = || -> rustix::io::Result<OwnedFd> {
-            let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-            epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
-            Ok(epoll)
-        };
-        let epoll = prepare().map_err(|error| format!("cannot watch {}: {error}", path.display()))?;
-        let mut server = Self {
+        let mut server = Self::empty(run_root, lock, control)
+            .map_err(|error| format!("cannot watch {}: {error}", path.display()))?;
+        // A keeper that replaces a dead one takes the ports back before anyone asks. What fails now fails again, with
+        // an answer, when the engine applies its snapshot.
+        let _ = server.reload();
+        failpoint("begin.loaded");
+        Ok(server)
+    }
+
+    fn empty(run_root: &Path, lock: std::fs::File, control: UnixListener) -> rustix::io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
+        Ok(Self {
             run_root: run_root.to_owned(),
-            _lock: lock,
+            lock,
             epoll,
             control,
             listeners: BTreeMap::new(),
@@ -153,11 +172,62 @@ impl Server {
             most_forwards: most_forwards(),
             next_token: CONTROL + 1,
             ended: false,
+        })
+    }
+
+    /// Becomes another program, and returns only if that fails.
+    fn upgrade(&self, stream: &UnixStream, program: Option<OwnedFd>) -> io::Error {
+        let Some(program) = program else { return io::Error::other("no program came along") };
+        failpoint("upgrade.before");
+        let listeners = self.listeners.iter().map(|(path, listener)| HandedListener {
+            path: path.clone(),
+            socket: listener.socket.as_raw_fd(),
+            file: listener.file,
+        });
+        let ports = self.ports.values().map(|held| HandedPort {
+            port: held.port.clone(),
+            socket: held.socket.as_raw_fd(),
+            loopback: held.loopback.as_ref().map(AsRawFd::as_raw_fd),
+        });
+        let handover = Handover {
+            lock: self.lock.as_raw_fd(),
+            control: self.control.as_raw_fd(),
+            reply_to: stream.as_raw_fd(),
+            listeners: listeners.collect(),
+            ports: ports.collect(),
+            forwards: self.forwards.values().map(|(key, forward)| forward.hand_over(*key)).collect(),
+            flows: self.datagrams.hand_over(),
         };
-        // A keeper that replaces a dead one takes the ports back before anyone asks. What fails now fails again, with
-        // an answer, when the engine applies its snapshot.
-        let _ = server.reload();
-        failpoint("begin.loaded");
+        handover.carry_out(&program, &self.run_root)
+    }
+
+    /// Holds what the program before this one held, and answers the engine that asked for the change.
+    fn take_over(run_root: &Path, handover: Handover, mut descriptors: Descriptors) -> io::Result<Self> {
+        // From now on the lock ends with this value, as if this process had made it.
+        let lock = descriptors.take(handover.lock)?.into();
+        let control = descriptors.take(handover.control)?.into();
+        let mut server = Self::empty(run_root, lock, control)?;
+        for listener in handover.listeners {
+            let socket = descriptors.take(listener.socket)?;
+            server.listeners.insert(listener.path, Listener { socket, file: listener.file });
+        }
+        for handed in handover.ports {
+            let socket = descriptors.take(handed.socket)?;
+            let loopback = handed.loopback.map(|number| descriptors.take(number)).transpose()?;
+            server.hold(Held { port: handed.port, socket, loopback, token: None })?;
+        }
+        for handed in &handover.forwards {
+            let token = server.watch(Forward::take_over(handed, &mut descriptors)?, handed.key)?;
+            server.hungry.push(token);
+        }
+        for handed in &handover.flows {
+            let token = server.token();
+            server.datagrams.take_over(&server.epoll, handed, &mut descriptors, token)?;
+        }
+        failpoint("upgrade.taken");
+        // An engine that is gone asks again when it is back.
+        let _ = protocol::send(&UnixStream::from(descriptors.take(handover.reply_to)?), &Reply::Done, None);
+        failpoint("upgrade.answered");
         Ok(server)
     }
 
@@ -261,14 +331,18 @@ impl Server {
     }
 
     fn forward(&mut self, client: OwnedFd, to: SocketAddr, key: PortKey) -> rustix::io::Result<u64> {
-        let forward = Forward::begin(client, to)?;
+        let token = self.watch(Forward::begin(client, to)?, key)?;
+        failpoint("forward.begun");
+        Ok(token)
+    }
+
+    fn watch(&mut self, forward: Forward, key: PortKey) -> rustix::io::Result<u64> {
         let token = self.token();
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         for socket in forward.sockets() {
             epoll::add(&self.epoll, socket, EventData::new_u64(token), flags)?;
         }
         self.forwards.insert(token, (key, forward));
-        failpoint("forward.begun");
         Ok(token)
     }
 
@@ -296,7 +370,10 @@ impl Server {
         };
         let prepared = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         let Ok((envelope, descriptor)) = prepared.and_then(|()| protocol::receive::<Envelope>(&stream)) else { return };
-        let reply = self.handle(envelope, descriptor);
+        let reply = match envelope.request {
+            Request::Upgrade => Err(self.upgrade(&stream, descriptor)),
+            _ => self.handle(envelope, descriptor),
+        };
         let copy = match &reply {
             Ok((_, path)) => {
                 path.as_ref().and_then(|path| self.listeners.get(path)).map(|listener| listener.socket.as_fd())
@@ -344,6 +421,7 @@ impl Server {
                 failpoint("adopt.after");
                 Ok((Reply::Done, None))
             }
+            Request::Upgrade => unreachable!("answered before, whatever the version"),
             Request::Reload => Ok((Reply::Applied(self.reload()?), None)),
             Request::Shutdown => {
                 self.shutdown();
@@ -388,8 +466,12 @@ impl Server {
         let loopback = (datagrams_too && port.host_address.is_unspecified())
             .then(|| port::take_loopback(port, socket.as_fd()))
             .transpose()?;
-        let mut held = Held { port: port.clone(), socket, loopback, token: None };
-        if port.forward_to.is_some() {
+        self.hold(Held { port: port.clone(), socket, loopback, token: None })
+    }
+
+    fn hold(&mut self, mut held: Held) -> rustix::io::Result<()> {
+        let key = held.port.key();
+        if held.port.forward_to.is_some() {
             let token = self.token();
             epoll::add(&self.epoll, held.served(), EventData::new_u64(token), EventFlags::IN)?;
             self.accepting.insert(token, key);

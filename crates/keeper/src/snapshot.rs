@@ -83,7 +83,7 @@ impl PortReservation {
 }
 
 /// Protocol, port and address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortKey(pub Protocol, pub u16, pub IpAddr);
 
 /// How to get from what is held to what is wanted: close, then open in this order.

@@ -322,6 +322,99 @@ fn a_keeper_that_died_is_replaced_and_takes_the_ports_back() {
     assert!(!path.exists());
 }
 
+/// An upgrade of dozen: the keeper becomes the new program, and nobody who uses what it holds can tell.
+#[test]
+fn a_keeper_becomes_another_program_with_all_that_it_holds() {
+    let bench = Bench::new();
+    let pid = bench.pid();
+    let path = bench.run_root.path().join("api.sock");
+    let api: UnixListener = bench.keeper.listener(&path, 0o600, None).unwrap().into();
+    let container = TcpListener::bind("127.0.0.1:7000").unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:7000").unwrap();
+    let to = container.local_addr().unwrap();
+    let udp = PortReservation { protocol: Protocol::Udp, forward_to: Some(to), ..tcp(ANY6, 53) };
+    let all = [tcp(ANY4, 8080), PortReservation { forward_to: Some(to), ..tcp(ANY6, 8080) }, udp];
+    assert_eq!(bench.apply(&all), []);
+
+    // A connection with bytes on their way, one that has ended in one direction, and a flow of datagrams.
+    let mut busy = TcpStream::connect("[::1]:8080").unwrap();
+    let (mut busy_served, _) = container.accept().unwrap();
+    let sent: Vec<u8> = (0..40_000_000_u32).map(|number| (number % 251) as u8).collect();
+    busy.set_nonblocking(true).unwrap();
+    let mut count = 0;
+    while let Ok(more) = busy.write(&sent[count..]) {
+        count += more;
+    }
+    assert!(count < sent.len(), "sockets and pipes hold all of it");
+    busy.set_nonblocking(false).unwrap();
+    let mut ended = TcpStream::connect("[::1]:8080").unwrap();
+    let (mut ended_served, _) = container.accept().unwrap();
+    ended.write_all(b"all").unwrap();
+    ended.shutdown(Shutdown::Write).unwrap();
+    let mut all_of_it = String::new();
+    ended_served.read_to_string(&mut all_of_it).unwrap();
+    let asker = UdpSocket::bind("[::1]:0").unwrap();
+    asker.connect("[::1]:53").unwrap();
+    let ask = || {
+        asker.send(b"?").unwrap();
+        let (_, flow) = datagrams.recv_from(&mut [0]).unwrap();
+        datagrams.send_to(b"!", flow).unwrap();
+        asker.recv(&mut [0]).unwrap();
+        flow
+    };
+    let flow = ask();
+
+    let other = bench.run_root.path().join("newer");
+    std::fs::copy(PROGRAM, &other).unwrap();
+    assert!(bench.keeper.runs(Path::new(PROGRAM)) && !bench.keeper.runs(&other));
+    bench.keeper.upgrade(&other).unwrap();
+    assert_eq!(bench.pid(), pid);
+    assert!(bench.keeper.runs(&other));
+
+    let writing = std::thread::spawn(move || {
+        busy.write_all(&sent[count..]).unwrap();
+        busy.shutdown(Shutdown::Write).unwrap();
+        sent
+    });
+    let mut received = Vec::new();
+    busy_served.read_to_end(&mut received).unwrap();
+    assert!(received == writing.join().unwrap(), "{} bytes", received.len());
+    ended_served.write_all(b"answer").unwrap();
+    drop(ended_served);
+    let mut answer = String::new();
+    ended.read_to_string(&mut answer).unwrap();
+    assert_eq!((all_of_it.as_str(), answer.as_str()), ("all", "answer"));
+    assert_eq!(ask(), flow);
+    let _new = TcpStream::connect("[::1]:8080").unwrap();
+    container.accept().unwrap();
+    for address in ["0.0.0.0:8080", "[::]:8080", "[::1]:8080"] {
+        assert!(in_use(TcpListener::bind(address)), "{address}");
+    }
+    assert!(in_use(UdpSocket::bind("[::]:53")));
+    drop(api);
+    UnixStream::connect(&path).expect("it holds the API's socket");
+    // It knows what it holds, and what the older one held beside descends to no one.
+    assert_eq!(bench.apply(&all), []);
+    let left: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().collect();
+    assert_eq!(bench.apply(&[]), []);
+    UdpSocket::bind("[::]:53").expect("let go");
+
+    // What cannot be run leaves it as it was, again and again.
+    let broken = bench.run_root.path().join("broken");
+    std::fs::write(&broken, "no program").unwrap();
+    assert_eq!(bench.apply(&[tcp(ANY4, 8081)]), []);
+    for _ in 0..3 {
+        let error = bench.keeper.upgrade(&broken).unwrap_err();
+        assert!(error.to_string().starts_with("the keeper cannot become another program"), "{error}");
+        assert!(in_use(TcpListener::bind("0.0.0.0:8081")));
+    }
+    let now: Vec<_> = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().collect();
+    assert!(now.len() < left.len(), "{left:?} {now:?}");
+    assert_eq!(bench.pid(), pid);
+    bench.keeper.clone().shutdown().unwrap();
+    assert!(!path.exists());
+}
+
 #[test]
 fn a_run_root_has_one_keeper() {
     let bench = Bench::new();

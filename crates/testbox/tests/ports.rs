@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -112,6 +113,38 @@ fn a_keeper_that_hangs_holds_up_nobody_else_and_is_replaced() {
     assert!(engine.log().contains("has not answered for 10 s"), "{}", engine.log());
     pages(8080);
     pages(8081);
+}
+
+/// An upgrade: the keeper becomes the new engine's program, and even a connection through it goes on.
+#[test]
+fn an_engine_of_another_build_takes_the_keeper_along() {
+    let machine = Machine::new();
+    let mut engine = with_busybox(&machine);
+    let echo = ["run", "-d", "--name", "echo", "-p", "8080:80", "busybox", "nc", "-l", "-p", "80", "-e", "cat"];
+    engine.dozen(&echo).expect(0);
+    let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 8080));
+    // The server may not listen yet, and it serves but one.
+    engine.dozen(&["exec", "echo", "sh", "-c", "until netstat -ltn | grep -q :80; do :; done"]).expect(0);
+    let mut connection = machine.connect(Side::Machine, loopback).unwrap();
+    let mut say = |word: &str| {
+        connection.write_all(word.as_bytes()).unwrap();
+        let mut answer = vec![0; word.len()];
+        connection.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, word.as_bytes());
+    };
+    say("before");
+    let before = keeper(&machine);
+    engine.kill();
+    let newer = machine.directory().join("dozen-newer");
+    std::fs::copy(dozen_testbox::dozen_program(), &newer).unwrap();
+    let mut next = machine.command(&newer).arg("daemon").spawn().unwrap();
+    until("the newer engine answers", || machine.run(&newer, &["ps", "-q"]).out.lines().next().map(|_| ()));
+    assert_eq!(keeper(&machine), before);
+    let inode = |path: &std::path::Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+    assert_eq!(inode(format!("/proc/{before}/exe").as_ref()), inode(&newer));
+    say("after");
+    next.kill().unwrap();
+    next.wait().unwrap();
 }
 
 /// As `systemctl restart nftables` does, or anyone who runs `nft flush ruleset`.

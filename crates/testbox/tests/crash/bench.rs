@@ -43,6 +43,9 @@ pub struct Bench {
     pub machine: Machine,
     engine: Option<Child>,
     network: Option<File>,
+    /// What the engine is started from, and how many builds there were.
+    program: PathBuf,
+    builds: u32,
 }
 
 impl Bench {
@@ -50,7 +53,7 @@ impl Bench {
     pub fn new() -> Self {
         let machine = Machine::new();
         std::fs::create_dir(machine.directory().join("failpoints")).unwrap();
-        let mut bench = Self { machine, engine: None, network: None };
+        let mut bench = Self { machine, engine: None, network: None, program: dozen_program(), builds: 0 };
         assert!(bench.start());
         let archive = image_archive("busybox");
         bench.dozen(&["load", "--input", archive.to_str().unwrap()]).expect(0);
@@ -85,7 +88,7 @@ impl Bench {
         assert!(!self.engine_lives(), "there is an engine");
         let log = self.machine.directory().join("engine.log");
         let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let mut command = self.machine.command(dozen_program());
+        let mut command = self.machine.command(&self.program);
         command.env("DOZEN_FAILPOINTS", self.machine.directory().join("failpoints"));
         let engine = command.arg("daemon").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let process = process_of(&engine);
@@ -97,6 +100,15 @@ impl Bench {
             self.network = Some(File::open(format!("/proc/{pid}/ns/net")).unwrap());
         }
         answered
+    }
+
+    /// The next engine is of another build: another file, at least.
+    pub fn install_another_build(&mut self) {
+        self.builds += 1;
+        self.program = self.machine.directory().join(format!("dozen-{}", self.builds));
+        std::fs::copy(dozen_program(), &self.program).unwrap();
+        // The engine of the last one has it open.
+        let _ = std::fs::remove_file(self.machine.directory().join(format!("dozen-{}", self.builds - 1)));
     }
 
     /// A keeper that dies with the socket that it has just made takes the connections to it along: then the engine

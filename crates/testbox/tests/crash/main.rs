@@ -97,6 +97,10 @@ fn the_engine_dies(half: usize) {
         if begins_with(failpoint, &of_the_begin) {
             ring.bench.kill_engine();
             assert!(!ring.bench.start(), "{failpoint} was never reached");
+        } else if *failpoint == "engine.keeper.upgraded" {
+            ring.bench.kill_engine();
+            ring.bench.install_another_build();
+            assert!(!ring.bench.start(), "{failpoint} was never reached");
         } else if *failpoint == "engine.keeper.spawned" {
             kill(ring.bench.keeper().unwrap());
         } else if ["engine.keeper.hangs", "engine.keeper.killed"].contains(&failpoint.as_str()) {
@@ -219,6 +223,10 @@ fn a_keeper_that_dies_is_replaced() {
         ring.bench.arm(failpoint);
         if failpoint.starts_with("keeper.begin") || failpoint.starts_with("keeper.adopt") {
             kill(ring.bench.keeper().unwrap());
+        } else if failpoint.starts_with("keeper.upgrade") {
+            ring.bench.kill_engine();
+            ring.bench.install_another_build();
+            assert!(ring.bench.start());
         } else if failpoint.starts_with("keeper.listener") {
             // A new keeper has to make the socket only for an engine that does not hold it.
             ring.bench.kill_engine();
