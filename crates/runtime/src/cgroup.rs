@@ -91,8 +91,16 @@ impl Cgroup {
 
     /// Applies the limits of a spec.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
+        // A file that is written many times in a row, as that of the devices is, is opened once.
+        let mut last: Option<(PathBuf, OwnedFd)> = None;
         for (directory, file, value) in limits::decide(self.layout, &self.name, resources)? {
-            write(&directory.join(file), &value)?;
+            let path = directory.join(file);
+            let opened = match last.take().filter(|(known, _)| *known == path) {
+                Some((_, opened)) => opened,
+                None => open_control(&path)?,
+            };
+            write_control(&opened, &path, &value)?;
+            last = Some((path, opened));
         }
         Ok(())
     }
@@ -358,9 +366,14 @@ fn remove(directory: &Path, deadline: Instant) -> io::Result<()> {
 
 /// Writes a control file, which must be there: never made.
 fn write(file: &Path, value: &str) -> Result<(), RuntimeError> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    rustix::fs::open(file, flags, Mode::empty())
-        .and_then(|descriptor| rustix::io::write(descriptor, value.as_bytes()))
-        .map(drop)
-        .context(|| format!("write {value:?} to {}", file.display()))
+    write_control(&open_control(file)?, file, value)
+}
+
+fn open_control(file: &Path) -> Result<OwnedFd, RuntimeError> {
+    rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| format!("open {} to write it", file.display()))
+}
+
+fn write_control(opened: &OwnedFd, file: &Path, value: &str) -> Result<(), RuntimeError> {
+    rustix::io::write(opened, value.as_bytes()).map(drop).context(|| format!("write {value:?} to {}", file.display()))
 }

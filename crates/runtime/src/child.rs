@@ -76,7 +76,7 @@ impl FirstProcess<'_> {
             None => furnished.and_then(|tree| {
                 let master = complete(&tree, plan, &surroundings.stdio)?;
                 tree.enter(plan)?;
-                Ok((become_user(&plan.process)?, master))
+                Ok((become_user(&plan.process, set_limits, true)?, master))
             }),
             Some(namespace) => {
                 let ready = furnished.and_then(|tree| {
@@ -121,7 +121,7 @@ fn in_joined_pid_namespace(
     let tree = RootTree::of_this_process()?;
     tree.mount_procfs(plan, cgroup)?;
     let master = complete(&tree, plan, &surroundings.stdio)?;
-    Ok((become_user(&plan.process)?, master))
+    Ok((become_user(&plan.process, set_limits, true)?, master))
 }
 
 impl Usher<'_> {
@@ -132,7 +132,7 @@ impl Usher<'_> {
     /// it from its first instruction on.
     pub(crate) fn run(self) -> ! {
         let Self { plan, cgroup, container, mut surroundings } = self;
-        let ready = (|| {
+        let prepared = (|| {
             begin(&surroundings, &[container.as_raw_fd()])?;
             failpoint_of_child("usher.begun");
             cgroup.enter_version_1()?;
@@ -145,20 +145,63 @@ impl Usher<'_> {
                 | libc::CLONE_NEWCGROUP
                 | libc::CLONE_NEWPID;
             sys::setns(container, namespaces).map_err(|errno| gone_or(errno, "join the container's namespaces"))?;
-            surroundings.close_all_else(&[]).context(|| "close the container's descriptor".to_owned())
+            surroundings.close_all_else(&[]).context(|| "close the container's descriptor".to_owned())?;
+            // A terminal of its own is not there yet: what stands in its place is ours.
+            let streams = matches!(surroundings.stdio, Stdio::Streams(_));
+            let mut prepared = become_user(plan, raise_limits, streams)?;
+            if may_be_confined_early(plan) {
+                confine(plan, &prepared)?;
+                prepared.confined = true;
+            }
+            Ok(prepared)
         })();
+        let (prepared, ready) = match prepared {
+            Ok(prepared) => (Some(prepared), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
         bring_in(&surroundings, ready);
-        let prepared = further_process(plan, &surroundings);
+        let prepared = prepared.expect("only what is ready is brought in");
+        let prepared = further_process(plan, &surroundings).map(|master| (prepared, master));
         finish(plan, &mut surroundings, prepared)
     }
+}
+
+/// Whether what a process brought in has yet to do may be done under its filter: then it never has a right, not even
+/// for a moment, that is not the container's. Those in the container who may trace (CAP_SYS_PTRACE) would take it.
+fn may_be_confined_early(plan: &ProcessPlan) -> bool {
+    const CALLS: [&str; 18] = [
+        "brk",
+        "capset",
+        "close",
+        "close_range",
+        "dup3",
+        "execve",
+        "exit_group",
+        "fcntl",
+        "fstatfs",
+        "mmap",
+        "mremap",
+        "munmap",
+        "openat",
+        "prctl",
+        "prlimit64",
+        "recvmsg",
+        "sendmsg",
+        "setsid",
+    ];
+    let requests = [libc::TIOCSPTLCK, libc::TIOCGPTPEER, libc::TIOCSWINSZ, libc::TIOCSCTTY];
+    plan.filter.as_ref().is_none_or(|filter| {
+        filter.permits(&CALLS.map(|name| (name, [0, 0])))
+            && filter.permits(&requests.map(|request| ("ioctl", [0, request])))
+            && filter.permits(&[("clone", [sys::SIBLING, 0])])
+    })
 }
 
 /// The usher clones its sibling, tells the parent of it, and is gone: only the sibling returns.
 fn bring_in(surroundings: &Surroundings, ready: Result<(), RuntimeError>) {
     let cloned = ready.and_then(|()| {
         // SAFETY: the usher was cloned from a process with one thread and has started none.
-        unsafe { sys::clone_process(libc::CLONE_PARENT as u64, None) }
-            .map_err(|errno| gone_or(errno, "clone a process into the container"))
+        unsafe { sys::clone_sibling() }.map_err(|errno| gone_or(errno, "clone a process into the container"))
     });
     let told = match cloned {
         Ok(sys::Cloned::Child) => return,
@@ -189,23 +232,22 @@ fn await_introduction(surroundings: &Surroundings) -> Result<(), RuntimeError> {
     }
 }
 
-/// A further process of a running container, brought in.
-fn further_process(
-    plan: &ProcessPlan,
-    surroundings: &Surroundings,
-) -> Result<(Prepared, Option<OwnedFd>), RuntimeError> {
+/// A further process of a running container, brought in: the usher has done all but this.
+fn further_process(plan: &ProcessPlan, surroundings: &Surroundings) -> Result<Option<OwnedFd>, RuntimeError> {
     await_introduction(surroundings)?;
     let master = match surroundings.stdio {
         Stdio::Terminal { size } => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let pts = rustix::fs::open("/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
+            let pts =
+                rustix::fs::openat(CWD, "/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
             let master = crate::mounts::open_multiplexer(&pts)?;
             take_terminal(terminal::open_pair(&master, size)?)?;
             Some(master)
         }
         Stdio::Streams(_) => None,
     };
-    Ok((become_user(plan)?, master))
+    set_limits(plan)?;
+    Ok(master)
 }
 
 /// The very first: no descriptor, signal or session of the parent's is left.
@@ -320,10 +362,16 @@ struct Prepared {
     environment: Vec<CString>,
     capabilities: capability::CapabilitySets,
     all_capabilities: u64,
+    /// seccomp and the last capabilities are done already.
+    confined: bool,
 }
 
 /// From root of the host to the user of the container. Only seccomp and the last capabilities are left to do.
-fn become_user(plan: &ProcessPlan) -> Result<Prepared, RuntimeError> {
+fn become_user(
+    plan: &ProcessPlan,
+    set_limits: fn(&ProcessPlan) -> Result<(), RuntimeError>,
+    has_its_streams: bool,
+) -> Result<Prepared, RuntimeError> {
     let identity = match &plan.user {
         Who::Named(user) => user::resolve(user)?,
         Who::Numbers(identity) => {
@@ -333,7 +381,9 @@ fn become_user(plan: &ProcessPlan) -> Result<Prepared, RuntimeError> {
     };
     let environment = plan.environment_with_home(&identity.home)?;
     set_limits(plan)?;
-    give_streams_to(identity.uid);
+    if has_its_streams {
+        give_streams_to(identity.uid);
+    }
     // Root may enter what the user may not, and the other way round on a network's file system; each is tried.
     let directory = &plan.working_directory;
     let entered = rustix::process::chdir(directory);
@@ -355,7 +405,7 @@ fn become_user(plan: &ProcessPlan) -> Result<Prepared, RuntimeError> {
     entered.or_else(|_| rustix::process::chdir(directory)).map_err(|errno| cannot_enter(directory, errno))?;
     check_working_directory()?;
     let program = find_program(plan)?;
-    Ok(Prepared { program, environment, capabilities, all_capabilities: ours })
+    Ok(Prepared { program, environment, capabilities, all_capabilities: ours, confined: false })
 }
 
 fn cannot_enter(directory: &Path, errno: Errno) -> RuntimeError {
@@ -379,26 +429,41 @@ fn check_working_directory() -> Result<(), RuntimeError> {
 }
 
 fn set_limits(plan: &ProcessPlan) -> Result<(), RuntimeError> {
-    for (resource, soft, hard) in &plan.limits {
-        let set = |soft, hard| {
-            let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-            // SAFETY: a valid structure, only read, and no old one wanted.
-            match unsafe { libc::prlimit64(0, *resource, &raw const limit, std::ptr::null_mut()) } {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        };
-        let mut result = set(*soft, *hard);
-        if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
-            // Raising a hard limit needs CAP_SYS_RESOURCE: as far as we may, then.
-            let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: a place for the answer.
-            unsafe { libc::prlimit64(0, *resource, std::ptr::null(), &raw mut now) };
-            result = set((*soft).min(now.rlim_max), (*hard).min(now.rlim_max));
+    plan.limits.iter().try_for_each(|(resource, soft, hard)| set_limit(*resource, *soft, *hard))
+}
+
+/// For an usher: what needs a right is done, what could stand in its own way, as a limit of processes, is not. Lowering
+/// is then everyone's own affair.
+fn raise_limits(plan: &ProcessPlan) -> Result<(), RuntimeError> {
+    plan.limits.iter().try_for_each(|(resource, _, hard)| {
+        let room = limit_now(*resource).rlim_max.max(*hard);
+        set_limit(*resource, room, room)
+    })
+}
+
+fn limit_now(resource: libc::__rlimit_resource_t) -> libc::rlimit64 {
+    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a place for the answer.
+    unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut now) };
+    now
+}
+
+fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Result<(), RuntimeError> {
+    let set = |soft, hard| {
+        let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+        // SAFETY: a valid structure, only read, and no old one wanted.
+        match unsafe { libc::prlimit64(0, resource, &raw const limit, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
         }
-        result.context(|| format!("set rlimit {resource}"))?;
+    };
+    let mut result = set(soft, hard);
+    if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
+        // Raising a hard limit needs CAP_SYS_RESOURCE: as far as we may, then.
+        let most = limit_now(resource).rlim_max;
+        result = set(soft.min(most), hard.min(most));
     }
-    Ok(())
+    result.context(|| format!("set rlimit {resource}"))
 }
 
 /// The user may open /dev/stdout and its sisters again. What cannot be given (a socket, a read-only file) is kept.
@@ -484,41 +549,48 @@ fn finish(
     exit()
 }
 
-/// The point of no return, in the order in which nothing is forbidden too early.
+/// The point of no return.
 fn execute(
     plan: &ProcessPlan,
     surroundings: &Surroundings,
     prepared: Prepared,
 ) -> Result<std::convert::Infallible, RuntimeError> {
-    let Prepared { program, environment, capabilities, all_capabilities } = prepared;
     sys::close_range(surroundings.preserve_descriptors.saturating_add(3), u32::MAX, true)
         .context(|| "mark descriptors to be closed".to_owned())?;
-    let install = || match &plan.filter {
-        Some(filter) => {
-            sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())
-        }
-        None => Ok(()),
-    };
-    let drop_the_rest = || capability::set(&capabilities).context(|| "set capabilities".to_owned());
-    if plan.no_new_privileges {
-        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).context(|| "set no_new_privs".to_owned())?;
-        drop_the_rest()?;
-        install()?;
-    } else {
-        // Without no_new_privs a filter needs CAP_SYS_ADMIN, which we give away right after.
-        if plan.filter.is_some() {
-            sys::capset(all_capabilities, all_capabilities, capabilities.inheritable)
-                .context(|| "raise capabilities".to_owned())?;
-        }
-        install()?;
-        drop_the_rest()?;
+    if !prepared.confined {
+        confine(plan, &prepared)?;
     }
+    let Prepared { program, environment, .. } = prepared;
     let errno = match &surroundings.init {
         Some(binary) => sys::execute_descriptor(binary, &init::arguments(program, &plan.arguments), &environment),
         None => sys::execve(&program, &plan.arguments, &environment),
     };
     let text = plan.arguments[0].to_string_lossy();
     Err(RuntimeError::Invalid(format!("exec: {text:?}: {}", words(&errno.into()))))
+}
+
+/// seccomp and the last capabilities, in the order in which nothing is forbidden too early.
+fn confine(plan: &ProcessPlan, prepared: &Prepared) -> Result<(), RuntimeError> {
+    let capabilities = &prepared.capabilities;
+    let install = || match &plan.filter {
+        Some(filter) => {
+            sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())
+        }
+        None => Ok(()),
+    };
+    let drop_the_rest = || capability::set(capabilities).context(|| "set capabilities".to_owned());
+    if plan.no_new_privileges {
+        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).context(|| "set no_new_privs".to_owned())?;
+        drop_the_rest()?;
+        return install();
+    }
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which we give away right after.
+    if plan.filter.is_some() {
+        let all = prepared.all_capabilities;
+        sys::capset(all, all, capabilities.inheritable).context(|| "raise capabilities".to_owned())?;
+    }
+    install()?;
+    drop_the_rest()
 }
 
 fn exit() -> ! {

@@ -4,6 +4,7 @@
 //! bisection: seven comparisons for Docker's profile, where a list would take hundreds.
 
 mod assemble;
+mod interpret;
 mod profile;
 mod table;
 #[cfg(test)]
@@ -28,6 +29,19 @@ pub(crate) struct Filter {
     pub(crate) program: Vec<Instruction>,
     /// SECCOMP_FILTER_FLAG_*.
     pub(crate) flags: u64,
+}
+
+impl Filter {
+    /// Whether a process of ours may make all of these calls, by name and first two arguments.
+    pub(crate) fn permits(&self, calls: &[(&str, [u64; 2])]) -> bool {
+        const ALLOW: u32 = 0x7fff_0000;
+        const LOG: u32 = 0x7ffc_0000;
+        calls.iter().all(|(name, [first, second])| {
+            let verdict =
+                |number| interpret::run(&self.program, Machine::NATIVE, number, [*first, *second, 0, 0, 0, 0]);
+            Machine::NATIVE.number(name).map(verdict).is_some_and(|verdict| matches!(verdict, ALLOW | LOG))
+        })
+    }
 }
 
 /// An architecture that a filter can tell apart.

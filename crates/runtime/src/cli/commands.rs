@@ -112,7 +112,7 @@ fn make(
     };
     failpoint("command.create.directory");
     directory.write_spec(&bundle.config)?;
-    directory.write(&record)?;
+    directory.begin(&record)?;
     failpoint("command.create.record");
     let created = create::create_with(
         CreateOptions {

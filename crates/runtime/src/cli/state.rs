@@ -99,13 +99,22 @@ impl Directory {
 
     pub(super) fn read(&self) -> Result<Record, RuntimeError> {
         let path = self.path.join("state.json");
+        let not_found = || Err(RuntimeError::NotFound(format!("container does not exist: {}", self.id)));
         let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(RuntimeError::NotFound(format!("container does not exist: {}", self.id)));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return not_found(),
             result => result.context(|| format!("read {}", path.display()))?,
         };
+        if bytes.is_empty() {
+            return not_found();
+        }
         serde_json::from_slice(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", path.display())))
+    }
+
+    /// The first record of a container. Who reads it too early finds nothing in it, and no container.
+    pub(super) fn begin(&self, record: &Record) -> Result<(), RuntimeError> {
+        let path = self.path.join("state.json");
+        let bytes = serde_json::to_vec(record).map_err(|error| RuntimeError::Invalid(error.to_string()))?;
+        fs::write(&path, bytes).context(|| format!("write {}", path.display()))
     }
 
     /// By rename, so that a reader sees one or the other.

@@ -26,28 +26,39 @@ impl RootTree {
     pub(super) fn make_devices(&self, devices: &[Device]) -> Result<(), RuntimeError> {
         // Permission bits are meant as they are written.
         let umask = rustix::process::umask(Mode::empty());
-        let result = devices.iter().try_for_each(|device| self.make_device(device));
+        // Most are in one directory.
+        let mut last: Option<(&Path, OwnedFd)> = None;
+        let result = devices.iter().try_for_each(|device| {
+            let path = device.path.parent().unwrap_or(Path::new("/"));
+            let parent = match last.take().filter(|(known, _)| *known == path) {
+                Some((_, parent)) => parent,
+                None => self.parent(&device.path)?.0,
+            };
+            let made = self.make_device(device, &parent);
+            last = Some((path, parent));
+            made
+        });
         rustix::process::umask(umask);
         result
     }
 
-    fn make_device(&self, device: &Device) -> Result<(), RuntimeError> {
-        let (parent, name) = self.parent(&device.path)?;
+    fn make_device(&self, device: &Device, parent: &OwnedFd) -> Result<(), RuntimeError> {
+        let name = device.path.file_name().unwrap_or_default();
         let kind = FileType::from_raw_mode(device.mode);
         let mode = Mode::from_raw_mode(device.mode & 0o7777);
         let number = rustix::fs::makedev(device.major, device.minor);
-        match rustix::fs::mknodat(&parent, name, kind, mode, number) {
+        match rustix::fs::mknodat(parent, name, kind, mode, number) {
             Ok(()) => {}
             // Something of the image's or of a mount's is there: it stays if it is the same device.
             Err(Errno::EXIST) => {
-                let there = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
+                let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
                     .context(|| format!("examine {}", device.path.display()))?;
                 if FileType::from_raw_mode(there.st_mode) == kind && (kind == FileType::Fifo || there.st_rdev == number)
                 {
                     return Ok(());
                 }
-                rustix::fs::unlinkat(&parent, name, AtFlags::empty())
-                    .and_then(|()| rustix::fs::mknodat(&parent, name, kind, mode, number))
+                rustix::fs::unlinkat(parent, name, AtFlags::empty())
+                    .and_then(|()| rustix::fs::mknodat(parent, name, kind, mode, number))
                     .context(|| format!("make device {}", device.path.display()))?;
             }
             // Without the right to make devices, as in a container that we may run in: the host's own, if it is it.
@@ -56,7 +67,7 @@ impl RootTree {
         }
         if device.uid != 0 || device.gid != 0 {
             let owner = (Some(Uid::from_raw(device.uid)), Some(Gid::from_raw(device.gid)));
-            rustix::fs::chownat(&parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+            rustix::fs::chownat(parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
                 .context(|| format!("change the owner of {}", device.path.display()))?;
         }
         Ok(())

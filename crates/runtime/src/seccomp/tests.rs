@@ -1,46 +1,15 @@
-//! The compiler against the rules that it compiled, by way of a small interpreter of BPF.
+//! The compiler against the rules that it compiled, by way of the interpreter.
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompArg};
 use proptest::prelude::*;
 
+use super::interpret::run;
 use super::*;
 
 const ALLOW: u32 = 0x7fff_0000;
 const EPERM: u32 = 0x0005_0001;
 /// The capabilities of an ordinary container: enough for these tests that SYS_ADMIN is not among them.
 const ORDINARY: u64 = 0x0400_0001;
-
-/// What the kernel would return (Documentation/networking/filter.rst). Panics where it would refuse the program.
-fn run(program: &[Instruction], machine: Machine, number: u32, arguments: [u64; 6]) -> u32 {
-    let number = if machine == Machine::X32 { number | 0x4000_0000 } else { number };
-    let mut data = vec![number, machine.audit_number(), 0, 0];
-    data.extend(arguments.iter().flat_map(|argument| [*argument as u32, (*argument >> 32) as u32]));
-    let (mut accumulator, mut at) = (0u32, 0usize);
-    loop {
-        let Instruction { code, if_true, if_false, value } = program[at];
-        at += 1;
-        let holds = match code {
-            0x20 => {
-                accumulator = data[value as usize / 4];
-                continue;
-            }
-            0x54 => {
-                accumulator &= value;
-                continue;
-            }
-            0x05 => {
-                at += value as usize;
-                continue;
-            }
-            0x06 => return value,
-            0x15 => accumulator == value,
-            0x25 => accumulator > value,
-            0x35 => accumulator >= value,
-            other => panic!("instruction {other:#x}"),
-        };
-        at += usize::from(if holds { if_true } else { if_false });
-    }
-}
 
 /// The rules read one by one, as a person would.
 fn expect(spec: &LinuxSeccomp, machine: Machine, number: u32, arguments: [u64; 6]) -> u32 {
