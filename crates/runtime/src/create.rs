@@ -202,9 +202,19 @@ fn launch(
         group(options, cgroup, &socket).inspect_err(|_| process.kill())?;
     }
     failpoint("create.limited");
-    let terminal = process.wait_until_ready(&socket)?;
+    let terminal = process.wait_until_ready(&socket).map_err(|error| want_of_memory(cgroup).unwrap_or(error))?;
     failpoint("create.ready");
     Ok((process, socket, terminal))
+}
+
+/// In version 2 the first process lives under the container's limit from its birth, and says nothing when that kills it.
+fn want_of_memory(cgroup: &Cgroup) -> Option<RuntimeError> {
+    cgroup.oom_killed().is_ok_and(|killed| killed).then(|| RuntimeError::Inside {
+        kind: ErrorKind::Invalid,
+        message:
+            "the container's first process was killed for want of memory while it was set up: the limit is too low"
+                .to_owned(),
+    })
 }
 
 /// What the parent does while the child mounts: cgroups of version 1, then everyone's limits.
