@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::machine::Machine;
 use crate::tools::{self, Done};
-use crate::wait::until;
+use crate::wait::{patience, until};
 
 /// A running engine. Dropping it asks it to end; what it started may live on until the [`Machine`] is dropped.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl<'a> Engine<'a> {
     fn ping(&self) -> std::io::Result<()> {
         use std::io::{Read, Write};
         let mut stream = UnixStream::connect(self.machine.socket())?;
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(patience(std::time::Duration::from_secs(5))))?;
         stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

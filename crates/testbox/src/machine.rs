@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::cgroup::Cgroups;
 use crate::engine::Engine;
 use crate::tools::Done;
-use crate::wait::until;
+use crate::wait::{patience, until};
 
 /// The machine's address on the wire.
 pub const MACHINE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
@@ -156,7 +156,7 @@ impl Machine {
 
     /// Connects as a process on that side would.
     pub fn connect(&self, from: Side, address: SocketAddr) -> std::io::Result<TcpStream> {
-        self.on(from, || TcpStream::connect_timeout(&address, Duration::from_secs(3)))
+        self.on(from, || TcpStream::connect_timeout(&address, patience(Duration::from_secs(3))))
     }
 
     /// Does something in that side's network namespace; a socket that was opened there stays there.
@@ -179,7 +179,7 @@ impl Machine {
     pub fn get(&self, from: Side, address: SocketAddr) -> Result<String, String> {
         let fetch = || -> std::io::Result<String> {
             let mut stream = self.connect(from, address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.set_read_timeout(Some(patience(Duration::from_secs(5))))?;
             stream.write_all(b"GET / HTTP/1.0\r\nHost: box\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
@@ -243,7 +243,7 @@ impl Machine {
         }
         // Killed processes are collected by whoever has inherited them; until then their cgroup is not empty.
         let begun = std::time::Instant::now();
-        while !self.cgroups.processes().is_empty() && begun.elapsed() < Duration::from_secs(10) {
+        while !self.cgroups.processes().is_empty() && begun.elapsed() < patience(Duration::from_secs(10)) {
             std::thread::sleep(Duration::from_millis(5));
         }
         problems.extend(self.cgroups.processes().into_iter().map(|pid| format!("process {pid}")));

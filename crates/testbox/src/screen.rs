@@ -12,6 +12,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use crate::machine::Machine;
+use crate::wait::patience;
 
 /// What a program may take to show something.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,7 +69,7 @@ impl Screen {
             let ended = !self.look();
             let place = self.shown.contains(text);
             assert!(place || !ended, "the program has ended without '{text}':\n{}", self.shown);
-            assert!(begun.elapsed() < PATIENCE, "the screen does not show '{text}':\n{}", self.shown);
+            assert!(begun.elapsed() < patience(PATIENCE), "the screen does not show '{text}':\n{}", self.shown);
         }
     }
 
@@ -77,7 +78,7 @@ impl Screen {
     pub fn end(mut self) -> (i32, String) {
         let begun = Instant::now();
         while self.look() {
-            assert!(begun.elapsed() < PATIENCE, "the program does not end:\n{}", self.shown);
+            assert!(begun.elapsed() < patience(PATIENCE), "the program does not end:\n{}", self.shown);
         }
         let status = self.child.wait().unwrap();
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());

@@ -6,14 +6,22 @@ use std::time::{Duration, Instant};
 /// a test that fails anyway.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks again and again, a hundred times a second, until there is an answer. Fails the test after 30 seconds.
+/// A limit of a test's on this machine: the environment's `DOZEN_TEST_PATIENCE` says how many times as long an emulated
+/// processor may take. It moves only the moment at which a test gives up, never what it waits for.
+pub fn patience(limit: Duration) -> Duration {
+    let factor = std::env::var("DOZEN_TEST_PATIENCE").map_or(1, |text| text.parse().expect("a number of times"));
+    limit * factor
+}
+
+/// Asks again and again, a hundred times a second, until there is an answer. Fails the test after 30 seconds, or the
+/// [`patience`] of the environment.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
+    let (begun, limit) = (Instant::now(), patience(PATIENCE));
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(begun.elapsed() < limit, "waited {limit:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

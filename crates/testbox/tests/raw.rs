@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use dozen_testbox::{Engine, Machine, until};
+use dozen_testbox::{Engine, Machine, patience, until};
 
 /// A connection on which requests are written by hand.
 struct Wire(BufReader<UnixStream>);
@@ -22,7 +22,7 @@ struct Head {
 impl Wire {
     fn to(machine: &Machine) -> Self {
         let stream = UnixStream::connect(machine.socket()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(patience(Duration::from_secs(20)))).unwrap();
         Self(BufReader::new(stream))
     }
 

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use dozen_testbox::{Machine, dozen_program, image_archive, until};
+use dozen_testbox::{Machine, dozen_program, image_archive, patience, until};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, PidfdFlags, Signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::Timespec;
 
 /// No command takes so long, whatever is killed under it: one that does hangs.
-const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a command has done.
 #[derive(Debug)]
@@ -261,7 +261,7 @@ pub fn until_none(what: &str, seconds: u64, mut missing: impl FnMut() -> Vec<Str
         if left.is_empty() {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(seconds), "{what}:\n{}", left.join("\n"));
+        assert!(begun.elapsed() < patience(Duration::from_secs(seconds)), "{what}:\n{}", left.join("\n"));
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -274,7 +274,8 @@ fn process_of(child: &Child) -> OwnedFd {
 fn first_of(descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Option<usize> {
     let mut asked: Vec<_> =
         descriptors.iter().map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN)).collect();
-    while rustix::event::poll(&mut asked, Some(&PATIENCE)) == Err(rustix::io::Errno::INTR) {}
+    let limit = Timespec::try_from(patience(PATIENCE)).unwrap();
+    while rustix::event::poll(&mut asked, Some(&limit)) == Err(rustix::io::Errno::INTR) {}
     asked.iter().position(|polled| !polled.revents().is_empty())
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use dozen_testbox::{MACHINE_ADDRESS, Side, until};
+use dozen_testbox::{MACHINE_ADDRESS, Side, patience, until};
 
 use crate::bench::{Bench, enter, until_none};
 
@@ -138,14 +138,14 @@ impl Visits {
                 other => self.failed.lock().unwrap().push(format!("{other:?} after {:?}", begun.elapsed())),
             }
             // Not to wait for anything: the container needs the processor, too.
-            std::thread::sleep(VISIT);
+            std::thread::sleep(patience(VISIT));
         }
     }
 }
 
 fn visit() -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&local(), SLOW)?;
-    stream.set_read_timeout(Some(SLOW))?;
+    let mut stream = TcpStream::connect_timeout(&local(), patience(SLOW))?;
+    stream.set_read_timeout(Some(patience(SLOW)))?;
     stream.write_all(b"GET / HTTP/1.0\r\nHost: box\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,0 +1,171 @@
+//! The engine as a service of systemd, on a machine whose process 1 that is: only `cargo xtask vm` runs these, on the
+//! virtual machine itself instead of in a box.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::print_stderr, reason = "a test that fails shows what the service has said")]
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+
+use dozen_testbox::{dozen_program, image_archive, until};
+
+const UNIT: &str = include_str!("../../../examples/systemd/dozen.service");
+const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
+
+/// A service with roots of its own. Dropping it removes all of it.
+struct Service {
+    name: &'static str,
+    roots: tempfile::TempDir,
+}
+
+impl Service {
+    /// Starts the unit that examples/ has, changed as the test wants it.
+    fn start(name: &'static str, change: impl FnOnce(String) -> String) -> Self {
+        let roots = tempfile::Builder::new().prefix(name).tempdir().unwrap();
+        let program = format!("ExecStart={} daemon", dozen_program().display());
+        let roots_of = |kind: &str| {
+            format!("Environment=DOZEN_{}_ROOT={}", kind.to_uppercase(), roots.path().join(kind).display())
+        };
+        let unit = UNIT
+            .replace("ExecStart=/usr/local/bin/dozen daemon", &[program, roots_of("data"), roots_of("run")].join("\n"));
+        assert_ne!(unit, UNIT);
+        let service = Self { name, roots };
+        std::fs::write(service.unit_file(), change(unit)).unwrap();
+        systemctl(&["daemon-reload"]);
+        service.systemctl("start");
+        service.dozen(&["load", "--input", image_archive("busybox").to_str().unwrap()]);
+        service
+    }
+
+    fn unit_file(&self) -> PathBuf {
+        format!("/run/systemd/system/{}.service", self.name).into()
+    }
+
+    fn systemctl(&self, verb: &str) {
+        systemctl(&[verb, self.name]);
+        if verb == "start" || verb == "restart" {
+            until("the engine answers", || self.command(&["version"]).output().unwrap().status.success().then_some(()));
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(dozen_program());
+        for root in ["data", "run"] {
+            command.env(format!("DOZEN_{}_ROOT", root.to_uppercase()), self.roots.path().join(root));
+        }
+        // Without an engine the command fails, instead of starting one outside the service.
+        command.env("DOZEN_HOST", format!("unix://{}/run/dozen.sock", self.roots.path().display())).args(arguments);
+        command
+    }
+
+    #[track_caller]
+    fn dozen(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let journal = Command::new("journalctl").args(["--no-pager", "-u", self.name]).output().unwrap();
+            eprintln!("{}", String::from_utf8_lossy(&journal.stdout));
+        }
+        for arguments in [&["stop", self.name][..], &["kill", "--signal=KILL", self.name]] {
+            let _ = Command::new("systemctl").args(arguments).output();
+        }
+        let _ = std::fs::remove_file(self.unit_file());
+    }
+}
+
+#[track_caller]
+fn systemctl(arguments: &[&str]) {
+    let output = Command::new("systemctl").args(arguments).output().unwrap();
+    assert!(output.status.success(), "systemctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A container with a published port, and where it is.
+struct Web {
+    pid: String,
+    /// In the one hierarchy.
+    cgroup: PathBuf,
+    port: u16,
+}
+
+impl Web {
+    fn run(service: &Service, port: u16) -> Self {
+        let publish = format!("127.0.0.1:{port}:80");
+        let serve = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
+        service.dozen(&["run", "-d", "--name", "web", "-p", &publish, "busybox", "sh", "-c", serve]);
+        let pid = service.dozen(&["inspect", "--format", "{{.State.Pid}}", "web"]);
+        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let cgroup = cgroup.trim().strip_prefix("0::/").expect("the machine has version 2 alone");
+        let web = Self { pid, cgroup: PathBuf::from("/sys/fs/cgroup").join(cgroup), port };
+        until("the container serves", || web.serves().then_some(()));
+        web
+    }
+
+    fn serves(&self) -> bool {
+        use std::io::{Read, Write};
+        let fetch = || -> std::io::Result<String> {
+            let mut answer = String::new();
+            let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))?;
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        fetch().is_ok_and(|answer| answer.ends_with("served\n"))
+    }
+
+    /// It runs, serves, is in its cgroup, and has all controllers there.
+    #[track_caller]
+    fn check(&self) {
+        assert!(self.serves());
+        let inside = std::fs::read_to_string(self.cgroup.join("cgroup.procs")).unwrap();
+        assert!(inside.lines().any(|pid| pid == self.pid), "{} is not in {}", self.pid, self.cgroup.display());
+        let controllers = std::fs::read_to_string(self.cgroup.join("cgroup.controllers")).unwrap();
+        let has = |name: &&str| controllers.split_whitespace().any(|controller| controller == *name);
+        assert!(CONTROLLERS.iter().all(has), "controllers: {controllers}");
+    }
+}
+
+#[test]
+#[ignore = "needs systemd as process 1: cargo xtask vm"]
+fn on_systemd_a_service_is_stopped_and_its_containers_are_not() {
+    let service = Service::start("dozen-test-service", |unit| unit);
+    let web = Web::run(&service, 18080);
+    web.check();
+    // systemd counts anew which controllers its own units need.
+    systemctl(&["daemon-reload"]);
+    systemctl(&["daemon-reexec"]);
+    web.check();
+    service.systemctl("restart");
+    web.check();
+    assert_eq!(service.dozen(&["ps", "--format", "{{.Names}} {{.State}}"]), "web running");
+    service.systemctl("stop");
+    web.check();
+    service.systemctl("start");
+    web.check();
+    assert_eq!(service.dozen(&["exec", "web", "cat", "/www/index.html"]), "served");
+    service.dozen(&["rm", "-f", "web"]);
+    assert!(!web.cgroup.exists() && !web.serves());
+    // Nothing runs: an engine that is stopped takes its cgroups along.
+    service.systemctl("stop");
+    assert!(!web.cgroup.parent().unwrap().exists());
+}
+
+/// A unit that says nothing about it has `KillMode=control-group`: what is in the service's own cgroup is killed.
+#[test]
+#[ignore = "needs systemd as process 1: cargo xtask vm"]
+fn on_systemd_a_unit_that_kills_all_of_its_cgroup_kills_no_container() {
+    let service = Service::start("dozen-test-killer", |unit| unit.replace("KillMode=process\n", ""));
+    let web = Web::run(&service, 18081);
+    service.systemctl("stop");
+    web.check();
+    service.systemctl("start");
+    web.check();
+    assert_eq!(service.dozen(&["exec", "web", "cat", "/www/index.html"]), "served");
+    service.dozen(&["rm", "-f", "web"]);
+}
