@@ -87,13 +87,7 @@ enum Verb {
         commands: Vec<String>,
     },
     /// Boot a small Debian machine (systemd, pure cgroup v2) and run the end-to-end tests in it.
-    Vm {
-        /// Use /dev/kvm; by default the processor is emulated, which works everywhere.
-        #[arg(long)]
-        kvm: bool,
-        /// Only tests whose name contains this.
-        filter: Option<String>,
-    },
+    Vm(vm::Options),
 }
 
 fn main() -> std::process::ExitCode {
@@ -120,6 +114,6 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Packages { install } => packages::verb(install),
         Verb::Fresh { commands } => fresh::verb(&commands),
         Verb::Bench(options) => bench::verb(&options),
-        Verb::Vm { kvm, filter } => vm::verb(kvm, filter.as_deref()),
+        Verb::Vm(options) => vm::verb(&options),
     }
 }

@@ -11,11 +11,7 @@ pub fn test(heavy: bool, filter: Option<&str>) -> Result<(), Failure> {
     let begun = Instant::now();
     host::need_root("test")?;
     packages::ensure("test")?;
-    let names: Vec<&str> = if heavy {
-        ["redis:7", "nginx:1.22", "postgres:15", "sudo"].into_iter().chain(images::USUAL).collect()
-    } else {
-        images::USUAL.into()
-    };
+    let names = images::USUAL.iter().chain(images::HEAVY.iter().filter(|_| heavy)).copied().collect::<Vec<_>>();
     images::ensure(&names, false)?;
     let python = clients::python()?;
     let docker = clients::docker()?;
@@ -26,13 +22,14 @@ pub fn test(heavy: bool, filter: Option<&str>) -> Result<(), Failure> {
     let has_nextest = steps::capture(steps::cargo().args(["nextest", "--version"])).is_ok();
     let mut runner = steps::cargo();
     if has_nextest {
-        runner.args(["nextest", "run", "--workspace"]).args(heavy.then_some("--run-ignored=all")).args(filter);
+        runner.args(["nextest", "run", "--workspace"]).args(filter);
     } else {
         // `--no-fail-fast`: one failing crate does not hide the others.
         runner.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
-        if heavy {
-            runner.args(["--", "--include-ignored"]);
-        }
+    }
+    if heavy {
+        // But for those that need a machine of another kind.
+        runner.args(["--", "--include-ignored", "--skip", crate::vm::HERE_ONLY]);
     }
     runner.env("DOZEN_BINARY", &dozen).env("DOZEN_TEST_PYTHON", &python).env("DOZEN_TEST_DOCKER", &docker);
     runner.env("DOZEN_TEST_IMAGES", images::directory()?);

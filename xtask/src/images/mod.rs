@@ -21,6 +21,9 @@ use recipe::Recipe;
 /// What the demo and the tests use.
 pub const USUAL: [&str; 4] = ["busybox", "debian:bookworm-slim", "debian-mirror", "python:3.11-slim"];
 
+/// What the heavy tests use besides.
+pub const HEAVY: [&str; 4] = ["redis:7", "nginx:1.22", "postgres:15", "sudo"];
+
 /// `cargo xtask images`.
 pub fn verb(names: &[String], all: bool, print_paths: bool, rebuild: bool) -> Result<(), Failure> {
     let names: Vec<&str> = match (all, names.is_empty()) {

@@ -10,7 +10,7 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, images, steps};
 
 /// Debian packages of the machine. The kernel is Debian's smallest: without drivers of real hardware.
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 16] = [
     "linux-image-cloud-amd64",
     "initramfs-tools",
     "systemd",
@@ -23,6 +23,11 @@ const PACKAGES: [&str; 12] = [
     "nftables",
     "python3",
     "ca-certificates",
+    // The judges of the runtime and of archives, and what they judge with.
+    "busybox-static",
+    "crun",
+    "runc",
+    "skopeo",
 ];
 
 /// What is done after the packages, with the root file system as `$1`.
@@ -46,7 +51,8 @@ ExecStart=/payload/run
 StandardOutput=tty
 StandardError=tty
 TTYPath=/dev/ttyS1
-ExecStopPost=/usr/bin/systemctl --no-block poweroff
+# Nothing is written that is kept, so nothing has to be stopped in order.
+ExecStopPost=/usr/bin/systemctl --no-block --force --force poweroff
 TimeoutStartSec=infinity
 END
 mkdir -p etc/systemd/system/multi-user.target.wants etc/systemd/system.conf.d
@@ -106,40 +112,8 @@ pub fn system() -> Result<System, Failure> {
     Ok(system)
 }
 
-/// Makes the second disk in `scratch`: the files, and the script that runs the tests.
-pub fn payload(scratch: &Path, files: &[(String, PathBuf)], filter: Option<&str>) -> Result<PathBuf, Failure> {
-    let root = scratch.join("payload");
-    for (name, path) in files {
-        let target = root.join(name);
-        std::fs::create_dir_all(target.parent().expect("it lies in the payload")).attempting("make a directory")?;
-        steps::run(Command::new("cp").args(["--archive", "-H"]).arg(path).arg(&target))?;
-    }
-    let run = root.join("run");
-    std::fs::write(&run, script(filter)).attempting("write the payload's script")?;
-    std::fs::set_permissions(&run, PermissionsExt::from_mode(0o755)).attempting("make it executable")?;
-    let disk = scratch.join("payload.ext4");
-    ext4(&disk, &root, "2G")?;
-    Ok(disk)
-}
-
-fn script(filter: Option<&str>) -> String {
-    let filter = filter.map(|words| format!("'{}'", words.replace('\'', r"'\''"))).unwrap_or_default();
-    format!(
-        "#!/bin/sh\n\
-         export DOZEN_BINARY=/payload/dozen DOZEN_TEST_IMAGES=/payload/images\n\
-         export DOZEN_TEST_PYTHON=/payload/python/bin/python DOZEN_TEST_DOCKER=/payload/docker-cli/docker TMPDIR=/var/tmp\n\
-         export HOME=/root PYTHONDONTWRITEBYTECODE=1\n\
-         echo \"$(uname -r), $(systemctl --version | head -n 1), $(stat -f -c %T /sys/fs/cgroup)\"\n\
-         code=0\n\
-         for test in /payload/tests/*; do\n\
-         \x20   \"$test\" --color never --test-threads 2 {filter} || code=1\n\
-         done\n\
-         echo {}$code\n",
-        super::RESULT
-    )
-}
-
-fn ext4(disk: &Path, root: &Path, size: &str) -> Result<(), Failure> {
+/// Makes an ext4 file system of a directory's files.
+pub fn ext4(disk: &Path, root: &Path, size: &str) -> Result<(), Failure> {
     let mut command = Command::new("mke2fs");
     command.args(["-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=1,root_owner=0:0", "-d"]).arg(root).arg(disk);
     steps::capture(command.arg(size)).map(|_| ())

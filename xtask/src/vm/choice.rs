@@ -1,0 +1,72 @@
+//! Which tests are run in the machine. Pure.
+
+use super::Options;
+use super::report::Test;
+
+/// The tests of `--smoke`: of each kind of edge that Debian's kernel, systemd and cgroup v2 could make different, what
+/// meets it in the shortest time. A binary, and how the names of its tests begin.
+const SMOKE: &[(&str, &str)] = &[("testbox::run", ""), ("testbox::box", "")];
+
+/// Of the libraries' own tests, those that meet the kernel: a library, and how the names begin. Decisions are the same on
+/// every machine, and slow on this one.
+const LIBRARIES: &[(&str, &str)] = &[("image", ""), ("runtime", "device_filter::")];
+/// How the names of tests begin that no other machine can run.
+pub const HERE_ONLY: &str = "on_systemd_";
+
+/// Chooses from a binary's tests; each has a name, and whether it is ignored by default.
+pub fn choose(binary: &str, tests: &[(String, bool)], options: &Options) -> Vec<Test> {
+    let listed =
+        |list: &[(&str, &str)], name: &str| list.iter().any(|(of, begin)| *of == binary && name.starts_with(begin));
+    let wanted = |(name, ignored): &&(String, bool)| {
+        (options.heavy || !ignored || name.starts_with(HERE_ONLY))
+            && (binary.contains("::") || listed(LIBRARIES, name))
+            && (!options.smoke || listed(SMOKE, name))
+            && (options.binaries.is_empty() || options.binaries.iter().any(|word| is_named(binary, word)))
+            && options.filter.as_ref().is_none_or(|word| name.contains(word.as_str()))
+    };
+    let test = |(name, _): &(String, bool)| Test { binary: binary.to_owned(), name: name.clone() };
+    tests.iter().filter(wanted).map(test).collect()
+}
+
+/// `testbox::run` is named by itself, by `run`, and by `testbox`.
+fn is_named(binary: &str, word: &str) -> bool {
+    binary == word || binary.split("::").any(|part| part == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_this_machine_can_run_is_run() {
+        let tests = [("on_systemd_it_works".to_owned(), true)];
+        assert_eq!(choose("testbox::systemd", &tests, &Options::default()).len(), 1);
+    }
+
+    fn check(options: Options, expected: &[&str]) {
+        let tests = [("a_run".to_owned(), false), ("a_database".to_owned(), true)];
+        let chosen: Vec<String> = ["testbox::run", "testbox::crash", "runtime::runtime", "runtime"]
+            .into_iter()
+            .flat_map(|binary| choose(binary, &tests, &options))
+            .map(|test| format!("{} {}", test.binary, test.name))
+            .collect();
+        assert_eq!(chosen, expected, "{options:?}");
+    }
+
+    #[test]
+    fn words_choose_tests() {
+        let default = Options::default;
+        check(default(), &["testbox::run a_run", "testbox::crash a_run", "runtime::runtime a_run"]);
+        check(Options { binaries: vec!["run".into()], ..default() }, &["testbox::run a_run"]);
+        check(
+            Options { binaries: vec!["testbox".into()], ..default() },
+            &["testbox::run a_run", "testbox::crash a_run"],
+        );
+        check(
+            Options { binaries: vec!["run".into(), "runtime".into()], heavy: true, ..default() },
+            &["testbox::run a_run", "testbox::run a_database", "runtime::runtime a_run", "runtime::runtime a_database"],
+        );
+        check(Options { filter: Some("data".into()), ..default() }, &[]);
+        check(Options { smoke: true, ..default() }, &["testbox::run a_run"]);
+    }
+}
