@@ -44,11 +44,17 @@ pub struct Options {
     /// A shell in the machine instead of a run of the tests.
     #[arg(long)]
     shell: bool,
-    /// How long the machine may run.
-    #[arg(long, value_name = "MINUTES", default_value_t = 180)]
-    minutes: u64,
+    /// How long the machine may run; without, 180 minutes, and 20 for --smoke.
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<u64>,
     /// Only tests whose name contains this.
     filter: Option<String>,
+}
+
+impl Options {
+    fn minutes(&self) -> u64 {
+        self.minutes.unwrap_or(if self.smoke { 20 } else { 180 })
+    }
 }
 
 /// Builds what is missing, boots, runs the tests and passes their verdict on.
@@ -67,7 +73,7 @@ pub fn verb(options: &Options) -> Result<(), Failure> {
     }
     let begun = Instant::now();
     let mut report = Report::new(payload.plan);
-    let ended = machine.run(scratch, Duration::from_secs(options.minutes * 60), |line| {
+    let ended = machine.run(scratch, Duration::from_secs(60 * options.minutes()), |line| {
         if let Some(shown) = report.take(line) {
             eprintln!("{shown}");
         }
