@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dozen_ledger::{Durability, LedgerError};
+use dozen_ledger::Durability;
 use dozen_model::{ImageId, Reference};
 
 use crate::ImageError;
@@ -58,15 +58,12 @@ impl ImageStore {
         let (held, free): (Vec<_>, Vec<_>) = delete.into_iter().partition(|id| in_use(id).is_some());
         let rows = (untag.clone(), held.clone(), free.clone());
         failpoint("image.remove.before");
-        inner
-            .ledger
-            .write(Durability::Power, move |connection| {
-                let (untag, held, free) = rows;
-                untag.iter().try_for_each(|reference| schema::delete_reference(connection, reference))?;
-                held.iter().try_for_each(|id| schema::hide_image(connection, id))?;
-                free.iter().try_for_each(|id| schema::delete_image(connection, id))
-            })
-            .map_err(|error: LedgerError| error)?;
+        inner.ledger.write_essential(Durability::Power, move |connection| {
+            let (untag, held, free) = &rows;
+            untag.iter().try_for_each(|reference| schema::delete_reference(connection, reference))?;
+            held.iter().try_for_each(|id| schema::hide_image(connection, id))?;
+            free.iter().try_for_each(|id| schema::delete_image(connection, id))
+        })?;
         failpoint("image.remove.rows");
         {
             let mut state = inner.write_state();
@@ -99,7 +96,7 @@ impl ImageStore {
             return Ok(());
         }
         let rows = free.clone();
-        inner.ledger.write(Durability::Power, move |connection| {
+        inner.ledger.write_essential(Durability::Power, move |connection| {
             rows.iter().try_for_each(|id| schema::delete_image(connection, id))
         })?;
         for id in &free {

@@ -343,7 +343,7 @@ impl Inner {
         }
         let digests: Vec<_> = dead.iter().map(|layer| layer.diff_id.clone()).collect();
         let rows = digests.clone();
-        let deleted = self.ledger.write(Durability::Power, move |connection| {
+        let deleted = self.ledger.write_essential(Durability::Power, move |connection| {
             rows.iter().try_for_each(|diff_id| schema::delete_layer(connection, diff_id))
         });
         if let Err(error) = deleted {

@@ -232,6 +232,19 @@ fn a_container_removes_itself_from_a_full_disk() {
     assert_eq!(engine.dozen(&["ps", "-aq"]).text() + &engine.dozen(&["volume", "ls", "-q"]).text(), "");
 }
 
+#[test]
+fn an_image_is_removed_from_a_full_disk() {
+    let machine = Machine::new();
+    small_disk(&machine, 16);
+    let engine = machine.engine();
+    engine.load("busybox");
+    fill(&machine);
+    engine.dozen(&["rmi", "busybox"]).expect(0);
+    assert_eq!(images(&engine), 0);
+    make_room(&machine);
+    engine.load("busybox");
+}
+
 /// Someone who watches the engine's system calls, and can change what comes of them, until this is dropped.
 struct Tracer(Child);
 
