@@ -43,9 +43,6 @@ pub struct Bench {
     pub machine: Machine,
     engine: Option<Child>,
     network: Option<File>,
-    /// What the engine is started from, and how many builds there were.
-    program: PathBuf,
-    builds: u32,
 }
 
 impl Bench {
@@ -53,7 +50,8 @@ impl Bench {
     pub fn new() -> Self {
         let machine = Machine::new();
         std::fs::create_dir(machine.directory().join("failpoints")).unwrap();
-        let mut bench = Self { machine, engine: None, network: None, program: dozen_program(), builds: 0 };
+        let mut bench = Self { machine, engine: None, network: None };
+        std::os::unix::fs::symlink(dozen_program(), bench.program()).unwrap();
         assert!(bench.start());
         let archive = image_archive("busybox");
         bench.dozen(&["load", "--input", archive.to_str().unwrap()]).expect(0);
@@ -88,7 +86,7 @@ impl Bench {
         assert!(!self.engine_lives(), "there is an engine");
         let log = self.machine.directory().join("engine.log");
         let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        let mut command = self.machine.command(&self.program);
+        let mut command = self.machine.command(self.program());
         command.env("DOZEN_FAILPOINTS", self.machine.directory().join("failpoints"));
         let engine = command.arg("daemon").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let process = process_of(&engine);
@@ -102,13 +100,15 @@ impl Bench {
         answered
     }
 
-    /// The next engine is of another build: another file, at least.
-    pub fn install_another_build(&mut self) {
-        self.builds += 1;
-        self.program = self.machine.directory().join(format!("dozen-{}", self.builds));
-        std::fs::copy(dozen_program(), &self.program).unwrap();
-        // The engine of the last one has it open.
-        let _ = std::fs::remove_file(self.machine.directory().join(format!("dozen-{}", self.builds - 1)));
+    /// The next engine is of another build: another file, at least, under the same name.
+    pub fn install_another_build(&self) {
+        let newer = self.program().with_extension("new");
+        std::fs::copy(dozen_program(), &newer).unwrap();
+        std::fs::rename(newer, self.program()).unwrap();
+    }
+
+    fn program(&self) -> PathBuf {
+        self.machine.directory().join("dozen")
     }
 
     /// A keeper that dies with the socket that it has just made takes the connections to it along: then the engine
