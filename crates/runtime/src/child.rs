@@ -17,7 +17,7 @@ use crate::failpoint::failpoint_of_child;
 use crate::init;
 use crate::message::{self, Message};
 use crate::mounts::{RootTree, is_procfs};
-use crate::plan::{Plan, ProcessPlan, Who};
+use crate::plan::{Limit, Plan, ProcessPlan, Who};
 use crate::sys;
 use crate::terminal;
 use crate::user::{self, Identity};
@@ -429,26 +429,20 @@ fn check_working_directory() -> Result<(), RuntimeError> {
 }
 
 fn set_limits(plan: &ProcessPlan) -> Result<(), RuntimeError> {
-    plan.limits.iter().try_for_each(|(resource, soft, hard)| set_limit(*resource, *soft, *hard))
+    plan.limits.iter().try_for_each(|limit| set_limit(limit, limit.soft, limit.hard))
 }
 
 /// For an usher: what needs a right is done, what could stand in its own way, as a limit of processes, is not. Lowering
 /// is then everyone's own affair.
 fn raise_limits(plan: &ProcessPlan) -> Result<(), RuntimeError> {
-    plan.limits.iter().try_for_each(|(resource, _, hard)| {
-        let room = limit_now(*resource).rlim_max.max(*hard);
-        set_limit(*resource, room, room)
+    plan.limits.iter().try_for_each(|limit| {
+        let room = sys::hard_limit(limit.resource).max(limit.hard);
+        set_limit(limit, room, room)
     })
 }
 
-fn limit_now(resource: libc::__rlimit_resource_t) -> libc::rlimit64 {
-    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: a place for the answer.
-    unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut now) };
-    now
-}
-
-fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Result<(), RuntimeError> {
+fn set_limit(limit: &Limit, soft: u64, hard: u64) -> Result<(), RuntimeError> {
+    let resource = limit.resource;
     let set = |soft, hard| {
         let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
         // SAFETY: a valid structure, only read, and no old one wanted.
@@ -460,10 +454,10 @@ fn set_limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Resul
     let mut result = set(soft, hard);
     if result.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM)) {
         // Raising a hard limit needs CAP_SYS_RESOURCE: as far as we may, then.
-        let most = limit_now(resource).rlim_max;
+        let most = sys::hard_limit(resource);
         result = set(soft.min(most), hard.min(most));
     }
-    result.context(|| format!("set rlimit {resource}"))
+    result.context(|| format!("set {}", limit.name))
 }
 
 /// The user may open /dev/stdout and its sisters again. What cannot be given (a socket, a read-only file) is kept.

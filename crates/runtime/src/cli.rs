@@ -41,7 +41,13 @@ pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
         }
     };
-    match commands::run(&parsed) {
+    let warn = |warning: &str| {
+        if let Some(log) = &parsed.log {
+            // The container is there all the same.
+            let _ = write_log(log, parsed.log_format, "warning", warning);
+        }
+    };
+    match commands::run(&parsed, &warn) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             report(&parsed, &error);
@@ -81,17 +87,17 @@ fn report(arguments: &Arguments, error: &RuntimeError) {
         let _ = writeln!(stderr, "hint: {hint}");
     }
     if let Some(log) = &arguments.log {
-        let _ = write_log(log, arguments.log_format, &error.to_string());
+        let _ = write_log(log, arguments.log_format, "error", &error.to_string());
     }
 }
 
 /// One line; engines read the last of level `error` as the reason of a failure.
-fn write_log(path: &Path, format: LogFormat, message: &str) -> std::io::Result<()> {
+fn write_log(path: &Path, format: LogFormat, level: &str, message: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().append(true).create(true).open(path)?;
     match format {
-        LogFormat::Text => writeln!(file, "level=error msg={message:?}"),
+        LogFormat::Text => writeln!(file, "level={level} msg={message:?}"),
         LogFormat::Json => {
-            writeln!(file, "{}", serde_json::json!({ "level": "error", "msg": message, "time": state::now() }))
+            writeln!(file, "{}", serde_json::json!({ "level": level, "msg": message, "time": state::now() }))
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
 use crate::message::{self, Message};
-use crate::plan::Plan;
-use crate::{Spec, child, device_filter, sys};
+use crate::plan::{Limit, Plan, ProcessPlan};
+use crate::{Spec, capability, child, device_filter, sys};
 
 /// The root file system that a container gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +88,7 @@ pub struct Created {
     /// Gone once the container is started: then it is no longer ours to undo.
     cgroup: Option<Cgroup>,
     user: Option<UserSpec>,
+    warnings: Vec<String>,
 }
 
 /// A container whose program runs.
@@ -130,7 +131,8 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
     let made = launch(&options, &plan, &cgroup, listener, init);
     match made {
         Ok((process, socket, terminal)) => {
-            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user: options.user.cloned() })
+            let (user, warnings) = (options.user.cloned(), warnings(&plan.process));
+            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, warnings })
         }
         Err(error) => {
             failpoint("failed.before");
@@ -140,6 +142,21 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
             Err(error)
         }
     }
+}
+
+/// What the process does not get as it was asked for, although nothing failed.
+fn warnings(plan: &ProcessPlan) -> Vec<String> {
+    let may_raise = capability::bit("SYS_RESOURCE")
+        .is_some_and(|bit| sys::capget_permitted().is_ok_and(|permitted| permitted & bit != 0));
+    let amount = |limit: u64| if limit == libc::RLIM64_INFINITY { "unlimited".to_owned() } else { limit.to_string() };
+    let short = |limit: &Limit| {
+        let most = sys::hard_limit(limit.resource);
+        (limit.hard > most && !may_raise).then(|| {
+            let (name, wanted, most) = (&limit.name, amount(limit.hard), amount(most));
+            format!("{name}: {most} in place of {wanted}, since raising a hard limit needs CAP_SYS_RESOURCE")
+        })
+    };
+    plan.limits.iter().filter_map(short).collect()
 }
 
 fn launch(
@@ -347,6 +364,11 @@ impl Created {
     /// The master of the container's terminal, once.
     pub fn terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
+    }
+
+    /// What the process does not get as it was asked for, in sentences for the user.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Lets the program run; returns once execve(2) has succeeded. After a failure nothing is left.

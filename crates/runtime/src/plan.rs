@@ -67,11 +67,20 @@ pub(crate) struct ProcessPlan {
     pub(crate) user: Who,
     pub(crate) umask: u32,
     pub(crate) capabilities: CapabilitySets,
-    /// Resource (RLIMIT_*), soft, hard.
-    pub(crate) limits: Vec<(libc::__rlimit_resource_t, u64, u64)>,
+    pub(crate) limits: Vec<Limit>,
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adjustment: Option<i32>,
     pub(crate) filter: Option<Filter>,
+}
+
+/// A limit of setrlimit(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Limit {
+    /// As the spec has it: `RLIMIT_NOFILE`.
+    pub(crate) name: String,
+    pub(crate) resource: libc::__rlimit_resource_t,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
 }
 
 /// Whom a process runs as.
@@ -231,7 +240,8 @@ impl ProcessPlan {
             if limit.soft() > limit.hard() {
                 return Err(invalid(format!("rlimit {}: the soft limit is above the hard one", limit.typ())));
             }
-            limits.push((resource(limit.typ()), limit.soft(), limit.hard()));
+            let (name, resource) = (limit.typ().to_string(), resource(limit.typ()));
+            limits.push(Limit { name, resource, soft: limit.soft(), hard: limit.hard() });
         }
         let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         Ok(Self {

@@ -298,6 +298,14 @@ pub(crate) fn attach_device_program(cgroup: impl AsFd, program: &[u64]) -> Resul
     check(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, attach.as_ptr(), size_of_val(&attach)) }).map(drop)
 }
 
+/// getrlimit(2): the hard limit.
+pub(crate) fn hard_limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut now = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a place for the answer. It fails for unknown resources only, and then leaves what is there.
+    unsafe { libc::prlimit64(0, resource, std::ptr::null(), &raw mut now) };
+    now.rlim_max
+}
+
 /// Makes the calling process invisible to ptrace(2) and /proc for all without CAP_SYS_PTRACE over it.
 pub(crate) fn make_undumpable() -> Result<(), Errno> {
     prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop)

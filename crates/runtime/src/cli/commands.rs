@@ -21,7 +21,8 @@ use crate::exec::{ExecOptions, exec};
 use crate::failpoint::failpoint;
 
 /// Does what was asked; the exit code.
-pub(super) fn run(arguments: &Arguments) -> Result<u8, RuntimeError> {
+/// `warn` is told what a container does not get as it was asked for.
+pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, RuntimeError> {
     if arguments.systemd_cgroup {
         return Err(RuntimeError::NotBuilt("--systemd-cgroup".to_owned()));
     }
@@ -29,10 +30,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8, RuntimeError> {
     match &arguments.command {
         Command::Create(create) => {
             let directory = directory(&create.id)?;
-            create_waiting(create, &directory).map(|()| 0)
+            create_waiting(create, &directory, warn).map(|()| 0)
         }
         Command::Start { id } => start(&directory(id)?).map(|()| 0),
-        Command::Run(create) => run_to_the_end(create, &directory(&create.id)?),
+        Command::Run(create) => run_to_the_end(create, &directory(&create.id)?, warn),
         Command::State { id } => print_state(&directory(id)?).map(|()| 0),
         Command::Kill { id, signal, all } => kill(&directory(id)?, signal, *all).map(|()| 0),
         Command::Delete { id, force } => delete(&directory(id)?, *force).map(|()| 0),
@@ -165,7 +166,7 @@ fn stdio(terminal: bool) -> Result<Stdio, RuntimeError> {
     Ok(Stdio::Streams([copy(&io::stdin())?, copy(&io::stdout())?, copy(&io::stderr())?]))
 }
 
-fn create_waiting(create: &CreateArguments, directory: &Directory) -> Result<(), RuntimeError> {
+fn create_waiting(create: &CreateArguments, directory: &Directory, warn: &dyn Fn(&str)) -> Result<(), RuntimeError> {
     let bundle = read_bundle(create)?;
     let terminal = wants_terminal(&bundle.spec);
     if terminal && create.console_socket.is_none() {
@@ -177,6 +178,7 @@ fn create_waiting(create: &CreateArguments, directory: &Directory) -> Result<(),
     let result = (|| {
         let listener = listen(directory)?;
         let mut created = make(create, &bundle, directory, Some(listener), stdio(terminal)?)?;
+        created.warnings().iter().for_each(|warning| warn(warning));
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
         }
@@ -242,7 +244,7 @@ fn start(directory: &Directory) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-fn run_to_the_end(create: &CreateArguments, directory: &Directory) -> Result<u8, RuntimeError> {
+fn run_to_the_end(create: &CreateArguments, directory: &Directory, warn: &dyn Fn(&str)) -> Result<u8, RuntimeError> {
     let bundle = read_bundle(create)?;
     let terminal = wants_terminal(&bundle.spec);
     if terminal && create.detach && create.console_socket.is_none() {
@@ -256,6 +258,7 @@ fn run_to_the_end(create: &CreateArguments, directory: &Directory) -> Result<u8,
     directory.make()?;
     let started = (|| {
         let mut created = make(create, &bundle, directory, None, stdio(terminal)?)?;
+        created.warnings().iter().for_each(|warning| warn(warning));
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
         }

@@ -70,6 +70,24 @@ fn errors_go_to_the_log_too() {
 }
 
 #[test]
+fn a_limit_that_cannot_be_raised_is_told_of() {
+    let bundle = Bundle::new("ulimit -n; ulimit -H -n").with(|spec| {
+        spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 300, "hard": 400}]);
+    });
+    bundle.write();
+    let log = bundle.directory.path().join("log");
+    let script = "exec setpriv --bounding-set=-sys_resource prlimit --nofile=100:200 \"$@\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, "sh", crate::bundle::PROBE, "runtime", "--root"]);
+    command.arg(bundle.directory.path().join("state")).arg("--log").arg(&log);
+    let output = command.args(["run", "--bundle", bundle.path(), &bundle.id]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(stdout(&output), "200\n200\n");
+    let warning = "RLIMIT_NOFILE: 200 in place of 400, since raising a hard limit needs CAP_SYS_RESOURCE";
+    assert_eq!(fs::read_to_string(&log).unwrap(), format!("level=warning msg=\"{warning}\"\n"));
+    bundle.check_nothing_is_left();
+}
+
+#[test]
 fn what_is_not_built_is_refused() {
     let bundle = Bundle::new("true");
     bundle.write();
