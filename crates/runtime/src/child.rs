@@ -128,8 +128,8 @@ impl Usher<'_> {
     /// Becomes the usher, and its sibling a process of the container. Never returns.
     ///
     /// The usher stays in our own pid namespace: as long as a process still has something of the host's, be it a
-    /// descriptor or its root, nobody in the container may see it, let alone trace it. What is cloned last has none of
-    /// it from its first instruction on.
+    /// descriptor, its root or its rights, nobody in the container may see it, let alone trace it. What is cloned last
+    /// has none of them from its first instruction on.
     pub(crate) fn run(self) -> ! {
         let Self { plan, cgroup, container, mut surroundings } = self;
         let prepared = (|| {

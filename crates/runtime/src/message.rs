@@ -18,12 +18,16 @@
 //! ```text
 //! parent                      usher (in our pid namespace, seen by nobody inside)     child (inside)
 //!   ├─ clone3 ───────────────────▶│ lets go of all that is the parent's, joins the      │
-//!   │                             │ container's cgroups and namespaces                  │
-//!   │                             ├─ clone3(CLONE_PARENT) ─────────────────────────────▶│ waits
+//!   │                             │ container's cgroups and namespaces, changes user,   │
+//!   │                             │ looks the program up, seccomp, capabilities         │
+//!   │                             ├─ clone(CLONE_PARENT) ──────────────────────────────▶│ waits
 //!   │◀── Sibling (+ its pidfd) ───┤ exits
-//!   ├─ Grouped ────────────────────────────────────────────────────────────────────────▶│ changes user, …
+//!   ├─ Grouped ────────────────────────────────────────────────────────────────────────▶│ terminal, limits
 //!   │◀─────────────────────────────────────────── Ready, and on as above ───────────────┤
 //! ```
+//!
+//! So does the first process of a container that joins the pid namespace of another: its usher mounts all but the
+//! procfs, which shows the namespace of who mounts it, and enters the root.
 //!
 //! With the command line, `create` and `start` are two processes: the child then waits for Start on a
 //! connection to a listening socket that it was given ([`crate::create`]).
@@ -47,7 +51,7 @@ use crate::error::{Context, RuntimeError};
 pub(crate) enum Message {
     /// Child: all is set up.
     Ready,
-    /// Parent: all cgroups are there to be joined; a further process may go on.
+    /// Parent: all cgroups are there to be joined; who was brought in may go on.
     Grouped,
     /// Usher: the process that it has brought in, by number; its pidfd comes along.
     Sibling {
