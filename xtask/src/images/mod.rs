@@ -22,7 +22,7 @@ use recipe::Recipe;
 pub const USUAL: [&str; 4] = ["busybox", "debian:bookworm-slim", "debian-mirror", "python:3.11-slim"];
 
 /// What the heavy tests use besides.
-pub const HEAVY: [&str; 4] = ["redis:7", "nginx:1.22", "postgres:15", "sudo"];
+pub const HEAVY: [&str; 4] = ["redis:7", "nginx:1.22", "postgres:15", "gunicorn:20"];
 
 /// `cargo xtask images`.
 pub fn verb(names: &[String], all: bool, print_paths: bool, rebuild: bool) -> Result<(), Failure> {
