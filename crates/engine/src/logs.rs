@@ -83,10 +83,14 @@ pub(crate) fn read(container: &Container, options: LogOptions) -> Result<LogStre
     let snapshot = container.snapshot();
     let follower = if options.follow {
         // Watched before anything is read: what is written in between is not missed.
-        let notice = logs
-            .notices
-            .subscribe(&snapshot.directory)
-            .map_err(EngineError::system(|| format!("watch the log in {}", snapshot.directory.display())))?;
+        let notice = logs.notices.subscribe(&snapshot.directory).map_err(|error| match error.kind() {
+            // It is being removed.
+            std::io::ErrorKind::NotFound => EngineError::NoSuchContainer(snapshot.id.to_string()),
+            _ => EngineError::System {
+                action: format!("watch the log in {}", snapshot.directory.display()),
+                source: error,
+            },
+        })?;
         let mut snapshots = container.entry.snapshots.clone();
         let exits_before = snapshots.borrow().exits;
         let end = async move {

@@ -269,7 +269,7 @@ impl Stdio {
 }
 
 /// The spec's size of a terminal.
-fn console_size(spec: &Spec) -> Option<WindowSize> {
+pub(crate) fn console_size(spec: &Spec) -> Option<WindowSize> {
     let size = spec.process().as_ref()?.console_size()?;
     Some(WindowSize { rows: u16::try_from(size.height()).ok()?, columns: u16::try_from(size.width()).ok()? })
 }

@@ -79,6 +79,7 @@ fn a_volume_is_not_mounted_in_proc() {
         engine.dozen(&["run", "--name", "maker", "busybox", "sh", "-c", &script, place]).expect(0);
         engine.dozen(&["commit", "maker", "hostile"]).expect(0);
         engine.dozen(&["rm", "maker"]).expect(0);
+        engine.dozen(&["volume", "create", "stuff"]).expect(0);
         let before = machine.snapshot();
         let volume = format!("stuff:{place}");
         let done = engine.dozen(&["run", "--rm", "-v", &volume, "hostile", "true"]);

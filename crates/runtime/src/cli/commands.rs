@@ -156,9 +156,9 @@ fn wants_terminal(spec: &Spec) -> bool {
 }
 
 /// Our own streams, or a terminal.
-fn stdio(terminal: bool) -> Result<Stdio, RuntimeError> {
+fn stdio(spec: &Spec, terminal: bool) -> Result<Stdio, RuntimeError> {
     if terminal {
-        return Ok(Stdio::Terminal { size: None });
+        return Ok(Stdio::Terminal { size: create::console_size(spec) });
     }
     let copy = |stream: &dyn AsFd| {
         rustix::io::fcntl_dupfd_cloexec(stream.as_fd(), 3).context(|| "copy a standard stream".to_owned())
@@ -177,7 +177,7 @@ fn create_waiting(create: &CreateArguments, directory: &Directory, warn: &dyn Fn
     directory.make()?;
     let result = (|| {
         let listener = listen(directory)?;
-        let mut created = make(create, &bundle, directory, Some(listener), stdio(terminal)?)?;
+        let mut created = make(create, &bundle, directory, Some(listener), stdio(&bundle.spec, terminal)?)?;
         created.warnings().iter().for_each(|warning| warn(warning));
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
@@ -257,7 +257,7 @@ fn run_to_the_end(create: &CreateArguments, directory: &Directory, warn: &dyn Fn
     }
     directory.make()?;
     let started = (|| {
-        let mut created = make(create, &bundle, directory, None, stdio(terminal)?)?;
+        let mut created = make(create, &bundle, directory, None, stdio(&bundle.spec, terminal)?)?;
         created.warnings().iter().for_each(|warning| warn(warning));
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
@@ -466,7 +466,7 @@ fn execute(arguments: &ExecArguments, directory: &Directory) -> Result<u8, Runti
         working_directory: cwd.as_deref(),
         user: &user,
         privileged: false,
-        stdio: stdio(terminal)?,
+        stdio: stdio(&spec, terminal)?,
     })?;
     if let (Some(socket), Some(master)) = (&arguments.console_socket, &process.terminal) {
         send_terminal(socket, master)?;
