@@ -17,11 +17,15 @@ const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 struct Service {
     name: &'static str,
     roots: tempfile::TempDir,
+    /// One at a time: a systemd that executes itself again answers nobody meanwhile.
+    _turn: std::fs::File,
 }
 
 impl Service {
     /// Starts the unit that examples/ has, changed as the test wants it.
     fn start(name: &'static str, change: impl FnOnce(String) -> String) -> Self {
+        let turn = std::fs::File::create("/run/dozen-test-systemd.lock").unwrap();
+        turn.lock().unwrap();
         let roots = tempfile::Builder::new().prefix(name).tempdir().unwrap();
         let program = format!("ExecStart={} daemon", dozen_program().display());
         let roots_of = |kind: &str| {
@@ -30,7 +34,7 @@ impl Service {
         let unit = UNIT
             .replace("ExecStart=/usr/local/bin/dozen daemon", &[program, roots_of("data"), roots_of("run")].join("\n"));
         assert_ne!(unit, UNIT);
-        let service = Self { name, roots };
+        let service = Self { name, roots, _turn: turn };
         std::fs::write(service.unit_file(), change(unit)).unwrap();
         systemctl(&["daemon-reload"]);
         service.systemctl("start");
