@@ -104,21 +104,43 @@ impl Shared {
 
     /// Connects to a container's monitor for as long as there is one; `None` once it is gone. That a connection fails
     /// proves nothing, the engine may be short of descriptors: the monitor's lock does.
-    pub(crate) async fn watch_monitor(&self, id: &ContainerId) -> Option<(MonitorLink, Reply)> {
+    ///
+    /// # Errors
+    /// It is there and does not answer.
+    pub(crate) async fn watch_monitor(&self, id: &ContainerId) -> Result<Option<(MonitorLink, Reply)>, EngineError> {
         let run_directory = self.run_directory(id);
         loop {
             match MonitorLink::request(&run_directory, &Request::Watch).await {
-                Ok(watched) => return Some(watched),
+                Ok(watched) => return Ok(Some(watched)),
                 Err(error) => {
                     let directory = run_directory.clone();
                     let alive = self.blocking(move || Ok(dozen_monitor::client::is_alive(&directory))).await;
                     if !alive.unwrap_or(true) {
-                        return None;
+                        return Ok(None);
+                    }
+                    if matches!(error, EngineError::MonitorHangs { .. }) {
+                        return Err(error);
                     }
                     tracing::warn!(container = id.short(), error = error_chain(&error), "cannot reach a monitor yet");
                     tokio::time::sleep(MONITOR_RETRY).await;
                 }
             }
+        }
+    }
+
+    /// Ends a monitor that hangs; what was its container's is to be swept.
+    pub(crate) async fn kill_monitor(&self, id: &ContainerId) {
+        let run_directory = self.run_directory(id);
+        let kill = move || {
+            let context = EngineError::system(|| format!("kill the monitor at {}", run_directory.display()));
+            dozen_monitor::client::kill(&run_directory).map_err(context)
+        };
+        if let Err(error) = self.blocking(kill).await {
+            tracing::error!(
+                container = id.short(),
+                error = error_chain(&error),
+                "a monitor hangs and cannot be killed"
+            );
         }
     }
 

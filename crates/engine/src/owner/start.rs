@@ -55,7 +55,7 @@ impl Owner {
         }
         self.shared.blocking(move || Ok(prepared.pending.go()?)).await?;
         failpoint("launch.go");
-        self.watch(link, started);
+        self.watch(Some(link), started);
         match Box::pin(self.apply(Input::Started)).await {
             Ok(()) => {}
             Err(Failed::Error(error)) => return Err(error),
@@ -70,13 +70,18 @@ impl Owner {
         Ok(())
     }
 
-    /// Waits in a task of its own for the monitor's last word, and tells the owner.
-    fn watch(&self, mut link: MonitorLink, started: Timestamp) {
+    /// Waits in a task of its own for the monitor's last word, and tells the owner. Without a link, the monitor hangs, and
+    /// is asked again until it answers or dies.
+    fn watch(&self, mut link: Option<MonitorLink>, started: Timestamp) {
         let (mailbox, shared, id) = (self.own_mailbox.clone(), self.shared.clone(), self.snapshot().id.clone());
         let news = self.news.clone();
         tokio::spawn(async move {
             let status = loop {
-                match link.next().await {
+                let heard = match &mut link {
+                    Some(link) => link.next().await,
+                    None => Ok(None),
+                };
+                match heard {
                     Ok(Some(Reply::Exited(record))) => break exit_status(record, started),
                     Ok(Some(reply)) => {
                         shared.execs.heard(&reply);
@@ -89,8 +94,11 @@ impl Owner {
                     }
                     // The connection can break, or the engine want for descriptors, while the container is well.
                     Ok(None) | Err(_) => match shared.watch_monitor(&id).await {
-                        Some((again, _)) => link = again,
-                        None => break shared.last_word(&id, started).await,
+                        Ok(Some((again, _))) => link = Some(again),
+                        Ok(None) => break shared.last_word(&id, started).await,
+                        Err(error) => {
+                            tracing::warn!(container = id.short(), error = error_chain(&error), "asked again")
+                        }
                     },
                 }
             };
@@ -112,12 +120,26 @@ impl Owner {
             }
             Phase::Starting { run: Some(run) } | Phase::Running(run) => {
                 let starting = matches!(self.life.phase, Phase::Starting { .. });
-                match self.shared.watch_monitor(&id).await {
-                    Some((link, Reply::State { started: true, .. })) => {
+                let mut watched = self.shared.watch_monitor(&id).await;
+                if let Err(error) = &watched {
+                    tracing::warn!(container = id.short(), error = error_chain(error), "its monitor hangs");
+                    if starting {
+                        // What may never have run is not waited for.
+                        self.shared.kill_monitor(&id).await;
+                        watched = Ok(None);
+                    }
+                }
+                match watched {
+                    Ok(Some((link, Reply::State { started: true, .. }))) => {
                         if starting {
                             drop(self.apply(Input::Started).await);
                         }
-                        self.watch(link, run.started);
+                        self.watch(Some(link), run.started);
+                        Input::TakenUp
+                    }
+                    // Whoever wants to end it must be heard.
+                    Err(_) => {
+                        self.watch(None, run.started);
                         Input::TakenUp
                     }
                     // It never ran: its monitor, without a go-ahead, is undoing it or has done so.
