@@ -46,9 +46,9 @@ enum Verb {
     },
     /// Run every test, those that need root and real clients included.
     Test {
-        /// The long ones too: package installations, databases.
+        /// Without the applications that need images of their own: databases, web servers.
         #[arg(long)]
-        heavy: bool,
+        quick: bool,
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
@@ -107,7 +107,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Demo { down: true, .. } => demo::down(),
         Verb::Demo { apt, .. } => demo::up(if apt { demo::Way::Apt } else { demo::Way::Pip }),
-        Verb::Test { heavy, filter } => suite::test(heavy, filter.as_deref()),
+        Verb::Test { quick, filter } => suite::test(quick, filter.as_deref()),
         Verb::Images { names, path, all, rebuild } => images::verb(&names, all, path, rebuild),
         Verb::Clients { name } => clients::verb(&name),
         Verb::Check => check::check(),
