@@ -58,8 +58,8 @@ impl Service {
         for root in ["data", "run"] {
             command.env(format!("DOZEN_{}_ROOT", root.to_uppercase()), self.roots.path().join(root));
         }
-        // Without an engine the command fails, instead of starting one outside the service.
-        command.env("DOZEN_HOST", format!("unix://{}/run/dozen.sock", self.roots.path().display())).args(arguments);
+        // Otherwise the command starts an engine of its own while the service's is not there yet.
+        command.env("DOZEN_AUTOSTART", "0").args(arguments);
         command
     }
 
