@@ -160,11 +160,12 @@ fn on_systemd_a_service_is_stopped_and_its_containers_are_not() {
     assert!(!web.cgroup.parent().unwrap().exists());
 }
 
-/// A unit that says nothing about it has `KillMode=control-group`: what is in the service's own cgroup is killed.
+/// A unit that says nothing about it has `KillMode=control-group`: what is in the service's own cgroup is killed, after a
+/// while also the keeper, which heeds no SIGTERM.
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
 fn on_systemd_a_unit_that_kills_all_of_its_cgroup_kills_no_container() {
-    let service = Service::start("dozen-test-killer", |unit| unit.replace("KillMode=process\n", ""));
+    let service = Service::start("dozen-test-killer", |unit| unit.replace("KillMode=process\n", "TimeoutStopSec=3\n"));
     let web = Web::run(&service, 18081);
     service.systemctl("stop");
     web.check();
