@@ -258,6 +258,7 @@ fn an_open_store_is_what_it_was_and_a_crashs_leftovers_are_gone() {
     let image = store.find("a").unwrap();
     assert_eq!((image.id, image.references), (id.clone(), vec![reference("a")]));
     assert_eq!(store.lower_directories(&id).unwrap().len(), 2);
+    drop(store);
     // A layer without an image: the crash came between two transactions.
     let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION]).unwrap();
     ledger
@@ -265,7 +266,7 @@ fn an_open_store_is_what_it_was_and_a_crashs_leftovers_are_gone() {
             Ok::<_, dozen_ledger::LedgerError>(c.execute("DELETE FROM image", [])?)
         })
         .unwrap();
-    drop(store);
+    drop(ledger);
     let store = home.open();
     assert_eq!((store.list().unwrap().len(), home.counts()), (0, [0, 0, 0]));
 }
