@@ -78,9 +78,7 @@ fn ranges_and_all(program: Program) {
         cli.background("all", &["-P", "--expose", "80"], SERVE);
         let port = cli.inspect("all", "{{(index .NetworkSettings.Ports \"80/tcp\" 0).HostPort}}");
         assert_eq!(cli.machine.page(Side::Machine, loopback(port.parse().unwrap())), "served\n");
-        for (bad, words) in
-            [("7000-7001:80-85", "7000-7001"), ("80:80:80:80", "invalid IP address: 80:80"), ("70000:80", "70000")]
-        {
+        for (bad, words) in [("7000-7001:80-85", "7000-7001"), ("80:80:80:80", "80:80"), ("70000:80", "70000")] {
             cli.run(&["run", "--rm", "-p", bad, "busybox", "true"]).refuses(125, &[words]);
         }
     });
