@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 
 use rusqlite::{Connection, Savepoint};
 
@@ -21,11 +22,39 @@ pub enum Durability {
     Power,
 }
 
-/// A handle on the ledger; clones share the one writer. The file is closed when the last is dropped.
+/// A handle on the ledger; clones share the one writer. The file is closed, and may be opened again, when the last has
+/// been dropped.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    jobs: Sender<Job>,
+    writer: Arc<Writer>,
     reserve: Arc<Reserve>,
+}
+
+/// The thread, and the way to it.
+#[derive(Debug)]
+struct Writer {
+    /// Closed to end the thread; `None` only while this is dropped.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// A closed ledger drops the job.
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        // The last handle may have gone along with a change, on the thread itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Runs inside a savepoint, or is told why there is none, and gives the action that answers the caller once the commit
@@ -62,12 +91,13 @@ impl Ledger {
         // Without it all is well until the disk is full, and `check_room` says so by then.
         let _ = reserve.restore();
         let (jobs, queue) = channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("ledger".into())
             .stack_size(512 * 1024)
             .spawn(move || write_until_closed(connection, &queue))
             .expect("a thread can be started at start-up");
-        Ok(Self { jobs, reserve: Arc::new(reserve) })
+        let writer = Writer { jobs: Some(jobs), thread: Some(thread) };
+        Ok(Self { writer: Arc::new(writer), reserve: Arc::new(reserve) })
     }
 
     /// Runs `change` in a transaction and waits until it is durable. Blocks: from async code, use a blocking task
@@ -106,8 +136,8 @@ impl Ledger {
                 send: Box::new(move |committed| done(committed.map_err(E::from).and(result))),
             }
         });
-        // A closed ledger drops the job, and with it `done`: the caller sees its channel close.
-        let _ = self.jobs.send(Job::Change { durability, work });
+        // Where it is dropped, `done` is dropped too: the caller sees its channel close.
+        self.writer.send(Job::Change { durability, work });
     }
 
     /// As [`Ledger::write`], for what has happened whether it can be written or not: a container has ended, or goes.
@@ -147,7 +177,7 @@ impl Ledger {
     fn checkpoint(&self) {
         let (done, answered) = channel();
         // Either end is closed when the ledger is, and then there is nothing to wait for.
-        let _ = self.jobs.send(Job::Checkpoint(done));
+        self.writer.send(Job::Checkpoint(done));
         let _ = answered.recv();
     }
 
@@ -409,6 +439,27 @@ mod tests {
         let path = directory.path().join("state.db");
         insert(&Ledger::open(&path, &SCHEMA).unwrap(), 7).unwrap();
         assert_eq!(count(&Ledger::open(&path, &SCHEMA).unwrap()), 1);
+    }
+
+    #[test]
+    fn it_can_be_opened_as_soon_as_it_was_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        for round in 0..10 {
+            let ledger = Ledger::open(&path, &SCHEMA).unwrap();
+            assert_eq!(count(&ledger), round * 100);
+            let (done, answered) = channel();
+            for n in 0..100 {
+                let change = move |c: &Connection| {
+                    Ok::<_, LedgerError>(c.execute("INSERT INTO t VALUES (?1)", [round * 100 + n])?)
+                };
+                let done = done.clone();
+                ledger.submit(Durability::Kill, change, move |result| done.send(result.unwrap()).unwrap());
+            }
+            drop(ledger);
+            // Nobody has waited for them, and all is done.
+            assert_eq!(answered.try_iter().count(), 100);
+        }
     }
 
     #[test]
