@@ -84,6 +84,10 @@ pub(crate) fn send(socket: BorrowedFd<'_>, message: &Message, descriptor: Option
     sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
+/// What is told of a process that does not come on: who is inside may send it signals.
+const SILENT: &str = "the process that enters the container has not answered for 10 s; \
+                      something in the container may have stopped it";
+
 /// Receives one message; `None` is the end.
 pub(crate) fn receive(socket: impl AsFd) -> Result<Option<(Message, Option<OwnedFd>)>, RuntimeError> {
     let mut bytes = [0; LIMIT];
@@ -93,7 +97,9 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<Option<(Message, Option<Owned
         match recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC) {
             // The other side died with a message of ours unread, which is told once and before its last words.
             Err(Errno::INTR | Errno::CONNRESET) => continue,
-            result => break result.context(|| "hear from the container's first process".to_owned())?.bytes,
+            // The patience that `set_patience` gives it is at its end.
+            Err(Errno::AGAIN) => return Err(RuntimeError::Conflict(SILENT.to_owned())),
+            result => break result.context(|| "hear from the process that enters the container".to_owned())?.bytes,
         }
     };
     let descriptor = control.drain().find_map(|message| match message {
