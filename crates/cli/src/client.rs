@@ -1,7 +1,7 @@
 //! The Docker Engine API over a unix socket: requests, streams, and connections taken over for attach and exec.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use crate::absence;
 use crate::failure::Failure;
-use crate::host::Host;
+use crate::host::{Care, Host};
 use crate::output;
 use crate::start_engine;
 
@@ -247,7 +248,11 @@ impl Client {
             None => self.connect().await?,
         };
         let begun = std::time::Instant::now();
-        let response = sender.send_request(request).await.map_err(|error| broken(what, &error))?;
+        let response = tokio::select! {
+            response = sender.send_request(request) => response.map_err(|error| broken(what, &error))?,
+            // A socket takes connections also while there is nobody to answer them.
+            failure = absence::watch(&self.host) => return Err(ClientError::NoEngine(failure)),
+        };
         if self.is_debug {
             let status = response.status().as_u16();
             output::say(&format!("debug: {what}: {status} after {} µs", begun.elapsed().as_micros()));
@@ -279,16 +284,16 @@ impl Client {
     }
 
     async fn connect_again(&self, error: &std::io::Error) -> Result<UnixStream, Failure> {
-        let socket: &PathBuf = &self.host.socket;
+        let socket = &self.host.socket;
         match error.kind() {
             std::io::ErrorKind::PermissionDenied => Err(Failure::new(format!(
                 "permission denied while trying to connect to the Docker daemon socket at unix://{}",
                 socket.display()
             ))
             .with_hint("run this command as root, or as a member of the socket's group")),
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => match &self.host.startable {
-                Some(roots) => start_engine::start(roots, socket).await,
-                None => {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => match &self.host.care {
+                Care::Ours(roots) => start_engine::start(roots, socket).await,
+                Care::Service(_) | Care::Unknown => {
                     Err(cannot_connect(socket).with_hint("start one with 'dozen daemon', or name another with --host"))
                 }
             },

@@ -2,23 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
+use dozen_model::run_root::SOCKET_NAME;
+
 use crate::failure::Failure;
 
 /// Where sockets live unless someone says otherwise.
 pub const DEFAULT_RUN_ROOT: &str = "/run/dozen";
 /// Where images, containers and volumes live unless someone says otherwise.
 pub const DEFAULT_DATA_ROOT: &str = "/var/lib/dozen";
-/// The name of the engine's socket under its run root.
-pub const SOCKET_NAME: &str = "dozen.sock";
 
 /// The engine to talk to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// Its unix socket.
     pub socket: PathBuf,
-    /// The roots of the engine that we may start when that socket does not answer; `None` for an engine that
-    /// someone else looks after.
-    pub startable: Option<Roots>,
+    /// Who sees to it that there is one.
+    pub care: Care,
+}
+
+/// Who sees to it that there is an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Care {
+    /// We may start it.
+    Ours(Roots),
+    /// A service of the machine's (`DOZEN_AUTOSTART=0`), which starts it again by itself.
+    Service(Roots),
+    /// Somebody of whom we know the socket alone.
+    Unknown,
 }
 
 /// The two directories that belong to one engine.
@@ -63,8 +73,12 @@ pub fn decide(choice: &HostChoice, environment: &dyn Fn(&str) -> Option<String>)
         Some(address) => parse(&address)?,
     };
     let may_start = variable("DOZEN_AUTOSTART").as_deref() != Some("0");
-    let startable = (socket == own_socket && may_start).then_some(roots);
-    Ok(Host { socket, startable })
+    let care = match (socket == own_socket, may_start) {
+        (true, true) => Care::Ours(roots),
+        (true, false) => Care::Service(roots),
+        (false, _) => Care::Unknown,
+    };
+    Ok(Host { socket, care })
 }
 
 /// `unix:///path`; a bare absolute path is taken as well.
@@ -98,7 +112,7 @@ mod tests {
         let lookup =
             |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let host = decide(&choice, &lookup).unwrap();
-        assert_eq!((host.socket.to_str().unwrap(), host.startable.is_some()), (socket, is_startable));
+        assert_eq!((host.socket.to_str().unwrap(), matches!(host.care, Care::Ours(_))), (socket, is_startable));
     }
 
     fn flags(host: Option<&str>, run_root: Option<&str>) -> HostChoice {

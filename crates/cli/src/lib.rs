@@ -12,6 +12,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub mod absence;
 pub mod arguments;
 pub mod attach;
 pub mod client;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::failure::Failure;
@@ -17,6 +18,8 @@ use crate::host::Roots;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long to wait between two attempts: the engine is up in milliseconds.
 const RETRY: Duration = Duration::from_millis(2);
+/// How often to look whether the engine still runs that has not answered yet.
+const LOOK: Duration = Duration::from_millis(20);
 /// After our engine ended, how long another one, started by someone else at the same moment, may take.
 const GRACE: Duration = Duration::from_millis(500);
 /// How much of the end of the log is shown on a failure.
@@ -82,12 +85,19 @@ fn spawn(roots: &Roots, socket: &Path, log: &File) -> std::io::Result<Child> {
     command.spawn()
 }
 
+/// A connection alone is no answer: the one who holds the published ports holds the socket too.
 async fn wait_until_it_answers(engine: &mut Child, socket: &Path) -> Result<UnixStream, String> {
     let begun = Instant::now();
     let mut ended: Option<(Instant, String)> = None;
+    let mut answer = Box::pin(ping(socket));
     loop {
-        if let Ok(stream) = UnixStream::connect(socket).await {
-            return Ok(stream);
+        match tokio::time::timeout(LOOK, &mut answer).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(_)) => {
+                tokio::time::sleep(RETRY).await;
+                answer = Box::pin(ping(socket));
+            }
+            Err(_) => {}
         }
         if ended.is_none()
             && let Ok(Some(status)) = engine.try_wait()
@@ -99,9 +109,17 @@ async fn wait_until_it_answers(engine: &mut Child, socket: &Path) -> Result<Unix
             _ if begun.elapsed() > DEADLINE => {
                 return Err(format!("{} does not answer after {} s", socket.display(), DEADLINE.as_secs()));
             }
-            _ => tokio::time::sleep(RETRY).await,
+            _ => {}
         }
     }
+}
+
+/// Asks, and connects once more when there was an answer, whatever it was.
+async fn ping(socket: &Path) -> std::io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: dozen\r\nConnection: close\r\n\r\n").await?;
+    stream.read_u8().await?;
+    UnixStream::connect(socket).await
 }
 
 /// The last lines that the engine wrote since `start`.
@@ -149,9 +167,27 @@ mod tests {
     async fn an_engine_that_someone_else_started_will_do() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("dozen.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let mut child = Command::new("/bin/false").spawn().unwrap();
+        let other = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            std::future::pending().await
+        };
+        tokio::select! {
+            result = wait_until_it_answers(&mut child, &path) => assert!(result.is_ok()),
+            () = other => {}
+        }
+        let _ = child.wait();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_socket_that_takes_connections_is_no_engine() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("dozen.sock");
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
         let mut child = Command::new("/bin/false").spawn().unwrap();
-        assert!(wait_until_it_answers(&mut child, &path).await.is_ok());
-        let _ = child.wait();
+        let why = wait_until_it_answers(&mut child, &path).await.unwrap_err();
+        assert_eq!(why, "it ended with exit status: 1");
     }
 }

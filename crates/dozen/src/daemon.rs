@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use dozen_api::serve;
 use dozen_engine::{Engine, EngineConfig};
+use dozen_model::run_root::SOCKET_NAME;
 use dozen_model::{Classified, error_chain};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -87,7 +88,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     // not what they run, and nothing in a container can write to it.
     let binary: OwnedFd = dozen_runtime::own_binary()?;
     let program = PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd()));
-    let socket = arguments.host.unwrap_or_else(|| arguments.run_root.join("dozen.sock"));
+    let socket = arguments.host.unwrap_or_else(|| arguments.run_root.join(SOCKET_NAME));
     let config =
         EngineConfig { data_root: absolute(arguments.data_root)?, run_root: absolute(arguments.run_root)?, program };
     let engine = Engine::open(config).await.inspect_err(|error| {

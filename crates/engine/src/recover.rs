@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::Permissions;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use dozen_image::ImageStore;
 use dozen_ledger::Ledger;
@@ -14,25 +13,20 @@ use dozen_model::{ContainerId, error_chain};
 use dozen_network::{Endpoint, PublishedPort};
 
 use crate::failpoint::failpoint;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
-
 use crate::owner::Owner;
 use crate::registry::Registry;
+use crate::roots_lock::RootsLock;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
 use crate::snapshot::{Phase, Snapshot};
 use crate::volumes::{Volumes, read_directory, remove_tree};
 use crate::{EngineConfig, EngineError};
 
-/// How long an engine waits for the one before it to be gone.
-const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(5);
-
 /// Opens the data root. Blocks. Owners are not started yet.
 pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {
     make_private(&config.data_root)?;
     make_traversable(&config.run_root)?;
-    let roots_lock = lock_roots(&config)?;
+    let roots_lock = RootsLock::take(&config)?;
     let ledger =
         Ledger::open(&config.data_root.join("state.db"), &[rows::MIGRATION, dozen_image::MIGRATION, rows::WISHES])?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -71,32 +65,6 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     shared.network.adopt(rows.iter().filter_map(held).collect())?;
     failpoint("recover.adopted");
     Ok((Arc::new(shared), rows))
-}
-
-/// Two engines on one data root would each know half of what there is. The lock goes with the process, however it ends.
-fn lock_roots(config: &EngineConfig) -> Result<File, EngineError> {
-    let path = config.data_root.join("engine.lock");
-    let open = || {
-        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
-        // Also one that an older engine made.
-        file.set_permissions(Permissions::from_mode(0o600)).map(|()| file)
-    };
-    let file = open().map_err(EngineError::system(|| format!("open {}", path.display())))?;
-    let deadline = Instant::now() + PREDECESSOR_PATIENCE;
-    loop {
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            // A predecessor that was told to end may still be at it.
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-            Err(Errno::WOULDBLOCK) => {
-                return Err(EngineError::Conflict {
-                    message: format!("another engine uses the data root {}", config.data_root.display()),
-                    hint: Some("use that one, end it first, or give this one a --data-root of its own".into()),
-                });
-            }
-            Err(error) => return Err(EngineError::system(|| format!("lock {}", path.display()))(error)),
-        }
-    }
 }
 
 /// Puts an owner to each container, which takes it up where it stands.

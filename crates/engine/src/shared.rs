@@ -42,7 +42,7 @@ pub(crate) struct Shared {
     /// Images of containers that are being made, which are not in the registry yet.
     pub(crate) images_in_use: Mutex<Vec<ImageId>>,
     /// Held for as long as this engine lives: no other may use its roots.
-    pub(crate) _roots_lock: std::fs::File,
+    pub(crate) _roots_lock: crate::roots_lock::RootsLock,
 }
 
 impl Shared {

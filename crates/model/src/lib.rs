@@ -11,6 +11,7 @@ mod id;
 mod name;
 mod network;
 mod reference;
+pub mod run_root;
 mod signal;
 mod user;
 

@@ -112,6 +112,8 @@ impl Machine {
         command.env("DOZEN_DATA_ROOT", self.directory().join("data"));
         command.env("DOZEN_RUN_ROOT", self.directory().join("run"));
         command.env_remove("DOZEN_HOST").env("DOCKER_HOST", format!("unix://{}", self.socket().display()));
+        // A test's engines are its own: what it runs waits for one, and starts none in its place.
+        command.env("DOZEN_AUTOSTART", "0");
         command.env("DOCKER_CONFIG", self.directory().join("docker-config"));
         command.current_dir(self.directory()).stdin(Stdio::null());
         command

@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use dozen_testbox::{MACHINE_ADDRESS, Machine, Side};
+use dozen_testbox::{MACHINE_ADDRESS, Machine, Side, dozen_program};
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
 
@@ -55,4 +55,61 @@ fn a_port_on_loopback_is_not_for_the_neighbour() {
     assert_eq!(machine.page(Side::Machine, SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))), "served\n");
     assert!(machine.get(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, 8080)).is_err());
     engine.dozen(&["run", "-d", "-p", "127.0.0.1:8080:80", "busybox", "true"]).refuses(125, &["8080"]);
+}
+
+/// The keeper's socket still takes connections, which nobody answers.
+#[test]
+fn the_next_command_starts_the_engine_that_was_killed() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["run", "-d", "--name", "lasting", "busybox", "sleep", "1000"]).expect(0);
+    engine.kill();
+    let may_start = [("DOZEN_AUTOSTART", "1")];
+    // Side by side, as two terminals: one engine comes of it, and answers both.
+    let list =
+        || machine.run_with(dozen_program(), &["ps", "--format", "{{.Names}} {{.State}}"], b"", &may_start).text();
+    std::thread::scope(|scope| {
+        let lists = [scope.spawn(list), scope.spawn(list)];
+        for list in lists {
+            assert_eq!(list.join().unwrap(), "lasting running\n");
+        }
+    });
+    engine.dozen(&["rm", "-f", "lasting"]).expect(0);
+}
+
+/// It is the service's to start, and a request of the meantime is answered by the next engine.
+#[test]
+fn a_command_waits_for_the_service_to_start_its_engine() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.kill();
+    let mut waiting = machine.command(dozen_program());
+    waiting.args(["version", "--format", "{{.Server.Version}}"]).stdout(std::process::Stdio::piped());
+    let waiting = waiting.spawn().unwrap();
+    engine.restart();
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), env!("CARGO_PKG_VERSION"));
+}
+
+/// An engine that does not come up is no reason to wait for ever.
+#[test]
+fn a_command_says_why_the_engine_cannot_be_started() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    // Keeps the keeper, which keeps the socket.
+    engine.dozen(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", SERVE]).expect(0);
+    engine.kill();
+    let ledger = machine.directory().join("data/state.db");
+    let aside = ledger.with_extension("aside");
+    std::fs::rename(&ledger, &aside).unwrap();
+    std::fs::create_dir(&ledger).unwrap();
+    let refused = machine.run_with(dozen_program(), &["ps"], b"", &[("DOZEN_AUTOSTART", "1")]);
+    refused.refuses(1, &["the engine did not start", "state.db"]);
+    std::fs::remove_dir(&ledger).unwrap();
+    std::fs::rename(&aside, &ledger).unwrap();
+    engine.restart();
+    engine.dozen(&["rm", "-f", "web"]).expect(0);
 }

@@ -25,7 +25,7 @@ async fn served(answers: Vec<&'static [u8]>) -> (tempfile::TempDir, Client, toki
         }
         heads
     });
-    (directory, Client::new(Host { socket, startable: None }, None, false), server)
+    (directory, Client::new(Host { socket, care: Care::Unknown }, None, false), server)
 }
 
 async fn read_head(stream: &mut UnixStream) -> String {
@@ -93,7 +93,7 @@ async fn documents_are_read_one_by_one() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn nobody_there_is_said_in_dockers_words() {
-    let host = Host { socket: "/nonexistent/dozen.sock".into(), startable: None };
+    let host = Host { socket: "/nonexistent/dozen.sock".into(), care: Care::Unknown };
     let error = Client::new(host, None, false).get::<Value>("/info").await.unwrap_err();
     assert!(error.to_string().starts_with("Cannot connect to the Docker daemon at unix:///nonexistent/dozen.sock."));
 }
@@ -112,7 +112,7 @@ async fn a_refusal_before_the_end_of_a_long_body_is_heard() {
         let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 24\r\n\r\n{\"message\":\"no archive\"}";
         std::io::Write::write_all(&mut stream, answer).unwrap();
     });
-    let client = Client::new(Host { socket, startable: None }, None, false);
+    let client = Client::new(Host { socket, care: Care::Unknown }, None, false);
     let body: Body = Full::new(Bytes::from(vec![0; 64 << 20])).map_err(|never| match never {}).boxed();
     let error = client.stream(Method::POST, "/images/load", Some(body)).await.unwrap_err();
     server.join().unwrap();

@@ -1,0 +1,10 @@
+//! What an engine's run root has for others to find.
+
+/// The API's unix socket. Whoever holds the published ports keeps it open, so that it may take connections while there
+/// is no engine to answer them.
+pub const SOCKET_NAME: &str = "dozen.sock";
+
+/// Locked (flock(2), exclusively) for as long as an engine uses this run root, however it ends: the data root has a file
+/// of the same name for the same. A shared lock that is had for a moment tells whether there is an engine, and disturbs
+/// neither an engine that begins, which tries again, nor another who asks.
+pub const LOCK_NAME: &str = "engine.lock";
