@@ -144,14 +144,43 @@ pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<()
 
 /// Docker's State.ExitCode after a failed start: the shell's 127 and 126, or 128.
 pub(crate) fn docker_exit_code(error: &EngineError) -> i32 {
-    let message = error.to_string();
-    match error.kind() {
-        ErrorKind::Invalid if message.contains("not found") || message.contains("no such file or directory") => 127,
-        ErrorKind::Invalid if message.contains("permission denied") || message.contains("is a directory") => 126,
-        _ => 128,
+    if error.kind() != ErrorKind::Invalid {
+        return 128;
     }
+    let message = error.to_string();
+    let says = |words: &str| message.contains(words);
+    if says("not found") || says("no such file or directory") {
+        return 127;
+    }
+    // execve(2) permits no program whose file capabilities lie outside of the bounding set (capabilities(7)).
+    let is_forbidden = says("exec: ") && says("operation not permitted");
+    if says("permission denied") || says("is a directory") || is_forbidden { 126 } else { 128 }
 }
 
 fn make_directory(path: &Path) -> Result<(), EngineError> {
     std::fs::create_dir_all(path).map_err(EngineError::system(|| format!("make the directory {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use dozen_monitor::protocol::Failure;
+
+    use super::*;
+
+    #[test]
+    fn exit_codes_of_a_failed_start() {
+        use ErrorKind::{Internal, Invalid};
+        for (kind, message, exit_code) in [
+            (Invalid, "exec: \"nope\": executable file not found in $PATH", 127),
+            (Invalid, "exec: \"/nope\": no such file or directory", 127),
+            (Invalid, "exec: \"/etc/passwd\": permission denied", 126),
+            (Invalid, "exec: \"/etc\": is a directory", 126),
+            (Invalid, "exec: \"/bin/ping\": operation not permitted", 126),
+            (Internal, "mount proc on /proc: operation not permitted", 128),
+            (Internal, "open /dev/pts: permission denied", 128),
+        ] {
+            let failure = Failure { kind, message: message.to_owned(), hint: None };
+            assert_eq!(docker_exit_code(&failure.into()), exit_code, "{message}");
+        }
+    }
 }

@@ -36,6 +36,29 @@ fn exit_codes_are_dockers() {
     }
 }
 
+/// The kernel executes no program that is to have a capability which its container may not have (capabilities(7)).
+#[test]
+fn a_program_with_capabilities_that_the_container_lacks_is_not_executable() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.dozen(&["run", "-d", "--name", "maker", "busybox", "sleep", "1000"]).expect(0);
+    engine.dozen(&["exec", "maker", "cp", "/bin/busybox", "/bin/busybox.capable"]).expect(0);
+    let pid = engine.dozen(&["inspect", "--format", "{{.State.Pid}}", "maker"]).text();
+    // A struct vfs_cap_data of linux/capability.h, version 2, effective: CAP_SYS_ADMIN (21).
+    let words: [u32; 5] = [0x0200_0001, 1 << 21, 0, 0, 0];
+    let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let program = format!("/proc/{}/root/bin/busybox.capable", pid.trim());
+    rustix::fs::setxattr(&program, "security.capability", &value, rustix::fs::XattrFlags::empty()).unwrap();
+    let words = "exec: \"/bin/busybox.capable\": operation not permitted";
+    let executed = engine.dozen(&["exec", "maker", "/bin/busybox.capable", "true"]).expect(126);
+    assert!(executed.err.contains(words), "{executed:?}");
+    engine.dozen(&["exec", "-d", "maker", "/bin/busybox.capable", "true"]).refuses(126, &[words]);
+    engine.dozen(&["commit", "maker", "capable"]).expect(0);
+    engine.dozen(&["run", "--name", "refused", "capable", "/bin/busybox.capable", "true"]).refuses(126, &[words]);
+    assert_eq!(engine.dozen(&["inspect", "--format", "{{.State.ExitCode}}", "refused"]).text(), "126\n");
+    engine.dozen(&["run", "--rm", "--cap-add", "SYS_ADMIN", "capable", "/bin/busybox.capable", "true"]).expect(0);
+}
+
 #[test]
 fn the_process_sees_what_it_was_given() {
     let machine = Machine::new();

@@ -199,7 +199,10 @@ pub fn exit_code_of(message: &str) -> u8 {
     let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
     if says(&["executable file not found", "no such file or directory", "system cannot find the file specified"]) {
         NOT_FOUND
-    } else if says(&["permission denied", "is a directory"]) {
+    } else if says(&["permission denied", "is a directory"])
+        // By execve(2), of a program whose file capabilities lie outside of the container's: that is the program's.
+        || (says(&["exec: \""]) && says(&["operation not permitted"]))
+    {
         NOT_EXECUTABLE
     } else {
         ENGINE_FAILED
@@ -217,6 +220,8 @@ mod tests {
             ("exec: \"/nope\": stat /nope: no such file or directory", 127),
             ("exec: \"/etc/passwd\": permission denied", 126),
             ("exec: \"/etc\": Is a directory", 126),
+            ("exec: \"/bin/ping\": operation not permitted", 126),
+            ("mount proc on /proc: operation not permitted", 125),
             ("driver failed programming external connectivity: port is already allocated", 125),
         ] {
             assert_eq!(exit_code_of(message), exit_code, "{message}");
