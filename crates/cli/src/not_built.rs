@@ -177,6 +177,14 @@ pub fn is_verb(path: &str) -> bool {
     VERBS.contains(&path)
 }
 
+/// What does instead, until it is built.
+pub fn way_out(path: &str) -> Option<&'static str> {
+    match path {
+        "pull" | "image pull" => Some("bring the image in from an archive: dozen load -i FILE"),
+        _ => None,
+    }
+}
+
 /// Docker has this flag on this verb (`""` for the flags before any verb), and dozen will have it.
 pub fn is_flag(verb: &str, flag: &str) -> bool {
     let verb = canonical(verb);
@@ -207,6 +215,11 @@ mod tests {
             let mut words = path.split(' ');
             let found = words.try_fold(&command, |command, word| command.find_subcommand(word));
             assert!(found.is_none() || path.is_empty(), "{path}");
+        }
+        let ways_out = VERBS.iter().filter_map(|path| way_out(path));
+        for way_out in ways_out {
+            let verb = way_out.split_once("dozen ").unwrap().1.split(' ').next().unwrap();
+            assert!(command.find_subcommand(verb).is_some(), "{way_out}");
         }
         for verb in ["run", "create"] {
             let built = command.find_subcommand(verb).unwrap();

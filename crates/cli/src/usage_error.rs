@@ -104,7 +104,8 @@ fn unknown_verb(command: &Command, path: &str, word: &str) -> Failure {
     let gap = if path.is_empty() { "" } else { " " };
     let full = format!("{path}{gap}{word}");
     if not_built::is_verb(&full) {
-        return Failure::not_built(&format!("'dozen {full}'"));
+        let hint = not_built::way_out(&full).map(str::to_owned);
+        return Failure { hint, ..Failure::not_built(&format!("'dozen {full}'")) };
     }
     let failure = Failure {
         is_prefixed: true,
@@ -202,6 +203,11 @@ mod tests {
                 "dozen: unknown command: dozen container strat\nhint: did you mean 'dozen container start'?",
             ),
             ("build .", 1, "dozen: 'dozen build' is not built yet"),
+            (
+                "pull x",
+                1,
+                "dozen: 'dozen pull' is not built yet\nhint: bring the image in from an archive: dozen load -i FILE\n",
+            ),
             ("container prune", 1, "dozen: 'dozen container prune' is not built yet"),
             ("run --memory 1g x", 125, "dozen: --memory of 'dozen run' is not built yet"),
             ("run --memory=1g x", 125, "dozen: --memory of 'dozen run' is not built yet"),

@@ -27,7 +27,13 @@ pub enum ImageError {
     /// An image is in use, or others need it. The words are Docker's.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// An archive is no archive, is cut short, or does not hold what it says.
+    /// Something else was given.
+    #[error("cannot load what was given: it is {}", if *.is_empty { "empty" } else { "no tar archive" })]
+    NotAnArchive {
+        /// There was not a byte of it.
+        is_empty: bool,
+    },
+    /// An archive is damaged, cut short, or does not hold what it says.
     #[error("cannot load the archive: {0}")]
     Archive(String),
     /// One layer of an archive is damaged or refused.
@@ -118,6 +124,7 @@ impl Classified for ImageError {
             Self::Ambiguous(_)
             | Self::Reference(_)
             | Self::TagWithDigest
+            | Self::NotAnArchive { .. }
             | Self::Archive(_)
             | Self::Layer { .. }
             | Self::Commit(_) => ErrorKind::Invalid,
@@ -137,6 +144,11 @@ impl Classified for ImageError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Ambiguous(_) => Some("give more digits of the id".into()),
+            Self::NotAnArchive { .. } => Some(
+                "what `docker save` and `dozen save` write can be loaded, and an OCI layout in a tar archive; plain, or \
+                 compressed with gzip or zstd"
+                    .into(),
+            ),
             Self::Archive(_) | Self::Layer { .. } => {
                 Some("make the archive again with `docker save` or `dozen save`, or copy it again".into())
             }

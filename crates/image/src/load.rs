@@ -21,7 +21,7 @@ use crate::image::{Image, parse_config};
 use crate::manifest::{Files, Spooled, plan};
 use crate::schema::{self, ImageRow, LayerRow};
 use crate::store::{ImageStore, Inner, Pin, Scratch};
-use crate::tarball::TarReader;
+use crate::tarball::{TarReader, begins_tar};
 use crate::tree;
 use crate::unpack::unpack;
 
@@ -139,8 +139,13 @@ impl ImageStore {
 
 /// Sets an archive's files aside.
 fn spool(archive: impl Read, scratch: &Scratch, progress: &dyn Progress) -> Result<Files, ImageError> {
-    let (_, plain) = decompress(archive).map_err(ImageError::reading)?;
-    let mut reader = TarReader::new(plain);
+    let (_, mut plain) = decompress(archive).map_err(ImageError::reading)?;
+    let mut first = Vec::new();
+    plain.by_ref().take(512).read_to_end(&mut first).map_err(ImageError::reading)?;
+    if !begins_tar(&first) {
+        return Err(ImageError::NotAnArchive { is_empty: first.is_empty() });
+    }
+    let mut reader = TarReader::new(first.as_slice().chain(plain));
     let mut files = Files::default();
     let mut buffer = vec![0; 256 * 1024];
     let (mut total, mut count) = (0, 0);

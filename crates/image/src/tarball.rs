@@ -137,13 +137,7 @@ impl<R: Read> TarReader<R> {
         if header.as_bytes().iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        // The checksum counts its own eight bytes as spaces.
-        let bytes = header.as_bytes();
-        let sum = bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
-        match header.cksum() {
-            Ok(written) if written == sum => Ok(Some(header)),
-            _ => Err(invalid("a header's checksum is wrong")),
-        }
+        if has_its_checksum(&header) { Ok(Some(header)) } else { Err(invalid("a header's checksum is wrong")) }
     }
 
     fn read_description(&mut self) -> io::Result<Vec<u8>> {
@@ -324,6 +318,21 @@ fn parse_time(text: &str) -> Option<(i64, u32)> {
         (true, 1..) => Some((seconds.checked_sub(1)?, 1_000_000_000 - nanoseconds)),
         _ => Some((seconds, nanoseconds)),
     }
+}
+
+/// True if these are the first bytes of a tar stream: a whole block that is a header, or the zeros of an empty one.
+pub(crate) fn begins_tar(bytes: &[u8]) -> bool {
+    let Some(block) = bytes.first_chunk::<{ BLOCK as usize }>() else { return false };
+    let mut header = Header::new_old();
+    header.as_mut_bytes().copy_from_slice(block);
+    block.iter().all(|byte| *byte == 0) || has_its_checksum(&header)
+}
+
+/// The checksum counts its own eight bytes as spaces.
+fn has_its_checksum(header: &Header) -> bool {
+    let bytes = header.as_bytes();
+    let sum = bytes[..148].iter().chain(&bytes[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+    header.cksum().is_ok_and(|written| written == sum)
 }
 
 fn until_nul(mut data: Vec<u8>) -> Vec<u8> {

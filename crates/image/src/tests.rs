@@ -342,9 +342,11 @@ fn damaged_and_hostile_archives_are_refused_and_leave_nothing() {
         change(&mut files);
         tarball(&files)
     };
-    refused(b"this is no archive at all", "cut short");
-    refused(&[b'x'; 2048], "checksum is wrong");
-    refused(b"", "neither manifest.json");
+    refused(b"this is no archive at all", "it is no tar archive");
+    refused(&[b'x'; 2048], "it is no tar archive");
+    refused(&gzip(&[b'x'; 2048]), "it is no tar archive");
+    refused(b"", "it is empty");
+    refused(&[0; 1024], "neither manifest.json");
     refused(&tarball(&[]), "neither manifest.json");
     refused(&tarball(&[("manifest.json".into(), b"{".to_vec())]), "manifest.json is malformed");
     refused(&tarball(&[("manifest.json".into(), b"[]".to_vec())]), "holds no image");

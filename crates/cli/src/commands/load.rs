@@ -65,9 +65,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
             let hint = message.get("hint").and_then(Value::as_str).map(str::to_owned);
             return Err(Failure { hint, ..Failure::new(error.trim()) });
         }
-        if let Some(text) = message.get("stream").and_then(Value::as_str)
-            && !is_quiet
-        {
+        // Which names came in is the answer, not the output that --quiet suppresses.
+        if let Some(text) = message.get("stream").and_then(Value::as_str) {
             output::print(text)?;
         }
     }

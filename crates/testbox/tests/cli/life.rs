@@ -111,6 +111,11 @@ fn images(program: Program) {
         let loaded = cli.text(&["load", "-i", path]);
         assert!(loaded.contains("Loaded image: product:latest") && loaded.contains("busybox:latest"), "{loaded}");
         assert_eq!(cli.inspect("product", "{{.Id}}"), id.trim());
+        // Quiet, as Docker's client is: without progress.
+        let quiet = cli.text(&["load", "-q", "-i", path]);
+        let mut lines: Vec<&str> = quiet.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["Loaded image: busybox:latest", "Loaded image: product:latest"]);
         // From standard input, too.
         let bytes = std::fs::read(&archive).unwrap();
         assert!(cli.with_input(&["load"], &bytes).text().contains("product:latest"));

@@ -100,17 +100,17 @@ fn bad_archives(program: Program) {
         let middle = corrupt.len() / 2;
         corrupt[middle..middle + 1000].fill(0xa5);
         let gzip = [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &[0xff; 600]].concat();
-        for (what, archive) in [
-            ("truncated", &good[..good.len() / 2]),
-            ("corrupt", &corrupt),
-            ("empty", &[]),
-            ("text", b"this is no archive, it is a line of text\n"),
-            ("gzip", &gzip),
+        for (what, archive, words) in [
+            ("truncated", &good[..good.len() / 2], "cut short"),
+            ("corrupt", &corrupt, ""),
+            ("empty", &[], "it is empty"),
+            ("text", b"this is no archive, it is a line of text\n", "it is no tar archive"),
+            ("gzip", &gzip, "compressed data is damaged"),
         ] {
             let path = cli.machine.directory().join("bad.tar");
             std::fs::write(&path, archive).unwrap();
             let done = cli.run(&["load", "-i", path.to_str().unwrap()]);
-            assert!(done.code == 1 && !done.err.is_empty(), "{what}: {done:?}");
+            assert!(done.code == 1 && !done.err.is_empty() && done.err.contains(words), "{what}: {done:?}");
         }
         assert_eq!(settled(cli.machine), before);
         assert_eq!(files(&root), stored);
