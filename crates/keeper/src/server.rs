@@ -32,6 +32,8 @@ use crate::{client, signals};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After an accept for which no descriptor was free.
 const ACCEPT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// How long the socket of a keeper that is dead may outlive its lock.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(2);
 /// Token of keeper.sock.
 const CONTROL: u64 = 0;
 /// Descriptors of one forward: two sockets, two pipes.
@@ -143,7 +145,7 @@ impl Server {
         failpoint("begin.locked");
         let path = run_root.join("keeper.sock");
         let control =
-            listen(&path, 0o600, None).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?;
+            listen_after_predecessor(&path).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?;
         failpoint("begin.listening");
         let mut server = Self::empty(run_root, lock, control)
             .map_err(|error| format!("cannot watch {}: {error}", path.display()))?;
@@ -513,6 +515,20 @@ impl Server {
     }
 }
 
+/// Listens as the one who has the lock. The kernel closes a dying keeper's descriptors one by one: its lock can be had
+/// a moment before its socket is gone.
+fn listen_after_predecessor(path: &Path) -> io::Result<UnixListener> {
+    let begun = Instant::now();
+    loop {
+        match listen(path, 0o600, None) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PREDECESSOR_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Listens at a path. A socket that nobody listens on any more is replaced, a living one is not.
 fn listen(path: &Path, mode: u32, group: Option<u32>) -> io::Result<UnixListener> {
     if is_served(path)? {
@@ -569,4 +585,22 @@ fn most_forwards() -> usize {
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u16::MAX));
     usize::try_from(limit / 2 / DESCRIPTORS_PER_FORWARD).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dying_keepers_socket_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keeper.sock");
+        let dying = UnixListener::bind(&path).unwrap();
+        let _listener = std::thread::scope(|scope| {
+            // It is gone once somebody has seen it.
+            scope.spawn(move || dying.accept().map(drop));
+            listen_after_predecessor(&path).unwrap()
+        });
+        assert!(is_served(&path).unwrap());
+    }
 }
