@@ -19,9 +19,11 @@ use crate::host::{Care, Host};
 use crate::output;
 use crate::start_engine;
 
+mod last_words;
 mod query;
 mod stream;
 
+use last_words::LastWords;
 pub use query::{Query, encode_segment};
 pub use stream::{JsonLines, Prefixed};
 
@@ -182,9 +184,9 @@ impl Client {
         });
         let upgraded = hyper::upgrade::on(response).await.map_err(|error| broken(&what, &error))?;
         let parts = upgraded
-            .downcast::<TokioIo<UnixStream>>()
+            .downcast::<TokioIo<LastWords>>()
             .map_err(|_| ClientError::Broken { what, why: "it is not a unix socket".to_owned() })?;
-        Ok((Prefixed::new(parts.read_buf, parts.io.into_inner()), is_multiplexed))
+        Ok((Prefixed::new(parts.read_buf, parts.io.into_inner().into_inner()), is_multiplexed))
     }
 
     async fn for_json<T: DeserializeOwned>(
@@ -274,8 +276,9 @@ impl Client {
             Ok(stream) => stream,
             Err(error) => self.connect_again(&error).await.map_err(ClientError::NoEngine)?,
         };
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken("the greeting", &error))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(LastWords::new(stream)))
+            .await
+            .map_err(|error| broken("the greeting", &error))?;
         // Its error is also that of the request in flight, which reports it.
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await;

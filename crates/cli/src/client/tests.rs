@@ -118,3 +118,18 @@ async fn a_refusal_before_the_end_of_a_long_body_is_heard() {
     server.join().unwrap();
     assert_eq!(error.to_string(), "Error response from daemon: no archive");
 }
+
+/// Written to when the other end has answered and is gone for certain.
+#[tokio::test(flavor = "current_thread")]
+async fn what_is_written_to_one_who_hung_up_is_thrown_away_and_the_answer_read() {
+    let (stream, mut other) = UnixStream::pair().unwrap();
+    other.write_all(b"no").await.unwrap();
+    drop(other);
+    let mut stream = LastWords::new(stream);
+    for _ in 0..2 {
+        stream.write_all(&[0; 1 << 20]).await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "no");
+}
