@@ -60,9 +60,28 @@ impl Wire {
     }
 }
 
-/// One frame of a multiplexed stream.
-fn frame(stream: u8, text: &str) -> Vec<u8> {
-    [&[stream, 0, 0, 0][..], &u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
+/// What each stream of a multiplexed answer says: 1 is standard output, 2 is standard error. Frames of one stream that
+/// follow each other are joined: where one ends is the matter of whoever reads the process's output, and a terminal may
+/// hand on a line before its end (docs.docker.com/reference/api/engine, "Attach to a container", "Stream format").
+#[track_caller]
+fn streams(mut frames: &[u8]) -> Vec<(u8, String)> {
+    let mut said: Vec<(u8, Vec<u8>)> = Vec::new();
+    while let Some((head, rest)) = frames.split_first_chunk::<8>() {
+        let [stream, 0, 0, 0, length @ ..] = *head else { panic!("no head of a frame: {head:?}") };
+        let length = u32::from_be_bytes(length) as usize;
+        let (text, rest) = rest.split_at_checked(length).expect("the last frame is cut short");
+        match said.last_mut().filter(|(last, _)| *last == stream) {
+            Some((_, before)) => before.extend(text),
+            None => said.push((stream, text.to_vec())),
+        }
+        frames = rest;
+    }
+    assert!(frames.is_empty(), "no frame: {frames:?}");
+    said.into_iter().map(|(stream, text)| (stream, String::from_utf8(text).unwrap())).collect()
+}
+
+fn says(stream: u8, text: &str) -> (u8, String) {
+    (stream, text.to_owned())
 }
 
 fn with_busybox(machine: &Machine) -> Engine<'_> {
@@ -90,7 +109,7 @@ fn attach_without_upgrade_on_the_second_request() {
     engine.dozen(&["start", "cat"]).expect(0);
     attached.0.get_mut().write_all(b"raw bytes").unwrap();
     attached.half_close();
-    assert_eq!(attached.rest(), frame(1, "raw bytes"));
+    assert_eq!(streams(&attached.rest()), [says(1, "raw bytes")]);
     assert_eq!(engine.dozen(&["wait", "cat"]).text(), "3\n");
 }
 
@@ -110,7 +129,7 @@ fn attach_with_upgrade_and_input_that_comes_with_the_request() {
     assert_eq!(head.status, 101);
     assert!(head.headers.contains("application/vnd.docker.multiplexed-stream"), "{}", head.headers);
     engine.dozen(&["start", "cat"]).expect(0);
-    assert_eq!(attached.rest(), [frame(1, "early"), frame(2, "oops\n")].concat());
+    assert_eq!(streams(&attached.rest()), [says(1, "early"), says(2, "oops\n")]);
 }
 
 #[test]
@@ -133,12 +152,12 @@ fn exec_without_upgrade_and_of_a_command_that_is_not_there() {
     let terminal = made(&mut wire, r#"["echo","here"],"Tty":true"#);
     wire.send(&format!("POST /exec/{good}/start"), json, "{}");
     assert_eq!(wire.head().status, 200);
-    assert_eq!(wire.rest(), frame(1, "here\n"));
+    assert_eq!(streams(&wire.rest()), [says(1, "here\n")]);
     // A terminal's output comes in frames, unless the start says that it is one's.
     let mut wire = Wire::to(&machine);
     wire.send(&format!("POST /exec/{terminal}/start"), json, "{}");
     assert_eq!(wire.head().status, 200);
-    assert_eq!(wire.rest(), frame(1, "here\r\n"));
+    assert_eq!(streams(&wire.rest()), [says(1, "here\r\n")]);
     // Docker's clients read there why it did not start, and ask for the code afterwards.
     let mut wire = Wire::to(&machine);
     wire.send(&format!("POST /exec/{bad}/start"), json, "{}");
