@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use dozen_testbox::{MACHINE_ADDRESS, Machine, Side, until};
+use dozen_testbox::{MACHINE_ADDRESS, Machine, Side, patience, until};
 
 use crate::with;
 
@@ -133,7 +133,7 @@ fn an_application_that_is_stopped_finishes_what_it_has_begun() {
                 scope.spawn(move || -> std::io::Result<String> {
                     let mut stream = machine.connect(Side::Neighbour, address)?;
                     // Only so that a failure of the test does not wait for the answer that it holds back.
-                    stream.set_read_timeout(Some(Duration::from_secs(100)))?;
+                    stream.set_read_timeout(Some(patience(Duration::from_secs(100))))?;
                     stream.write_all(format!("GET /slow/{number} HTTP/1.0\r\nHost: box\r\n\r\n").as_bytes())?;
                     let mut answer = String::new();
                     stream.read_to_string(&mut answer)?;
