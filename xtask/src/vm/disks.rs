@@ -10,7 +10,7 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, images, steps};
 
 /// Debian packages of the machine. The kernel is Debian's smallest: without drivers of real hardware.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 18] = [
     "linux-image-cloud-amd64",
     "initramfs-tools",
     "systemd",
@@ -28,6 +28,9 @@ const PACKAGES: [&str; 16] = [
     "crun",
     "runc",
     "skopeo",
+    // A ledger that cannot be written, and a disk that turns read-only.
+    "strace",
+    "e2fsprogs",
 ];
 
 /// What is done after the packages, with the root file system as `$1`.
