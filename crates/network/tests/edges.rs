@@ -266,7 +266,9 @@ fn sources(br_netfilter: &str) {
         let eth0 = within(inside, || run("ip -o link show dev eth0"));
         let index = eth0.split(':').next().unwrap().parse().unwrap();
         let scoped = std::net::SocketAddrV6::new(link_local.parse().unwrap(), 7001, 0, index);
-        heard(&here_6, "a neighbour on the link", &|| drop(socket.send_to(b"?", scoped).unwrap()));
+        heard(&here_6, "a neighbour on the link", &|| {
+            socket.send_to(b"?", scoped).unwrap();
+        });
         // The same ways are open as soon as our rules are gone, so it is they that close them.
         run("nft flush chain inet dozen guard");
         for (socket, source, to) in attempts {

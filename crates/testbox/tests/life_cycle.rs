@@ -200,12 +200,16 @@ fn what_was_wished_comes_true_though_the_engine_dies() {
     // Ends when it is asked for the second time, which is by another engine.
     let stubborn =
         "n=0; trap 'n=$((n+1)); echo told; [ $n = 1 ] || exit 3' TERM; echo up; while :; do sleep 0.05; done";
-    // Ends while there is none.
-    let slow = "trap 'echo told; sleep 1; exit 3' TERM; echo run >>/runs; echo up; while :; do sleep 0.05; done";
+    // Ends while there is none: it is let go then.
+    let go = machine.directory().join("go");
+    std::fs::create_dir(&go).unwrap();
+    let slow = "trap 'echo told; until [ -e /go/now ]; do sleep 0.05; done; exit 3' TERM;
+        echo run >>/runs; echo up; while :; do sleep 0.05; done";
+    let go_volume = format!("{}:/go", go.display());
     for (name, script, options) in [
         ("stopped", stubborn, &[][..]),
         ("restarted", stubborn, &["--rm"]),
-        ("slow", slow, &["--rm"]),
+        ("slow", slow, &["--rm", "-v", go_volume.as_str()]),
         ("removed", "trap '' TERM; echo up; while :; do sleep 0.05; done", &["--rm", "-v", "/scratch"]),
     ] {
         background(&engine, &[&["--name", name], options].concat(), script);
@@ -224,6 +228,7 @@ fn what_was_wished_comes_true_though_the_engine_dies() {
         client.kill().unwrap();
         client.wait().unwrap();
     }
+    std::fs::write(go.join("now"), "").unwrap();
     until("slow has ended", || {
         let ended = |path: &std::path::Path| path.join("exit.json").exists();
         let containers = std::fs::read_dir(machine.directory().join("data/containers")).unwrap().flatten();
