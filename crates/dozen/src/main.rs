@@ -9,9 +9,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = env::args_os().collect();
-    match (arguments.get(1).and_then(|mode| mode.to_str()), arguments.get(2)) {
-        (Some("monitor"), cgroup) => dozen_monitor::main(cgroup.and_then(|cgroup| cgroup.to_str())),
-        (Some("keeper"), Some(run_root)) => dozen_keeper::main(Path::new(run_root)),
+    let text = |index: usize| arguments.get(index).and_then(|argument: &OsString| argument.to_str());
+    match (text(1), arguments.get(2)) {
+        (Some("monitor"), _) => dozen_monitor::main(text(2)),
+        (Some("keeper"), Some(run_root)) => dozen_keeper::main(Path::new(run_root), text(3)),
         (Some("runtime"), _) => dozen_runtime::run_cli(arguments.into_iter().skip(1)),
         (Some("daemon"), _) => daemon::main(arguments.into_iter().skip(1)),
         _ => dozen_cli::main(arguments),

@@ -89,6 +89,7 @@ pub const FAILPOINTS: &[&str] = &[
     // The keeper is replaced.
     "keeper.spawned",
     "keeper.upgraded",
+    "keeper.settled",
     "keeper.hangs",
     "keeper.killed",
     // Nothing runs, and the engine is told to end.

@@ -25,6 +25,8 @@ pub(crate) struct KeeperLink(Arc<Inner>);
 struct Inner {
     program: PathBuf,
     run_root: PathBuf,
+    /// Where it lives.
+    cgroup: String,
     state: Mutex<State>,
 }
 
@@ -41,8 +43,8 @@ struct State {
 }
 
 impl KeeperLink {
-    pub(crate) fn new(program: PathBuf, run_root: PathBuf) -> Self {
-        Self(Arc::new(Inner { program, run_root, state: Mutex::default() }))
+    pub(crate) fn new(program: PathBuf, run_root: PathBuf, cgroup: String) -> Self {
+        Self(Arc::new(Inner { program, run_root, cgroup, state: Mutex::default() }))
     }
 
     /// The API's socket, listening in the keeper.
@@ -105,10 +107,18 @@ impl Inner {
         if let Some((_, keeper)) = &state.keeper {
             return Ok(keeper.clone());
         }
-        let keeper = Keeper::connect_or_spawn(&self.program, &self.run_root)?;
+        let keeper = Keeper::connect_or_spawn(&self.program, &self.run_root, Some(&self.cgroup))?;
         failpoint("keeper.spawned");
         if !keeper.runs(&self.program) {
             self.upgrade(&keeper)?;
+        }
+        match keeper.settle(&self.cgroup) {
+            Ok(true) => failpoint("keeper.settled"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(
+                error = dozen_model::error_chain(&error),
+                "the keeper stays in the cgroup of whoever started it, and ends with that"
+            ),
         }
         if let Some((path, listener)) = &state.listener {
             keeper.adopt(path, listener.as_fd())?;

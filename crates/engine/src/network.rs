@@ -49,11 +49,12 @@ struct FirewallLook {
 }
 
 impl Network {
-    pub(crate) fn new(config: &EngineConfig, instance: String, ledger: Ledger) -> Self {
+    /// `cgroup` is the keeper's.
+    pub(crate) fn new(config: &EngineConfig, instance: String, cgroup: String, ledger: Ledger) -> Self {
         Self {
             instance,
             ledger,
-            keeper: KeeperLink::new(config.program.clone(), config.run_root.clone()),
+            keeper: KeeperLink::new(config.program.clone(), config.run_root.clone(), cgroup),
             bridge: Mutex::default(),
             addresses: RwLock::default(),
             published: Mutex::default(),

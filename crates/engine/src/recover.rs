@@ -42,7 +42,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let images = ImageStore::open(&config.data_root, ledger.clone())?;
     make_private(&config.data_root.join("volumes"))?;
     let volumes = Volumes::open(config.data_root.join("volumes"), ledger.clone())?;
-    let network = crate::network::Network::new(&config, instance, ledger.clone());
+    let network = crate::network::Network::new(&config, instance, crate::shared::monitors_in(&cgroup), ledger.clone());
     let rows = rows::containers(&ledger)?;
     let shared = Shared {
         config,

@@ -45,6 +45,12 @@ pub(crate) struct Shared {
     pub(crate) _roots_lock: crate::roots_lock::RootsLock,
 }
 
+/// The cgroup of an engine's monitors and keeper, which has nothing in it but them: no limit is theirs, and whoever ends
+/// the engine does not end them.
+pub(crate) fn monitors_in(engine_cgroup: &str) -> String {
+    format!("{engine_cgroup}/monitors")
+}
+
 impl Shared {
     /// A container's directory on the data root.
     pub(crate) fn data_directory(&self, id: &ContainerId) -> PathBuf {
@@ -61,9 +67,9 @@ impl Shared {
         format!("{}/{id}", self.cgroup)
     }
 
-    /// The cgroup of all monitors of this engine.
+    /// The cgroup of this engine's monitors and keeper.
     pub(crate) fn monitor_cgroup(&self) -> String {
-        format!("{}/monitors", self.cgroup)
+        monitors_in(&self.cgroup)
     }
 
     /// Runs blocking work off the async threads.
@@ -159,7 +165,7 @@ impl Shared {
         }
     }
 
-    /// The engine's own cgroups, which are empty once no monitor is left in them.
+    /// The engine's own cgroups, which are empty once neither monitor nor keeper is left in them.
     pub(crate) fn remove_cgroups(&self) -> Result<(), EngineError> {
         for name in [self.monitor_cgroup(), self.cgroup.clone()] {
             if let Some(cgroup) = Cgroup::open(&name)? {

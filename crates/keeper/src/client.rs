@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dozen_runtime::{Cgroup, RuntimeError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -33,11 +34,12 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Finds the keeper of this run root, or starts one: `program keeper RUN_ROOT`. It is ready when this returns.
+    /// Finds the keeper of this run root, or starts one: `program keeper RUN_ROOT [CGROUP]`. It is ready when this
+    /// returns. One that is started lives in that cgroup, and not in the caller's.
     ///
     /// # Errors
     /// The program cannot be run, or the keeper cannot have its lock and socket.
-    pub fn connect_or_spawn(program: &Path, run_root: &Path) -> Result<Self, KeeperError> {
+    pub fn connect_or_spawn(program: &Path, run_root: &Path, cgroup: Option<&str>) -> Result<Self, KeeperError> {
         let keeper = Self { run_root: run_root.to_owned() };
         let begun = Instant::now();
         while keeper.is_alive() {
@@ -49,16 +51,16 @@ impl Keeper {
             }
             std::thread::sleep(LOOK);
         }
-        keeper.spawn(program)?;
+        keeper.spawn(program, cgroup)?;
         Ok(keeper)
     }
 
     /// Starts one, and waits until it is ready.
-    fn spawn(&self, program: &Path) -> Result<(), KeeperError> {
+    fn spawn(&self, program: &Path, cgroup: Option<&str>) -> Result<(), KeeperError> {
         let failed = |source| KeeperError::Spawn { program: program.to_owned(), source };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(program);
-        command.arg("keeper").arg(&self.run_root).env_clear();
+        command.arg("keeper").arg(&self.run_root).args(cgroup).env_clear();
         dozen_failpoint::pass_on(&mut command);
         let mut child =
             command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;
@@ -88,6 +90,21 @@ impl Keeper {
         let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // The number may have gone to someone else before it was opened; whoever has the lock now has the number too.
         (self.holder() == Some(pid)).then_some(process)
+    }
+
+    /// Moves it to this cgroup, if it is in none of that name: an older build left it in its starter's. True if it
+    /// was moved.
+    ///
+    /// # Errors
+    /// The cgroup cannot be made, or does not take it.
+    pub fn settle(&self, cgroup: &str) -> Result<bool, RuntimeError> {
+        let Some(pid) = self.holder().map(Pid::as_raw_pid) else { return Ok(false) };
+        let Ok(present) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Ok(false) };
+        if is_in(&present, cgroup) {
+            return Ok(false);
+        }
+        Cgroup::create(cgroup)?.add(pid)?;
+        Ok(true)
     }
 
     /// Ends the keeper of this run root as nobody can refuse to end, if there is one: for one that hangs. Its ports are
@@ -234,6 +251,11 @@ impl Keeper {
     }
 }
 
+/// Whether a process of this `/proc/PID/cgroup` (cgroups(7)) is in a cgroup of this name.
+fn is_in(present: &str, cgroup: &str) -> bool {
+    present.lines().any(|line| line.splitn(3, ':').nth(2) == Some(cgroup))
+}
+
 /// Of a socket with a timeout: EAGAIN (socket(7)).
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
@@ -257,4 +279,24 @@ pub(crate) fn lock(run_root: &Path) -> io::Result<std::fs::File> {
         .open(run_root.join("keeper.lock"))?;
     rustix::fs::fcntl_lock(file.as_fd(), rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_in;
+
+    #[test]
+    fn in_which_cgroup_a_process_is() {
+        let hybrid = "12:pids:/dozen/monitors\n2:name=systemd:/dozen/monitors\n0::/\n";
+        for (present, wanted) in [
+            ("0::/dozen/monitors\n", true),
+            (hybrid, true),
+            ("0::/system.slice/dozen.service\n", false),
+            ("0::/dozen/monitors/below\n", false),
+            ("0::/machine/dozen/monitors\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_in(present, "/dozen/monitors"), wanted, "{present:?}");
+        }
+    }
 }

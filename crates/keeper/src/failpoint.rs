@@ -1,10 +1,11 @@
 //! Places where the crash suite kills the keeper: before and after every effect.
 
 /// All of them, in the order of a keeper's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 25] = [
+pub const FAILPOINTS: [&str; 26] = [
     // Up to the word that it is ready.
     "begin",
     "begin.detached",
+    "begin.settled",
     "begin.locked",
     "begin.listening",
     "begin.loaded",

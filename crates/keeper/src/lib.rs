@@ -6,9 +6,10 @@
 //! closes what is gone, and answers with the ports that it could not have.
 //!
 //! ```text
-//! engine                                   keeper (`dozen keeper RUN_ROOT`)
-//!   │ Keeper::connect_or_spawn ──────────────▶│ detaches, locks keeper.lock, loads keeper.json,
-//!   │                                         │ listens on keeper.sock, says that it is ready
+//! engine                                   keeper (`dozen keeper RUN_ROOT CGROUP`)
+//!   │ Keeper::connect_or_spawn ──────────────▶│ detaches, goes to its cgroup, locks keeper.lock,
+//!   │                                         │ loads keeper.json, listens on keeper.sock,
+//!   │                                         │ says that it is ready
 //!   ├─ listener(path, mode, group) ──────────▶│ binds the API's socket the first time
 //!   │◀───────────── a copy of the descriptor ─┤
 //!   ├─ apply(snapshot) ──────────────────────▶│ reads keeper.json

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dozen_model::Protocol;
+use dozen_runtime::Cgroup;
 use dozen_runtime::detach::{Side, detach};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -39,10 +40,12 @@ const CONTROL: u64 = 0;
 /// Descriptors of one forward: two sockets, two pipes.
 const DESCRIPTORS_PER_FORWARD: u64 = 6;
 
-/// `dozen keeper RUN_ROOT`, with standard input a stream to whoever started it: it reads `ready`, or why not.
+/// `dozen keeper RUN_ROOT [CGROUP]`, with standard input a stream to whoever started it: it reads `ready`, or why not.
 ///
-/// Detaches itself: the process that was spawned ends at once. Must be called while the process has one thread.
-pub fn main(run_root: &Path) -> ExitCode {
+/// Detaches itself: the process that was spawned ends at once. It lives in that cgroup from then on, if it can: what a
+/// service's own cgroup has in it is killed when the service is stopped (systemd.kill(5)). Must be called while the
+/// process has one thread.
+pub fn main(run_root: &Path, cgroup: Option<&str>) -> ExitCode {
     match Handover::found() {
         Ok(None) => {}
         // Its starter is the program before it, which has detached; what cannot be taken over is given up, and the
@@ -56,13 +59,19 @@ pub fn main(run_root: &Path) -> ExitCode {
         Err(_) => return ExitCode::FAILURE,
     }
     failpoint("begin");
-    match detach(None) {
+    let born_in_cgroup = match detach(cgroup) {
         Ok(Side::Spawned) => return ExitCode::SUCCESS,
-        Ok(Side::Detached { .. }) => {}
+        Ok(Side::Detached { born_in_cgroup }) => born_in_cgroup,
         Err(error) => return fail(&format!("cannot detach: {error}")),
-    }
+    };
     signals::ignore();
     failpoint("begin.detached");
+    if let Some(cgroup) = cgroup {
+        let join = if born_in_cgroup { Cgroup::join_version_1 } else { Cgroup::join };
+        // One that cannot serves all the same, where it is; the next engine tries again and says why.
+        let _ = join(cgroup);
+    }
+    failpoint("begin.settled");
     let mut server = match Server::begin(run_root) {
         Ok(server) => server,
         Err(message) => return fail(&message),

@@ -27,7 +27,7 @@ impl Bench {
     fn new() -> Self {
         fresh_network();
         let run_root = tempfile::tempdir().unwrap();
-        let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), run_root.path()).unwrap();
+        let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), run_root.path(), None).unwrap();
         Self { run_root, keeper }
     }
 
@@ -283,7 +283,7 @@ fn the_listener_survives_the_engine() {
     // The engine is dead; a client connects and waits.
     let mut client = UnixStream::connect(&path).unwrap();
     client.write_all(b"hello").unwrap();
-    let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap();
+    let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path(), None).unwrap();
     let second: UnixListener = keeper.listener(&path, 0o660, Some(12)).unwrap().into();
     second.set_nonblocking(false).unwrap();
     let mut greeting = [0; 5];
@@ -313,7 +313,7 @@ fn a_keeper_that_died_is_replaced_and_takes_the_ports_back() {
     assert!(!bench.keeper.is_alive());
     TcpListener::bind("127.0.0.1:8080").expect("nobody holds it now");
 
-    let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap();
+    let keeper = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path(), None).unwrap();
     assert!(in_use(TcpListener::bind("127.0.0.1:8080")));
     keeper.adopt(&path, std::os::fd::AsFd::as_fd(&listener)).unwrap();
     drop(listener);
@@ -420,11 +420,11 @@ fn a_run_root_has_one_keeper() {
     let bench = Bench::new();
     let first = bench.pid();
     std::fs::remove_file(bench.run_root.path().join("keeper.sock")).unwrap();
-    let error = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap_err();
+    let error = Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path(), None).unwrap_err();
     assert!(error.to_string().contains(&format!("process {first}")), "{error}");
     assert_eq!(bench.pid(), first);
     // As for one that hangs, the way out is to end it.
     Keeper::kill(bench.run_root.path()).unwrap();
-    Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path()).unwrap();
+    Keeper::connect_or_spawn(Path::new(PROGRAM), bench.run_root.path(), None).unwrap();
     assert_ne!(bench.pid(), first);
 }

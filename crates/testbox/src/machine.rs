@@ -119,6 +119,13 @@ impl Machine {
         command
     }
 
+    /// Moves a process to the cgroup in which [`Self::command`] starts what it runs.
+    pub fn move_to_commands(&self, pid: i32) {
+        for directory in self.cgroups.directories() {
+            std::fs::write(directory.join("box/cgroup.procs"), pid.to_string()).unwrap();
+        }
+    }
+
     /// Runs a program on the machine to its end.
     pub fn run(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Done {
         let line = format!("{} {}", program.as_ref().to_string_lossy(), arguments.join(" "));

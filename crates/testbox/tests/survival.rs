@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use dozen_testbox::{MACHINE_ADDRESS, Machine, Side, dozen_program};
+use rustix::process::{Flock, FlockOffsetType, FlockType};
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
 
@@ -30,6 +32,35 @@ fn a_published_port_answers_while_the_engine_is_dead() {
     engine.dozen(&["rm", "-f", "web"]).expect(0);
     assert!(machine.get(Side::Machine, inside).is_err());
     assert!(machine.get(Side::Neighbour, outside).is_err());
+}
+
+/// What shares the engine's cgroup ends with a service that has it (systemd.kill(5)); so does what an older build left
+/// there, unless the next engine moves it.
+#[test]
+fn the_keeper_lives_where_the_monitors_do_and_not_with_the_engine() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    let id = engine.dozen(&["run", "-d", "busybox", "sleep", "1000"]).text();
+    let cgroup = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let keeper = holder(&machine.directory().join("run/keeper.lock"));
+    let monitor = holder(&machine.directory().join("run/c").join(&id[..12]).join("monitor.lock"));
+    assert_eq!(cgroup(keeper), cgroup(monitor));
+    assert_ne!(cgroup(keeper), cgroup(engine.pid() as i32));
+
+    machine.move_to_commands(keeper);
+    assert_ne!(cgroup(keeper), cgroup(monitor));
+    engine.kill();
+    engine.restart();
+    assert_eq!(holder(&machine.directory().join("run/keeper.lock")), keeper);
+    assert_eq!(cgroup(keeper), cgroup(monitor));
+}
+
+/// Who has a lock of fcntl(2).
+fn holder(path: &Path) -> i32 {
+    let lock = std::fs::File::open(path).unwrap();
+    let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
+    rustix::process::fcntl_getlk(&lock, &any).unwrap().unwrap().pid.unwrap().as_raw_pid()
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use dozen_testbox::{dozen_program, image_archive, until};
+use rustix::process::{Flock, FlockOffsetType, FlockType, Pid};
 
 const UNIT: &str = include_str!("../../../examples/systemd/dozen.service");
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
@@ -51,6 +52,19 @@ impl Service {
         if verb == "start" || verb == "restart" {
             until("the engine answers", || self.command(&["version"]).output().unwrap().status.success().then_some(()));
         }
+    }
+
+    fn property(&self, name: &str) -> String {
+        let arguments = ["show", "--value", "--property", name, self.name];
+        let output = Command::new("systemctl").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The keeper's process, if it lives.
+    fn keeper(&self) -> Option<Pid> {
+        let lock = std::fs::File::open(self.roots.path().join("run/keeper.lock")).unwrap();
+        let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::ReadLock, offset_type: FlockOffsetType::Set };
+        rustix::process::fcntl_getlk(&lock, &any).unwrap()?.pid
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -160,15 +174,19 @@ fn on_systemd_a_service_is_stopped_and_its_containers_are_not() {
     assert!(!web.cgroup.parent().unwrap().exists());
 }
 
-/// A unit that says nothing about it has `KillMode=control-group`: what is in the service's own cgroup is killed, after a
-/// while also the keeper, which heeds no SIGTERM.
+/// A unit that says nothing about it has `KillMode=control-group`: what is in the service's own cgroup is told to end,
+/// and killed after a while. Only the engine is.
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
 fn on_systemd_a_unit_that_kills_all_of_its_cgroup_kills_no_container() {
     let service = Service::start("dozen-test-killer", |unit| unit.replace("KillMode=process\n", "TimeoutStopSec=3\n"));
     let web = Web::run(&service, 18081);
+    let keeper = service.keeper().expect("the engine has a keeper");
     service.systemctl("stop");
     web.check();
+    // It heeds no SIGTERM: systemd would have waited for it, and then killed it.
+    assert_eq!(service.keeper(), Some(keeper));
+    assert_eq!(service.property("Result"), "success");
     service.systemctl("start");
     web.check();
     assert_eq!(service.dozen(&["exec", "web", "cat", "/www/index.html"]), "served");

@@ -110,6 +110,12 @@ fn the_engine_dies(half: usize) {
             ring.bench.kill_engine();
             ring.bench.install_another_build();
             assert!(!ring.bench.start(), "{failpoint} was never reached");
+        } else if *failpoint == "engine.keeper.settled" {
+            // As an older build had left it.
+            ring.bench.kill_engine();
+            let keeper = ring.bench.keeper().unwrap();
+            ring.bench.machine.move_to_commands(keeper.as_raw_pid());
+            assert!(!ring.bench.start(), "{failpoint} was never reached");
         } else if *failpoint == "engine.keeper.spawned" {
             kill(ring.bench.keeper().unwrap());
         } else if ["engine.keeper.hangs", "engine.keeper.killed"].contains(&failpoint.as_str()) {
