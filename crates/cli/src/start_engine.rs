@@ -69,6 +69,8 @@ fn spawn(roots: &Roots, socket: &Path, log: &File) -> std::io::Result<Child> {
         // Said in full, because DOZEN_HOST in our environment may name another one.
         .arg("--host")
         .arg(address)
+        // Whoever runs this command as a service is not to hear from the engine.
+        .env_remove("NOTIFY_SOCKET")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

@@ -14,6 +14,8 @@ use dozen_model::run_root::SOCKET_NAME;
 use dozen_model::{Classified, error_chain};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::notify::Notify;
+
 /// Threads that run the engine's async code; blocking work has threads of its own, which end when they are idle.
 const WORKERS: usize = 2;
 
@@ -63,6 +65,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         let printed = names.try_for_each(|(process, name)| writeln!(out, "{process}.{name}"));
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    let notify = Notify::take();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -71,7 +74,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         .enable_all()
         .build()
         .expect("threads can be started at start-up");
-    match runtime.block_on(run(arguments)) {
+    match runtime.block_on(run(arguments, &notify)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", error_chain(error.as_ref()));
@@ -80,7 +83,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+async fn run(arguments: Arguments, notify: &Notify) -> Result<(), Box<dyn Error>> {
     raise_descriptor_limit();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -104,11 +107,13 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::UnixListener::from_std(listener)?;
     tracing::info!("listening on {}", socket.display());
+    notify.ready();
     serve(engine.clone(), listener, async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        notify.stopping();
     })
     .await?;
     tokio::task::spawn_blocking(move || engine.retire()).await??;

@@ -1,6 +1,7 @@
 //! One binary: its first argument decides what it is, before any thread starts and before anything large is touched.
 
 mod daemon;
+mod notify;
 
 use std::env;
 use std::ffi::OsString;

@@ -50,7 +50,8 @@ impl Service {
     fn systemctl(&self, verb: &str) {
         systemctl(&[verb, self.name]);
         if verb == "start" || verb == "restart" {
-            until("the engine answers", || self.command(&["version"]).output().unwrap().status.success().then_some(()));
+            // The unit is Type=notify: it has started once the engine answers.
+            self.dozen(&["version"]);
         }
     }
 
