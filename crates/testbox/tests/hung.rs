@@ -66,7 +66,7 @@ fn a_monitor_that_was_stopped_is_named_and_goes_on_later() {
     let why = |patience| format!("the container's monitor (process {number}) has not answered for {patience}");
     assert!(code == 1 && words.contains(&why("10 s")) && words.contains(&hint), "{code} {words}");
     let (code, words) = end(exec);
-    assert!(code == 126 && words.contains(&why("15 s")), "{code} {words}");
+    assert!(code == 126 && words.contains(&why("15 s")) && words.contains(&hint), "{code} {words}");
     kill_process(pid, Signal::CONT).unwrap();
     // What was refused is not done later.
     engine.dozen(&["exec", "hung", "ls", "/late"]).expect(1);

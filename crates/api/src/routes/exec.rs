@@ -49,7 +49,8 @@ pub(super) async fn start(
         // Docker's engine has taken the connection over before it starts the process: clients expect to read there
         // what is wrong with the command, and its code (126, 127) in `inspect`.
         Err(error) if !request.detach && !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Conflict) => {
-            let words = logs::complaint(&error.message, raw);
+            let hint = error.hint.map(|hint| format!("\r\nhint: {hint}")).unwrap_or_default();
+            let words = logs::complaint(&format!("{}{hint}", error.message), raw);
             return Ok(response(head, move |mut client, _| async move {
                 // A client that is gone needs no words.
                 let _ = client.write_all(&words).await;
