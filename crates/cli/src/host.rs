@@ -56,7 +56,9 @@ pub struct HostChoice {
 pub fn decide(choice: &HostChoice, environment: &dyn Fn(&str) -> Option<String>) -> Result<Host, Failure> {
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
     let root = |flag: &Option<PathBuf>, name: &str, default: &str| {
-        flag.clone().or_else(|| variable(name).map(PathBuf::from)).unwrap_or_else(|| default.into())
+        let root = flag.clone().or_else(|| variable(name).map(PathBuf::from)).unwrap_or_else(|| default.into());
+        // An engine that is started in the background is elsewhere. What cannot be told is said when it is used.
+        std::path::absolute(&root).unwrap_or(root)
     };
     let roots = Roots {
         run_root: root(&choice.run_root, "DOZEN_RUN_ROOT", DEFAULT_RUN_ROOT),
@@ -132,6 +134,13 @@ mod tests {
         check(flags(None, Some("/r")), &[dozen], "/r/dozen.sock", true);
         check(flags(None, None), &[("DOZEN_AUTOSTART", "0")], "/run/dozen/dozen.sock", false);
         check(flags(None, None), &[("DOCKER_HOST", "")], "/run/dozen/dozen.sock", true);
+    }
+
+    #[test]
+    fn a_root_may_be_named_from_where_we_are() {
+        let here = std::env::current_dir().unwrap();
+        check(flags(None, Some("run")), &[], here.join("run/dozen.sock").to_str().unwrap(), true);
+        check(flags(None, None), &[("DOZEN_RUN_ROOT", "./r")], here.join("r/dozen.sock").to_str().unwrap(), true);
     }
 
     #[test]

@@ -49,7 +49,10 @@ pub async fn start(roots: &Roots, socket: &Path) -> Result<UnixStream, Failure> 
 
 fn open_log(data_root: &Path, path: &Path) -> Result<(File, u64), Failure> {
     let failed = |error| Failure::new(format!("cannot start the engine: cannot write {}: {error}", path.display()));
-    std::fs::DirBuilder::new().recursive(true).mode(0o710).create(data_root).map_err(failed)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o710).create(data_root).map_err(|error| {
+        Failure::new(format!("cannot start the engine: cannot make its data root {}: {error}", data_root.display()))
+            .with_hint("--data-root, or DOZEN_DATA_ROOT in the environment, names a directory")
+    })?;
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
     let end = file.seek(SeekFrom::End(0)).map_err(failed)?;
     Ok((file, end))

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dozen_api::serve;
-use dozen_engine::{Engine, EngineConfig};
+use dozen_engine::{Engine, EngineConfig, EngineError};
 use dozen_model::run_root::SOCKET_NAME;
 use dozen_model::{Classified, error_chain};
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,6 +78,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", error_chain(error.as_ref()));
+            if let Some(hint) = error.downcast_ref::<EngineError>().and_then(Classified::hint) {
+                tracing::error!("hint: {hint}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -91,16 +94,12 @@ async fn run(arguments: Arguments, notify: &Notify) -> Result<(), Box<dyn Error>
     // not what they run, and nothing in a container can write to it.
     let binary: OwnedFd = dozen_runtime::own_binary()?;
     let program = PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd()));
-    let socket = arguments.host.unwrap_or_else(|| arguments.run_root.join(SOCKET_NAME));
+    let socket = absolute(arguments.host.unwrap_or_else(|| arguments.run_root.join(SOCKET_NAME)))?;
     let config =
         EngineConfig { data_root: absolute(arguments.data_root)?, run_root: absolute(arguments.run_root)?, program };
-    let engine = Engine::open(config).await.inspect_err(|error| {
-        if let Some(hint) = error.hint() {
-            tracing::error!("hint: {hint}");
-        }
-    })?;
+    let engine = Engine::open(config).await?;
     let listener = {
-        let (engine, socket) = (engine.clone(), absolute(socket.clone())?);
+        let (engine, socket) = (engine.clone(), socket.clone());
         tokio::task::spawn_blocking(move || engine.listener(&socket)).await??
     };
     let listener = std::os::unix::net::UnixListener::from(listener);

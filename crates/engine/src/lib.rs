@@ -27,6 +27,7 @@ mod owner;
 mod recover;
 mod registry;
 mod rescue;
+mod roots;
 mod roots_lock;
 mod rows;
 mod shared;

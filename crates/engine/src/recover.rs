@@ -24,6 +24,7 @@ use crate::{EngineConfig, EngineError};
 
 /// Opens the data root. Blocks. Owners are not started yet.
 pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {
+    crate::roots::check(&config)?;
     make_private(&config.data_root)?;
     make_traversable(&config.run_root)?;
     let roots_lock = RootsLock::take(&config)?;

@@ -145,9 +145,13 @@ impl Keeper {
     pub fn listener(&self, path: &Path, mode: u32, group: Option<u32>) -> Result<OwnedFd, KeeperError> {
         let action = "listen for the API";
         let request = Request::Listener { path: path.to_owned(), mode, group };
-        match self.ask(action, request, None)? {
-            (Reply::Done, Some(descriptor)) => Ok(descriptor),
-            other => Err(unexpected(action, &other.0)),
+        match self.ask(action, request, None) {
+            Ok((Reply::Done, Some(descriptor))) => Ok(descriptor),
+            Ok(other) => Err(unexpected(action, &other.0)),
+            Err(KeeperError::Refused { message, errno, .. }) => {
+                Err(KeeperError::Listen { path: path.to_owned(), message, errno })
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -57,7 +57,17 @@ pub enum KeeperError {
         #[source]
         source: io::Error,
     },
-    /// The keeper refused.
+    /// It cannot listen at the API's path.
+    #[error("cannot listen for the API at {}: {message}", path.display())]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        message: String,
+        /// errno(3), 0 if there is none.
+        errno: i32,
+    },
+    /// The keeper refused something else.
     #[error("the keeper cannot {action}: {message}")]
     Refused {
         /// What was asked.
@@ -72,10 +82,9 @@ pub enum KeeperError {
 impl Classified for KeeperError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Refused { errno: libc::EADDRINUSE, .. } => ErrorKind::Conflict,
-            Self::Refused { errno: libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOSPC, .. } => {
-                ErrorKind::Exhausted
-            }
+            Self::Listen { errno: libc::EADDRINUSE | libc::EEXIST, .. } => ErrorKind::Conflict,
+            Self::Listen { errno: libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG, .. } => ErrorKind::Invalid,
+            Self::Refused { errno, .. } | Self::Listen { errno, .. } if is_exhausted(*errno) => ErrorKind::Exhausted,
             Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorKind::Exhausted,
             _ => ErrorKind::Internal,
         }
@@ -83,9 +92,14 @@ impl Classified for KeeperError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused { errno: libc::EADDRINUSE, .. } => {
-                Some("another program listens there; stop it, or choose another path".to_owned())
+            Self::Listen { errno, .. } => match *errno {
+                libc::EADDRINUSE => Some("another program listens there; stop it, or choose another path with --host"),
+                libc::EEXIST => Some("what is there is no socket; remove it, or choose another path with --host"),
+                libc::ENOENT => Some("make the directory first, or choose another path with --host"),
+                libc::ENAMETOOLONG => Some("a socket's path has 107 bytes at most (unix(7)); choose a shorter one"),
+                _ => None,
             }
+            .map(str::to_owned),
             Self::Hangs { pid, .. } => Some(format!(
                 "see in /proc/{pid}/status whether it is stopped (`kill -CONT {pid}`), or end it (`kill -9 {pid}`): the \
                  engine starts another, which takes over all that it held"
@@ -96,4 +110,9 @@ impl Classified for KeeperError {
             _ => None,
         }
     }
+}
+
+/// The host has no more of something.
+fn is_exhausted(errno: i32) -> bool {
+    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOSPC)
 }

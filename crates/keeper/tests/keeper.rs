@@ -292,11 +292,19 @@ fn the_listener_survives_the_engine() {
 
     let taken = bench.run_root.path().join("taken.sock");
     let _other = UnixListener::bind(&taken).unwrap();
-    let error = keeper.listener(&taken, 0o600, None).unwrap_err();
-    assert_eq!(error.kind(), Kind::Conflict);
     let precious = bench.run_root.path().join("file");
     std::fs::write(&precious, "x").unwrap();
-    keeper.listener(&precious, 0o600, None).unwrap_err();
+    for (path, kind, hint) in [
+        (taken, Kind::Conflict, "another program listens there"),
+        (precious.clone(), Kind::Conflict, "what is there is no socket"),
+        (bench.run_root.path().join("missing/api.sock"), Kind::Invalid, "make the directory first"),
+        (bench.run_root.path().join("x".repeat(120)), Kind::Invalid, "107 bytes"),
+    ] {
+        let error = keeper.listener(&path, 0o600, None).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(error.hint().is_some_and(|words| words.contains(hint)), "{error}: {:?}", error.hint());
+    }
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "x");
 
     keeper.shutdown().unwrap();

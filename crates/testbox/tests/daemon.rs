@@ -52,3 +52,28 @@ fn a_service_manager_hears_when_the_engine_answers_and_when_it_ends() {
         assert!(engine.wait().unwrap().success());
     }
 }
+
+/// What failed comes first, with its path; then the way out.
+#[test]
+fn an_engine_that_cannot_begin_says_on_what_and_then_what_to_do() {
+    let machine = Machine::new();
+    let directory = machine.directory().display().to_string();
+    std::fs::write(machine.directory().join("file"), "").unwrap();
+    let _other = std::os::unix::net::UnixListener::bind(machine.directory().join("taken.sock")).unwrap();
+    for (arguments, error, hint) in [
+        (["--data-root", "DIR/file"], "DIR/file cannot be the data root: it is not a directory", "--data-root"),
+        (["--run-root", "DIR/file"], "DIR/file cannot be the run root: it is not a directory", "--run-root"),
+        (["--run-root", "DIR/file/run"], "DIR/file is not a directory", "--run-root"),
+        (["--host", "unix://DIR/taken.sock"], "listen for the API at DIR/taken.sock", "another program listens there"),
+        (["--host", "unix://DIR/file"], "listen for the API at DIR/file", "no socket"),
+        (["--host", "unix://DIR/no/dozen.sock"], "listen for the API at DIR/no/dozen.sock", "make the directory"),
+    ] {
+        let here = |text: &str| text.replace("DIR", &directory);
+        let arguments = arguments.map(here);
+        let done = machine.run(dozen_program(), &["daemon", &arguments[0], &arguments[1]]).expect(1);
+        let said: Vec<&str> = done.err.lines().filter(|line| line.contains("ERROR")).collect();
+        let [what, way_out] = said[..] else { panic!("{done:?}") };
+        assert!(what.contains(&here(error)), "{done:?}");
+        assert!(way_out.contains("hint: ") && way_out.contains(hint), "{done:?}");
+    }
+}
