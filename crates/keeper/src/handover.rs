@@ -92,7 +92,8 @@ impl Handover {
             file.rewind()?;
             let name = std::env::args_os().next().unwrap_or_else(|| "dozen".into());
             let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
-            command.arg0(name).arg("keeper").arg(run_root).env_clear();
+            // Its cgroup too, which it is in: whoever reads the list of processes sees the same keeper.
+            command.arg0(name).arg("keeper").arg(run_root).args(std::env::args_os().nth(3)).env_clear();
             command.env(VARIABLE, file.as_raw_fd().to_string());
             dozen_failpoint::pass_on(&mut command);
             let inherit = numbers.iter().copied().chain([file.as_raw_fd()]);
