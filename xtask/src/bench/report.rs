@@ -44,6 +44,13 @@ impl Circumstances {
     }
 }
 
+/// What the words of the table mean where they do not say it themselves.
+const NOTES: &str = "\
+Memory is looked at once it has stood still for five seconds, of every subject alike. A running container is counted \
+with the processes that it brings along (its monitor, shim or conmon), without those of its image; `--only growth` \
+counts what all processes of the engine have grown by. The client of the traffic runs on the first processor and its \
+server on the last, of every subject alike; what else carries it runs where the kernel puts it.\n\n";
+
 /// The whole report.
 pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, measured: &Measured) -> String {
     let Measured { rows, absent, versions, others } = measured;
@@ -57,6 +64,7 @@ pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, measured: 
         "\nMedians of up to {rounds} rounds after one that is not counted, the subjects in turn within each round. \
          A ratio says how many times better dozen is.\n\n"
     );
+    text += NOTES;
     text += &medians(rows);
     text += "\n## Spread\n\n";
     text += &spread(rows);

@@ -159,6 +159,15 @@ pub const ALL: &[Work] = &[
         mark: Mark::Below(0.3),
         on_request: false,
     },
+    Work {
+        name: "growth",
+        title: "the same with what the engine itself grows by, 50 of them",
+        unit: Unit::Mebibytes,
+        subjects: Subject::ENGINES,
+        most_rounds: 2,
+        mark: Mark::None,
+        on_request: true,
+    },
     traffic("bridge-stream", "one stream to the bridge address", Unit::GigabitsPerSecond, Mark::None),
     traffic(
         "port-stream",

@@ -3,8 +3,43 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::failure::{Attempt, Failure};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What has moved by no more than this part over so many pauses stands still: the longest that one of the subjects waits
+/// before it gives memory back is well below that.
+const STILL: (f64, usize) = (0.01, 5);
+/// Who does not stand still by then is taken as it is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A sum of memory once it stands still: every subject has the time that it takes to come to rest after work, be it
+/// its allocator's, its garbage collector's or its own.
+pub fn at_rest(mut look: impl FnMut() -> Result<u64, Failure>) -> Result<u64, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut seen = Vec::new();
+    loop {
+        let sum = look();
+        match &sum {
+            Ok(sum) => seen.push(*sum),
+            // Some helper was just ending.
+            Err(_) => seen.clear(),
+        }
+        if stands_still(&seen) || Instant::now() > deadline {
+            return sum;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn stands_still(seen: &[u64]) -> bool {
+    let Some(begin) = seen.len().checked_sub(STILL.1 + 1) else { return false };
+    let (least, most) =
+        seen[begin..].iter().fold((u64::MAX, 0), |(least, most), sum| (least.min(*sum), most.max(*sum)));
+    (most - least) as f64 <= most as f64 * STILL.0
+}
 
 /// The processes of the cell but for its first, and ourselves: pid and executable. A process whose executable lies in no
 /// mount of ours has a path all the same: the one that its own mount gives it.
@@ -20,7 +55,7 @@ pub fn processes() -> BTreeMap<i32, PathBuf> {
         .collect()
 }
 
-/// The sum over these processes, in bytes. One that has ended is a mistake of ours: nothing else runs meanwhile.
+/// The sum over these processes, in bytes. One that has ended has none.
 pub fn share_of<'a>(pids: impl IntoIterator<Item = &'a i32>) -> Result<u64, Failure> {
     pids.into_iter().try_fold(0, |sum, pid| {
         let path = format!("/proc/{pid}/smaps_rollup");
@@ -37,6 +72,20 @@ fn share(rollup: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_not_moved_for_some_looks_stands_still() {
+        for (seen, expected) in [
+            (&[100; 5][..], false),
+            (&[100; 6], true),
+            (&[1000, 1004, 1000, 1010, 1000, 1003], true),
+            (&[1000, 1004, 1000, 1020, 1000, 1003], false),
+            (&[4000, 1000, 1000, 1000, 1000, 1000, 1000], true),
+            (&[1000, 1000, 1000, 1000, 1000, 1000, 4000], false),
+        ] {
+            assert_eq!(stands_still(seen), expected, "{seen:?}");
+        }
+    }
 
     #[test]
     fn the_share_is_read_in_bytes() {

@@ -26,8 +26,12 @@ pub trait Task {
     }
 }
 
-/// How many containers a memory figure is the mean of.
+/// How many containers a figure is the mean of.
 const CONTAINERS: usize = 10;
+/// The same, where what the engine itself grows by is counted too.
+const CONTAINERS_WITH_ENGINE: usize = 50;
+/// What the image's processes execute.
+const PAYLOAD: &str = "bin/busybox";
 /// How many containers, and how many of them at a time.
 const MANY: (usize, usize) = (50, 8);
 /// The host's port that is published.
@@ -50,6 +54,7 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
         "stop" => Box::new(End { engine, verb: &["stop"], container }),
         "rm" => Box::new(End { engine, verb: &["rm", "-f"], container }),
         "container" => Box::new(PerContainer { engine, containers: Vec::new() }),
+        "growth" => Box::new(Growth { engine, containers: Vec::new() }),
         "bridge-stream" | "port-stream" | "bridge-requests" | "port-requests" => Box::new(Traffic {
             engine,
             container,
@@ -220,7 +225,7 @@ struct Rest;
 
 impl Task for Rest {
     fn round(&mut self) -> Result<f64, Failure> {
-        Ok(memory::share_of(memory::processes().keys())? as f64)
+        Ok(memory::at_rest(|| memory::share_of(memory::processes().keys()))? as f64)
     }
 }
 
@@ -233,13 +238,11 @@ struct PerContainer {
 impl Task for PerContainer {
     fn round(&mut self) -> Result<f64, Failure> {
         let before = memory::processes();
-        for _ in 0..CONTAINERS {
-            self.containers.push(self.engine.start_container(&[image::NAME, "sleep", "1000"])?);
-        }
+        start_sleepers(&self.engine, CONTAINERS, &mut self.containers)?;
         let now = memory::processes();
-        let new = |(pid, program): &(&i32, &PathBuf)| !before.contains_key(pid) && !program.ends_with("bin/busybox");
+        let new = |(pid, program): &(&i32, &PathBuf)| !before.contains_key(pid) && !program.ends_with(PAYLOAD);
         let new: Vec<&i32> = now.iter().filter(new).map(|(pid, _)| pid).collect();
-        let sum = memory::share_of(new.iter().copied())? as f64;
+        let sum = memory::at_rest(|| memory::share_of(new.iter().copied()))? as f64;
         self.finish()?;
         if new.len() < CONTAINERS {
             let found = new.len();
@@ -248,6 +251,45 @@ impl Task for PerContainer {
             )));
         }
         Ok(sum / CONTAINERS as f64)
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let containers = std::mem::take(&mut self.containers);
+        self.engine.remove(&containers)
+    }
+}
+
+fn start_sleepers(engine: &Engine, count: usize, containers: &mut Vec<String>) -> Result<(), Failure> {
+    for _ in 0..count {
+        containers.push(engine.start_container(&[image::NAME, "sleep", "1000"])?);
+    }
+    Ok(())
+}
+
+/// How much more memory everything but the processes of the image takes with many containers than without.
+struct Growth {
+    engine: Engine,
+    containers: Vec<String>,
+}
+
+impl Growth {
+    fn look() -> Result<f64, Failure> {
+        let share = || {
+            let mut processes = memory::processes();
+            processes.retain(|_, program| !program.ends_with(PAYLOAD));
+            memory::share_of(processes.keys())
+        };
+        Ok(memory::at_rest(share)? as f64)
+    }
+}
+
+impl Task for Growth {
+    fn round(&mut self) -> Result<f64, Failure> {
+        let before = Self::look()?;
+        start_sleepers(&self.engine, CONTAINERS_WITH_ENGINE, &mut self.containers)?;
+        let after = Self::look()?;
+        self.finish()?;
+        Ok((after - before) / CONTAINERS_WITH_ENGINE as f64)
     }
 
     fn finish(&mut self) -> Result<(), Failure> {
@@ -290,7 +332,7 @@ impl Task for Traffic {
 
     fn round(&mut self) -> Result<f64, Failure> {
         let address = self.address.ok_or_else(no_engine)?;
-        (self.load)(address).attempting(format_args!("load {address}"))
+        traffic::load(address, self.load).attempting(format_args!("load {address}"))
     }
 
     fn finish(&mut self) -> Result<(), Failure> {

@@ -4,6 +4,8 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 /// Where the server listens.
 pub const PORT: u16 = 5001;
 /// First byte of a connection: swallow everything, then say how much it was.
@@ -21,8 +23,40 @@ const CONNECTIONS: usize = 8;
 /// How long the server may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Who keeps to which processor: where the scheduler puts the two makes more of a difference than the way between them.
+#[derive(Clone, Copy)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// Keeps this thread, and those that it starts, to the first processor that it may use, or to the last.
+fn keep_to(side: Side) -> Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let mut processors = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
+    let chosen = match side {
+        Side::Client => processors.next(),
+        Side::Server => processors.next_back(),
+    };
+    let mut only = CpuSet::new();
+    only.set(chosen.ok_or_else(|| Error::other("no processor is allowed"))?);
+    Ok(sched_setaffinity(None, &only)?)
+}
+
+/// A client's load, from its processor.
+pub fn load(address: SocketAddr, by: fn(SocketAddr) -> Result<f64>) -> Result<f64> {
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            keep_to(Side::Client)?;
+            by(address)
+        });
+        client.join().map_err(|_| Error::other("a client panicked"))?
+    })
+}
+
 /// Serves until it is killed: process 1 of a container.
 pub fn serve() -> Result<()> {
+    keep_to(Side::Server)?;
     let listener = TcpListener::bind(("0.0.0.0", PORT))?;
     for stream in listener.incoming() {
         let stream = stream?;
