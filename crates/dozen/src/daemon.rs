@@ -15,6 +15,7 @@ use dozen_model::{Classified, error_chain};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::notify::Notify;
+use crate::rest::Rest;
 
 /// Threads that run the engine's async code; blocking work has threads of its own, which end when they are idle.
 const WORKERS: usize = 2;
@@ -67,8 +68,10 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
     let notify = Notify::take();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    let rest = Rest::start().expect("threads can be started at start-up");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .on_thread_unpark(move || rest.put_off())
         .thread_stack_size(512 * 1024)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .enable_all()

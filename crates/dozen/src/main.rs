@@ -2,6 +2,7 @@
 
 mod daemon;
 mod notify;
+mod rest;
 
 use std::env;
 use std::ffi::OsString;

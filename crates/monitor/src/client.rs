@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dozen_model::ErrorKind;
+use dozen_runtime::rest;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -20,7 +21,7 @@ use rustix::time::Timespec;
 use serde::de::DeserializeOwned;
 
 use crate::protocol::{Failure, Go, Reply, Request, StartReply, StartRequest};
-use crate::{lock, packet, rest};
+use crate::{lock, packet};
 
 /// How long a monitor may take between two words while it starts a container: far longer than the slowest disk needs
 /// for its few files. One that takes longer is stopped, or hangs.

@@ -8,8 +8,8 @@
 //!
 //! Inside: `start` is the sequence up to the running process, `monitor` the loop that follows, over `session` (a
 //! process and its streams) and `connection` (a client); the folder `monitor` has what the loop does on each event.
-//! `container` is the runtime under it, behind the trait in [`isolate`]; `rest` gives memory back. [`log`], [`frame`]
-//! and [`outbox`] decide and are pure.
+//! `container` is the runtime under it, behind the trait in [`isolate`]. [`log`], [`frame`] and [`outbox`] decide and are
+//! pure.
 
 pub mod client;
 mod connection;
@@ -25,7 +25,6 @@ mod monitor;
 pub mod outbox;
 mod packet;
 pub mod protocol;
-mod rest;
 mod session;
 mod signals;
 mod start;

@@ -30,10 +30,10 @@ use crate::isolate::Isolate;
 use crate::log::Stream;
 use crate::log::file::LogFile;
 use crate::log::lines::LineEncoder;
+use crate::packet;
 use crate::protocol::{Failure, StartReply};
 use crate::session::Session;
 use crate::watched::{Token, Watched};
-use crate::{packet, rest};
 
 /// Read at once.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -220,7 +220,7 @@ impl<'a> Monitor<'a> {
                 self.rest_after = REST;
             }
             let timeout = timeout_until(self.deadline());
-            rest::give_back_memory();
+            dozen_runtime::rest::give_back_memory();
             woken = epoll::wait(&self.epoll, &mut space, timeout.as_ref());
         }
         let tokens: Vec<Token> = match woken {

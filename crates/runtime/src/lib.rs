@@ -29,6 +29,7 @@ mod mounts;
 pub mod overlay;
 mod own_binary;
 mod plan;
+pub mod rest;
 mod seccomp;
 mod sys;
 mod terminal;

@@ -1,4 +1,5 @@
-//! Giving memory back while nothing happens: there is one monitor per container, and most of the time it waits.
+//! Giving memory back while nothing happens: the engine, and above all monitors, of which there is one per container, wait
+//! most of the time.
 //!
 //! Nothing that is given back is lost. Of the heap and the stack only what is free goes; pages of the program itself
 //! are those of its file, and come again from the page cache when they are needed (madvise(2), MADV_DONTNEED).
@@ -13,16 +14,27 @@ pub fn keep_no_free_memory(monitor: &mut Command) {
     monitor.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
 }
 
-/// Gives back free heap, dead stack and the program's own pages.
+/// Gives back free heap, dead stack and the program's own pages, of a process with one thread.
 ///
 /// To be called near the bottom of the stack, whose upper end stays, and as the last thing before waiting: whatever
 /// is executed after it comes back.
 pub fn give_back_memory() {
     let program = read_only_segments();
-    // SAFETY: malloc_trim(3) touches only free memory.
-    unsafe { libc::malloc_trim(0) };
+    trim_heap();
     give_back_stack();
     program.into_iter().for_each(discard);
+}
+
+/// The same without the stack: other threads may run meanwhile.
+pub fn give_back_heap_and_program() {
+    let program = read_only_segments();
+    trim_heap();
+    program.into_iter().for_each(discard);
+}
+
+fn trim_heap() {
+    // SAFETY: malloc_trim(3) touches only free memory.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// What lies below this frame was used by calls that have returned.
