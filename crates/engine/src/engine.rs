@@ -13,16 +13,17 @@ use dozen_model::{
 use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
 
-use crate::commit::{self, CommitOptions};
+use crate::container::Container;
+use crate::container::commit::{self, CommitOptions};
+use crate::container::exec::Exec;
+use crate::container::lifecycle::Wish;
+use crate::container::oci;
+use crate::container::owner::{Entry, Owner};
+use crate::container::snapshot::{Phase, Snapshot};
 use crate::events::{EventKind, EventStream, EventsQuery};
-use crate::exec::Exec;
 use crate::failpoint::failpoint;
-use crate::handle::Container;
-use crate::lifecycle::Wish;
-use crate::owner::{Entry, Owner};
 use crate::rows::{self, ContainerRow, VolumeRow};
 use crate::shared::Shared;
-use crate::snapshot::{Phase, Snapshot};
 use crate::volumes::{Claim, Volume, VolumeSpec};
 use crate::{EngineConfig, EngineError, names, recover};
 
@@ -273,8 +274,8 @@ impl Engine {
 /// All in one piece of blocking work, owner included: a client that goes away in the middle changes nothing of it.
 fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result<(Entry, Vec<String>), EngineError> {
     let CreateRequest { name, spec } = request;
-    crate::oci::check(&spec)?;
-    let ports = crate::oci::wanted_ports(&spec);
+    oci::check(&spec)?;
+    let ports = oci::wanted_ports(&spec);
     shared.ledger.check_room()?;
     let publishes = spec.network == NetworkMode::Bridge && !ports.is_empty();
     let image = spec.image.clone();

@@ -1,5 +1,8 @@
 //! What an engine does first: opens everything, throws away what no row owns, and puts an owner to each container.
 
+mod roots;
+pub(crate) mod roots_lock;
+
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -12,19 +15,21 @@ use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, error_chain};
 use dozen_network::{Endpoint, PublishedPort};
 
+use self::roots_lock::RootsLock;
+use crate::container::exec::Execs;
+use crate::container::logs::Logs;
+use crate::container::owner::Owner;
+use crate::container::snapshot::{Phase, Snapshot};
 use crate::failpoint::failpoint;
-use crate::owner::Owner;
 use crate::registry::Registry;
-use crate::roots_lock::RootsLock;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
-use crate::snapshot::{Phase, Snapshot};
 use crate::volumes::{Volumes, read_directory, remove_tree};
 use crate::{EngineConfig, EngineError};
 
 /// Opens the data root. Blocks. Owners are not started yet.
 pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {
-    crate::roots::check(&config)?;
+    roots::check(&config)?;
     make_private(&config.data_root)?;
     make_traversable(&config.run_root)?;
     let roots_lock = RootsLock::take(&config)?;
@@ -54,9 +59,9 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         network,
         volumes,
         registry: Registry::default(),
-        execs: crate::exec::Execs::default(),
+        execs: Execs::default(),
         events: crate::events::EventLog::default(),
-        logs: crate::logs::Logs::default(),
+        logs: Logs::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };

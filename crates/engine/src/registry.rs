@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use dozen_model::{ContainerId, ContainerName};
 
 use crate::EngineError;
-use crate::owner::Entry;
-use crate::snapshot::Snapshot;
+use crate::container::owner::Entry;
+use crate::container::snapshot::Snapshot;
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {

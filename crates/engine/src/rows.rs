@@ -8,8 +8,8 @@ use dozen_model::{ContainerId, ContainerName, ContainerSpec, VolumeName};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::lifecycle::{Life, Wish};
-use crate::snapshot::Phase;
+use crate::container::lifecycle::{Life, Wish};
+use crate::container::snapshot::Phase;
 
 /// The engine's tables. The phase is JSON: it is read and written whole, by the container's owner.
 pub(crate) const MIGRATION: Migration = Migration(

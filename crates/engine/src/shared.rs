@@ -12,13 +12,14 @@ use dozen_monitor::protocol::{ExitRecord, Reply, Request};
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
 
+use crate::container::exec::Execs;
+use crate::container::logs::Logs;
+use crate::container::snapshot::{ExitStatus, Snapshot};
 use crate::events::{Event, EventKind, EventLog};
-use crate::exec::Execs;
-use crate::logs::Logs;
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
+use crate::recover::roots_lock::RootsLock;
 use crate::registry::Registry;
-use crate::snapshot::{ExitStatus, Snapshot};
 use crate::volumes::{Claim, Volumes};
 use crate::{EngineConfig, EngineError};
 
@@ -42,7 +43,7 @@ pub(crate) struct Shared {
     /// Images of containers that are being made, which are not in the registry yet.
     pub(crate) images_in_use: Mutex<Vec<ImageId>>,
     /// Held for as long as this engine lives: no other may use its roots.
-    pub(crate) _roots_lock: crate::roots_lock::RootsLock,
+    pub(crate) _roots_lock: RootsLock,
 }
 
 /// The cgroup of an engine's monitors and keeper, which has nothing in it but them: no limit is theirs, and whoever ends

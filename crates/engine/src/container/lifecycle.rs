@@ -19,7 +19,7 @@
 use dozen_model::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{ExitStatus, Phase, Run, StartFailure};
+use crate::container::snapshot::{ExitStatus, Phase, Run, StartFailure};
 
 /// Everything that is decided about a container.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,20 @@
 //! A handle on one container: what can be asked of it.
+//!
+//! Inside: `snapshot` is its state, `lifecycle` decides, `owner` acts, `rescue` does so past a monitor that hangs;
+//! `launch`, `oci` and `files` start it; `attach`, `commit`, `exec`, `logs` and `top` are asked of it.
+
+pub(crate) mod attach;
+pub(crate) mod commit;
+pub(crate) mod exec;
+mod files;
+mod launch;
+pub(crate) mod lifecycle;
+pub(crate) mod logs;
+pub(crate) mod oci;
+pub(crate) mod owner;
+mod rescue;
+pub(crate) mod snapshot;
+pub(crate) mod top;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +23,15 @@ use dozen_model::{ContainerId, ContainerName, ErrorKind, Signal};
 use dozen_monitor::protocol::{Request, WindowSize};
 use tokio::sync::{oneshot, watch};
 
-use crate::exec::Exec;
+use crate::container::exec::Exec;
+use crate::container::lifecycle::StopPlan;
+use crate::container::owner::{Changed, Command, Entry};
+use crate::container::snapshot::{ExitStatus, Phase, Snapshot};
+use crate::container::top::Top;
 use crate::failpoint::failpoint;
-use crate::lifecycle::StopPlan;
 use crate::monitor_link::MonitorLink;
-use crate::owner::{Changed, Command, Entry};
 use crate::shared::Shared;
-use crate::snapshot::{ExitStatus, Phase, Snapshot};
-use crate::top::{self, Top};
-use crate::{AttachOptions, EngineError, ExecSpec, LogOptions, LogStream, PendingAttach, logs, rescue};
+use crate::{AttachOptions, EngineError, ExecSpec, LogOptions, LogStream, PendingAttach};
 
 /// How long a container may take to stop after the first signal, unless it says otherwise, in seconds.
 const DEFAULT_STOP_TIMEOUT_S: i64 = 10;

@@ -16,8 +16,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 use self::cursor::{Cursor, State};
 use self::notices::{Notices, Subscription};
-use crate::handle::Container;
-use crate::snapshot::Phase;
+use crate::container::Container;
+use crate::container::snapshot::Phase;
 use crate::{EngineError, Snapshot};
 
 /// Which part of a log.

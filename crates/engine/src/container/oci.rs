@@ -8,9 +8,10 @@ use dozen_runtime::Spec;
 use dozen_runtime::default_spec::{self, DefaultSpec};
 use oci_spec::runtime::{BoxBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder};
 
+use crate::EngineError;
+use crate::container::files;
+use crate::container::snapshot::Snapshot;
 use crate::shared::Shared;
-use crate::snapshot::Snapshot;
-use crate::{EngineError, files};
 
 /// What Docker puts where the image and the user name no PATH.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -16,15 +16,15 @@ use tokio::time::Instant;
 pub use self::askers::Changed;
 use self::askers::{Asked, Askers, Reply, WaitingClients, failure};
 use crate::EngineError;
-use crate::attach::{AttachOptions, PendingAttach, StdioStream};
+use crate::container::attach::{AttachOptions, PendingAttach, StdioStream};
+use crate::container::launch;
+use crate::container::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Wish, decide};
+use crate::container::snapshot::{Phase, Run, Snapshot};
+use crate::container::{Container, WaitCondition};
 use crate::failpoint::failpoint;
-use crate::handle::{Container, WaitCondition};
-use crate::launch;
-use crate::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Wish, decide};
 use crate::monitor_link::MonitorLink;
 use crate::rows;
 use crate::shared::Shared;
-use crate::snapshot::{Phase, Run, Snapshot};
 
 /// Commands that may wait in a mailbox before their senders wait too.
 const MAILBOX: usize = 64;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use dozen_model::{ContainerId, ExecId, UserSpec};
 use dozen_monitor::protocol::{ExecRequest, Reply, Request, WindowSize};
 
-use crate::handle::Container;
-use crate::launch::docker_exit_code;
+use crate::container::Container;
+use crate::container::launch::docker_exit_code;
+use crate::container::oci;
 use crate::monitor_link::MonitorLink;
-use crate::oci;
 use crate::{EngineError, StdioStream};
 
 /// What an exec is asked to run.

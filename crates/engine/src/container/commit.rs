@@ -7,8 +7,8 @@ use dozen_model::{ImageId, MountSource, Protocol, Reference, Signal};
 use oci_spec::image::{Config, ConfigBuilder};
 
 use crate::EngineError;
+use crate::container::snapshot::{Phase, Snapshot};
 use crate::shared::Shared;
-use crate::snapshot::{Phase, Snapshot};
 
 /// What `commit` may change.
 #[derive(Debug, Clone, Default)]

@@ -7,8 +7,8 @@ use dozen_model::NetworkMode;
 use dozen_network::{Endpoint, files};
 
 use crate::EngineError;
+use crate::container::snapshot::Snapshot;
 use crate::shared::Shared;
-use crate::snapshot::Snapshot;
 
 /// The files, by their names in the container's directory, and where each is bound.
 pub(crate) const BOUND: [(&str, &str); 3] =

@@ -11,11 +11,12 @@ use dozen_monitor::protocol::{self, StartRequest};
 use dozen_runtime::Root;
 use jiff::Timestamp;
 
+use crate::EngineError;
+use crate::container::files;
+use crate::container::oci;
+use crate::container::snapshot::{Run, Snapshot};
 use crate::failpoint::failpoint;
-use crate::oci;
 use crate::shared::Shared;
-use crate::snapshot::{Run, Snapshot};
-use crate::{EngineError, files};
 
 /// A created process that waits for the go-ahead, and what its run holds.
 pub(crate) struct Prepared {

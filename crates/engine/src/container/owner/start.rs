@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::{Command, Failed, Owner};
 use crate::EngineError;
+use crate::container::launch;
+use crate::container::lifecycle::Input;
+use crate::container::snapshot::{Phase, StartFailure};
 use crate::failpoint::failpoint;
-use crate::launch;
-use crate::lifecycle::Input;
 use crate::monitor_link::MonitorLink;
 use crate::shared::exit_status;
-use crate::snapshot::{Phase, StartFailure};
 
 impl Owner {
     /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.

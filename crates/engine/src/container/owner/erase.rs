@@ -3,11 +3,11 @@
 use dozen_model::{Classified, ErrorKind, MountSource, VolumeName, error_chain};
 
 use crate::EngineError;
+use crate::container::snapshot::Snapshot;
 use crate::events::EventKind;
 use crate::failpoint::failpoint;
 use crate::rows;
 use crate::shared::Shared;
-use crate::snapshot::Snapshot;
 use crate::volumes::{Claim, remove_tree};
 
 /// The row, with those of its own volumes, and then the files: a crash in between leaves garbage, which the next start

@@ -5,7 +5,7 @@ use dozen_monitor::protocol::Failure;
 use tokio::sync::oneshot;
 
 use crate::EngineError;
-use crate::attach::{AttachOptions, StdioStream};
+use crate::container::attach::{AttachOptions, StdioStream};
 
 /// Whether a request found something to do (Docker answers 304 when it did not).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::*;
 
-pub(in crate::logs) fn line(text: &str, stream: &str, second: u32) -> String {
+pub(in crate::container::logs) fn line(text: &str, stream: &str, second: u32) -> String {
     format!("{{\"log\":\"{text}\\n\",\"stream\":\"{stream}\",\"time\":\"2026-01-01T00:00:{second:02}.000000000Z\"}}\n")
 }
 

@@ -10,8 +10,8 @@ use dozen_runtime::Cgroup;
 use jiff::Timestamp;
 
 use crate::EngineError;
+use crate::container::{Container, WaitCondition};
 use crate::failpoint::failpoint;
-use crate::handle::{Container, WaitCondition};
 use crate::monitor_link::PATIENCE;
 
 /// Kills a container and waits until it has ended. A monitor that does not answer is killed with it.
