@@ -4,7 +4,12 @@
 //! `<root>/<id>/start.sock`, a listening socket that it was given.
 
 mod arguments;
+mod bundle;
 mod commands;
+mod create;
+mod exec;
+mod process;
+mod show;
 mod state;
 
 use std::ffi::OsString;

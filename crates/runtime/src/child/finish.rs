@@ -1,0 +1,81 @@
+//! The last steps of every process: the word to start, seccomp, execve(2).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::prepare::Prepared;
+use super::{Surroundings, exit};
+use crate::error::{Context, RuntimeError, words};
+use crate::message::{self, Message};
+use crate::plan::ProcessPlan;
+use crate::{capability, init, sys};
+
+/// Tells the parent, waits for the word, and executes.
+pub(super) fn finish(
+    plan: &ProcessPlan,
+    surroundings: &mut Surroundings,
+    prepared: Result<(Prepared, Option<OwnedFd>), RuntimeError>,
+) -> ! {
+    let result = prepared.and_then(|(prepared, master)| {
+        let told = message::send(surroundings.socket.as_fd(), &Message::Ready, master.as_ref().map(AsFd::as_fd));
+        drop(master);
+        told.context(|| "tell that the container is ready".to_owned())?;
+        if let Some(listener) = surroundings.listener.take() {
+            let flags = rustix::net::SocketFlags::CLOEXEC;
+            surroundings.socket =
+                rustix::net::accept_with(&listener, flags).context(|| "wait for the start".to_owned())?;
+        }
+        match message::receive(&surroundings.socket)? {
+            Some((Message::Start, _)) => execute(plan, surroundings, prepared),
+            // The parent has gone, or wants us gone.
+            _ => exit(),
+        }
+    });
+    let Err(error) = result;
+    // If even this fails, the parent sees the end of the connection.
+    let _ = message::send(surroundings.socket.as_fd(), &Message::failed(&error), None);
+    exit()
+}
+
+/// The point of no return.
+fn execute(
+    plan: &ProcessPlan,
+    surroundings: &Surroundings,
+    prepared: Prepared,
+) -> Result<std::convert::Infallible, RuntimeError> {
+    sys::close_range(surroundings.preserve_descriptors.saturating_add(3), u32::MAX, true)
+        .context(|| "mark descriptors to be closed".to_owned())?;
+    if !prepared.confined {
+        confine(plan, &prepared)?;
+    }
+    let Prepared { program, environment, .. } = prepared;
+    let errno = match &surroundings.init {
+        Some(binary) => sys::execute_descriptor(binary, &init::arguments(program, &plan.arguments), &environment),
+        None => sys::execve(&program, &plan.arguments, &environment),
+    };
+    let text = plan.arguments[0].to_string_lossy();
+    Err(RuntimeError::Invalid(format!("exec: {text:?}: {}", words(&errno.into()))))
+}
+
+/// seccomp and the last capabilities, in the order in which nothing is forbidden too early.
+pub(super) fn confine(plan: &ProcessPlan, prepared: &Prepared) -> Result<(), RuntimeError> {
+    let capabilities = &prepared.capabilities;
+    let install = || match &plan.filter {
+        Some(filter) => {
+            sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())
+        }
+        None => Ok(()),
+    };
+    let drop_the_rest = || capability::set(capabilities).context(|| "set capabilities".to_owned());
+    if plan.no_new_privileges {
+        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).context(|| "set no_new_privs".to_owned())?;
+        drop_the_rest()?;
+        return install();
+    }
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which we give away right after.
+    if plan.filter.is_some() {
+        let all = prepared.all_capabilities;
+        sys::capset(all, all, capabilities.inheritable).context(|| "raise capabilities".to_owned())?;
+    }
+    install()?;
+    drop_the_rest()
+}

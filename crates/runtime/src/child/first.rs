@@ -1,0 +1,145 @@
+//! A container's first process: namespaces, root, terminal, masks.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::finish::finish;
+use super::limits::set_limits;
+use super::prepare::{Prepared, become_user};
+use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, exit, gone_or, take_terminal};
+use crate::cgroup::Cgroup;
+use crate::create::{Root, Stdio};
+use crate::error::{Context, RuntimeError};
+use crate::failpoint::failpoint_of_child;
+use crate::message::{self, Message};
+use crate::mounts::RootTree;
+use crate::plan::Plan;
+use crate::{sys, terminal};
+
+/// The container's first process.
+pub(crate) struct FirstProcess<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) root: &'a Root,
+    pub(crate) cgroup: &'a Cgroup,
+    pub(crate) network_namespace: Option<BorrowedFd<'a>>,
+    /// Where others are already: then this process is only the usher of the container's.
+    pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+    pub(crate) surroundings: Surroundings,
+}
+
+impl FirstProcess<'_> {
+    /// Becomes the container. Never returns.
+    pub(crate) fn run(self) -> ! {
+        let Self { plan, root, cgroup, network_namespace, pid_namespace, mut surroundings } = self;
+        let kept: Vec<RawFd> = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd).collect();
+        let furnished = (|| {
+            begin(&surroundings, &kept)?;
+            failpoint_of_child("child.begun");
+            adjust_oom_score(&plan.process)?;
+            join_namespaces(plan, network_namespace)?;
+            name_host(plan)?;
+            let tree = RootTree::mount(root, plan)?;
+            failpoint_of_child("child.rooted");
+            tree.furnish(plan, cgroup, || join_cgroups(plan, cgroup, &surroundings.socket))?;
+            failpoint_of_child("child.furnished");
+            Ok(tree)
+        })();
+        let prepared = match pid_namespace {
+            None => furnished.and_then(|tree| {
+                let master = complete(&tree, plan, &surroundings.stdio)?;
+                tree.enter(plan)?;
+                Ok((become_user(&plan.process, set_limits, true)?, master))
+            }),
+            Some(namespace) => {
+                let ready = furnished.and_then(|tree| {
+                    tree.enter(plan)?;
+                    sys::setns(namespace, libc::CLONE_NEWPID).map_err(|e| gone_or(e, "join the pid namespace"))?;
+                    surroundings.close_all_else(&[]).context(|| "close descriptors".to_owned())
+                });
+                bring_in(&surroundings, ready);
+                in_joined_pid_namespace(plan, cgroup, &surroundings)
+            }
+        };
+        finish(&plan.process, &mut surroundings, prepared)
+    }
+}
+
+/// What is left to do in a furnished root: the terminal, the working directory, the masks.
+fn complete(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
+    let master = match stdio {
+        Stdio::Terminal { size } => {
+            let master = tree.open_terminals()?;
+            let slave = terminal::open_pair(&master, *size)?;
+            if plan.furnish_dev {
+                tree.bind_console(&slave)?;
+            }
+            take_terminal(slave)?;
+            Some(master)
+        }
+        Stdio::Streams(_) => None,
+    };
+    tree.make_working_directory(&plan.process.working_directory)?;
+    tree.close_off(plan)?;
+    Ok(master)
+}
+
+/// The process that an usher has brought in, in the root that the usher has entered.
+fn in_joined_pid_namespace(
+    plan: &Plan,
+    cgroup: &Cgroup,
+    surroundings: &Surroundings,
+) -> Result<(Prepared, Option<OwnedFd>), RuntimeError> {
+    await_introduction(surroundings)?;
+    let tree = RootTree::of_this_process()?;
+    tree.mount_procfs(plan, cgroup)?;
+    let master = complete(&tree, plan, &surroundings.stdio)?;
+    Ok((become_user(&plan.process, set_limits, true)?, master))
+}
+
+fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> Result<(), RuntimeError> {
+    if let Some(network) = network {
+        sys::setns(network, libc::CLONE_NEWNET).context(|| "join the network namespace".to_owned())?;
+    }
+    for (path, kind) in plan.join.iter().filter(|(_, kind)| *kind != libc::CLONE_NEWPID) {
+        let context = || format!("join namespace {}", path.display());
+        let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(context)?;
+        let changes_network = plan.sysctls.iter().any(|(name, _)| name.starts_with("net/"));
+        if *kind == libc::CLONE_NEWNET && changes_network && is_own_network(&namespace).context(context)? {
+            return Err(RuntimeError::Invalid("sysctls of net are not allowed in the host's network".to_owned()));
+        }
+        sys::setns(namespace, *kind).context(context)?;
+    }
+    Ok(())
+}
+
+fn is_own_network(namespace: &OwnedFd) -> Result<bool, Errno> {
+    let own = rustix::fs::stat("/proc/self/ns/net")?;
+    let other = rustix::fs::fstat(namespace)?;
+    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+}
+
+/// Once the parent has made them; the cgroup namespace begins where the process then is (cgroup_namespaces(7)).
+fn join_cgroups(plan: &Plan, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), RuntimeError> {
+    match message::receive(socket)? {
+        Some((Message::Grouped, _)) => cgroup.enter_version_1()?,
+        // The parent could not, and will say so itself.
+        _ => exit(),
+    }
+    if plan.new_cgroup_namespace {
+        sys::unshare(libc::CLONE_NEWCGROUP).context(|| "unshare the cgroup namespace".to_owned())?;
+    }
+    failpoint_of_child("child.grouped");
+    Ok(())
+}
+
+fn name_host(plan: &Plan) -> Result<(), RuntimeError> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).context(|| format!("set hostname {name:?}"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes()).context(|| format!("set domainname {name:?}"))?;
+    }
+    Ok(())
+}

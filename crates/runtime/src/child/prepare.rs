@@ -1,0 +1,104 @@
+//! From root of the host to the user of the container.
+
+use std::ffi::CString;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode};
+use rustix::io::Errno;
+
+use super::program::find_program;
+use crate::error::{Context, RuntimeError, words};
+use crate::plan::{ProcessPlan, Who};
+use crate::user::{self, Identity};
+use crate::{capability, sys};
+
+/// A process all set up, but for what seccomp could forbid.
+pub(super) struct Prepared {
+    pub(super) program: CString,
+    pub(super) environment: Vec<CString>,
+    pub(super) capabilities: capability::CapabilitySets,
+    pub(super) all_capabilities: u64,
+    /// seccomp and the last capabilities are done already.
+    pub(super) confined: bool,
+}
+
+/// From root of the host to the user of the container. Only seccomp and the last capabilities are left to do.
+pub(super) fn become_user(
+    plan: &ProcessPlan,
+    set_limits: fn(&ProcessPlan) -> Result<(), RuntimeError>,
+    has_its_streams: bool,
+) -> Result<Prepared, RuntimeError> {
+    let identity = match &plan.user {
+        Who::Named(user) => user::resolve(user)?,
+        Who::Numbers(identity) => {
+            let has_home = plan.environment.iter().any(|entry| entry.starts_with("HOME="));
+            Identity { home: if has_home { String::new() } else { user::home_of(identity.uid) }, ..identity.clone() }
+        }
+    };
+    let environment = plan.environment_with_home(&identity.home)?;
+    set_limits(plan)?;
+    if has_its_streams {
+        give_streams_to(identity.uid);
+    }
+    // Root may enter what the user may not, and the other way round on a network's file system; each is tried.
+    let directory = &plan.working_directory;
+    let entered = rustix::process::chdir(directory);
+    let ours = sys::capget_permitted().context(|| "read our capabilities".to_owned())?;
+    let wanted = match plan.user {
+        Who::Named(_) => plan.capabilities.for_user(identity.uid),
+        Who::Numbers(_) => plan.capabilities,
+    };
+    let capabilities = wanted.within(ours);
+    capability::drop_bounding(capabilities.bounding).context(|| "drop capabilities".to_owned())?;
+    sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).context(|| "keep capabilities".to_owned())?;
+    sys::set_ids(identity.uid, identity.gid, &identity.groups)
+        .context(|| format!("become user {}:{}", identity.uid, identity.gid))?;
+    // Credentials may have changed what /proc shows of us.
+    sys::make_undumpable().context(|| "become undumpable".to_owned())?;
+    rustix::process::umask(Mode::from_raw_mode(plan.umask));
+    // With the capabilities that the process will have: what it cannot reach is not found.
+    sys::capset(capabilities.effective, ours, capabilities.inheritable).context(|| "set capabilities".to_owned())?;
+    entered.or_else(|_| rustix::process::chdir(directory)).map_err(|errno| cannot_enter(directory, errno))?;
+    check_working_directory()?;
+    let program = find_program(plan)?;
+    Ok(Prepared { program, environment, capabilities, all_capabilities: ours, confined: false })
+}
+
+fn cannot_enter(directory: &Path, errno: Errno) -> RuntimeError {
+    let why = words(&errno.into());
+    // Docker's words.
+    RuntimeError::Invalid(format!(
+        "chdir to cwd ({:?}) set in config.json failed: {why}",
+        directory.display().to_string()
+    ))
+}
+
+/// The working directory must be inside: one of the host's, held by a descriptor, has no path here (CVE-2024-21626).
+fn check_working_directory() -> Result<(), RuntimeError> {
+    let mut path = [0u8; 4096 + 1];
+    // SAFETY: a buffer and its length. The raw call, since libraries replace an answer outside the root.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) };
+    if length > 0 && path[0] == b'/' {
+        return Ok(());
+    }
+    Err(RuntimeError::Invalid("current working directory is outside of container mount namespace root".to_owned()))
+}
+
+/// The user may open /dev/stdout and its sisters again. What cannot be given (a socket, a read-only file) is kept.
+fn give_streams_to(uid: u32) {
+    if uid == 0 {
+        return;
+    }
+    for number in 0..3 {
+        // SAFETY: 0 to 2 are open: they were set up by `begin` or `take_terminal`.
+        let stream = unsafe { BorrowedFd::borrow_raw(number) };
+        let is_null = rustix::fs::fstat(stream).is_ok_and(|status| {
+            FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+                && status.st_rdev == rustix::fs::makedev(1, 3)
+        });
+        if !is_null {
+            let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
+        }
+    }
+}

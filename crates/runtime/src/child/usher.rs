@@ -1,0 +1,116 @@
+//! Who brings a further process into a running container.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::finish::{confine, finish};
+use super::limits::{raise_limits, set_limits};
+use super::prepare::become_user;
+use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, gone_or, take_terminal};
+use crate::cgroup::Cgroup;
+use crate::create::Stdio;
+use crate::error::{Context, RuntimeError};
+use crate::failpoint::failpoint_of_child;
+use crate::plan::ProcessPlan;
+use crate::{sys, terminal};
+
+/// Who brings a further process in.
+pub(crate) struct Usher<'a> {
+    pub(crate) plan: &'a ProcessPlan,
+    pub(crate) cgroup: &'a Cgroup,
+    /// Process 1, whose namespaces are joined.
+    pub(crate) container: BorrowedFd<'a>,
+    pub(crate) surroundings: Surroundings,
+}
+
+impl Usher<'_> {
+    /// Becomes the usher, and its sibling a process of the container. Never returns.
+    ///
+    /// The usher stays in our own pid namespace: as long as a process still has something of the host's, be it a
+    /// descriptor, its root or its rights, nobody in the container may see it, let alone trace it. What is cloned last
+    /// has none of them from its first instruction on.
+    pub(crate) fn run(self) -> ! {
+        let Self { plan, cgroup, container, mut surroundings } = self;
+        let prepared = (|| {
+            begin(&surroundings, &[container.as_raw_fd()])?;
+            failpoint_of_child("usher.begun");
+            cgroup.enter_version_1()?;
+            failpoint_of_child("usher.grouped");
+            adjust_oom_score(plan)?;
+            let namespaces = libc::CLONE_NEWNS
+                | libc::CLONE_NEWIPC
+                | libc::CLONE_NEWUTS
+                | libc::CLONE_NEWNET
+                | libc::CLONE_NEWCGROUP
+                | libc::CLONE_NEWPID;
+            sys::setns(container, namespaces).map_err(|errno| gone_or(errno, "join the container's namespaces"))?;
+            surroundings.close_all_else(&[]).context(|| "close the container's descriptor".to_owned())?;
+            // A terminal of its own is not there yet: what stands in its place is ours.
+            let streams = matches!(surroundings.stdio, Stdio::Streams(_));
+            let mut prepared = become_user(plan, raise_limits, streams)?;
+            if may_be_confined_early(plan) {
+                confine(plan, &prepared)?;
+                prepared.confined = true;
+            }
+            Ok(prepared)
+        })();
+        let (prepared, ready) = match prepared {
+            Ok(prepared) => (Some(prepared), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        bring_in(&surroundings, ready);
+        let prepared = prepared.expect("only what is ready is brought in");
+        let prepared = further_process(plan, &surroundings).map(|master| (prepared, master));
+        finish(plan, &mut surroundings, prepared)
+    }
+}
+
+/// Whether what a process brought in has yet to do may be done under its filter: then it never has a right, not even
+/// for a moment, that is not the container's. Those in the container who may trace (CAP_SYS_PTRACE) would take it.
+fn may_be_confined_early(plan: &ProcessPlan) -> bool {
+    const CALLS: [&str; 18] = [
+        "brk",
+        "capset",
+        "close",
+        "close_range",
+        "dup3",
+        "execve",
+        "exit_group",
+        "fcntl",
+        "fstatfs",
+        "mmap",
+        "mremap",
+        "munmap",
+        "openat",
+        "prctl",
+        "prlimit64",
+        "recvmsg",
+        "sendmsg",
+        "setsid",
+    ];
+    let requests = [libc::TIOCSPTLCK, libc::TIOCGPTPEER, libc::TIOCSWINSZ, libc::TIOCSCTTY];
+    plan.filter.as_ref().is_none_or(|filter| {
+        filter.permits(&CALLS.map(|name| (name, [0, 0])))
+            && filter.permits(&requests.map(|request| ("ioctl", [0, request])))
+            && filter.permits(&[("clone", [sys::SIBLING, 0])])
+    })
+}
+
+/// A further process of a running container, brought in: the usher has done all but this.
+fn further_process(plan: &ProcessPlan, surroundings: &Surroundings) -> Result<Option<OwnedFd>, RuntimeError> {
+    await_introduction(surroundings)?;
+    let master = match surroundings.stdio {
+        Stdio::Terminal { size } => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let pts =
+                rustix::fs::openat(CWD, "/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
+            let master = crate::mounts::open_multiplexer(&pts)?;
+            take_terminal(terminal::open_pair(&master, size)?)?;
+            Some(master)
+        }
+        Stdio::Streams(_) => None,
+    };
+    set_limits(plan)?;
+    Ok(master)
+}

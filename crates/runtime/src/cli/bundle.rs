@@ -1,0 +1,67 @@
+//! A bundle: read, and written for who begins with one.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use dozen_model::{CapabilityChange, SeccompChoice};
+
+use super::arguments::CreateArguments;
+use crate::Spec;
+use crate::create::Root;
+use crate::default_spec::{self, DefaultSpec};
+use crate::error::{Context, RuntimeError};
+
+/// A bundle, read.
+pub(super) struct Bundle {
+    pub(super) path: PathBuf,
+    pub(super) spec: Spec,
+    /// The spec as it was read.
+    pub(super) config: Vec<u8>,
+    pub(super) root: Root,
+    pub(super) cgroup: String,
+}
+
+pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeError> {
+    if create.no_pivot {
+        return Err(RuntimeError::NotBuilt("--no-pivot".to_owned()));
+    }
+    let path = fs::canonicalize(&create.bundle).context(|| format!("open bundle {}", create.bundle.display()))?;
+    let config = path.join("config.json");
+    let bytes = fs::read(&config).context(|| format!("read {}", config.display()))?;
+    let spec: Spec = serde_json::from_slice(&bytes)
+        .map_err(|error| RuntimeError::Invalid(format!("{}: {error}", config.display())))?;
+    let root = spec.root().as_ref().ok_or_else(|| RuntimeError::Invalid("the spec has no root".to_owned()))?;
+    let root = path.join(root.path());
+    if !root.is_dir() {
+        return Err(RuntimeError::Invalid(format!("invalid rootfs: {} is no directory", root.display())));
+    }
+    let cgroup = match spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()) {
+        Some(path) if !path.as_os_str().is_empty() => {
+            format!("/{}", path.display().to_string().trim_start_matches('/'))
+        }
+        _ => format!("/{}", create.id),
+    };
+    Ok(Bundle { path, spec, config: bytes, root: Root::Directory(root), cgroup })
+}
+
+pub(super) fn write_spec(bundle: &Path) -> Result<(), RuntimeError> {
+    let mut spec = default_spec::docker(&DefaultSpec {
+        privileged: false,
+        capabilities: &CapabilityChange::default(),
+        seccomp: &SeccompChoice::Default,
+        unmasked_system_paths: false,
+        host_network: false,
+        shm_size_bytes: 64 << 20,
+    })?;
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(vec!["sh".to_owned()]));
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        process.set_env(Some(vec![path.to_owned(), "TERM=xterm".to_owned()]));
+    }
+    spec.set_hostname(Some("dozen".to_owned()));
+    let file = bundle.join("config.json");
+    let json = serde_json::to_vec_pretty(&spec).map_err(|error| RuntimeError::Invalid(error.to_string()))?;
+    let mut new = File::create_new(&file).context(|| format!("make {}", file.display()))?;
+    new.write_all(&json).context(|| format!("write {}", file.display()))
+}

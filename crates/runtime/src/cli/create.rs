@@ -1,0 +1,201 @@
+//! `create`, `start`, and both at once: `run`.
+
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::arguments::CreateArguments;
+use super::bundle::{Bundle, read_bundle};
+use super::process::{send_terminal, stdio, wait_and_forward, write_pid};
+use super::state::{self, Directory, Record, Status};
+use crate::Spec;
+use crate::cgroup::Cgroup;
+use crate::create::{self, CreateOptions, Created, Stdio};
+use crate::error::{Context, RuntimeError};
+use crate::failpoint::failpoint;
+
+pub(super) fn create_waiting(
+    create: &CreateArguments,
+    directory: &Directory,
+    warn: &dyn Fn(&str),
+) -> Result<(), RuntimeError> {
+    let bundle = read_bundle(create)?;
+    let terminal = wants_terminal(&bundle.spec);
+    if terminal && create.console_socket.is_none() {
+        return Err(RuntimeError::Invalid(
+            "cannot allocate tty if runc will detach without setting console socket".to_owned(),
+        ));
+    }
+    directory.make()?;
+    let result = (|| {
+        let listener = listen(directory)?;
+        let mut created = make(create, &bundle, directory, Some(listener), stdio(&bundle.spec, terminal)?)?;
+        created.warnings().iter().for_each(|warning| warn(warning));
+        if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
+            send_terminal(socket, &master)?;
+        }
+        created.leave();
+        Ok(())
+    })();
+    // The id is free again if there is nothing of this name.
+    result.inspect_err(|_: &RuntimeError| drop(directory.remove()))
+}
+
+pub(super) fn run_to_the_end(
+    create: &CreateArguments,
+    directory: &Directory,
+    warn: &dyn Fn(&str),
+) -> Result<u8, RuntimeError> {
+    let bundle = read_bundle(create)?;
+    let terminal = wants_terminal(&bundle.spec);
+    if terminal && create.detach && create.console_socket.is_none() {
+        return Err(RuntimeError::Invalid("a detached terminal needs --console-socket".to_owned()));
+    }
+    if terminal && create.console_socket.is_none() {
+        return Err(RuntimeError::NotBuilt(
+            "`dozen runtime run` with a terminal of its own, without --console-socket,".to_owned(),
+        ));
+    }
+    directory.make()?;
+    let started = (|| {
+        let mut created = make(create, &bundle, directory, None, stdio(&bundle.spec, terminal)?)?;
+        created.warnings().iter().for_each(|warning| warn(warning));
+        if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
+            send_terminal(socket, &master)?;
+        }
+        created.start()
+    })();
+    let running = started.inspect_err(|_| drop(directory.remove()))?;
+    if create.detach {
+        let mut record = directory.read()?;
+        record.started = true;
+        directory.write(&record)?;
+        return Ok(0);
+    }
+    let code = wait_and_forward(&running.pidfd);
+    let gone = running.cgroup.kill().and_then(|()| running.cgroup.delete());
+    directory.remove()?;
+    gone?;
+    code
+}
+
+pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
+    let mut record = directory.read()?;
+    match record.status() {
+        Status::Created => {}
+        Status::Creating => {
+            return Err(RuntimeError::Conflict("cannot start a container that is being created".to_owned()));
+        }
+        Status::Running => return Err(RuntimeError::Conflict("cannot start an already running container".to_owned())),
+        Status::Stopped => return Err(RuntimeError::Conflict("cannot start a container that has stopped".to_owned())),
+    }
+    let (_held, name) = short_name(directory)?;
+    let socket = packet_socket()?;
+    rustix::net::SocketAddrUnix::new(&name).and_then(|address| rustix::net::connect(&socket, &address)).map_err(
+        |errno| match errno {
+            Errno::CONNREFUSED | Errno::NOENT => {
+                RuntimeError::Conflict("cannot start a container that has been started".to_owned())
+            }
+            errno => RuntimeError::system(format!("connect to {}", directory.socket().display()), errno),
+        },
+    )?;
+    create::start_over(&socket)?;
+    failpoint("command.start.told");
+    record.started = true;
+    directory.write(&record)?;
+    failpoint("command.start.record");
+    // It has served.
+    let _ = fs::remove_file(directory.socket());
+    Ok(())
+}
+
+/// Creates; `listener` is for a start by another process.
+fn make(
+    create: &CreateArguments,
+    bundle: &Bundle,
+    directory: &Directory,
+    listener: Option<OwnedFd>,
+    stdio: Stdio,
+) -> Result<Created, RuntimeError> {
+    check_cgroup_is_free(&bundle.cgroup)?;
+    let mut record = Record {
+        id: create.id.clone(),
+        pid: 0,
+        start_time: 0,
+        bundle: bundle.path.clone(),
+        cgroup: bundle.cgroup.clone(),
+        created: state::now(),
+        started: false,
+        annotations: bundle.spec.annotations().clone(),
+    };
+    failpoint("command.create.directory");
+    directory.write_spec(&bundle.config)?;
+    directory.begin(&record)?;
+    failpoint("command.create.record");
+    let created = create::create_with(
+        CreateOptions {
+            id: &create.id,
+            spec: &bundle.spec,
+            bundle: &bundle.path,
+            root: &bundle.root,
+            cgroup: &bundle.cgroup,
+            network_namespace: None,
+            user: None,
+            stdio,
+            init: create.init,
+            preserve_descriptors: create.preserve_fds,
+        },
+        listener,
+    )?;
+    failpoint("command.create.created");
+    record.pid = created.pid();
+    record.start_time = state::start_time(created.pid()).unwrap_or(0);
+    directory.write(&record)?;
+    failpoint("command.create.process");
+    if let Some(file) = &create.pid_file {
+        write_pid(file, created.pid())?;
+        failpoint("command.create.pid_file");
+    }
+    Ok(created)
+}
+
+/// Who is in a container's cgroup ends with the container: no one may be there before it.
+fn check_cgroup_is_free(name: &str) -> Result<(), RuntimeError> {
+    match Cgroup::open(name)? {
+        Some(cgroup) if !cgroup.pids()?.is_empty() => {
+            Err(RuntimeError::Conflict(format!("cgroup {name} is in use: processes are in it")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn wants_terminal(spec: &Spec) -> bool {
+    spec.process().as_ref().and_then(oci_spec::runtime::Process::terminal).unwrap_or(false)
+}
+
+/// The name is reached through a descriptor of its directory: an address has room for 107 bytes.
+fn short_name(directory: &Directory) -> Result<(File, PathBuf), RuntimeError> {
+    let held = File::open(&directory.path).context(|| format!("open {}", directory.path.display()))?;
+    let name = directory.socket().file_name().map(PathBuf::from).unwrap_or_default();
+    let short = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())).join(name);
+    Ok((held, short))
+}
+
+fn packet_socket() -> Result<OwnedFd, RuntimeError> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 3));
+    socket.context(|| "make a socket".to_owned())
+}
+
+fn listen(directory: &Directory) -> Result<OwnedFd, RuntimeError> {
+    let (_held, name) = short_name(directory)?;
+    let socket = packet_socket()?;
+    rustix::net::SocketAddrUnix::new(&name)
+        .and_then(|address| rustix::net::bind(&socket, &address))
+        .and_then(|()| rustix::net::listen(&socket, 1))
+        .context(|| format!("listen on {}", directory.socket().display()))?;
+    Ok(socket)
+}
