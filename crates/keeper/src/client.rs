@@ -4,10 +4,12 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dozen_runtime::detach::NAME;
 use dozen_runtime::{Cgroup, RuntimeError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
@@ -60,7 +62,7 @@ impl Keeper {
         let failed = |source| KeeperError::Spawn { program: program.to_owned(), source };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(program);
-        command.arg("keeper").arg(&self.run_root).args(cgroup).env_clear();
+        command.arg0(NAME).arg("keeper").arg(&self.run_root).args(cgroup).env_clear();
         dozen_failpoint::pass_on(&mut command);
         let mut child =
             command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map_err(failed)?;

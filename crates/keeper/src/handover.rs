@@ -18,6 +18,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use dozen_runtime::detach::NAME;
 use rustix::fs::MemfdFlags;
 use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
@@ -90,10 +91,9 @@ impl Handover {
             serde_json::to_writer(&mut file, self)?;
             file.flush()?;
             file.rewind()?;
-            let name = std::env::args_os().next().unwrap_or_else(|| "dozen".into());
             let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
             // Its cgroup too, which it is in: whoever reads the list of processes sees the same keeper.
-            command.arg0(name).arg("keeper").arg(run_root).args(std::env::args_os().nth(3)).env_clear();
+            command.arg0(NAME).arg("keeper").arg(run_root).args(std::env::args_os().nth(3)).env_clear();
             command.env(VARIABLE, file.as_raw_fd().to_string());
             dozen_failpoint::pass_on(&mut command);
             let inherit = numbers.iter().copied().chain([file.as_raw_fd()]);

@@ -17,20 +17,22 @@
 //!   ├─ upgrade (a program) ──────────────────▶│ becomes that program, with all that it holds (`handover`)
 //! ```
 
+mod begin;
 mod client;
 mod datagram;
 mod error;
 mod failpoint;
 mod forward;
 mod handover;
+mod listener;
 mod port;
 mod protocol;
 mod server;
 mod signals;
 mod snapshot;
 
+pub use begin::main;
 pub use client::Keeper;
 pub use error::KeeperError;
 pub use failpoint::FAILPOINTS;
-pub use server::main;
 pub use snapshot::{PortFailure, PortReservation, Snapshot, VERSION};

@@ -6,11 +6,13 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dozen_model::ErrorKind;
+use dozen_runtime::detach::NAME;
 use dozen_runtime::rest;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -69,7 +71,7 @@ pub fn spawn_idle(program: &Path, monitor_cgroup: &str, log: Stdio) -> Result<Sp
     let (pair, theirs) = packet::pair().map_err(failed)?;
     // No pre_exec, no directory, no identity: std takes posix_spawn(3), which does not copy the engine's page tables.
     let mut command = Command::new(program);
-    command.arg("monitor").arg(monitor_cgroup).env_clear();
+    command.arg0(NAME).arg("monitor").arg(monitor_cgroup).env_clear();
     rest::keep_no_free_memory(&mut command);
     dozen_failpoint::pass_on(&mut command);
     let child = command.stdin(theirs).stdout(Stdio::null()).stderr(log).spawn().map_err(failed)?;

@@ -1,9 +1,13 @@
 //! Leaving whoever started us: for processes of ours that outlive the engine.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::{Cgroup, sys};
+
+/// What the list of processes calls them: executed from a descriptor, they would be called by its number.
+pub const NAME: &str = "dozen";
 
 /// Which process this is after [`detach`].
 pub enum Side {
@@ -14,6 +18,12 @@ pub enum Side {
         /// It was born in the cgroup that was asked for, as far as that is of version 2.
         born_in_cgroup: bool,
     },
+}
+
+/// Gives this process its [`NAME`] in the list of processes (PR_SET_NAME of prctl(2)).
+pub fn name() {
+    // Without it all is well but for those who look.
+    let _ = CString::new(NAME).map(|name| rustix::thread::set_name(&name));
 }
 
 /// Forks twice with setsid(2) in between (daemon(7)): the grandchild is in a session of its own, not its leader, and
@@ -42,6 +52,7 @@ pub fn detach(cgroup: Option<&str>) -> io::Result<Side> {
         // SAFETY: _exit(2) takes any number and does not return.
         unsafe { libc::_exit(0) };
     }
+    name();
     rustix::process::chdir("/")?;
     // SAFETY: close_range(2) closes descriptors that nothing in this process owns: it has just begun.
     unsafe { libc::close_range(3, u32::MAX, 0) };

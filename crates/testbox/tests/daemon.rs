@@ -38,11 +38,13 @@ fn a_service_manager_hears_when_the_engine_answers_and_when_it_ends() {
             let (pid, command) = line.strip_prefix("process ")?.split_once(' ')?.to_owned();
             [" keeper ", " monitor "].iter().any(|mode| command.contains(mode)).then(|| pid.to_owned())
         });
-        let environments: Vec<Vec<u8>> =
-            keepers_and_monitors.map(|pid| std::fs::read(format!("/proc/{pid}/environ")).unwrap()).collect();
-        assert_eq!(environments.len(), 2);
-        for environment in environments {
+        let pids: Vec<String> = keepers_and_monitors.collect();
+        assert_eq!(pids.len(), 2);
+        for pid in pids {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
             assert!(!String::from_utf8_lossy(&environment).contains("NOTIFY_SOCKET"));
+            // What `ps -e` shows, and not the number of the descriptor that it was executed from.
+            assert_eq!(std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "dozen\n");
         }
         dozen(&["rm", "-f", "sleeper"]).expect(0);
 

@@ -72,8 +72,8 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     let commands = of_kind("process ").into_iter().filter_map(|line| line.split_once(' ')).map(|(_, command)| command);
     let (mut monitors, mut keepers) = (0, 0);
     for command in commands {
-        monitors += usize::from(command.starts_with("/proc/self/fd/") && command.contains(" monitor /"));
-        keepers += usize::from(command.starts_with("/proc/self/fd/") && command.contains(" keeper "));
+        monitors += usize::from(command.starts_with("dozen monitor /"));
+        keepers += usize::from(command.starts_with("dozen keeper /"));
     }
     found.check(monitors == running.len(), format!("{monitors} monitors of {} containers", running.len()));
     found.check(keepers == 1, format!("{keepers} keepers"));
