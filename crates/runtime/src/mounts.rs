@@ -6,8 +6,10 @@
 
 mod devices;
 mod masks;
+mod null;
 
 pub(crate) use self::devices::open_multiplexer;
+pub(crate) use self::null::is_null_device;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};

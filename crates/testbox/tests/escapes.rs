@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use dozen_testbox::{Machine, patience};
+use dozen_testbox::{Machine, patience, until};
 
 /// Stops whatever appears in its pid namespace, looks through it for a file of the host's, and lets it go on.
 const HUNTER: &str = r#"
@@ -51,6 +51,30 @@ fn an_exec_shows_nothing_of_the_host() {
         assert_eq!(engine.dozen(&["logs", "hunter"]).expect(0).out, "");
     }
     engine.dozen(&["rm", "-f", "hunter"]).expect(0);
+}
+
+/// A stream that nobody wants is the null device of the container: with the host's, `chmod 0 /dev/stdin` would take it
+/// from every program of the host that is not root's.
+#[test]
+fn no_stream_is_the_hosts_null_device() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let script = "stat -Lc %d:%i /proc/self/fd/0 >/streams; stat -c %d:%i /dev/null >>/streams; exec sleep 1000";
+    engine.dozen(&["run", "-d", "--name", "quiet", "busybox", "sh", "-c", script]).expect(0);
+    let seen = |file: &str, count: usize| {
+        until("the streams are looked at", || {
+            let text = engine.dozen(&["exec", "quiet", "cat", file]).text();
+            (text.lines().count() == count).then_some(text)
+        })
+    };
+    let lines: Vec<String> = seen("/streams", 2).lines().map(str::to_owned).collect();
+    assert_eq!(lines[0], lines[1], "standard input of a container that nobody feeds: {lines:?}");
+    let script = "all=$(stat -Lc %d:%i /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 /dev/null); echo \"$all\" >/detached";
+    engine.dozen(&["exec", "-d", "quiet", "sh", "-c", script]).expect(0);
+    let lines: Vec<String> = seen("/detached", 4).lines().map(str::to_owned).collect();
+    assert!(lines.iter().all(|line| *line == lines[3]), "streams of a detached exec: {lines:?}");
+    engine.dozen(&["rm", "-f", "quiet"]).expect(0);
 }
 
 /// An exec that is stopped from inside must not take the monitor, and with it `rm -f`, along.

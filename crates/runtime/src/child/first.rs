@@ -43,6 +43,7 @@ impl FirstProcess<'_> {
             let tree = RootTree::mount(root, plan)?;
             failpoint_of_child("child.rooted");
             tree.furnish(plan, cgroup, || join_cgroups(plan, cgroup, &surroundings.socket))?;
+            tree.take_null_streams()?;
             failpoint_of_child("child.furnished");
             Ok(tree)
         })();

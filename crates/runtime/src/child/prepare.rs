@@ -4,11 +4,12 @@ use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::program::find_program;
 use crate::error::{Context, RuntimeError, words};
+use crate::mounts::is_null_device;
 use crate::plan::{ProcessPlan, Who};
 use crate::user::{self, Identity};
 use crate::{capability, sys};
@@ -93,11 +94,7 @@ fn give_streams_to(uid: u32) {
     for number in 0..3 {
         // SAFETY: 0 to 2 are open: they were set up by `begin` or `take_terminal`.
         let stream = unsafe { BorrowedFd::borrow_raw(number) };
-        let is_null = rustix::fs::fstat(stream).is_ok_and(|status| {
-            FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
-                && status.st_rdev == rustix::fs::makedev(1, 3)
-        });
-        if !is_null {
+        if !is_null_device(stream) {
             let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(uid)), None);
         }
     }

@@ -12,6 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::create::Stdio;
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint_of_child;
+use crate::mounts::RootTree;
 use crate::plan::ProcessPlan;
 use crate::{sys, terminal};
 
@@ -46,7 +47,9 @@ impl Usher<'_> {
                 | libc::CLONE_NEWPID;
             sys::setns(container, namespaces).map_err(|errno| gone_or(errno, "join the container's namespaces"))?;
             surroundings.close_all_else(&[]).context(|| "close the container's descriptor".to_owned())?;
-            // A terminal of its own is not there yet: what stands in its place is ours.
+            // Also in place of a terminal, which is not there yet.
+            RootTree::of_this_process()?.take_null_streams()?;
+            // What stands in a terminal's place is not the user's.
             let streams = matches!(surroundings.stdio, Stdio::Streams(_));
             let mut prepared = become_user(plan, raise_limits, streams)?;
             if may_be_confined_early(plan) {

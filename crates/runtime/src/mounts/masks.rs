@@ -1,9 +1,9 @@
 //! Paths that tell too much: masked, or read-only.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{RootTree, attach, clone_tree, is_directory, new_mount};
@@ -25,7 +25,7 @@ impl RootTree {
             if !is_directory(&place).context(context)? {
                 let null = match &null {
                     Some(null) => null,
-                    None => null.insert(self.null_device()?),
+                    None => null.insert(self.null_device(OFlags::PATH)?),
                 };
                 let tree = clone_tree(null, "".as_ref(), false).context(context)?;
                 attach(&tree, &place)?;
@@ -40,20 +40,6 @@ impl RootTree {
             }
         }
         Ok(())
-    }
-
-    /// The container's /dev/null, which must be it: an image or a neighbour on a volume may have put a link there
-    /// (CVE-2025-31133).
-    fn null_device(&self) -> Result<OwnedFd, RuntimeError> {
-        let null = self
-            .open(Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW)
-            .context(|| "open /dev/null in the root".to_owned())?;
-        let status = rustix::fs::fstat(&null).context(|| "examine /dev/null in the root".to_owned())?;
-        let is_character = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice;
-        if !is_character || status.st_rdev != rustix::fs::makedev(1, 3) {
-            return Err(RuntimeError::Invalid("/dev/null in the root is not the null device".to_owned()));
-        }
-        Ok(null)
     }
 
     pub(super) fn make_read_only(&self, paths: &[PathBuf]) -> Result<(), RuntimeError> {
