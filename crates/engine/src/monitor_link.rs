@@ -22,8 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const EXEC_PATIENCE: Duration = Duration::from_secs(15);
 /// A monitor that accepts nobody is tried again so often.
 const RETRY: Duration = Duration::from_millis(50);
-/// No reply is longer: an exit record with its error is the longest.
-const REPLY_LIMIT_BYTES: usize = 64 * 1024;
+/// No reply is longer: the longest names all running execs with 67 bytes each, and there may be many thousands.
+const REPLY_LIMIT_BYTES: usize = 16 << 20;
 /// Read at once; nearly every reply is shorter.
 const PART_BYTES: usize = 2048;
 
@@ -78,7 +78,7 @@ impl MonitorLink {
                 Ok(0) if line.is_empty() => return Ok(None),
                 Ok(0) => return Err(lost_in_the_middle(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) if line.last() == Some(&b'\n') => break,
-                Ok(_) if line.len() > REPLY_LIMIT_BYTES => return Err(malformed("it is longer than 64 KiB")),
+                Ok(_) if line.len() > REPLY_LIMIT_BYTES => return Err(malformed("it is longer than 16 MiB")),
                 Ok(_) => {}
                 // A monitor that dies over bytes it has not read resets the connection (unix(7)).
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset && line.is_empty() => return Ok(None),
@@ -136,9 +136,11 @@ mod tests {
     use super::*;
 
     /// A link whose monitor has said this and hung up.
-    async fn after(said: &[u8]) -> MonitorLink {
+    fn after(said: &[u8]) -> MonitorLink {
         let (socket, mut monitor) = UnixStream::pair().unwrap();
-        monitor.write_all(said).await.unwrap();
+        let said = said.to_vec();
+        // Who has read enough hangs up first.
+        tokio::spawn(async move { monitor.write_all(&said).await });
         MonitorLink { socket }
     }
 
@@ -147,7 +149,7 @@ mod tests {
         let long = Reply::ExecStarted { exec_id: "e".repeat(3 * PART_BYTES), pid: 7 };
         let mut said = serde_json::to_vec(&long).unwrap();
         said.extend_from_slice(b"\n\"Done\"\nstream");
-        let mut link = after(&said).await;
+        let mut link = after(&said);
         assert_eq!(link.next().await.unwrap(), Some(long));
         assert_eq!(link.next().await.unwrap(), Some(Reply::Done));
         let mut rest = String::new();
@@ -157,13 +159,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_line_is_refused() {
-        assert_eq!(after(b"").await.next().await.unwrap(), None);
+        assert_eq!(after(b"").next().await.unwrap(), None);
         for (said, want) in [
             (b"\"Do".to_vec(), "cannot read a monitor's reply"),
             (b"{}\n".to_vec(), "a monitor's reply cannot be read"),
-            (vec![b'x'; REPLY_LIMIT_BYTES + PART_BYTES], "it is longer than 64 KiB"),
+            (vec![b'x'; REPLY_LIMIT_BYTES + PART_BYTES], "it is longer than 16 MiB"),
         ] {
-            let error = after(&said).await.next().await.unwrap_err().to_string();
+            let error = after(&said).next().await.unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
     }

@@ -116,6 +116,9 @@ pub enum Request {
         stdout: bool,
         /// Send standard error.
         stderr: bool,
+        /// Tell where the log ends, and begin with what it does not have yet: answers [`Reply::Attached`].
+        #[serde(default)]
+        log: bool,
     },
     /// Run a further process in the container.
     Exec(Box<ExecRequest>),
@@ -131,6 +134,15 @@ pub enum Request {
         /// Which exec.
         exec_id: String,
     },
+}
+
+/// A place in the log: all before it has been written, and nothing after it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// The newest file, by its inode's number: a rotation gives it another name.
+    pub inode: u64,
+    /// Its size.
+    pub size_bytes: u64,
 }
 
 /// Rows and columns of a terminal, in characters.
@@ -174,6 +186,9 @@ pub struct ExecRequest {
 pub enum Reply {
     /// Done; for Attach and Exec the streams follow.
     Done,
+    /// Answer of Attach with `log`: the streams follow, from this place in the log on. A monitor that is older than the
+    /// question answers [`Reply::Done`].
+    Attached(LogEnd),
     /// First answer of Watch.
     State {
         /// Process 1, in the host's pid namespace.

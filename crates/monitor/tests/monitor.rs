@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,14 +12,16 @@ use std::time::{Duration, Instant};
 use dozen_model::{ErrorKind, LogLimits, UserSpec};
 use dozen_monitor::client::{self, PendingStart};
 use dozen_monitor::exit;
-use dozen_monitor::protocol::{ExecRequest, ExitRecord, Failure, Reply, Request, StartRequest, VERSION, WindowSize};
+use dozen_monitor::protocol::{
+    ExecRequest, ExitRecord, Failure, LogEnd, Reply, Request, StartRequest, VERSION, WindowSize,
+};
 use dozen_runtime::Root;
 use oci_spec::runtime::{ProcessBuilder, SpecBuilder};
 use rustix::process::Pid;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dozen-monitor-fake");
-const STREAMS: Request = Request::Attach { stdin: true, stdout: true, stderr: true };
+const STREAMS: Request = Request::Attach { stdin: true, stdout: true, stderr: true, log: false };
 
 struct Bench {
     _directory: TempDir,
@@ -230,12 +233,38 @@ fn a_client_that_sends_and_leaves_is_heard() {
     let bench = Bench::shell("wc -c");
     let pending = bench.created();
     let watch = bench.connect(&Request::Watch);
-    let mut attached = bench.connect(&Request::Attach { stdin: true, stdout: false, stderr: false });
+    let mut attached = bench.connect(&Request::Attach { stdin: true, stdout: false, stderr: false, log: false });
     pending.go().unwrap();
     attached.write_all(&vec![b'x'; 1_000_000]).unwrap();
     drop(attached);
     assert_eq!(bench.end(&watch).exit_code, 0);
     assert_eq!(bench.log(), [("stdout".to_owned(), "1000000\n".to_owned())]);
+}
+
+/// What is in the log, then what comes over the stream: no byte is missing, and none is there twice.
+#[test]
+fn a_client_that_wants_the_log_goes_on_where_it_ends() {
+    let bench = Bench::shell("echo one; printf tw; read line; echo o");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    let mut first = bench.connect(&STREAMS);
+    pending.go().unwrap();
+    // Two frames or one.
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"tw") {
+        let mut byte = [0];
+        first.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    let request = Request::Attach { stdin: false, stdout: true, stderr: true, log: true };
+    let (attached, reply) = bench.try_connect(&request).unwrap();
+    let log = std::fs::metadata(bench.request.data_directory.join("log.json")).unwrap();
+    assert_eq!(reply, Reply::Attached(LogEnd { inode: log.ino(), size_bytes: log.len() }));
+    assert_eq!(bench.log(), [("stdout".to_owned(), "one\n".to_owned())]);
+    first.write_all(b"\n").unwrap();
+    let [stdout, stderr] = unframe(&read_all(&attached));
+    assert_eq!((stdout.as_slice(), stderr.as_slice()), (b"two\n".as_slice(), b"".as_slice()));
+    assert_eq!(bench.end(&watch).exit_code, 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A create request and the image's own configuration → what the engine makes.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use dozen_model::{
     ContainerId, ContainerSpec, HostEntry, ImageId, LogLimits, NetworkMode, ProcessSpec, StdinMode, StopSpec,
@@ -151,19 +152,25 @@ fn command_line(request: &Create, defaults: &ImageDefaults) -> (Vec<String>, Vec
 /// once, the last of the user's values winning. The user's `NAME` without `=` takes the image's away (Docker's rule).
 /// PATH, HOSTNAME and TERM are the engine's to add.
 pub(crate) fn environment(image: &[String], user: &[String]) -> Result<Vec<String>, ApiError> {
+    // By name, or a hostile image's hundred thousands of them would take minutes.
+    let mut places: HashMap<&str, usize> = HashMap::new();
     let mut all: Vec<&String> = Vec::new();
     for variable in user {
         let name = variable_name(variable);
         if name.is_empty() {
             return Err(ApiError::invalid(format!("invalid environment variable: {variable}")));
         }
-        match all.iter_mut().find(|other| variable_name(other) == name) {
-            Some(other) => *other = variable,
-            None => all.push(variable),
+        match places.entry(name) {
+            Entry::Occupied(place) => all[*place.get()] = variable,
+            Entry::Vacant(place) => {
+                place.insert(all.len());
+                all.push(variable);
+            }
         }
     }
     for variable in image {
-        if !all.iter().any(|other| variable_name(other) == variable_name(variable)) {
+        if let Entry::Vacant(place) = places.entry(variable_name(variable)) {
+            place.insert(all.len());
             all.push(variable);
         }
     }

@@ -1,31 +1,24 @@
 //! Containers: create, start, stop, and what else can be asked of one.
 
-use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use dozen_engine::{
-    AttachOptions, Changed, CreateRequest, Engine, EngineError, ExitStatus, LogOptions, RemoveOptions, StopOptions,
-    WaitCondition, WindowSize,
+    Changed, CreateRequest, Engine, EngineError, ExitStatus, RemoveOptions, StopOptions, WaitCondition, WindowSize,
 };
 use dozen_model::{ErrorKind, ImageId, Signal};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::logs;
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
 use crate::convert::{fields, inspect as shapes, request};
-use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
 use crate::host;
-use crate::shims;
 use crate::sizes;
-use crate::stream::relay::{self, Input, Output};
-use crate::stream::takeover::{Head, response};
 
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
     let listing = Listing::read(&query)?;
@@ -190,38 +183,6 @@ pub(super) fn window_size(query: &Query) -> Result<WindowSize, ApiError> {
         query.number::<u16>(name)?.ok_or_else(|| ApiError::invalid(format!("the parameter {name:?} is missing")))
     };
     Ok(WindowSize { rows: side("h")?, columns: side("w")? })
-}
-
-pub(super) async fn attach(
-    State(engine): State<Engine>,
-    Extension(version): Extension<ApiVersion>,
-    Path(id): Path<String>,
-    query: Query,
-    headers: HeaderMap,
-) -> Answer {
-    let detach_keys = query.text("detachKeys").map(str::parse).transpose()?;
-    let container = engine.container(&id)?;
-    let options =
-        AttachOptions { stdin: query.flag("stdin"), stdout: query.flag("stdout"), stderr: query.flag("stderr") };
-    let (log, stream) = (query.flag("logs"), query.flag("stream"));
-    let terminal = container.snapshot().spec.process.terminal;
-    let head = Head::for_request(&headers, shims::stream_content_type(version, terminal));
-    if !stream {
-        let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
-        let entries = if log { Some(container.logs(wanted).await?) } else { None };
-        return Ok(response(head, move |client, _| logs::write(client, entries, terminal)));
-    }
-    if log {
-        // The log so far and then the stream, without losing or doubling a line, is the monitor's to do.
-        return Err(ApiError::not_built("attaching with the log so far (logs=1 with stream=1)")
-            .with_hint("use logs with follow=1"));
-    }
-    let runs = container.snapshot().phase.run().is_some();
-    let output = Output { patience: runs.then_some(relay::ONLOOKERS_PATIENCE), framed: false };
-    let pending = container.attach(options).await?;
-    let input =
-        Input { forward: options.stdin, detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()) };
-    Ok(response(head, move |client, early| relay::attach(client, early, pending, input, output)))
 }
 
 pub(super) async fn top(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {

@@ -6,10 +6,8 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::{BufMut, Bytes, BytesMut};
-use dozen_engine::{Engine, EngineError, LogEntry, LogOptions, LogStream, OutputStream};
+use dozen_engine::{Engine, EngineError, LogEntry, LogOptions, OutputStream};
 use dozen_model::error_chain;
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -36,17 +34,6 @@ pub(super) async fn logs(
     Ok(([(header::CONTENT_TYPE, shims::stream_content_type(version, format.terminal))], body).into_response())
 }
 
-/// The log so far on a connection that was taken over: attach with `logs` and without `stream`.
-pub(super) async fn write(mut client: UnixStream, entries: Option<LogStream>, terminal: bool) {
-    let format = Format { terminal, timestamps: false, details: false };
-    let Some(mut entries) = entries else { return };
-    while let Some(batch) = entries.recv().await {
-        if client.write_all(&format.batch(batch)).await.is_err() {
-            return;
-        }
-    }
-}
-
 /// The engine's own words on a stream that is the process's: on its standard error, or on the terminal.
 pub(super) fn complaint(message: &str, terminal: bool) -> Bytes {
     let format = Format { terminal, timestamps: false, details: false };
@@ -65,6 +52,7 @@ fn options(query: &Query) -> Result<LogOptions, ApiError> {
         stderr,
         since: time::moment(query, "since")?,
         until: time::moment(query, "until")?,
+        end: None,
         // Anything that is not a number means all, as Docker has it.
         tail: query.text("tail").and_then(|text| text.parse().ok()),
         follow: query.flag("follow"),
@@ -72,14 +60,14 @@ fn options(query: &Query) -> Result<LogOptions, ApiError> {
 }
 
 #[derive(Clone, Copy)]
-struct Format {
-    terminal: bool,
-    timestamps: bool,
-    details: bool,
+pub(super) struct Format {
+    pub(super) terminal: bool,
+    pub(super) timestamps: bool,
+    pub(super) details: bool,
 }
 
 impl Format {
-    fn batch(self, batch: Result<Vec<LogEntry>, EngineError>) -> Bytes {
+    pub(super) fn batch(self, batch: Result<Vec<LogEntry>, EngineError>) -> Bytes {
         let mut out = BytesMut::new();
         match batch {
             Ok(entries) => entries.iter().for_each(|entry| self.put(&mut out, entry.stream, &entry.time, &entry.line)),

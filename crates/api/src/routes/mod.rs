@@ -7,6 +7,7 @@ use dozen_engine::Engine;
 use crate::error::ApiError;
 
 mod archives;
+mod attach;
 mod containers;
 mod events;
 mod exec;
@@ -39,7 +40,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/rename", post(containers::rename))
         .route("/containers/{id}/resize", post(containers::resize))
-        .route("/containers/{id}/attach", post(containers::attach))
+        .route("/containers/{id}/attach", post(attach::attach))
         .route("/containers/{id}/top", get(containers::top))
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/exec", post(exec::create))

@@ -47,17 +47,20 @@ pub(crate) struct Output {
     pub(crate) framed: bool,
 }
 
-/// Relays once the container has started; a client that goes before that is noticed.
-pub(crate) async fn attach(client: UnixStream, early: Bytes, pending: PendingAttach, input: Input, output: Output) {
-    let Ok(hangup) = Hangup::of(&client) else { return };
+/// The streams once the container has started; `None` if it has not, or the client has gone before that.
+pub(crate) async fn connected(client: &UnixStream, pending: PendingAttach) -> Option<StdioStream> {
+    let hangup = Hangup::of(client).ok()?;
     let connected = tokio::select! {
         connected = pending.connected() => connected,
-        () = hangup.wait() => return,
+        () = hangup.wait() => return None,
     };
     match connected {
-        Ok(stream) => relay(client, early, stream, input, output).await,
+        Ok(stream) => Some(stream),
         // Whoever starts the container is told why it failed; here the stream just ends, as Docker's does.
-        Err(error) => tracing::debug!(%error, "an attachment came to nothing"),
+        Err(error) => {
+            tracing::debug!(%error, "an attachment came to nothing");
+            None
+        }
     }
 }
 
@@ -170,7 +173,7 @@ mod tests {
     fn relayed(early: &'static [u8], input: Input) -> Ends {
         let (client, theirs) = UnixStream::pair().unwrap();
         let (monitor, socket) = UnixStream::pair().unwrap();
-        let stream = StdioStream { socket, terminal: input.detach.is_some() };
+        let stream = StdioStream { socket, terminal: input.detach.is_some(), log_end: None };
         let relay = tokio::spawn(relay(theirs, Bytes::from_static(early), stream, input, Output::default()));
         Ends { client, monitor, relay }
     }
@@ -227,8 +230,13 @@ mod tests {
         let (mut client, theirs) = UnixStream::pair().unwrap();
         let (mut monitor, socket) = UnixStream::pair().unwrap();
         let output = Output { framed: true, patience: None };
-        let relay =
-            tokio::spawn(relay(theirs, Bytes::new(), StdioStream { socket, terminal: true }, Input::default(), output));
+        let relay = tokio::spawn(relay(
+            theirs,
+            Bytes::new(),
+            StdioStream { socket, terminal: true, log_end: None },
+            Input::default(),
+            output,
+        ));
         monitor.write_all(b"hi\r\n").await.unwrap();
         drop(monitor);
         let mut read = Vec::new();
@@ -244,7 +252,7 @@ mod tests {
         for patience in [None, Some(Duration::from_millis(20))] {
             let (client, theirs) = UnixStream::pair().unwrap();
             let (mut monitor, socket) = UnixStream::pair().unwrap();
-            let stream = StdioStream { socket, terminal: false };
+            let stream = StdioStream { socket, terminal: false, log_end: None };
             let relay =
                 tokio::spawn(relay(theirs, Bytes::new(), stream, Input::default(), Output { patience, framed: false }));
             // More than all buffers on the way hold.

@@ -1,5 +1,7 @@
 //! Streams of a container or an exec, as the API passes them on.
 
+use dozen_monitor::protocol::LogEnd;
+use jiff::Timestamp;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
@@ -12,6 +14,8 @@ pub struct AttachOptions {
     pub stdin: bool,
     pub stdout: bool,
     pub stderr: bool,
+    /// The log comes first: [`PendingAttach::not_running`] and [`StdioStream::log_end`] say how far it is to be read.
+    pub log: bool,
 }
 
 /// A connection to the monitor. What is written is standard input, shutting down the writing half is its end.
@@ -22,6 +26,9 @@ pub struct StdioStream {
     pub socket: UnixStream,
     /// Raw bytes, not frames.
     pub terminal: bool,
+    /// For an attachment to a running container with its log: it goes on from here. `None` also if its monitor is too
+    /// old to know.
+    pub log_end: Option<LogEnd>,
 }
 
 /// An attachment that is registered, to a container that may not have started yet.
@@ -29,6 +36,8 @@ pub struct StdioStream {
 pub struct PendingAttach {
     /// Raw bytes, not frames: known before the container starts.
     pub terminal: bool,
+    /// The container does not run: all of its output is in the log until this moment, and in the streams after it.
+    pub not_running: Option<Timestamp>,
     pub(crate) stream: oneshot::Receiver<Result<StdioStream, EngineError>>,
 }
 

@@ -243,7 +243,11 @@ impl Exec {
                 self.execs().heard(&reply);
                 let action = format!("exec_start: {}", spec.arguments.join(" "));
                 self.container.shared.announce(&snapshot, &action, [("execID".to_owned(), self.id.to_string())]);
-                Ok((!detach).then(|| StdioStream { socket: link.into_stream(), terminal: spec.terminal }))
+                Ok((!detach).then(|| StdioStream {
+                    socket: link.into_stream(),
+                    terminal: spec.terminal,
+                    log_end: None,
+                }))
             }
             Err(error) => {
                 // Docker's code for an exec that cannot start, whatever the cause, unless the shell has one for it.

@@ -10,6 +10,7 @@ mod notices;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use dozen_monitor::protocol::LogEnd;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
@@ -31,6 +32,8 @@ pub struct LogOptions {
     pub since: Option<Timestamp>,
     /// Not after this.
     pub until: Option<Timestamp>,
+    /// Not what was written after this.
+    pub end: Option<LogEnd>,
     /// Only the last so many entries of the log, whatever of them is wanted (Docker's order); `None`: all.
     pub tail: Option<u64>,
     /// Go on until the container has ended.

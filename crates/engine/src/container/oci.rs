@@ -1,6 +1,8 @@
 //! From what was asked of a container to the runtime's specification of it. Pure, but for the sources of mounts,
 //! which the caller has looked up.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use dozen_model::{BindPropagation, ContainerSpec, MountSource, NetworkMode, PortBinding, TmpfsOptions};
@@ -106,12 +108,16 @@ pub(crate) fn environment<'a>(
     let process = &snapshot.spec.process;
     let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", files::hostname(shared, snapshot))];
     environment.extend(process.terminal.then(|| "TERM=xterm".to_owned()));
+    let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut places: HashMap<String, usize> =
+        environment.iter().enumerate().map(|(place, entry)| (name_of(entry), place)).collect();
     for entry in process.environment.iter().chain(more) {
-        let name = entry.split('=').next().unwrap_or(entry);
-        let same_name = |known: &&mut String| known.split('=').next() == Some(name);
-        match environment.iter_mut().find(same_name) {
-            Some(known) => *known = entry.clone(),
-            None => environment.push(entry.clone()),
+        match places.entry(name_of(entry)) {
+            Entry::Occupied(place) => environment[*place.get()].clone_from(entry),
+            Entry::Vacant(place) => {
+                place.insert(environment.len());
+                environment.push(entry.clone());
+            }
         }
     }
     environment

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dozen_model::{ContainerName, ErrorKind, error_chain};
-use dozen_monitor::protocol::Failure;
+use dozen_monitor::protocol::{self, Failure, Request};
+use jiff::Timestamp;
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -406,21 +407,28 @@ impl Owner {
         let snapshot = self.snapshot();
         let terminal = snapshot.spec.process.terminal;
         let (sender, stream) = oneshot::channel();
-        match &self.life.phase {
-            Phase::Running(_) => drop(sender.send(self.connect(options).await)),
+        let not_running = match &self.life.phase {
+            Phase::Running(_) => {
+                drop(sender.send(self.connect(options).await));
+                None
+            }
             Phase::Removing { .. } => return Err(self.explain(Failed::Refused(Refusal::Removing))),
-            _ => self.waiting_clients.add(options, sender),
-        }
+            _ => {
+                self.waiting_clients.add(AttachOptions { log: false, ..options }, sender);
+                Some(Timestamp::now())
+            }
+        };
         self.shared.announce(&snapshot, "attach", None);
-        Ok(PendingAttach { terminal, stream })
+        Ok(PendingAttach { terminal, not_running, stream })
     }
 
     async fn connect(&self, options: AttachOptions) -> Result<StdioStream, EngineError> {
         let snapshot = self.snapshot();
-        let AttachOptions { stdin, stdout, stderr } = options;
-        let request = dozen_monitor::protocol::Request::Attach { stdin, stdout, stderr };
-        let (link, _) = MonitorLink::request(&self.shared.run_directory(&snapshot.id), &request).await?;
-        Ok(StdioStream { socket: link.into_stream(), terminal: snapshot.spec.process.terminal })
+        let AttachOptions { stdin, stdout, stderr, log } = options;
+        let request = Request::Attach { stdin, stdout, stderr, log };
+        let (link, reply) = MonitorLink::request(&self.shared.run_directory(&snapshot.id), &request).await?;
+        let log_end = if let protocol::Reply::Attached(end) = reply { Some(end) } else { None };
+        Ok(StdioStream { socket: link.into_stream(), terminal: snapshot.spec.process.terminal, log_end })
     }
 
     // ---- small things ----

@@ -6,10 +6,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use dozen_model::LogLimits;
 use rustix::fs::{Mode, OFlags};
+
+use crate::protocol::LogEnd;
 
 /// Looked through, from the end of a log that a killed monitor left, for the last whole entry. An entry is
 /// shorter: 16 KiB, each byte of it escaped to at most 6, and a hundred bytes around them.
@@ -59,6 +62,14 @@ impl LogFile {
         let file = open(&path, false)?;
         let size_bytes = whole_entries(&file)?;
         Ok(Self { path, file, size_bytes, limits, lost_entries: 0, last_error: None })
+    }
+
+    /// Where it ends now.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub fn end(&self) -> io::Result<LogEnd> {
+        Ok(LogEnd { inode: self.file.metadata()?.ino(), size_bytes: self.size_bytes })
     }
 
     /// Entries that could not be written so far, and why the last one could not.
@@ -111,20 +122,27 @@ impl LogFile {
         self.size_bytes += entries.len() as u64;
     }
 
-    /// log.json becomes log.json.1, that log.json.2, and so on; the oldest goes.
+    /// log.json becomes log.json.1, that log.json.2, and so on; the oldest goes. The new file is there before anything is
+    /// moved: without one (no inode is free), nothing has changed.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
         let kept = self.limits.files.max(1) - 1;
-        for number in (1..kept).rev() {
-            match std::fs::rename(numbered(number), numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        let new = if kept == 0 { self.path.clone() } else { PathBuf::from(format!("{}.new", self.path.display())) };
+        let file = open(&new, true)?;
         if kept > 0 {
-            std::fs::rename(&self.path, numbered(1))?;
+            // As many as there are, not as many as there may be.
+            let older = (1..kept).take_while(|number| numbered(*number).exists()).last().unwrap_or(0);
+            let moves = (1..=older).rev().map(|number| (numbered(number), numbered(number + 1)));
+            for (from, to) in moves.chain([(self.path.clone(), numbered(1))]) {
+                match std::fs::rename(from, to) {
+                    // Somebody has removed it.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            std::fs::rename(&new, &self.path)?;
         }
-        self.file = open(&self.path, true)?;
+        self.file = file;
         self.size_bytes = 0;
         Ok(())
     }
@@ -211,6 +229,36 @@ mod tests {
         std::fs::write(&path, "tor").unwrap();
         LogFile::open(directory.path(), LogLimits::default()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn a_log_that_somebody_has_removed_begins_anew_with_the_next_rotation() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.json");
+        let limits = LogLimits { file_size_bytes: 4, files: u32::MAX };
+        let mut log = LogFile::open(directory.path(), limits).unwrap();
+        log.append(b"one\n");
+        std::fs::remove_file(&path).unwrap();
+        log.append(b"two\nthr\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "thr\n");
+        assert_eq!(std::fs::read_to_string(path.with_extension("json.1")).unwrap(), "two\n");
+    }
+
+    /// A directory in the new file's place stands for whatever keeps a file from being made.
+    #[test]
+    fn a_rotation_that_cannot_make_a_file_moves_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.json");
+        let limits = LogLimits { file_size_bytes: 4, files: 3 };
+        let mut log = LogFile::open(directory.path(), limits).unwrap();
+        log.append(b"one\n");
+        std::fs::create_dir(path.with_extension("json.new")).unwrap();
+        log.append(b"two\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        std::fs::remove_dir(path.with_extension("json.new")).unwrap();
+        log.append(b"thr\n");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "thr\n");
+        assert_eq!(std::fs::read_to_string(path.with_extension("json.1")).unwrap(), "one\ntwo\n");
     }
 
     /// /dev/full answers every write with ENOSPC (full(4)).

@@ -24,6 +24,11 @@ impl LineEncoder {
         Self { stream, held: Vec::new() }
     }
 
+    /// An unfinished line, which is in no entry yet.
+    pub fn held(&self) -> &[u8] {
+        &self.held
+    }
+
     /// Appends to `entries` every entry that `chunk` completes.
     pub fn push(&mut self, mut chunk: &[u8], time: &[u8; LENGTH_BYTES], entries: &mut Vec<u8>) {
         while !chunk.is_empty() {

@@ -11,6 +11,7 @@ use super::{INIT, Monitor, Stage};
 use crate::connection::{Attachment, LONGEST_REQUEST_BYTES, Role};
 use crate::failpoint::failpoint;
 use crate::failure::{internal, invalid, no_exec, not_running};
+use crate::log::Stream;
 use crate::protocol::{Failure, Reply, Request, WindowSize};
 
 impl Monitor<'_> {
@@ -43,6 +44,13 @@ impl Monitor<'_> {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.reply(&reply);
         connection.closing = connection.role == Role::Answered;
+        if let (Reply::Attached(_), Some(attachment)) = (&reply, connection.attachment().copied()) {
+            for (stream, encoder) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&self.encoders) {
+                if attachment.follows(stream) && !encoder.held().is_empty() {
+                    connection.output(stream, attachment.raw, encoder.held());
+                }
+            }
+        }
         connection.flush();
         let rest = &inbox[newline + 1..];
         if let Some(attachment) = connection.attachment().filter(|attachment| attachment.stdin && !rest.is_empty())
@@ -78,11 +86,13 @@ impl Monitor<'_> {
                 }
             }
             Request::Resize(size) => self.resize(INIT, size),
-            Request::Attach { stdin, stdout, stderr } => {
+            Request::Attach { stdin, stdout, stderr, log } => {
                 let init = self.sessions.get(&INIT).ok_or_else(not_running)?;
                 let raw = init.terminal.is_some();
+                let end = log.then(|| self.files.log.end()).transpose();
+                let end = end.map_err(|error| internal("look at the log", &error))?;
                 self.set_role(id, Role::Attached(Attachment { session: INIT, stdin, stdout, stderr, raw }));
-                Ok(Reply::Done)
+                Ok(end.map_or(Reply::Done, Reply::Attached))
             }
             Request::Exec(request) => self.exec(id, &request),
             Request::ResizeExec { exec_id, size } => {

@@ -57,6 +57,19 @@ container.start()
 assert b"".join(stream) == b"a\nb\n"
 container.wait()
 
+# Attach with the log so far: what was said before, and what is said from now on.
+talker = client.containers.run("busybox", ["sh", "-c", "echo before; while [ ! -e /go ]; do sleep 0.05; done; echo after"],
+                               detach=True, network_mode="none")
+while not talker.logs():
+    pass
+stream = talker.attach(stream=True, logs=True)
+seen = next(stream)
+talker.exec_run(["touch", "/go"])
+assert seen + b"".join(stream) == b"before\nafter\n"
+talker.wait()
+assert b"".join(talker.attach(stream=False, logs=True).splitlines()) == b"beforeafter"
+talker.remove()
+
 # Logs: since, until, tail, timestamps, one stream of the two.
 assert container.logs(tail=1) == b"b\n"
 assert container.logs(timestamps=True).split(b" ")[0].endswith(b"Z")

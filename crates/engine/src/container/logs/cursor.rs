@@ -136,8 +136,13 @@ impl Cursor {
     fn next_file(&mut self, offset: u64) -> io::Result<bool> {
         let Some(mut file) = self.later.pop_front() else { return Ok(false) };
         file.seek(SeekFrom::Start(offset))?;
+        let metadata = file.metadata()?;
+        let wanted_end = self.options.end.filter(|end| end.inode == metadata.ino()).map(|end| end.size_bytes);
+        if wanted_end.is_some() {
+            self.later.clear();
+        }
         let is_last = self.later.is_empty() && !self.options.follow;
-        let end = if is_last { Some(file.metadata()?.len()) } else { None };
+        let end = wanted_end.or(is_last.then_some(metadata.len()));
         self.current = Some(Place { reader: BufReader::new(file), offset, end });
         Ok(true)
     }

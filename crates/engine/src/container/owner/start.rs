@@ -18,8 +18,12 @@ impl Owner {
     pub(super) async fn launch(&mut self) -> Result<(), EngineError> {
         let result = self.try_launch().await;
         if let Err(error) = &result {
-            // A monitor that fails undoes all; one that was killed does not.
             let snapshot = self.snapshot();
+            if matches!(error, EngineError::MonitorHangs { .. }) {
+                // It would keep its lock from the next start.
+                self.shared.kill_monitor(&snapshot.id).await;
+            }
+            // A monitor that fails undoes all; one that was killed does not.
             self.shared.sweep(&snapshot.id).await;
             for (_, client) in self.waiting_clients.take() {
                 drop(client.send(Err(EngineError::NotRunning(snapshot.name.to_string()))));

@@ -1,5 +1,7 @@
 use std::io::Write;
 
+use dozen_monitor::protocol::LogEnd;
+
 use super::*;
 
 pub(in crate::container::logs) fn line(text: &str, stream: &str, second: u32) -> String {
@@ -132,6 +134,24 @@ fn what_is_written_while_a_log_is_read_is_for_those_who_follow() {
         File::options().append(true).open(&path).unwrap().write_all(line("b", "stdout", 1).as_bytes()).unwrap();
         assert_eq!(rest(&mut cursor), if follow { vec!["a", "b"] } else { vec!["a"] });
     }
+}
+
+#[test]
+fn a_log_is_read_up_to_a_place_whatever_was_written_and_rotated_since() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.json");
+    std::fs::write(path.with_extension("json.1"), line("a", "stdout", 1)).unwrap();
+    std::fs::write(&path, line("b", "stdout", 2)).unwrap();
+    let metadata = std::fs::metadata(&path).unwrap();
+    let end = Some(LogEnd { inode: metadata.ino(), size_bytes: metadata.len() });
+    let read = || rest(&mut Cursor::new(path.clone(), LogOptions { end, ..both() }));
+    assert_eq!(read(), ["a", "b"]);
+    File::options().append(true).open(&path).unwrap().write_all(line("c", "stdout", 3).as_bytes()).unwrap();
+    assert_eq!(read(), ["a", "b"]);
+    std::fs::rename(path.with_extension("json.1"), path.with_extension("json.2")).unwrap();
+    std::fs::rename(&path, path.with_extension("json.1")).unwrap();
+    std::fs::write(&path, line("d", "stdout", 4)).unwrap();
+    assert_eq!(read(), ["a", "b"]);
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! `POST /containers/{id}/attach`: the streams, the log so far, or both without losing or doubling a byte in between.
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use dozen_engine::{AttachOptions, Engine, LogOptions, LogStream};
+use dozen_model::error_chain;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+use super::logs::Format;
+use crate::edge::ApiVersion;
+use crate::error::Answer;
+use crate::extract::Query;
+use crate::shims;
+use crate::stream::relay::{self, Input, Output};
+use crate::stream::takeover::{Head, response};
+
+pub(super) async fn attach(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+) -> Answer {
+    let detach_keys = query.text("detachKeys").map(str::parse).transpose()?;
+    let container = engine.container(&id)?;
+    let (log, stream) = (query.flag("logs"), query.flag("stream"));
+    let options =
+        AttachOptions { stdin: query.flag("stdin"), stdout: query.flag("stdout"), stderr: query.flag("stderr"), log };
+    let terminal = container.snapshot().spec.process.terminal;
+    let head = Head::for_request(&headers, shims::stream_content_type(version, terminal));
+    let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+    if !stream {
+        let entries = if log { Some(container.logs(wanted).await?) } else { None };
+        return Ok(response(head, move |mut client, _| async move {
+            if let Some(entries) = entries {
+                write(&mut client, entries, terminal, None).await;
+            }
+        }));
+    }
+    let runs = container.snapshot().phase.run().is_some();
+    let output = Output { patience: runs.then_some(relay::ONLOOKERS_PATIENCE), framed: false };
+    let pending = container.attach(options).await?;
+    let input =
+        Input { forward: options.stdin, detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()) };
+    Ok(response(head, move |mut client, early| async move {
+        let read = async |client: &mut UnixStream, part| match container.logs(part).await {
+            Ok(entries) => write(client, entries, terminal, output.patience).await,
+            Err(error) => {
+                tracing::debug!(error = error_chain(&error), "an attachment goes without the log");
+                true
+            }
+        };
+        let not_running = pending.not_running;
+        if let (true, Some(until)) = (log, not_running)
+            && !read(&mut client, LogOptions { until: Some(until), ..wanted.clone() }).await
+        {
+            return;
+        }
+        let Some(stream) = relay::connected(&client, pending).await else { return };
+        if let (true, None) = (log, not_running)
+            && !read(&mut client, LogOptions { end: stream.log_end, ..wanted }).await
+        {
+            return;
+        }
+        relay::relay(client, early, stream, input, output).await;
+    }))
+}
+
+/// A part of the log. False if the client has gone, or has read nothing for as long as the patience with it.
+async fn write(client: &mut UnixStream, mut entries: LogStream, terminal: bool, patience: Option<Duration>) -> bool {
+    let format = Format { terminal, timestamps: false, details: false };
+    while let Some(batch) = entries.recv().await {
+        let batch = format.batch(batch);
+        let mut rest = &batch[..];
+        while !rest.is_empty() {
+            let written = client.write(rest);
+            let written = match patience {
+                Some(patience) => tokio::time::timeout(patience, written).await.unwrap_or(Ok(0)),
+                None => written.await,
+            };
+            match written {
+                Ok(count @ 1..) => rest = &rest[count..],
+                _ => return false,
+            }
+        }
+    }
+    true
+}
