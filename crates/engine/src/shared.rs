@@ -79,7 +79,8 @@ impl Shared {
         work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-            // A panic is a fault of ours: the request fails, the engine and its other containers go on.
+            // A panic is a fault of ours. Here the request fails; a release build ends (`panic = "abort"`), since nothing
+            // half done is to go on, and the next engine takes everything up.
             Err(EngineError::System { action: "finish a task".into(), source: std::io::Error::other(error) })
         })
     }
