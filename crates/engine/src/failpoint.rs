@@ -8,8 +8,8 @@ pub const FAILPOINTS: &[&str] = &[
     "recover.collected",
     "recover.adopted",
     // A volume is made, then a container that has it.
-    "volume.row",
     "volume.directory",
+    "volume.row",
     "volume.prepared",
     "volume.filling",
     "volume.copied",

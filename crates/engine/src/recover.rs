@@ -24,7 +24,7 @@ use crate::failpoint::failpoint;
 use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
-use crate::volumes::{Volumes, read_directory, remove_tree};
+use crate::volumes::{Volumes, read_directory, remove_tree, warn_and_go_on};
 use crate::{EngineConfig, EngineError};
 
 /// Opens the data root. Blocks. Owners are not started yet.
@@ -118,11 +118,13 @@ fn collect_garbage(shared: &Shared, rows: &[ContainerRow]) -> Result<(), EngineE
     for (directory, known) in [(&containers, &long), (&running, &short)] {
         for name in read_directory(directory)?.iter().filter(|name| !known.contains(*name)) {
             tracing::warn!(path = %directory.join(name).display(), "removing what belongs to no container");
-            remove_tree(&directory.join(name))?;
+            let path = directory.join(name);
+            warn_and_go_on("cannot remove it; the next start tries again", &path, remove_tree(&path));
         }
     }
     for row in rows {
-        make_container_directory(&shared.data_directory(&row.id))?;
+        let path = shared.data_directory(&row.id);
+        warn_and_go_on("a container's directory cannot be made", &path, make_container_directory(&path));
     }
     Ok(())
 }

@@ -71,8 +71,9 @@ impl Volumes {
         let volumes = Self { directory, ledger, rows: Mutex::new(rows), claims: Mutex::default() };
         volumes.collect_garbage()?;
         for name in volumes.lock().keys() {
-            make_directory(&volumes.mountpoint(name))?;
-            volumes.finish_filling(name)?;
+            let path = volumes.mountpoint(name);
+            let ready = make_directory(&path).and_then(|()| volumes.finish_filling(name));
+            warn_and_go_on("a volume cannot be made ready; who uses it tries again", &path, ready);
         }
         Ok(volumes)
     }
@@ -109,11 +110,13 @@ impl Volumes {
         }
         let row =
             VolumeRow { name: spec.name, labels: spec.labels, anonymous: spec.anonymous, created: Timestamp::now() };
-        // Row first: a crash between the two leaves a volume whose directory the next start makes.
-        rows::insert_volume(&self.ledger, row.clone())?;
-        failpoint("volume.row");
-        make_directory(&self.mountpoint(&row.name))?;
+        self.make_empty(&row.name)?;
         failpoint("volume.directory");
+        if let Err(error) = rows::insert_volume(&self.ledger, row.clone()) {
+            self.discard(std::slice::from_ref(&row));
+            return Err(error.into());
+        }
+        failpoint("volume.row");
         let volume = self.volume(&row);
         self.lock().insert(row.name.clone(), row);
         Ok((volume, true))
@@ -122,16 +125,27 @@ impl Volumes {
     /// The volume, for a container that is being made. If it is new it has a directory and no row yet: that comes with
     /// the container's, so that a crash in between leaves garbage and no volume that is half filled.
     pub(crate) fn prepare(&self, spec: VolumeSpec, _claim: &Claim) -> Result<(Volume, Option<VolumeRow>), EngineError> {
-        if let Some(row) = self.lock().get(&spec.name) {
-            return Ok((self.volume(row), None));
+        let known = self.lock().get(&spec.name).map(|row| self.volume(row));
+        if let Some(volume) = known {
+            // It could not be made when the engine opened, or someone has taken it away.
+            make_directory(&volume.mountpoint)?;
+            return Ok((volume, None));
         }
         let row =
             VolumeRow { name: spec.name, labels: spec.labels, anonymous: spec.anonymous, created: Timestamp::now() };
-        // What an interrupted removal has left is nobody's.
-        remove_tree(&self.directory.join(row.name.as_str()))?;
-        make_directory(&self.mountpoint(&row.name))?;
+        self.make_empty(&row.name)?;
         failpoint("volume.prepared");
         Ok((self.volume(&row), Some(row)))
+    }
+
+    /// The directory of a new volume. What a removal that was interrupted, or failed, has left there is nobody's, and no
+    /// new volume shows it.
+    fn make_empty(&self, name: &VolumeName) -> Result<(), EngineError> {
+        let directory = self.directory.join(name.as_str());
+        remove_tree(&directory)?;
+        make_directory(&self.mountpoint(name)).inspect_err(|_| {
+            warn_and_go_on("cannot undo a volume", &directory, remove_tree(&directory));
+        })
     }
 
     /// Gives an empty volume what `copy` copies into the directory that it is given, and nothing if it says that there is
@@ -195,9 +209,8 @@ impl Volumes {
     /// The container is not to be: neither are they.
     pub(crate) fn discard(&self, prepared: &[VolumeRow]) {
         for row in prepared {
-            if let Err(error) = remove_tree(&self.directory.join(row.name.as_str())) {
-                tracing::error!(volume = %row.name, error = error_chain(&error), "cannot undo a volume");
-            }
+            let path = self.directory.join(row.name.as_str());
+            warn_and_go_on("cannot undo a volume", &path, remove_tree(&path));
         }
     }
 
@@ -221,9 +234,8 @@ impl Volumes {
     pub(crate) fn forget(&self, names: &[VolumeName]) {
         for name in names {
             self.lock().remove(name);
-            if let Err(error) = remove_tree(&self.directory.join(name.as_str())) {
-                tracing::error!(volume = %name, error = error_chain(&error), "cannot delete a volume's directory");
-            }
+            let path = self.directory.join(name.as_str());
+            warn_and_go_on("cannot delete a volume's directory; the next start tries again", &path, remove_tree(&path));
         }
     }
 
@@ -240,7 +252,8 @@ impl Volumes {
                 .and_then(|name| name.parse::<VolumeName>().ok())
                 .is_some_and(|name| known.contains_key(&name));
             if !owned {
-                remove_tree(&self.directory.join(entry))?;
+                let path = self.directory.join(entry);
+                warn_and_go_on("cannot remove what belongs to no volume", &path, remove_tree(&path));
             }
         }
         Ok(())
@@ -271,164 +284,24 @@ pub(crate) fn read_directory(path: &Path) -> Result<Vec<std::ffi::OsString>, Eng
     list().map_err(EngineError::system(|| format!("list {}", path.display())))
 }
 
-/// Removes a tree, if it is there. Never follows a link out of it (std's walk is by descriptors).
+/// Removes a tree, if it is there, as far as that is possible.
 pub(crate) fn remove_tree(path: &Path) -> Result<(), EngineError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(EngineError::System { action: format!("remove {}", path.display()), source: error })
+    dozen_image::remove_tree(path).map_err(|left| {
+        let within = path.parent().unwrap_or(path);
+        let others = if left.others == 0 { String::new() } else { format!(" and {} others below", left.others) };
+        EngineError::System {
+            action: format!("remove {}{others}", within.join(left.path).display()),
+            source: left.error,
         }
-        _ => Ok(()),
+    })
+}
+
+/// What belongs to nobody, or to one alone, never keeps the engine from opening and serving all the others.
+pub(crate) fn warn_and_go_on(what: &'static str, path: &Path, result: Result<(), EngineError>) {
+    if let Err(error) = result {
+        tracing::warn!(path = %path.display(), error = error_chain(&error), "{what}");
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(root: &Path) -> Volumes {
-        let ledger = Ledger::open(&root.join("state.db"), &[rows::MIGRATION]).unwrap();
-        Volumes::open(root.join("volumes"), ledger).unwrap()
-    }
-
-    fn spec(name: &str) -> VolumeSpec {
-        VolumeSpec { name: name.parse().unwrap(), labels: BTreeMap::new(), anonymous: false }
-    }
-
-    /// On no volume: the tests are alone.
-    fn claim(volumes: &Volumes) -> Claim {
-        futures(volumes.claim([]))
-    }
-
-    fn futures<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-    }
-
-    fn name() -> VolumeName {
-        "data".parse().unwrap()
-    }
-
-    fn content(path: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            read_directory(path).unwrap().into_iter().map(|name| name.into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    /// A copy of two files, with a mode of its own.
-    fn copy(into: &Path) -> Result<bool, EngineError> {
-        std::fs::write(into.join("a"), "1").unwrap();
-        std::fs::create_dir(into.join("b")).unwrap();
-        std::fs::write(into.join("b/c"), "2").unwrap();
-        std::fs::set_permissions(into, std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
-        Ok(true)
-    }
-
-    #[test]
-    fn a_volume_is_filled_beside_itself_and_stays_the_same_directory() {
-        let root = tempfile::tempdir().unwrap();
-        let volumes = open(root.path());
-        let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
-        let before = std::fs::metadata(&volume.mountpoint).unwrap().ino();
-        let nothing = |into: &Path| {
-            assert_ne!(into, volume.mountpoint);
-            Ok(false)
-        };
-        volumes.fill(&name(), false, &claim(&volumes), nothing).unwrap();
-        let failed = |into: &Path| {
-            copy(into)?;
-            Err(EngineError::ShuttingDown)
-        };
-        assert!(volumes.fill(&name(), false, &claim(&volumes), failed).is_err());
-        assert_eq!(
-            (content(&volume.mountpoint), content(&root.path().join("volumes/data"))),
-            (vec![], vec!["_data".into()])
-        );
-        volumes.fill(&name(), false, &claim(&volumes), copy).unwrap();
-        assert_eq!(content(&volume.mountpoint), ["a", "b"]);
-        assert_eq!(content(&root.path().join("volumes/data")), ["_data"]);
-        let after = std::fs::metadata(&volume.mountpoint).unwrap();
-        assert_eq!((after.ino(), after.mode() & 0o7777), (before, 0o751));
-        volumes.fill(&name(), false, &claim(&volumes), |_| panic!("it is not empty any more")).unwrap();
-    }
-
-    #[test]
-    fn what_a_crash_left_of_a_filling_is_nothing_or_all() {
-        let root = tempfile::tempdir().unwrap();
-        let volumes = open(root.path());
-        let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
-        let beside = |name: &str| root.path().join("volumes/data").join(name);
-        drop(volumes);
-        // In the middle of the copy.
-        std::fs::create_dir(beside(FILLING)).unwrap();
-        copy(&beside(FILLING)).unwrap();
-        let volumes = open(root.path());
-        assert_eq!((content(&volume.mountpoint), content(&beside(""))), (vec![], vec!["_data".into()]));
-        drop(volumes);
-        // In the middle of the pouring, while a container went on writing.
-        std::fs::create_dir(beside(FILLED)).unwrap();
-        copy(&beside(FILLED)).unwrap();
-        std::fs::rename(beside(FILLED).join("b"), volume.mountpoint.join("b")).unwrap();
-        std::fs::write(volume.mountpoint.join("a"), "written meanwhile").unwrap();
-        open(root.path());
-        assert_eq!(
-            (content(&volume.mountpoint), content(&beside(""))),
-            (vec!["a".into(), "b".into()], vec!["_data".into()])
-        );
-        assert_eq!(std::fs::read_to_string(volume.mountpoint.join("a")).unwrap(), "written meanwhile");
-        assert_eq!(std::fs::read_to_string(volume.mountpoint.join("b/c")).unwrap(), "2");
-        assert_eq!(std::fs::metadata(&volume.mountpoint).unwrap().mode() & 0o7777, 0o751);
-    }
-
-    #[test]
-    fn a_claim_holds_up_only_those_who_want_the_same() {
-        let root = tempfile::tempdir().unwrap();
-        let volumes = open(root.path());
-        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<VolumeName>>();
-        futures(async {
-            let slow = volumes.claim(names(&["bb", "cc", "bb"])).await;
-            drop(volumes.claim(names(&["aa", "dd"])).await);
-            let mut other = std::pin::pin!(volumes.claim(names(&["cc", "aa"])));
-            let waits =
-                std::future::poll_fn(|context| std::task::Poll::Ready(other.as_mut().poll(context).is_pending()));
-            assert!(waits.await);
-            drop(slow);
-            drop(other.await);
-            drop(volumes.claim(names(&[])).await);
-            assert!(volumes.claims.lock().unwrap().is_empty(), "nothing is kept of claims that are over");
-        });
-    }
-
-    #[test]
-    fn a_volume_outlives_the_engine_and_garbage_does_not() {
-        let root = tempfile::tempdir().unwrap();
-        let volumes = open(root.path());
-        let (volume, new) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
-        assert!(new);
-        std::fs::write(volume.mountpoint.join("file"), "kept").unwrap();
-        std::fs::create_dir_all(root.path().join("volumes/orphan/_data")).unwrap();
-        drop(volumes);
-
-        let volumes = open(root.path());
-        assert_eq!(volumes.list(), std::slice::from_ref(&volume));
-        assert_eq!(std::fs::read_to_string(volume.mountpoint.join("file")).unwrap(), "kept");
-        assert!(!root.path().join("volumes/orphan").exists());
-        assert!(
-            !volumes.create(spec("data"), &claim(&volumes)).unwrap().1,
-            "creating it again gives the one that is there"
-        );
-        assert!(volumes.remove(&volume.name).unwrap());
-        assert!(!volumes.remove(&volume.name).unwrap());
-        assert!(!root.path().join("volumes/data").exists());
-    }
-
-    #[test]
-    fn a_row_without_a_directory_gets_an_empty_one() {
-        let root = tempfile::tempdir().unwrap();
-        let volumes = open(root.path());
-        let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
-        drop(volumes);
-        std::fs::remove_dir_all(root.path().join("volumes/data")).unwrap();
-        open(root.path());
-        assert!(volume.mountpoint.is_dir());
-    }
-}
+mod tests;

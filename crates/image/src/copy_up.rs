@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use dozen_model::ImageId;
+use dozen_model::{ImageId, error_chain};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 
@@ -50,7 +50,8 @@ impl ImageStore {
         if let Err(Failure { path, error }) = copied {
             for name in tree::names(target.as_fd()).unwrap_or_default() {
                 if let Err(error) = tree::remove(target.as_fd(), &name) {
-                    tracing::warn!(path = %destination.display(), %error, "cannot empty the volume again");
+                    let error = error_chain(&error);
+                    tracing::warn!(path = %destination.display(), error, "cannot empty the volume again");
                 }
             }
             let shown = path_in_image.join(std::ffi::OsStr::from_bytes(&path));

@@ -214,7 +214,7 @@ impl Extractor<'_> {
     /// What was opened by way of it may now be elsewhere, so the remembered directory is forgotten.
     fn remove(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         self.parent = None;
-        tree::remove(parent, name)
+        Ok(tree::remove(parent, name)?)
     }
 
     fn directory(&mut self, parent: BorrowedFd<'_>, path: &[u8], name: &[u8], entry: &Entry) -> Result<(), Errno> {

@@ -41,3 +41,4 @@ pub use load::{Loaded, Progress, ProgressEvent};
 pub use remove::{Removal, Use};
 pub use schema::MIGRATION;
 pub use store::{DiskUsage, ImageStore, ImageUsage};
+pub use tree::{NotRemoved, remove_tree, written_bytes};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dozen_ledger::{Durability, Ledger, LedgerError};
-use dozen_model::{Digest, ImageId, Reference};
+use dozen_model::{Digest, ImageId, Reference, error_chain};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
@@ -200,7 +200,7 @@ impl ImageStore {
         })
     }
 
-    /// Deletes layers without an image, and files without a row.
+    /// Deletes layers without an image, and files without a row. What resists stays until the next start.
     fn collect_leftovers(&self) -> Result<(), ImageError> {
         let _change = self.0.lock_change();
         self.0.collect_layers()?;
@@ -222,7 +222,7 @@ impl ImageStore {
                 }
                 let path = directory.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
                 tracing::info!(path = %path.display(), "deleting what a crash left behind");
-                tree::remove_path(&path).map_err(ImageError::io("delete", path.display()))?;
+                delete(&path);
             }
         }
         Ok(())
@@ -363,9 +363,7 @@ impl Inner {
 
     /// Deletes what has no row any more.
     pub(crate) fn delete_file(&self, path: &Path) {
-        if let Err(error) = tree::remove_path(path) {
-            tracing::warn!(path = %path.display(), %error, "cannot delete; the next start tries again");
-        }
+        delete(path);
     }
 
     /// Moves an unpacked layer to a fresh short name below `layers/`, and gives the name. Short, because mount(2) has
@@ -419,6 +417,13 @@ impl Inner {
     }
 }
 
+fn delete(path: &Path) {
+    if let Err(error) = tree::remove_tree(path) {
+        let error = error_chain(&error);
+        tracing::warn!(path = %path.display(), error, "cannot delete; the next start tries again");
+    }
+}
+
 /// See [`Inner::pin`].
 pub(crate) struct Pin {
     inner: Arc<Inner>,
@@ -442,8 +447,6 @@ pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = tree::remove_path(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "cannot delete; the next start tries again");
-        }
+        delete(&self.0);
     }
 }

@@ -1,12 +1,20 @@
 //! A directory tree by descriptors: every path is resolved beneath its root by openat2(2), never by the process's
 //! own idea of `/`, and what is hostile in it stays in it.
 
+mod climber;
+mod removal;
+mod size;
+
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::{Errno, Result};
+
+pub(crate) use removal::remove;
+pub use removal::{NotRemoved, remove_tree};
+pub use size::written_bytes;
 
 /// The overlay file system's mark of a directory that hides those below it
 /// (kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
@@ -89,43 +97,6 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
-}
-
-/// Removes `name` and all below it. Holds no more than two descriptors however deep the tree is; what is deeper than
-/// the kernel's longest path was not made by us.
-pub(crate) fn remove(directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    // The common case is one call.
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR) => {}
-        Err(error) => return Err(error),
-    }
-    let mut stack = vec![(name.to_vec(), false)];
-    while let Some((path, emptied)) = stack.pop() {
-        let (parent, last) = split(&path);
-        if emptied {
-            let parent = open_no_links(directory, parent, DIRECTORY)?;
-            rustix::fs::unlinkat(&parent, last, AtFlags::REMOVEDIR)?;
-            continue;
-        }
-        let inside = open_no_links(directory, &path, DIRECTORY)?;
-        stack.push((path.clone(), true));
-        for name in names(inside.as_fd())? {
-            match rustix::fs::unlinkat(&inside, name.as_slice(), AtFlags::empty()) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR) => stack.push((join(&path, &name), false)),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes a tree of the host's by its path.
-pub(crate) fn remove_path(path: &Path) -> Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL) };
-    remove(open_root(parent)?.as_fd(), name.as_bytes())
 }
 
 /// A path to something that cannot be opened (a link, a device): for the calls that take only paths. Its last

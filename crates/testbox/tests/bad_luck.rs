@@ -137,6 +137,77 @@ fn a_disk_that_has_become_read_only() {
     assert!(after.is_subset(&before), "{:?}", after.difference(&before).collect::<Vec<_>>());
 }
 
+/// Directories within each other, far deeper than any path can say, in the directory it is started in.
+const NEST: &str = "p=d; for i in 1 2 3 4 5 6 7 8 9 10; do p=$p/$p; done
+    for i in 1 2 3 4 5 6 7 8; do mkdir -p $p && cd -P $p 2>/dev/null || exit 1; done; echo 1 >bottom";
+
+/// It needs no right to nest its directories, and the engine must live through all that is done with them.
+#[test]
+fn a_container_that_nests_its_directories() {
+    let machine = Machine::new();
+    small_disk(&machine, 256);
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    let before = stored(&machine);
+    let nest = format!("cd /srv; {NEST}; cd /data; {NEST}");
+    let line = ["run", "--name", "deep", "--network", "none", "-v", "depth:/data", "-w", "/srv", "busybox", "sh", "-c"];
+    engine.dozen(&[&line[..], &[&nest]].concat()).expect(0);
+    let size = engine.dozen(&["inspect", "-s", "-f", "{{.SizeRw}}", "deep"]).text();
+    assert_eq!(size, "2\n");
+    engine.dozen(&["commit", "deep", "deeper"]).refuses(1, &["path is too long"]);
+    assert_eq!(images(&engine), 1);
+    // What a crash leaves of it is no more than that.
+    engine.kill();
+    let data = machine.directory().join("data");
+    for directory in ["containers", "volumes"] {
+        let script = format!("cd {} && mv * garbage", data.join(directory).display());
+        machine.run("sh", &["-c", &script]).expect(0);
+    }
+    engine.restart();
+    for directory in ["containers", "volumes"] {
+        machine.run("ls", &[data.join(directory).join("garbage").to_str().unwrap()]).expect(2);
+    }
+    engine.dozen(&["rm", "deep"]).expect(0);
+    engine.dozen(&["volume", "rm", "depth"]).expect(0);
+    engine.dozen(&[&line[..], &[&nest]].concat()).expect(0);
+    engine.dozen(&["rm", "deep"]).expect(0);
+    engine.dozen(&["volume", "rm", "depth"]).expect(0);
+    engine.dozen(&["run", "--rm", "--network", "none", "busybox", "true"]).expect(0);
+    assert_eq!(stored(&machine), before);
+}
+
+/// What belongs to nobody and cannot be removed: a mount keeps its directory.
+#[test]
+fn garbage_that_resists_keeps_no_engine_from_opening() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["volume", "create", "kept"]).expect(0);
+    let before = stored(&machine);
+    engine.kill();
+    let places: Vec<_> = ["containers", "volumes", "layers", "content/sha256", "tmp"]
+        .map(|directory| machine.directory().join("data").join(directory).join("garbage"))
+        .into();
+    for place in &places {
+        let mounted = place.join("a/_data");
+        machine.run("mkdir", &["-p", mounted.to_str().unwrap(), place.join("b").to_str().unwrap()]).expect(0);
+        machine.run("mount", &["-t", "tmpfs", "tmpfs", mounted.to_str().unwrap()]).expect(0);
+        machine.run("touch", &[mounted.join("precious").to_str().unwrap()]).expect(0);
+    }
+    engine.restart();
+    engine.dozen(&["run", "--rm", "--network", "none", "-v", "kept:/data", "busybox", "true"]).expect(0);
+    // A volume of that name is not that one.
+    engine.dozen(&["volume", "create", "garbage"]).refuses(1, &["garbage/a/_data"]);
+    assert_eq!(engine.dozen(&["volume", "ls", "-q"]).text(), "kept\n");
+    for place in &places {
+        machine.run("ls", &[place.join("a/_data/precious").to_str().unwrap()]).expect(0);
+        machine.run("ls", &[place.join("b").to_str().unwrap()]).expect(2);
+        machine.run("umount", &[place.join("a/_data").to_str().unwrap()]).expect(0);
+    }
+    engine.restart();
+    assert_eq!(stored(&machine), before);
+}
+
 /// Lives until it is told to end, or until there is a file, with this exit code.
 const WORKER: &str = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
 
@@ -316,6 +387,7 @@ fn what_cannot_be_written_now_is_written_later() {
         assert!(status(&engine, "last").starts_with("Exited (5)"), "{}", status(&engine, "last"));
         engine.dozen(&["create", "--name", "new", "busybox"]).refuses(125, &["disk is full"]);
         engine.dozen(&["volume", "create", "new"]).refuses(1, &["disk is full"]);
+        machine.run("ls", &[machine.directory().join("data/volumes/new").to_str().unwrap()]).expect(2);
     }
     // Nobody asks, and it is removed.
     until("it is gone", || status(&engine, "brief").is_empty().then_some(()));
