@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 16] = [
+pub const FAILPOINTS: [&str; 17] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -17,6 +17,7 @@ pub const FAILPOINTS: [&str; 16] = [
     "image.remove.configurations",
     "image.collect.rows",
     "image.collect.files",
+    "image.copied",
     "image.poured",
 ];
 

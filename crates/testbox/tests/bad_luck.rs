@@ -448,3 +448,30 @@ fn a_run_waits_for_two_syncs_of_the_ledger() {
         trace.lines().filter(of_engine).filter(|line| line.contains("sync(") || line.contains("syncfs(")).collect();
     assert!((1..=2).contains(&syncs.len()), "{trace}");
 }
+
+/// The row of a volume is safe from a power cut, and so is what the volume was filled with: a volume that is not empty is
+/// not filled again.
+#[test]
+fn what_a_volume_is_filled_with_is_synced() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let create = |volume: &str, at: &str| {
+        let volume = format!("{volume}:{at}");
+        engine.dozen(&["create", "--network", "none", "-v", &volume, "busybox", "ls", at])
+    };
+    engine.dozen(&["volume", "create", "older"]).expect(0);
+    {
+        let _tracer = Tracer::of(&engine, &["-e", "trace=syncfs", "-e", "inject=syncfs:error=EIO"]);
+        create("new", "/bin").refuses(125, &["cannot sync", "nput/output error"]);
+        create("older", "/bin").refuses(125, &["cannot sync", "nput/output error"]);
+        // Nothing is copied, and nothing has to be synced.
+        create("empty", "/nowhere").expect(0);
+    }
+    assert_eq!(engine.dozen(&["volume", "ls", "-q"]).text(), "empty\nolder\n");
+    for volume in ["new", "older"] {
+        let id = create(volume, "/bin").text();
+        let shown = engine.dozen(&["start", "-a", id.trim()]).text();
+        assert!(shown.contains("busybox"), "{shown}");
+    }
+}
