@@ -27,6 +27,8 @@ use crate::unpack::unpack;
 
 /// Files in one archive.
 const FILES_LIMIT: usize = 100_000;
+/// Bytes of their names and of what links lead to, which are all in memory at once.
+const NAMES_LIMIT: usize = 16 * 1024 * 1024;
 
 /// One image that `load` brought in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +104,10 @@ impl ImageStore {
         let mut staged: Vec<Staged> = Vec::new();
         let mut images: Vec<NewImage> = Vec::new();
         for image in plan(&files)? {
-            let id = ImageId::new(image.config_digest);
+            let id = ImageId::new(image.config.digest.clone());
+            let config = image.config.read_document(&format!("the configuration of image {id}"))?;
             let (_, _, diff_ids) =
-                parse_config(&image.config).map_err(|what| ImageError::Archive(format!("image {id}: {what}")))?;
+                parse_config(&config).map_err(|what| ImageError::Archive(format!("image {id}: {what}")))?;
             if diff_ids.len() != image.layers.len() {
                 return Err(ImageError::Archive(format!(
                     "image {id} has {} layers by its configuration and {} by its manifest",
@@ -129,7 +132,7 @@ impl ImageStore {
                 };
                 staged.push(stage(&scratch, staged.len(), name, file, Some(diff_id), progress)?);
             }
-            images.push(NewImage { id, config: image.config, diff_ids, parent: None, references: image.references });
+            images.push(NewImage { id, config, diff_ids, parent: None, references: image.references });
         }
         inner.install(&scratch, staged, &images)?;
         drop(pins);
@@ -148,7 +151,7 @@ fn spool(archive: impl Read, scratch: &Scratch, progress: &dyn Progress) -> Resu
     let mut reader = TarReader::new(first.as_slice().chain(plain));
     let mut files = Files::default();
     let mut buffer = vec![0; 256 * 1024];
-    let (mut total, mut count) = (0, 0);
+    let (mut total, mut count, mut names_bytes) = (0, 0, 0);
     while let Some(entry) = reader.next_entry().map_err(ImageError::reading)? {
         let shown = String::from_utf8_lossy(&entry.path).into_owned();
         let bad = |what| ImageError::Archive(format!("entry {shown:?}: {what}"));
@@ -156,6 +159,10 @@ fn spool(archive: impl Read, scratch: &Scratch, progress: &dyn Progress) -> Resu
         count += 1;
         if count > FILES_LIMIT {
             return Err(ImageError::Archive(format!("it holds more than {FILES_LIMIT} files")));
+        }
+        names_bytes += name.len() + entry.link.len();
+        if names_bytes > NAMES_LIMIT {
+            return Err(ImageError::Archive(format!("the names of its files are longer than {NAMES_LIMIT} bytes")));
         }
         match entry.kind {
             EntryType::Directory => {}
@@ -183,15 +190,7 @@ fn spool(archive: impl Read, scratch: &Scratch, progress: &dyn Progress) -> Resu
                 files.links.insert(name, target);
             }
             EntryType::Symlink => {
-                // Inside an archive `..` is honest: docker save wrote `../ID/layer.tar`. The name only keys a map.
-                let mut target = tree::split(&name).0.to_vec();
-                for component in entry.link.split(|byte| *byte == b'/') {
-                    match component {
-                        b"" | b"." => {}
-                        b".." => target = tree::split(&target).0.to_vec(),
-                        component => target = tree::join(&target, component),
-                    }
-                }
+                let target = link_target(&name, &entry.link).map_err(bad)?;
                 files.links.insert(name, target);
             }
             _ => return Err(bad("an image archive holds files, directories and links only")),
@@ -199,6 +198,28 @@ fn spool(archive: impl Read, scratch: &Scratch, progress: &dyn Progress) -> Resu
     }
     reader.drain().map_err(ImageError::reading)?;
     Ok(files)
+}
+
+/// Where a symbolic link of the archive itself leads, as a name in it. Inside an archive `..` is honest: docker save wrote
+/// `../ID/layer.tar`. The name only keys a map.
+fn link_target(name: &[u8], link: &[u8]) -> Result<Vec<u8>, &'static str> {
+    if link.len() > tree::PATH_LIMIT {
+        return Err("its target is longer than 4095 bytes");
+    }
+    let mut target = tree::split(name).0.to_vec();
+    for component in link.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => target.truncate(tree::split(&target).0.len()),
+            component => {
+                if !target.is_empty() {
+                    target.push(b'/');
+                }
+                target.extend_from_slice(component);
+            }
+        }
+    }
+    Ok(target)
 }
 
 /// Unpacks one blob in the scratch directory. With `expected`, its plain bytes must have that digest.

@@ -18,6 +18,8 @@ const LAYERS_LIMIT: usize = 500;
 /// An index may name indexes; real ones go two deep.
 const INDEX_DEPTH_LIMIT: usize = 4;
 const IMAGES_LIMIT: usize = 1000;
+/// Bytes of all configurations of one archive: they are parsed, and kept in memory for as long as their images are there.
+const CONFIGS_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// A file of the archive, set aside on disk.
 #[derive(Debug, Clone)]
@@ -35,11 +37,21 @@ pub(crate) struct Files {
     pub(crate) links: HashMap<Vec<u8>, Vec<u8>>,
 }
 
+impl Spooled {
+    /// The bytes of one JSON document, whose name is for the error.
+    pub(crate) fn read_document(&self, name: &str) -> Result<Vec<u8>, ImageError> {
+        if self.size > DOCUMENT_LIMIT {
+            return Err(ImageError::Archive(format!("{name} is larger than {DOCUMENT_LIMIT} bytes")));
+        }
+        std::fs::read(&self.path).map_err(ImageError::io("read", self.path.display()))
+    }
+}
+
 /// One image that the archive holds.
 #[derive(Debug)]
 pub(crate) struct Planned {
-    pub(crate) config: Vec<u8>,
-    pub(crate) config_digest: Digest,
+    /// Its digest is the image's id.
+    pub(crate) config: Spooled,
     /// Lowest first: how the archive calls it, and the file unless it is missing.
     pub(crate) layers: Vec<(String, Option<Spooled>)>,
     pub(crate) references: Vec<Reference>,
@@ -61,14 +73,30 @@ pub(crate) fn plan(files: &Files) -> Result<Vec<Planned>, ImageError> {
     if planned.is_empty() {
         return Err(ImageError::Archive("it holds no image".into()));
     }
-    if let Some(image) = planned.iter().find(|image| image.layers.len() > LAYERS_LIMIT) {
+    if planned.iter().map(|image| image.config.size).sum::<u64>() > CONFIGS_LIMIT {
         return Err(ImageError::Archive(format!(
-            "image {} has {} layers, and the kernel stacks {LAYERS_LIMIT} at the most",
-            image.config_digest,
-            image.layers.len()
+            "the configurations of its images are larger than {CONFIGS_LIMIT} bytes together"
         )));
     }
     Ok(planned)
+}
+
+/// One image with several tags has an entry for each in some archives.
+fn merge(planned: &mut Vec<Planned>, image: Planned) {
+    match planned.iter_mut().find(|known| known.config.digest == image.config.digest) {
+        Some(known) => known.references.extend(image.references),
+        None => planned.push(image),
+    }
+}
+
+fn check_layers(config: &Spooled, layers: usize) -> Result<(), ImageError> {
+    if layers > LAYERS_LIMIT {
+        return Err(ImageError::Archive(format!(
+            "image {} has {layers} layers, and the kernel stacks {LAYERS_LIMIT} at the most",
+            config.digest
+        )));
+    }
+    Ok(())
 }
 
 impl Files {
@@ -84,17 +112,12 @@ impl Files {
         None
     }
 
-    fn read(&self, name: &str) -> Result<Vec<u8>, ImageError> {
-        let file =
-            self.get(name).ok_or_else(|| ImageError::Archive(format!("{name} is missing: it may be cut short")))?;
-        if file.size > DOCUMENT_LIMIT {
-            return Err(ImageError::Archive(format!("{name} is larger than {DOCUMENT_LIMIT} bytes")));
-        }
-        std::fs::read(&file.path).map_err(ImageError::io("read", file.path.display()))
+    fn find(&self, name: &str) -> Result<&Spooled, ImageError> {
+        self.get(name).ok_or_else(|| ImageError::Archive(format!("{name} is missing: it may be cut short")))
     }
 
     fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ImageError> {
-        serde_json::from_slice(&self.read(name)?)
+        serde_json::from_slice(&self.find(name)?.read_document(name)?)
             .map_err(|error| ImageError::Archive(format!("{name} is malformed: {error}")))
     }
 
@@ -133,13 +156,17 @@ fn docker_archive(files: &Files) -> Result<Vec<Planned>, ImageError> {
     if images.len() > IMAGES_LIMIT {
         return Err(ImageError::Archive(format!("manifest.json names more than {IMAGES_LIMIT} images")));
     }
-    images.into_iter().map(|image| docker_image(files, &image)).collect()
+    let mut planned = Vec::new();
+    for image in &images {
+        merge(&mut planned, docker_image(files, image)?);
+    }
+    Ok(planned)
 }
 
 fn docker_image(files: &Files, image: &DockerImage) -> Result<Planned, ImageError> {
-    let config = files.read(&image.config)?;
-    let config_digest = files.get(&image.config).expect("it has just been read").digest.clone();
-    named_digest(&image.config, ".json", &config_digest)?;
+    let config = files.find(&image.config)?.clone();
+    named_digest(&image.config, ".json", &config.digest)?;
+    check_layers(&config, image.layers.as_ref().map_or(0, Vec::len))?;
     let mut layers = Vec::new();
     for name in image.layers.iter().flatten() {
         let file = files.get(name);
@@ -149,7 +176,7 @@ fn docker_image(files: &Files, image: &DockerImage) -> Result<Planned, ImageErro
         layers.push((name.clone(), file.cloned()));
     }
     let references = image.repo_tags.iter().flatten().map(|tag| reference(tag)).collect::<Result<_, _>>()?;
-    Ok(Planned { config, config_digest, layers, references })
+    Ok(Planned { config, layers, references })
 }
 
 /// A configuration's file, and every file below `blobs/`, is named by its digest, which must be true. (`HEX.tar` at the
@@ -228,11 +255,7 @@ fn oci_layout(files: &Files) -> Result<Vec<Planned>, ImageError> {
     for descriptor in &manifests {
         let Some(mut image) = oci_image(files, descriptor, 0)? else { continue };
         image.references = annotated_name(descriptor)?.into_iter().collect();
-        // One image with several tags has a descriptor for each.
-        match planned.iter_mut().find(|known| known.config_digest == image.config_digest) {
-            Some(known) => known.references.extend(image.references),
-            None => planned.push(image),
-        }
+        merge(&mut planned, image);
     }
     Ok(planned)
 }
@@ -288,16 +311,17 @@ fn oci_image(files: &Files, descriptor: &Descriptor, depth: usize) -> Result<Opt
             descriptor.digest, config.media_type
         )));
     }
-    files.blob(&config.digest)?.ok_or_else(|| missing(&config.digest))?;
+    let config = files.blob(&config.digest)?.ok_or_else(|| missing(&config.digest))?.clone();
+    let descriptors = document.layers.unwrap_or_default();
+    check_layers(&config, descriptors.len())?;
     let mut layers = Vec::new();
-    for layer in document.layers.unwrap_or_default() {
+    for layer in descriptors {
         if layer.media_type.contains("encrypted") {
             return Err(ImageError::NotBuilt(format!("layer {} is encrypted; that is not built yet", layer.digest)));
         }
         layers.push((layer.digest.to_string(), files.blob(&layer.digest)?.cloned()));
     }
-    let (config, config_digest) = (files.read(&blob_name(&config.digest))?, config.digest);
-    Ok(Some(Planned { config, config_digest, layers, references: Vec::new() }))
+    Ok(Some(Planned { config, layers, references: Vec::new() }))
 }
 
 fn is_attestation(descriptor: &Descriptor) -> bool {

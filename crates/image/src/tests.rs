@@ -387,6 +387,53 @@ fn damaged_and_hostile_archives_are_refused_and_leave_nothing() {
     );
 }
 
+/// Whatever an archive says a thousand times is in memory once.
+#[test]
+fn one_configuration_with_many_entries_is_one_image() {
+    let home = Home::new();
+    let store = home.open();
+    let mut files = docker_files(&two_layers(), &[], plain);
+    let entries: Vec<Value> = serde_json::from_slice(&files[3].1).unwrap();
+    let mut entries = vec![entries[0].clone(); 1000];
+    for (number, entry) in entries.iter_mut().enumerate() {
+        entry["RepoTags"] = json!([format!("a:{number}")]);
+    }
+    files[3].1 = serde_json::to_vec(&entries).unwrap();
+    assert_eq!(load(&store, &tarball(&files)).references.len(), 1000);
+    assert_eq!((home.counts(), store.list().unwrap()[0].references.len()), ([3, 2, 0], 1000));
+}
+
+#[test]
+fn what_an_archive_may_take_of_memory_is_bounded() {
+    let large = |number: usize| {
+        let mut config = config(&[]);
+        config.resize((4 << 20) - number, b' ');
+        (format!("c{number}"), config)
+    };
+    let mut files: Files = (0..9).map(large).collect();
+    let entries: Vec<_> = files.iter().map(|(name, _)| json!({ "Config": name })).collect();
+    files.push(("manifest.json".into(), serde_json::to_vec(&entries).unwrap()));
+    refused(&tarball(&files), "configurations of its images are larger than 33554432 bytes together");
+
+    let many = json!([{ "Config": "c0", "Layers": vec!["l"; 501] }]);
+    refused(&tarball(&[large(0), ("manifest.json".into(), serde_json::to_vec(&many).unwrap())]), "has 501 layers");
+
+    let links = |count: usize, length: usize| {
+        let mut bytes = Vec::new();
+        let mut writer = TarWriter::new(&mut bytes);
+        let link = vec![b'l'; length];
+        for number in 0..count {
+            let name = format!("{number}");
+            let plain = Description::plain(name.as_bytes(), EntryType::Symlink, 0o777, 0);
+            writer.header(&Description { link: &link, ..plain }).unwrap();
+        }
+        writer.finish().unwrap();
+        bytes
+    };
+    refused(&links(1, 4096), "its target is longer than 4095 bytes");
+    refused(&links(4200, 4000), "the names of its files are longer than 16777216 bytes");
+}
+
 #[test]
 fn damaged_oci_layouts_are_refused() {
     let layers = two_layers();
