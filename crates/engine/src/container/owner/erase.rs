@@ -8,7 +8,7 @@ use crate::events::EventKind;
 use crate::failpoint::failpoint;
 use crate::rows;
 use crate::shared::Shared;
-use crate::volumes::{Claim, remove_tree};
+use crate::volumes::{Claim, remove_tree, warn_and_go_on};
 
 /// The row, with those of its own volumes, and then the files: a crash in between leaves garbage, which the next start
 /// collects, and never a container without its files.
@@ -29,7 +29,8 @@ pub(super) fn erase(
         if error.kind() != ErrorKind::Exhausted {
             return Err(error.into());
         }
-        remove_tree(&snapshot.directory)?;
+        let (what, path) = ("not all of a container's files can be deleted", &snapshot.directory);
+        warn_and_go_on(what, path, remove_tree(path));
         delete()?;
     }
     failpoint("erase.row");
@@ -40,13 +41,11 @@ pub(super) fn erase(
     }
     drop(claim);
     for directory in [&snapshot.directory, &shared.run_directory(&snapshot.id)] {
-        if let Err(error) = remove_tree(directory) {
-            tracing::error!(
-                container = snapshot.id.short(),
-                error = error_chain(&error),
-                "cannot delete a container's files"
-            );
-        }
+        warn_and_go_on(
+            "cannot delete a container's files; the next start tries again",
+            directory,
+            remove_tree(directory),
+        );
         failpoint("erase.files");
     }
     // An image that was removed by force while this container had it can go now.
