@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use dozen_model::{ImageId, error_chain};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
@@ -17,7 +18,7 @@ use rustix::io::Errno;
 use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::store::ImageStore;
-use crate::tree;
+use crate::tree::{self, Place};
 
 impl ImageStore {
     /// Copies what an image has at `path_in_image` into `destination`, an empty directory of the host's: content, owners,
@@ -101,8 +102,9 @@ struct Failure {
 fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool, Failure> {
     let mut anything = false;
     let mut links = HashMap::new();
-    let mut stack = vec![(Vec::new(), false)];
-    while let Some((path, filled)) = stack.pop() {
+    let mut stack = vec![(Place::default(), false)];
+    while let Some((place, filled)) = stack.pop() {
+        let path = place.path();
         let result = (|| {
             let from = tree::open_no_links(source, &path, tree::DIRECTORY)?;
             let to = tree::open_no_links(target, &path, tree::DIRECTORY)?;
@@ -110,15 +112,16 @@ fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool, Fai
                 let stat = rustix::fs::fstat(&from)?;
                 return Ok(dress(from.as_fd(), to.as_fd(), &stat)?);
             }
-            stack.push((path.clone(), true));
+            stack.push((place, true));
+            let above: Rc<[u8]> = path.as_slice().into();
             for name in tree::names(from.as_fd())? {
                 let Some(stat) = tree::stat(from.as_fd(), &name)? else { continue };
                 anything = true;
                 if tree::file_type(&stat) == FileType::Directory {
                     rustix::fs::mkdirat(&to, name.as_slice(), Mode::RWXU)?;
-                    stack.push((tree::join(&path, &name), false));
+                    stack.push((Place::new(&above, name), false));
                 } else if !tree::is_whiteout(&stat) {
-                    let at = tree::join(&path, &name);
+                    let at = Place::new(&above, name.clone());
                     copy_one(&from, &to, &name, &stat, target, at, &mut links)?;
                 }
             }
@@ -145,17 +148,18 @@ fn copy_one(
     name: &[u8],
     stat: &Stat,
     target: BorrowedFd<'_>,
-    path: Vec<u8>,
-    links: &mut HashMap<(u64, u64), Vec<u8>>,
+    place: Place,
+    links: &mut HashMap<(u64, u64), Place>,
 ) -> io::Result<()> {
     let kind = tree::file_type(stat);
     if stat.st_nlink > 1 {
         if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
-            let (above, last) = tree::split(first);
+            let first = first.path();
+            let (above, last) = tree::split(&first);
             let above = tree::open_no_links(target, above, tree::DIRECTORY)?;
             return Ok(rustix::fs::linkat(&above, last, to, name, AtFlags::empty())?);
         }
-        links.insert((stat.st_dev, stat.st_ino), path);
+        links.insert((stat.st_dev, stat.st_ino), place);
     }
     let (owner, group) = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);

@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
-use crate::tree;
+use crate::tree::{self, Place};
 
 /// Why a tree could not be packed. Paths are relative to its root.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +30,9 @@ pub(crate) fn pack(root: BorrowedFd<'_>, out: impl Write) -> Result<(), PackErro
     let mut packer = Packer { root, writer: TarWriter::new(out), links: HashMap::new(), parent: None };
     packer.root_entry()?;
     let mut stack = packer.below(b"")?;
-    while let Some(path) = stack.pop() {
-        match packer.entry(&path) {
-            Ok(true) => stack.extend(packer.below(&path)?),
+    while let Some(place) = stack.pop() {
+        match packer.entry(&place) {
+            Ok(true) => stack.extend(packer.below(&place.path())?),
             Ok(false) => {}
             // It went away between listing and looking.
             Err(PackError::Read { source: Errno::NOENT, .. }) => {}
@@ -45,7 +46,7 @@ struct Packer<'a, W> {
     root: BorrowedFd<'a>,
     writer: TarWriter<W>,
     /// The first path of a file with several names.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: HashMap<(u64, u64), Place>,
     parent: Option<(Vec<u8>, OwnedFd)>,
 }
 
@@ -62,19 +63,21 @@ impl<W: Write> Packer<'_, W> {
         Ok(())
     }
 
-    /// The paths in a directory, last first.
-    fn below(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, PackError> {
+    /// What is in a directory, last first.
+    fn below(&self, path: &[u8]) -> Result<Vec<Place>, PackError> {
         let failed = |source| PackError::Read { path: shown(path), source };
         let directory = match tree::open_no_links(self.root, path, tree::DIRECTORY) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
             directory => directory.map_err(failed)?,
         };
         let names = tree::names(directory.as_fd()).map_err(failed)?;
-        Ok(names.iter().rev().map(|name| tree::join(path, name)).collect())
+        let above: Rc<[u8]> = path.into();
+        Ok(names.into_iter().rev().map(|name| Place::new(&above, name)).collect())
     }
 
     /// Writes one entry; true if it is a directory to go into.
-    fn entry(&mut self, path: &[u8]) -> Result<bool, PackError> {
+    fn entry(&mut self, place: &Place) -> Result<bool, PackError> {
+        let path = &*place.path();
         let failed = |source| PackError::Read { path: shown(path), source };
         let refuse = |why| PackError::Refused { path: shown(path), why };
         if path.len() > tree::PATH_LIMIT - 4 {
@@ -117,7 +120,8 @@ impl<W: Write> Packer<'_, W> {
             && stat.st_nlink > 1
             && let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino))
         {
-            let header = Description { path, link: first, size: 0, ..Description::of(&stat, EntryType::Link) };
+            let first = first.path();
+            let header = Description { path, link: &first, size: 0, ..Description::of(&stat, EntryType::Link) };
             return self.writer.header(&header).map(|()| false).map_err(PackError::Write);
         }
         let link = match kind {
@@ -136,7 +140,7 @@ impl<W: Write> Packer<'_, W> {
                     return Err(failed(Errno::NOENT));
                 }
                 if stat.st_nlink > 1 {
-                    self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+                    self.links.insert((stat.st_dev, stat.st_ino), place.clone());
                 }
                 Some(file)
             }

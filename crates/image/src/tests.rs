@@ -297,6 +297,32 @@ fn removing_takes_what_nothing_needs_and_no_more() {
     assert_eq!(home.open().list().unwrap().len(), 0);
 }
 
+/// By way of a link an archive's entries come deeper than any path can say, and no entry says so.
+#[test]
+fn a_layer_deeper_than_a_path_is_removed() {
+    let home = Home::new();
+    let store = home.open();
+    let component = "n".repeat(200);
+    let far = vec![component.as_str(); 19].join("/");
+    let farther = format!("near/{far}");
+    let layer = archive(&[directory(&far), link(EntryType::Symlink, "near", &far), file(&farther, "1")]);
+    let bytes = tarball(&docker_files(&[layer], &["deep"], plain));
+    let id = load(&store, &bytes).id;
+    let volume = tempfile::tempdir().unwrap();
+    let error = store.copy_up(&id, Path::new("/"), volume.path()).unwrap_err();
+    assert!(error.to_string().contains("copy from the image"), "{error}");
+    assert_eq!(fs::read_dir(volume.path()).unwrap().count(), 0);
+    store.remove("deep", false, false, &nobody).unwrap();
+    assert_eq!(home.counts(), [0, 0, 0]);
+    // And as a crash leaves it.
+    load(&store, &bytes);
+    drop(store);
+    let layer = home.names("layers").remove(0);
+    fs::rename(&layer, layer.with_file_name("garbage")).unwrap();
+    assert_eq!(home.open().list().unwrap().len(), 1);
+    assert_eq!(home.names("layers"), [""; 0].map(PathBuf::from));
+}
+
 #[test]
 fn layers_outlive_their_image_while_a_container_stands_on_them() {
     let home = Home::new();

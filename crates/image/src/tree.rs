@@ -8,6 +8,7 @@ mod size;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::{Errno, Result};
@@ -89,6 +90,24 @@ pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
 
 pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
+/// A path below a root that shares its beginning with those of its siblings: a million names in one directory are
+/// remembered as names, however long the path to it is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    above: Rc<[u8]>,
+    name: Box<[u8]>,
+}
+
+impl Place {
+    pub(crate) fn new(above: &Rc<[u8]>, name: Vec<u8>) -> Self {
+        Self { above: above.clone(), name: name.into() }
+    }
+
+    pub(crate) fn path(&self) -> Vec<u8> {
+        join(&self.above, &self.name)
+    }
 }
 
 /// Parent and last component of a relative path.
