@@ -10,6 +10,10 @@ use crate::EngineError;
 use crate::container::snapshot::{Phase, Snapshot};
 use crate::shared::Shared;
 
+mod words;
+
+use words::{Variables, expand, split};
+
 /// What `commit` may change.
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "Docker's words")]
@@ -64,6 +68,8 @@ struct Settings {
     working_directory: String,
     labels: BTreeMap<String, String>,
     stop_signal: Option<Signal>,
+    /// A change has set the command: it is meant for the entrypoint that another change sets.
+    has_new_command: bool,
 }
 
 impl Settings {
@@ -84,29 +90,40 @@ impl Settings {
             working_directory: spec.process.working_directory.clone(),
             labels: spec.labels.clone(),
             stop_signal: (spec.stop.signal != Signal::TERM).then_some(spec.stop.signal),
+            has_new_command: false,
         }
     }
 
-    /// One Dockerfile instruction, by the Dockerfile reference; without variables, which a commit has none of.
+    /// One Dockerfile instruction, by the Dockerfile reference. Variables are those of the environment as the changes
+    /// before this one left it; a command's are the container's shell's business.
     fn apply(&mut self, change: &str) -> Result<(), String> {
         let (instruction, rest) = change.trim().split_once(char::is_whitespace).unwrap_or((change.trim(), ""));
         let rest = rest.trim();
+        let variables = Variables::of(&self.environment);
         match instruction.to_ascii_uppercase().as_str() {
-            "CMD" => self.command = command(rest),
+            "CMD" => {
+                self.command = command(rest);
+                self.has_new_command |= !self.command.is_empty();
+            }
             "ENTRYPOINT" => {
                 self.entrypoint = command(rest);
                 // As in a Dockerfile: a command that belonged to another entrypoint does not fit this one.
-                self.command.clear();
+                if !self.has_new_command {
+                    self.command.clear();
+                }
             }
             "ENV" => {
-                for (name, value) in pairs(rest)? {
+                for (name, value) in pairs(rest, &variables)? {
                     self.environment.retain(|(known, _)| *known != name);
                     self.environment.push((name, value));
                 }
             }
-            "LABEL" => self.labels.extend(pairs(rest)?),
+            "LABEL" => self.labels.extend(pairs(rest, &variables)?),
             "EXPOSE" => {
-                for word in rest.split_whitespace() {
+                let expanded =
+                    split(rest)?.into_iter().map(|word| expand(word, &variables)).collect::<Result<Vec<_>, _>>()?;
+                // A variable may hold several ports.
+                for word in expanded.iter().flat_map(|words| words.split_whitespace()) {
                     let (port, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
                     let port: u16 = port.parse().map_err(|_| format!("{word:?} is no port"))?;
                     let protocol: Protocol =
@@ -117,21 +134,30 @@ impl Settings {
                     }
                 }
             }
-            "USER" if !rest.is_empty() => self.user = rest.to_owned(),
-            "VOLUME" if !rest.is_empty() => match serde_json::from_str::<Vec<String>>(rest) {
-                Ok(paths) => self.volumes.extend(paths),
-                Err(_) => self.volumes.extend(rest.split_whitespace().map(str::to_owned)),
-            },
-            "WORKDIR" if !rest.is_empty() => {
-                self.working_directory = match rest.strip_prefix('/') {
-                    Some(_) => rest.to_owned(),
-                    None => format!("{}/{rest}", self.working_directory.trim_end_matches('/')),
+            "USER" => self.user = valued(expand(rest, &variables)?)?,
+            "VOLUME" => {
+                let paths = match serde_json::from_str::<Vec<String>>(rest) {
+                    Ok(paths) => paths,
+                    Err(_) => rest.split_whitespace().map(str::to_owned).collect(),
+                };
+                let paths =
+                    paths.iter().map(|path| valued(expand(path, &variables)?)).collect::<Result<Vec<_>, _>>()?;
+                if paths.is_empty() {
+                    return Err("it needs a value".into());
+                }
+                self.volumes.extend(paths);
+            }
+            "WORKDIR" => {
+                let path = valued(expand(rest, &variables)?)?;
+                self.working_directory = match path.starts_with('/') {
+                    true => path,
+                    false => format!("{}/{path}", self.working_directory.trim_end_matches('/')),
                 }
             }
             "STOPSIGNAL" => {
-                self.stop_signal = Some(rest.parse().map_err(|error: dozen_model::SignalError| error.to_string())?)
+                let signal = expand(rest, &variables)?.parse();
+                self.stop_signal = Some(signal.map_err(|error: dozen_model::SignalError| error.to_string())?)
             }
-            "USER" | "VOLUME" | "WORKDIR" => return Err("it needs a value".into()),
             "HEALTHCHECK" | "ONBUILD" => return Err(format!("{instruction} is not built yet")),
             _ => return Err(format!("{instruction} is not a valid change command")),
         }
@@ -176,50 +202,31 @@ fn command(rest: &str) -> Vec<String> {
     }
 }
 
+fn valued(text: String) -> Result<String, String> {
+    if text.is_empty() { Err("it needs a value".into()) } else { Ok(text) }
+}
+
 /// `NAME=value NAME="a value"`, or the old form `NAME the rest`.
-fn pairs(rest: &str) -> Result<Vec<(String, String)>, String> {
-    let words = words(rest)?;
+fn pairs(rest: &str, variables: &Variables) -> Result<Vec<(String, String)>, String> {
+    let words = split(rest)?;
+    let pair = |name: &str, value: &str| match (expand(name, variables)?, expand(value, variables)?) {
+        (name, _) if name.is_empty() => Err("it needs NAME=value: the name is empty".to_owned()),
+        pair => Ok(pair),
+    };
     match words.first() {
         None => Err("it needs NAME=value".into()),
         Some(first) if !first.contains('=') => {
             let (name, value) = rest.split_once(char::is_whitespace).ok_or("it needs NAME=value")?;
-            Ok(vec![(name.to_owned(), value.trim().to_owned())])
+            Ok(vec![pair(name, value.trim())?])
         }
         Some(_) => words
             .iter()
             .map(|word| match word.split_once('=') {
-                Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-                _ => Err(format!("{word:?} is not NAME=value")),
+                Some((name, value)) => pair(name, value),
+                None => Err(format!("{word:?} is not NAME=value")),
             })
             .collect(),
     }
-}
-
-/// Words as the Dockerfile reference parts them: quotes keep spaces, a backslash keeps the next character.
-fn words(text: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match (character, quote) {
-            ('\\', quoted) if quoted != Some('\'') => {
-                word.get_or_insert_default().push(characters.next().ok_or("it ends with a backslash")?);
-            }
-            ('"' | '\'', None) => {
-                quote = Some(character);
-                word.get_or_insert_default();
-            }
-            (_, Some(open)) if open == character => quote = None,
-            (_, None) if character.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(character),
-        }
-    }
-    if quote.is_some() {
-        return Err("a quote is not closed".into());
-    }
-    words.extend(word);
-    Ok(words)
 }
 
 #[cfg(test)]
@@ -228,8 +235,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn applied(changes: &[&str]) -> Settings {
-        let mut settings =
-            Settings { command: vec!["old".into()], working_directory: "/a".into(), ..Settings::default() };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut settings = Settings {
+            command: vec!["old".into()],
+            working_directory: "/a".into(),
+            environment: vec![pair("PATH", "/bin"), pair("WHO", "me")],
+            ..Settings::default()
+        };
         changes.iter().for_each(|change| settings.apply(change).unwrap());
         settings
     }
@@ -252,12 +264,54 @@ mod tests {
             (settings.entrypoint, settings.command),
             (vec!["python".into()], vec!["app.py".into(), "-v".into()])
         );
-        assert_eq!(settings.environment, [("B".into(), "two words".into()), ("A".into(), "the rest".into())]);
+        assert_eq!(settings.environment[2..], [("B".into(), "two words".into()), ("A".into(), "the rest".into())]);
         assert_eq!(settings.exposed_ports, ["80/tcp", "53/udp"]);
         assert_eq!((settings.user.as_str(), settings.working_directory.as_str()), ("app:app", "/a/b"));
         assert_eq!((settings.labels["x"].as_str(), settings.volumes), ("y", vec!["/data".to_owned()]));
         assert_eq!(settings.stop_signal.map(|signal| signal.number()), Some(2));
         assert_eq!(applied(&["CMD echo $HOME"]).command, ["/bin/sh", "-c", "echo $HOME"]);
+    }
+
+    #[test]
+    fn variables_are_the_containers_and_those_set_before() {
+        let settings = applied(&[
+            "ENV PATH=/venv/bin:$PATH PORTS=\"80 443/tcp\"",
+            // All of one instruction sees what was before it.
+            "ENV PATH=/first:$PATH AFTER=${PATH}",
+            "ENV OLD form of $WHO",
+            "LABEL \"of.$WHO\"='$WHO' x=\\$WHO",
+            "EXPOSE $PORTS ${NONE:-90}/udp",
+            "USER ${NOBODY:-app}",
+            "WORKDIR $WHO/src",
+            "VOLUME [\"/data/$WHO\"]",
+            "STOPSIGNAL ${WHO:+INT}",
+            "CMD echo $WHO",
+            "ENTRYPOINT [\"$WHO\"]",
+        ]);
+        let environment: Vec<_> = settings.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let paths = ["PATH=/first:/venv/bin:/bin", "AFTER=/venv/bin:/bin"];
+        assert_eq!(environment, ["WHO=me", "PORTS=80 443/tcp", paths[0], paths[1], "OLD=form of me"]);
+        assert_eq!((settings.labels["of.me"].as_str(), settings.labels["x"].as_str()), ("$WHO", "$WHO"));
+        assert_eq!(settings.exposed_ports, ["80/tcp", "443/tcp", "90/udp"]);
+        assert_eq!((settings.user.as_str(), settings.working_directory.as_str()), ("app", "/a/me/src"));
+        assert_eq!(settings.volumes, ["/data/me"]);
+        assert_eq!(settings.stop_signal.map(|signal| signal.number()), Some(2));
+        assert_eq!(settings.command, ["/bin/sh", "-c", "echo $WHO"]);
+        assert_eq!(settings.entrypoint, ["$WHO"]);
+    }
+
+    #[test]
+    fn an_entrypoint_takes_away_only_an_inherited_command() {
+        for (changes, command) in [
+            (&["ENTRYPOINT [\"e\"]"][..], &[][..]),
+            (&["CMD [\"c\"]", "ENTRYPOINT [\"e\"]"], &["c"]),
+            (&["ENTRYPOINT [\"e\"]", "CMD [\"c\"]"], &["c"]),
+            (&["CMD []", "ENTRYPOINT [\"e\"]"], &[]),
+            (&["CMD [\"c\"]"], &["c"]),
+            (&["ENV A=b"], &["old"]),
+        ] {
+            assert_eq!(applied(changes).command, command, "{changes:?}");
+        }
     }
 
     #[test]
@@ -271,8 +325,14 @@ mod tests {
             "EXPOSE x",
             "STOPSIGNAL NOPE",
             "USER",
+            "USER $NONE",
+            "WORKDIR $NONE",
+            "VOLUME []",
             "HEALTHCHECK NONE",
             "ENV =1",
+            "ENV $NONE=1",
+            "ENV A=${B",
+            "ENV A=${B#x}",
         ] {
             assert!(Settings::default().apply(change).is_err(), "{change}");
         }
