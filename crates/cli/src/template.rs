@@ -5,6 +5,7 @@
 //! [`Value`]. Templates that define or call other templates are refused by name.
 
 mod evaluate;
+mod fields;
 mod functions;
 mod lexer;
 mod parser;

@@ -45,6 +45,7 @@ pub(super) async fn version() -> Answer {
         "Os": "linux",
         "Arch": host::architecture(),
         "KernelVersion": uname.release,
+        "Experimental": false,
         "BuildTime": "",
     }))
 }

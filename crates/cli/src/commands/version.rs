@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Context, inspect};
 use crate::arguments::flags::{inspect_format, text, verb};
+use crate::client::API_VERSION;
 use crate::failure::{Failure, Outcome};
 use crate::output;
 
@@ -20,12 +21,7 @@ pub fn command() -> Command {
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
-    let client = json!({
-        "Version": env!("CARGO_PKG_VERSION"),
-        "ApiVersion": context.client.api_version(),
-        "Os": std::env::consts::OS,
-        "Arch": architecture(),
-    });
+    let client = client(context.client.api_version());
     let server: Result<Value, _> = context.client.get("/version").await;
     let format = text(matches, "format").filter(|format| !format.is_empty());
     let (server, failure) = match server {
@@ -47,6 +43,23 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         Some(failure) => Err(failure),
         None => Ok(0),
     }
+}
+
+/// Docker's fields; what a build of ours does not record is empty.
+fn client(api_version: &str) -> Value {
+    json!({
+        "Platform": { "Name": "Dozen" },
+        "Version": env!("CARGO_PKG_VERSION"),
+        "ApiVersion": api_version,
+        "DefaultAPIVersion": API_VERSION,
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": std::env::consts::OS,
+        "Arch": architecture(),
+        "BuildTime": "",
+        "Context": "default",
+        "Experimental": false,
+    })
 }
 
 fn part(version: &Value) -> String {
@@ -72,5 +85,20 @@ fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_for_docker_fit_the_client() {
+        let document = json!({ "Client": client("1.40"), "Server": null }).to_string();
+        let format = "{{with .Client}}{{.Platform.Name}} {{.APIVersion}} {{.DefaultAPIVersion}} {{.Experimental}} \
+                      {{.GitCommit}}{{.GoVersion}}{{.BuildTime}}{{.Context}}{{end}}";
+        let shown = inspect::show(&[document], Some(format)).map_err(|failure| failure.message);
+        assert_eq!(shown.unwrap(), format!("Dozen 1.40 {API_VERSION} false default\n"));
+        assert!(part(&client("1.40")).starts_with(" Version: "));
     }
 }

@@ -1,30 +1,13 @@
 //! The tree over data.
 
 use super::Fault;
+use super::fields;
 use super::functions;
 use super::parser::{Command, Node, Operand, OperandKind, Pipeline};
-use super::value::Value;
+use super::value::{Empty, Value};
 
 /// No rendering is longer: a guard against templates that only grow.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
-
-/// Fields of the API's objects that are left out when they are empty; a template may ask for them all the same.
-const OPTIONAL_FIELDS: [&str; 14] = [
-    "Health",
-    "Healthcheck",
-    "Mounts",
-    "StopTimeout",
-    "StopSignal",
-    "Shell",
-    "MacAddress",
-    "Annotations",
-    "ArgsEscaped",
-    "OnBuild",
-    "Init",
-    "SizeRw",
-    "SizeRootFs",
-    "ExposedPorts",
-];
 
 pub(crate) fn render(nodes: &[Node], data: &Value) -> Result<String, Fault> {
     let mut evaluation = Evaluation { output: String::new(), variables: vec![(String::new(), data.clone())] };
@@ -107,7 +90,7 @@ impl Evaluation {
             Value::Integer(count) => {
                 (0..count.clamp(0, 1_000_000)).map(|n| (Value::Integer(n), Value::Integer(n))).collect()
             }
-            Value::Null => Vec::new(),
+            Value::Null | Value::Empty(_) => Vec::new(),
             other => return Err(Fault::new(pipeline.offset, format!("range can't iterate over {other}"))),
         };
         if entries.is_empty() {
@@ -243,18 +226,19 @@ impl Evaluation {
 
 fn field_of(operand: &Operand, value: &Value, name: &str) -> Result<Value, Fault> {
     match value {
-        Value::Map(entries) => match value.get(name) {
-            Some(found) => Ok(found.clone()),
-            None if is_object_of_the_api(entries) && !OPTIONAL_FIELDS.contains(&name) => {
-                Err(fault(operand, format!("map has no entry for key {name:?}")))
-            }
+        Value::Map(entries) => match fields::find(entries, name) {
+            Some(found) => Ok(found),
+            None if is_object_of_the_api(entries) => Err(fault(operand, format!("map has no entry for key {name:?}"))),
             None => Ok(Value::Null),
         },
+        Value::Empty(Empty::Map) => Ok(Value::Null),
         Value::Row(row) => match row.get(name) {
             Some(text) => Ok(Value::String(text.to_owned())),
             None => Err(fault(operand, format!("can't evaluate field {name}: there is no such column"))),
         },
-        Value::Null => Err(fault(operand, format!("nil pointer evaluating interface {{}}.{name}"))),
+        Value::Null | Value::Empty(Empty::Pointer) => {
+            Err(fault(operand, format!("nil pointer evaluating interface {{}}.{name}")))
+        }
         other => Err(fault(operand, format!("can't evaluate field {name} in type {}", other.kind()))),
     }
 }

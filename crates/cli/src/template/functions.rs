@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::value::Value;
+use super::value::{Empty, Value};
 
 const NAMES: [&str; 23] = [
     "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "index", "slice", "len", "print", "printf", "println",
@@ -49,8 +49,10 @@ pub(crate) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         "json" => count(1).map(|()| Value::String(arguments[0].to_json())),
         "join" => {
             count(2)?;
-            let Value::List(list) = &arguments[0] else {
-                return Err(format!("wrong type for value; expected list; got {}", arguments[0].kind()));
+            let list = match &arguments[0] {
+                Value::List(list) => list.as_slice(),
+                Value::Null | Value::Empty(Empty::List) => &[],
+                other => return Err(format!("wrong type for value; expected list; got {}", other.kind())),
             };
             let parts: Vec<String> = list.iter().map(ToString::to_string).collect();
             Ok(Value::String(parts.join(text(1)?)))
@@ -113,7 +115,7 @@ fn length(value: &Value) -> Result<Value, String> {
         Value::String(text) => text.len(),
         Value::List(list) => list.len(),
         Value::Map(entries) => entries.len(),
-        Value::Null => 0,
+        Value::Null | Value::Empty(_) => 0,
         other => return Err(format!("len of type {}", other.kind())),
     };
     Ok(Value::Integer(i64::try_from(length).unwrap_or(i64::MAX)))
@@ -127,6 +129,10 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
             (Value::Map(_), Value::String(name)) => {
                 // Go gives the element type's zero; in the API's maps of words that prints as nothing.
                 value.get(name).cloned().unwrap_or(Value::Null)
+            }
+            (Value::Empty(Empty::Map), Value::String(_)) => Value::Null,
+            (Value::Empty(Empty::List), Value::Integer(position)) => {
+                return Err(format!("index out of range: {position}"));
             }
             (Value::Map(_), other) => return Err(format!("value has type {}; should be string", other.kind())),
             (Value::List(list), Value::Integer(position)) => usize::try_from(*position)
@@ -142,7 +148,7 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
             (Value::List(_) | Value::String(_), other) => {
                 return Err(format!("cannot index slice/array with type {}", other.kind()));
             }
-            (Value::Null, _) => return Err("index of untyped nil".to_owned()),
+            (Value::Null | Value::Empty(_), _) => return Err("index of untyped nil".to_owned()),
             (other, _) => return Err(format!("can't index item of type {}", other.kind())),
         };
     }
@@ -155,6 +161,7 @@ fn slice(arguments: &[Value]) -> Result<Value, String> {
     let length = match item {
         Value::String(text) => text.len(),
         Value::List(list) => list.len(),
+        Value::Empty(Empty::List) => 0,
         other => return Err(format!("can't slice item of type {}", other.kind())),
     };
     let bound = |position: usize, default: usize| match bounds.get(position) {
@@ -173,6 +180,7 @@ fn slice(arguments: &[Value]) -> Result<Value, String> {
             text.get(from..to).map(|part| Value::String(part.to_owned())).ok_or("it cuts a character".to_owned())
         }
         Value::List(list) => Ok(Value::List(list[from..to].to_vec())),
+        Value::Empty(Empty::List) => Ok(item.clone()),
         _ => Err("can't slice".to_owned()),
     }
 }
@@ -203,7 +211,8 @@ fn compare(name: &str, arguments: &[Value]) -> Result<Value, String> {
 
 fn equal(a: &Value, b: &Value) -> Result<bool, String> {
     match (a, b) {
-        (Value::Null, _) | (_, Value::Null) => Ok(a == b),
+        (Value::Null | Value::Empty(_), Value::Null | Value::Empty(_)) => Ok(true),
+        (Value::Null | Value::Empty(_), _) | (_, Value::Null | Value::Empty(_)) => Ok(false),
         (Value::Boolean(a), Value::Boolean(b)) => Ok(a == b),
         _ => order(a, b).map(Ordering::is_eq),
     }
@@ -307,7 +316,9 @@ fn formatted(verb: char, argument: &Value, precision: Option<usize>) -> String {
     match (verb, argument) {
         ('v' | 's', Value::Null) => "<nil>".to_owned(),
         ('v', value) => value.to_string(),
-        ('s', Value::String(_) | Value::List(_) | Value::Map(_) | Value::Row(_)) => cut(argument.to_string()),
+        ('s', Value::Empty(_) | Value::String(_) | Value::List(_) | Value::Map(_) | Value::Row(_)) => {
+            cut(argument.to_string())
+        }
         ('d', Value::Integer(number)) => number.to_string(),
         ('x', Value::Integer(number)) => format!("{number:x}"),
         ('X', Value::Integer(number)) => format!("{number:X}"),

@@ -38,7 +38,7 @@ fn templates_render_as_gos_do() {
         ("{{json .State}}", r#"{"Running":true,"Pid":42,"ExitCode":0}"#),
         ("{{.State | json}}", r#"{"Running":true,"Pid":42,"ExitCode":0}"#),
         ("{{json .Config.Cmd}}", "null"),
-        ("{{.Config.Cmd}}", "<no value>"),
+        ("{{.Config.Cmd}}", "[]"),
         ("{{if .State.Running}}up{{else}}down{{end}}", "up"),
         ("{{if .State.ExitCode}}bad{{else if .Empty}}e{{else}}good{{end}}", "good"),
         ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
@@ -79,6 +79,63 @@ fn templates_render_as_gos_do() {
     }
 }
 
+/// What Docker's client prints, which has types where the API leaves fields out or says null.
+#[test]
+fn fields_have_gos_names_and_types() {
+    let document = Value::from_json(
+        r#"{"Server":{"ApiVersion":"1.51","Os":"linux"},
+            "Event":{"status":"start","id":"abc","from":"img","Type":"container","Actor":{"ID":"abc"},"scope":"local","time":17,"timeNano":170},
+            "Volume":{"Type":"volume","Actor":{"ID":"v"},"scope":"local","time":18},
+            "Container":{"Id":"c","RestartCount":0,"State":{"Running":true},"ExecIDs":null,
+                "Mounts":[{"Type":"bind","Source":"/s","Destination":"/d"}],
+                "NetworkSettings":{"Ports":{"80/tcp":null,"90/tcp":[{"HostIp":"::","HostPort":"90"}]}},
+                "Config":{"Env":["A=1"],"Cmd":null,"Labels":null,"Volumes":null,"ExposedPorts":{"80/tcp":{}}},
+                "HostConfig":{"ShmSize":5,"Dns":[],"Binds":null,"PidsLimit":null}},
+            "Labels":{"plain":"p","Up":"u","up":"v"},"Twins":{"UUp":1,"UuP":2},"Other":null}"#,
+    )
+    .unwrap();
+    let render = |template: &str| Template::parse(template).and_then(|parsed| parsed.render(&document));
+    for (template, output) in [
+        ("{{.Server.APIVersion}} {{.Server.OS}} {{.Server.GitCommit}}{{.Server.Experimental}}", "1.51 linux false"),
+        (
+            "{{with .Event}}{{.Type}} {{.Status}} {{.ID}} {{.Time}} {{.TimeNano}} {{.From}} {{.Scope}}{{end}}",
+            "container start abc 17 170 img local",
+        ),
+        ("{{with .Volume}}{{.Type}} {{.Status}}|{{.ID}}|{{.From}}{{end}}", "volume ||"),
+        ("{{.Container.ID}}{{.Container.HostConfig.DNS}}", "c[]"),
+        ("{{range .Container.Mounts}}{{.Name}}|{{.Source}}|{{.Driver}}{{end}}", "|/s|"),
+        ("{{(index .Container.NetworkSettings.Ports \"90/tcp\" 0).HostIP}}", "::"),
+        ("{{.Container.NetworkSettings.Ports}}", "map[80/tcp:[] 90/tcp:[{:: 90}]]"),
+        (
+            "{{with .Container.Config}}{{.Cmd}}{{.Entrypoint}}{{.Labels}}{{.Volumes}}{{.ExposedPorts}}{{json .ExposedPorts}}{{end}}",
+            "[][]map[]map[]map[80/tcp:{}]{\"80/tcp\":{}}",
+        ),
+        ("{{with .Container.Config}}{{.User}}{{.StopSignal}}{{.Healthcheck}}{{.StopTimeout}}{{end}}", "<nil><nil>"),
+        ("{{json .Container.Config.Entrypoint}} {{json .Container.Config.User}}", "null \"\""),
+        ("{{index .Container.Config.Labels \"x\"}}{{.Container.Config.Labels.x}}", "<no value>"),
+        ("{{range .Container.Config.Cmd}}x{{else}}none{{end}} {{len .Container.Config.Volumes}}", "none 0"),
+        ("{{join .Container.Config.Cmd \" \"}}|{{join .Other \" \"}}|{{slice .Container.Config.Cmd 0}}", "||[]"),
+        ("{{printf \"%v %s\" .Container.Config.Cmd .Container.Config.Labels}}", "[] map[]"),
+        (
+            "{{if .Container.Config.Labels}}x{{end}}{{.Container.HostConfig.Binds}}{{.Container.HostConfig.PidsLimit}}",
+            "[]<nil>",
+        ),
+        ("{{.Container.State.Health}} {{.Container.ExecIDs}} {{.Container.SizeRw}}", "<nil> [] <nil>"),
+        ("{{.Labels.Up}} {{.Labels.up}} {{.Other}}", "u v <no value>"),
+    ] {
+        assert_eq!(render(template).as_deref(), Ok(output), "{template}");
+    }
+    for (template, words) in [
+        ("{{.Twins.UUP}}", "map has no entry for key \"UUP\""),
+        ("{{.Container.Config.Name}}", "map has no entry for key \"Name\""),
+        ("{{.Container.State.Health.Status}}", "nil pointer evaluating"),
+        ("{{index .Container.Config.Cmd 0}}", "index out of range: 0"),
+    ] {
+        let error = render(template).unwrap_err().to_string();
+        assert!(error.contains(words), "{template}: {error}");
+    }
+}
+
 #[test]
 fn wrong_templates_are_refused_with_gos_words() {
     for (template, words) in [
@@ -102,7 +159,7 @@ fn wrong_templates_are_refused_with_gos_words() {
         ("{{.Id.More}}", "template: :1:2: executing \"\" at <.Id.More>: can't evaluate field More in type string"),
         (
             "{{.Config.Cmd.X}}",
-            "template: :1:2: executing \"\" at <.Config.Cmd.X>: nil pointer evaluating interface {}.X",
+            "template: :1:2: executing \"\" at <.Config.Cmd.X>: can't evaluate field X in type slice",
         ),
         (
             "{{index .Config.Env 9}}",

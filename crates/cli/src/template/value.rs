@@ -10,6 +10,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 pub enum Value {
     /// Nothing: JSON's null, or what is not there.
     Null,
+    /// Nothing, of a type that is known: JSON's null too, but it prints as Go prints the type.
+    Empty(Empty),
     /// True or false.
     Boolean(bool),
     /// A whole number.
@@ -24,6 +26,19 @@ pub enum Value {
     Map(Vec<(String, Value)>),
     /// A line of a listing.
     Row(Rc<Row>),
+}
+
+/// Go's nil has a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// `[]`
+    List,
+    /// `map[]`
+    Map,
+    /// `<nil>`
+    Pointer,
+    /// `{}`: not nil, and without fields.
+    Struct,
 }
 
 /// A line of a listing: columns by name, all of them text, and labels that `.Label "name"` looks up.
@@ -59,28 +74,29 @@ impl Value {
     /// Go's rule: what is empty or zero is false.
     pub fn is_true(&self) -> bool {
         match self {
-            Self::Null => false,
+            Self::Null | Self::Empty(Empty::List | Empty::Map | Empty::Pointer) => false,
             Self::Boolean(is_true) => *is_true,
             Self::Integer(number) => *number != 0,
             Self::Float(number) => *number != 0.0,
             Self::String(text) => !text.is_empty(),
             Self::List(list) => !list.is_empty(),
             Self::Map(entries) => !entries.is_empty(),
-            Self::Row(_) => true,
+            Self::Row(_) | Self::Empty(Empty::Struct) => true,
         }
     }
 
     /// What this is, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Null => "nil",
+            Self::Null | Self::Empty(Empty::Pointer) => "nil",
             Self::Boolean(_) => "bool",
             Self::Integer(_) => "int",
             Self::Float(_) => "float64",
             Self::String(_) => "string",
-            Self::List(_) => "slice",
-            Self::Map(_) => "map",
+            Self::List(_) | Self::Empty(Empty::List) => "slice",
+            Self::Map(_) | Self::Empty(Empty::Map) => "map",
             Self::Row(_) => "row",
+            Self::Empty(Empty::Struct) => "struct",
         }
     }
 
@@ -105,7 +121,8 @@ impl Value {
             text.push('}');
         };
         match self {
-            Self::Null => text.push_str("null"),
+            Self::Empty(Empty::Struct) => text.push_str("{}"),
+            Self::Null | Self::Empty(_) => text.push_str("null"),
             Self::Boolean(is_true) => text.push_str(if *is_true { "true" } else { "false" }),
             Self::Integer(number) => text.push_str(&number.to_string()),
             Self::Float(number) => text.push_str(&serde_json::Value::from(*number).to_string()),
@@ -135,6 +152,15 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("<no value>"),
+            Self::Empty(Empty::List) => f.write_str("[]"),
+            Self::Empty(Empty::Map) => f.write_str("map[]"),
+            Self::Empty(Empty::Pointer) => f.write_str("<nil>"),
+            Self::Empty(Empty::Struct) => f.write_str("{}"),
+            // The one struct that people print whole: the port of `NetworkSettings.Ports`.
+            Self::Map(entries) if matches!(entries.as_slice(), [(ip, _), (port, _)] if ip == "HostIp" && port == "HostPort") =>
+            {
+                write!(f, "{{{} {}}}", entries[0].1, entries[1].1)
+            }
             Self::Boolean(is_true) => write!(f, "{is_true}"),
             Self::Integer(number) => write!(f, "{number}"),
             Self::Float(number) => write!(f, "{number}"),
