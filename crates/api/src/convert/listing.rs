@@ -1,9 +1,10 @@
 //! `ps`: which containers, and each of them in a few words.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dozen_engine::{Phase, Snapshot};
-use dozen_model::{ImageId, MountSource};
+use dozen_model::{ContainerSpec, ImageId, MountSource};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -66,11 +67,12 @@ impl Listing {
         self.filters.get("ancestor")
     }
 
-    /// Those of `containers` (newest first) that are asked for. `ancestors` are images that the filter found.
+    /// Those of `containers` (newest first) that are asked for. `ancestors` are the images that the filter names, and
+    /// those made from them ([`descendants`]).
     pub(crate) fn select(
         &self,
         containers: Vec<Arc<Snapshot>>,
-        ancestors: &[ImageId],
+        ancestors: &BTreeSet<ImageId>,
     ) -> Result<Vec<Arc<Snapshot>>, ApiError> {
         let filters = &self.filters;
         // Docker shows those that do not run when a limit, a state or a place in time is asked for.
@@ -100,7 +102,7 @@ impl Listing {
         Ok(selected)
     }
 
-    fn matches(&self, snapshot: &Snapshot, ancestors: &[ImageId]) -> bool {
+    fn matches(&self, snapshot: &Snapshot, ancestors: &BTreeSet<ImageId>) -> bool {
         let spec = &snapshot.spec;
         let filters = &self.filters;
         let name = format!("/{}", snapshot.name);
@@ -150,12 +152,40 @@ impl Listing {
             && filters.any("health", |wanted| wanted == "none")
             && filters.any("is-task", |wanted| matches!(wanted, "false" | "0"))
             && filters.any("isolation", |wanted| matches!(wanted, "" | "default"))
-            && (!filters.has("ancestor") || ancestors.contains(&spec.image) || filters.get("ancestor").contains(&spec.image_name))
+            // By image, not by the name that it had: that may be another image's by now.
+            && (!filters.has("ancestor") || ancestors.contains(&spec.image))
     }
 }
 
-/// A row of the listing.
-pub(crate) fn row(snapshot: &Snapshot, now: Timestamp, mountpoint: &dyn Fn(&str) -> Option<String>) -> Value {
+/// `roots` and every image that was made from one of them. `parents` has each image with its parent.
+pub(crate) fn descendants(
+    roots: impl IntoIterator<Item = ImageId>,
+    parents: &BTreeMap<ImageId, ImageId>,
+) -> BTreeSet<ImageId> {
+    let mut found: BTreeSet<ImageId> = roots.into_iter().collect();
+    loop {
+        let children = parents.iter().filter(|(child, parent)| found.contains(parent) && !found.contains(child));
+        let children: Vec<ImageId> = children.map(|(child, _)| child.clone()).collect();
+        if children.is_empty() {
+            return found;
+        }
+        found.extend(children);
+    }
+}
+
+/// The name that the container was made by, while it is its image's; else the image's id. `now_means` is the image
+/// that has the name today.
+pub(crate) fn image_name(spec: &ContainerSpec, now_means: Option<&ImageId>) -> String {
+    if now_means == Some(&spec.image) { spec.image_name.clone() } else { spec.image.to_string() }
+}
+
+/// A row of the listing; `image` as [`image_name`] has it.
+pub(crate) fn row(
+    snapshot: &Snapshot,
+    image: &str,
+    now: Timestamp,
+    mountpoint: &dyn Fn(&str) -> Option<String>,
+) -> Value {
     let spec = &snapshot.spec;
     let mut words = spec.process.arguments();
     // Docker quotes what has a space in it.
@@ -164,7 +194,7 @@ pub(crate) fn row(snapshot: &Snapshot, now: Timestamp, mountpoint: &dyn Fn(&str)
     json!({
         "Id": snapshot.id.as_str(),
         "Names": [format!("/{}", snapshot.name)],
-        "Image": spec.image_name,
+        "Image": image,
         "ImageID": spec.image.to_string(),
         "Command": command.join(" "),
         "Created": snapshot.created.as_second(),
@@ -233,22 +263,47 @@ mod tests {
         assert_eq!(status(&removing(Some("why".into())), at(0)), "Dead");
     }
 
+    fn image(number: u8) -> ImageId {
+        ImageId::new(dozen_model::Digest::from_sha256([number; 32]))
+    }
+
+    #[test]
+    fn descendants_are_found_over_generations() {
+        let parents = BTreeMap::from([(2, 1), (3, 2), (4, 9), (6, 5), (5, 6)].map(|(c, p)| (image(c), image(p))));
+        let found =
+            |roots: &[u8]| descendants(roots.iter().copied().map(image), &parents).into_iter().collect::<Vec<_>>();
+        assert_eq!(found(&[1]), [1, 2, 3].map(image));
+        assert_eq!(found(&[3, 9]), [3, 4, 9].map(image));
+        assert_eq!(found(&[5]), [5, 6].map(image));
+        assert_eq!(found(&[]), []);
+    }
+
+    #[test]
+    fn a_name_that_means_another_image_gives_way_to_the_id() {
+        let spec = &snapshot(json!({"Image": "x:1", "Cmd": ["c"]}), running()).spec;
+        assert_eq!(image_name(spec, Some(&image(7))), "x:1");
+        assert_eq!(image_name(spec, Some(&image(8))), image(7).to_string());
+        assert_eq!(image_name(spec, None), image(7).to_string());
+    }
+
     fn select(query: &str) -> Result<Vec<&'static str>, ApiError> {
-        let make = |name: &str, second: i64, phase: Phase| {
+        let make = |name: &str, second: i64, phase: Phase, made_from: u8| {
             let body = json!({
                 "Image": format!("{name}-image"), "Cmd": ["c"], "Labels": {"app": name},
                 "ExposedPorts": {"80/tcp": {}},
                 "HostConfig": {"Binds": [format!("{name}-data:/data")], "NetworkMode": if name == "web" { "host" } else { "" }},
             });
             let mut one = snapshot(body, phase);
+            one.spec = Arc::new(ContainerSpec { image: image(made_from), ..ContainerSpec::clone(&one.spec) });
             one.name = name.parse().unwrap();
             one.created = at(second);
             Arc::new(one)
         };
-        let all = vec![make("web", 30, running()), make("database", 20, exited(3)), make("dab", 10, exited(0))];
+        let all =
+            vec![make("web", 30, running(), 8), make("database", 20, exited(3), 9), make("dab", 10, exited(0), 7)];
         let listing = Listing::read(&Query::from(query))?;
         let names = ["web", "database", "dab"];
-        let selected = listing.select(all, &[])?;
+        let selected = listing.select(all, &BTreeSet::from([image(7)]))?;
         Ok(names.into_iter().filter(|name| selected.iter().any(|s| s.name.as_str() == *name)).collect())
     }
 
@@ -278,7 +333,8 @@ mod tests {
         check("all=1", json!({"expose": ["80"]}), &["web", "database", "dab"]);
         check("all=1", json!({"publish": ["80/tcp"]}), &[]);
         check("all=1", json!({"network": ["host"]}), &["web"]);
-        check("all=1", json!({"ancestor": ["dab-image"]}), &["dab"]);
+        // The image that the caller has found counts, not the text.
+        check("all=1", json!({"ancestor": ["web-image"]}), &["dab"]);
         check("", json!({"before": ["database"]}), &["dab"]);
         check("", json!({"since": ["dab"]}), &["web", "database"]);
         check("all=1", json!({"health": ["healthy"]}), &[]);
@@ -300,7 +356,10 @@ mod tests {
 
     #[test]
     fn a_row_has_what_ps_shows() {
-        let row = row(&snapshot(json!({"Image": "x:1", "Cmd": ["a", "b c"]}), running()), at(1_700_000_003), &|_| None);
+        let row =
+            row(&snapshot(json!({"Image": "x:1", "Cmd": ["a", "b c"]}), running()), "x:1", at(1_700_000_003), &|_| {
+                None
+            });
         assert_eq!(
             (&row["Command"], &row["Status"], &row["State"]),
             (&json!("a 'b c'"), &json!("Up 2 seconds"), &json!("running"))

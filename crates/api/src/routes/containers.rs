@@ -1,5 +1,7 @@
 //! Containers: create, start, stop, and what else can be asked of one.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -12,6 +14,7 @@ use dozen_model::{ErrorKind, ImageId, Signal};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::images::join_failed;
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
 use crate::convert::{fields, inspect as shapes, request};
@@ -22,23 +25,41 @@ use crate::sizes;
 
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
     let listing = Listing::read(&query)?;
-    let mut ancestors: Vec<ImageId> = Vec::new();
-    for name in listing.ancestors() {
-        // An image that is not here has no containers; its name may still be what they were made from.
-        ancestors.extend(engine.image(name).await.ok().map(|image| image.id));
-    }
+    let ancestors = ancestors(&engine, listing.ancestors()).await?;
     let now = Timestamp::now();
     let mountpoint = mountpoints(&engine);
     let selected = listing.select(engine.containers(), &ancestors)?;
+    let mut named: BTreeMap<&str, Option<ImageId>> = BTreeMap::new();
     let mut rows = Vec::new();
     for snapshot in &selected {
-        let mut row = listing::row(snapshot, now, &mountpoint);
+        let spec = &snapshot.spec;
+        if !named.contains_key(spec.image_name.as_str()) {
+            named.insert(&spec.image_name, engine.image(&spec.image_name).await.ok().map(|image| image.id));
+        }
+        let image = listing::image_name(spec, named[spec.image_name.as_str()].as_ref());
+        let mut row = listing::row(snapshot, &image, now, &mountpoint);
         if query.flag("size") {
             sizes::add(&engine, snapshot, &mut row).await;
         }
         rows.push(row);
     }
     ok(&rows.into())
+}
+
+/// The images of these names and those made from them. One that is not here has no containers.
+async fn ancestors(engine: &Engine, names: &[String]) -> Result<BTreeSet<ImageId>, ApiError> {
+    let mut roots = Vec::new();
+    for name in names {
+        roots.extend(engine.image(name).await.ok().map(|image| image.id));
+    }
+    if roots.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let images = engine.images().clone();
+    let images = tokio::task::spawn_blocking(move || images.list()).await.map_err(join_failed)?;
+    let images = images.map_err(EngineError::from)?;
+    let parents = images.into_iter().filter_map(|image| Some((image.id, image.parent?))).collect();
+    Ok(listing::descendants(roots, &parents))
 }
 
 pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body): Json) -> Answer {
