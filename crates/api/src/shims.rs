@@ -1,10 +1,11 @@
 //! What older API versions expect otherwise. Inside, only the newest version is spoken.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::edge::ApiVersion;
 
 const V1_42: ApiVersion = ApiVersion { minor: 42 };
+const V1_43: ApiVersion = ApiVersion { minor: 43 };
 const V1_44: ApiVersion = ApiVersion { minor: 44 };
 
 /// Attach and logs without a terminal name their multiplexed format since 1.42.
@@ -23,6 +24,15 @@ pub(crate) fn image(version: ApiVersion, image: &mut Value) {
     }
 }
 
+/// In a listing, an image without any name had a placeholder for one before 1.43.
+pub(crate) fn image_row(version: ApiVersion, row: &mut Value) {
+    let is_empty = |names: &Value| names.as_array().is_none_or(Vec::is_empty);
+    if version < V1_43 && is_empty(&row["RepoTags"]) && is_empty(&row["RepoDigests"]) {
+        row["RepoTags"] = json!(["<none>:<none>"]);
+        row["RepoDigests"] = json!(["<none>@<none>"]);
+    }
+}
+
 /// `volume prune` took named volumes too before 1.42.
 pub(crate) fn prune_takes_named_volumes(version: ApiVersion) -> bool {
     version < V1_42
@@ -31,7 +41,22 @@ pub(crate) fn prune_takes_named_volumes(version: ApiVersion) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn nameless_images_have_a_placeholder_in_old_listings() {
+        let old = ApiVersion { minor: 42 };
+        let row = |tags: &[&str], digests: &[&str]| json!({ "RepoTags": tags, "RepoDigests": digests });
+        for (version, tags, digests, want) in [
+            (old, &[][..], &[][..], row(&["<none>:<none>"], &["<none>@<none>"])),
+            (old, &["a:1"], &[], row(&["a:1"], &[])),
+            (old, &[], &["a@sha256:0"], row(&[], &["a@sha256:0"])),
+            (V1_43, &[], &[], row(&[], &[])),
+        ] {
+            let mut shown = row(tags, digests);
+            image_row(version, &mut shown);
+            assert_eq!(shown, want, "{version}");
+        }
+    }
 
     #[test]
     fn old_clients_get_what_they_know() {

@@ -8,6 +8,7 @@ mod container;
 mod digest;
 mod error;
 mod id;
+pub mod moment;
 mod name;
 mod network;
 mod reference;

@@ -3,6 +3,7 @@
 pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod fields;
+pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod listing;
 pub(crate) mod mounts;

@@ -4,19 +4,19 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use dozen_engine::{CommitOptions, Engine, EngineError, Image, Removal};
-use dozen_model::{ErrorKind, ImageId, Reference};
-use jiff::Timestamp;
+use dozen_model::{ErrorKind, ImageId, Reference, moment};
+use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
 use super::archives;
 use super::containers::check_platform;
-use crate::convert::fields;
+use crate::convert::{self, fields};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
 use crate::filters::Filters;
 use crate::shims;
-use crate::time::{self, NEVER};
+use crate::time::NEVER;
 
 /// `GET /images/{name}/json`, `/history`, `/get`.
 pub(super) async fn get(
@@ -83,7 +83,8 @@ pub(super) async fn list(
         }
     }
     for text in selection.filters.get("until") {
-        let until = time::parse(text).ok_or_else(|| ApiError::invalid(format!("invalid filter 'until={text}'")))?;
+        let until = moment::parse(text, &Zoned::now());
+        let until = until.ok_or_else(|| ApiError::invalid(format!("invalid filter 'until={text}'")))?;
         selection.before = Some(selection.before.map_or(until, |before| before.min(until)));
     }
     // The oldest clients have a parameter of its own for the reference.
@@ -103,6 +104,7 @@ pub(super) async fn list(
         let names = selection.names(image, pattern.as_deref())?;
         let mut row = row(image, &names);
         shims::image(version, &mut row);
+        shims::image_row(version, &mut row);
         Some(row)
     });
     ok(&rows.collect())
@@ -209,7 +211,7 @@ async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query
         "Created": image.created.map_or(NEVER.to_owned(), |created| created.to_string()),
         "DockerVersion": text("docker_version"),
         "Author": text("author"),
-        "Config": image.raw.get("config").cloned().unwrap_or(Value::Null),
+        "Config": convert::image::config(&image.raw),
         "Architecture": text("architecture"),
         "Os": text("os"),
         "Size": image.size_bytes,
