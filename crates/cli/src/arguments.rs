@@ -8,6 +8,7 @@ pub mod flags;
 pub mod hosts;
 pub mod key_values;
 pub mod mounts;
+pub mod neutral;
 pub mod ports;
 pub mod security;
 pub mod sizes;

@@ -213,7 +213,7 @@ mod tests {
             ("run --memory=1g x", 125, "dozen: --memory of 'dozen run' is not built yet"),
             ("run -m 1g x", 125, "dozen: -m of 'dozen run' is not built yet"),
             ("container run --gpus all x", 125, "dozen: --gpus of 'dozen container run' is not built yet"),
-            ("run --restart always x", 125, "dozen: --restart of 'dozen run' is not built yet"),
+            ("run --pid host x", 125, "dozen: --pid of 'dozen run' is not built yet"),
             ("run --bogus x", 125, "unknown flag: --bogus\n"),
             ("run --nmae x y", 125, "unknown flag: --nmae\nhint: did you mean --name?"),
             ("ps -x", 125, "unknown shorthand flag: 'x' in -x"),

@@ -9,7 +9,7 @@ use crate::arguments::flags::{self, invalid, is_on, list, owned, switch, text, t
 use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
-use crate::arguments::{hosts, key_values, mounts, security, sizes, volumes};
+use crate::arguments::{hosts, key_values, mounts, neutral, security, sizes, volumes};
 use crate::failure::{ENGINE_FAILED, Failure};
 
 /// What `POST /containers/create` needs, and what the client itself must know of it.
@@ -91,7 +91,11 @@ pub fn flags() -> Vec<Arg> {
 
 /// A command with these flags and `IMAGE [COMMAND] [ARG...]` behind them. `-h` is the host name here.
 pub fn with_flags(command: Command) -> Command {
-    command.disable_help_flag(true).args(flags()).arg(flags::words("IMAGE [COMMAND] [ARG...]", 1))
+    command
+        .disable_help_flag(true)
+        .args(flags())
+        .args(neutral::flags())
+        .arg(flags::words("IMAGE [COMMAND] [ARG...]", 1))
 }
 
 /// Decides what is asked of the engine. `is_detached` is `run -d`; `terminal` are rows and columns.
@@ -297,6 +301,7 @@ fn host_config(
     around: &Surroundings<'_>,
     host: &mut Map<String, Value>,
 ) -> Result<(), Failure> {
+    neutral::apply(matches, host)?;
     let mut put = |key: &str, value: Value| host.insert(key.to_owned(), value);
     if let Some(network) = text(matches, "network") {
         put("NetworkMode", network_mode(network)?.into());

@@ -23,6 +23,7 @@ struct Mount {
     source: Option<String>,
     target: Option<String>,
     read_only: bool,
+    consistency: Option<String>,
     bind: Map<String, Value>,
     volume: Map<String, Value>,
     tmpfs: Map<String, Value>,
@@ -71,8 +72,16 @@ impl Mount {
                 let bits = u32::from_str_radix(&mode, 8).ok().filter(|bits| *bits <= 0o7777);
                 self.tmpfs.insert("Mode".to_owned(), bits.ok_or(format!("invalid value for {key}: {mode}"))?.into());
             }
-            "consistency" | "bind-nonrecursive" | "bind-recursive" | "volume-driver" | "volume-opt"
-            | "volume-label" | "volume-subpath" | "image-subpath" | "bind-create-src" => {
+            // It only ever meant something on a Mac.
+            "consistency" => {
+                let consistency = text()?.to_ascii_lowercase();
+                if !matches!(consistency.as_str(), "default" | "consistent" | "cached" | "delegated") {
+                    return Err(format!("invalid value for consistency: {consistency}"));
+                }
+                self.consistency = Some(consistency);
+            }
+            "bind-nonrecursive" | "bind-recursive" | "volume-driver" | "volume-opt" | "volume-label"
+            | "volume-subpath" | "image-subpath" | "bind-create-src" => {
                 return Err(format!("{key} of --mount is not built yet"));
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
@@ -106,6 +115,9 @@ impl Mount {
         }
         if self.read_only {
             mount["ReadOnly"] = true.into();
+        }
+        if let Some(consistency) = self.consistency {
+            mount["Consistency"] = consistency.into();
         }
         for (name, options) in
             [("BindOptions", self.bind), ("VolumeOptions", self.volume), ("TmpfsOptions", self.tmpfs)]
@@ -160,6 +172,10 @@ mod tests {
                 "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700",
                 json!({"Type":"tmpfs","Target":"/t","TmpfsOptions":{"SizeBytes":1_048_576,"Mode":448}}),
             ),
+            (
+                "type=bind,src=/a,dst=/b,consistency=Delegated",
+                json!({"Type":"bind","Source":"/a","Target":"/b","Consistency":"delegated"}),
+            ),
             ("type=bind,\"src=/a,b\",dst=/b", json!({"Type":"bind","Source":"/a,b","Target":"/b"})),
         ] {
             assert_eq!(parse(text, Path::new("/here")), Ok(parsed), "{text}");
@@ -177,6 +193,7 @@ mod tests {
             ("foo=x", "unexpected key 'foo' in 'foo=x'"),
             ("type=tmpfs,dst=/a,volume-nocopy", "cannot mix 'volume-*' options with mount type 'tmpfs'"),
             ("type=tmpfs,dst=/a,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
+            ("dst=/a,consistency=strong", "invalid value for consistency: strong"),
             ("dst=a", "invalid mount target 'a': it must be an absolute path"),
             ("dst=/a,volume-driver=x", "volume-driver of --mount is not built yet"),
             ("\"dst=/a", "a quote is not closed: \"dst=/a"),

@@ -31,6 +31,10 @@ pub fn parse(texts: &[&str], read_file: &dyn Fn(&str) -> Result<String, String>)
                     .map_err(|error| format!("compacting json for seccomp profile ({path}) failed: {error}"))?;
                 security.options.push(format!("seccomp={document}"));
             }
+            // Neither confines a container of ours; another engine's, it may.
+            ("apparmor", Some("unconfined")) | ("label", Some("disable")) => {
+                security.options.push((*text).replacen(':', "=", 1));
+            }
             ("apparmor" | "label" | "proc-opts" | "writable-cgroups", _) => {
                 return Err(format!("--security-opt {key} is not built yet"));
             }
@@ -79,8 +83,11 @@ mod tests {
             (&["seccomp=unconfined"], Ok("seccomp=unconfined")),
             (&["seccomp:unconfined"], Ok("seccomp=unconfined")),
             (&["seccomp=p.json"], Ok("seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}")),
-            (&["apparmor=unconfined"], Err("--security-opt apparmor is not built yet")),
-            (&["label=disable"], Err("--security-opt label is not built yet")),
+            (&["apparmor=unconfined"], Ok("apparmor=unconfined")),
+            (&["label=disable", "apparmor:unconfined"], Ok("label=disable apparmor=unconfined")),
+            (&["label:disable"], Ok("label=disable")),
+            (&["apparmor=docker-default"], Err("--security-opt apparmor is not built yet")),
+            (&["label=type:x"], Err("--security-opt label is not built yet")),
             (&["what"], Err("invalid --security-opt: \"what\"")),
             (&["seccomp=none.json"], Err("opening seccomp profile (none.json) failed")),
         ] {

@@ -96,6 +96,25 @@ fn switches_take_values_and_options_stop_at_the_image() {
 }
 
 #[test]
+fn what_is_so_anyway_may_be_asked_for() {
+    for (line, host) in [
+        (&["--restart", "no"][..], json!({"RestartPolicy": {"Name": "no"}})),
+        (&["--restart="], json!({})),
+        (
+            &["--cgroupns=private", "--ipc", "private", "--userns", "host"],
+            json!({"CgroupnsMode": "private", "IpcMode": "private", "UsernsMode": "host"}),
+        ),
+        (&["--security-opt", "label:disable"], json!({"SecurityOpt": ["label=disable"]})),
+        (
+            &["--mount", "type=bind,src=/a,dst=/b,consistency=cached"],
+            json!({"Mounts": [{"Type": "bind", "Source": "/a", "Target": "/b", "Consistency": "cached"}]}),
+        ),
+    ] {
+        assert_eq!(ask(&[line, &["img"]].concat()).unwrap().body["HostConfig"], host, "{line:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     for (line, words) in [
         (&["-d", "-a", "stdout", "img"][..], "conflicting options: cannot specify both --attach and --detach"),
@@ -104,6 +123,10 @@ fn what_cannot_be_is_refused() {
             "invalid argument \"x\" for \"--attach\" flag: valid streams are STDIN, STDOUT and STDERR",
         ),
         (&["--network", "mine", "img"], "--network mine: a network of your own is not built yet"),
+        (&["--restart", "always", "img"], "--restart always is not built yet"),
+        (&["--cgroupns", "host", "img"], "--cgroupns host is not built yet"),
+        (&["--ipc", "container:x", "img"], "--ipc container:x is not built yet"),
+        (&["--userns", "private", "img"], "--userns private is not built yet"),
         (&["--log-driver", "syslog", "img"], "--log-driver syslog is not built yet"),
         (&["--stop-signal", "NOPE", "img"], "invalid signal: NOPE"),
         (&["--env-file", "none", "img"], "open none: no such file or directory"),
