@@ -47,8 +47,10 @@ pub async fn execute(context: &Context, matches: &ArgMatches, called: &str) -> O
     }
     let id = create::create(context, matches, &request, called).await?;
     if is_detached {
+        // Also of a container that then fails to start: it is there. That nobody reads it is no reason not to start.
+        let shown = output::print_line(&id);
         start(context, &id).await.map_err(|error| start_failure(error, called))?;
-        output::print_line(&id)?;
+        shown?;
         return Ok(0);
     }
     let is_proxied = switch_value(matches, "sig-proxy").unwrap_or(true);
