@@ -24,7 +24,9 @@ pub fn command() -> Command {
             .arg(value("driver", 'd', "string", "Specify volume driver name (local)"))
             .arg(list("label", None, "Set metadata for a volume"))
             .arg(list("opt", 'o', "Set driver specific options"))
-            .arg(Arg::new("name").value_name("VOLUME")),
+            // From before the name stood on its own; scripts still have it.
+            .arg(value("name", None, "string", "Specify volume name").hide(true))
+            .arg(Arg::new("volume").value_name("VOLUME")),
         verb(
             "inspect",
             "Display detailed information on one or more volumes",
@@ -72,12 +74,22 @@ async fn create(context: &Context, matches: &ArgMatches) -> Outcome {
     if !labels.is_empty() {
         body["Labels"] = json!(labels);
     }
-    if let Some(name) = text(matches, "name") {
+    if let Some(name) = name_of(matches)? {
         body["Name"] = name.into();
     }
     let created: Value = context.client.post("/volumes/create", Some(&body)).await?;
     output::print_line(created.get("Name").and_then(Value::as_str).unwrap_or_default())?;
     Ok(0)
+}
+
+fn name_of(matches: &ArgMatches) -> Result<Option<&str>, Failure> {
+    let flag = text(matches, "name").filter(|name| !name.is_empty());
+    match (flag, text(matches, "volume")) {
+        (Some(_), Some(_)) => Err(Failure::new(
+            "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+        )),
+        (flag, word) => Ok(flag.or(word)),
+    }
 }
 
 async fn remove(context: &Context, matches: &ArgMatches) -> Outcome {
@@ -186,4 +198,23 @@ fn confirm(warning: &str) -> Result<bool, Failure> {
         .read_line(&mut answer)
         .map_err(|error| Failure::new(format!("cannot read the answer: {error}")))?;
     Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_volume_is_named_either_way() {
+        let name = |line: &str| {
+            let matches = command().try_get_matches_from(line.split(' ')).unwrap();
+            let (_, create) = matches.subcommand().unwrap();
+            name_of(create).map(|name| name.map(str::to_owned)).map_err(|failure| failure.message)
+        };
+        assert_eq!(name("volume create data"), Ok(Some("data".to_owned())));
+        assert_eq!(name("volume create --name data"), Ok(Some("data".to_owned())));
+        assert_eq!(name("volume create --name= data"), Ok(Some("data".to_owned())));
+        assert_eq!(name("volume create"), Ok(None));
+        assert!(name("volume create --name a b").unwrap_err().starts_with("conflicting options"));
+    }
 }
