@@ -130,7 +130,17 @@ pub fn command() -> Command {
             in_main("runtime", "An OCI runtime: run, create, start, state, kill, delete"),
             generate::completion_command(),
             generate::man_command(),
+            help_command(),
         ])
+}
+
+/// `dozen help run` is `dozen run --help`; [`crate::help::topic`] finds what is meant.
+fn help_command() -> Command {
+    Command::new("help")
+        .about("Help about any command")
+        .after_help("dozen help run\ndozen help volume create")
+        .hide(true)
+        .arg(Arg::new("topic").value_name("COMMAND").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true))
 }
 
 /// The verbs that need no engine.

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
+use crate::failure::Failure;
+use crate::not_built;
+
 /// The verbs that the first screen shows first.
 const COMMON: [&str; 6] = ["run", "exec", "ps", "images", "version", "info"];
 /// The verbs that are groups of verbs.
@@ -58,6 +61,31 @@ pub fn render(command: &Command, path: &str, width: usize) -> String {
         let _ = write!(text, "\nRun 'dozen {path}{gap}COMMAND --help' for more information on a command.\n");
     }
     text
+}
+
+/// The command that `dozen help WORDS` asks about, and its path. Flags among the words are passed over.
+pub fn topic<'a>(root: &'a Command, words: &[&str]) -> Result<(&'a Command, String), Failure> {
+    let (mut command, mut path) = (root, String::new());
+    for word in words.iter().filter(|word| !word.starts_with('-')) {
+        let gap = if path.is_empty() { "" } else { " " };
+        let Some(found) = command.find_subcommand(word) else {
+            let wanted = format!("{path}{gap}{word}");
+            return Err(match not_built::is_verb(&wanted) {
+                true => Failure::not_built(&format!("'dozen {wanted}'")),
+                false => Failure::new(format!("unknown help topic: {}", words.join(" "))),
+            });
+        };
+        path.push_str(gap);
+        path.push_str(found.get_name());
+        command = found;
+    }
+    // These are not of this command line: their flags are told by whoever parses them.
+    if ENGINE[..2].contains(&path.as_str()) {
+        return Err(
+            Failure::new(format!("'dozen {path}' has a help of its own")).with_hint(format!("dozen {path} --help"))
+        );
+    }
+    Ok((command, path))
 }
 
 /// `dozen run [OPTIONS] IMAGE [COMMAND] [ARG...]`.
@@ -156,6 +184,25 @@ mod tests {
             assert!(!is_leaf || command.get_after_help().is_some(), "{path}");
         }
         check(&crate::command(), "dozen");
+    }
+
+    #[test]
+    fn help_is_a_verb_too() {
+        let root = crate::command();
+        let path = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            topic(&root, &words).map(|(command, path)| (command.get_name(), path)).map_err(|failure| failure.render())
+        };
+        assert_eq!(path(""), Ok(("dozen", String::new())));
+        assert_eq!(path("run"), Ok(("run", "run".to_owned())));
+        assert_eq!(path("volume remove --force"), Ok(("rm", "volume rm".to_owned())));
+        assert_eq!(path("rnu"), Err("unknown help topic: rnu\n".to_owned()));
+        assert_eq!(path("run x"), Err("unknown help topic: run x\n".to_owned()));
+        assert_eq!(path("image prune"), Err("dozen: 'dozen image prune' is not built yet\n".to_owned()));
+        assert!(path("daemon").unwrap_err().contains("hint: dozen daemon --help"));
+        let matches = crate::command().try_get_matches_from(["dozen", "help", "volume", "ls"]).unwrap();
+        let (_, help) = matches.subcommand().unwrap();
+        assert_eq!(crate::arguments::flags::texts(help, "topic"), ["volume", "ls"]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use commands::command;
 
 use clap::error::ErrorKind;
 
-use crate::arguments::flags::{is_on, text};
+use crate::arguments::flags::{is_on, text, texts};
 use crate::client::Client;
 use crate::commands::Context;
 use crate::failure::{Failure, Outcome};
@@ -68,6 +68,13 @@ fn run(arguments: &[OsString]) -> Outcome {
             };
         }
     };
+    if let Some(("help", topic)) = matches.subcommand() {
+        // Parsing completes only the verb that was called: the others lack what all have, --help itself.
+        root.build();
+        let (asked, path) = help::topic(&root, &texts(topic, "topic"))?;
+        output::print(&help::render(asked, &path, width()))?;
+        return Ok(0);
+    }
     if let Some(outcome) = commands::without_engine(&matches) {
         return outcome;
     }
