@@ -69,8 +69,9 @@ pub async fn execute(context: &Context, matches: &ArgMatches, only: Option<&str>
     for name in texts(matches, "names") {
         match lookup(context, name, wanted, &size).await {
             Ok(document) => found.push(document),
-            Err(error) if error.is_not_found() => {
-                failures.push(Failure::new(format!("Error: No such {}: {name}", wanted.unwrap_or("object"))));
+            // Where one kind was looked for, the engine has said what there is to say.
+            Err(error) if error.is_not_found() && wanted.is_none() => {
+                failures.push(Failure::new(format!("Error: No such object: {name}")));
             }
             Err(error) => failures.push(error.into()),
         }
