@@ -7,6 +7,7 @@ mod mounts;
 mod network;
 mod process;
 mod refusals;
+mod scripts;
 mod security;
 mod streams;
 
