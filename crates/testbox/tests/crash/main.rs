@@ -72,11 +72,12 @@ impl Ring {
 
 /// The failpoints of one process, in one of two halves: the halves run at the same time.
 fn failpoints(process: &str, half: Option<usize>) -> Vec<String> {
-    if let Ok(one) = std::env::var("DOZEN_TEST_FAILPOINT") {
-        return if one.starts_with(process) && half != Some(1) { vec![one] } else { Vec::new() };
-    }
     let output = Command::new(dozen_program()).args(["daemon", "--failpoints"]).output().unwrap();
     let all = String::from_utf8(output.stdout).unwrap();
+    if let Ok(one) = std::env::var("DOZEN_TEST_FAILPOINT") {
+        assert!(all.lines().any(|name| name == one), "{one} is no failpoint; these are:\n{all}");
+        return if one.starts_with(process) && half != Some(1) { vec![one] } else { Vec::new() };
+    }
     let of_process: Vec<String> =
         all.lines().filter(|name| name.split('.').next() == Some(process)).map(str::to_owned).collect();
     assert!(of_process.len() > 10, "{all}");
