@@ -231,6 +231,22 @@ fn sources(br_netfilter: &str) {
             }
         };
         let inside = container.namespace.as_fd();
+        // As itself, and until it is heard: whose answer is to be had before a source is gone again has to be known.
+        let speak = |from: BorrowedFd<'_>, to: &str, port: u16| {
+            within(from, || {
+                let any = if to.contains(':') { "::" } else { "0.0.0.0" };
+                UdpSocket::bind((any, 0)).unwrap().send_to(b"?", (to.parse::<IpAddr>().unwrap(), port)).unwrap();
+            });
+        };
+        heard(&there, "a container", &|| speak(inside, NEIGHBOUR, 7000));
+        heard(&there, "a container by IPv6", &|| speak(inside, NEIGHBOUR_6, 7000));
+        heard(&here_4, "a neighbour", &|| speak(neighbour, HOST, 7000));
+        heard(&here_6, "a neighbour by IPv6", &|| speak(neighbour, HOST_6, 7001));
+        for socket in [&there, &here_4, &here_6] {
+            socket.set_nonblocking(true).unwrap();
+            while socket.recv_from(&mut [0; 8]).is_ok() {}
+            socket.set_nonblocking(false).unwrap();
+        }
         // Not to the outside, nor to the host, as someone who is elsewhere.
         let attempts = [
             (&there, "192.0.2.7", NEIGHBOUR),
