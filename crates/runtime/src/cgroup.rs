@@ -89,20 +89,15 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Applies the limits of a spec.
+    /// Applies the limits of a spec, but for those of devices.
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
-        // A file that is written many times in a row, as that of the devices is, is opened once.
-        let mut last: Option<(PathBuf, OwnedFd)> = None;
-        for (directory, file, value) in limits::decide(self.layout, &self.name, resources)? {
-            let path = directory.join(file);
-            let opened = match last.take().filter(|(known, _)| *known == path) {
-                Some((_, opened)) => opened,
-                None => open_control(&path)?,
-            };
-            write_control(&opened, &path, &value)?;
-            last = Some((path, opened));
-        }
-        Ok(())
+        set(limits::decide(self.layout, &self.name, resources)?)
+    }
+
+    /// Applies a spec's rules of devices, where they are version 1's. Nobody may be in it yet: what the first rule takes
+    /// from everyone, a later one gives back to some.
+    pub fn limit_devices(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
+        set(limits::decide_devices(self.layout, &self.name, resources)?)
     }
 
     /// Who is in it and below it, in our own pid namespace.
@@ -362,6 +357,22 @@ fn remove(directory: &Path, deadline: Instant) -> io::Result<()> {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
+}
+
+/// Writes settings, in order.
+fn set(settings: Vec<limits::Setting>) -> Result<(), RuntimeError> {
+    // A file that is written many times in a row, as that of the devices is, is opened once.
+    let mut last: Option<(PathBuf, OwnedFd)> = None;
+    for (directory, file, value) in settings {
+        let path = directory.join(file);
+        let opened = match last.take().filter(|(known, _)| *known == path) {
+            Some((_, opened)) => opened,
+            None => open_control(&path)?,
+        };
+        write_control(&opened, &path, &value)?;
+        last = Some((path, opened));
+    }
+    Ok(())
 }
 
 /// Writes a control file, which must be there: never made.

@@ -234,17 +234,17 @@ fn want_of_memory(cgroup: &Cgroup) -> Option<RuntimeError> {
     })
 }
 
-/// What the parent does while the child mounts: cgroups of version 1, then everyone's limits.
+/// What the parent does while the child mounts: cgroups of version 1 with their devices, then everyone's limits.
 fn group(options: &CreateOptions<'_>, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), RuntimeError> {
+    let resources = options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     cgroup.create_version_1()?;
+    // Before the child is in it: between two rules it could neither make its devices nor open any.
+    resources.map_or(Ok(()), |resources| cgroup.limit_devices(resources))?;
     failpoint("create.version_1");
     // A child that has died meanwhile says why when it is listened to.
     let _ = message::send(socket.as_fd(), &Message::Grouped, None);
     failpoint("create.grouped");
-    match options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()) {
-        Some(resources) => cgroup.apply(resources),
-        None => Ok(()),
-    }
+    resources.map_or(Ok(()), |resources| cgroup.apply(resources))
 }
 
 /// Both ends above the standard streams' numbers.

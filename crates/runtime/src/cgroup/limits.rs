@@ -10,7 +10,7 @@ use crate::error::RuntimeError;
 /// A cgroup's directory, a control file in it, and what is written there.
 pub(crate) type Setting = (PathBuf, String, String);
 
-/// Everything to be written, in order. A limit whose controller is not there is an error, not a silence.
+/// Everything but rules of devices, in order. A limit whose controller is not there is an error, not a silence.
 pub(crate) fn decide(
     layout: &CgroupLayout,
     name: &Path,
@@ -58,6 +58,16 @@ pub(crate) fn decide(
         }
         settings.list.push((unified.directory(name), file.clone(), value.clone()));
     }
+    Ok(settings.list)
+}
+
+/// The same for version 1's devices, which [`decide`] leaves out.
+pub(crate) fn decide_devices(
+    layout: &CgroupLayout,
+    name: &Path,
+    resources: &LinuxResources,
+) -> Result<Vec<Setting>, RuntimeError> {
+    let mut settings = Settings { layout, name, list: Vec::new() };
     if layout.controller("devices").is_some() {
         for rule in resources.devices().iter().flatten() {
             let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
@@ -217,7 +227,9 @@ mod tests {
     #[track_caller]
     fn check(resources: &str, expected: &[&str]) {
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
-        let settings = decide(&CgroupLayout::parse(V1), Path::new("x"), &resources).unwrap();
+        let (layout, name) = (CgroupLayout::parse(V1), Path::new("x"));
+        let mut settings = decide_devices(&layout, name, &resources).unwrap();
+        settings.extend(decide(&layout, name, &resources).unwrap());
         let line = |(directory, file, value): &Setting| format!("{}/{file} = {value}", directory.display());
         assert_eq!(settings.iter().map(line).collect::<Vec<_>>(), expected);
     }

@@ -219,6 +219,25 @@ fn devices_are_limited() {
     assert!(output.contains("not permitted") && output.ends_with("ok\n"), "{output}");
 }
 
+/// However long the rules of devices take to be written (in version 1, one by one, the first against all): until the
+/// last one is there, devices can be neither made nor opened.
+#[test]
+fn devices_are_made_under_all_of_their_rules() {
+    let bundle = Bundle::new("stat -c %d /dev /dev/null; stat -Lc %d /dev/stdin").with(|spec| {
+        let rules = spec["linux"]["resources"]["devices"].as_array_mut().unwrap();
+        assert_eq!(rules[0]["allow"], false);
+        let more =
+            (0..8000).map(|minor| json!({"allow": true, "type": "c", "major": 240, "minor": minor, "access": "r"}));
+        rules.splice(1..1, more);
+        // So that the child is still at its mounts when the first rule is written.
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.extend((0..200).map(|number| json!({"destination": format!("/tmp/{number}"), "type": "tmpfs"})));
+    });
+    let output = stdout(&bundle.run());
+    let numbers: Vec<&str> = output.lines().collect();
+    assert!(numbers.len() == 3 && numbers.iter().all(|number| *number == numbers[0]), "{output}");
+}
+
 #[test]
 fn limits_of_the_cgroup_are_set() {
     let bundle =
