@@ -373,7 +373,8 @@ impl Created {
 
     /// Lets the program run; returns once execve(2) has succeeded. After a failure nothing is left.
     pub fn start(mut self) -> Result<Running, RuntimeError> {
-        start_over(&self.socket)?;
+        // A limit may have come into force only after the process was ready.
+        start_over(&self.socket).map_err(|error| self.cgroup.as_ref().and_then(want_of_memory).unwrap_or(error))?;
         let cgroup = self.cgroup.take().expect("a created container has its cgroup until it is started or dropped");
         let pidfd = rustix::io::fcntl_dupfd_cloexec(&self.process.pidfd, 3).context(|| "copy a pidfd".to_owned())?;
         Ok(Running { pid: self.process.pid, pidfd, cgroup, user: self.user.take() })
