@@ -110,6 +110,11 @@ pub(crate) fn reply(status: StatusCode, body: &serde_json::Value) -> Response {
     response
 }
 
+/// Blocking work of the engine that panicked, or was ended with it.
+pub(crate) fn join_failed(error: tokio::task::JoinError) -> ApiError {
+    ApiError::new(ErrorKind::Internal, format!("a task of the engine failed: {error}"))
+}
+
 /// A JSON answer with status 200.
 pub(crate) fn ok(body: &serde_json::Value) -> Answer {
     Ok(reply(StatusCode::OK, body))

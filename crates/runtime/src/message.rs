@@ -4,7 +4,7 @@
 //! parent                                             child (the container's process 1)
 //!   │ plan, version 2's cgroup directory                │
 //!   ├─ clone3(NEWPID|NEWNS|…|INTO_CGROUP|PIDFD) ───────▶│ lets go of all that is the parent's, mounts
-//!   │ the other cgroups' directories                    │
+//!   │ the other cgroups' directories, rules of devices  │
 //!   ├─ Grouped ────────────────────────────────────────▶│ joins them, mounts the rest, pivots, changes
 //!   │ limits                                            │ user, looks the program up
 //!   │◀────────── Ready (+ the terminal's master) ───────┤ or Failed, and it exits

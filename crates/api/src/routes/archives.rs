@@ -17,8 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::containers::check_platform;
-use super::images::join_failed;
-use crate::error::{Answer, ApiError};
+use crate::error::{Answer, ApiError, join_failed};
 use crate::extract::Query;
 
 /// Pieces of an archive between the two sides; a piece is at most some tens of KiB.

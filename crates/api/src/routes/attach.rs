@@ -41,9 +41,10 @@ pub(super) async fn attach(
             }
         }));
     }
-    let runs = container.snapshot().phase.run().is_some();
-    let output = Output { patience: runs.then_some(relay::ONLOOKERS_PATIENCE), framed: false };
     let pending = container.attach(options).await?;
+    let not_running = pending.not_running;
+    let patience = not_running.is_none().then_some(relay::ONLOOKERS_PATIENCE);
+    let output = Output { patience, framed: false };
     let input =
         Input { forward: options.stdin, detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()) };
     Ok(response(head, move |mut client, early| async move {
@@ -54,7 +55,6 @@ pub(super) async fn attach(
                 true
             }
         };
-        let not_running = pending.not_running;
         if let (true, Some(until)) = (log, not_running)
             && !read(&mut client, LogOptions { until: Some(until), ..wanted.clone() }).await
         {

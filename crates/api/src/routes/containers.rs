@@ -14,11 +14,10 @@ use dozen_model::{ErrorKind, ImageId, Signal};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::images::join_failed;
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
 use crate::convert::{fields, inspect as shapes, request};
-use crate::error::{Answer, ApiError, empty, ok, reply};
+use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
 use crate::host;
 use crate::sizes;

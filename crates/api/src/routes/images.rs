@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use dozen_engine::{CommitOptions, Engine, EngineError, Image, Removal};
-use dozen_model::{ErrorKind, ImageId, Reference, moment};
+use dozen_model::{ImageId, Reference, moment};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use super::archives;
 use super::containers::check_platform;
 use crate::convert::{self, fields};
 use crate::edge::ApiVersion;
-use crate::error::{Answer, ApiError, empty, ok, reply};
+use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
 use crate::filters::Filters;
 use crate::shims;
@@ -287,10 +287,6 @@ pub(super) async fn commit(State(engine): State<Engine>, query: Query, Json(mut 
     };
     let id = engine.commit(container, options).await?;
     Ok(reply(StatusCode::CREATED, &json!({ "Id": id.to_string() })))
-}
-
-pub(super) fn join_failed(error: tokio::task::JoinError) -> ApiError {
-    ApiError::new(ErrorKind::Internal, format!("a task of the engine failed: {error}"))
 }
 
 #[cfg(test)]
