@@ -8,6 +8,7 @@ mod bundle;
 mod commands;
 mod create;
 mod exec;
+mod hooks;
 mod process;
 mod show;
 mod state;

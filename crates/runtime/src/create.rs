@@ -10,11 +10,13 @@ use rustix::io::Errno;
 use rustix::process::{Signal, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::about::About;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
+use crate::hooks;
 use crate::message::{self, Message};
-use crate::plan::{Limit, Plan, ProcessPlan};
+use crate::plan::{Hooks, Limit, Plan, ProcessPlan};
 use crate::{Spec, capability, child, device_filter, sys};
 
 /// The root file system that a container gets.
@@ -89,6 +91,14 @@ pub struct Created {
     cgroup: Option<Cgroup>,
     user: Option<UserSpec>,
     warnings: Vec<String>,
+    hooks: Option<Box<HooksToCome>>,
+}
+
+/// Hooks that are yet to be run, and what they are told.
+#[derive(Debug)]
+struct HooksToCome {
+    hooks: Hooks,
+    about: About,
 }
 
 /// A container whose program runs.
@@ -128,17 +138,24 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     let cgroup = Cgroup::create_unified(options.cgroup)?;
     failpoint("create.cgroup");
-    let made = launch(&options, &plan, &cgroup, listener, init);
+    let about = (!plan.hooks.is_empty()).then(|| About::new(options.id, options.bundle, options.spec));
+    let mut is_hooked = false;
+    let made = launch(&options, &plan, &cgroup, listener, init, about.as_ref(), &mut is_hooked);
     match made {
         Ok((process, socket, terminal)) => {
             let (user, warnings) = (options.user.cloned(), warnings(&plan.process));
-            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, warnings })
+            let hooks = about.map(|about| Box::new(HooksToCome { hooks: plan.hooks, about }));
+            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, warnings, hooks })
         }
         Err(error) => {
             failpoint("failed.before");
             // The first error is the one to tell; one more here would only hide it.
             let _ = cgroup.delete();
             failpoint("failed.deleted");
+            if let Some(about) = about.filter(|_| is_hooked) {
+                // Hooks may have made what these take away (runtime.md, "Lifecycle", steps 3 to 5, 12 and 13).
+                drop(hooks::run_poststop(&plan.hooks.poststop, &about));
+            }
             Err(error)
         }
     }
@@ -165,6 +182,8 @@ fn launch(
     cgroup: &Cgroup,
     listener: Option<OwnedFd>,
     init: Option<OwnedFd>,
+    about: Option<&About>,
+    is_hooked: &mut bool,
 ) -> Result<(Process, OwnedFd, Option<OwnedFd>), RuntimeError> {
     let directory = cgroup.unified_directory()?;
     if let Some(rules) = options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()?.devices().as_ref())
@@ -190,6 +209,7 @@ fn launch(
         cgroup,
         network_namespace: options.network_namespace,
         pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
+        about,
         surroundings: child::Surroundings {
             socket: childs_socket,
             listener,
@@ -211,17 +231,45 @@ fn launch(
     };
     failpoint("create.cloned");
     if plan.joins_pid_namespace() {
-        let grouped = group(options, cgroup, &socket).inspect_err(|_| process.kill_usher(&socket));
+        let grouped = group(options, cgroup, &socket)
+            .and_then(|()| hook_before_pivot(plan, about, &process, &socket, is_hooked))
+            .inspect_err(|_| process.kill_usher(&socket));
         process = grouped.and_then(|()| process.sibling(&socket))?;
-        set_patience(&socket).inspect_err(|_| process.kill())?;
+        if plan.hooks.start_container.is_empty() {
+            set_patience(&socket).inspect_err(|_| process.kill())?;
+        }
         let _ = message::send(socket.as_fd(), &Message::Grouped, None);
     } else {
-        group(options, cgroup, &socket).inspect_err(|_| process.kill())?;
+        group(options, cgroup, &socket)
+            .and_then(|()| hook_before_pivot(plan, about, &process, &socket, is_hooked))
+            .inspect_err(|_| process.kill())?;
     }
     failpoint("create.limited");
     let terminal = process.wait_until_ready(&socket).map_err(|error| want_of_memory(cgroup).unwrap_or(error))?;
     failpoint("create.ready");
     Ok((process, socket, terminal))
+}
+
+/// The runtime's own hooks, between the child's mounts and its pivot_root(2).
+fn hook_before_pivot(
+    plan: &Plan,
+    about: Option<&About>,
+    process: &Process,
+    socket: &OwnedFd,
+    is_hooked: &mut bool,
+) -> Result<(), RuntimeError> {
+    let Some(about) = about.filter(|_| plan.hooks.before_pivot()) else { return Ok(()) };
+    match message::receive(socket)? {
+        Some((Message::Furnished, _)) => {}
+        answer => return Err(process.failure(answer.map(|(message, _)| message))),
+    }
+    *is_hooked = true;
+    failpoint("hooks.furnished");
+    hooks::run_before_pivot(&plan.hooks, about, process.pid)?;
+    failpoint("hooks.hooked");
+    // A child that has died meanwhile says why when it is listened to.
+    let _ = message::send(socket.as_fd(), &Message::Hooked, None);
+    Ok(())
 }
 
 /// In version 2 the first process lives under the container's limit from its birth, and says nothing when that kills it.
@@ -375,6 +423,12 @@ impl Created {
     pub fn start(mut self) -> Result<Running, RuntimeError> {
         // A limit may have come into force only after the process was ready.
         start_over(&self.socket).map_err(|error| self.cgroup.as_ref().and_then(want_of_memory).unwrap_or(error))?;
+        failpoint_with_hooks(self.hooks.as_deref(), "hooks.started");
+        if let Some(to_come) = &self.hooks {
+            // One that fails stops the container; dropped, it is undone (runtime.md, "Lifecycle", step 9).
+            hooks::run_poststart(&to_come.hooks.poststart, &to_come.about, self.process.pid)?;
+        }
+        failpoint_with_hooks(self.hooks.as_deref(), "hooks.poststarted");
         let cgroup = self.cgroup.take().expect("a created container has its cgroup until it is started or dropped");
         let pidfd = rustix::io::fcntl_dupfd_cloexec(&self.process.pidfd, 3).context(|| "copy a pidfd".to_owned())?;
         Ok(Running { pid: self.process.pid, pidfd, cgroup, user: self.user.take() })
@@ -397,7 +451,17 @@ impl Created {
         failpoint("undo.killed");
         let deleted = cgroup.delete();
         failpoint("undo.deleted");
-        deleted.and(killed)
+        let poststop = self.hooks.take().map_or(Vec::new(), |to_come| {
+            failpoint("hooks.poststop");
+            hooks::run_poststop(&to_come.hooks.poststop, &to_come.about)
+        });
+        deleted.and(killed).and(poststop.into_iter().next().map_or(Ok(()), Err))
+    }
+}
+
+fn failpoint_with_hooks(hooks: Option<&HooksToCome>, name: &str) {
+    if hooks.is_some() {
+        failpoint(name);
     }
 }
 

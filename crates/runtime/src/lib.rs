@@ -12,6 +12,7 @@
 //! Deciding stands apart from doing: `plan` turns a spec into plain data and refuses by name what is not
 //! built, `seccomp` compiles filters, `user` reads passwd files; `child`, `mounts`, `cgroup` touch the system.
 
+mod about;
 mod capability;
 mod cgroup;
 mod child;
@@ -23,6 +24,7 @@ mod device_filter;
 mod error;
 mod exec;
 mod failpoint;
+mod hooks;
 mod init;
 mod message;
 mod mounts;
@@ -40,7 +42,7 @@ pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};
 pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
-pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS};
+pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS};
 
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;

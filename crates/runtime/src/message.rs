@@ -13,6 +13,9 @@
 //!   │◀──────────── end of file: execve closed it ───────┤ or Failed, and it exits
 //! ```
 //!
+//! With hooks before pivot_root(2) the child says Furnished before it pivots, the parent runs its own of them and answers
+//! Hooked, and the child runs its own.
+//!
 //! A further process ([`crate::exec`]) comes into the container in two steps:
 //!
 //! ```text
@@ -58,6 +61,10 @@ pub(crate) enum Message {
         /// In the parent's pid namespace.
         pid: i32,
     },
+    /// Child: its mounts are done; hooks may look at them.
+    Furnished,
+    /// Parent: its hooks have been run.
+    Hooked,
     /// Parent: execute.
     Start,
     /// Child: this failed, and I am gone.

@@ -49,6 +49,16 @@ fn propagation(propagation: u64) -> MountAttributes {
     MountAttributes { propagation, ..MountAttributes::default() }
 }
 
+/// Where the root is mounted in our copy of the host's mounts: over `/`, which needs nothing to be there, or where
+/// hooks expect to find it.
+fn place<'a>(root: &'a Root, plan: &Plan) -> &'a Path {
+    match root {
+        // pivot_root(2) wants what it lies on not to be shared, which only `/` is made sure of.
+        Root::Directory(path) if plan.hooks.before_pivot() && plan.root_propagation != libc::MS_SHARED => path,
+        _ => Path::new("/"),
+    }
+}
+
 impl RootTree {
     /// Mounts the root.
     pub(crate) fn mount(root: &Root, plan: &Plan) -> Result<Self, RuntimeError> {
@@ -71,7 +81,8 @@ impl RootTree {
                 rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(|| "open /".to_owned())?;
             sys::mount_setattr(&host, false, propagation(libc::MS_PRIVATE)).context(|| "make / private".to_owned())?;
         }
-        rustix::mount::move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+        rustix::mount::move_mount(&tree, "", CWD, place(root, plan), flags)
             .context(|| "mount the container's root".to_owned())?;
         Ok(Self { root: tree })
     }

@@ -2,6 +2,7 @@
 //! anything is made.
 
 mod device;
+mod hooks;
 mod mount;
 mod namespaces;
 mod process;
@@ -12,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use dozen_model::UserSpec;
 
 pub(crate) use self::device::Device;
+pub(crate) use self::hooks::{Hook, Hooks};
 pub use self::mount::check_place;
 pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc};
 pub(crate) use self::process::{Limit, ProcessPlan, Who};
@@ -46,6 +48,7 @@ pub(crate) struct Plan {
     /// Paths below /proc/sys, and values.
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) process: ProcessPlan,
+    pub(crate) hooks: Hooks,
 }
 
 fn not_built<T>(what: impl Into<String>) -> Result<T, RuntimeError> {
@@ -87,6 +90,7 @@ impl Plan {
             furnish_dev: true,
             sysctls: Vec::new(),
             process: ProcessPlan::new(spec, process, user)?,
+            hooks: Hooks::new(spec)?,
         };
         plan.namespaces(spec, own_network)?;
         for mount in spec.mounts().iter().flatten() {
@@ -124,19 +128,6 @@ fn host_name(what: &str, name: &Option<String>) -> Result<Option<String>, Runtim
 }
 
 fn refuse_what_is_not_built(spec: &Spec) -> Result<(), RuntimeError> {
-    if let Some(hooks) = spec.hooks() {
-        let lists = [
-            hooks.prestart(),
-            hooks.create_runtime(),
-            hooks.create_container(),
-            hooks.start_container(),
-            hooks.poststart(),
-            hooks.poststop(),
-        ];
-        if lists.into_iter().flatten().any(|list| !list.is_empty()) {
-            return not_built("hooks");
-        }
-    }
     let Some(linux) = spec.linux() else { return Ok(()) };
     let not_empty = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
     if not_empty(linux.uid_mappings()) || not_empty(linux.gid_mappings()) {

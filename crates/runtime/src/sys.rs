@@ -76,6 +76,23 @@ pub(crate) unsafe fn clone_sibling() -> Result<Cloned, Errno> {
     Ok(Cloned::Parent { pid: pid as i32, pidfd })
 }
 
+/// clone(2) of an ordinary child, for a program that is not the container's: also under a filter that knows no clone3(2).
+///
+/// # Safety
+/// As for [`clone_process`].
+pub(crate) unsafe fn clone_helper() -> Result<Cloned, Errno> {
+    let flags = libc::CLONE_PIDFD as u64 | libc::SIGCHLD as u64;
+    let mut pidfd: RawFd = -1;
+    // SAFETY: as in `clone_sibling`.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, &raw mut pidfd, 0usize, 0usize) })?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // SAFETY: with CLONE_PIDFD the kernel has put a new descriptor there, and nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid: pid as i32, pidfd })
+}
+
 /// The flags of [`clone_sibling`].
 pub(crate) const SIBLING: u64 = libc::CLONE_PARENT as u64 | libc::CLONE_PIDFD as u64;
 

@@ -9,11 +9,12 @@ use crate::message::{self, Message};
 use crate::plan::ProcessPlan;
 use crate::{capability, init, sys};
 
-/// Tells the parent, waits for the word, and executes.
+/// Tells the parent, waits for the word, and executes. `before_execution` is done last, confined as the program will be.
 pub(super) fn finish(
     plan: &ProcessPlan,
     surroundings: &mut Surroundings,
     prepared: Result<(Prepared, Option<OwnedFd>), RuntimeError>,
+    before_execution: impl FnOnce() -> Result<(), RuntimeError>,
 ) -> ! {
     let result = prepared.and_then(|(prepared, master)| {
         let told = message::send(surroundings.socket.as_fd(), &Message::Ready, master.as_ref().map(AsFd::as_fd));
@@ -25,7 +26,7 @@ pub(super) fn finish(
                 rustix::net::accept_with(&listener, flags).context(|| "wait for the start".to_owned())?;
         }
         match message::receive(&surroundings.socket)? {
-            Some((Message::Start, _)) => execute(plan, surroundings, prepared),
+            Some((Message::Start, _)) => execute(plan, surroundings, prepared, before_execution),
             // The parent has gone, or wants us gone.
             _ => exit(),
         }
@@ -41,12 +42,14 @@ fn execute(
     plan: &ProcessPlan,
     surroundings: &Surroundings,
     prepared: Prepared,
+    before_execution: impl FnOnce() -> Result<(), RuntimeError>,
 ) -> Result<std::convert::Infallible, RuntimeError> {
     sys::close_range(surroundings.preserve_descriptors.saturating_add(3), u32::MAX, true)
         .context(|| "mark descriptors to be closed".to_owned())?;
     if !prepared.confined {
         confine(plan, &prepared)?;
     }
+    before_execution()?;
     let Prepared { program, environment, .. } = prepared;
     let errno = match &surroundings.init {
         Some(binary) => sys::execute_descriptor(binary, &init::arguments(program, &plan.arguments), &environment),

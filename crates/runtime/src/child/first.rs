@@ -1,6 +1,7 @@
 //! A container's first process: namespaces, root, terminal, masks.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -9,10 +10,12 @@ use super::finish::finish;
 use super::limits::set_limits;
 use super::prepare::{Prepared, become_user};
 use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, exit, gone_or, take_terminal};
+use crate::about::About;
 use crate::cgroup::Cgroup;
 use crate::create::{Root, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint_of_child;
+use crate::hooks::{self, Stage};
 use crate::message::{self, Message};
 use crate::mounts::RootTree;
 use crate::plan::Plan;
@@ -26,13 +29,15 @@ pub(crate) struct FirstProcess<'a> {
     pub(crate) network_namespace: Option<BorrowedFd<'a>>,
     /// Where others are already: then this process is only the usher of the container's.
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
+    /// What hooks are told, if there are any.
+    pub(crate) about: Option<&'a About>,
     pub(crate) surroundings: Surroundings,
 }
 
 impl FirstProcess<'_> {
     /// Becomes the container. Never returns.
     pub(crate) fn run(self) -> ! {
-        let Self { plan, root, cgroup, network_namespace, pid_namespace, mut surroundings } = self;
+        let Self { plan, root, cgroup, network_namespace, pid_namespace, about, mut surroundings } = self;
         let kept: Vec<RawFd> = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd).collect();
         let furnished = (|| {
             begin(&surroundings, &kept)?;
@@ -45,6 +50,7 @@ impl FirstProcess<'_> {
             tree.furnish(plan, cgroup, || join_cgroups(plan, cgroup, &surroundings.socket))?;
             tree.take_null_streams()?;
             failpoint_of_child("child.furnished");
+            run_hooks_before_pivot(plan, about, &tree, &surroundings.socket)?;
             Ok(tree)
         })();
         let prepared = match pid_namespace {
@@ -63,7 +69,11 @@ impl FirstProcess<'_> {
                 in_joined_pid_namespace(plan, cgroup, &surroundings)
             }
         };
-        finish(&plan.process, &mut surroundings, prepared)
+        finish(&plan.process, &mut surroundings, prepared, || {
+            about.map_or(Ok(()), |about| {
+                hooks::run(Stage::StartContainer, &plan.hooks.start_container, about, own_pid(), None)
+            })
+        })
     }
 }
 
@@ -97,6 +107,30 @@ fn in_joined_pid_namespace(
     tree.mount_procfs(plan, cgroup)?;
     let master = complete(&tree, plan, &surroundings.stdio)?;
     Ok((become_user(&plan.process, set_limits, true)?, master))
+}
+
+/// The parent's hooks first, then those of the container's own namespaces. They begin in its root.
+fn run_hooks_before_pivot(
+    plan: &Plan,
+    about: Option<&About>,
+    tree: &RootTree,
+    socket: &OwnedFd,
+) -> Result<(), RuntimeError> {
+    let Some(about) = about.filter(|_| plan.hooks.before_pivot()) else { return Ok(()) };
+    message::send(socket.as_fd(), &Message::Furnished, None)
+        .context(|| "tell that the root is furnished".to_owned())?;
+    match message::receive(socket)? {
+        Some((Message::Hooked, _)) => {}
+        // The parent has gone, or one of its hooks has failed.
+        _ => exit(),
+    }
+    let root = tree.open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).context(|| "open the root".to_owned())?;
+    hooks::run(Stage::CreateContainer, &plan.hooks.create_container, about, own_pid(), Some(root.as_fd()))
+}
+
+/// As the container sees it.
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_pid()
 }
 
 fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> Result<(), RuntimeError> {

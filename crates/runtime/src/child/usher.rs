@@ -65,7 +65,7 @@ impl Usher<'_> {
         bring_in(&surroundings, ready);
         let prepared = prepared.expect("only what is ready is brought in");
         let prepared = further_process(plan, &surroundings).map(|master| (prepared, master));
-        finish(plan, &mut surroundings, prepared)
+        finish(plan, &mut surroundings, prepared, || Ok(()))
     }
 }
 

@@ -6,6 +6,7 @@ use super::arguments::{Arguments, Command};
 use super::bundle::write_spec;
 use super::create::{create_waiting, run_to_the_end, start};
 use super::exec::execute;
+use super::hooks::HooksToCome;
 use super::process::send;
 use super::show::{features, list, print, print_state};
 use super::state::{Directory, Status};
@@ -30,7 +31,7 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
         Command::Run(create) => run_to_the_end(create, &directory(&create.id)?, warn),
         Command::State { id } => print_state(&directory(id)?).map(|()| 0),
         Command::Kill { id, signal, all } => kill(&directory(id)?, signal, *all).map(|()| 0),
-        Command::Delete { id, force } => delete(&directory(id)?, *force).map(|()| 0),
+        Command::Delete { id, force } => delete(&directory(id)?, *force, warn).map(|()| 0),
         Command::Exec(exec) => execute(exec, &directory(&exec.id)?),
         Command::List { quiet, format } => list(&arguments.root, *quiet, format).map(|()| 0),
         Command::Spec { bundle } => write_spec(bundle).map(|()| 0),
@@ -54,7 +55,7 @@ fn kill(directory: &Directory, signal: &str, all: bool) -> Result<(), RuntimeErr
     }
 }
 
-fn delete(directory: &Directory, force: bool) -> Result<(), RuntimeError> {
+fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(), RuntimeError> {
     let record = match directory.read() {
         Err(RuntimeError::NotFound(_)) if force => return directory.remove(),
         record => record?,
@@ -66,6 +67,7 @@ fn delete(directory: &Directory, force: bool) -> Result<(), RuntimeError> {
             record.id
         )));
     }
+    let hooks = HooksToCome::of(directory, &record)?;
     let gone = match Cgroup::open(&record.cgroup)? {
         Some(cgroup) => {
             let killed = cgroup.kill();
@@ -81,5 +83,8 @@ fn delete(directory: &Directory, force: bool) -> Result<(), RuntimeError> {
     failpoint("command.delete.cgroup");
     directory.remove()?;
     failpoint("command.delete.directory");
+    if let Some(hooks) = hooks {
+        hooks.run_poststop(warn);
+    }
     gone
 }

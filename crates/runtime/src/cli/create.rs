@@ -8,13 +8,15 @@ use rustix::io::Errno;
 
 use super::arguments::CreateArguments;
 use super::bundle::{Bundle, read_bundle};
-use super::process::{send_terminal, stdio, wait_and_forward, write_pid};
+use super::hooks::HooksToCome;
+use super::process::{send, send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::{self, Directory, Record, Status};
 use crate::Spec;
 use crate::cgroup::Cgroup;
 use crate::create::{self, CreateOptions, Created, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
+use crate::plan::Hooks;
 
 pub(super) fn create_waiting(
     create: &CreateArguments,
@@ -58,6 +60,7 @@ pub(super) fn run_to_the_end(
             "`dozen runtime run` with a terminal of its own, without --console-socket,".to_owned(),
         ));
     }
+    let hooks = HooksToCome::of_spec(&bundle.spec, &create.id, &bundle.path)?;
     directory.make()?;
     let started = (|| {
         let mut created = make(create, &bundle, directory, None, stdio(&bundle.spec, terminal)?)?;
@@ -77,6 +80,9 @@ pub(super) fn run_to_the_end(
     let code = wait_and_forward(&running.pidfd);
     let gone = running.cgroup.kill().and_then(|()| running.cgroup.delete());
     directory.remove()?;
+    if let Some(hooks) = hooks {
+        hooks.run_poststop(warn);
+    }
     gone?;
     code
 }
@@ -101,14 +107,30 @@ pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
             errno => RuntimeError::system(format!("connect to {}", directory.socket().display()), errno),
         },
     )?;
+    let hooks = HooksToCome::of(directory, &record)?;
     create::start_over(&socket)?;
     failpoint("command.start.told");
     record.started = true;
     directory.write(&record)?;
     failpoint("command.start.record");
+    if let Some(hooks) = hooks {
+        hooks.run_poststart(record.pid).inspect_err(|_| stop(&record))?;
+    }
     // It has served.
     let _ = fs::remove_file(directory.socket());
     Ok(())
+}
+
+/// A container whose hook has failed is stopped (runtime.md, "Lifecycle", step 9); to delete it is left to `delete`,
+/// which then runs the hooks that take away what others have made.
+fn stop(record: &Record) {
+    // What comes of it is seen by `state`.
+    if let Ok(Some(cgroup)) = Cgroup::open(&record.cgroup) {
+        let _ = cgroup.kill();
+    }
+    if let Some(pidfd) = record.process() {
+        let _ = send(&pidfd, libc::SIGKILL);
+    }
 }
 
 /// Creates; `listener` is for a start by another process.
@@ -128,6 +150,7 @@ fn make(
         cgroup: bundle.cgroup.clone(),
         created: state::now(),
         started: false,
+        has_hooks: !Hooks::new(&bundle.spec)?.is_empty(),
         annotations: bundle.spec.annotations().clone(),
     };
     failpoint("command.create.directory");

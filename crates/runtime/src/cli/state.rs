@@ -30,6 +30,9 @@ pub(super) struct Record {
     pub(super) created: String,
     /// `start` has been called.
     pub(super) started: bool,
+    /// `start` and `delete` have hooks to run.
+    #[serde(default)]
+    pub(super) has_hooks: bool,
     /// The spec's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) annotations: Option<HashMap<String, String>>,

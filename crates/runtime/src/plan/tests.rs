@@ -25,7 +25,6 @@ fn refused(change: impl FnOnce(&mut serde_json::Value), words: &str) {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    refused(|v| v["hooks"] = json!({"poststop": [{"path": "/x"}]}), "hooks is not built yet");
     refused(|v| v["linux"]["namespaces"][4] = json!({"type": "user"}), "user namespace is not built yet");
     refused(|v| v["process"]["apparmorProfile"] = json!("x"), "apparmorProfile is not built yet");
     refused(|v| v["linux"]["namespaces"][0] = json!({"type": "mount", "path": "/x"}), "not built yet");

@@ -311,7 +311,6 @@ fn a_failure_at_any_step_leaves_nothing() {
     };
     fails(|spec| spec["linux"]["resources"]["memory"] = json!({"limit": 1, "swap": 1, "swappiness": 1000}), "memory");
     fails(|spec| spec["linux"]["sysctl"] = json!({"net.no.such": "1"}), "sysctl");
-    fails(|spec| spec["hooks"] = json!({"poststop": [{"path": "/x"}]}), "hooks is not built yet");
     fails(|spec| spec["hostname"] = json!("x".repeat(70)), "hostname");
     let missing = json!({"destination": "/x", "type": "bind", "source": "/no/such", "options": ["bind"]});
     let error = failure(&Bundle::new("true").with(mount(missing)).run());

@@ -5,4 +5,5 @@ mod attacks;
 mod bundle;
 mod command_line;
 mod container;
+mod hooks;
 mod oracle;
