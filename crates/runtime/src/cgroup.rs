@@ -2,8 +2,10 @@
 //!
 //! A container's cgroup has one name, which is made below every hierarchy's mount point.
 
+mod control;
 mod layout;
 mod limits;
+mod update;
 
 use std::fs;
 use std::io;
@@ -14,9 +16,9 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::LinuxResources;
 use rustix::fs::{Mode, OFlags};
 
-pub use layout::CgroupLayout;
-pub(crate) use layout::Hierarchy;
-
+use self::control::{set, write};
+pub use self::layout::CgroupLayout;
+pub(crate) use self::layout::Hierarchy;
 use crate::error::{Context, RuntimeError};
 
 /// How long a cgroup may stay busy after all in it were killed: a dying process that writes a large core
@@ -89,15 +91,15 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Applies the limits of a spec, but for those of devices.
+    /// Applies the limits of a spec to a cgroup that is new, but for those of [`Cgroup::limit_first`].
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
-        set(limits::decide(self.layout, &self.name, resources)?)
+        set(limits::decide(self.layout, &self.name, resources, &|_, _| None)?)
     }
 
-    /// Applies a spec's rules of devices, where they are version 1's. Nobody may be in it yet: what the first rule takes
-    /// from everyone, a later one gives back to some.
-    pub fn limit_devices(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
-        set(limits::decide_devices(self.layout, &self.name, resources)?)
+    /// Applies what has to stand before anyone is in it: rules of devices, where they are version 1's, and time for
+    /// realtime processes.
+    pub fn limit_first(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
+        set(limits::decide_first(self.layout, &self.name, resources)?)
     }
 
     /// Who is in it and below it, in our own pid namespace.
@@ -357,34 +359,4 @@ fn remove(directory: &Path, deadline: Instant) -> io::Result<()> {
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
-}
-
-/// Writes settings, in order.
-fn set(settings: Vec<limits::Setting>) -> Result<(), RuntimeError> {
-    // A file that is written many times in a row, as that of the devices is, is opened once.
-    let mut last: Option<(PathBuf, OwnedFd)> = None;
-    for (directory, file, value) in settings {
-        let path = directory.join(file);
-        let opened = match last.take().filter(|(known, _)| *known == path) {
-            Some((_, opened)) => opened,
-            None => open_control(&path)?,
-        };
-        write_control(&opened, &path, &value)?;
-        last = Some((path, opened));
-    }
-    Ok(())
-}
-
-/// Writes a control file, which must be there: never made.
-fn write(file: &Path, value: &str) -> Result<(), RuntimeError> {
-    write_control(&open_control(file)?, file, value)
-}
-
-fn open_control(file: &Path) -> Result<OwnedFd, RuntimeError> {
-    rustix::fs::open(file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("open {} to write it", file.display()))
-}
-
-fn write_control(opened: &OwnedFd, file: &Path, value: &str) -> Result<(), RuntimeError> {
-    rustix::io::write(opened, value.as_bytes()).map(drop).context(|| format!("write {value:?} to {}", file.display()))
 }

@@ -190,7 +190,7 @@ fn launch(
         && let (false, Some(directory)) = (cgroup.has_devices_controller(), &directory)
         && !rules.is_empty()
     {
-        sys::attach_device_program(directory, &device_filter::compile(rules))
+        sys::attach_device_program(directory, &device_filter::compile(rules)?)
             .context(|| "limit the container's devices".to_owned())?;
     }
     let (socket, childs_socket) = socket_pair()?;
@@ -287,7 +287,7 @@ fn group(options: &CreateOptions<'_>, cgroup: &Cgroup, socket: &OwnedFd) -> Resu
     let resources = options.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     cgroup.create_version_1()?;
     // Before the child is in it: between two rules it could neither make its devices nor open any.
-    resources.map_or(Ok(()), |resources| cgroup.limit_devices(resources))?;
+    resources.map_or(Ok(()), |resources| cgroup.limit_first(resources))?;
     failpoint("create.version_1");
     // A child that has died meanwhile says why when it is listened to.
     let _ = message::send(socket.as_fd(), &Message::Grouped, None);

@@ -1,7 +1,14 @@
-//! Rules for devices where version 1's controller is not: an eBPF program of type BPF_PROG_TYPE_CGROUP_DEVICE
-//! (Documentation/admin-guide/cgroup-v2.rst, "Device controller"; the instruction set: Documentation/bpf/standardization).
+//! Rules for devices: as version 1's controller takes them ([`rules`]), and where that is not, an eBPF program of type
+//! BPF_PROG_TYPE_CGROUP_DEVICE (Documentation/admin-guide/cgroup-v2.rst, "Device controller"; the instruction set:
+//! Documentation/bpf/standardization).
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+mod rules;
+
+use oci_spec::runtime::LinuxDeviceCgroup;
+
+pub(crate) use self::rules::lines_of_version_1;
+use self::rules::{Kind, Rule, Target};
+use crate::error::RuntimeError;
 
 // Offsets in struct bpf_cgroup_dev_ctx (linux/bpf.h); access in the high, kind in the low half of the first word.
 const ACCESS_TYPE: i16 = 0;
@@ -13,8 +20,9 @@ const CHARACTER: i32 = 2;
 const MAKE: i32 = 1;
 const READ: i32 = 2;
 const WRITE: i32 = 4;
+const ALL: i32 = MAKE | READ | WRITE;
 
-// Registers: the context, then what it says, then scratch.
+// Registers: the context, then what it says. What is asked for loses what a rule has allowed already.
 const CONTEXT: u8 = 1;
 const KIND_REGISTER: u8 = 2;
 const ACCESS_REGISTER: u8 = 3;
@@ -40,32 +48,34 @@ fn answer(allow: bool) -> [u64; 2] {
     [instruction(0xb7, RESULT, 0, 0, i32::from(allow)), instruction(0x95, 0, 0, 0, 0)]
 }
 
-/// The program: the last rule that matches decides, and without any, nothing is allowed.
-pub(crate) fn compile(rules: &[LinuxDeviceCgroup]) -> Vec<u64> {
+/// The program: of each kind of access that is asked for, the last rule that names it and matches the device decides,
+/// and without any, nothing is allowed.
+pub(crate) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, RuntimeError> {
     let mut program = vec![
         load(KIND_REGISTER, ACCESS_TYPE),
         load(ACCESS_REGISTER, ACCESS_TYPE),
-        instruction(0x54, KIND_REGISTER, 0, 0, 0xffff),
+        instruction(AND, KIND_REGISTER, 0, 0, 0xffff),
         instruction(0x74, ACCESS_REGISTER, 0, 0, 16),
         load(MAJOR_REGISTER, MAJOR),
         load(MINOR_REGISTER, MINOR),
     ];
+    // All of them are looked at, also those that an `a` after them has made void: a wrong one is refused.
+    let rules: Vec<Rule> = rules.iter().map(Rule::new).collect::<Result<_, _>>()?;
     for rule in rules.iter().rev() {
-        let tests = tests(rule);
-        let everything = tests.is_empty();
-        // Each test falls through if it holds, and else jumps over what is left of the rule.
-        let length = tests.len() + 2;
-        for (at, (code, register, value)) in tests.into_iter().enumerate() {
+        // Steps run in order; a jump is taken where the rule does not apply, over all that is left of it.
+        let steps = steps(rule);
+        let length = steps.len() + 2;
+        for (at, (code, register, value)) in steps.iter().copied().enumerate() {
             let over = if is_jump(code) { (length - at - 1) as i16 } else { 0 };
             program.push(instruction(code, register, if code == COPY { ACCESS_REGISTER } else { 0 }, over, value));
         }
-        program.extend(answer(rule.allow()));
-        if everything {
-            return program;
+        program.extend(answer(rule.allow));
+        if steps.is_empty() {
+            return Ok(program);
         }
     }
     program.extend(answer(false));
-    program
+    Ok(program)
 }
 
 const COPY: u8 = 0xbc;
@@ -78,29 +88,29 @@ fn is_jump(code: u8) -> bool {
 }
 
 /// Opcode, register, value.
-fn tests(rule: &LinuxDeviceCgroup) -> Vec<(u8, u8, i32)> {
-    let mut tests = Vec::new();
-    match rule.typ() {
-        Some(LinuxDeviceType::B) => tests.push((JUMP_IF_DIFFERENT, KIND_REGISTER, BLOCK)),
-        Some(LinuxDeviceType::C | LinuxDeviceType::U) => tests.push((JUMP_IF_DIFFERENT, KIND_REGISTER, CHARACTER)),
-        // `a` is everything, whatever else the rule says, as in version 1.
-        _ => return tests,
-    }
-    let letters = rule.access().as_deref().filter(|access| !access.is_empty()).unwrap_or("rwm");
-    let bit = |letter: char, bit: i32| if letters.contains(letter) { bit } else { 0 };
-    let access = bit('r', READ) | bit('w', WRITE) | bit('m', MAKE);
-    if access != READ | WRITE | MAKE {
-        // An allowance must cover all that is asked; a refusal catches any of it.
-        tests.push((COPY, RESULT, 0));
-        tests.push((AND, RESULT, if rule.allow() { !access & 7 } else { access }));
-        tests.push((if rule.allow() { JUMP_IF_DIFFERENT } else { JUMP_IF_SAME }, RESULT, 0));
-    }
-    for (number, register) in [(rule.major(), MAJOR_REGISTER), (rule.minor(), MINOR_REGISTER)] {
-        if let Some(number) = number.filter(|number| *number >= 0) {
-            tests.push((JUMP_IF_DIFFERENT, register, number as i32));
+fn steps(rule: &Rule) -> Vec<(u8, u8, i32)> {
+    let Target::Devices { kind, major, minor } = rule.target else { return Vec::new() };
+    let kind = match kind {
+        Kind::Block => BLOCK,
+        Kind::Character => CHARACTER,
+    };
+    let mut steps = vec![(JUMP_IF_DIFFERENT, KIND_REGISTER, kind)];
+    for (number, register) in [(major, MAJOR_REGISTER), (minor, MINOR_REGISTER)] {
+        if let Some(number) = number {
+            steps.push((JUMP_IF_DIFFERENT, register, number as i32));
         }
     }
-    tests
+    if rule.access != ALL {
+        if rule.allow {
+            // What is left must be allowed by earlier rules.
+            steps.push((AND, ACCESS_REGISTER, ALL & !rule.access));
+            steps.push((JUMP_IF_DIFFERENT, ACCESS_REGISTER, 0));
+        } else {
+            // A refusal catches any of it.
+            steps.extend([(COPY, RESULT, 0), (AND, RESULT, rule.access), (JUMP_IF_SAME, RESULT, 0)]);
+        }
+    }
+    steps
 }
 
 #[cfg(test)]
@@ -157,14 +167,32 @@ mod tests {
                 {"allow": false, "type": "c", "major": 136, "minor": 7, "access": "w"}]"#,
         )
         .unwrap();
-        let program = compile(&rules);
+        let program = compile(&rules).unwrap();
         let ask = |kind, access, major, minor| run(&program, kind, access, major, minor);
         assert!(ask(CHARACTER, READ | WRITE, 1, 3));
         assert!(ask(CHARACTER, MAKE, 10, 1) && !ask(CHARACTER, READ, 10, 1));
         assert!(!ask(BLOCK, READ, 8, 0) && !ask(BLOCK, MAKE, 8, 0));
-        assert!(ask(CHARACTER, READ | WRITE, 136, 5) && !ask(CHARACTER, READ | MAKE, 136, 5));
+        assert!(ask(CHARACTER, READ | WRITE, 136, 5) && !ask(CHARACTER, READ | WRITE, 10, 5));
         assert!(!ask(CHARACTER, READ | WRITE, 136, 7) && ask(CHARACTER, READ, 136, 7));
-        assert!(!run(&compile(&[]), CHARACTER, READ, 1, 3));
+        assert!(!run(&compile(&[]).unwrap(), CHARACTER, READ, 1, 3));
+    }
+
+    #[test]
+    fn accesses_are_decided_one_by_one() {
+        let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(
+            r#"[{"allow": false}, {"allow": true, "type": "c", "major": 1, "access": "r"},
+                {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "w"},
+                {"allow": true, "type": "b"}, {"allow": false, "type": "b", "minor": 1, "access": "rw"}]"#,
+        )
+        .unwrap();
+        let program = compile(&rules).unwrap();
+        let ask = |kind, access, major, minor| run(&program, kind, access, major, minor);
+        // Who may read and may write may do both at once.
+        assert!(ask(CHARACTER, READ | WRITE, 1, 3) && !ask(CHARACTER, READ | WRITE | MAKE, 1, 3));
+        assert!(ask(CHARACTER, READ, 1, 4) && !ask(CHARACTER, READ | WRITE, 1, 4));
+        assert!(ask(BLOCK, ALL, 8, 0) && !ask(BLOCK, ALL, 8, 1) && ask(BLOCK, MAKE, 8, 1));
+        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow": true, "access": "r"}]"#).unwrap();
+        assert!(run(&compile(&all).unwrap(), BLOCK, ALL, 8, 0), "`a` is all of everything");
     }
 
     /// On the real kernel: its verifier takes the program, and it does what it says.
@@ -180,7 +208,7 @@ mod tests {
         )
         .unwrap();
         let cgroup = std::fs::File::open(&directory).unwrap();
-        let attached = crate::sys::attach_device_program(&cgroup, &compile(&rules));
+        let attached = crate::sys::attach_device_program(&cgroup, &compile(&rules).unwrap());
         // Our own shell, moved there, may read zero, write null, and neither write zero nor read random.
         let script = format!(
             "echo $$ > {}/cgroup.procs; true < /dev/zero && true > /dev/null; echo $?; \

@@ -90,6 +90,15 @@ impl CgroupLayout {
         Self { hierarchies }
     }
 
+    /// As a machine whose version 2 has these controllers.
+    #[cfg(test)]
+    pub(crate) fn with_unified_controllers(mut self, controllers: &[&str]) -> Self {
+        for hierarchy in self.hierarchies.iter_mut().filter(|hierarchy| hierarchy.unified) {
+            hierarchy.controllers = controllers.iter().map(|&name| name.to_owned()).collect();
+        }
+        self
+    }
+
     pub(crate) fn hierarchies(&self) -> impl Iterator<Item = &Hierarchy> {
         self.hierarchies.iter()
     }

@@ -1,78 +1,125 @@
-//! From a spec's resources to values in control files. Pure.
+//! From a spec's resources to values in control files (config-linux.md of the runtime specification, "Control groups").
+//! Pure: what the cgroup has now, where that matters, is asked of the caller.
+//!
+//! A file to each kind: [`memory`], [`cpu`], [`io`], and what is small.
 
+mod cpu;
+mod io;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxNetwork, LinuxResources};
 
+pub(crate) use self::memory::swap_alone;
 use super::CgroupLayout;
 use crate::error::RuntimeError;
 
-/// A cgroup's directory, a control file in it, and what is written there.
-pub(crate) type Setting = (PathBuf, String, String);
+/// One value for one control file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    /// The controller's hierarchy, and in it the cgroup's directory.
+    pub(crate) directory: PathBuf,
+    pub(crate) file: Cow<'static, str>,
+    pub(crate) value: String,
+    pub(crate) if_absent: IfAbsent,
+    /// What the kernel calls invalid may be so only as long as another of the settings has its old value: then it is
+    /// written once more after all the others.
+    pub(crate) once_more: bool,
+}
 
-/// Everything but rules of devices, in order. A limit whose controller is not there is an error, not a silence.
+/// What is done where a kernel does not have a control file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IfAbsent {
+    Fail,
+    /// The value says only what is so without the file.
+    Pass,
+    /// Another file serves.
+    Write(Cow<'static, str>, String),
+}
+
+/// What is written in a control file (a controller, and the file's name) now. A container that is new has nothing to
+/// say: `None`.
+pub(crate) type Present<'a> = &'a dyn Fn(&str, &str) -> Option<String>;
+
+/// Everything but what has to stand before anyone is in the cgroup, in order. A limit whose controller is not there is
+/// an error, not a silence.
 pub(crate) fn decide(
     layout: &CgroupLayout,
     name: &Path,
     resources: &LinuxResources,
+    present: Present<'_>,
 ) -> Result<Vec<Setting>, RuntimeError> {
     let mut settings = Settings { layout, name, list: Vec::new() };
     if let Some(memory) = resources.memory() {
-        memory_limits(&mut settings, memory)?;
+        memory::limits(&mut settings, memory, present)?;
     }
     if let Some(cpu) = resources.cpu() {
-        cpu_limits(&mut settings, cpu)?;
+        cpu::limits(&mut settings, cpu, present)?;
     }
-    if let Some(pids) = resources.pids() {
-        let limit = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
-        // Only what is asked for has to be possible: no limit is what a new cgroup has.
-        if pids.limit() > 0 || layout.controller("pids").is_some() {
-            settings.set("pids", "pids.max", "pids.max", limit)?;
-        }
+    // 0 says nothing: it is what a request without a limit looks like. -1 is no limit, which a new cgroup has anyway.
+    if let Some(limit) = resources.pids().map(|pids| pids.limit()).filter(|limit| *limit != 0)
+        && (limit > 0 || layout.controller("pids").is_some())
+    {
+        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
+        settings.set("pids", "pids.max", "pids.max", value)?;
     }
     if let Some(io) = resources.block_io() {
-        block_limits(&mut settings, io)?;
+        io::limits(&mut settings, io)?;
     }
     for huge in resources.hugepage_limits().iter().flatten() {
-        let (old, new) =
-            (format!("hugetlb.{}.limit_in_bytes", huge.page_size()), format!("hugetlb.{}.max", huge.page_size()));
-        settings.set("hugetlb", &old, &new, huge.limit().to_string())?;
+        huge_pages(&mut settings, huge.page_size(), huge.limit())?;
     }
-    if resources.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty()) {
-        return Err(RuntimeError::NotBuilt("linux.resources.rdma".to_owned()));
+    if let Some(network) = resources.network() {
+        network_limits(&mut settings, network)?;
     }
-    if resources.network().as_ref().is_some_and(|network| {
-        network.class_id().is_some_and(|class| class != 0)
-            || network.priorities().as_ref().is_some_and(|list| !list.is_empty())
-    }) {
-        return Err(RuntimeError::NotBuilt("linux.resources.network".to_owned()));
-    }
-    for (file, value) in resources.unified().iter().flatten() {
-        let unified = layout.unified().filter(|_| layout.is_unified()).ok_or_else(|| {
-            RuntimeError::Invalid(format!(
-                "linux.resources.unified: {file}: this machine's controllers are in version 1"
-            ))
-        })?;
-        if file.contains('/') || !file.contains('.') {
-            return Err(RuntimeError::Invalid(format!("linux.resources.unified: {file:?} names no control file")));
+    let mut rdma: Vec<_> = resources.rdma().iter().flatten().collect();
+    rdma.sort_by_key(|(device, _)| *device);
+    for (device, limit) in rdma {
+        let count = |name, count: Option<u32>| count.map(|count| format!(" {name}={count}")).unwrap_or_default();
+        let counts = [count("hca_handle", limit.hca_handles()), count("hca_object", limit.hca_objects())].concat();
+        if counts.is_empty() {
+            return Err(invalid(format!("linux.resources.rdma: {device}: neither hcaHandles nor hcaObjects")));
         }
-        settings.list.push((unified.directory(name), file.clone(), value.clone()));
+        settings.set("rdma", "rdma.max", "rdma.max", format!("{device}{counts}"))?;
     }
+    unified(&mut settings, resources)?;
     Ok(settings.list)
 }
 
-/// The same for version 1's devices, which [`decide`] leaves out.
-pub(crate) fn decide_devices(
+/// What has to be there before the first process is: rules of version 1's devices, since what the first takes from
+/// everyone a later one gives back to some; and time for realtime processes, who may not enter a cgroup without.
+pub(crate) fn decide_first(
     layout: &CgroupLayout,
     name: &Path,
     resources: &LinuxResources,
 ) -> Result<Vec<Setting>, RuntimeError> {
     let mut settings = Settings { layout, name, list: Vec::new() };
     if layout.controller("devices").is_some() {
-        for rule in resources.devices().iter().flatten() {
-            let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
-            settings.set("devices", file, "", device_rule(rule))?;
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        for (allow, line) in crate::device_filter::lines_of_version_1(rules)? {
+            settings.set("devices", if allow { "devices.allow" } else { "devices.deny" }, "", line)?;
         }
+    }
+    if let Some(cpu) = resources.cpu() {
+        cpu::realtime(&mut settings, cpu)?;
+    }
+    Ok(settings.list)
+}
+
+/// All that can be changed of a cgroup that is in use: the devices cannot.
+pub(crate) fn decide_update(
+    layout: &CgroupLayout,
+    name: &Path,
+    resources: &LinuxResources,
+    present: Present<'_>,
+) -> Result<Vec<Setting>, RuntimeError> {
+    let mut settings = Settings { layout, name, list: decide(layout, name, resources, present)? };
+    if let Some(cpu) = resources.cpu() {
+        cpu::realtime(&mut settings, cpu)?;
     }
     Ok(settings.list)
 }
@@ -84,195 +131,96 @@ struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// One value, by the file's name in version 1 and in version 2.
-    fn set(&mut self, controller: &str, version_1: &str, version_2: &str, value: String) -> Result<(), RuntimeError> {
-        let hierarchy = self.layout.controller(controller).ok_or_else(|| {
-            RuntimeError::Invalid(format!("this machine has no cgroup controller {controller:?}, which a limit needs"))
-        })?;
-        let file = if hierarchy.is_unified() { version_2 } else { version_1 };
-        self.list.push((hierarchy.directory(self.name), file.to_owned(), value));
-        Ok(())
+    /// One value, by the file's name in version 1 and in version 2. Empty: that version has nothing like it.
+    fn set(
+        &mut self,
+        controller: &str,
+        version_1: impl Into<Cow<'static, str>>,
+        version_2: impl Into<Cow<'static, str>>,
+        value: String,
+    ) -> Result<&mut Setting, RuntimeError> {
+        let (version_1, version_2) = (version_1.into(), version_2.into());
+        let Some(hierarchy) = self.layout.controller(controller) else {
+            let file = if self.layout.is_unified() && !version_2.is_empty() { version_2 } else { version_1 };
+            return Err(invalid(format!(
+                "this machine has no cgroup controller {controller:?}, which a limit needs (for {file})"
+            )));
+        };
+        let (file, other) = if hierarchy.is_unified() { (version_2, version_1) } else { (version_1, version_2) };
+        if file.is_empty() {
+            let version = if hierarchy.is_unified() { 2 } else { 1 };
+            return Err(invalid(format!("version {version} of cgroups has nothing like {other}")));
+        }
+        let directory = hierarchy.directory(self.name);
+        self.list.push(Setting { directory, file, value, if_absent: IfAbsent::Fail, once_more: false });
+        Ok(self.list.last_mut().expect("just pushed"))
     }
 
     fn is_unified(&self, controller: &str) -> bool {
-        self.layout.controller(controller).is_some_and(super::Hierarchy::is_unified)
+        match self.layout.controller(controller) {
+            Some(hierarchy) => hierarchy.is_unified(),
+            None => self.layout.is_unified(),
+        }
     }
 }
 
-/// -1 is no limit, which version 2 calls `max`.
-fn amount(bytes: i64, unified: bool) -> String {
-    if bytes < 0 && unified { "max".to_owned() } else { bytes.to_string() }
+fn invalid(text: impl Into<String>) -> RuntimeError {
+    RuntimeError::Invalid(text.into())
 }
 
-fn memory_limits(settings: &mut Settings<'_>, memory: &LinuxMemory) -> Result<(), RuntimeError> {
-    let unified = settings.is_unified("memory");
-    if let Some(limit) = memory.limit().filter(|limit| *limit != 0) {
-        settings.set("memory", "memory.limit_in_bytes", "memory.max", amount(limit, unified))?;
+/// Reservations where the kernel counts them (5.7), and what is used in any case (cgroup-v1/hugetlb.rst).
+fn huge_pages(settings: &mut Settings<'_>, size: &str, limit: i64) -> Result<(), RuntimeError> {
+    let digits = size.bytes().take_while(u8::is_ascii_digit).count();
+    if digits == 0 || !matches!(&size[digits..], "KB" | "MB" | "GB") {
+        return Err(invalid(format!("linux.resources.hugepageLimits: {size:?} is no size such as 2MB")));
     }
-    if let Some(swap) = memory.swap().filter(|swap| *swap != 0) {
-        // The spec counts memory and swap together, version 2 swap alone (OCI runtime-spec, config-linux.md, "Memory").
-        let alone = match memory.limit() {
-            Some(limit) if swap > 0 && limit > 0 => {
-                swap.checked_sub(limit).filter(|swap| *swap >= 0).ok_or_else(|| {
-                    RuntimeError::Invalid("Minimum memoryswap limit should be larger than memory limit".to_owned())
-                })?
-            }
-            _ => swap,
+    let value = if limit < 0 && settings.is_unified("hugetlb") { "max".to_owned() } else { limit.to_string() };
+    let reserved = settings.set(
+        "hugetlb",
+        format!("hugetlb.{size}.rsvd.limit_in_bytes"),
+        format!("hugetlb.{size}.rsvd.max"),
+        value.clone(),
+    )?;
+    reserved.if_absent = IfAbsent::Pass;
+    settings.set("hugetlb", format!("hugetlb.{size}.limit_in_bytes"), format!("hugetlb.{size}.max"), value)?;
+    Ok(())
+}
+
+/// Version 1 only (cgroup-v1/net_cls.rst, net_prio.rst): in version 2 a filter of the firewall's does that.
+fn network_limits(settings: &mut Settings<'_>, network: &LinuxNetwork) -> Result<(), RuntimeError> {
+    if let Some(class) = network.class_id().filter(|class| *class != 0) {
+        settings.set("net_cls", "net_cls.classid", "", class.to_string())?;
+    }
+    for interface in network.priorities().iter().flatten() {
+        settings.set("net_prio", "net_prio.ifpriomap", "", format!("{} {}", interface.name(), interface.priority()))?;
+    }
+    Ok(())
+}
+
+/// Files of version 2 by their own names, as they are.
+fn unified(settings: &mut Settings<'_>, resources: &LinuxResources) -> Result<(), RuntimeError> {
+    let mut files: Vec<_> = resources.unified().iter().flatten().collect();
+    files.sort();
+    for (file, value) in files {
+        let controller = match file.split_once('.') {
+            Some((controller, rest)) if !controller.is_empty() && !rest.is_empty() && !file.contains('/') => controller,
+            _ => return Err(invalid(format!("linux.resources.unified: {file:?} names no control file"))),
         };
-        let value = if unified { amount(alone, true) } else { swap.to_string() };
-        settings.set("memory", "memory.memsw.limit_in_bytes", "memory.swap.max", value)?;
-    }
-    if let Some(reservation) = memory.reservation().filter(|reservation| *reservation != 0) {
-        settings.set("memory", "memory.soft_limit_in_bytes", "memory.low", amount(reservation, unified))?;
-    }
-    // Version 2 has neither of the two; Docker says so in a warning and goes on.
-    if let Some(swappiness) = memory.swappiness().filter(|_| !unified) {
-        settings.set("memory", "memory.swappiness", "", swappiness.to_string())?;
-    }
-    if memory.disable_oom_killer() == Some(true) && !unified {
-        settings.set("memory", "memory.oom_control", "", "1".to_owned())?;
-    }
-    Ok(())
-}
-
-fn cpu_limits(settings: &mut Settings<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeError> {
-    let unified = settings.is_unified("cpu");
-    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
-        let value = if unified { weight_of_shares(shares) } else { shares };
-        settings.set("cpu", "cpu.shares", "cpu.weight", value.to_string())?;
-    }
-    let quota = cpu.quota().filter(|quota| *quota != 0);
-    let period = cpu.period().filter(|period| *period != 0);
-    if unified && (quota.is_some() || period.is_some()) {
-        let quota = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
-        settings.set("cpu", "", "cpu.max", format!("{quota} {}", period.unwrap_or(100_000)))?;
-    } else if !unified {
-        if let Some(period) = period {
-            settings.set("cpu", "cpu.cfs_period_us", "", period.to_string())?;
-        }
-        if let Some(quota) = quota {
-            settings.set("cpu", "cpu.cfs_quota_us", "", quota.to_string())?;
-        }
-    }
-    if let Some(burst) = cpu.burst().filter(|burst| *burst != 0) {
-        settings.set("cpu", "cpu.cfs_burst_us", "cpu.max.burst", burst.to_string())?;
-    }
-    if cpu.idle().is_some_and(|idle| idle != 0) {
-        settings.set("cpu", "cpu.idle", "cpu.idle", "1".to_owned())?;
-    }
-    if cpu.realtime_period().is_some_and(|period| period != 0) || cpu.realtime_runtime().is_some_and(|time| time != 0) {
-        return Err(RuntimeError::NotBuilt("linux.resources.cpu.realtimePeriod and realtimeRuntime".to_owned()));
-    }
-    for (value, file) in [(cpu.cpus(), "cpuset.cpus"), (cpu.mems(), "cpuset.mems")] {
-        if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-            settings.set("cpuset", file, file, value.clone())?;
-        }
+        let unified = settings.layout.unified().filter(|unified| controller == "cgroup" || unified.has(controller));
+        let directory = unified.map(|unified| unified.directory(settings.name)).ok_or_else(|| {
+            invalid(format!(
+                "unified resource {file:?} can't be set: controller {controller:?} not available in version 2"
+            ))
+        })?;
+        // The kernel takes a line at a time.
+        let lines = if value.is_empty() { vec![""] } else { value.lines().collect() };
+        settings.list.extend(lines.into_iter().map(|line| Setting {
+            directory: directory.clone(),
+            file: file.clone().into(),
+            value: line.to_owned(),
+            if_absent: IfAbsent::Fail,
+            once_more: false,
+        }));
     }
     Ok(())
-}
-
-/// From 2..=262144 with a default of 1024 to 1..=10000 with a default of 100, straight between the ends, as runtimes
-/// and systemd's users know it.
-fn weight_of_shares(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
-}
-
-fn block_limits(settings: &mut Settings<'_>, io: &LinuxBlockIo) -> Result<(), RuntimeError> {
-    let unified = settings.is_unified("io");
-    let controller = if unified { "io" } else { "blkio" };
-    if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
-        let value = if unified { format!("default {weight}") } else { weight.to_string() };
-        settings.set(controller, "blkio.weight", "io.bfq.weight", value)?;
-    }
-    if io.weight_device().as_ref().is_some_and(|list| !list.is_empty())
-        || io.leaf_weight().is_some_and(|leaf| leaf != 0)
-    {
-        return Err(RuntimeError::NotBuilt("linux.resources.blockIO.weightDevice and leafWeight".to_owned()));
-    }
-    let throttles = [
-        (io.throttle_read_bps_device(), "blkio.throttle.read_bps_device", "rbps"),
-        (io.throttle_write_bps_device(), "blkio.throttle.write_bps_device", "wbps"),
-        (io.throttle_read_iops_device(), "blkio.throttle.read_iops_device", "riops"),
-        (io.throttle_write_iops_device(), "blkio.throttle.write_iops_device", "wiops"),
-    ];
-    for (devices, old, new) in throttles {
-        for device in devices.iter().flatten() {
-            let (device, rate) = (format!("{}:{}", device.major(), device.minor()), device.rate());
-            let value = if unified { format!("{device} {new}={rate}") } else { format!("{device} {rate}") };
-            settings.set(controller, old, "io.max", value)?;
-        }
-    }
-    Ok(())
-}
-
-/// `c 1:3 rwm` (cgroup-v1/devices.rst). Just `a` stands for all of everything.
-fn device_rule(rule: &LinuxDeviceCgroup) -> String {
-    let number = |number: Option<i64>| number.filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
-    let kind = match rule.typ() {
-        Some(LinuxDeviceType::B) => "b",
-        Some(LinuxDeviceType::C | LinuxDeviceType::U) => "c",
-        _ => return "a".to_owned(),
-    };
-    let access = rule.access().as_deref().filter(|access| !access.is_empty()).unwrap_or("rwm");
-    format!("{kind} {}:{} {access}", number(rule.major()), number(rule.minor()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const V1: &str = "1 1 0:1 / /c/cpu rw - cgroup c rw,cpu\n1 1 0:2 / /c/memory rw - cgroup c rw,memory\n\
-        1 1 0:3 / /c/devices rw - cgroup c rw,devices\n1 1 0:4 / /c/pids rw - cgroup c rw,pids";
-
-    #[track_caller]
-    fn check(resources: &str, expected: &[&str]) {
-        let resources: LinuxResources = serde_json::from_str(resources).unwrap();
-        let (layout, name) = (CgroupLayout::parse(V1), Path::new("x"));
-        let mut settings = decide_devices(&layout, name, &resources).unwrap();
-        settings.extend(decide(&layout, name, &resources).unwrap());
-        let line = |(directory, file, value): &Setting| format!("{}/{file} = {value}", directory.display());
-        assert_eq!(settings.iter().map(line).collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn limits_of_version_1() {
-        check("{}", &[]);
-        check(
-            r#"{"memory": {"limit": 1048576, "swap": 2097152}}"#,
-            &["/c/memory/x/memory.limit_in_bytes = 1048576", "/c/memory/x/memory.memsw.limit_in_bytes = 2097152"],
-        );
-        check(
-            r#"{"cpu": {"shares": 512, "quota": 50000, "period": 100000}, "pids": {"limit": 5}}"#,
-            &[
-                "/c/cpu/x/cpu.shares = 512",
-                "/c/cpu/x/cpu.cfs_period_us = 100000",
-                "/c/cpu/x/cpu.cfs_quota_us = 50000",
-                "/c/pids/x/pids.max = 5",
-            ],
-        );
-        check(
-            r#"{"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"},
-            {"allow": true, "type": "b", "access": "m"}]}"#,
-            &[
-                "/c/devices/x/devices.deny = a",
-                "/c/devices/x/devices.allow = c 1:3 rw",
-                "/c/devices/x/devices.allow = b *:* m",
-            ],
-        );
-    }
-
-    #[test]
-    fn a_limit_without_its_controller_is_refused() {
-        for bad in
-            [r#"{"cpu": {"cpus": "0"}}"#, r#"{"unified": {"memory.max": "1"}}"#, r#"{"cpu": {"realtimePeriod": 1}}"#]
-        {
-            let resources: LinuxResources = serde_json::from_str(bad).unwrap();
-            assert!(decide(&CgroupLayout::parse(V1), Path::new("x"), &resources).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn shares_become_weights() {
-        assert_eq!([2, 1024, 262_144].map(weight_of_shares), [1, 39, 10_000]);
-    }
 }
