@@ -11,6 +11,7 @@ mod null;
 pub(crate) use self::devices::open_multiplexer;
 pub(crate) use self::null::is_null_device;
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -36,6 +37,9 @@ const OWN: [&str; 3] = ["/dev", "/proc", "/sys"];
 /// A root file system, mounted over `/` of our own mount namespace, and not yet entered.
 pub(crate) struct RootTree {
     root: OwnedFd,
+    /// The mounts that are what their place is called, by that place: who shares the root's directories may have moved
+    /// one of them away meanwhile, and put another in its place.
+    own: RefCell<Vec<(PathBuf, OwnedFd)>>,
 }
 
 /// Our mount namespace is a copy of the host's: nothing that we mount goes back there, and what the host mounts
@@ -84,7 +88,7 @@ impl RootTree {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
         rustix::mount::move_mount(&tree, "", CWD, place(root, plan), flags)
             .context(|| "mount the container's root".to_owned())?;
-        Ok(Self { root: tree })
+        Ok(Self { root: tree, own: RefCell::default() })
     }
 
     /// Everything in it: mounts, devices, sysctls. `join_cgroups` is called once, before what needs it.
@@ -121,7 +125,7 @@ impl RootTree {
     /// The root of a process that has entered it.
     pub(crate) fn of_this_process() -> Result<Self, RuntimeError> {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok(Self { root: root.context(|| "open /".to_owned())? })
+        Ok(Self { root: root.context(|| "open /".to_owned())?, own: RefCell::default() })
     }
 
     /// What [`RootTree::furnish`] has left to who is in the pid namespace that they show.
@@ -170,36 +174,40 @@ impl RootTree {
         match &mount.kind {
             MountKind::New { kind, source, options } => {
                 let tree = new_mount(kind, source, options, mount.set)?;
-                self.finish(mount, &tree, true)
+                self.finish(mount, tree, true)
             }
             MountKind::Bind { source, recursive } => {
                 let tree =
                     clone_tree(CWD, source.as_os_str(), *recursive).map_err(|errno| bind_failed(source, errno))?;
                 let directory = is_directory(&tree).context(|| format!("examine {}", source.display()))?;
-                self.finish(mount, &tree, directory)
+                self.finish(mount, tree, directory)
             }
             MountKind::Cgroup => self.add_cgroups(mount, cgroup),
         }
     }
 
     /// Sets a detached mount's attributes and moves it to its place.
-    fn finish(&self, mount: &PlannedMount, tree: &OwnedFd, directory: bool) -> Result<(), RuntimeError> {
+    fn finish(&self, mount: &PlannedMount, tree: OwnedFd, directory: bool) -> Result<(), RuntimeError> {
         let system =
             mount.is_kind("proc") || mount.is_kind("sysfs") || OWN.iter().any(|own| mount.target == Path::new(own));
         let place = if system { self.own_directory(&mount.target)? } else { self.make(&mount.target, directory)? };
-        self.keep_off_procfs(mount, tree, &place)?;
+        self.keep_off_procfs(mount, &tree, &place)?;
         if let MountKind::Bind { recursive, .. } = mount.kind {
             // Private unless asked otherwise: the clone of a shared mount is in its peer group.
             let wanted = if mount.propagation == 0 { libc::MS_PRIVATE } else { mount.propagation };
             let below = recursive && (mount.propagation == 0 || mount.propagation_below);
-            sys::mount_setattr(tree, below, propagation(wanted)).context(|| "set its propagation".to_owned())?;
-            set_attributes(tree, false, mount.set, mount.clear)?;
-            set_attributes(tree, true, mount.set_below, mount.clear_below)?;
+            sys::mount_setattr(&tree, below, propagation(wanted)).context(|| "set its propagation".to_owned())?;
+            set_attributes(&tree, false, mount.set, mount.clear)?;
+            set_attributes(&tree, true, mount.set_below, mount.clear_below)?;
         } else if mount.propagation != 0 {
-            sys::mount_setattr(tree, mount.propagation_below, propagation(mount.propagation))
+            sys::mount_setattr(&tree, mount.propagation_below, propagation(mount.propagation))
                 .context(|| "set its propagation".to_owned())?;
         }
-        attach(tree, &place)
+        attach(&tree, &place)?;
+        if system {
+            self.own.borrow_mut().push((mount.target.clone(), tree));
+        }
+        Ok(())
     }
 
     /// The plan refuses places in /proc by name; here is where the name leads. Over /proc itself there may be another
@@ -268,6 +276,17 @@ impl RootTree {
     /// Opens a path in the root, by descriptor only; links stay inside.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         open_inside(&self.root, path, flags)
+    }
+
+    /// The same for what lies on one of the system's own mounts: on that mount, wherever it is by now.
+    fn open_on_own(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let own = self.own.borrow();
+        let below = |(target, mount)| Some((mount, path.strip_prefix(target).ok()?));
+        let beside = |(_, rest): &(&OwnedFd, &Path)| !rest.as_os_str().is_empty();
+        match own.iter().rev().map(|(target, mount)| (target, mount)).find_map(below).filter(beside) {
+            Some((mount, rest)) => open_inside(mount, rest, flags),
+            None => self.open(path, flags),
+        }
     }
 
     /// A path in the root, made if it is missing: directories, and an empty file or a directory at its end. Links are

@@ -16,7 +16,7 @@ impl RootTree {
     pub(super) fn mask(&self, paths: &[PathBuf]) -> Result<(), RuntimeError> {
         let (mut null, mut empty): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
         for path in paths {
-            let place = match self.open(path, OFlags::PATH) {
+            let place = match self.open_on_own(path, OFlags::PATH) {
                 Ok(place) => place,
                 Err(Errno::NOENT | Errno::NOTDIR) => continue,
                 Err(errno) => return Err(RuntimeError::system(format!("mask {}", path.display()), errno)),
@@ -45,7 +45,7 @@ impl RootTree {
     pub(super) fn make_read_only(&self, paths: &[PathBuf]) -> Result<(), RuntimeError> {
         for path in paths {
             let context = || format!("make {} read-only", path.display());
-            let place = match self.open(path, OFlags::PATH) {
+            let place = match self.open_on_own(path, OFlags::PATH) {
                 Ok(place) => place,
                 Err(Errno::NOENT | Errno::NOTDIR) => continue,
                 Err(errno) => return Err(RuntimeError::system(context(), errno)),
