@@ -1,0 +1,34 @@
+//! Cgroups: CVE-2022-0492, and a container's own being its own.
+
+use super::*;
+
+/// CVE-2022-0492: no cgroup in a container can be written, and no file of the host's root cgroup is there.
+#[test]
+fn cgroups_let_nobody_out() {
+    let bundle = Bundle::new(
+        "cd /sys/fs/cgroup; ls release_agent */release_agent 2>/dev/null; \
+         for f in cgroup.procs */cgroup.procs */notify_on_release */tasks; do \
+           [ -e $f ] && (echo 0 > $f) 2>/dev/null && echo wrote $f; \
+         done; \
+         mkdir x */x 2>/dev/null && echo made; \
+         mount -t cgroup -o memory x /tmp 2>/dev/null && echo mounted; \
+         unshare -UrmC true 2>/dev/null && echo unshared; echo done",
+    );
+    assert_eq!(stdout(&bundle.run()), "done\n");
+}
+
+/// A cgroup in which others are must not become a container's: it is killed with it.
+#[test]
+fn a_cgroup_of_others_is_not_taken() {
+    let other = Bundle::new("exec sleep 1000");
+    other.write();
+    let run = ["run", "--detach", "--bundle", other.path(), &other.id];
+    assert!(other.command(&run).stdout(Stdio::null()).status().unwrap().success());
+    let bundle = Bundle::new("true").with(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/{}", other.id)));
+    let error = failure(&bundle.run());
+    assert!(error.contains("is in use"), "{error}");
+    let state: Value = serde_json::from_str(&stdout(&other.command(&["state", &other.id]).output().unwrap())).unwrap();
+    assert_eq!(state["status"], "running");
+    stdout(&other.command(&["delete", "--force", &other.id]).output().unwrap());
+    other.check_nothing_is_left();
+}
