@@ -1,5 +1,8 @@
 //! What the tests run, in a process of its own with one thread: `dozen runtime` by itself, and with `library` the
-//! calls that the monitor makes. With `overwrite` it is an attacker, inside.
+//! calls that the monitor makes. With `attack` it is an attacker, inside.
+
+#[path = "probe/attacker.rs"]
+mod attacker;
 
 use std::fs::File;
 use std::io::Read;
@@ -50,32 +53,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    if std::env::args_os().nth(1).is_some_and(|mode| mode == "overwrite") {
-        return if make_writable() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    if std::env::args_os().nth(1).is_some_and(|mode| mode == "attack") {
+        let way = arguments.nth(1).expect("a way").into_string().expect("a way is a word");
+        return attacker::run(&way, arguments.collect());
     }
     dozen_runtime::run_cli(arguments)
-}
-
-/// Tries to make the mount of process 1's program writable (CVE-2019-5736). The program itself cannot be opened for
-/// writing anyway as long as it runs, which is not for ever.
-fn make_writable() -> bool {
-    use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
-    let program = rustix::fs::open("/proc/1/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let program = program.expect("/proc/1/exe can be looked at");
-    let clear_read_only = [0u64, libc::MOUNT_ATTR_RDONLY, 0, 0];
-    // SAFETY: an empty C string and a `struct mount_attr`, only read (mount_setattr(2)).
-    unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            std::os::fd::AsRawFd::as_raw_fd(&program),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            clear_read_only.as_ptr(),
-            size_of_val(&clear_read_only),
-        )
-    };
-    let status = rustix::fs::fstatvfs(&program).expect("a file has a file system");
-    !status.f_flag.contains(StatVfsMountFlags::RDONLY)
 }
 
 fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {

@@ -1,0 +1,133 @@
+//! What an attacker inside does, where a shell is not enough: each way by its name, said on standard output.
+
+use std::ffi::{CStr, CString, OsString};
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+
+pub fn run(way: &str, arguments: Vec<OsString>) -> ExitCode {
+    let said = match way {
+        "exe" => exe(),
+        "writable" => writable(&arguments),
+        "keyring" => keyring(),
+        "with-key" => with_key(&arguments),
+        _ => return ExitCode::FAILURE,
+    };
+    let written = std::io::stdout().write_all(said.as_bytes());
+    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Every way that we know to the program of process 1 (CVE-2019-5736). As long as it runs nobody may write to it
+/// (ETXTBSY), which is not for ever; what must be said is EROFS, which O_TRUNC has asked for first.
+fn exe() -> String {
+    let mut said = String::new();
+    let mut note = |way: &str, file: &dyn AsRef<Path>| {
+        said += &match fs::OpenOptions::new().write(true).truncate(true).open(file.as_ref()) {
+            Ok(_) => format!("{way}: opened\n"),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EROFS) => String::new(),
+                _ => format!("{way}: {error}\n"),
+            },
+        };
+    };
+    note("/proc/1/exe", &"/proc/1/exe");
+    for entry in fs::read_dir("/proc/1/map_files").into_iter().flatten().flatten() {
+        if fs::read_link(entry.path()).ok() == fs::read_link("/proc/1/exe").ok() {
+            note("map_files", &entry.path());
+        }
+    }
+    let program = rustix::fs::open("/proc/1/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let program = program.expect("/proc/1/exe can be looked at");
+    clear_read_only(&program);
+    note("mount_setattr", &format!("/proc/self/fd/{}", program.as_raw_fd()));
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if let Ok(clone) = rustix::mount::open_tree(CWD, "/proc/1/exe", flags) {
+        clear_read_only(&clone);
+        note("open_tree", &format!("/proc/self/fd/{}", clone.as_raw_fd()));
+    }
+    let place = "/tmp/program";
+    if fs::write(place, "").is_ok() && mount(c"/proc/1/exe", c"/tmp/program", libc::MS_BIND) {
+        mount(c"none", c"/tmp/program", libc::MS_BIND | libc::MS_REMOUNT);
+        note("bind", &place);
+    }
+    said + "tried\n"
+}
+
+fn clear_read_only(file: &OwnedFd) {
+    let clear_read_only = [0u64, libc::MOUNT_ATTR_RDONLY, 0, 0];
+    // SAFETY: an empty C string and a `struct mount_attr`, only read (mount_setattr(2)).
+    unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            clear_read_only.as_ptr(),
+            size_of_val(&clear_read_only),
+        )
+    };
+}
+
+fn mount(source: &CStr, target: &CStr, flags: libc::c_ulong) -> bool {
+    // SAFETY: three C strings, and no data.
+    unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"none".as_ptr(), flags, std::ptr::null()) == 0 }
+}
+
+/// All files below these directories that can be opened for writing. Nothing is written. Processes are passed over.
+fn writable(directories: &[OsString]) -> String {
+    let mut said = String::new();
+    let mut rest: Vec<_> = directories.iter().map(std::path::PathBuf::from).collect();
+    while let Some(directory) = rest.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_process = directory == Path::new("/proc") && name.as_bytes()[0].is_ascii_digit();
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && !is_process {
+                rest.push(path);
+            } else if kind.is_file() {
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+                if rustix::fs::open(&path, flags, Mode::empty()).is_ok() {
+                    said += &format!("{}\n", path.display());
+                }
+            }
+        }
+    }
+    said + "tried\n"
+}
+
+const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+const KEYCTL_SEARCH: usize = 10;
+const SESSION_KEYRING: isize = -3;
+const KEY: &CStr = c"dozen-test-secret";
+
+/// Whether the session keyring has the key that [`with_key`] has put into its own (keyctl(2)).
+fn keyring() -> String {
+    // SAFETY: integers and C strings.
+    let found = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_SEARCH, SESSION_KEYRING, c"user".as_ptr(), KEY.as_ptr(), 0usize)
+    };
+    if found >= 0 { "found\n".into() } else { format!("{}\n", std::io::Error::last_os_error()) }
+}
+
+/// Executes a program in a session that has a key.
+fn with_key(arguments: &[OsString]) -> String {
+    // SAFETY: a null name asks for an anonymous keyring; then C strings, and bytes with their number.
+    let added = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>());
+        libc::syscall(libc::SYS_add_key, c"user".as_ptr(), KEY.as_ptr(), c"x".as_ptr(), 1usize, SESSION_KEYRING)
+    };
+    if added < 0 {
+        return format!("no key: {}\n", std::io::Error::last_os_error());
+    }
+    let [program, arguments @ ..] = arguments else { return String::new() };
+    let program = CString::new(program.as_bytes()).expect("an argument has no null byte");
+    let error = Command::new(std::ffi::OsStr::from_bytes(program.as_bytes())).args(arguments).exec();
+    format!("{error}\n")
+}
