@@ -1,7 +1,5 @@
 //! `commit`: a container's upper directory becomes one more layer.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -11,16 +9,15 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
+use crate::chunks::Pool;
 use crate::failpoint::failpoint;
 use crate::image::{Image, ImageConfig};
-use crate::load::{NewImage, stage};
-use crate::manifest::Spooled;
-use crate::pack::pack;
-use crate::store::ImageStore;
+use crate::load::{NewImage, Staged};
+use crate::pack::{PackError, pack};
+use crate::store::{ImageStore, Scratch};
 use crate::tree;
+use crate::unpack::{Feeder, Place, Unpacking};
 
-/// Fast, and half the size; the blob is only read again by `save` and `push`.
-const ZSTD_LEVEL: i32 = 1;
 /// Two blocks of zeros: a tree without a change.
 const EMPTY_TAR_BYTES: u64 = 1024;
 
@@ -46,8 +43,8 @@ pub struct CommitRequest<'a> {
 impl ImageStore {
     /// Makes an image of an image and what a container changed. A tree without a change adds no layer.
     ///
-    /// The new layer is packed, and then unpacked from what was packed as any other: its directory is what everybody
-    /// gets who loads it.
+    /// The new layer is packed, and unpacked from what was packed as any other: its directory is what everybody gets who
+    /// loads it.
     ///
     /// `is_whole` is asked once the tree has been read: if it was being removed meanwhile, the half that was left of it
     /// makes no image, and the answer is `None`.
@@ -68,17 +65,12 @@ impl ImageStore {
         let missing = || ImageError::NoSuchImage(request.base.to_string());
         let _pins = base.diff_ids.iter().map(|id| inner.pin(id).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
         let scratch = inner.scratch()?;
-        let packed = pack_to_blob(request.upper, &scratch.0.join("blob"));
+        let packed = pack_and_unpack(request.upper, &scratch);
         if !is_whole() {
             return Ok(None);
         }
-        let (blob, tar_size_bytes) = packed?;
+        let staged = Some(packed?).filter(|staged| staged.row.tar_size_bytes != EMPTY_TAR_BYTES);
         failpoint("image.packed");
-        let staged = if tar_size_bytes == EMPTY_TAR_BYTES {
-            None
-        } else {
-            Some(stage(&scratch, 0, "of the container", &blob, None, &())?)
-        };
         let layer = staged.as_ref().map(|staged| &staged.row.diff_id);
         let config = new_config(&base, &request, layer, Timestamp::now());
         let config = serde_json::to_vec(&config).expect("a JSON value serializes");
@@ -91,17 +83,18 @@ impl ImageStore {
     }
 }
 
-/// Packs a tree and compresses it; gives the blob and the size of the plain tar stream.
-fn pack_to_blob(upper: &Path, blob: &Path) -> Result<(Spooled, u64), ImageError> {
+/// Packs a tree into a layer of the scratch directory.
+fn pack_and_unpack(upper: &Path, scratch: &Scratch) -> Result<Staged, ImageError> {
     let root = tree::open_root(upper).map_err(ImageError::io("open", upper.display()))?;
-    let failed = |source: io::Error| ImageError::io("write", blob.display())(source);
-    let file = Hashing { file: File::create_new(blob).map_err(failed)?, hash: Sha256::new(), size: 0 };
-    let mut plain = Counting { out: zstd::stream::write::Encoder::new(file, ZSTD_LEVEL).map_err(failed)?, size: 0 };
-    pack(root.as_fd(), io::BufWriter::with_capacity(128 * 1024, &mut plain)).map_err(ImageError::packing)?;
-    let tar_size_bytes = plain.size;
-    let Hashing { hash, size, .. } = plain.out.finish().map_err(failed)?;
-    let digest = Digest::from_sha256(hash.finalize().into());
-    Ok((Spooled { path: blob.to_owned(), size, digest }, tar_size_bytes))
+    let pool = Pool::default();
+    let mut unpacking = Unpacking::start(Place::new(&scratch.0, 0)?, None, true)?;
+    let packed = pack(root.as_fd(), Feeder::new(&mut unpacking, &pool));
+    match (packed, unpacking.finish()) {
+        // One that stops early is the extractor's, which has the reason.
+        (Ok(()) | Err(PackError::Write(_)), Err(error)) => Err(ImageError::layer("of the container", error)),
+        (Err(error), _) => Err(ImageError::packing(error)),
+        (Ok(()), Ok(unpacked)) => Ok(Staged::plain(unpacked)),
+    }
 }
 
 /// The base's configuration with what this commit says. Pure.
@@ -150,38 +143,4 @@ fn merge_config(base: Option<&Value>, request: &ImageConfig) -> Value {
         merged.extend(request.into_iter().filter(|(_, value)| !value.is_null()));
     }
     Value::Object(merged)
-}
-
-struct Hashing {
-    file: File,
-    hash: Sha256,
-    size: u64,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-struct Counting<W> {
-    out: W,
-    size: u64,
-}
-
-impl<W: Write> Write for Counting<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.size += written as u64;
-        Ok(written)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

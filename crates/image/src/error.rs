@@ -50,11 +50,11 @@ pub enum ImageError {
     /// Known, and not there yet.
     #[error("{0}")]
     NotBuilt(String),
-    /// The stored blob of a layer is not what it was when it was stored.
-    #[error("the stored blob {blob} is damaged: it no longer has the digest {expected}")]
+    /// A stored layer is not what it was when it was stored.
+    #[error("what is stored at {path} is damaged: it no longer gives the digest {expected}")]
     Damaged {
-        /// The file.
-        blob: PathBuf,
+        /// Its directory, or the blob that is kept of it.
+        path: PathBuf,
         /// The digest of the plain layer.
         expected: String,
     },
@@ -103,6 +103,9 @@ impl ImageError {
             }
             ExtractError::Read(error) if error.raw_os_error().is_some() => {
                 Self::Io { attempted: "read", object: format!("layer {layer}"), source: error }
+            }
+            ExtractError::Record(source) => {
+                Self::Io { attempted: "keep what is needed to save again", object: format!("layer {layer}"), source }
             }
             error => Self::Layer { layer: layer.into(), what: error.to_string() },
         }

@@ -5,6 +5,7 @@
 //! are taken as relative. Whiteouts (OCI image-spec, layer.md, "Whiteouts") become the overlay's own marks in the
 //! layer itself; a layer is therefore independent of those below it and is stored once for all images.
 
+use std::cell::RefCell;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use tar::EntryType;
 
+use crate::recording::{Kept, Recording, Tap};
 use crate::tarball::{Entry, TarReader};
 use crate::tree;
 
@@ -45,12 +47,35 @@ pub(crate) enum ExtractError {
     Limit(String),
     #[error("the layer cannot be read: {0}")]
     Read(std::io::Error),
+    #[error("what is needed to save the layer again cannot be kept: {0}")]
+    Record(std::io::Error),
 }
 
-pub(crate) fn extract(source: impl Read, root: BorrowedFd<'_>, limits: Limits) -> Result<Extracted, ExtractError> {
-    let mut reader = TarReader::new(source);
+/// Extracts a stream below `root`, an empty directory; what `recording` says is recorded of it.
+pub(crate) fn extract<'r>(
+    source: impl Read,
+    root: BorrowedFd<'r>,
+    recording: Recording<'r>,
+    limits: Limits,
+) -> Result<(Extracted, Kept), ExtractError> {
+    let recording = RefCell::new(recording);
+    let extracted = extract_recorded(source, root, &recording, limits);
+    if let Some(error) = recording.borrow_mut().failure() {
+        return Err(ExtractError::Record(error));
+    }
+    Ok((extracted?, recording.into_inner().finish().map_err(ExtractError::Record)?))
+}
+
+fn extract_recorded(
+    source: impl Read,
+    root: BorrowedFd<'_>,
+    recording: &RefCell<Recording<'_>>,
+    limits: Limits,
+) -> Result<Extracted, ExtractError> {
+    let mut reader = TarReader::new(Tap { source, recording });
     let mut extractor = Extractor {
         root,
+        recording,
         parent: None,
         directories: Vec::new(),
         done: Extracted::default(),
@@ -68,8 +93,9 @@ pub(crate) fn extract(source: impl Read, root: BorrowedFd<'_>, limits: Limits) -
     extractor.finish()
 }
 
-struct Extractor<'a> {
+struct Extractor<'a, 'r> {
     root: BorrowedFd<'a>,
+    recording: &'a RefCell<Recording<'r>>,
     /// The directory of the entry before: archives come sorted, so it is mostly that of the next one too.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
     /// Directories' times are set at the end; what is made in them changes them.
@@ -79,7 +105,7 @@ struct Extractor<'a> {
     buffer: Vec<u8>,
 }
 
-impl Extractor<'_> {
+impl Extractor<'_, '_> {
     fn entry<R: Read>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<(), ExtractError> {
         let shown = || shown(&entry.path);
         let refuse = |why| ExtractError::Refused { entry: shown(), why };
@@ -108,7 +134,9 @@ impl Extractor<'_> {
         }
         match entry.kind {
             EntryType::Directory => self.directory(parent, &path, name, entry).map_err(failed("make directory")),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => self.file(parent, name, entry, reader),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                self.file(parent, &path, name, entry, reader)
+            }
             EntryType::Symlink => {
                 if entry.link.is_empty() || entry.link.contains(&0) || entry.link.len() > tree::PATH_LIMIT {
                     return Err(refuse("its target is empty, too long or holds a NUL"));
@@ -214,6 +242,11 @@ impl Extractor<'_> {
     /// What was opened by way of it may now be elsewhere, so the remembered directory is forgotten.
     fn remove(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         self.parent = None;
+        // Nothing lies in a whiteout, and no path leads through one.
+        if !tree::stat(parent, name)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
+            let kept = self.recording.borrow_mut().keep_blob();
+            kept.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        }
         Ok(tree::remove(parent, name)?)
     }
 
@@ -241,6 +274,7 @@ impl Extractor<'_> {
     fn file<R: Read>(
         &mut self,
         parent: BorrowedFd<'_>,
+        path: &[u8],
         name: &[u8],
         entry: &Entry,
         reader: &mut TarReader<R>,
@@ -262,6 +296,7 @@ impl Extractor<'_> {
         let pieces = entry.sparse.as_ref().map_or(&whole[..], |sparse| &sparse.pieces);
         for (offset, length) in pieces {
             let (mut offset, end) = (*offset, offset + length);
+            self.recording.borrow_mut().content(path, offset, *length).map_err(ExtractError::Record)?;
             while offset < end {
                 let want = usize::try_from(end - offset).unwrap_or(usize::MAX).min(self.buffer.len());
                 let read = reader.read_data(&mut self.buffer[..want]).map_err(ExtractError::Read)?;

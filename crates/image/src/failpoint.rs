@@ -1,11 +1,12 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 17] = [
+pub const FAILPOINTS: [&str; 18] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
     "image.layer_placed",
+    "image.recipe_placed",
     "image.blob_placed",
     "image.configuration_placed",
     "image.synced",

@@ -1,8 +1,9 @@
 //! Images: the content store, unpacked layers, names; load, save, commit; what may be deleted.
 //!
-//! Below the data root, `content/sha256/` holds configurations and the layers' blobs as they came (so that `save`
-//! reproduces every layer to the byte), `layers/` each layer unpacked once, in the form an overlay stacks, and `tmp/`
-//! what is not finished. The ledger's rows own the files ([`MIGRATION`]).
+//! Below the data root, `layers/` holds each layer unpacked once, in the form an overlay stacks, and `content/sha256/`
+//! configurations and for each layer what `save` reproduces it with to the byte: its [`recipe`], or its blob as it came
+//! where a recipe could not give it (compressed ones, and those in which entries replace others). `tmp/` is for what is
+//! not finished. The ledger's rows own the files ([`MIGRATION`], [`RECIPES`]).
 //!
 //! An archive is hostile until proven: it is parsed by `tarball`, extracted by `extract` beneath a directory
 //! descriptor, and bounded in every direction; all digests are verified before a row is written. The bounds: 100,000
@@ -11,6 +12,7 @@
 //! entry, 4095 bytes for a path; and what is compressed may swell to 1 GiB, or to 200 times its size if that is more.
 //! What lies on the disk is hostile too, once a container has been there: `tree` walks it and removes it.
 
+mod chunks;
 mod commit;
 mod compression;
 mod copy_up;
@@ -22,6 +24,8 @@ mod image;
 mod load;
 mod manifest;
 mod pack;
+mod recipe;
+mod recording;
 mod remove;
 mod save;
 mod schema;
@@ -40,6 +44,6 @@ pub use history::HistoryEntry;
 pub use image::{Image, ImageConfig, ImageConfiguration};
 pub use load::{Loaded, Progress, ProgressEvent};
 pub use remove::{Removal, Use};
-pub use schema::MIGRATION;
+pub use schema::{MIGRATION, RECIPES};
 pub use store::{DiskUsage, ImageStore, ImageUsage};
 pub use tree::{NotRemoved, remove_tree, written_bytes};

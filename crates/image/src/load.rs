@@ -1,34 +1,26 @@
-//! `load`: an archive of images, read once, front to back.
-//!
-//! What says which file is what may stand at the end of the stream, so files are set aside on disk as they come, hashed
-//! on the way; a layer's file is then already where its blob will stay, and moving it is a rename.
+//! `load`: an archive of images, read once, front to back ([`intake`]); then what it names is put in place.
+
+mod intake;
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dozen_ledger::{Durability, LedgerError};
 use dozen_model::{Digest, ImageId, Reference};
-use sha2::{Digest as _, Sha256};
-use tar::EntryType;
 
+use self::intake::Intake;
 use crate::ImageError;
-use crate::compression::decompress;
-use crate::extract::normalize;
+use crate::chunks::Pool;
+use crate::compression::Compression;
 use crate::failpoint::failpoint;
 use crate::image::{Image, parse_config};
-use crate::manifest::{Files, Spooled, plan};
+use crate::manifest::{Held, plan};
+use crate::recording::Kept;
 use crate::schema::{self, ImageRow, LayerRow};
 use crate::store::{ImageStore, Inner, Pin, Scratch};
-use crate::tarball::{TarReader, begins_tar};
-use crate::tree;
-use crate::unpack::unpack;
-
-/// Files in one archive.
-const FILES_LIMIT: usize = 100_000;
-/// Bytes of their names and of what links lead to, which are all in memory at once.
-const NAMES_LIMIT: usize = 16 * 1024 * 1024;
+use crate::unpack::{Place, Unpacked, unpack};
 
 /// One image that `load` brought in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +71,8 @@ pub(crate) struct Staged {
     /// Its row; the directory's name is still empty.
     pub(crate) row: LayerRow,
     pub(crate) directory: PathBuf,
-    pub(crate) blob: PathBuf,
+    /// What is kept beside it: its recipe or its blob.
+    pub(crate) kept: PathBuf,
 }
 
 /// An image that waits for its row.
@@ -98,12 +91,14 @@ impl ImageStore {
     pub fn load(&self, archive: impl Read, progress: &dyn Progress) -> Result<Vec<Loaded>, ImageError> {
         let inner = &self.0;
         let scratch = inner.scratch()?;
-        let files = spool(archive, &scratch, progress)?;
+        let mut intake = Intake::new(inner, &scratch, progress);
+        intake.read(archive)?;
         failpoint("image.spooled");
         let mut pins: Vec<Pin> = Vec::new();
         let mut staged: Vec<Staged> = Vec::new();
+        let mut jobs: Vec<Job> = Vec::new();
         let mut images: Vec<NewImage> = Vec::new();
-        for image in plan(&files)? {
+        for image in plan(&intake.files)? {
             let id = ImageId::new(image.config.digest.clone());
             let config = image.config.read_document(&format!("the configuration of image {id}"))?;
             let (_, _, diff_ids) =
@@ -116,7 +111,9 @@ impl ImageStore {
                 )));
             }
             for (diff_id, (name, file)) in diff_ids.iter().zip(&image.layers) {
-                if staged.iter().any(|layer| layer.row.diff_id == *diff_id) {
+                if staged.iter().any(|layer| layer.row.diff_id == *diff_id)
+                    || jobs.iter().any(|job| job.expected == *diff_id)
+                {
                     continue;
                 }
                 if let Some(pin) = inner.pin(diff_id) {
@@ -130,137 +127,122 @@ impl ImageStore {
                         what: "it is missing in the archive, which may be cut short".into(),
                     });
                 };
-                staged.push(stage(&scratch, staged.len(), name, file, Some(diff_id), progress)?);
+                match &file.held {
+                    Held::Known => check_digest(name, diff_id, &file.digest)?,
+                    Held::Unpacked(number) => {
+                        let unpacked = intake.unpacked[*number].take().transpose();
+                        let unpacked = unpacked.map_err(|error| ImageError::layer(name, error))?;
+                        check_digest(name, diff_id, &file.digest)?;
+                        staged.extend(unpacked.map(Staged::plain));
+                    }
+                    Held::File(path) => jobs.push(Job {
+                        number: intake.unpacked.len() + jobs.len(),
+                        name: name.clone(),
+                        path: path.clone(),
+                        size: file.size,
+                        digest: file.digest.clone(),
+                        expected: diff_id.clone(),
+                    }),
+                }
             }
             images.push(NewImage { id, config, diff_ids, parent: None, references: image.references });
         }
+        staged.extend(unpack_all(&scratch, &jobs, &intake.pool, progress)?);
         inner.install(&scratch, staged, &images)?;
         drop(pins);
         Ok(images.into_iter().map(|image| Loaded { id: image.id, references: image.references }).collect())
     }
 }
 
-/// Sets an archive's files aside.
-fn spool(archive: impl Read, scratch: &Scratch, progress: &dyn Progress) -> Result<Files, ImageError> {
-    let (_, mut plain) = decompress(archive).map_err(ImageError::reading)?;
-    let mut first = Vec::new();
-    plain.by_ref().take(512).read_to_end(&mut first).map_err(ImageError::reading)?;
-    if !begins_tar(&first) {
-        return Err(ImageError::NotAnArchive { is_empty: first.is_empty() });
-    }
-    let mut reader = TarReader::new(first.as_slice().chain(plain));
-    let mut files = Files::default();
-    let mut buffer = vec![0; 256 * 1024];
-    let (mut total, mut count, mut names_bytes) = (0, 0, 0);
-    while let Some(entry) = reader.next_entry().map_err(ImageError::reading)? {
-        let shown = String::from_utf8_lossy(&entry.path).into_owned();
-        let bad = |what| ImageError::Archive(format!("entry {shown:?}: {what}"));
-        let name = normalize(&entry.path).map_err(bad)?;
-        count += 1;
-        if count > FILES_LIMIT {
-            return Err(ImageError::Archive(format!("it holds more than {FILES_LIMIT} files")));
-        }
-        names_bytes += name.len() + entry.link.len();
-        if names_bytes > NAMES_LIMIT {
-            return Err(ImageError::Archive(format!("the names of its files are longer than {NAMES_LIMIT} bytes")));
-        }
-        match entry.kind {
-            EntryType::Directory => {}
-            EntryType::Regular | EntryType::Continuous => {
-                let path = scratch.0.join(format!("f{count}"));
-                let failed = |source: std::io::Error| ImageError::io("write", path.display())(source);
-                let mut file = File::create_new(&path).map_err(failed)?;
-                let (mut hash, mut size) = (Sha256::new(), 0);
-                loop {
-                    let read = reader.read_data(&mut buffer).map_err(ImageError::reading)?;
-                    if read == 0 {
-                        break;
-                    }
-                    hash.update(&buffer[..read]);
-                    file.write_all(&buffer[..read]).map_err(failed)?;
-                    size += read as u64;
-                    total += read as u64;
-                    progress.report(ProgressEvent::Reading { bytes: total });
-                }
-                let digest = Digest::from_sha256(hash.finalize().into());
-                files.files.insert(name, Spooled { path, size, digest });
-            }
-            EntryType::Link => {
-                let target = normalize(&entry.link).map_err(bad)?;
-                files.links.insert(name, target);
-            }
-            EntryType::Symlink => {
-                let target = link_target(&name, &entry.link).map_err(bad)?;
-                files.links.insert(name, target);
-            }
-            _ => return Err(bad("an image archive holds files, directories and links only")),
-        }
-    }
-    reader.drain().map_err(ImageError::reading)?;
-    Ok(files)
-}
-
-/// Where a symbolic link of the archive itself leads, as a name in it. Inside an archive `..` is honest: docker save wrote
-/// `../ID/layer.tar`. The name only keys a map.
-fn link_target(name: &[u8], link: &[u8]) -> Result<Vec<u8>, &'static str> {
-    if link.len() > tree::PATH_LIMIT {
-        return Err("its target is longer than 4095 bytes");
-    }
-    let mut target = tree::split(name).0.to_vec();
-    for component in link.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => target.truncate(tree::split(&target).0.len()),
-            component => {
-                if !target.is_empty() {
-                    target.push(b'/');
-                }
-                target.extend_from_slice(component);
-            }
-        }
-    }
-    Ok(target)
-}
-
-/// Unpacks one blob in the scratch directory. With `expected`, its plain bytes must have that digest.
-pub(crate) fn stage(
-    scratch: &Scratch,
+/// A blob that lies on the disk and is to be unpacked.
+struct Job {
     number: usize,
-    name: &str,
-    file: &Spooled,
-    expected: Option<&Digest>,
+    name: String,
+    path: PathBuf,
+    size: u64,
+    digest: Digest,
+    expected: Digest,
+}
+
+/// Unpacks blobs, two at a time: decompression is the longest part of it, and one thread's.
+fn unpack_all(
+    scratch: &Scratch,
+    jobs: &[Job],
+    pool: &Pool,
     progress: &dyn Progress,
-) -> Result<Staged, ImageError> {
-    let directory = scratch.0.join(format!("l{number}"));
-    let failed = ImageError::io("make directory", directory.display());
-    let root = rustix::fs::mkdir(&directory, rustix::fs::Mode::from_raw_mode(0o755))
-        .and_then(|()| tree::open_root(&directory))
-        .and_then(|root| rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755)).map(|()| root))
-        .map_err(failed)?;
-    let blob = File::open(&file.path).map_err(ImageError::io("open", file.path.display()))?;
-    let watch = |bytes| {
-        if let Some(layer) = expected {
-            progress.report(ProgressEvent::Unpacking { layer, bytes, blob_bytes: file.size });
+) -> Result<Vec<Staged>, ImageError> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(at) else { return done };
+            let staged = job.stage(scratch, pool, progress);
+            if staged.is_err() {
+                next.store(jobs.len(), Ordering::Relaxed);
+            }
+            done.push((at, staged));
         }
     };
-    let unpacked = unpack(blob, file.size, root.as_fd(), watch).map_err(|error| ImageError::layer(name, error))?;
-    if let Some(expected) = expected.filter(|expected| **expected != unpacked.diff_id) {
-        return Err(ImageError::Layer {
-            layer: name.to_owned(),
-            what: format!("the configuration wants {expected}, but its bytes have the digest {}", unpacked.diff_id),
-        });
+    let mut done = std::thread::scope(|scope| {
+        let second = (jobs.len() > 1).then(|| scope.spawn(work));
+        let mut done = work();
+        done.extend(second.into_iter().flat_map(|second| second.join().expect("an unpacking does not panic")));
+        done
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, staged)| staged).collect()
+}
+
+impl Job {
+    fn stage(&self, scratch: &Scratch, pool: &Pool, progress: &dyn Progress) -> Result<Staged, ImageError> {
+        let place = Place::new(&scratch.0, self.number)?;
+        let blob = File::open(&self.path).map_err(ImageError::io("open", self.path.display()))?;
+        let watch = |bytes| {
+            progress.report(ProgressEvent::Unpacking { layer: &self.expected, bytes, blob_bytes: self.size });
+        };
+        let unpacked = unpack(blob, self.size, place, pool, watch)?;
+        let (compression, unpacked) = unpacked.map_err(|error| ImageError::layer(&self.name, error))?;
+        check_digest(&self.name, &self.expected, &unpacked.diff_id)?;
+        Ok(Staged::new(unpacked, compression, self.digest.clone(), self.size, self.path.clone()))
     }
-    let row = LayerRow {
-        diff_id: unpacked.diff_id,
-        directory: String::new(),
-        blob: file.digest.clone(),
-        media_type: unpacked.compression.layer_media_type().to_owned(),
-        blob_size_bytes: file.size,
-        tar_size_bytes: unpacked.tar_size_bytes,
-        content_bytes: unpacked.extracted.content_bytes,
-        opaque_root: unpacked.extracted.opaque_root,
-    };
-    Ok(Staged { row, directory, blob: file.path.clone() })
+}
+
+fn check_digest(name: &str, expected: &Digest, found: &Digest) -> Result<(), ImageError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ImageError::Layer {
+        layer: name.to_owned(),
+        what: format!("the configuration wants {expected}, but its bytes have the digest {found}"),
+    })
+}
+
+impl Staged {
+    /// A layer that was unpacked as a plain stream.
+    pub(crate) fn plain(unpacked: Unpacked) -> Self {
+        let (blob, size) = (unpacked.diff_id.clone(), unpacked.tar_size_bytes);
+        let kept = unpacked.kept_path().map(Path::to_owned).unwrap_or_default();
+        Self::new(unpacked, Compression::None, blob, size, kept)
+    }
+
+    fn new(unpacked: Unpacked, compression: Compression, blob: Digest, blob_size_bytes: u64, kept: PathBuf) -> Self {
+        let row = LayerRow {
+            diff_id: unpacked.diff_id,
+            directory: String::new(),
+            blob,
+            media_type: compression.layer_media_type().to_owned(),
+            blob_size_bytes,
+            tar_size_bytes: unpacked.tar_size_bytes,
+            content_bytes: unpacked.extracted.content_bytes,
+            opaque_root: unpacked.extracted.opaque_root,
+            recipe_size_bytes: match unpacked.kept {
+                Kept::Recipe { size_bytes } => Some(size_bytes),
+                Kept::Blob | Kept::Nothing => None,
+            },
+        };
+        Self { row, directory: unpacked.directory, kept }
+    }
 }
 
 impl Inner {
@@ -289,7 +271,7 @@ impl Inner {
         placed: &mut Vec<PathBuf>,
     ) -> Result<(), ImageError> {
         let mut rows = Vec::new();
-        for Staged { mut row, directory, blob } in staged {
+        for Staged { mut row, directory, kept } in staged {
             // Another load was faster; ours goes with the scratch directory.
             if self.read_state().layers.contains_key(&row.diff_id) {
                 continue;
@@ -297,9 +279,9 @@ impl Inner {
             row.directory = self.place_layer(&directory)?;
             placed.push(self.layer_path(&row.directory));
             failpoint("image.layer_placed");
-            let target = self.blob_path(&row.blob);
-            rename(&blob, &target)?;
-            failpoint("image.blob_placed");
+            let target = self.content_path(&row);
+            rename(&kept, &target)?;
+            failpoint(if row.recipe_size_bytes.is_some() { "image.recipe_placed" } else { "image.blob_placed" });
             placed.push(target);
             rows.push(row);
         }

@@ -21,12 +21,23 @@ const IMAGES_LIMIT: usize = 1000;
 /// Bytes of all configurations of one archive: they are parsed, and kept in memory for as long as their images are there.
 const CONFIGS_LIMIT: u64 = 32 * 1024 * 1024;
 
-/// A file of the archive, set aside on disk.
+/// A file of the archive.
 #[derive(Debug, Clone)]
 pub(crate) struct Spooled {
-    pub(crate) path: PathBuf,
+    pub(crate) held: Held,
     pub(crate) size: u64,
     pub(crate) digest: Digest,
+}
+
+/// Where a file of an archive is.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    /// Set aside on disk.
+    File(PathBuf),
+    /// It is a plain tar stream, and was unpacked as it came: the how-manieth of those.
+    Unpacked(usize),
+    /// The store has the layer of this digest, and nothing was set aside.
+    Known,
 }
 
 /// The archive's files by normalized name.
@@ -43,7 +54,10 @@ impl Spooled {
         if self.size > DOCUMENT_LIMIT {
             return Err(ImageError::Archive(format!("{name} is larger than {DOCUMENT_LIMIT} bytes")));
         }
-        std::fs::read(&self.path).map_err(ImageError::io("read", self.path.display()))
+        let Held::File(path) = &self.held else {
+            return Err(ImageError::Archive(format!("{name} is a layer, where a document has to be")));
+        };
+        std::fs::read(path).map_err(ImageError::io("read", path.display()))
     }
 }
 

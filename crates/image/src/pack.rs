@@ -294,8 +294,19 @@ impl<W: Write> TarWriter<W> {
     /// Exactly `size` bytes: a source that is longer is cut, a shorter one is filled with zeros.
     pub(crate) fn data(&mut self, source: impl Read, size: u64) -> io::Result<()> {
         let copied = io::copy(&mut source.take(size), &mut self.out)?;
-        let padding = size.wrapping_neg() % 512;
-        io::copy(&mut io::repeat(0).take(size - copied + padding), &mut self.out).map(drop)
+        io::copy(&mut io::repeat(0).take(size - copied), &mut self.out)?;
+        self.pad(size)
+    }
+
+    /// Data of an entry as it is; whoever writes it so has to [`pad`](Self::pad) it.
+    pub(crate) fn raw(&mut self, data: &[u8]) -> io::Result<()> {
+        self.out.write_all(data)
+    }
+
+    /// What stands after so many bytes of data.
+    pub(crate) fn pad(&mut self, size: u64) -> io::Result<()> {
+        let padding = usize::try_from(size.wrapping_neg() % 512).expect("less than 512");
+        self.out.write_all(&[0; 512][..padding])
     }
 
     /// Two blocks of zeros end an archive.

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use dozen_model::{Digest, Reference};
 use serde_json::{Value, json};
@@ -14,12 +17,18 @@ use sha2::{Digest as _, Sha256};
 use tar::EntryType;
 
 use crate::ImageError;
+use crate::chunks::{CHUNK_BYTES, Chunk, Pool};
 use crate::compression::{Compression, decompress};
 use crate::image::Image;
 use crate::manifest::blob_name;
 use crate::pack::{Description, TarWriter};
+use crate::recipe::{self, RecipeError};
 use crate::schema::LayerRow;
-use crate::store::{ImageStore, State};
+use crate::store::{ImageStore, Inner, State};
+use crate::tree;
+
+/// Chunks on their way between the threads: 1 MiB.
+const CHUNKS_WAITING: usize = (1 << 20) / CHUNK_BYTES;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -71,12 +80,7 @@ impl ImageStore {
             let name = blob_name(digest);
             match blob {
                 Blob::Bytes(bytes) => archive.file(&name, bytes)?,
-                Blob::Layer(row) => {
-                    let path = inner.blob_path(&row.blob);
-                    let file = File::open(&path).map_err(ImageError::io("open", path.display()))?;
-                    let damaged = || ImageError::Damaged { blob: path.clone(), expected: digest.to_string() };
-                    archive.layer(&name, file, row, damaged)?;
-                }
+                Blob::Layer(row) => archive.layer(&name, inner, row)?,
             }
         }
         archive.file("index.json", &bytes(&index))?;
@@ -202,35 +206,83 @@ impl<W: Write> Archive<W> {
         self.0.data(content, size)
     }
 
-    /// A layer, plain again and compared with its digest on the way.
-    fn layer(
-        &mut self,
-        name: &str,
-        blob: File,
-        row: &LayerRow,
-        damaged: impl Fn() -> ImageError,
-    ) -> Result<(), ImageError> {
-        let (_, plain) = decompress(blob).map_err(|_| damaged())?;
-        let mut checked = Checked { source: plain, hash: Sha256::new(), failed: false };
-        let written = self.entry(name, row.tar_size_bytes, &mut checked);
-        if checked.failed || Digest::from_sha256(checked.hash.finalize().into()) != row.diff_id {
-            // A failed write also leaves the layer half read: then that is the error.
-            return if checked.failed || written.is_ok() { Err(damaged()) } else { written.map_err(writing) };
+    /// A layer, plain again and compared with its digest on the way: read by a second thread.
+    fn layer(&mut self, name: &str, inner: &Inner, row: &LayerRow) -> Result<(), ImageError> {
+        let source = Source::open(inner, row)?;
+        let damaged = |what: Option<String>| {
+            tracing::error!(layer = %row.diff_id, what, "a stored layer is damaged");
+            ImageError::Damaged { path: source.path.clone(), expected: row.diff_id.to_string() }
+        };
+        self.0
+            .header(&Description::plain(name.as_bytes(), EntryType::Regular, 0o644, row.tar_size_bytes))
+            .map_err(writing)?;
+        let (mut hash, mut left) = (Sha256::new(), row.tar_size_bytes);
+        std::thread::scope(|scope| {
+            let (sender, chunks) = sync_channel(CHUNKS_WAITING);
+            let reading = scope.spawn(|| source.read(sender));
+            let mut written = Ok(());
+            for chunk in chunks {
+                let chunk: Chunk = chunk;
+                hash.update(chunk.bytes());
+                // More than was promised is damage, and seen below.
+                let fits = chunk.bytes().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                left -= fits as u64;
+                written = self.0.raw(&chunk.bytes()[..fits]);
+                if written.is_err() {
+                    break;
+                }
+            }
+            // The channel is gone, and a reader that still had something to say with it.
+            let read = reading.join().expect("the reading thread does not panic");
+            written.map_err(writing)?;
+            read.map_err(|what| damaged(Some(what)))
+        })?;
+        if Digest::from_sha256(hash.finalize().into()) != row.diff_id {
+            return Err(damaged(None));
         }
-        written.map_err(writing)
+        self.0.pad(row.tar_size_bytes).map_err(writing)
     }
 }
 
-struct Checked<R> {
-    source: R,
-    hash: Sha256,
-    failed: bool,
+/// What a stored layer is read from.
+struct Source {
+    /// For the error: its directory, or its blob.
+    path: PathBuf,
+    kept: File,
+    /// The layer's directory, if a recipe is kept.
+    root: Option<OwnedFd>,
 }
 
-impl<R: Read> Read for Checked<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer).inspect_err(|_| self.failed = true)?;
-        self.hash.update(&buffer[..read]);
-        Ok(read)
+impl Source {
+    fn open(inner: &Inner, row: &LayerRow) -> Result<Self, ImageError> {
+        let kept_path = inner.content_path(row);
+        let kept = File::open(&kept_path).map_err(ImageError::io("open", kept_path.display()))?;
+        if row.recipe_size_bytes.is_none() {
+            return Ok(Self { path: kept_path, kept, root: None });
+        }
+        let path = inner.layer_path(&row.directory);
+        let root = tree::open_root(&path).map_err(ImageError::io("open", path.display()))?;
+        Ok(Self { path, kept, root: Some(root) })
+    }
+
+    /// The plain stream in chunks, until it ends or nobody takes them any more; what is damaged, in words.
+    fn read(&self, chunks: SyncSender<Chunk>) -> Result<(), String> {
+        let pool = Pool::default();
+        let kept = self.kept.try_clone().map_err(|error| error.to_string())?;
+        let pass = |chunk| chunks.send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into());
+        if let Some(root) = &self.root {
+            return match recipe::reproduce(kept, root.as_fd(), &pool, pass) {
+                Ok(()) | Err(RecipeError::Out(_)) => Ok(()),
+                Err(RecipeError::Damaged(what)) => Err(what),
+            };
+        }
+        let (_, mut plain) = decompress(kept).map_err(|error| error.to_string())?;
+        loop {
+            let mut chunk = pool.chunk();
+            chunk.fill_from(&mut plain).map_err(|error| error.to_string())?;
+            if chunk.bytes().is_empty() || pass(chunk).is_err() {
+                return Ok(());
+            }
+        }
     }
 }

@@ -39,6 +39,13 @@ CREATE INDEX image_reference_by_image ON image_reference(image);
 ",
 );
 
+/// Layers whose blob is made again from a recipe instead of being kept. The blobs of those from before stay.
+pub const RECIPES: Migration = Migration(
+    "
+ALTER TABLE layer ADD COLUMN recipe_size_bytes INTEGER; -- of DIFF_ID.recipe below content/, in the blob's place; or NULL
+",
+);
+
 #[derive(Debug, Clone)]
 pub(crate) struct LayerRow {
     pub(crate) diff_id: Digest,
@@ -49,6 +56,24 @@ pub(crate) struct LayerRow {
     pub(crate) tar_size_bytes: u64,
     pub(crate) content_bytes: u64,
     pub(crate) opaque_root: bool,
+    /// Size of the recipe that is kept in the blob's place, whose blob is then the plain tar stream; `None`: the blob
+    /// itself is kept.
+    pub(crate) recipe_size_bytes: Option<u64>,
+}
+
+impl LayerRow {
+    /// The name of its file below `content/`.
+    pub(crate) fn content_name(&self) -> String {
+        match self.recipe_size_bytes {
+            Some(_) => format!("{}.recipe", self.diff_id.hex()),
+            None => self.blob.hex().to_owned(),
+        }
+    }
+
+    /// Bytes of that file.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.recipe_size_bytes.unwrap_or(self.blob_size_bytes)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -78,7 +103,8 @@ where
 pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
     let mut rows = Rows::default();
     let mut statement = connection.prepare(
-        "SELECT diff_id, directory, blob, media_type, blob_size_bytes, tar_size_bytes, content_bytes, opaque_root
+        "SELECT diff_id, directory, blob, media_type, blob_size_bytes, tar_size_bytes, content_bytes, opaque_root,
+                recipe_size_bytes
          FROM layer",
     )?;
     let mut found = statement.query([])?;
@@ -93,6 +119,7 @@ pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
             tar_size_bytes: size(5)?,
             content_bytes: size(6)?,
             opaque_root: row.get(7)?,
+            recipe_size_bytes: row.get::<_, Option<i64>>(8)?.map(|size| size.max(0).unsigned_abs()),
         };
         rows.layers.insert(layer.diff_id.clone(), layer);
     }
@@ -117,7 +144,7 @@ pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
 pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<(), LedgerError> {
     let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     connection.execute(
-        "INSERT INTO layer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO layer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             layer.diff_id.as_str(),
             layer.directory,
@@ -126,7 +153,8 @@ pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<
             size(layer.blob_size_bytes),
             size(layer.tar_size_bytes),
             size(layer.content_bytes),
-            layer.opaque_root
+            layer.opaque_root,
+            layer.recipe_size_bytes.map(size)
         ],
     )?;
     Ok(())

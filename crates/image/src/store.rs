@@ -59,7 +59,7 @@ pub(crate) struct State {
 pub struct DiskUsage {
     /// Bytes of files in unpacked layers, each layer once.
     pub layers_bytes: u64,
-    /// Bytes of the blobs that are kept beside them.
+    /// Bytes of the recipes and blobs that are kept beside them.
     pub blobs_bytes: u64,
     /// Each image and how many of its bytes it shares with others.
     pub images: Vec<ImageUsage>,
@@ -79,7 +79,7 @@ pub struct ImageUsage {
 impl ImageStore {
     /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
     ///
-    /// The ledger must have been opened with [`crate::MIGRATION`]; no other engine may use the same root. What a crash
+    /// The ledger must have been opened with [`crate::MIGRATION`] and [`crate::RECIPES`]; no other engine may use the same root. What a crash
     /// left behind (a file without a row, a layer without an image) is deleted.
     pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
         let directory = |name| {
@@ -195,7 +195,7 @@ impl ImageStore {
         };
         Ok(DiskUsage {
             layers_bytes: state.layers.values().map(|layer| layer.content_bytes).sum(),
-            blobs_bytes: state.layers.values().map(|layer| layer.blob_size_bytes).sum(),
+            blobs_bytes: state.layers.values().map(|layer| layer.kept_bytes()).sum(),
             images: state.images.values().map(usage).collect(),
         })
     }
@@ -206,7 +206,7 @@ impl ImageStore {
         self.0.collect_layers()?;
         let state = self.0.read_state();
         let owned_layers: BTreeSet<_> = state.layers.values().map(|layer| layer.directory.clone()).collect();
-        let mut owned_blobs: BTreeSet<_> = state.layers.values().map(|layer| layer.blob.hex().to_owned()).collect();
+        let mut owned_blobs: BTreeSet<_> = state.layers.values().map(|layer| layer.content_name()).collect();
         owned_blobs.extend(state.images.keys().chain(state.removed.keys()).map(|id| id.digest().hex().to_owned()));
         drop(state);
         let nothing = BTreeSet::new();
@@ -309,6 +309,11 @@ impl Inner {
         self.content.join(digest.hex())
     }
 
+    /// What is kept of a layer beside its directory: its recipe or its blob.
+    pub(crate) fn content_path(&self, layer: &LayerRow) -> PathBuf {
+        self.content.join(layer.content_name())
+    }
+
     pub(crate) fn read_state(&self) -> std::sync::RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -355,7 +360,7 @@ impl Inner {
         // The rows are gone: a file that resists is reported and collected at the next start.
         for layer in &dead {
             self.delete_file(&self.layers.join(&layer.directory));
-            self.delete_file(&self.blob_path(&layer.blob));
+            self.delete_file(&self.content_path(layer));
         }
         failpoint("image.collect.files");
         Ok(digests)
@@ -415,6 +420,12 @@ impl Inner {
         *pins.entry(diff_id.clone()).or_default() += 1;
         Some(Pin { inner: self.clone(), diff_id: diff_id.clone() })
     }
+
+    /// The same for the layer of a blob, plain or compressed, by the digest of the blob.
+    pub(crate) fn pin_content(self: &Arc<Self>, blob: &Digest) -> Option<Pin> {
+        let of_blob = self.read_state().layers.values().find(|row| row.blob == *blob).map(|row| row.diff_id.clone());
+        self.pin(blob).or_else(|| self.pin(&of_blob?))
+    }
 }
 
 fn delete(path: &Path) {
@@ -427,7 +438,7 @@ fn delete(path: &Path) {
 /// See [`Inner::pin`].
 pub(crate) struct Pin {
     inner: Arc<Inner>,
-    diff_id: Digest,
+    pub(crate) diff_id: Digest,
 }
 
 impl Drop for Pin {

@@ -100,6 +100,11 @@ impl<R: Read> TarReader<R> {
         Ok(read)
     }
 
+    /// The data of the current entry, as a reader.
+    pub(crate) fn data(&mut self) -> Data<'_, R> {
+        Data(self)
+    }
+
     /// Reads to the end of the stream: what follows the last entry is part of a layer's digest.
     pub(crate) fn drain(mut self) -> io::Result<()> {
         io::copy(&mut self.source, &mut io::sink()).map(drop)
@@ -244,6 +249,15 @@ impl<R: Read> TarReader<R> {
             return Err(wrong());
         }
         Ok(Sparse { pieces, real_size })
+    }
+}
+
+/// See [`TarReader::data`].
+pub(crate) struct Data<'a, R>(&'a mut TarReader<R>);
+
+impl<R: Read> Read for Data<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_data(buffer)
     }
 }
 

@@ -1,106 +1,264 @@
-//! One layer's blob into its directory: decompress and hash on one thread, extract on another.
+//! One layer into its directory: its plain bytes are read by one thread, hashed by a second, extracted by a third.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use dozen_model::Digest;
+use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
 
+use crate::ImageError;
+use crate::chunks::{CHUNK_BYTES, Chunk, Pool};
 use crate::compression::{Compression, allowance, decompress};
 use crate::extract::{ExtractError, Extracted, Limits, extract};
+use crate::recording::{Kept, Paths, Recording};
+use crate::tree;
 
 /// How many entries a layer may have.
 const ENTRIES_LIMIT: u64 = 2_000_000;
-const CHUNK: usize = 128 * 1024;
-/// Chunks on their way between the threads: 1 MiB.
-const CHUNKS_WAITING: usize = 8;
+/// Chunks on their way to one thread: 1 MiB.
+const CHUNKS_WAITING: usize = (1 << 20) / CHUNK_BYTES;
 
-/// What a blob turned out to be.
-#[derive(Debug, Clone)]
+/// Where a layer is unpacked, below a scratch directory.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) directory: PathBuf,
+    root: OwnedFd,
+    paths: Paths,
+}
+
+/// What a layer turned out to be.
+#[derive(Debug)]
 pub(crate) struct Unpacked {
+    pub(crate) directory: PathBuf,
     /// The digest of the plain tar stream.
     pub(crate) diff_id: Digest,
     pub(crate) tar_size_bytes: u64,
-    pub(crate) compression: Compression,
     pub(crate) extracted: Extracted,
+    pub(crate) kept: Kept,
+    paths: Paths,
 }
 
-/// Unpacks a whole blob into `root`, an empty directory. `progress` is told how many plain bytes are done.
+impl Place {
+    /// Makes the directory of the layer of this number.
+    pub(crate) fn new(scratch: &Path, number: usize) -> Result<Self, ImageError> {
+        let at = |suffix: &str| scratch.join(format!("l{number}{suffix}"));
+        let directory = at("");
+        let root = rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o755))
+            .and_then(|()| tree::open_root(&directory))
+            .and_then(|root| rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755)).map(|()| root))
+            .map_err(ImageError::io("make directory", directory.display()))?;
+        Ok(Self { directory, root, paths: Paths { recipe: at(".recipe"), blob: at(".blob") } })
+    }
+}
+
+impl Unpacked {
+    /// The file that is kept beside the directory, if this unpacking has made one.
+    pub(crate) fn kept_path(&self) -> Option<&Path> {
+        match self.kept {
+            Kept::Nothing => None,
+            Kept::Recipe { .. } => Some(&self.paths.recipe),
+            Kept::Blob => Some(&self.paths.blob),
+        }
+    }
+}
+
+type Piece = io::Result<Arc<Chunk>>;
+
+/// A layer that is being unpacked. Dropped, it is given up, and its threads have ended.
+pub(crate) struct Unpacking {
+    to_hash: Option<SyncSender<Arc<Chunk>>>,
+    to_extract: Option<SyncSender<Piece>>,
+    hashing: Option<JoinHandle<(Digest, u64)>>,
+    hashed: Option<(Digest, u64)>,
+    extracting: Option<JoinHandle<Result<(Extracted, Kept), ExtractError>>>,
+    directory: PathBuf,
+    paths: Paths,
+}
+
+impl Unpacking {
+    /// Begins. The files may be as large as [`allowance`] says for a blob of this size, or of any if it is our own. With `keep`, what is needed to
+    /// give the plain stream again is kept; without, its blob lies elsewhere.
+    pub(crate) fn start(place: Place, blob_size_bytes: Option<u64>, keep: bool) -> Result<Self, ImageError> {
+        let Place { directory, root, paths } = place;
+        let limits = Limits { entries: ENTRIES_LIMIT, content_bytes: blob_size_bytes.map_or(u64::MAX, allowance) };
+        let (to_hash, chunks) = sync_channel(CHUNKS_WAITING);
+        let hashing = spawn("layer hash", move || hash(&chunks))?;
+        let (to_extract, chunks) = sync_channel(CHUNKS_WAITING);
+        let recorded = keep.then(|| paths.clone());
+        let extracting = spawn("layer files", move || {
+            let recording = Recording::new(root.as_fd(), recorded).map_err(ExtractError::Record)?;
+            extract(Chunks { chunks, current: None, used: 0 }, root.as_fd(), recording, limits)
+        });
+        let mut unpacking = Self {
+            to_hash: Some(to_hash),
+            to_extract: Some(to_extract),
+            hashing: Some(hashing),
+            hashed: None,
+            extracting: None,
+            directory,
+            paths,
+        };
+        unpacking.extracting = Some(extracting?);
+        Ok(unpacking)
+    }
+
+    /// The next plain bytes; false if the extractor has given up, and only the digest is still of interest.
+    pub(crate) fn feed(&mut self, chunk: Chunk) -> bool {
+        let chunk = Arc::new(chunk);
+        if let Some(to_hash) = &self.to_hash {
+            // It takes all that comes.
+            let _ = to_hash.send(chunk.clone());
+        }
+        self.to_extract = self.to_extract.take().filter(|to_extract| to_extract.send(Ok(chunk)).is_ok());
+        self.to_extract.is_some()
+    }
+
+    /// The plain bytes could not be read.
+    pub(crate) fn fail(&mut self, error: io::Error) {
+        if let Some(to_extract) = self.to_extract.take() {
+            // The extractor may have given up, and then its error is the one that counts.
+            let _ = to_extract.send(Err(error));
+        }
+    }
+
+    /// The digest of all that was fed, which was all. What is unpacked may still be under way.
+    pub(crate) fn digest(&mut self) -> Digest {
+        self.end().0.clone()
+    }
+
+    fn end(&mut self) -> &(Digest, u64) {
+        (self.to_hash, self.to_extract) = (None, None);
+        self.hashed.get_or_insert_with(|| joined(self.hashing.take()).expect("it was started"))
+    }
+
+    /// Waits until it is done.
+    pub(crate) fn finish(mut self) -> Result<Unpacked, ExtractError> {
+        let (diff_id, tar_size_bytes) = self.end().clone();
+        let (extracted, kept) = joined(self.extracting.take()).expect("it was started")?;
+        let (directory, paths) = (std::mem::take(&mut self.directory), self.paths.clone());
+        Ok(Unpacked { directory, diff_id, tar_size_bytes, extracted, kept, paths })
+    }
+}
+
+impl Drop for Unpacking {
+    fn drop(&mut self) {
+        (self.to_hash, self.to_extract) = (None, None);
+        joined(self.hashing.take());
+        joined(self.extracting.take());
+    }
+}
+
+fn joined<T>(thread: Option<JoinHandle<T>>) -> Option<T> {
+    thread.map(|thread| thread.join().expect("the threads of an unpacking do not panic"))
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, ImageError> {
+    std::thread::Builder::new().name(name.into()).spawn(work).map_err(ImageError::io("start", "a thread"))
+}
+
+/// Unpacks a blob that lies on the disk, plain or compressed, and stays there. `progress` is told how many plain bytes
+/// are done.
 pub(crate) fn unpack(
     blob: File,
     blob_size_bytes: u64,
-    root: BorrowedFd<'_>,
-    progress: impl FnMut(u64) + Send,
-) -> Result<Unpacked, ExtractError> {
-    let (sender, chunks) = sync_channel(CHUNKS_WAITING);
-    let limits = Limits { entries: ENTRIES_LIMIT, content_bytes: allowance(blob_size_bytes) };
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read_plain(blob, &sender, progress));
-        let extracted = extract(Chunks { chunks, current: Vec::new(), used: 0 }, root, limits);
-        let read = reader.join().expect("the reading thread does not panic");
-        let extracted = extracted?;
-        let (compression, tar_size_bytes, diff_id) = read.map_err(ExtractError::Read)?;
-        Ok(Unpacked { diff_id, tar_size_bytes, compression, extracted })
-    })
-}
-
-fn read_plain(
-    blob: File,
-    sender: &SyncSender<io::Result<Vec<u8>>>,
+    place: Place,
+    pool: &Pool,
     mut progress: impl FnMut(u64),
-) -> io::Result<(Compression, u64, Digest)> {
-    let result: io::Result<_> = (|| {
-        let (compression, mut plain) = decompress(blob)?;
-        let (mut hash, mut size) = (Sha256::new(), 0u64);
+) -> Result<Result<(Compression, Unpacked), ExtractError>, ImageError> {
+    let mut unpacking = Unpacking::start(place, Some(blob_size_bytes), false)?;
+    let mut compression = Compression::None;
+    let read: io::Result<()> = (|| {
+        let (found, mut plain) = decompress(blob)?;
+        compression = found;
+        let mut done = 0;
         loop {
-            let mut chunk = vec![0; CHUNK];
-            let mut filled = 0;
-            while filled < CHUNK {
-                match plain.read(&mut chunk[filled..])? {
-                    0 => break,
-                    read => filled += read,
-                }
-            }
-            if filled == 0 {
-                return Ok((compression, size, Digest::from_sha256(hash.finalize().into())));
-            }
-            chunk.truncate(filled);
-            hash.update(&chunk);
-            size += filled as u64;
-            progress(size);
-            if sender.send(Ok(chunk)).is_err() {
-                // The extractor has given up, and its error is the one that counts.
-                return Err(io::ErrorKind::BrokenPipe.into());
+            let mut chunk = pool.chunk();
+            chunk.fill_from(&mut plain)?;
+            let is_last = !chunk.is_full();
+            done += chunk.bytes().len() as u64;
+            progress(done);
+            if !unpacking.feed(chunk) || is_last {
+                return Ok(());
             }
         }
     })();
-    if let Err(error) = &result {
-        // An error cannot be cloned; the system's number, if it has one, says more than the words.
-        let copy = error.raw_os_error().map(io::Error::from_raw_os_error);
-        let _ = sender.send(Err(copy.unwrap_or_else(|| io::Error::new(error.kind(), error.to_string()))));
+    if let Err(error) = read {
+        unpacking.fail(error);
     }
-    result
+    Ok(unpacking.finish().map(|unpacked| (compression, unpacked)))
 }
 
+/// Feeds an unpacking with what is written.
+pub(crate) struct Feeder<'a> {
+    unpacking: &'a mut Unpacking,
+    pool: &'a Pool,
+    chunk: Chunk,
+}
+
+impl<'a> Feeder<'a> {
+    pub(crate) fn new(unpacking: &'a mut Unpacking, pool: &'a Pool) -> Self {
+        Self { unpacking, pool, chunk: pool.chunk() }
+    }
+}
+
+impl Write for Feeder<'_> {
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.chunk.read_from(&mut bytes)?;
+        if self.chunk.is_full() {
+            self.flush()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let chunk = std::mem::replace(&mut self.chunk, self.pool.chunk());
+        if self.unpacking.feed(chunk) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+}
+
+fn hash(chunks: &Receiver<Arc<Chunk>>) -> (Digest, u64) {
+    let (mut hash, mut size) = (Sha256::new(), 0);
+    for chunk in chunks {
+        hash.update(chunk.bytes());
+        size += chunk.bytes().len() as u64;
+    }
+    (Digest::from_sha256(hash.finalize().into()), size)
+}
+
+/// Chunks as a reader.
 struct Chunks {
-    chunks: Receiver<io::Result<Vec<u8>>>,
-    current: Vec<u8>,
+    chunks: Receiver<Piece>,
+    current: Option<Arc<Chunk>>,
     used: usize,
 }
 
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.used == self.current.len() {
+        loop {
+            if let Some(chunk) = &self.current {
+                let rest = &chunk.bytes()[self.used..];
+                if !rest.is_empty() {
+                    let length = buffer.len().min(rest.len());
+                    buffer[..length].copy_from_slice(&rest[..length]);
+                    self.used += length;
+                    return Ok(length);
+                }
+            }
+            // Given back before the next is waited for.
+            (self.current, self.used) = (None, 0);
             match self.chunks.recv() {
-                Ok(chunk) => (self.current, self.used) = (chunk?, 0),
+                Ok(chunk) => self.current = Some(chunk?),
                 Err(_) => return Ok(0),
             }
         }
-        let length = buffer.len().min(self.current.len() - self.used);
-        buffer[..length].copy_from_slice(&self.current[self.used..self.used + length]);
-        self.used += length;
-        Ok(length)
     }
 }

@@ -2,8 +2,12 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::pack::{Description, TarWriter, pack};
+use crate::recipe;
+use crate::recording::Paths;
 
 const LIMITS: Limits = Limits { entries: 1000, content_bytes: 1 << 20 };
 
@@ -31,7 +35,22 @@ pub(crate) fn archive(entries: &[(Description<'_>, &[u8])]) -> Vec<u8> {
 }
 
 fn unpack(bytes: &[u8], root: &Path) -> Result<Extracted, ExtractError> {
-    extract(bytes, tree::open_root(root).unwrap().as_fd(), LIMITS)
+    let root = tree::open_root(root).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let paths = Paths { recipe: place.path().join("recipe"), blob: place.path().join("blob") };
+    let recording = Recording::new(root.as_fd(), Some(paths.clone())).unwrap();
+    let (extracted, kept) = extract(bytes, root.as_fd(), recording, LIMITS)?;
+    // Whatever is accepted can be given again to the byte.
+    let again = match kept {
+        Kept::Nothing => panic!("nothing was recorded"),
+        Kept::Blob => fs::read(paths.blob).unwrap(),
+        Kept::Recipe { size_bytes } => {
+            assert_eq!(fs::metadata(&paths.recipe).unwrap().len(), size_bytes);
+            recipe::tests::reproduced(&paths.recipe, root.as_fd()).unwrap()
+        }
+    };
+    assert!(again == bytes, "what is kept gives other bytes");
+    Ok(extracted)
 }
 
 /// A root in a directory that also holds `secret`, which must not change and beside which nothing may appear.
@@ -409,4 +428,42 @@ fn what_is_replaced_is_not_followed() {
     unpack(&archive(&[file("a", "x")]), &cell.root()).unwrap();
     cell.is_intact();
     assert_eq!(fs::metadata(cell.root().join("a")).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+/// One of few names, so that entries meet.
+fn any_name() -> impl proptest::strategy::Strategy<Value = String> {
+    proptest::sample::select(vec!["a", "b", "a/b", "a/c", "b/a", "a/b/c", ".wh.a", "a/.wh.b", "a/.wh..wh..opq", "./"])
+        .prop_map(str::to_owned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// `unpack` compares: whatever is accepted is given again to the byte, whatever entries do to one another.
+    #[test]
+    fn what_is_accepted_is_given_again(
+        entries in proptest::collection::vec((any_name(), any_name(), 0..6usize, 0..3000usize), 0..12),
+        trailing in 0..3usize,
+    ) {
+        let mut bytes = Vec::new();
+        let mut writer = TarWriter::new(&mut bytes);
+        for (number, (name, target, kind, length)) in entries.iter().enumerate() {
+            let kind = [
+                EntryType::Regular,
+                EntryType::Regular,
+                EntryType::Directory,
+                EntryType::Symlink,
+                EntryType::Link,
+                EntryType::Fifo,
+            ][*kind];
+            let content = vec![number as u8; if kind == EntryType::Regular { *length } else { 0 }];
+            let header = Description::plain(name.as_bytes(), kind, 0o755, content.len() as u64);
+            writer.header(&Description { link: target.as_bytes(), ..header }).unwrap();
+            writer.data(content.as_slice(), content.len() as u64).unwrap();
+        }
+        writer.finish().unwrap();
+        bytes.resize(bytes.len() + trailing * 700, 5);
+        let cell = Cell::new();
+        let _ = unpack(&bytes, &cell.root());
+        cell.is_intact();
+    }
 }
