@@ -1,0 +1,138 @@
+//! A commit is what a container saw.
+
+use super::*;
+
+pub(super) fn commit(
+    store: &ImageStore,
+    base: &ImageId,
+    upper: &Path,
+    name: Option<&str>,
+) -> Result<ImageId, ImageError> {
+    let mut config = store.find(&base.to_string()).unwrap().config.config().clone().unwrap();
+    config.set_cmd(Some(vec!["new".into()]));
+    let request = CommitRequest {
+        base: base.clone(),
+        upper,
+        config,
+        author: Some("me".into()),
+        comment: Some("why".into()),
+        created_by: "/bin/sh".into(),
+        reference: name.map(reference),
+    };
+    Ok(store.commit(request, &|| true)?.expect("it is whole"))
+}
+
+/// An overlay's upper directory, made through a real overlay in a mount namespace of the child's own.
+pub(super) fn changed(store: &ImageStore, id: &ImageId, script: &str) -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["upper", "work", "merged"] {
+        fs::create_dir(place.path().join(name)).unwrap();
+    }
+    let lower: Vec<_> = store.lower_directories(id).unwrap().iter().map(|path| path.display().to_string()).collect();
+    let script = format!(
+        "set -e; cd {}; mount -t overlay overlay -o lowerdir={},upperdir=upper,workdir=work,redirect_dir=off,metacopy=off merged; \
+         cd merged; {script}",
+        place.path().display(),
+        lower.join(":")
+    );
+    let status = Command::new("unshare").args(["--mount", "sh", "-c", &script]).status().unwrap();
+    assert!(status.success());
+    place
+}
+
+#[test]
+fn a_commit_is_what_the_container_saw() {
+    let home = Home::new();
+    let store = home.open();
+    let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], gzip))).id;
+    let place = changed(
+        &store,
+        &base,
+        "rm etc/name; rm -r data; mkdir data; echo 2 > data/b; chown 7:8 data/b; chmod 4755 data/b; ln data/b data/c; ln -s b data/d",
+    );
+    let id = commit(&store, &base, &place.path().join("upper"), Some("made")).unwrap();
+    let image = store.find("made").unwrap();
+    assert_eq!((&image.id, image.parent.as_ref(), image.diff_ids.len()), (&id, Some(&base), 3));
+    assert_eq!(image.raw["config"]["Healthcheck"]["Test"][0], "CMD");
+    assert_eq!(image.raw["config"]["Cmd"], json!(["new"]));
+    assert_eq!(image.config.author().as_deref(), Some("me"));
+    // Somewhere else, through save and load, the same tree.
+    let other = Home::new();
+    let there = other.open();
+    assert_eq!(load(&there, &save(&store, "made")).id, id);
+    for store in [&store, &there] {
+        let volume = tempfile::tempdir().unwrap();
+        assert!(store.copy_up(&id, Path::new("/"), volume.path()).unwrap());
+        let root = volume.path();
+        assert!(!root.join("etc/name").exists() && root.join("etc").exists() && !root.join("gone").exists());
+        assert!(!root.join("data/a").exists());
+        let made = fs::metadata(root.join("data/b")).unwrap();
+        assert_eq!((made.mode() & 0o7777, made.uid(), made.gid(), made.nlink()), (0o4755, 7, 8, 2));
+        assert_eq!(fs::metadata(root.join("data/c")).unwrap().ino(), made.ino());
+        assert_eq!(fs::read_link(root.join("data/d")).unwrap(), Path::new("b"));
+    }
+    let history = store.history("made").unwrap();
+    assert_eq!(
+        history.iter().map(|step| step.created_by.as_str()).collect::<Vec<_>>(),
+        ["/bin/sh", "step 1", "step 0"]
+    );
+    assert_eq!(history[0].comment, "why");
+    assert_eq!(history.iter().map(|step| step.id.clone()).collect::<Vec<_>>(), [Some(id), Some(base), None]);
+    assert_eq!(
+        (history[0].tags.as_slice(), history[1].tags.as_slice()),
+        (&["made:latest".to_owned()][..], &["base:latest".to_owned()][..])
+    );
+    // The parent has a child now.
+    let error = store.remove("base", true, false, &nobody).map(|removed| removed.len());
+    assert_eq!(error.unwrap(), 1, "only its name goes");
+    store.remove("made", false, false, &nobody).unwrap();
+    assert_eq!((home.counts(), store.list().unwrap().len()), ([0, 0, 0], 0));
+}
+
+#[test]
+fn a_commit_without_a_change_adds_no_layer() {
+    let home = Home::new();
+    let store = home.open();
+    let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], plain))).id;
+    let upper = tempfile::tempdir().unwrap();
+    fs::set_permissions(upper.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let id = commit(&store, &base, upper.path(), None).unwrap();
+    let image = store.find(&id.to_string()).unwrap();
+    assert_eq!((image.diff_ids.len(), home.counts()), (2, [4, 2, 0]));
+    assert_eq!(store.history(&id.to_string()).unwrap()[0].size_bytes, 0);
+}
+
+#[test]
+fn a_commit_that_cannot_be_leaves_nothing() {
+    let home = Home::new();
+    let store = home.open();
+    let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], plain))).id;
+    let upper = tempfile::tempdir().unwrap();
+    fs::write(upper.path().join(".wh.x"), "").unwrap();
+    let error = commit(&store, &base, upper.path(), Some("made")).unwrap_err();
+    assert!(error.to_string().contains(".wh.x"), "{error}");
+    assert_eq!((home.counts(), store.list().unwrap().len()), ([3, 2, 0], 1));
+}
+
+#[test]
+fn a_container_that_is_removed_meanwhile_makes_no_image() {
+    let home = Home::new();
+    let store = home.open();
+    let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], plain))).id;
+    let upper = tempfile::tempdir().unwrap();
+    let request = || CommitRequest {
+        base: base.clone(),
+        upper: upper.path(),
+        config: ImageConfig::default(),
+        author: None,
+        comment: None,
+        created_by: String::new(),
+        reference: Some(reference("half")),
+    };
+    fs::write(upper.path().join("half"), "").unwrap();
+    assert!(store.commit(request(), &|| false).unwrap().is_none());
+    // Nor does it matter that what was left of it could not be read.
+    fs::remove_dir_all(upper.path()).unwrap();
+    assert!(store.commit(request(), &|| false).unwrap().is_none());
+    assert_eq!((home.counts(), store.list().unwrap().len()), ([3, 2, 0], 1));
+}
