@@ -61,12 +61,13 @@ struct Group<'a> {
     members: &'a str,
 }
 
-/// Lines that are none are left out, as getpwent(3) does.
+/// Lines that are none are left out, as getpwent(3) does; so are those of the last number of 32 bits, which to
+/// setresuid(2) means that an id stays what it is: root's.
 fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
     passwd.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let (name, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+        let (uid, gid) = (id(uid)?, id(gid)?);
         (!name.is_empty()).then(|| User { name, uid, gid, home: fields.nth(1).unwrap_or("") })
     })
 }
@@ -74,9 +75,13 @@ fn users(passwd: &str) -> impl Iterator<Item = User<'_>> {
 fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     group.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
-        let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+        let (name, _, gid) = (fields.next()?, fields.next()?, id(fields.next()?)?);
         (!name.is_empty()).then(|| Group { name, gid, members: fields.next().unwrap_or("") })
     })
+}
+
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 fn home(home: &str) -> String {
@@ -162,6 +167,16 @@ mod tests {
         assert_eq!(error("web:no"), "unable to find group no: no matching entries in group file");
         assert_eq!(error("4294967295"), "unable to find user 4294967295: no matching entries in passwd file");
         assert_eq!(error("-1"), "unable to find user -1: no matching entries in passwd file");
+    }
+
+    /// setresuid(2) takes this number for "as it is": who was asked for would have been root.
+    #[test]
+    fn no_line_makes_a_name_roots() {
+        let (passwd, group) = ("e:x:4294967295:4294967295::/:\nf:x:7:4294967295::/:\n", "g:x:4294967295:e\n");
+        for asked in ["e", "f", "0:g"] {
+            let decided = decide(&asked.parse().unwrap(), passwd, group);
+            assert!(decided.unwrap_err().to_string().contains("no matching entries"), "{asked}");
+        }
     }
 
     proptest! {
