@@ -38,4 +38,14 @@ impl About {
         }
         state
     }
+
+    /// config-linux.md, "The Container Process State": what goes with a filter's descriptor.
+    pub(crate) fn process_state(&self, status: &str, pid: i32, metadata: Option<&str>) -> Value {
+        let mut state =
+            json!({"ociVersion": VERSION, "fds": ["seccompFd"], "pid": pid, "state": self.state(status, Some(pid))});
+        if let Some(metadata) = metadata {
+            state["metadata"] = json!(metadata);
+        }
+        state
+    }
 }

@@ -8,10 +8,10 @@ mod bundle;
 mod commands;
 mod create;
 mod exec;
-mod hooks;
 mod process;
 mod show;
 mod state;
+mod told;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;

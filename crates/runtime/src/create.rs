@@ -11,12 +11,14 @@ use rustix::process::{Signal, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::about::About;
+use crate::agent::Agent;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
 use crate::hooks;
 use crate::message::{self, Message};
 use crate::plan::{Hooks, Limit, Plan, ProcessPlan};
+use crate::seccomp::Listener;
 use crate::{Spec, capability, child, device_filter, sys};
 
 /// The root file system that a container gets.
@@ -91,14 +93,15 @@ pub struct Created {
     cgroup: Option<Cgroup>,
     user: Option<UserSpec>,
     warnings: Vec<String>,
-    hooks: Option<Box<HooksToCome>>,
+    told: Option<Box<Told>>,
 }
 
-/// Hooks that are yet to be run, and what they are told.
+/// Others who are told of the container: hooks that are yet to be run, and who answers for its system calls.
 #[derive(Debug)]
-struct HooksToCome {
-    hooks: Hooks,
+struct Told {
     about: About,
+    hooks: Hooks,
+    listener: Option<Listener>,
 }
 
 /// A container whose program runs.
@@ -112,6 +115,8 @@ pub struct Running {
     pub cgroup: Cgroup,
     /// Whom it runs as, if that was asked for by name: further processes do so too.
     pub user: Option<UserSpec>,
+    /// For who answers for its system calls.
+    pub(crate) about: Option<About>,
 }
 
 /// A child of ours, by number and by descriptor.
@@ -138,14 +143,16 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     let cgroup = Cgroup::create_unified(options.cgroup)?;
     failpoint("create.cgroup");
-    let about = (!plan.hooks.is_empty()).then(|| About::new(options.id, options.bundle, options.spec));
+    let asked = plan.process.filter.as_ref().and_then(|filter| filter.listener.clone());
+    let is_told = !plan.hooks.is_empty() || asked.is_some();
+    let about = is_told.then(|| About::new(options.id, options.bundle, options.spec));
     let mut is_hooked = false;
     let made = launch(&options, &plan, &cgroup, listener, init, about.as_ref(), &mut is_hooked);
     match made {
         Ok((process, socket, terminal)) => {
             let (user, warnings) = (options.user.cloned(), warnings(&plan.process));
-            let hooks = about.map(|about| Box::new(HooksToCome { hooks: plan.hooks, about }));
-            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, warnings, hooks })
+            let told = about.map(|about| Box::new(Told { about, hooks: plan.hooks, listener: asked }));
+            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, warnings, told })
         }
         Err(error) => {
             failpoint("failed.before");
@@ -355,8 +362,8 @@ impl Process {
     }
 
     /// Says Start and waits for execve(2), which closes the connection.
-    pub(crate) fn execute(&self, socket: &OwnedFd) -> Result<(), RuntimeError> {
-        start_over(socket).inspect_err(|_| self.kill())
+    pub(crate) fn execute(&self, socket: &OwnedFd, agent: Option<Agent>) -> Result<(), RuntimeError> {
+        start_over(socket, agent).inspect_err(|_| self.kill())
     }
 
     fn failure(&self, answer: Option<Message>) -> RuntimeError {
@@ -385,16 +392,19 @@ pub(crate) fn set_patience(socket: &OwnedFd) -> Result<(), RuntimeError> {
         .context(|| "set a timeout".to_owned())
 }
 
-/// Start, and what comes of it.
-pub(crate) fn start_over(socket: impl AsFd) -> Result<(), RuntimeError> {
+/// Start, and what comes of it. With an agent the process's filter asks, and that is what the agent gets.
+pub(crate) fn start_over(socket: impl AsFd, mut agent: Option<Agent>) -> Result<(), RuntimeError> {
     message::send(socket.as_fd(), &Message::Start, None).map_err(|errno| match errno {
         Errno::PIPE | Errno::CONNRESET => RuntimeError::Conflict("the container's first process has died".to_owned()),
         errno => RuntimeError::system("tell the container to start", errno),
     })?;
-    match message::receive(&socket)? {
-        None => Ok(()),
-        Some((Message::Failed { kind, message }, _)) => Err(RuntimeError::Inside { kind, message }),
-        Some(_) => Err(RuntimeError::Invalid("the container's first process spoke out of turn".to_owned())),
+    loop {
+        match (message::receive(&socket)?, agent.take()) {
+            (None, _) => return Ok(()),
+            (Some((Message::Failed { kind, message }, _)), _) => return Err(RuntimeError::Inside { kind, message }),
+            (Some((Message::Notifications, Some(notifications))), Some(agent)) => agent.hand_over(notifications)?,
+            _ => return Err(RuntimeError::Invalid("the container's first process spoke out of turn".to_owned())),
+        }
     }
 }
 
@@ -422,16 +432,24 @@ impl Created {
     /// Lets the program run; returns once execve(2) has succeeded. After a failure nothing is left.
     pub fn start(mut self) -> Result<Running, RuntimeError> {
         // A limit may have come into force only after the process was ready.
-        start_over(&self.socket).map_err(|error| self.cgroup.as_ref().and_then(want_of_memory).unwrap_or(error))?;
-        failpoint_with_hooks(self.hooks.as_deref(), "hooks.started");
-        if let Some(to_come) = &self.hooks {
+        let agent = self.told.as_deref().and_then(|told| told.agent(self.process.pid)).transpose()?;
+        start_over(&self.socket, agent)
+            .map_err(|error| self.cgroup.as_ref().and_then(want_of_memory).unwrap_or(error))?;
+        if let Some(told) = self.told.as_deref().filter(|told| !told.hooks.is_empty()) {
+            failpoint("hooks.started");
             // One that fails stops the container; dropped, it is undone (runtime.md, "Lifecycle", step 9).
-            hooks::run_poststart(&to_come.hooks.poststart, &to_come.about, self.process.pid)?;
+            hooks::run_poststart(&told.hooks.poststart, &told.about, self.process.pid)?;
+            failpoint("hooks.poststarted");
         }
-        failpoint_with_hooks(self.hooks.as_deref(), "hooks.poststarted");
         let cgroup = self.cgroup.take().expect("a created container has its cgroup until it is started or dropped");
         let pidfd = rustix::io::fcntl_dupfd_cloexec(&self.process.pidfd, 3).context(|| "copy a pidfd".to_owned())?;
-        Ok(Running { pid: self.process.pid, pidfd, cgroup, user: self.user.take() })
+        Ok(Running {
+            pid: self.process.pid,
+            pidfd,
+            cgroup,
+            user: self.user.take(),
+            about: self.told.take().map(|told| told.about),
+        })
     }
 
     /// Kills it and removes what was made.
@@ -451,17 +469,19 @@ impl Created {
         failpoint("undo.killed");
         let deleted = cgroup.delete();
         failpoint("undo.deleted");
-        let poststop = self.hooks.take().map_or(Vec::new(), |to_come| {
+        let poststop = self.told.take().filter(|told| !told.hooks.is_empty()).map_or(Vec::new(), |told| {
             failpoint("hooks.poststop");
-            hooks::run_poststop(&to_come.hooks.poststop, &to_come.about)
+            hooks::run_poststop(&told.hooks.poststop, &told.about)
         });
         deleted.and(killed).and(poststop.into_iter().next().map_or(Ok(()), Err))
     }
 }
 
-fn failpoint_with_hooks(hooks: Option<&HooksToCome>, name: &str) {
-    if hooks.is_some() {
-        failpoint(name);
+impl Told {
+    /// Connected, if there is anyone to ask.
+    fn agent(&self, pid: i32) -> Option<Result<Agent, RuntimeError>> {
+        let listener = self.listener.as_ref()?;
+        Some(Agent::connect(listener, &self.about, "created", pid))
     }
 }
 

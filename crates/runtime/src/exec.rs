@@ -7,6 +7,7 @@ use dozen_model::UserSpec;
 use oci_spec::runtime::Process;
 use rustix::io::Errno;
 
+use crate::agent::Agent;
 use crate::capability::{self, CapabilitySets};
 use crate::child::{Surroundings, Usher};
 use crate::create::{self, Running, Stdio};
@@ -82,7 +83,13 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
     // One that died meanwhile says so by the end of its connection.
     let _ = message::send(socket.as_fd(), &Message::Grouped, None);
     let terminal = process.wait_until_ready(&socket)?;
-    process.execute(&socket)?;
+    let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
+    let agent = listener.map(|listener| {
+        let about = options.container.about.as_ref();
+        let about = about.ok_or_else(|| RuntimeError::Invalid("nobody is told of this container".to_owned()))?;
+        Agent::connect(listener, about, "running", process.pid)
+    });
+    process.execute(&socket, agent.transpose().inspect_err(|_| process.kill())?)?;
     Ok(ExecProcess { pid: process.pid, pidfd: process.pidfd, terminal })
 }
 

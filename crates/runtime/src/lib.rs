@@ -13,6 +13,7 @@
 //! built, `seccomp` compiles filters, `user` reads passwd files; `child`, `mounts`, `cgroup` touch the system.
 
 mod about;
+mod agent;
 mod capability;
 mod cgroup;
 mod child;

@@ -16,6 +16,8 @@
 //! With hooks before pivot_root(2) the child says Furnished before it pivots, the parent runs its own of them and answers
 //! Hooked, and the child runs its own.
 //!
+//! Between Start and the end of file the child of a filter that asks others says Notifications.
+//!
 //! A further process ([`crate::exec`]) comes into the container in two steps:
 //!
 //! ```text
@@ -67,6 +69,8 @@ pub(crate) enum Message {
     Hooked,
     /// Parent: execute.
     Start,
+    /// Child: its filter is in force, and asks by the descriptor that comes along.
+    Notifications,
     /// Child: this failed, and I am gone.
     Failed {
         /// What kind of failure.

@@ -140,7 +140,6 @@ fn refuse_what_is_not_built(spec: &Spec) -> Result<(), RuntimeError> {
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (linux.time_offsets().is_some(), "linux.timeOffsets"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
-        (linux.seccomp().as_ref().is_some_and(|seccomp| seccomp.listener_path().is_some()), "seccomp.listenerPath"),
     ] {
         if given {
             return not_built(what);

@@ -11,6 +11,7 @@ mod table;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator as Operator, LinuxSyscall,
@@ -18,7 +19,7 @@ use oci_spec::runtime::{
 
 use self::assemble::assemble;
 use crate::error::RuntimeError;
-use crate::sys::Instruction;
+use crate::sys::{self, Instruction};
 
 pub use profile::check_profile;
 pub(crate) use profile::{default_profile, resolve_profile};
@@ -29,6 +30,16 @@ pub(crate) struct Filter {
     pub(crate) program: Vec<Instruction>,
     /// SECCOMP_FILTER_FLAG_*.
     pub(crate) flags: u64,
+    /// Whom it asks.
+    pub(crate) listener: Option<Listener>,
+}
+
+/// Whom a filter asks about system calls with SCMP_ACT_NOTIFY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// A stream socket.
+    pub(crate) path: PathBuf,
+    pub(crate) metadata: Option<String>,
 }
 
 impl Filter {
@@ -127,34 +138,55 @@ pub(crate) fn compile(spec: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
         .into_iter()
         .map(|machine| Ok((machine, runs(machine, rules, default)?)))
         .collect::<Result<Vec<_>, RuntimeError>>()?;
-    let mut flags = 0;
+    let listener = listener(spec)?;
+    let mut flags = if listener.is_some() { sys::NEW_LISTENER } else { 0 };
     for flag in spec.flags().iter().flatten() {
         flags |= match flag {
             LinuxSeccompFilterFlag::SeccompFilterFlagTsync => 0, // One thread: nothing to do.
             LinuxSeccompFilterFlag::SeccompFilterFlagLog => 2,
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return Err(RuntimeError::NotBuilt("seccomp flag SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".to_owned()));
-            }
+            // Of how one waits for an answer; the kernel refuses it where nobody is asked.
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if listener.is_none() => 0,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 32,
         };
     }
     if spec.flags().is_none() {
         // As other runtimes do: a filter alone does not slow a process down by the store bypass mitigation.
-        flags = 4;
+        flags |= 4;
     }
     let program = assemble(&blocks);
     if program.len() > 4096 {
         // BPF_MAXINSNS of linux/bpf_common.h.
         return Err(RuntimeError::Invalid("the seccomp profile makes more than 4096 instructions".to_owned()));
     }
-    Ok(Filter { program, flags })
+    Ok(Filter { program, flags, listener })
+}
+
+/// Whom the spec's filter asks, if it asks anyone.
+pub(crate) fn listener(spec: &LinuxSeccomp) -> Result<Option<Listener>, RuntimeError> {
+    let invalid = |text: &str| Err(RuntimeError::Invalid(text.to_owned()));
+    let notify = LinuxSeccompAction::ScmpActNotify;
+    if spec.default_action() == notify {
+        // Who is asked could not be told of it: that, too, would be asked first.
+        return invalid("SCMP_ACT_NOTIFY cannot be used as the default action");
+    }
+    let asking = spec.syscalls().iter().flatten().filter(|rule| rule.action() == notify);
+    let mut names = asking.flat_map(LinuxSyscall::names).peekable();
+    if names.peek().is_none() {
+        return Ok(None);
+    }
+    // By this the process gives its descriptor away.
+    if names.any(|name| name == "sendmsg") {
+        return invalid("SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall");
+    }
+    match spec.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        None => invalid("seccomp listenerPath is not set"),
+        Some(path) => Ok(Some(Listener { path: path.clone(), metadata: spec.listener_metadata().clone() })),
+    }
 }
 
 /// SECCOMP_RET_* with its data.
 fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, RuntimeError> {
-    if action == LinuxSeccompAction::ScmpActNotify {
-        return Err(RuntimeError::NotBuilt("seccomp action SCMP_ACT_NOTIFY".to_owned()));
-    }
     if errno.is_some_and(|errno| errno > 0xffff) {
         return Err(RuntimeError::Invalid("seccomp: errnoRet is above 65535".to_owned()));
     }
@@ -168,7 +200,7 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
     let mut highest = None;
     for rule in rules {
         let action = action(rule.action(), rule.errno_ret())?;
-        let alternatives = conditions(rule)?;
+        let alternatives = conditions(rule, machine)?;
         for number in rule.names().iter().filter_map(|name| machine.number(name)) {
             highest = highest.max(Some(number));
             if action == default {
@@ -179,6 +211,12 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
                 unconditional.get_or_insert(action);
             }
             conditional.extend(alternatives.iter().map(|all| (all.clone(), action)));
+        }
+        if machine == Machine::X86 && action != default && alternatives.is_empty() {
+            // A program of 32 bits may make these calls by a number of its own, or by one for all of their kind.
+            for (number, condition) in rule.names().iter().filter_map(|name| multiplexed(name)) {
+                verdicts.entry(number).or_default().0.push((vec![condition], action));
+            }
         }
     }
     let plain = |otherwise| Verdict { conditional: Vec::new(), otherwise };
@@ -210,19 +248,70 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
     Ok(runs)
 }
 
+/// How x86 makes a call by socketcall(2) or ipc(2): the number of that, and what its first argument is then
+/// (linux/net.h, linux/ipc.h). What the call's own arguments are cannot be seen there.
+fn multiplexed(name: &str) -> Option<(u32, Condition)> {
+    const SOCKET_CALLS: [&str; 20] = [
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: [(&str, u64); 12] = [
+        ("semop", 1),
+        ("semget", 2),
+        ("semctl", 3),
+        ("semtimedop", 4),
+        ("msgsnd", 11),
+        ("msgrcv", 12),
+        ("msgget", 13),
+        ("msgctl", 14),
+        ("shmat", 21),
+        ("shmdt", 22),
+        ("shmget", 23),
+        ("shmctl", 24),
+    ];
+    if let Some(at) = SOCKET_CALLS.iter().position(|known| *known == name) {
+        let condition = Condition { argument: 0, operator: Operator::ScmpCmpEq, value: at as u64 + 1, masked: 0 };
+        return Some((Machine::X86.number("socketcall")?, condition));
+    }
+    let (_, masked) = *IPC.iter().find(|(known, _)| *known == name)?;
+    // Its upper half is a version.
+    let condition = Condition { argument: 0, operator: Operator::ScmpCmpMaskedEq, value: 0xffff, masked };
+    Some((Machine::X86.number("ipc")?, condition))
+}
+
 /// The alternatives of a rule's arguments: each a list of conditions that must all hold. Empty: no condition.
-fn conditions(rule: &LinuxSyscall) -> Result<Vec<Vec<Condition>>, RuntimeError> {
+fn conditions(rule: &LinuxSyscall, machine: Machine) -> Result<Vec<Vec<Condition>>, RuntimeError> {
     let arguments = rule.args().as_deref().unwrap_or_default();
     let mut all = Vec::with_capacity(arguments.len());
     for argument in arguments {
         let index = u32::try_from(argument.index()).ok().filter(|index| *index < 6).ok_or_else(|| {
             RuntimeError::Invalid(format!("seccomp: {:?}: a system call has arguments 0 to 5", rule.names()))
         })?;
+        // An argument of 32 bits is only those, as a value is that is meant for it: -1, say.
+        let seen = if machine == Machine::X86 { u64::from(u32::MAX) } else { u64::MAX };
         all.push(Condition {
             argument: index,
             operator: argument.op(),
-            value: argument.value(),
-            masked: argument.value_two().unwrap_or(0),
+            value: argument.value() & seen,
+            masked: argument.value_two().unwrap_or(0) & seen,
         });
     }
     // Two conditions on one argument are alternatives, for historic reasons that profiles rely on (runc does so).

@@ -182,13 +182,19 @@ pub(crate) struct Instruction {
     pub(crate) value: u32,
 }
 
-/// seccomp(2), SECCOMP_SET_MODE_FILTER.
-pub(crate) fn install_filter(program: &[Instruction], flags: u64) -> Result<(), Errno> {
+/// SECCOMP_FILTER_FLAG_NEW_LISTENER (seccomp(2)).
+pub(crate) const NEW_LISTENER: u64 = 8;
+
+/// seccomp(2), SECCOMP_SET_MODE_FILTER. With [`NEW_LISTENER`] there is a descriptor by which the filter asks.
+pub(crate) fn install_filter(program: &[Instruction], flags: u64) -> Result<Option<OwnedFd>, Errno> {
     const SECCOMP_SET_MODE_FILTER: libc::c_long = 1;
     let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: Instruction has sock_filter's layout, the kernel only reads `len` of them.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
+    let answer =
+        check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) })?;
+    // SAFETY: with this flag the answer is a new descriptor, which nobody else owns.
+    Ok((flags & NEW_LISTENER != 0).then(|| unsafe { OwnedFd::from_raw_fd(answer as RawFd) }))
 }
 
 /// keyctl(2), KEYCTL_JOIN_SESSION_KEYRING with an anonymous keyring: the host's keys stay the host's.

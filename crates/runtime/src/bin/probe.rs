@@ -1,5 +1,5 @@
 //! What the tests run, in a process of its own with one thread: `dozen runtime` by itself, and with `library` the
-//! calls that the monitor makes. With `attack` it is an attacker, inside.
+//! calls that the monitor makes. With `attack` it is an attacker, inside; with `call32` a program of 32 bits.
 
 #[path = "probe/attacker.rs"]
 mod attacker;
@@ -57,7 +57,29 @@ fn main() -> ExitCode {
         let way = arguments.nth(1).expect("a way").into_string().expect("a way is a word");
         return attacker::run(&way, arguments.collect());
     }
+    #[cfg(target_arch = "x86_64")]
+    if std::env::args_os().nth(1).is_some_and(|mode| mode == "call32") {
+        use std::io::Write;
+        let number = arguments.nth(1).and_then(|number| number.to_str()?.parse().ok()).expect("a number");
+        let _ = writeln!(std::io::stdout(), "{}", call_of_32_bits(number));
+        return ExitCode::SUCCESS;
+    }
     dozen_runtime::run_cli(arguments)
+}
+
+/// A system call by 32-bit numbers, without arguments.
+#[cfg(target_arch = "x86_64")]
+fn call_of_32_bits(number: i32) -> i32 {
+    let answer: i32;
+    // SAFETY: the kernel answers in eax and clears r8 to r11 (entry_64_compat.S); without arguments it touches nothing.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inlateout("eax") number => answer,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    answer
 }
 
 fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {

@@ -1,6 +1,6 @@
 //! The last steps of every process: the word to start, seccomp, execve(2).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::prepare::Prepared;
 use super::{Surroundings, exit};
@@ -47,7 +47,7 @@ fn execute(
     sys::close_range(surroundings.preserve_descriptors.saturating_add(3), u32::MAX, true)
         .context(|| "mark descriptors to be closed".to_owned())?;
     if !prepared.confined {
-        confine(plan, &prepared)?;
+        confine(plan, &prepared, Some(surroundings.socket.as_fd()))?;
     }
     before_execution()?;
     let Prepared { program, environment, .. } = prepared;
@@ -59,14 +59,26 @@ fn execute(
     Err(RuntimeError::Invalid(format!("exec: {text:?}: {}", words(&errno.into()))))
 }
 
-/// seccomp and the last capabilities, in the order in which nothing is forbidden too early.
-pub(super) fn confine(plan: &ProcessPlan, prepared: &Prepared) -> Result<(), RuntimeError> {
+/// seccomp and the last capabilities, in the order in which nothing is forbidden too early. By `socket` the parent gets
+/// the descriptor of a filter that asks.
+pub(super) fn confine(
+    plan: &ProcessPlan,
+    prepared: &Prepared,
+    socket: Option<BorrowedFd<'_>>,
+) -> Result<(), RuntimeError> {
     let capabilities = &prepared.capabilities;
-    let install = || match &plan.filter {
-        Some(filter) => {
-            sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())
+    let install = || -> Result<(), RuntimeError> {
+        let Some(filter) = &plan.filter else { return Ok(()) };
+        let notifications =
+            sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())?;
+        match (notifications, socket) {
+            // Whatever is asked after this waits for the answer.
+            (Some(notifications), Some(socket)) => {
+                message::send(socket, &Message::Notifications, Some(notifications.as_fd()))
+                    .context(|| "tell of the seccomp filter".to_owned())
+            }
+            _ => Ok(()),
         }
-        None => Ok(()),
     };
     let drop_the_rest = || capability::set(capabilities).context(|| "set capabilities".to_owned());
     if plan.no_new_privileges {

@@ -53,7 +53,7 @@ impl Usher<'_> {
             let streams = matches!(surroundings.stdio, Stdio::Streams(_));
             let mut prepared = become_user(plan, raise_limits, streams)?;
             if may_be_confined_early(plan) {
-                confine(plan, &prepared)?;
+                confine(plan, &prepared, None)?;
                 prepared.confined = true;
             }
             Ok(prepared)
@@ -94,7 +94,9 @@ fn may_be_confined_early(plan: &ProcessPlan) -> bool {
     ];
     let requests = [libc::TIOCSPTLCK, libc::TIOCGPTPEER, libc::TIOCSWINSZ, libc::TIOCSCTTY];
     plan.filter.as_ref().is_none_or(|filter| {
-        filter.permits(&CALLS.map(|name| (name, [0, 0])))
+        // The parent hears of one that asks only from who is brought in.
+        filter.listener.is_none()
+            && filter.permits(&CALLS.map(|name| (name, [0, 0])))
             && filter.permits(&requests.map(|request| ("ioctl", [0, request])))
             && filter.permits(&[("clone", [sys::SIBLING, 0])])
     })

@@ -6,10 +6,10 @@ use super::arguments::{Arguments, Command};
 use super::bundle::write_spec;
 use super::create::{create_waiting, run_to_the_end, start};
 use super::exec::execute;
-use super::hooks::HooksToCome;
 use super::process::send;
 use super::show::{features, list, print, print_state};
 use super::state::{Directory, Status};
+use super::told::Told;
 use crate::cgroup::Cgroup;
 use crate::error::RuntimeError;
 use crate::failpoint::failpoint;
@@ -67,7 +67,7 @@ fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(),
             record.id
         )));
     }
-    let hooks = HooksToCome::of(directory, &record)?;
+    let told = Told::of(directory, &record)?;
     let gone = match Cgroup::open(&record.cgroup)? {
         Some(cgroup) => {
             let killed = cgroup.kill();
@@ -83,8 +83,8 @@ fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(),
     failpoint("command.delete.cgroup");
     directory.remove()?;
     failpoint("command.delete.directory");
-    if let Some(hooks) = hooks {
-        hooks.run_poststop(warn);
+    if let Some(told) = told {
+        told.run_poststop(warn);
     }
     gone
 }

@@ -8,15 +8,14 @@ use rustix::io::Errno;
 
 use super::arguments::CreateArguments;
 use super::bundle::{Bundle, read_bundle};
-use super::hooks::HooksToCome;
 use super::process::{send, send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::{self, Directory, Record, Status};
+use super::told::Told;
 use crate::Spec;
 use crate::cgroup::Cgroup;
 use crate::create::{self, CreateOptions, Created, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
-use crate::plan::Hooks;
 
 pub(super) fn create_waiting(
     create: &CreateArguments,
@@ -60,7 +59,7 @@ pub(super) fn run_to_the_end(
             "`dozen runtime run` with a terminal of its own, without --console-socket,".to_owned(),
         ));
     }
-    let hooks = HooksToCome::of_spec(&bundle.spec, &create.id, &bundle.path)?;
+    let told = Told::of_spec(&bundle.spec, &create.id, &bundle.path)?;
     directory.make()?;
     let started = (|| {
         let mut created = make(create, &bundle, directory, None, stdio(&bundle.spec, terminal)?)?;
@@ -80,8 +79,8 @@ pub(super) fn run_to_the_end(
     let code = wait_and_forward(&running.pidfd);
     let gone = running.cgroup.kill().and_then(|()| running.cgroup.delete());
     directory.remove()?;
-    if let Some(hooks) = hooks {
-        hooks.run_poststop(warn);
+    if let Some(told) = told {
+        told.run_poststop(warn);
     }
     gone?;
     code
@@ -97,6 +96,10 @@ pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
         Status::Running => return Err(RuntimeError::Conflict("cannot start an already running container".to_owned())),
         Status::Stopped => return Err(RuntimeError::Conflict("cannot start a container that has stopped".to_owned())),
     }
+    let told = Told::of(directory, &record)?;
+    // First: one that has nobody to answer for it waits on.
+    let agent = told.as_ref().map_or(Ok(None), |told| told.agent(record.pid))?;
+    let is_answered = agent.is_some();
     let (_held, name) = short_name(directory)?;
     let socket = packet_socket()?;
     rustix::net::SocketAddrUnix::new(&name).and_then(|address| rustix::net::connect(&socket, &address)).map_err(
@@ -107,14 +110,19 @@ pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
             errno => RuntimeError::system(format!("connect to {}", directory.socket().display()), errno),
         },
     )?;
-    let hooks = HooksToCome::of(directory, &record)?;
-    create::start_over(&socket)?;
+    let started = create::start_over(&socket, agent);
+    // Who answers for it may not have got what it answers by.
+    started.inspect_err(|_| {
+        if is_answered {
+            stop(&record)
+        }
+    })?;
     failpoint("command.start.told");
     record.started = true;
     directory.write(&record)?;
     failpoint("command.start.record");
-    if let Some(hooks) = hooks {
-        hooks.run_poststart(record.pid).inspect_err(|_| stop(&record))?;
+    if let Some(told) = told {
+        told.run_poststart(record.pid).inspect_err(|_| stop(&record))?;
     }
     // It has served.
     let _ = fs::remove_file(directory.socket());
@@ -150,7 +158,7 @@ fn make(
         cgroup: bundle.cgroup.clone(),
         created: state::now(),
         started: false,
-        has_hooks: !Hooks::new(&bundle.spec)?.is_empty(),
+        is_told: Told::of_spec(&bundle.spec, &create.id, &bundle.path)?.is_some(),
         annotations: bundle.spec.annotations().clone(),
     };
     failpoint("command.create.directory");

@@ -7,6 +7,7 @@ use dozen_model::UserSpec;
 use super::arguments::ExecArguments;
 use super::process::{send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::Directory;
+use crate::about::About;
 use crate::cgroup::Cgroup;
 use crate::create::Running;
 use crate::error::{Context, RuntimeError};
@@ -49,8 +50,9 @@ pub(super) fn execute(arguments: &ExecArguments, directory: &Directory) -> Resul
             "`dozen runtime exec` with a terminal of its own, without --console-socket,".to_owned(),
         ));
     }
+    let about = Some(About::new(&record.id, &record.bundle, &spec));
     let process = exec(ExecOptions {
-        container: &Running { pid: record.pid, pidfd, cgroup, user: None },
+        container: &Running { pid: record.pid, pidfd, cgroup, user: None, about },
         spec: &spec,
         arguments: &command,
         environment: &environment,

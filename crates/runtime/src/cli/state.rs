@@ -30,9 +30,9 @@ pub(super) struct Record {
     pub(super) created: String,
     /// `start` has been called.
     pub(super) started: bool,
-    /// `start` and `delete` have hooks to run.
+    /// Others are told of it (`told`): `start` and `delete` have to read the spec.
     #[serde(default)]
-    pub(super) has_hooks: bool,
+    pub(super) is_told: bool,
     /// The spec's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) annotations: Option<HashMap<String, String>>,

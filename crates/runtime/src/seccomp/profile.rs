@@ -212,8 +212,8 @@ struct Profile {
     flags: Option<Vec<LinuxSeccompFilterFlag>>,
     #[serde(default)]
     listener_path: Option<String>,
-    #[serde(default, rename = "listenerMetadata")]
-    _listener_metadata: Option<String>,
+    #[serde(default)]
+    listener_metadata: Option<String>,
     #[serde(default)]
     syscalls: Vec<Rule>,
 }
@@ -264,9 +264,6 @@ pub(crate) fn resolve_profile(json: &str, capabilities: u64) -> Result<LinuxSecc
     let invalid =
         |why: &dyn std::fmt::Display| RuntimeError::Invalid(format!("Decoding seccomp profile failed: {why}"));
     let profile: Profile = serde_json::from_str(json).map_err(|error| invalid(&error))?;
-    if profile.listener_path.is_some_and(|path| !path.is_empty()) {
-        return Err(RuntimeError::NotBuilt("seccomp listenerPath".to_owned()));
-    }
     let mut listed = profile.architectures.unwrap_or_default();
     if let Some(map) = profile.arch_map.filter(|map| !map.is_empty()) {
         if !listed.is_empty() {
@@ -297,6 +294,7 @@ pub(crate) fn resolve_profile(json: &str, capabilities: u64) -> Result<LinuxSecc
         .build()
         .expect("every field of a filter has a default");
     seccomp.set_default_errno_ret(profile.default_errno_ret).set_flags(profile.flags);
+    seccomp.set_listener_path(profile.listener_path.map(Into::into)).set_listener_metadata(profile.listener_metadata);
     Ok(seccomp)
 }
 

@@ -7,3 +7,4 @@ mod command_line;
 mod container;
 mod hooks;
 mod oracle;
+mod seccomp;
