@@ -3,8 +3,11 @@
 //! A container's cgroup has one name, which is made below every hierarchy's mount point.
 
 mod control;
+mod freezer;
 mod layout;
 mod limits;
+mod oom;
+mod stats;
 mod update;
 
 use std::fs;
@@ -19,6 +22,8 @@ use rustix::fs::{Mode, OFlags};
 use self::control::{set, write};
 pub use self::layout::CgroupLayout;
 pub(crate) use self::layout::Hierarchy;
+pub use self::oom::OomWatch;
+pub use self::stats::{Amount, CgroupStats, CpuStats, IoEntry, IoStats, MemoryStats, PidsStats};
 use crate::error::{Context, RuntimeError};
 
 /// How long a cgroup may stay busy after all in it were killed: a dying process that writes a large core

@@ -7,11 +7,15 @@ mod arguments;
 mod bundle;
 mod commands;
 mod create;
+mod events;
 mod exec;
+mod pause;
 mod process;
+mod ps;
 mod show;
 mod state;
 mod told;
+mod update;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;

@@ -38,7 +38,9 @@ mod sys;
 mod terminal;
 mod user;
 
-pub use cgroup::{Cgroup, CgroupLayout};
+pub use cgroup::{
+    Amount, Cgroup, CgroupLayout, CgroupStats, CpuStats, IoEntry, IoStats, MemoryStats, OomWatch, PidsStats,
+};
 pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};
 pub use error::RuntimeError;

@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::events::EventsArguments;
+use super::ps::PsArguments;
+use super::update::UpdateArguments;
+
 /// Runs containers by the OCI runtime specification.
 #[derive(Debug, Parser)]
 #[command(name = "dozen runtime", version, disable_help_subcommand = true)]
@@ -62,6 +66,16 @@ pub(super) enum Command {
     },
     /// Run a further process in a running container
     Exec(ExecArguments),
+    /// Stop all of a container's processes where they are
+    Pause { id: String },
+    /// Let a paused container's processes run on
+    Resume { id: String },
+    /// Change a container's limits
+    Update(UpdateArguments),
+    /// List a container's processes
+    Ps(PsArguments),
+    /// Print figures of a container, and when its memory has run out
+    Events(EventsArguments),
     /// List containers
     List {
         /// Only their ids

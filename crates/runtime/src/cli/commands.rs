@@ -5,11 +5,15 @@ use dozen_model::Signal;
 use super::arguments::{Arguments, Command};
 use super::bundle::write_spec;
 use super::create::{create_waiting, run_to_the_end, start};
+use super::events::events;
 use super::exec::execute;
+use super::pause::{pause, resume};
 use super::process::send;
+use super::ps::list_processes;
 use super::show::{features, list, print, print_state};
 use super::state::{Directory, Status};
 use super::told::Told;
+use super::update::update;
 use crate::cgroup::Cgroup;
 use crate::error::RuntimeError;
 use crate::failpoint::failpoint;
@@ -33,6 +37,11 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
         Command::Kill { id, signal, all } => kill(&directory(id)?, signal, *all).map(|()| 0),
         Command::Delete { id, force } => delete(&directory(id)?, *force, warn).map(|()| 0),
         Command::Exec(exec) => execute(exec, &directory(&exec.id)?),
+        Command::Pause { id } => pause(&directory(id)?).map(|()| 0),
+        Command::Resume { id } => resume(&directory(id)?).map(|()| 0),
+        Command::Update(arguments) => update(arguments, &directory(&arguments.id)?).map(|()| 0),
+        Command::Ps(arguments) => list_processes(arguments, &directory(&arguments.id)?).map(|()| 0),
+        Command::Events(arguments) => events(arguments, &directory(&arguments.id)?).map(|()| 0),
         Command::List { quiet, format } => list(&arguments.root, *quiet, format).map(|()| 0),
         Command::Spec { bundle } => write_spec(bundle).map(|()| 0),
         Command::Features => print(&features()).map(|()| 0),
@@ -50,7 +59,14 @@ fn kill(directory: &Directory, signal: &str, all: bool) -> Result<(), RuntimeErr
         };
     }
     match record.process() {
-        Some(pidfd) => send(&pidfd, signal.number()),
+        Some(pidfd) => {
+            send(&pidfd, signal.number())?;
+            // Version 1's freezer keeps even the killed.
+            match Cgroup::open(&record.cgroup)? {
+                Some(cgroup) if signal.number() == libc::SIGKILL && cgroup.is_paused()? => cgroup.resume(),
+                _ => Ok(()),
+            }
+        }
         None => Err(RuntimeError::Conflict("container not running".to_owned())),
     }
 }
@@ -60,7 +76,7 @@ fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(),
         Err(RuntimeError::NotFound(_)) if force => return directory.remove(),
         record => record?,
     };
-    let status = record.status();
+    let status = record.phase();
     if matches!(status, Status::Creating | Status::Running) && !force {
         return Err(RuntimeError::Conflict(format!(
             "cannot delete container {} that is not stopped: {status:?}",

@@ -88,12 +88,14 @@ pub(super) fn run_to_the_end(
 
 pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
     let mut record = directory.read()?;
-    match record.status() {
+    match record.phase() {
         Status::Created => {}
         Status::Creating => {
             return Err(RuntimeError::Conflict("cannot start a container that is being created".to_owned()));
         }
-        Status::Running => return Err(RuntimeError::Conflict("cannot start an already running container".to_owned())),
+        Status::Running | Status::Paused => {
+            return Err(RuntimeError::Conflict("cannot start an already running container".to_owned()));
+        }
         Status::Stopped => return Err(RuntimeError::Conflict("cannot start a container that has stopped".to_owned())),
     }
     let told = Told::of(directory, &record)?;

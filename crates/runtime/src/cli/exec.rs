@@ -18,6 +18,10 @@ pub(super) fn execute(arguments: &ExecArguments, directory: &Directory) -> Resul
     let (Some(pidfd), Some(cgroup)) = (record.process(), Cgroup::open(&record.cgroup)?) else {
         return Err(RuntimeError::Conflict("cannot exec in a stopped container".to_owned()));
     };
+    // It would stand still with the others before it has said anything.
+    if cgroup.is_paused()? {
+        return Err(RuntimeError::Conflict("cannot exec in a paused container".to_owned()));
+    }
     let mut spec = directory.read_spec()?;
     let mut user = UserSpec::default();
     let mut terminal = arguments.tty;

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::Spec;
+use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 
 /// A container's record.
@@ -45,6 +46,8 @@ pub(super) enum Status {
     Creating,
     Created,
     Running,
+    /// Created or running, and nobody moves.
+    Paused,
     Stopped,
 }
 
@@ -141,7 +144,8 @@ impl Record {
         (start_time(self.pid) == Some(self.start_time)).then_some(pidfd)
     }
 
-    pub(super) fn status(&self) -> Status {
+    /// Where it is in its life, paused or not.
+    pub(super) fn phase(&self) -> Status {
         if self.pid == 0 {
             return Status::Creating;
         }
@@ -149,6 +153,14 @@ impl Record {
             (None, _) => Status::Stopped,
             (Some(_), true) => Status::Running,
             (Some(_), false) => Status::Created,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let is_paused = || Cgroup::open(&self.cgroup).ok().flatten().is_some_and(|it| it.is_paused().unwrap_or(false));
+        match self.phase() {
+            Status::Created | Status::Running if is_paused() => Status::Paused,
+            phase => phase,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod bundle;
+mod cgroups;
 mod command_line;
 mod container;
 mod hooks;
