@@ -1,10 +1,11 @@
 //! What an attacker inside does, where a shell is not enough: each way by its name, said on standard output.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -16,6 +17,7 @@ pub fn run(way: &str, arguments: Vec<OsString>) -> ExitCode {
     let said = match way {
         "exe" => exe(),
         "writable" => writable(&arguments),
+        "namespaces" => namespaces(&arguments),
         "keyring" => keyring(),
         "with-key" => with_key(&arguments),
         _ => return ExitCode::FAILURE,
@@ -80,7 +82,8 @@ fn mount(source: &CStr, target: &CStr, flags: libc::c_ulong) -> bool {
     unsafe { libc::mount(source.as_ptr(), target.as_ptr(), c"none".as_ptr(), flags, std::ptr::null()) == 0 }
 }
 
-/// All files below these directories that can be opened for writing. Nothing is written. Processes are passed over.
+/// All files below these directories that say they are for writing and can be opened so. Nothing is written. Processes
+/// are passed over, and links.
 fn writable(directories: &[OsString]) -> String {
     let mut said = String::new();
     let mut rest: Vec<_> = directories.iter().map(std::path::PathBuf::from).collect();
@@ -88,10 +91,10 @@ fn writable(directories: &[OsString]) -> String {
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             let is_process = directory == Path::new("/proc") && name.as_bytes()[0].is_ascii_digit();
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && !is_process {
+            let Ok(status) = fs::symlink_metadata(&path) else { continue };
+            if status.is_dir() && !is_process {
                 rest.push(path);
-            } else if kind.is_file() {
+            } else if status.is_file() && status.mode() & 0o222 != 0 {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
                 if rustix::fs::open(&path, flags, Mode::empty()).is_ok() {
                     said += &format!("{}\n", path.display());
@@ -116,6 +119,32 @@ fn keyring() -> String {
     if found >= 0 { "found\n".into() } else { format!("{}\n", std::io::Error::last_os_error()) }
 }
 
+/// Executes a program as root of new namespaces of every kind (user_namespaces(7)).
+fn namespaces(arguments: &[OsString]) -> String {
+    let kinds = libc::CLONE_NEWUSER
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWPID;
+    // SAFETY: an integer; this process has one thread.
+    if unsafe { libc::unshare(kinds) } != 0 {
+        return format!("cannot unshare: {}\n", std::io::Error::last_os_error());
+    }
+    for (file, text) in [("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")] {
+        if let Err(error) = fs::write(format!("/proc/self/{file}"), text) {
+            return format!("cannot write {file}: {error}\n");
+        }
+    }
+    let [program, arguments @ ..] = arguments else { return String::new() };
+    // The new pid namespace is the child's.
+    match Command::new(program).args(arguments).status() {
+        Ok(_) => String::new(),
+        Err(error) => format!("{error}\n"),
+    }
+}
+
 /// Executes a program in a session that has a key.
 fn with_key(arguments: &[OsString]) -> String {
     // SAFETY: a null name asks for an anonymous keyring; then C strings, and bytes with their number.
@@ -127,7 +156,6 @@ fn with_key(arguments: &[OsString]) -> String {
         return format!("no key: {}\n", std::io::Error::last_os_error());
     }
     let [program, arguments @ ..] = arguments else { return String::new() };
-    let program = CString::new(program.as_bytes()).expect("an argument has no null byte");
-    let error = Command::new(std::ffi::OsStr::from_bytes(program.as_bytes())).args(arguments).exec();
+    let error = Command::new(program).args(arguments).exec();
     format!("{error}\n")
 }

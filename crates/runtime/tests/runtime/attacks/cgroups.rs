@@ -12,8 +12,27 @@ fn cgroups_let_nobody_out() {
          done; \
          mkdir x */x 2>/dev/null && echo made; \
          mount -t cgroup -o memory x /tmp 2>/dev/null && echo mounted; \
-         unshare -UrmC true 2>/dev/null && echo unshared; echo done",
+         unshare -Ur true 2>/dev/null && echo unshared; echo done",
     );
+    assert_eq!(stdout(&bundle.run()), "done\n");
+}
+
+/// The same in a user namespace of its own making, with every capability there and no filter of system calls: what is
+/// mounted read-only stays so, and what is mounted anew is the container's own part. Guarded by `add_cgroups` (the mounts
+/// are read-only by themselves, and begin at the container's cgroup) and by the cgroup namespace.
+#[test]
+fn cgroups_let_nobody_out_of_a_user_namespace() {
+    let inside = "for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/*; do \
+          mount -o remount,rw,bind $hierarchy 2>/dev/null && echo remounted $hierarchy; \
+          mkdir $hierarchy/x 2>/dev/null && echo made $hierarchy/x; done; \
+        for kind in memory pids rdma none,name=new; do mkdir /tmp/$kind; \
+          mount -t cgroup -o $kind x /tmp/$kind 2>/dev/null || continue; \
+          [ -e /tmp/$kind/release_agent ] && echo seen $kind; \
+          (echo /x > /tmp/$kind/release_agent) 2>/dev/null && echo wrote $kind; done; \
+        echo done";
+    let bundle = Bundle::new(&format!("exec /bin/probe attack namespaces /bin/sh -c '{inside}'"))
+        .with(|spec| spec["linux"]["seccomp"] = Value::Null);
+    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
     assert_eq!(stdout(&bundle.run()), "done\n");
 }
 

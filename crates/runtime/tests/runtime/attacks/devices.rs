@@ -2,14 +2,73 @@
 
 use super::*;
 
-/// CVE-2025-52565: with a /dev of the image's own, its console could be a link to a file that is to be masked.
-#[test]
-fn a_console_that_is_a_link_is_refused() {
-    let bundle = Bundle::new("true").with(|spec| {
+/// A container whose /dev is a directory of the image's, or of a volume's: whoever else has it may change it.
+fn with_dev_of_the_image(script: &str) -> Bundle {
+    let bundle = Bundle::new(script).with(|spec| {
         let mounts = spec["mounts"].as_array_mut().unwrap();
         mounts.retain(|mount| mount["destination"] != "/dev");
     });
     fs::create_dir(bundle.root().join("dev")).unwrap();
+    bundle
+}
+
+/// CVE-2025-31133: what masks files is the null device and nothing else, whatever a neighbour puts into its place, be
+/// it at the last moment. Guarded by `RootTree::null_device`; without its look at the device a file is masked by what
+/// the neighbour wants.
+#[test]
+fn files_are_masked_by_the_null_device_only() {
+    let script = "stat -c %t:%T /proc/interrupts /proc/timer_list";
+    let mut ran = 0;
+    for round in 0..24 {
+        let bundle = with_dev_of_the_image(script);
+        let dev = bundle.root().join("dev");
+        match round % 3 {
+            0 => fs::write(dev.join("decoy"), "decoy").unwrap(),
+            1 => symlink("../proc/sys/kernel/core_pattern", dev.join("decoy")).unwrap(),
+            _ => drop(rustix::fs::mknodat(
+                rustix::fs::CWD,
+                dev.join("decoy"),
+                rustix::fs::FileType::Fifo,
+                0o666.into(),
+                0,
+            )),
+        }
+        let neighbour = Neighbour::who_swaps(dev.join("null"), dev.join("decoy"));
+        let output = bundle.run();
+        drop(neighbour);
+        if output.status.success() {
+            assert_eq!(stdout(&output), "1:3\n1:3\n");
+            ran += 1;
+        }
+    }
+    assert!(ran > 0);
+}
+
+/// CVE-2025-52565: the terminal lies over /dev/console, be it a link at the last moment, and over nothing that the link
+/// leads to. Guarded by O_NOFOLLOW in `RootTree::bind_console`.
+#[test]
+fn the_terminal_lies_over_the_console_only() {
+    let mut ran = 0;
+    for _ in 0..16 {
+        let bundle = with_dev_of_the_image("stat -c %t:%T /proc/uptime");
+        let dev = bundle.root().join("dev");
+        symlink("../proc/uptime", dev.join("decoy")).unwrap();
+        fs::write(dev.join("console"), "").unwrap();
+        let neighbour = Neighbour::who_swaps(dev.join("console"), dev.join("decoy"));
+        let output = bundle.live(json!({"terminal": [24, 80]}));
+        drop(neighbour);
+        if output.status.success() {
+            assert_eq!(stdout(&output).trim(), "0:0");
+            ran += 1;
+        }
+    }
+    assert!(ran > 0);
+}
+
+/// The same for a link that is there from the beginning, as an image has it.
+#[test]
+fn a_console_that_is_a_link_is_refused() {
+    let bundle = with_dev_of_the_image("true");
     symlink("/proc/sysrq-trigger", bundle.root().join("dev/console")).unwrap();
     let error = failure(&bundle.live(json!({"terminal": [24, 80]})));
     assert!(error.contains("/dev/console in the root must not be a link"), "{error}");

@@ -104,3 +104,30 @@ fn an_exec_has_the_tightest_limits() {
     let words: Vec<&str> = output.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).collect();
     assert_eq!(words, ["1", "2", "4", "5"], "{output}");
 }
+
+/// The keys of whoever starts a container, or a process in it, are not there to be read (keyrings(7)). Guarded by
+/// `join_new_session_keyring`.
+#[test]
+fn nobody_inside_has_the_callers_keys() {
+    let bundle = Bundle::new("/bin/probe attack keyring; exec sleep 1000").with(powerful);
+    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    bundle.write();
+    let with_key = |command: std::process::Command| {
+        let mut outer = std::process::Command::new(PROBE);
+        outer.args(["attack", "with-key"]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+        outer
+    };
+    let log = bundle.directory.path().join("log");
+    let run = bundle.command(&["run", "--detach", "--bundle", bundle.path(), &bundle.id]);
+    let started = with_key(run).stdout(fs::File::create(&log).unwrap()).status();
+    assert!(started.unwrap().success());
+    let exec = bundle.command(&["exec", &bundle.id, "/bin/probe", "attack", "keyring"]);
+    let seen = stdout(&with_key(exec).output().unwrap());
+    assert!(seen.starts_with("Required key not available"), "{seen}");
+    while fs::read_to_string(&log).unwrap().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_eq!(fs::read_to_string(&log).unwrap(), seen);
+    stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+    bundle.check_nothing_is_left();
+}
