@@ -57,8 +57,13 @@ impl Reference {
     }
 
     /// Registry and path in the form that people type: `debian`, `team/app`, `localhost:5000/app`.
+    ///
+    /// It names the same repository when it is read again: `docker.io/other.example/app` stays as it is, for without its
+    /// registry it would be another's.
     pub fn familiar_name(&self) -> String {
+        let first = self.path.split('/').next().unwrap_or_default();
         match (self.registry.as_str(), self.path.strip_prefix("library/")) {
+            (DEFAULT_REGISTRY, _) if is_registry(first) => format!("{}/{}", self.registry, self.path),
             (DEFAULT_REGISTRY, Some(name)) if !name.contains('/') => name.to_owned(),
             (DEFAULT_REGISTRY, _) => self.path.clone(),
             _ => format!("{}/{}", self.registry, self.path),
@@ -225,6 +230,8 @@ mod tests {
         check("localhost:5000/app:1", "localhost:5000/app:1", "localhost:5000/app:1");
         check("[::1]:5000/a/b", "[::1]:5000/a/b:latest", "[::1]:5000/a/b:latest");
         check("index.docker.io/debian", "docker.io/library/debian:latest", "debian:latest");
+        check("docker.io/b.example/a", "docker.io/b.example/a:latest", "docker.io/b.example/a:latest");
+        check("docker.io/localhost/a", "docker.io/localhost/a:latest", "docker.io/localhost/a:latest");
         let digest = format!("sha256:{}", "ab".repeat(32));
         check(&format!("a@{digest}"), &format!("docker.io/library/a@{digest}"), &format!("a@{digest}"));
         check(&format!("a:1@{digest}"), &format!("docker.io/library/a:1@{digest}"), &format!("a:1@{digest}"));
