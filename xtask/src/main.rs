@@ -1,5 +1,5 @@
 //! The project's own verbs: `cargo xtask images | demo | test | check | packages | bench | fresh |
-//! vm`.
+//! fuzz | vm`.
 //!
 //! Each verb does all of its own set-up, so that a fresh Debian machine with Rust needs nothing else. Talk goes to
 //! standard error; standard output carries only what a script may want to read.
@@ -13,6 +13,7 @@ mod clients;
 mod demo;
 mod failure;
 mod fresh;
+mod fuzz;
 mod host;
 mod images;
 mod leftovers;
@@ -86,6 +87,14 @@ enum Verb {
         /// What to run there instead, a shell's line each.
         commands: Vec<String>,
     },
+    /// Run the fuzzers (needs the nightly toolchain and cargo-fuzz), and print how far they came.
+    Fuzz {
+        /// Which targets; without any, all, one after the other.
+        targets: Vec<String>,
+        /// Minutes for each target.
+        #[arg(long, default_value_t = 1)]
+        minutes: u32,
+    },
     /// Boot a small Debian machine (systemd, pure cgroup v2) and run the end-to-end tests in it.
     Vm(vm::Options),
 }
@@ -113,6 +122,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Check => check::check(),
         Verb::Packages { install } => packages::verb(install),
         Verb::Fresh { commands } => fresh::verb(&commands),
+        Verb::Fuzz { targets, minutes } => fuzz::verb(&targets, minutes),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Vm(options) => vm::verb(&options),
     }

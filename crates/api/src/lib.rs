@@ -15,6 +15,8 @@ mod edge;
 mod error;
 mod extract;
 mod filters;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod leftover;
 mod routes;

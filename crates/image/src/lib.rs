@@ -19,6 +19,8 @@ mod copy_up;
 mod error;
 mod extract;
 mod failpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod history;
 mod image;
 mod load;

@@ -183,7 +183,9 @@ impl<R: Read> TarReader<R> {
             kind = EntryType::Directory;
         }
         let id = |value: io::Result<u64>, pax: Option<u64>, what| {
-            u32::try_from(pax.map_or(value, Ok).map_err(|_| wrong(what))?).map_err(|_| wrong(what))
+            // The last number of 32 bits is none: to chown(2) it means that the owner stays who it is, which is root.
+            let id = u32::try_from(pax.map_or(value, Ok).map_err(|_| wrong(what))?).map_err(|_| wrong(what))?;
+            if id == u32::MAX { Err(wrong(what)) } else { Ok(id) }
         };
         let is_device = kind.is_character_special() || kind.is_block_special();
         let number = |value: io::Result<Option<u32>>| match (is_device, value) {

@@ -7,6 +7,8 @@
 mod container;
 mod digest;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod id;
 pub mod moment;
 mod name;

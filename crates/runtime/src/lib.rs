@@ -25,6 +25,8 @@ mod device_filter;
 mod error;
 mod exec;
 mod failpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hooks;
 mod init;
 mod message;

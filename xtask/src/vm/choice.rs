@@ -36,6 +36,8 @@ pub fn choose(binary: &str, tests: &[(String, bool)], options: &Options) -> Vec<
         (options.heavy || !ignored || name.starts_with(HERE_ONLY))
             && (binary.contains("::") || listed(LIBRARIES, name))
             && (!options.smoke || listed(SMOKE, name))
+            // The corpora of the fuzzers lie in the work tree, which is not there; and they are decisions.
+            && !name.starts_with("fuzzing::")
             && (options.binaries.is_empty() || options.binaries.iter().any(|word| is_named(binary, word)))
             && options.filter.as_ref().is_none_or(|word| name.contains(word.as_str()))
     };
