@@ -1,6 +1,6 @@
 //! The child of a clone, from its first instruction to execve(2). Whatever fails is told to the parent.
 //!
-//! `first` and `usher` are the two kinds of it; `prepare`, with `limits` and `program`, and `finish` are steps that both
+//! `first`, with `threshold`, and `usher` are the two kinds of it; `prepare`, with `limits` and `program`, and `finish` are steps that both
 //! take.
 
 mod finish;
@@ -8,6 +8,7 @@ mod first;
 mod limits;
 mod prepare;
 mod program;
+mod threshold;
 mod usher;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -38,11 +39,15 @@ pub(crate) struct Surroundings {
     pub(crate) preserve_descriptors: u32,
 }
 
-/// The usher clones its sibling, tells the parent of it, and is gone: only the sibling returns.
-fn bring_in(surroundings: &Surroundings, ready: Result<(), RuntimeError>) {
+/// The usher clones its sibling, tells the parent of it, and is gone: only the sibling returns. `namespaces`: CLONE_NEW*
+/// of those that begin with it.
+fn bring_in(surroundings: &Surroundings, ready: Result<(), RuntimeError>, namespaces: u64) {
     let cloned = ready.and_then(|()| {
         // SAFETY: the usher was cloned from a process with one thread and has started none.
-        unsafe { sys::clone_sibling() }.map_err(|errno| gone_or(errno, "clone a process into the container"))
+        unsafe { sys::clone_sibling(namespaces) }.map_err(|errno| match namespaces {
+            0 => gone_or(errno, "clone a process into the container"),
+            _ => RuntimeError::system("clone the container's first process", errno),
+        })
     });
     let told = match cloned {
         Ok(sys::Cloned::Child) => return,
@@ -133,7 +138,7 @@ fn take_terminal(terminal: OwnedFd) -> Result<(), RuntimeError> {
     terminal::control(&terminal).context(|| "take control of the terminal".to_owned())
 }
 
-fn exit() -> ! {
+pub(crate) fn exit() -> ! {
     // SAFETY: ends the process at once; what it holds is the kernel's to clean up.
     unsafe { libc::_exit(1) }
 }

@@ -17,9 +17,10 @@ use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
 use crate::hooks;
 use crate::message::{self, Message};
+use crate::mounts::Brought;
 use crate::plan::{Hooks, Limit, Plan, ProcessPlan};
 use crate::seccomp::Listener;
-use crate::{Spec, capability, child, device_filter, sys};
+use crate::{Spec, capability, child, delegation, device_filter, sys, threshold};
 
 /// The root file system that a container gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -210,7 +211,15 @@ fn launch(
         ),
         None => None,
     };
-    let child = || child::FirstProcess {
+    let brought = Brought::new(options.root, plan)?;
+    if plan.user_namespace.is_none()
+        && let Some(user) = plan.numbered_user()
+    {
+        delegation::delegate(plan, cgroup, user)?;
+    }
+    let namespaces = if plan.needs_threshold() { 0 } else { plan.new_namespaces };
+    let child = |brought| child::FirstProcess {
+        brought,
         plan,
         root: options.root,
         cgroup,
@@ -226,10 +235,10 @@ fn launch(
         },
     };
     // SAFETY: `create` asks its callers for a process with one thread.
-    let cloned = unsafe { sys::clone_process(plan.new_namespaces, directory.as_ref().map(AsFd::as_fd)) }
+    let cloned = unsafe { sys::clone_process(namespaces, directory.as_ref().map(AsFd::as_fd)) }
         .context(|| "clone the container's first process".to_owned())?;
     let mut process = match cloned {
-        sys::Cloned::Child => child().run(),
+        sys::Cloned::Child => child(brought).run(),
         sys::Cloned::Parent { pid, pidfd } => {
             // The child has its copies; ours go, so that its end is the end of the connection.
             drop(child);
@@ -237,15 +246,24 @@ fn launch(
         }
     };
     failpoint("create.cloned");
-    if plan.joins_pid_namespace() {
+    let needs_threshold = plan.needs_threshold();
+    if plan.joins_pid_namespace() || needs_threshold {
         let grouped = group(options, cgroup, &socket)
-            .and_then(|()| hook_before_pivot(plan, about, &process, &socket, is_hooked))
+            .and_then(|()| match needs_threshold {
+                true => threshold::prepare(&process, &socket, options, plan, cgroup, &brought),
+                false => hook_before_pivot(plan, about, &process, &socket, is_hooked),
+            })
             .inspect_err(|_| process.kill_usher(&socket));
         process = grouped.and_then(|()| process.sibling(&socket))?;
-        if plan.hooks.start_container.is_empty() {
+        // Hooks take the time that they take.
+        let is_hookless = plan.hooks.start_container.is_empty() && !(needs_threshold && plan.hooks.before_pivot());
+        if plan.joins_pid_namespace() && is_hookless {
             set_patience(&socket).inspect_err(|_| process.kill())?;
         }
         let _ = message::send(socket.as_fd(), &Message::Grouped, None);
+        if needs_threshold {
+            hook_before_pivot(plan, about, &process, &socket, is_hooked).inspect_err(|_| process.kill())?;
+        }
     } else {
         group(options, cgroup, &socket)
             .and_then(|()| hook_before_pivot(plan, about, &process, &socket, is_hooked))
@@ -268,7 +286,7 @@ fn hook_before_pivot(
     let Some(about) = about.filter(|_| plan.hooks.before_pivot()) else { return Ok(()) };
     match message::receive(socket)? {
         Some((Message::Furnished, _)) => {}
-        answer => return Err(process.failure(answer.map(|(message, _)| message))),
+        answer => return Err(Process::failure(answer.map(|(message, _)| message))),
     }
     *is_hooked = true;
     failpoint("hooks.furnished");
@@ -334,7 +352,7 @@ impl Process {
     pub(crate) fn wait_until_ready(&self, socket: &OwnedFd) -> Result<Option<OwnedFd>, RuntimeError> {
         let error = match message::receive(socket) {
             Ok(Some((Message::Ready, terminal))) => return Ok(terminal),
-            Ok(answer) => self.failure(answer.map(|(message, _)| message)),
+            Ok(answer) => Self::failure(answer.map(|(message, _)| message)),
             Err(error) => error,
         };
         self.kill();
@@ -347,7 +365,7 @@ impl Process {
         self.kill();
         match answer? {
             Some((Message::Sibling { pid }, Some(pidfd))) => Ok(Process { pid, pidfd }),
-            answer => Err(self.failure(answer.map(|(message, _)| message))),
+            answer => Err(Self::failure(answer.map(|(message, _)| message))),
         }
     }
 
@@ -366,7 +384,7 @@ impl Process {
         start_over(socket, agent).inspect_err(|_| self.kill())
     }
 
-    fn failure(&self, answer: Option<Message>) -> RuntimeError {
+    pub(crate) fn failure(answer: Option<Message>) -> RuntimeError {
         match answer {
             Some(Message::Failed { kind, message }) => RuntimeError::Inside { kind, message },
             _ => RuntimeError::Inside {

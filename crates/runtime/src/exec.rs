@@ -14,7 +14,8 @@ use crate::create::{self, Running, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
 use crate::message::{self, Message};
-use crate::plan::ProcessPlan;
+use crate::plan::{ProcessPlan, rare_namespaces};
+use crate::threshold::Owner;
 use crate::{Spec, sys};
 
 /// Everything that [`exec`] has to know.
@@ -57,6 +58,10 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     let (socket, childs_socket) = create::socket_pair()?;
     let stdio = options.stdio.copy()?;
+    let rare_namespaces = rare_namespaces(options.spec);
+    if rare_namespaces & libc::CLONE_NEWUSER != 0 {
+        Owner::of_process(options.container.pid)?.give_pipes(&options.stdio);
+    }
     let cgroup = &options.container.cgroup;
     let directory = cgroup.unified_directory()?;
     let container = options.container.pidfd.as_fd();
@@ -72,7 +77,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
         sys::Cloned::Child => {
             let surroundings =
                 Surroundings { socket: childs_socket, listener: None, stdio, init: None, preserve_descriptors: 0 };
-            Usher { plan: &plan, cgroup, container, surroundings }.run()
+            Usher { plan: &plan, cgroup, container, rare_namespaces, surroundings }.run()
         }
         sys::Cloned::Parent { pid, pidfd } => create::Process { pid, pidfd },
     };

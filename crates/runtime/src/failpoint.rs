@@ -27,6 +27,9 @@ pub const FAILPOINTS: [&str; 18] = [
     "exec.brought_in",
 ];
 
+/// Those of containers with a user or a time namespace.
+pub const THRESHOLD_FAILPOINTS: [&str; 1] = ["create.mapped"];
+
 /// Those of `dozen runtime create`, `start` and `delete`, beside the ones that creating a container has anyway.
 pub const COMMAND_FAILPOINTS: [&str; 10] = [
     "command.create.directory",
@@ -47,7 +50,7 @@ pub const HOOK_FAILPOINTS: [&str; 5] =
 
 /// Dies here if this failpoint is armed.
 pub(crate) fn failpoint(name: &str) {
-    let lists = [&FAILPOINTS[..], &COMMAND_FAILPOINTS, &HOOK_FAILPOINTS];
+    let lists = [&FAILPOINTS[..], &COMMAND_FAILPOINTS, &HOOK_FAILPOINTS, &THRESHOLD_FAILPOINTS];
     debug_assert!(lists.iter().any(|list| list.contains(&name)), "{name} is missing from the list");
     dozen_failpoint::reached("runtime", name);
 }

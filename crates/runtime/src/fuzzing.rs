@@ -13,7 +13,7 @@ pub fn spec(data: &[u8]) {
     let Ok(spec) = serde_json::from_slice::<Spec>(data) else { return };
     let rules =
         spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()).and_then(|all| all.devices().clone());
-    crate::device_filter::compile(&rules.unwrap_or_default());
+    let _ = crate::device_filter::compile(&rules.unwrap_or_default());
     if let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) {
         let _ = crate::seccomp::compile(seccomp);
     }

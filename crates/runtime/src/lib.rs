@@ -20,6 +20,7 @@ mod child;
 mod cli;
 mod create;
 pub mod default_spec;
+mod delegation;
 pub mod detach;
 mod device_filter;
 mod error;
@@ -28,6 +29,7 @@ mod failpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod hooks;
+mod id_map;
 mod init;
 mod message;
 mod mounts;
@@ -38,6 +40,7 @@ pub mod rest;
 mod seccomp;
 mod sys;
 mod terminal;
+mod threshold;
 mod user;
 
 pub use cgroup::{
@@ -47,7 +50,7 @@ pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};
 pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
-pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS};
+pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS, THRESHOLD_FAILPOINTS};
 
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;

@@ -34,6 +34,20 @@
 //! So does the first process of a container that joins the pid namespace of another: its usher mounts all but the
 //! procfs, which shows the namespace of who mounts it, and enters the root.
 //!
+//! And so does that of a container with a user or a time namespace, with one step more:
+//!
+//! ```text
+//! parent                      usher                                                   child (process 1)
+//!   ├─ clone3 ───────────────────▶│ lets go of all that is the parent's                 │
+//!   ├─ Grouped ──────────────────▶│ joins cgroups and namespaces, unshares user, time   │
+//!   │◀── Unshared ────────────────┤                                                     │
+//!   │ id maps, offsets of clocks  │                                                     │
+//!   ├─ Grouped (+ an overlay) ───▶│ becomes the namespace's root                        │
+//!   │                             ├─ clone(CLONE_PARENT|NEWPID|NEWNS|…) ───────────────▶│ waits
+//!   │◀── Sibling (+ its pidfd) ───┤ exits
+//!   ├─ Grouped ────────────────────────────────────────────────────────────────────────▶│ mounts, and on as above
+//! ```
+//!
 //! With the command line, `create` and `start` are two processes: the child then waits for Start on a
 //! connection to a listening socket that it was given ([`crate::create`]).
 
@@ -58,6 +72,8 @@ pub(crate) enum Message {
     Ready,
     /// Parent: all cgroups are there to be joined; who was brought in may go on.
     Grouped,
+    /// Usher: its user and time namespaces are to be mapped and set.
+    Unshared,
     /// Usher: the process that it has brought in, by number; its pidfd comes along.
     Sibling {
         /// In the parent's pid namespace.

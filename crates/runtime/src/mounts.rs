@@ -4,10 +4,14 @@
 //! and what is found is named by its descriptor from then on. File systems that we rely on (proc, the null device,
 //! devpts) are checked to be what they seem.
 
+mod brought;
+mod copy_up;
 mod devices;
+mod kinds;
 mod masks;
 mod null;
 
+pub(crate) use self::brought::{Brought, idmap};
 pub(crate) use self::devices::open_multiplexer;
 pub(crate) use self::null::is_null_device;
 
@@ -65,19 +69,14 @@ fn place<'a>(root: &'a Root, plan: &Plan) -> &'a Path {
 
 impl RootTree {
     /// Mounts the root.
-    pub(crate) fn mount(root: &Root, plan: &Plan) -> Result<Self, RuntimeError> {
+    pub(crate) fn mount(root: &Root, plan: &Plan, brought: &mut Brought) -> Result<Self, RuntimeError> {
         if plan.root_propagation != libc::MS_SHARED {
             keep_mounts_from_the_host()?;
         }
-        let tree = match root {
-            Root::Directory(path) => {
-                let tree = clone_tree(CWD, path.as_os_str(), true)
-                    .context(|| format!("clone the mount of {}", path.display()))?;
-                sys::mount_setattr(&tree, true, propagation(libc::MS_PRIVATE))
-                    .context(|| format!("make the mount of {} private", path.display()))?;
-                tree
-            }
-            Root::Overlay { lower, upper, work } => overlay::mount_in_own_namespace(lower, upper, work)?,
+        let tree = match (brought.root.take(), root) {
+            (Some(tree), _) => tree,
+            (None, Root::Directory(path)) => clone_root(path)?,
+            (None, Root::Overlay { lower, upper, work }) => overlay::mount_in_own_namespace(lower, upper, work)?,
         };
         if plan.root_propagation == libc::MS_SHARED {
             // The root's own mount must not be shared with the one it lies on, or pivot_root(2) refuses.
@@ -96,20 +95,23 @@ impl RootTree {
         &self,
         plan: &Plan,
         cgroup: &Cgroup,
+        brought: &mut Brought,
         join_cgroups: impl FnOnce() -> Result<(), RuntimeError>,
     ) -> Result<(), RuntimeError> {
         let mut join_cgroups = Some(join_cgroups);
-        for mount in &plan.mounts {
+        for (index, mount) in plan.mounts.iter().enumerate() {
             if mount.kind == MountKind::Cgroup
                 && let Some(join) = join_cgroups.take()
             {
                 join()?;
             }
-            if plan.joins_pid_namespace() && mount.is_kind("proc") {
-                self.own_directory(&mount.target)?;
+            if waits_for_pid_namespace(plan, mount) {
+                if mount.is_kind("proc") {
+                    self.own_directory(&mount.target)?;
+                }
                 continue;
             }
-            self.add(mount, cgroup).map_err(|error| at(error, &mount.target))?;
+            self.add(mount, plan, cgroup, brought.take(index)).map_err(|error| at(error, &mount.target))?;
         }
         if let Some(join) = join_cgroups {
             join()?;
@@ -128,10 +130,12 @@ impl RootTree {
         Ok(Self { root: root.context(|| "open /".to_owned())?, own: RefCell::default() })
     }
 
-    /// What [`RootTree::furnish`] has left to who is in the pid namespace that they show.
-    pub(crate) fn mount_procfs(&self, plan: &Plan, cgroup: &Cgroup) -> Result<(), RuntimeError> {
-        let mounts = plan.mounts.iter().filter(|mount| mount.is_kind("proc"));
-        mounts.into_iter().try_for_each(|mount| self.add(mount, cgroup).map_err(|error| at(error, &mount.target)))
+    /// What [`RootTree::furnish`] has left to who is in the pid namespace that they show, and what goes over it.
+    pub(crate) fn mount_procfs(&self, plan: &Plan, cgroup: &Cgroup, brought: &mut Brought) -> Result<(), RuntimeError> {
+        let mounts = plan.mounts.iter().enumerate().filter(|(_, mount)| waits_for_pid_namespace(plan, mount));
+        mounts.into_iter().try_for_each(|(index, mount)| {
+            self.add(mount, plan, cgroup, brought.take(index)).map_err(|error| at(error, &mount.target))
+        })
     }
 
     /// The process's working directory, made if it is missing, as Docker does.
@@ -151,7 +155,7 @@ impl RootTree {
     }
 
     /// Makes it the root and lets go of the host's.
-    pub(crate) fn enter(self, plan: &Plan) -> Result<(), RuntimeError> {
+    pub(crate) fn enter(&self, plan: &Plan) -> Result<(), RuntimeError> {
         rustix::process::fchdir(&self.root).context(|| "enter the container's root".to_owned())?;
         sys::pivot_root_here().context(|| "pivot_root".to_owned())?;
         if plan.root_propagation == libc::MS_SHARED {
@@ -162,52 +166,16 @@ impl RootTree {
                 .context(|| "make the mounts slaves".to_owned())?;
         }
         rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "unmount the host's root".to_owned())?;
-        rustix::process::chdir("/").context(|| "chdir to /".to_owned())?;
-        if plan.root_propagation != 0 {
-            let wanted = propagation(plan.root_propagation);
-            sys::mount_setattr(&self.root, true, wanted).context(|| "set the root's propagation".to_owned())?;
-        }
-        Ok(())
+        rustix::process::chdir("/").context(|| "chdir to /".to_owned())
     }
 
-    fn add(&self, mount: &PlannedMount, cgroup: &Cgroup) -> Result<(), RuntimeError> {
-        match &mount.kind {
-            MountKind::New { kind, source, options } => {
-                let tree = new_mount(kind, source, options, mount.set)?;
-                self.finish(mount, tree, true)
-            }
-            MountKind::Bind { source, recursive } => {
-                let tree =
-                    clone_tree(CWD, source.as_os_str(), *recursive).map_err(|errno| bind_failed(source, errno))?;
-                let directory = is_directory(&tree).context(|| format!("examine {}", source.display()))?;
-                self.finish(mount, tree, directory)
-            }
-            MountKind::Cgroup => self.add_cgroups(mount, cgroup),
+    /// The very last, in the root that was entered: what cannot be bound is not bound any more.
+    pub(crate) fn propagate(&self, plan: &Plan) -> Result<(), RuntimeError> {
+        if plan.root_propagation == 0 {
+            return Ok(());
         }
-    }
-
-    /// Sets a detached mount's attributes and moves it to its place.
-    fn finish(&self, mount: &PlannedMount, tree: OwnedFd, directory: bool) -> Result<(), RuntimeError> {
-        let system =
-            mount.is_kind("proc") || mount.is_kind("sysfs") || OWN.iter().any(|own| mount.target == Path::new(own));
-        let place = if system { self.own_directory(&mount.target)? } else { self.make(&mount.target, directory)? };
-        self.keep_off_procfs(mount, &tree, &place)?;
-        if let MountKind::Bind { recursive, .. } = mount.kind {
-            // Private unless asked otherwise: the clone of a shared mount is in its peer group.
-            let wanted = if mount.propagation == 0 { libc::MS_PRIVATE } else { mount.propagation };
-            let below = recursive && (mount.propagation == 0 || mount.propagation_below);
-            sys::mount_setattr(&tree, below, propagation(wanted)).context(|| "set its propagation".to_owned())?;
-            set_attributes(&tree, false, mount.set, mount.clear)?;
-            set_attributes(&tree, true, mount.set_below, mount.clear_below)?;
-        } else if mount.propagation != 0 {
-            sys::mount_setattr(&tree, mount.propagation_below, propagation(mount.propagation))
-                .context(|| "set its propagation".to_owned())?;
-        }
-        attach(&tree, &place)?;
-        if system {
-            self.own.borrow_mut().push((mount.target.clone(), tree));
-        }
-        Ok(())
+        let wanted = propagation(plan.root_propagation);
+        sys::mount_setattr(&self.root, true, wanted).context(|| "set the root's propagation".to_owned())
     }
 
     /// The plan refuses places in /proc by name; here is where the name leads. Over /proc itself there may be another
@@ -223,39 +191,6 @@ impl RootTree {
         } else {
             format!("{target} cannot be mounted because, in this root, it leads into /proc")
         }))
-    }
-
-    /// The container's own part of every hierarchy, by a bind: with a cgroup namespace it looks like the root of one.
-    fn add_cgroups(&self, mount: &PlannedMount, cgroup: &Cgroup) -> Result<(), RuntimeError> {
-        let layout = cgroup.layout();
-        if layout.is_unified() {
-            let unified = layout.unified().expect("a layout has a hierarchy").directory(cgroup.name());
-            let tree =
-                clone_tree(CWD, unified.as_os_str(), false).context(|| format!("clone {}", unified.display()))?;
-            set_attributes(&tree, false, mount.set, mount.clear)?;
-            let place = self.own_directory(&mount.target)?;
-            return attach(&tree, &place);
-        }
-        let read_only = mount.set & libc::MOUNT_ATTR_RDONLY;
-        let options = [("mode".to_owned(), Some("755".to_owned()))];
-        let holder = new_mount("tmpfs", "tmpfs", &options, mount.set & !read_only)?;
-        let place = self.own_directory(&mount.target)?;
-        attach(&holder, &place)?;
-        for hierarchy in layout.hierarchies().filter(|hierarchy| !hierarchy.is_unified()) {
-            let Some(name) = hierarchy.mount_point().file_name() else { continue };
-            let source = hierarchy.directory(cgroup.name());
-            let tree = clone_tree(CWD, source.as_os_str(), false).context(|| format!("clone {}", source.display()))?;
-            set_attributes(&tree, false, mount.set, mount.clear)?;
-            rustix::fs::mkdirat(&holder, name, Mode::from_raw_mode(0o755)).context(|| format!("make {name:?}"))?;
-            rustix::mount::move_mount(&tree, "", &holder, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                .context(|| format!("mount the cgroups of {name:?}"))?;
-            // Controllers that share a hierarchy are found by each name, as on the host.
-            let name = name.to_string_lossy();
-            for alias in name.split(',').filter(|alias| *alias != name) {
-                rustix::fs::symlinkat(&*name, &holder, alias).context(|| format!("link {alias:?}"))?;
-            }
-        }
-        set_attributes(&holder, false, read_only, 0)
     }
 
     /// Values for sysctls, written through a procfs of our own making, whatever lies on /proc.
@@ -378,6 +313,19 @@ impl RootTree {
     }
 }
 
+/// The root of a bundle, cloned: what is mounted below it comes along, and nothing goes back.
+fn clone_root(path: &Path) -> Result<OwnedFd, RuntimeError> {
+    let tree = clone_tree(CWD, path.as_os_str(), true).context(|| format!("clone the mount of {}", path.display()))?;
+    sys::mount_setattr(&tree, true, propagation(libc::MS_PRIVATE))
+        .context(|| format!("make the mount of {} private", path.display()))?;
+    Ok(tree)
+}
+
+/// It shows the pid namespace of who mounts it, or lies on what does, and we are only the usher of who will be there.
+fn waits_for_pid_namespace(plan: &Plan, mount: &PlannedMount) -> bool {
+    plan.joins_pid_namespace() && !plan.needs_threshold() && (mount.is_kind("proc") || mount.is_below_proc())
+}
+
 /// A new directory or an empty file; what is there already is left as it is, a link too.
 fn make_entry(parent: &OwnedFd, name: &OsStr, directory: bool) -> Result<(), Errno> {
     let made = if directory {
@@ -444,6 +392,9 @@ fn new_mount(
             None => rustix::mount::fsconfig_set_flag(&context, key),
         }
         .map_err(|errno| match errno {
+            Errno::INVAL if key == "context" => RuntimeError::Invalid(format!(
+                "{kind}: linux.mountLabel and option \"context\" are SELinux's, which is not enabled"
+            )),
             Errno::INVAL => RuntimeError::Invalid(format!("{kind} has no option {key:?}, or not with this value")),
             errno => RuntimeError::system(format!("set option {key:?} of {kind}"), errno),
         })?;
@@ -473,6 +424,16 @@ fn set_attributes(tree: &OwnedFd, below: bool, set: u64, clear: u64) -> Result<(
     }
     let attributes = MountAttributes { set, clear, ..MountAttributes::default() };
     sys::mount_setattr(tree, below, attributes).context(|| "set its attributes".to_owned())
+}
+
+/// A bind's propagation and attributes.
+fn dress_bind(tree: &OwnedFd, mount: &PlannedMount, recursive: bool) -> Result<(), RuntimeError> {
+    // Private unless asked otherwise: the clone of a shared mount is in its peer group.
+    let wanted = if mount.propagation == 0 { libc::MS_PRIVATE } else { mount.propagation };
+    let below = recursive && (mount.propagation == 0 || mount.propagation_below);
+    sys::mount_setattr(tree, below, propagation(wanted)).context(|| "set its propagation".to_owned())?;
+    set_attributes(tree, false, mount.set, mount.clear)?;
+    set_attributes(tree, true, mount.set_below, mount.clear_below)
 }
 
 /// Moves a detached mount onto what a descriptor names.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags};
 
 use crate::error::{Context, RuntimeError};
 use crate::sys;
@@ -18,12 +18,46 @@ pub fn mount_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Resul
         Err(Errno::INVAL) => {}
         result => return result.context(|| describe(lower, upper)),
     }
-    // A kernel without `lowerdir+`: by mount(2), in a mount namespace that one thread has for this moment.
+    // A kernel without `lowerdir+`: by mount(2).
+    with_own_mounts(|| mount_old(lower, upper))
+}
+
+/// An overlay whose files have the owners that a user namespace gives them, as a detached mount. An overlay cannot be
+/// idmapped itself, but its layers can (Linux 5.19): each is mounted over itself, idmapped, where nobody sees it. `root`: user and
+/// group of the namespace's root, in whose name overlayfs makes its own files, since who mounts it is nobody there.
+pub(crate) fn mount_idmapped(
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    user_namespace: &OwnedFd,
+    root: (u32, u32),
+) -> Result<OwnedFd, RuntimeError> {
+    // Both on one mount, or overlayfs refuses.
+    let above = upper.parent().filter(|above| work.parent() == Some(above)).ok_or_else(|| {
+        RuntimeError::Invalid("upper and work of an idmapped overlay are to lie in one directory".to_owned())
+    })?;
+    let cover = |path: &Path| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = rustix::mount::open_tree(CWD, path, flags).context(|| format!("open layer {}", path.display()))?;
+        crate::mounts::idmap(&tree, false, user_namespace)?;
+        rustix::mount::move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .context(|| format!("mount layer {} over itself", path.display()))
+    };
+    with_own_mounts(|| {
+        cover(above)?;
+        lower.iter().try_for_each(|layer| cover(layer))?;
+        sys::act_as(root.0, root.1).context(|| format!("act as user {}:{}", root.0, root.1))?;
+        mount_in_own_namespace(lower, upper, work)
+    })
+}
+
+/// In a mount namespace that one thread has for this moment.
+fn with_own_mounts(mount: impl FnOnce() -> Result<OwnedFd, RuntimeError> + Send) -> Result<OwnedFd, RuntimeError> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             sys::unshare(libc::CLONE_NEWNS).context(|| "unshare the mount namespace".to_owned())?;
             crate::mounts::keep_mounts_from_the_host()?;
-            mount_old(lower, upper)
+            mount()
         });
         worker
             .join()

@@ -3,6 +3,7 @@
 
 mod device;
 mod hooks;
+mod ids;
 mod mount;
 mod namespaces;
 mod process;
@@ -14,8 +15,10 @@ use dozen_model::UserSpec;
 
 pub(crate) use self::device::Device;
 pub(crate) use self::hooks::{Hook, Hooks};
+pub(crate) use self::ids::{IdMap, IdRange, map_text, outside, read_map};
 pub use self::mount::check_place;
 pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc};
+pub(crate) use self::namespaces::{UserNamespace, rare_namespaces};
 pub(crate) use self::process::{Limit, ProcessPlan, Who};
 
 use self::device::devices;
@@ -30,6 +33,10 @@ pub(crate) struct Plan {
     pub(crate) new_namespaces: u64,
     /// A cgroup namespace, which is made once the process is in its cgroup.
     pub(crate) new_cgroup_namespace: bool,
+    /// `None`: the ids are the host's.
+    pub(crate) user_namespace: Option<UserNamespace>,
+    /// A new time namespace, with the lines for its timens_offsets.
+    pub(crate) time_offsets: Option<String>,
     /// Namespaces to join by path, with their CLONE_NEW*.
     pub(crate) join: Vec<(PathBuf, libc::c_int)>,
     pub(crate) hostname: Option<String>,
@@ -37,7 +44,8 @@ pub(crate) struct Plan {
     /// In the spec's order.
     pub(crate) mounts: Vec<PlannedMount>,
     pub(crate) read_only_root: bool,
-    /// The host's mounts go on to reach the container's root (`shared`, `slave`): MS_*, else 0.
+    /// The host's mounts go on to reach the container's root (`shared`, `slave`), or nobody may bind it
+    /// (`unbindable`): MS_*, else 0.
     pub(crate) root_propagation: u64,
     pub(crate) masked_paths: Vec<PathBuf>,
     pub(crate) readonly_paths: Vec<PathBuf>,
@@ -73,6 +81,8 @@ impl Plan {
         let mut plan = Self {
             new_namespaces: 0,
             new_cgroup_namespace: false,
+            user_namespace: None,
+            time_offsets: None,
             join: Vec::new(),
             hostname: host_name("hostname", spec.hostname())?,
             domainname: host_name("domainname", spec.domainname())?,
@@ -82,7 +92,8 @@ impl Plan {
                 None | Some("" | "private" | "rprivate") => 0,
                 Some("slave" | "rslave") => libc::MS_SLAVE,
                 Some("shared" | "rshared") => libc::MS_SHARED,
-                Some(other) => return not_built(format!("rootfsPropagation {other:?}")),
+                Some("unbindable" | "runbindable") => libc::MS_UNBINDABLE,
+                Some(other) => return Err(invalid(format!("rootfsPropagation={other} is not supported"))),
             },
             masked_paths: inside(linux.masked_paths().as_deref())?,
             readonly_paths: inside(linux.readonly_paths().as_deref())?,
@@ -94,11 +105,11 @@ impl Plan {
         };
         plan.namespaces(spec, own_network)?;
         for mount in spec.mounts().iter().flatten() {
-            plan.mounts.push(PlannedMount::new(mount, bundle)?);
-        }
-        let below_proc = |mount: &PlannedMount| mount.target.starts_with("/proc") && mount.target != Path::new("/proc");
-        if plan.joins_pid_namespace() && plan.mounts.iter().any(below_proc) {
-            return not_built("a mount below /proc of a container that joins a pid namespace");
+            let mut planned = PlannedMount::new(mount, bundle, plan.user_namespace.as_ref())?;
+            if let Some(label) = linux.mount_label() {
+                planned.label(label);
+            }
+            plan.mounts.push(planned);
         }
         plan.furnish_dev = !plan
             .mounts
@@ -129,16 +140,10 @@ fn host_name(what: &str, name: &Option<String>) -> Result<Option<String>, Runtim
 
 fn refuse_what_is_not_built(spec: &Spec) -> Result<(), RuntimeError> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    let not_empty = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    if not_empty(linux.uid_mappings()) || not_empty(linux.gid_mappings()) {
-        return not_built("linux.uidMappings and gidMappings");
-    }
     for (given, what) in [
-        (linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()), "linux.mountLabel"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (linux.personality().is_some(), "linux.personality"),
         (linux.memory_policy().is_some(), "linux.memoryPolicy"),
-        (linux.time_offsets().is_some(), "linux.timeOffsets"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
     ] {
         if given {

@@ -57,17 +57,18 @@ pub(crate) unsafe fn clone_process(namespaces: u64, cgroup: Option<BorrowedFd<'_
     Ok(Cloned::Parent { pid: pid as i32, pidfd })
 }
 
-/// clone(2) of a sibling, which is what a seccomp filter of Docker's lets through.
+/// clone(2) of a sibling, which is what a seccomp filter of Docker's lets through if it begins no namespaces.
 ///
 /// It ends with the signal that the caller itself ends with (CLONE_PARENT).
 ///
 /// # Safety
 /// As for [`clone_process`].
-pub(crate) unsafe fn clone_sibling() -> Result<Cloned, Errno> {
+pub(crate) unsafe fn clone_sibling(namespaces: u64) -> Result<Cloned, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: the kernel writes the pidfd where the third argument points to, on every architecture; without a new
     // stack the child goes on with a copy of ours. The caller promises a single thread.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone, SIBLING, 0usize, &raw mut pidfd, 0usize, 0usize) })?;
+    let pid =
+        check(unsafe { libc::syscall(libc::SYS_clone, SIBLING | namespaces, 0usize, &raw mut pidfd, 0usize, 0usize) })?;
     if pid == 0 {
         return Ok(Cloned::Child);
     }
@@ -133,7 +134,7 @@ pub(crate) fn setns(target: impl AsFd, namespaces: libc::c_int) -> Result<(), Er
     check(unsafe { libc::syscall(libc::SYS_setns, target.as_fd().as_raw_fd(), namespaces) }).map(drop)
 }
 
-/// unshare(2) of namespaces that concern the calling process at once: cgroup, mount, network.
+/// unshare(2) of namespaces: cgroup, mount and user concern the calling process at once, time its children.
 pub(crate) fn unshare(namespaces: libc::c_int) -> Result<(), Errno> {
     // SAFETY: plain integers; no memory is unshared.
     check(unsafe { libc::syscall(libc::SYS_unshare, namespaces) }).map(drop)
@@ -212,6 +213,19 @@ pub(crate) fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
         check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
     }
     Ok(())
+}
+
+/// The calling thread's files are made by this user (setfsuid(2)); its capabilities stay.
+pub(crate) fn act_as(uid: u32, gid: u32) -> Result<(), Errno> {
+    let permitted = capget_permitted()?;
+    // SAFETY: plain integers. Neither call tells of a failure: each answers with the id from before.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+    }
+    // Those for files went with root's id.
+    capset(permitted, permitted, 0)?;
+    make_undumpable()
 }
 
 /// Default actions for every signal, none blocked: neither is ours to hand on.

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::finish::finish;
 use super::limits::set_limits;
 use super::prepare::{Prepared, become_user};
+use super::threshold;
 use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, exit, gone_or, take_terminal};
 use crate::about::About;
 use crate::cgroup::Cgroup;
@@ -17,7 +18,7 @@ use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint_of_child;
 use crate::hooks::{self, Stage};
 use crate::message::{self, Message};
-use crate::mounts::RootTree;
+use crate::mounts::{Brought, RootTree};
 use crate::plan::Plan;
 use crate::{sys, terminal};
 
@@ -31,23 +32,29 @@ pub(crate) struct FirstProcess<'a> {
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     /// What hooks are told, if there are any.
     pub(crate) about: Option<&'a About>,
+    /// Mounts that the parent has made.
+    pub(crate) brought: Brought,
     pub(crate) surroundings: Surroundings,
 }
 
 impl FirstProcess<'_> {
     /// Becomes the container. Never returns.
     pub(crate) fn run(self) -> ! {
-        let Self { plan, root, cgroup, network_namespace, pid_namespace, about, mut surroundings } = self;
-        let kept: Vec<RawFd> = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd).collect();
+        if self.plan.needs_threshold() {
+            threshold::run(self);
+        }
+        let Self { plan, root, cgroup, network_namespace, pid_namespace, about, mut brought, mut surroundings } = self;
+        let namespaces = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd);
+        let kept: Vec<RawFd> = namespaces.chain(brought.descriptors()).collect();
         let furnished = (|| {
             begin(&surroundings, &kept)?;
             failpoint_of_child("child.begun");
             adjust_oom_score(&plan.process)?;
             join_namespaces(plan, network_namespace)?;
             name_host(plan)?;
-            let tree = RootTree::mount(root, plan)?;
+            let tree = RootTree::mount(root, plan, &mut brought)?;
             failpoint_of_child("child.rooted");
-            tree.furnish(plan, cgroup, || join_cgroups(plan, cgroup, &surroundings.socket))?;
+            tree.furnish(plan, cgroup, &mut brought, || join_cgroups(plan, cgroup, &surroundings.socket))?;
             tree.take_null_streams()?;
             failpoint_of_child("child.furnished");
             run_hooks_before_pivot(plan, about, &tree, &surroundings.socket)?;
@@ -55,30 +62,30 @@ impl FirstProcess<'_> {
         })();
         let prepared = match pid_namespace {
             None => furnished.and_then(|tree| {
+                drop(brought);
                 let master = complete(&tree, plan, &surroundings.stdio)?;
                 tree.enter(plan)?;
+                tree.propagate(plan)?;
                 Ok((become_user(&plan.process, set_limits, true)?, master))
             }),
             Some(namespace) => {
                 let ready = furnished.and_then(|tree| {
                     tree.enter(plan)?;
+                    drop(tree);
                     sys::setns(namespace, libc::CLONE_NEWPID).map_err(|e| gone_or(e, "join the pid namespace"))?;
-                    surroundings.close_all_else(&[]).context(|| "close descriptors".to_owned())
+                    // What is left of these goes below /proc, in the container's sight anyway.
+                    surroundings.close_all_else(&brought.descriptors()).context(|| "close descriptors".to_owned())
                 });
-                bring_in(&surroundings, ready);
-                in_joined_pid_namespace(plan, cgroup, &surroundings)
+                bring_in(&surroundings, ready, 0);
+                in_joined_pid_namespace(plan, cgroup, brought, &surroundings)
             }
         };
-        finish(&plan.process, &mut surroundings, prepared, || {
-            about.map_or(Ok(()), |about| {
-                hooks::run(Stage::StartContainer, &plan.hooks.start_container, about, own_pid(), None)
-            })
-        })
+        finish(&plan.process, &mut surroundings, prepared, || run_start_hooks(plan, about))
     }
 }
 
 /// What is left to do in a furnished root: the terminal, the working directory, the masks.
-fn complete(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
+pub(super) fn complete(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
     let master = match stdio {
         Stdio::Terminal { size } => {
             let master = tree.open_terminals()?;
@@ -100,17 +107,20 @@ fn complete(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedF
 fn in_joined_pid_namespace(
     plan: &Plan,
     cgroup: &Cgroup,
+    mut brought: Brought,
     surroundings: &Surroundings,
 ) -> Result<(Prepared, Option<OwnedFd>), RuntimeError> {
     await_introduction(surroundings)?;
     let tree = RootTree::of_this_process()?;
-    tree.mount_procfs(plan, cgroup)?;
+    tree.mount_procfs(plan, cgroup, &mut brought)?;
+    drop(brought);
     let master = complete(&tree, plan, &surroundings.stdio)?;
+    tree.propagate(plan)?;
     Ok((become_user(&plan.process, set_limits, true)?, master))
 }
 
 /// The parent's hooks first, then those of the container's own namespaces. They begin in its root.
-fn run_hooks_before_pivot(
+pub(super) fn run_hooks_before_pivot(
     plan: &Plan,
     about: Option<&About>,
     tree: &RootTree,
@@ -128,12 +138,17 @@ fn run_hooks_before_pivot(
     hooks::run(Stage::CreateContainer, &plan.hooks.create_container, about, own_pid(), Some(root.as_fd()))
 }
 
+/// In the container, confined as its program will be.
+pub(super) fn run_start_hooks(plan: &Plan, about: Option<&About>) -> Result<(), RuntimeError> {
+    about.map_or(Ok(()), |about| hooks::run(Stage::StartContainer, &plan.hooks.start_container, about, own_pid(), None))
+}
+
 /// As the container sees it.
 fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
 }
 
-fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> Result<(), RuntimeError> {
+pub(super) fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> Result<(), RuntimeError> {
     if let Some(network) = network {
         sys::setns(network, libc::CLONE_NEWNET).context(|| "join the network namespace".to_owned())?;
     }
@@ -162,6 +177,10 @@ fn join_cgroups(plan: &Plan, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), Ru
         // The parent could not, and will say so itself.
         _ => exit(),
     }
+    unshare_cgroups(plan)
+}
+
+pub(super) fn unshare_cgroups(plan: &Plan) -> Result<(), RuntimeError> {
     if plan.new_cgroup_namespace {
         sys::unshare(libc::CLONE_NEWCGROUP).context(|| "unshare the cgroup namespace".to_owned())?;
     }
@@ -169,7 +188,7 @@ fn join_cgroups(plan: &Plan, cgroup: &Cgroup, socket: &OwnedFd) -> Result<(), Ru
     Ok(())
 }
 
-fn name_host(plan: &Plan) -> Result<(), RuntimeError> {
+pub(super) fn name_host(plan: &Plan) -> Result<(), RuntimeError> {
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).context(|| format!("set hostname {name:?}"))?;
     }

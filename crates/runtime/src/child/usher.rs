@@ -7,6 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use super::finish::{confine, finish};
 use super::limits::{raise_limits, set_limits};
 use super::prepare::become_user;
+use super::threshold::become_root_inside;
 use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, gone_or, take_terminal};
 use crate::cgroup::Cgroup;
 use crate::create::Stdio;
@@ -22,6 +23,8 @@ pub(crate) struct Usher<'a> {
     pub(crate) cgroup: &'a Cgroup,
     /// Process 1, whose namespaces are joined.
     pub(crate) container: BorrowedFd<'a>,
+    /// CLONE_NEWUSER and CLONE_NEWTIME, if it has these.
+    pub(crate) rare_namespaces: libc::c_int,
     pub(crate) surroundings: Surroundings,
 }
 
@@ -32,20 +35,24 @@ impl Usher<'_> {
     /// descriptor, its root or its rights, nobody in the container may see it, let alone trace it. What is cloned last
     /// has none of them from its first instruction on.
     pub(crate) fn run(self) -> ! {
-        let Self { plan, cgroup, container, mut surroundings } = self;
+        let Self { plan, cgroup, container, rare_namespaces, mut surroundings } = self;
         let prepared = (|| {
             begin(&surroundings, &[container.as_raw_fd()])?;
             failpoint_of_child("usher.begun");
             cgroup.enter_version_1()?;
             failpoint_of_child("usher.grouped");
             adjust_oom_score(plan)?;
-            let namespaces = libc::CLONE_NEWNS
+            let namespaces = rare_namespaces
+                | libc::CLONE_NEWNS
                 | libc::CLONE_NEWIPC
                 | libc::CLONE_NEWUTS
                 | libc::CLONE_NEWNET
                 | libc::CLONE_NEWCGROUP
                 | libc::CLONE_NEWPID;
             sys::setns(container, namespaces).map_err(|errno| gone_or(errno, "join the container's namespaces"))?;
+            if rare_namespaces & libc::CLONE_NEWUSER != 0 {
+                become_root_inside()?;
+            }
             surroundings.close_all_else(&[]).context(|| "close the container's descriptor".to_owned())?;
             // Also in place of a terminal, which is not there yet.
             RootTree::of_this_process()?.take_null_streams()?;
@@ -62,7 +69,7 @@ impl Usher<'_> {
             Ok(prepared) => (Some(prepared), Ok(())),
             Err(error) => (None, Err(error)),
         };
-        bring_in(&surroundings, ready);
+        bring_in(&surroundings, ready, 0);
         let prepared = prepared.expect("only what is ready is brought in");
         let prepared = further_process(plan, &surroundings).map(|master| (prepared, master));
         finish(plan, &mut surroundings, prepared, || Ok(()))

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use super::{clean, invalid, not_built};
+use super::ids::{IdMap, IdRange, outside};
+use super::{Plan, UserNamespace, clean, invalid, not_built};
 use crate::error::RuntimeError;
 
 /// The only places in /proc over which something may be mounted: runc's list (libcontainer/rootfs_linux.go), by which
@@ -56,6 +57,17 @@ pub(crate) struct PlannedMount {
     pub(crate) propagation: u64,
     /// The propagation is for everything below too.
     pub(crate) propagation_below: bool,
+    /// Of a bind: its files have other owners in the container than on disk.
+    pub(crate) id_map: Option<MountIdMap>,
+}
+
+/// What is on disk to whom it belongs in the container (config.md, "POSIX-platform Mounts").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountIdMap {
+    /// `None`: the container's own user namespace.
+    pub(crate) own: Option<IdMap>,
+    /// For everything below too: `ridmap`.
+    pub(crate) below: bool,
 }
 
 /// What is mounted.
@@ -67,24 +79,33 @@ pub(crate) enum MountKind {
         source: String,
         /// Keys, with a value or as flags.
         options: Vec<(String, Option<String>)>,
+        /// It begins with what it hides: `tmpcopyup`.
+        copy_up: bool,
     },
     /// A path of the host.
-    Bind { source: PathBuf, recursive: bool },
+    Bind {
+        source: PathBuf,
+        recursive: bool,
+        /// A link is made anew in the container, in place of what it leads to being mounted: `copy-symlink`.
+        copy_link: bool,
+    },
+    /// Other attributes for what was mounted there before: `bind,remount`.
+    Remount,
     /// The container's view of the cgroups, whatever this machine has.
     Cgroup,
 }
 
 impl PlannedMount {
-    pub(super) fn new(mount: &Mount, bundle: &Path) -> Result<Self, RuntimeError> {
+    pub(super) fn new(
+        mount: &Mount,
+        bundle: &Path,
+        user_namespace: Option<&UserNamespace>,
+    ) -> Result<Self, RuntimeError> {
         let target = clean(&Path::new("/").join(mount.destination()))?;
         if target == Path::new("/") {
             return Err(invalid("a mount on / would hide the root file system"));
         }
         check_place(&target)?;
-        let id_mapped = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        if id_mapped(mount.uid_mappings()) || id_mapped(mount.gid_mappings()) {
-            return not_built("an idmapped mount");
-        }
         let mut planned = Self {
             target,
             kind: MountKind::Cgroup,
@@ -94,19 +115,43 @@ impl PlannedMount {
             clear_below: 0,
             propagation: 0,
             propagation_below: false,
+            id_map: None,
         };
+        let what = || planned_name(mount);
+        let own = IdMap::new(&what(), mount.uid_mappings(), mount.gid_mappings())?;
+        if own.is_some() {
+            planned.id_map = Some(MountIdMap { own, below: false });
+        }
         let kind = mount.typ().clone().unwrap_or_default();
         let mut bind = (kind == "bind").then_some(false);
         let mut options = Vec::new();
+        let (mut copy_up, mut copy_link, mut remount) = (false, false, false);
         for option in mount.options().iter().flatten() {
             match option.as_str() {
                 "bind" => bind = bind.or(Some(false)),
                 "rbind" => bind = Some(true),
-                option => planned.option(option, &mut options)?,
+                "tmpcopyup" => copy_up = true,
+                "copy-symlink" => copy_link = true,
+                "remount" => remount = true,
+                "idmap" | "ridmap" => planned.id_map_mut().below = option == "ridmap",
+                option => match option.strip_prefix("idmap=") {
+                    Some(text) => {
+                        planned.id_map_mut().own = Some(id_map_of_option(text, user_namespace)?.checked(&what())?)
+                    }
+                    None => planned.option(option, &mut options)?,
+                },
             }
         }
         let source = mount.source().clone().unwrap_or_default();
+        if planned.id_map.as_ref().is_some_and(|map| map.own.is_none()) && user_namespace.is_none() {
+            return Err(invalid(format!("{}: idmap needs mappings, or a user namespace", what())));
+        }
+        if planned.id_map.is_some() && (bind.is_none() || remount || copy_link) {
+            return Err(invalid(format!("{}: only a bind can be idmapped", what())));
+        }
         planned.kind = match bind {
+            Some(_) if remount => MountKind::Remount,
+            None if remount => return not_built(format!("{}: remount without bind, of a whole file system,", what())),
             Some(recursive) => {
                 if source.as_os_str().is_empty() {
                     return Err(invalid(format!("the bind on {} has no source", planned.target.display())));
@@ -114,15 +159,55 @@ impl PlannedMount {
                 if let Some((option, _)) = options.first() {
                     return Err(invalid(format!("the bind on {} has option {option:?}", planned.target.display())));
                 }
-                MountKind::Bind { source: bundle.join(source), recursive }
+                MountKind::Bind { source: bundle.join(source), recursive, copy_link }
             }
             None if kind == "cgroup" || kind == "cgroup2" => MountKind::Cgroup,
             None if kind.is_empty() => {
                 return Err(invalid(format!("the mount on {} has no type", planned.target.display())));
             }
-            None => MountKind::New { kind, source: source.to_string_lossy().into_owned(), options },
+            None => MountKind::New { kind, source: source.to_string_lossy().into_owned(), options, copy_up },
         };
+        for (given, option, wanted) in [
+            (copy_up, "tmpcopyup", planned.is_kind("tmpfs")),
+            (copy_link, "copy-symlink", matches!(planned.kind, MountKind::Bind { .. })),
+        ] {
+            if given && !wanted {
+                return Err(invalid(format!("{}: option {option:?} is not for this kind of mount", what())));
+            }
+        }
         Ok(planned)
+    }
+
+    /// SELinux's label for the files of new file systems, but for those whose labels are the kernel's own affair.
+    pub(super) fn label(&mut self, label: &str) {
+        if let MountKind::New { kind, options, .. } = &mut self.kind
+            && !label.is_empty()
+            && !matches!(kind.as_str(), "proc" | "sysfs" | "mqueue")
+            && !options.iter().any(|(key, _)| key == "context")
+        {
+            options.push(("context".to_owned(), Some(label.to_owned())));
+        }
+    }
+
+    fn id_map_mut(&mut self) -> &mut MountIdMap {
+        self.id_map.get_or_insert(MountIdMap { own: None, below: false })
+    }
+
+    /// The parent makes it, detached, with the host's rights and in the host's namespaces: of a container with a user
+    /// namespace, who is born in it may not reach what is bound; and only root of the host changes owners.
+    pub(crate) fn is_brought(&self, plan: &Plan) -> bool {
+        match &self.kind {
+            MountKind::Bind { copy_link, .. } => {
+                let late = plan.joins_pid_namespace() && self.is_below_proc();
+                plan.user_namespace.is_some() || self.id_map.is_some() || *copy_link || late
+            }
+            MountKind::New { kind, .. } => plan.user_namespace.is_some() && shown_namespace(kind, plan),
+            MountKind::Remount | MountKind::Cgroup => false,
+        }
+    }
+
+    pub(crate) fn is_below_proc(&self) -> bool {
+        self.target.starts_with("/proc") && self.target != Path::new("/proc")
     }
 
     /// A new file system of this type.
@@ -156,10 +241,8 @@ impl PlannedMount {
             "slave" => libc::MS_SLAVE,
             "shared" => libc::MS_SHARED,
             "unbindable" => libc::MS_UNBINDABLE,
-            "defaults" | "loud" | "async" | "nomand" | "noiversion" | "nolazytime" => return Ok(()),
-            "tmpcopyup" | "idmap" | "ridmap" | "remount" | "copy-symlink" => {
-                return not_built(format!("mount option {option:?}"));
-            }
+            // What is so anyway. Of `silent` newer kernels know nothing: what they log of a mount is not asked for by us.
+            "defaults" | "loud" | "silent" | "async" | "nomand" | "noiversion" | "nolazytime" => return Ok(()),
             _ => {
                 let (key, value) = match option.split_once('=') {
                     Some((key, value)) => (key, Some(value.to_owned())),
@@ -176,6 +259,54 @@ impl PlannedMount {
         self.propagation_below = recursive;
         Ok(())
     }
+}
+
+/// The file system shows a namespace that is not the container's own: a new one may be refused.
+fn shown_namespace(kind: &str, plan: &Plan) -> bool {
+    match kind {
+        "proc" => !plan.is_new(libc::CLONE_NEWPID),
+        "sysfs" => !plan.is_new(libc::CLONE_NEWNET),
+        _ => false,
+    }
+}
+
+fn planned_name(mount: &Mount) -> String {
+    format!("the mount on {}", mount.destination().display())
+}
+
+/// `uids=0-1-10#10-11-10;gids=0-100-10` (crun(1), "idmap mount options"): on disk, on the host, how many. With `@` the
+/// second is an id of the container.
+fn id_map_of_option(text: &str, user_namespace: Option<&UserNamespace>) -> Result<IdMap, RuntimeError> {
+    let wrong = || invalid(format!("idmap={text}: want uids=A-B-COUNT#…;gids=A-B-COUNT#…"));
+    let container = match user_namespace {
+        Some(UserNamespace::New(map)) => Some(map),
+        _ => None,
+    };
+    let ranges = |list: &str, container: Option<&[IdRange]>| -> Result<Vec<IdRange>, RuntimeError> {
+        let (list, relative) = list.strip_prefix('@').map_or((list, false), |list| (list, true));
+        let range = |part: &str| {
+            let numbers: Option<Vec<u32>> = part.split('-').map(|number| number.parse().ok()).collect();
+            let Some([inside, second, count]) = numbers.as_deref() else { return Err(wrong()) };
+            let outside = match (relative, container) {
+                (false, _) => *second,
+                (true, Some(container)) => outside(container, *second).ok_or_else(|| {
+                    invalid(format!("idmap={text}: {second} is not in the container's user namespace"))
+                })?,
+                (true, None) => return Err(invalid(format!("idmap={text}: @ needs a new user namespace"))),
+            };
+            Ok(IdRange { inside: *inside, outside, count: *count })
+        };
+        list.split('#').map(range).collect()
+    };
+    let mut map = IdMap { users: Vec::new(), groups: Vec::new() };
+    for part in text.split(';').filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some(("uids", list)) => map.users = ranges(list, container.map(|map| map.users.as_slice()))?,
+            Some(("gids", list)) => map.groups = ranges(list, container.map(|map| map.groups.as_slice()))?,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(map)
 }
 
 /// What an option sets and what it clears.

@@ -1,10 +1,22 @@
 //! Which namespaces are made, and which are joined.
 
-use oci_spec::runtime::LinuxNamespaceType;
+use std::collections::HashMap;
+use std::path::PathBuf;
 
-use super::{Plan, invalid, not_built};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxTimeOffset};
+
+use super::ids::{IdMap, outside};
+use super::{Plan, Who, invalid, not_built};
 use crate::Spec;
 use crate::error::RuntimeError;
+
+/// Whose ids a container has, if not the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum UserNamespace {
+    New(IdMap),
+    /// That of another, by path.
+    Joined(PathBuf),
+}
 
 impl Plan {
     /// Others are in its pid namespace, and may look at what comes into it.
@@ -12,36 +24,123 @@ impl Plan {
         self.join.iter().any(|(_, kind)| *kind == libc::CLONE_NEWPID)
     }
 
+    /// A user namespace must be mapped, and a time namespace set, by who is outside, before the container's first process
+    /// is born in it: an usher makes them.
+    pub(crate) fn needs_threshold(&self) -> bool {
+        self.user_namespace.is_some() || self.time_offsets.is_some()
+    }
+
+    /// It has one of its own of this kind: its procfs or sysfs shows that one.
+    pub(crate) fn is_new(&self, kind: libc::c_int) -> bool {
+        self.new_namespaces & kind as u64 != 0
+    }
+
+    /// What /proc/self/cgroup shows begins at the container's own cgroup, or at that of who is joined.
+    pub(crate) fn has_cgroup_namespace(&self) -> bool {
+        self.new_cgroup_namespace || self.join.iter().any(|(_, kind)| *kind == libc::CLONE_NEWCGROUP)
+    }
+
+    /// The process's user inside, where it is given by number.
+    pub(crate) fn numbered_user(&self) -> Option<u32> {
+        match &self.process.user {
+            Who::Numbers(identity) => Some(identity.uid),
+            Who::Named(_) => None,
+        }
+    }
+
     pub(super) fn namespaces(&mut self, spec: &Spec, own_network: bool) -> Result<(), RuntimeError> {
+        let linux = spec.linux().as_ref().ok_or_else(|| invalid("the spec has no linux section"))?;
         let mut seen = Vec::new();
-        for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten()) {
+        for namespace in linux.namespaces().iter().flatten() {
             let kind = namespace.typ();
             if seen.contains(&kind) {
                 return Err(invalid(format!("namespace {kind} is given twice")));
             }
             seen.push(kind);
-            let flag = match kind {
-                LinuxNamespaceType::User | LinuxNamespaceType::Time => return not_built(format!("a {kind} namespace")),
-                LinuxNamespaceType::Network if own_network => continue,
-                LinuxNamespaceType::Cgroup if namespace.path().is_none() => {
-                    self.new_cgroup_namespace = true;
-                    continue;
+            let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
+            if let Some(path) = path
+                && !path.is_absolute()
+            {
+                return Err(invalid(format!("namespace {kind}: {} is not an absolute path", path.display())));
+            }
+            match (kind, path) {
+                (LinuxNamespaceType::User, path) => self.user_namespace = Some(user_namespace(linux, path)?),
+                (LinuxNamespaceType::Time, None) => {
+                    self.time_offsets = Some(time_offsets(linux.time_offsets().iter().flatten())?);
                 }
-                other => other as libc::c_int,
-            };
-            match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-                None => self.new_namespaces |= flag as u64,
-                Some(_) if kind == LinuxNamespaceType::Mount => return not_built("joining a mount namespace"),
-                Some(path) => self.join.push((path.clone(), flag)),
+                (LinuxNamespaceType::Network, _) if own_network => {}
+                (LinuxNamespaceType::Cgroup, None) => self.new_cgroup_namespace = true,
+                (LinuxNamespaceType::Mount, Some(_)) => {
+                    return not_built("joining a mount namespace, whose root would be another's to change,");
+                }
+                (kind, None) => self.new_namespaces |= kind as u64,
+                (kind, Some(path)) => self.join.push((path.clone(), kind as libc::c_int)),
             }
         }
-        if self.new_namespaces & libc::CLONE_NEWNS as u64 == 0 {
+        if !self.is_new(libc::CLONE_NEWNS) {
             return not_built("a container without a mount namespace of its own");
         }
-        let own_uts = self.new_namespaces & libc::CLONE_NEWUTS as u64 != 0;
-        if !own_uts && (self.hostname.is_some() || self.domainname.is_some()) {
+        if !self.is_new(libc::CLONE_NEWUTS) && (self.hostname.is_some() || self.domainname.is_some()) {
             return Err(invalid("unable to set hostname without a private UTS namespace"));
         }
-        Ok(())
+        if self.time_offsets.is_none() && linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) {
+            return Err(invalid("linux.timeOffsets need a new time namespace"));
+        }
+        self.check_user_namespace(linux)
     }
+
+    fn check_user_namespace(&self, linux: &Linux) -> Result<(), RuntimeError> {
+        match &self.user_namespace {
+            None if IdMap::new("linux", linux.uid_mappings(), linux.gid_mappings())?.is_some() => {
+                Err(invalid("linux.uidMappings and gidMappings need a user namespace"))
+            }
+            // Its procfs would be refused by the kernel, and who is in there may trace what is still ours.
+            Some(UserNamespace::New(_)) if self.joins_pid_namespace() => {
+                not_built("a new user namespace with the pid namespace of another")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Of a running container: CLONE_NEWUSER and CLONE_NEWTIME, if it has a namespace of this kind that is not the host's.
+pub(crate) fn rare_namespaces(spec: &Spec) -> libc::c_int {
+    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces().iter().flatten());
+    let rare = namespaces.map(|namespace| match namespace.typ() {
+        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+        LinuxNamespaceType::Time => libc::CLONE_NEWTIME,
+        _ => 0,
+    });
+    rare.fold(0, |all, kind| all | kind)
+}
+
+fn user_namespace(linux: &Linux, path: Option<&PathBuf>) -> Result<UserNamespace, RuntimeError> {
+    if let Some(path) = path {
+        // Engines give maps here too, which say what is expected to be there; it is as its maker has mapped it.
+        return Ok(UserNamespace::Joined(path.clone()));
+    }
+    let map = IdMap::new("linux", linux.uid_mappings(), linux.gid_mappings())?
+        .ok_or_else(|| invalid("a new user namespace needs linux.uidMappings and gidMappings"))?;
+    if outside(&map.users, 0).is_none() || outside(&map.groups, 0).is_none() {
+        return Err(invalid("linux.uidMappings and gidMappings must map 0, the container's root, who sets it up"));
+    }
+    Ok(UserNamespace::New(map))
+}
+
+/// The lines of /proc/PID/timens_offsets (time_namespaces(7)).
+fn time_offsets<'a>(offsets: impl Iterator<Item = (&'a String, &'a LinuxTimeOffset)>) -> Result<String, RuntimeError> {
+    let offsets: HashMap<&str, &LinuxTimeOffset> = offsets.map(|(clock, offset)| (clock.as_str(), offset)).collect();
+    if let Some(clock) = offsets.keys().find(|clock| !["monotonic", "boottime"].contains(clock)) {
+        return Err(invalid(format!("linux.timeOffsets: no clock {clock:?} has an offset: monotonic and boottime do")));
+    }
+    let mut lines = String::new();
+    for clock in ["monotonic", "boottime"] {
+        let Some(offset) = offsets.get(clock) else { continue };
+        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        if nanoseconds >= 1_000_000_000 {
+            return Err(invalid(format!("linux.timeOffsets: {nanoseconds} nanoseconds are more than a second")));
+        }
+        lines += &format!("{clock} {seconds} {nanoseconds}\n");
+    }
+    Ok(lines)
 }

@@ -25,13 +25,18 @@ fn refused(change: impl FnOnce(&mut serde_json::Value), words: &str) {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    refused(|v| v["linux"]["namespaces"][4] = json!({"type": "user"}), "user namespace is not built yet");
     refused(|v| v["process"]["apparmorProfile"] = json!("x"), "apparmorProfile is not built yet");
     refused(|v| v["linux"]["namespaces"][0] = json!({"type": "mount", "path": "/x"}), "not built yet");
-    refused(|v| v["linux"]["rootfsPropagation"] = json!("unbindable"), "not built yet");
     refused(
-        |v| v["mounts"] = json!([{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"]}]),
-        "not built yet",
+        |v| v["mounts"] = json!([{"destination": "/a", "type": "tmpfs", "options": ["remount", "ro"]}]),
+        "remount without bind, of a whole file system, is not built yet",
+    );
+    refused(
+        |v| {
+            v["linux"]["namespaces"][1]["path"] = json!("/proc/1/ns/pid");
+            with_user_namespace(v);
+        },
+        "a new user namespace with the pid namespace of another is not built yet",
     );
 }
 
@@ -47,13 +52,6 @@ fn what_cannot_be_right_is_refused() {
     refused(|v| v["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}), "separate kernel namespace");
     refused(|v| v["hostname"] = json!("a\0"), "null byte");
     refused(|v| v["mounts"] = json!([{"destination": "/proc/sys", "type": "tmpfs"}]), "inside /proc");
-    refused(
-        |v| {
-            v["linux"]["namespaces"][1]["path"] = json!("/proc/1/ns/pid");
-            v["mounts"] = json!([{"destination": "/proc/uptime", "type": "bind", "source": "/x"}]);
-        },
-        "not built yet",
-    );
     refused(|v| v["linux"]["namespaces"][1] = json!({"type": "mount"}), "twice");
     refused(
         |v| {
@@ -76,10 +74,101 @@ fn mount_options_are_parted() {
     let [shm, bind] = plan.mounts.as_slice() else { panic!("{:?}", plan.mounts) };
     assert_eq!(shm.set, libc::MOUNT_ATTR_NOSUID);
     let options = vec![("mode".to_owned(), Some("1777".to_owned())), ("size".to_owned(), Some("64k".to_owned()))];
-    assert_eq!(shm.kind, MountKind::New { kind: "tmpfs".to_owned(), source: "shm".to_owned(), options });
+    let (kind, source) = ("tmpfs".to_owned(), "shm".to_owned());
+    assert_eq!(shm.kind, MountKind::New { kind, source, options, copy_up: false });
     assert_eq!((bind.target.as_path(), bind.set_below), (Path::new("/a/c"), libc::MOUNT_ATTR_RDONLY));
     assert_eq!((bind.propagation, bind.propagation_below), (libc::MS_SLAVE, true));
-    assert_eq!(bind.kind, MountKind::Bind { source: "/bundle/data".into(), recursive: true });
+    assert_eq!(bind.kind, MountKind::Bind { source: "/bundle/data".into(), recursive: true, copy_link: false });
+}
+
+fn with_user_namespace(v: &mut serde_json::Value) {
+    v["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+    for list in ["uidMappings", "gidMappings"] {
+        v["linux"][list] = json!([{"containerID": 0, "hostID": 1000, "size": 1},
+            {"containerID": 1, "hostID": 100000, "size": 65535}]);
+    }
+}
+
+#[test]
+fn user_namespaces_are_mapped() {
+    let planned = plan(&spec(with_user_namespace)).unwrap();
+    let Some(UserNamespace::New(map)) = &planned.user_namespace else { panic!("{planned:?}") };
+    assert_eq!(map_text(&map.users), "0 1000 1\n1 100000 65535\n");
+    assert!(planned.needs_threshold() && !planned.is_new(libc::CLONE_NEWUSER));
+    // Engines give a map to what is joined, too.
+    let joined = plan(&spec(|v| {
+        with_user_namespace(v);
+        v["linux"]["namespaces"][5]["path"] = json!("/proc/1/ns/user");
+    }));
+    assert_eq!(joined.unwrap().user_namespace, Some(UserNamespace::Joined("/proc/1/ns/user".into())));
+    let changed = |change: fn(&mut serde_json::Value), words: &str| {
+        refused(
+            |v| {
+                with_user_namespace(v);
+                change(v);
+            },
+            words,
+        );
+    };
+    changed(|v| v["linux"]["gidMappings"] = json!([]), "gidMappings is empty");
+    changed(|v| v["linux"]["uidMappings"][0]["containerID"] = json!(70000), "must map 0");
+    changed(|v| v["linux"]["uidMappings"][1]["hostID"] = json!(1000), "overlap");
+    changed(|v| v["linux"]["namespaces"][5] = json!({"type": "network"}), "need a user namespace");
+    refused(|v| v["linux"]["namespaces"][4] = json!({"type": "user"}), "needs linux.uidMappings");
+    refused(|v| v["linux"]["namespaces"][4] = json!({"type": "network", "path": "net"}), "not an absolute path");
+}
+
+#[test]
+fn clocks_have_offsets() {
+    let offsets = |offsets: serde_json::Value| {
+        plan(&spec(|v| {
+            v["linux"]["namespaces"][4] = json!({"type": "time"});
+            v["linux"]["timeOffsets"] = offsets;
+        }))
+    };
+    let both = json!({"boottime": {"secs": -7, "nanosecs": 5}, "monotonic": {"secs": 600}});
+    assert_eq!(offsets(both).unwrap().time_offsets.unwrap(), "monotonic 600 0\nboottime -7 5\n");
+    assert_eq!(offsets(json!({})).unwrap().time_offsets.unwrap(), "");
+    let refusal = |value| offsets(value).unwrap_err().to_string();
+    assert!(refusal(json!({"realtime": {"secs": 1}})).contains("no clock \"realtime\" has an offset"));
+    assert!(refusal(json!({"boottime": {"nanosecs": 1_000_000_000}})).contains("more than a second"));
+    refused(|v| v["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1}}), "need a new time namespace");
+}
+
+#[test]
+fn binds_can_be_idmapped() {
+    let mount = |options: serde_json::Value, list: serde_json::Value| {
+        plan(&spec(|v| {
+            with_user_namespace(v);
+            let (uids, gids) = (list.clone(), list);
+            v["mounts"] = json!([{"destination": "/a", "type": "bind", "source": "/x", "options": options,
+                "uidMappings": uids, "gidMappings": gids}]);
+        }))
+        .map(|plan| plan.mounts[0].id_map.clone())
+    };
+    let own = |text: &str| {
+        let map = mount(json!(["bind", format!("idmap={text}")]), json!([]))?.unwrap().own.unwrap();
+        Ok::<_, RuntimeError>((map_text(&map.users), map_text(&map.groups)))
+    };
+    let text = |text: &str| text.to_owned();
+    assert_eq!(own("uids=0-1-10#10-11-10;gids=0-100-10").unwrap(), (text("0 1 10\n10 11 10\n"), text("0 100 10\n")));
+    // Ids of the container, as its own map has them.
+    assert_eq!(own("uids=@5-3-10;gids=@0-0-1").unwrap(), (text("5 100002 10\n"), text("0 1000 1\n")));
+    for wrong in ["uids=1-2", "uids=a-b-c", "x=1-2-3", "uids=@0-70000-1;gids=0-0-1", "uids=0-0-1"] {
+        assert!(own(wrong).is_err(), "{wrong}");
+    }
+    assert!(mount(json!(["bind", "ridmap"]), json!([])).unwrap().is_some_and(|map| map.below && map.own.is_none()));
+    let list = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    assert!(mount(json!(["bind"]), list).unwrap().is_some_and(|map| !map.below && map.own.is_some()));
+    assert!(mount(json!(["bind"]), json!([])).unwrap().is_none());
+    let refuse = |mount: serde_json::Value, words: &str| refused(|v| v["mounts"] = json!([mount]), words);
+    refuse(json!({"destination": "/a", "type": "bind", "source": "/x", "options": ["idmap"]}), "or a user namespace");
+    refuse(
+        json!({"destination": "/a", "type": "tmpfs", "options": ["idmap=uids=0-0-1;gids=0-0-1"]}),
+        "only a bind can be idmapped",
+    );
+    refuse(json!({"destination": "/a", "type": "proc", "options": ["tmpcopyup"]}), "not for this kind of mount");
+    refuse(json!({"destination": "/a", "type": "tmpfs", "options": ["copy-symlink"]}), "not for this kind of mount");
 }
 
 #[test]

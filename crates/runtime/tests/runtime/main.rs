@@ -7,5 +7,6 @@ mod cgroups;
 mod command_line;
 mod container;
 mod hooks;
+mod namespaces;
 mod oracle;
 mod seccomp;

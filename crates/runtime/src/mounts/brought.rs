@@ -1,0 +1,128 @@
+//! Mounts that the parent makes, detached, and the child only moves to their places.
+//!
+//! Who is born in a user namespace is nobody on the host: bound directories may be closed to it, its copy of the host's
+//! mounts is locked (mount_namespaces(7), "Restrictions on mount namespaces"), and owners are not its to change. A
+//! container without user namespace and without options that need it brings nothing, and nothing is done here.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+
+use super::{bind_failed, clone_root, clone_tree, dress_bind};
+use crate::Root;
+use crate::error::{Context, RuntimeError};
+use crate::id_map;
+use crate::plan::{MountKind, Plan, PlannedMount};
+use crate::sys::{self, MountAttributes};
+
+/// What the parent has made, before it clones.
+#[derive(Debug, Default)]
+pub(crate) struct Brought {
+    /// The container's root.
+    pub(super) root: Option<OwnedFd>,
+    /// For each mount of the plan, or empty.
+    mounts: Vec<Option<BroughtMount>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) enum BroughtMount {
+    /// A detached mount, all set but for its place.
+    Tree(OwnedFd),
+    /// A link, to be made anew.
+    Link(PathBuf),
+}
+
+impl Brought {
+    /// An overlay as root of a container with a user namespace is not here: see [`Brought::set_root`].
+    pub(crate) fn new(root: &Root, plan: &Plan) -> Result<Self, RuntimeError> {
+        let root = match root {
+            Root::Directory(path) if plan.user_namespace.is_some() => Some(clone_root(path)?),
+            _ => None,
+        };
+        if !plan.mounts.iter().any(|mount| mount.is_brought(plan)) {
+            return Ok(Self { root, mounts: Vec::new() });
+        }
+        let bring = |mount: &PlannedMount| match mount.is_brought(plan) {
+            true => bring(mount).map(Some).map_err(|error| super::at(error, &mount.target)),
+            false => Ok(None),
+        };
+        Ok(Self { root, mounts: plan.mounts.iter().map(bring).collect::<Result<_, _>>()? })
+    }
+
+    /// By number, for who closes all else.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        let tree = |mount: &BroughtMount| match mount {
+            BroughtMount::Tree(tree) => Some(tree.as_raw_fd()),
+            BroughtMount::Link(_) => None,
+        };
+        let trees = self.mounts.iter().flatten().filter_map(tree);
+        self.root.iter().map(AsRawFd::as_raw_fd).chain(trees).collect()
+    }
+
+    /// Files get the owners that the container's own namespace gives them, where that is asked for. The child has the
+    /// same mounts, so that it need not be told.
+    pub(crate) fn map_to(&self, user_namespace: &OwnedFd, plan: &Plan) -> Result<(), RuntimeError> {
+        for (mount, brought) in plan.mounts.iter().zip(&self.mounts) {
+            if let (Some(map), Some(BroughtMount::Tree(tree))) = (&mount.id_map, brought)
+                && map.own.is_none()
+            {
+                idmap(tree, map.below, user_namespace).map_err(|error| super::at(error, &mount.target))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The root, when it comes later.
+    pub(crate) fn set_root(&mut self, root: OwnedFd) {
+        self.root = Some(root);
+    }
+
+    /// The child takes what was brought for a mount.
+    pub(super) fn take(&mut self, index: usize) -> Option<BroughtMount> {
+        self.mounts.get_mut(index).and_then(Option::take)
+    }
+}
+
+fn bring(mount: &PlannedMount) -> Result<BroughtMount, RuntimeError> {
+    let (source, recursive) = match &mount.kind {
+        MountKind::Bind { source, copy_link: true, .. } if let Some(link) = read_link(source)? => {
+            return Ok(BroughtMount::Link(link));
+        }
+        MountKind::Bind { source, recursive, .. } => (source.as_path(), *recursive),
+        // In place of what the kernel may refuse to make anew.
+        _ => (Path::new(if mount.is_kind("proc") { "/proc" } else { "/sys" }), true),
+    };
+    let tree = clone_tree(CWD, source.as_os_str(), recursive).map_err(|errno| bind_failed(source, errno))?;
+    dress_bind(&tree, mount, recursive)?;
+    if let Some(map) = &mount.id_map
+        && let Some(own) = &map.own
+    {
+        idmap(&tree, map.below, &id_map::namespace_of(own)?)?;
+    }
+    Ok(BroughtMount::Tree(tree))
+}
+
+/// Where a link leads, `None` if it is none.
+fn read_link(path: &Path) -> Result<Option<PathBuf>, RuntimeError> {
+    match std::fs::read_link(path) {
+        Ok(target) => Ok(Some(target)),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+        Err(error) => Err(bind_failed(path, Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+    }
+}
+
+/// MOUNT_ATTR_IDMAP of mount_setattr(2), only for a mount that nobody has used yet.
+pub(crate) fn idmap(tree: &OwnedFd, below: bool, user_namespace: &OwnedFd) -> Result<(), RuntimeError> {
+    let attributes = MountAttributes {
+        set: libc::MOUNT_ATTR_IDMAP,
+        user_namespace: user_namespace.as_raw_fd() as u64,
+        ..MountAttributes::default()
+    };
+    match sys::mount_setattr(tree, below, attributes) {
+        Err(Errno::INVAL) => Err(RuntimeError::Invalid("its file system cannot be idmapped by this kernel".to_owned())),
+        result => result.context(|| "idmap it".to_owned()),
+    }
+}

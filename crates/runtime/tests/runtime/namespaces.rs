@@ -1,0 +1,337 @@
+//! User and time namespaces, joined ones, and none.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::bundle::{Bundle, failure, stdout};
+use crate::oracle::others;
+use serde_json::{Value, json};
+
+/// Where the container's root is on the host.
+const ROOT: u32 = 100_000;
+
+/// With a user namespace, and a root that belongs to it.
+fn mapped(command: &str) -> Bundle {
+    let bundle = Bundle::new(command).with(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        for list in ["uidMappings", "gidMappings"] {
+            spec["linux"][list] = json!([{"containerID": 0, "hostID": ROOT, "size": 65536}]);
+        }
+    });
+    own(&bundle.root());
+    bundle
+}
+
+fn own(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(ROOT), Some(ROOT)).unwrap();
+    if fs::symlink_metadata(path).unwrap().is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| own(&entry.unwrap().path()));
+    }
+}
+
+fn without(spec: &mut Value, kind: &str) {
+    spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != kind);
+}
+
+fn join(spec: &mut Value, kind: &str, path: impl AsRef<Path>) {
+    without(spec, kind);
+    spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": kind, "path": path.as_ref()}));
+}
+
+/// The lines in which ours and the others' must be the same.
+#[track_caller]
+fn same(bundle: &Bundle) -> String {
+    let ours = stdout(&bundle.run());
+    for (name, output, code) in others(bundle) {
+        assert_eq!((ours.as_str(), Some(0)), (output.as_str(), code), "left ours, right {name}'s");
+    }
+    ours
+}
+
+#[test]
+fn root_of_a_user_namespace_is_nobody_outside() {
+    let script = "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups; id -u; stat -c '%u %g' / /tmp /proc/1 /dev/shm; \
+        touch /tmp/made; hostname; cat /proc/sys/kernel/hostname; hostname other 2>&1; grep Cap /proc/self/status";
+    let bundle = mapped(script);
+    let output = same(&bundle);
+    assert!(output.starts_with("         0     100000      65536\n"), "{output}");
+    let made = fs::metadata(bundle.root().join("tmp/made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (ROOT, ROOT));
+}
+
+/// All other namespaces are the user namespace's own: its root may do in them what root may.
+#[test]
+fn every_namespace_belongs_to_the_user_namespace() {
+    let bundle = mapped(
+        "hostname inside && hostname; mount -t tmpfs none /tmp && echo mounted; mkdir /tmp/proc; \
+         mount -t proc none /tmp/proc && echo procfs; unshare -n true && echo network; \
+         echo 7 > /proc/sys/net/ipv4/ip_default_ttl && cat /proc/sys/net/ipv4/ip_default_ttl",
+    )
+    .with(|spec| {
+        spec["linux"]["seccomp"] = Value::Null;
+        spec["linux"]["readonlyPaths"] = json!([]);
+        spec["linux"]["maskedPaths"] = json!([]);
+        for set in ["bounding", "effective", "permitted"] {
+            let held = spec["process"]["capabilities"][set].as_array_mut().unwrap();
+            held.extend(["CAP_SYS_ADMIN", "CAP_NET_ADMIN"].map(Value::from));
+        }
+    });
+    assert_eq!(same(&bundle), "inside\nmounted\nprocfs\nnetwork\n7\n");
+}
+
+#[test]
+fn devices_and_mounts_are_there_in_a_user_namespace() {
+    let data = tempfile::tempdir().unwrap();
+    // Its owner alone may enter it: root outside, who binds it, not root inside.
+    fs::set_permissions(data.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let shared = data.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("f"), "data").unwrap();
+    let script = "cat /data/f; echo; echo x > /dev/null; head -c 3 /dev/zero | wc -c; \
+        for f in /dev/null /dev/zero /dev/full /dev/tty; do stat -c '%n %A %t %T' $f; done; \
+        touch /data/x 2>/dev/null || echo kept; ls /dev/mqueue /dev/pts; stat -c '%a %g' /dev/pts; \
+        cut -d' ' -f5 /proc/self/mountinfo | grep -vE '/sys/fs/cgroup|/proc/|/sys/' | sort";
+    let bundle = mapped(script).with(|spec| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/data", "type": "bind", "source": shared, "options": ["bind", "ro"]}));
+    });
+    std::os::unix::fs::symlink("busybox", bundle.root().join("bin/head")).unwrap();
+    let output = stdout(&bundle.run());
+    assert!(output.starts_with("data\n3\n/dev/null crw-rw-rw- 1 3\n"), "{output}");
+    assert!(output.contains("kept\n") && output.contains("\n/dev/mqueue\n"), "{output}");
+}
+
+#[test]
+fn what_cannot_be_mapped_is_said() {
+    let error = failure(&mapped("true").with(|spec| spec["linux"]["uidMappings"][0]["containerID"] = json!(1)).run());
+    assert!(error.contains("must map 0"), "{error}");
+    let own = mapped("true").with(|spec| join(spec, "user", "/proc/self/ns/user"));
+    let error = failure(&own.run());
+    assert!(error.contains("join namespace /proc/self/ns/user: invalid argument"), "{error}");
+}
+
+#[test]
+fn users_in_a_user_namespace() {
+    let bundle = mapped("id; grep Groups /proc/self/status; echo $HOME; cat /proc/self/oom_score_adj").with(|spec| {
+        spec["process"]["user"] = json!({"uid": 33, "gid": 33, "additionalGids": [4]});
+        spec["process"]["oomScoreAdj"] = json!(100);
+    });
+    same(&bundle);
+    assert!(stdout(&mapped("id -un; id -G").live(json!({"user": "web"}))).starts_with("web\n33 4\n"));
+}
+
+#[test]
+fn exec_joins_a_user_namespace_and_a_time_namespace() {
+    let bundle = mapped("exec sleep 1000").with(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+        spec["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000_000}});
+    });
+    let script = "id -u; cat /proc/self/uid_map; grep -E 'CapEff|Seccomp:' /proc/self/status; stat -c %u /proc/self/status; \
+        cut -c1-3 /proc/uptime; echo out > /dev/stdout; readlink /proc/self/ns/user; readlink /proc/1/ns/user; \
+        for n in user time pid net; do [ $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) ] && echo $n; done";
+    let output = stdout(&bundle.live(json!({"exec": {"arguments": ["sh", "-c", script]}})));
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[..2], ["0", "         0     100000      65536"], "{output}");
+    assert_eq!(lines[2..7], ["CapEff:\t00000000a80425fb", "Seccomp:\t2", "0", "100", "out"], "{output}");
+    assert_eq!(lines[lines.len() - 4..], ["user", "time", "pid", "net"], "{output}");
+}
+
+/// Output goes to a pipe that root of the host has made, and is opened again by name.
+#[test]
+fn a_pipe_can_be_opened_again_in_a_user_namespace() {
+    let bundle = mapped("echo out > /dev/stdout").with(|spec| {
+        spec["process"]["user"] = json!({"uid": 33, "gid": 33});
+    });
+    assert_eq!(stdout(&bundle.run()), "out\n");
+}
+
+#[test]
+fn a_terminal_in_a_user_namespace() {
+    let output = stdout(&mapped("tty; stat -c %u /dev/console; stty size").live(json!({"terminal": [24, 80]})));
+    assert_eq!(output.replace('\r', ""), "/dev/pts/0\n0\n24 80\n");
+}
+
+/// The overlay's layers belong to root of the host, as a store has them.
+#[test]
+fn an_overlay_has_the_owners_of_the_user_namespace() {
+    let bundle = mapped("");
+    let lower = Bundle::new("").with(|_| {});
+    let store = bundle.directory.path().join("store");
+    for name in ["upper", "work"] {
+        fs::create_dir_all(store.join(name)).unwrap();
+    }
+    chown(lower.root().join("etc/group"), Some(33), Some(4)).unwrap();
+    let script = "stat -c '%n %u %g' / /bin/busybox /etc/group /tmp; touch /etc/made && echo x >> /etc/group; \
+        chown 33 /etc/passwd; stat -c %u /etc/made /etc/passwd";
+    let bundle = bundle.with(|spec| spec["process"]["args"] = json!(["sh", "-c", script]));
+    fs::create_dir(lower.root().join("bin/x")).unwrap();
+    std::os::unix::fs::symlink("busybox", lower.root().join("bin/chown")).unwrap();
+    let root = json!({"Overlay": {"lower": [lower.root()], "upper": store.join("upper"), "work": store.join("work")}});
+    let output = stdout(&bundle.live(json!({ "root": root })));
+    assert_eq!(output, "/ 0 0\n/bin/busybox 0 0\n/etc/group 33 4\n/tmp 0 0\n0\n33\n");
+    let owner = |name: &str| fs::metadata(store.join("upper/etc").join(name)).unwrap().uid();
+    assert_eq!([owner("made"), owner("group"), owner("passwd")], [0, 33, 33]);
+}
+
+#[test]
+fn clocks_have_offsets() {
+    let bundle = |offsets: Value| {
+        Bundle::new("cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets; readlink /proc/self/ns/time").with(
+            |spec| {
+                spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+                spec["linux"]["timeOffsets"] = offsets;
+            },
+        )
+    };
+    let output =
+        stdout(&bundle(json!({"boottime": {"secs": 1_000_000_000, "nanosecs": 5}, "monotonic": {"secs": 7}})).run());
+    let lines: Vec<&str> = output.lines().collect();
+    assert!(lines[0].parse::<u64>().unwrap() >= 1_000_000_000, "{output}");
+    assert!(lines[1].ends_with(" 7         0") && lines[2].ends_with(" 1000000000         5"), "{output}");
+    let host = fs::read_link("/proc/self/ns/time").unwrap().display().to_string();
+    assert_ne!(lines[3], host);
+    assert_ne!(stdout(&bundle(json!({})).run()).lines().last(), Some(host.as_str()));
+    let error = failure(&bundle(json!({"boottime": {"secs": -1_000_000_000}})).run());
+    assert!(error.contains("set the clocks of the time namespace"), "{error}");
+}
+
+/// A process in namespaces of its own, and their paths.
+struct Neighbour {
+    process: Child,
+}
+
+impl Neighbour {
+    /// Unshares these, and says so.
+    fn new(options: &[&str]) -> Self {
+        use std::io::Read;
+        let mut process = Command::new("unshare")
+            .args(options)
+            .args(["sh", "-c", "echo up; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        process.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
+        Self { process }
+    }
+
+    fn namespace(&self, name: &str) -> std::path::PathBuf {
+        // With --fork, the one that `unshare` has forked.
+        let parent = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+        let pid = children.split_whitespace().next().map_or(parent, |pid| pid.parse().unwrap());
+        format!("/proc/{pid}/ns/{name}").into()
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        // Its input's end is its own.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+fn inode(path: impl AsRef<Path>) -> String {
+    fs::read_link(path).unwrap().display().to_string()
+}
+
+#[test]
+fn namespaces_are_joined_by_path() {
+    let neighbour = Neighbour::new(&["--net", "--ipc", "--uts", "--time", "--cgroup", "--boottime", "1000000"]);
+    let bundle = Bundle::new("for n in net ipc uts time cgroup; do readlink /proc/self/ns/$n; done").with(|spec| {
+        for (kind, name) in
+            [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("time", "time_for_children"), ("cgroup", "cgroup")]
+        {
+            join(spec, kind, neighbour.namespace(name));
+        }
+        spec.as_object_mut().unwrap().remove("hostname");
+    });
+    let wanted = ["net", "ipc", "uts", "time", "cgroup"].map(|name| inode(neighbour.namespace(name)));
+    let output = stdout(&bundle.run());
+    assert_eq!(output.lines().collect::<Vec<_>>(), wanted);
+}
+
+/// As in a pod: all that the first has unshared is its user namespace's own.
+#[test]
+fn a_user_namespace_is_joined_with_what_belongs_to_it() {
+    let first = mapped("exec sleep 1000");
+    first.write();
+    let pid_file = first.directory.path().join("pid");
+    let pid_path = pid_file.to_str().unwrap();
+    let mut create = first.command(&["run", "--detach", "--bundle", first.path(), "--pid-file", pid_path, &first.id]);
+    assert!(create.stdout(Stdio::null()).status().unwrap().success());
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    let namespace = |name: &str| format!("/proc/{pid}/ns/{name}");
+    let names = [("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")];
+    let script = "cat /proc/self/uid_map; id -u; for n in user net ipc uts pid; do readlink /proc/self/ns/$n; done; \
+        ls /sys/class/net; cat /proc/1/comm";
+    let second = mapped(script).with(|spec| {
+        names.iter().for_each(|(kind, name)| join(spec, kind, namespace(name)));
+        spec.as_object_mut().unwrap().remove("hostname");
+    });
+    let wanted = names.map(|(_, name)| inode(namespace(name)));
+    let output = second.run();
+    stdout(&first.command(&["delete", "--force", &first.id]).output().unwrap());
+    let output = stdout(&output);
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[..2], ["         0     100000      65536", "0"], "{output}");
+    assert_eq!(lines[2..7], wanted, "{output}");
+    assert_eq!(lines[7..], ["lo", "sleep"], "{output}");
+}
+
+/// The host's network, or one that an engine has made outside: sysfs is then the host's, by a bind.
+#[test]
+fn a_user_namespace_with_a_network_of_the_hosts() {
+    let neighbour = Neighbour::new(&["--net"]);
+    let joined = |spec: &mut Value| join(spec, "network", neighbour.namespace("net"));
+    let output = stdout(&mapped("readlink /proc/self/ns/net; ls -d /sys/class/net").with(joined).run());
+    assert_eq!(output, format!("{}\n/sys/class/net\n", inode(neighbour.namespace("net"))));
+    let output =
+        stdout(&mapped("readlink /proc/self/ns/net; ls -d /sys/class/net").with(|spec| without(spec, "network")).run());
+    assert_eq!(output, format!("{}\n/sys/class/net\n", inode("/proc/self/ns/net")));
+}
+
+#[test]
+fn a_container_can_do_without_namespaces() {
+    let all = ["pid", "network", "ipc", "uts", "cgroup"];
+    let bundle = Bundle::new("for n in pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done").with(|spec| {
+        all.iter().for_each(|kind| without(spec, kind));
+        spec.as_object_mut().unwrap().remove("hostname");
+    });
+    let wanted = ["pid", "net", "ipc", "uts", "cgroup"].map(|name| inode(format!("/proc/self/ns/{name}")));
+    assert_eq!(stdout(&bundle.run()).lines().collect::<Vec<_>>(), wanted);
+    // With a user namespace too.
+    let bundle =
+        mapped("for n in pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done; ls /proc/1/status").with(|spec| {
+            all.iter().for_each(|kind| without(spec, kind));
+            spec.as_object_mut().unwrap().remove("hostname");
+            spec["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "mqueue");
+        });
+    let output = stdout(&bundle.run());
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[..5], wanted, "{output}");
+    assert_eq!(lines[5..], ["/proc/1/status"], "{output}");
+}
+
+#[test]
+fn a_killed_create_leaves_nothing_of_a_user_namespace() {
+    for failpoint in
+        dozen_runtime::THRESHOLD_FAILPOINTS.iter().chain(["create.cloned", "create.limited", "child.begun"].iter())
+    {
+        let bundle = mapped("exec sleep 1000");
+        bundle.write();
+        let failpoints = bundle.directory.path().join("failpoints");
+        fs::create_dir(&failpoints).unwrap();
+        let armed = failpoints.join(format!("runtime.{failpoint}"));
+        fs::write(&armed, "").unwrap();
+        let mut create = bundle.command(&["create", "--bundle", bundle.path(), &bundle.id]);
+        let create = create.env("DOZEN_FAILPOINTS", &failpoints).stdout(Stdio::null()).stderr(Stdio::null());
+        assert!(!create.status().unwrap().success(), "{failpoint}");
+        assert!(!armed.exists(), "{failpoint} was never reached");
+        bundle.command(&["delete", "--force", &bundle.id]).output().unwrap();
+        bundle.check_nothing_is_left();
+    }
+}
