@@ -15,10 +15,11 @@ use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
 use crate::compression::decompress;
-use crate::extract::{Limits, extract};
+use crate::extract::{ExtractError, Limits, extract};
 use crate::image::Image;
 use crate::pack::{Description, TarWriter, pack};
-use crate::{ImageError, ImageStore, MIGRATION, tree};
+use crate::recording::{Paths, Recording};
+use crate::{ImageError, ImageStore, MIGRATION, RECIPES, tree};
 
 /// What an archive's documents say, as one text. Its first byte tells what the first document is (`d`: manifest.json,
 /// `o`: index.json of an OCI layout, else both); the documents stand between RS bytes (0x1e). In each, `@1` to `@9` is
@@ -62,7 +63,7 @@ pub fn archive(data: &[u8]) {
     load(&data);
 }
 
-/// A layer's tar stream, extracted. What comes of it packs, and that is the same after one more round.
+/// A layer's tar stream, extracted and recorded. What comes of it packs, and that is the same after one more round.
 pub fn layer(data: &[u8]) {
     let mut data = data.to_vec();
     mend_checksums(&mut data);
@@ -73,7 +74,14 @@ pub fn layer(data: &[u8]) {
     let unpack = |bytes: &[u8], root: &Path| {
         fs::create_dir(root).expect("the scratch directory takes a directory");
         let opened = tree::open_root(root).expect("it was just made");
-        extract(bytes, opened.as_fd(), Limits { entries: 10_000, content_bytes: 1 << 20 }).map(|_| opened)
+        let kept = |name: &str| root.with_added_extension(name);
+        let paths = Paths { recipe: kept("recipe"), blob: kept("blob") };
+        let recording = Recording::new(opened.as_fd(), Some(paths)).expect("the scratch directory takes a file");
+        let extracted =
+            extract(bytes, opened.as_fd(), recording, Limits { entries: 10_000, content_bytes: 1 << 20 }).map(drop);
+        // Whatever could be unpacked can be given again.
+        assert!(!matches!(extracted, Err(ExtractError::Record(_))), "{extracted:?}");
+        extracted.map(|()| opened)
     };
     if let Ok(root) = unpack(&data, &roots[0]) {
         let mut first = Vec::new();
@@ -86,7 +94,8 @@ pub fn layer(data: &[u8]) {
     }
     assert_eq!(fs::read(&secret).expect("it is still there"), b"secret");
     let names: Vec<_> = fs::read_dir(&place.0).expect("it is there").flatten().map(|entry| entry.file_name()).collect();
-    assert!(names.iter().all(|name| name == "secret" || name == "one" || name == "two"), "{names:?}");
+    let ours = ["secret", "one", "one.recipe", "one.blob", "two", "two.recipe", "two.blob"];
+    assert!(names.iter().all(|name| ours.iter().any(|ours| name == ours)), "{names:?}");
 }
 
 /// An image's configuration: what is accepted has the same layers when it is read again.
@@ -112,7 +121,7 @@ fn load(archive: &[u8]) {
     static STORE: OnceLock<(PathBuf, ImageStore)> = OnceLock::new();
     let (root, store) = STORE.get_or_init(|| {
         let root = Place::fresh();
-        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION]).expect("the ledger opens");
+        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES]).expect("the ledger opens");
         let store = ImageStore::open(&root, ledger).expect("the store opens");
         (root, store)
     });
