@@ -94,15 +94,28 @@ impl CapabilitySets {
         if uid == 0 { self } else { Self { effective: self.ambient, permitted: self.ambient, ..self } }
     }
 
-    /// Without what we do not have ourselves and so cannot hand on.
+    /// Without what the kernel would not grant: what we do not have ourselves and so cannot hand on, and what a set may
+    /// hold only if others do (capabilities(7), "Programmatically adjusting capability sets"). A runtime should not fail
+    /// for it (runtime-spec, config.md, "process.capabilities").
     pub(crate) fn within(self, ours: u64) -> Self {
+        let (bounding, permitted) = (self.bounding & ours, self.permitted & ours);
+        let inheritable = self.inheritable & bounding;
         Self {
-            bounding: self.bounding & ours,
-            effective: self.effective & ours,
-            permitted: self.permitted & ours,
-            inheritable: self.inheritable & ours,
-            ambient: self.ambient & ours,
+            bounding,
+            effective: self.effective & permitted,
+            permitted,
+            inheritable,
+            ambient: self.ambient & permitted & inheritable,
         }
+    }
+
+    /// What this has in any set, and the other has not in the same.
+    pub(crate) fn beyond(self, other: Self) -> u64 {
+        self.bounding & !other.bounding
+            | self.effective & !other.effective
+            | self.permitted & !other.permitted
+            | self.inheritable & !other.inheritable
+            | self.ambient & !other.ambient
     }
 }
 
@@ -156,6 +169,12 @@ mod tests {
         let user = sets.for_user(1000);
         assert_eq!((user.bounding, user.effective, user.permitted), (0x21, 0, 0));
         assert_eq!(sets.within(0x20).effective, 0);
+        assert_eq!(sets.beyond(sets.within(ALL)), 0);
+        assert_eq!(sets.beyond(sets.within(0x20)), 1);
+        // Each set within those that it must be within.
+        let odd = CapabilitySets { bounding: 1, effective: 3, permitted: 1, inheritable: 5, ambient: 9 };
+        let granted = CapabilitySets { bounding: 1, effective: 1, permitted: 1, inheritable: 1, ambient: 1 };
+        assert_eq!((odd.within(ALL), odd.beyond(granted)), (granted, 2 | 4 | 8));
         assert_eq!(CapabilitySets::from_spec(None), CapabilitySets::default());
     }
 }

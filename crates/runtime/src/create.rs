@@ -20,7 +20,7 @@ use crate::message::{self, Message};
 use crate::mounts::Brought;
 use crate::plan::{Hooks, Limit, Plan, ProcessPlan};
 use crate::seccomp::Listener;
-use crate::{Spec, capability, child, delegation, device_filter, sys, threshold};
+use crate::{Spec, capability, child, delegation, device_filter, scheduling, sys, threshold};
 
 /// The root file system that a container gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -171,8 +171,8 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
 
 /// What the process does not get as it was asked for, although nothing failed.
 fn warnings(plan: &ProcessPlan) -> Vec<String> {
-    let may_raise = capability::bit("SYS_RESOURCE")
-        .is_some_and(|bit| sys::capget_permitted().is_ok_and(|permitted| permitted & bit != 0));
+    let ours = sys::capget_permitted().unwrap_or(0);
+    let may_raise = capability::bit("SYS_RESOURCE").is_some_and(|bit| ours & bit != 0);
     let amount = |limit: u64| if limit == libc::RLIM64_INFINITY { "unlimited".to_owned() } else { limit.to_string() };
     let short = |limit: &Limit| {
         let most = sys::hard_limit(limit.resource);
@@ -181,7 +181,10 @@ fn warnings(plan: &ProcessPlan) -> Vec<String> {
             format!("{name}: {most} in place of {wanted}, since raising a hard limit needs CAP_SYS_RESOURCE")
         })
     };
-    plan.limits.iter().filter_map(short).collect()
+    let missing = capability::names(plan.capabilities.beyond(plan.capabilities.within(ours)));
+    let missing =
+        missing.map(|name| format!("CAP_{name} cannot be granted in all of the sets that it was asked for in"));
+    plan.limits.iter().filter_map(short).chain(missing).collect()
 }
 
 fn launch(
@@ -272,6 +275,7 @@ fn launch(
     failpoint("create.limited");
     let terminal = process.wait_until_ready(&socket).map_err(|error| want_of_memory(cgroup).unwrap_or(error))?;
     failpoint("create.ready");
+    scheduling::apply(&plan.process.scheduling, process.pid).inspect_err(|_| process.kill())?;
     Ok((process, socket, terminal))
 }
 

@@ -16,7 +16,7 @@ use crate::failpoint::failpoint;
 use crate::message::{self, Message};
 use crate::plan::{ProcessPlan, rare_namespaces};
 use crate::threshold::Owner;
-use crate::{Spec, sys};
+use crate::{Spec, scheduling, sys};
 
 /// Everything that [`exec`] has to know.
 #[derive(Debug)]
@@ -66,6 +66,8 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
     let directory = cgroup.unified_directory()?;
     let container = options.container.pidfd.as_fd();
     create::set_patience(&socket)?;
+    // Who brings it in begins there, and then so does it.
+    let visit = plan.scheduling.initial_affinity.as_ref().map(scheduling::Visit::to).transpose()?;
     // SAFETY: `exec` asks its callers for a process with one thread.
     let cloned =
         unsafe { sys::clone_process(0, directory.as_ref().map(AsFd::as_fd)) }.map_err(|errno| match errno {
@@ -81,13 +83,17 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
         }
         sys::Cloned::Parent { pid, pidfd } => create::Process { pid, pidfd },
     };
-    drop((childs_socket, stdio));
+    drop((childs_socket, stdio, visit));
     failpoint("exec.cloned");
     let process = usher.sibling(&socket)?;
     failpoint("exec.brought_in");
     // One that died meanwhile says so by the end of its connection.
     let _ = message::send(socket.as_fd(), &Message::Grouped, None);
     let terminal = process.wait_until_ready(&socket)?;
+    let settled = plan.scheduling.final_affinity.as_ref().map_or(Ok(()), |processors| {
+        scheduling::set_affinity(process.pid, processors).context(|| "set the final CPU affinity".to_owned())
+    });
+    settled.and_then(|()| scheduling::apply(&plan.scheduling, process.pid)).inspect_err(|_| process.kill())?;
     let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
     let agent = listener.map(|listener| {
         let about = options.container.about.as_ref();

@@ -7,6 +7,7 @@ mod ids;
 mod mount;
 mod namespaces;
 mod process;
+mod scheduling;
 mod sysctl;
 
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +21,7 @@ pub use self::mount::check_place;
 pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc};
 pub(crate) use self::namespaces::{UserNamespace, rare_namespaces};
 pub(crate) use self::process::{Limit, ProcessPlan, Who};
+pub(crate) use self::scheduling::{SchedulerAttributes, Scheduling, Set};
 
 use self::device::devices;
 use self::sysctl::sysctl_path;
@@ -142,8 +144,6 @@ fn refuse_what_is_not_built(spec: &Spec) -> Result<(), RuntimeError> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     for (given, what) in [
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.personality().is_some(), "linux.personality"),
-        (linux.memory_policy().is_some(), "linux.memoryPolicy"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
     ] {
         if given {

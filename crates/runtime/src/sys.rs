@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
+use crate::plan::SchedulerAttributes;
+
 /// What the kernel answered, as a result.
 fn check(result: libc::c_long) -> Result<libc::c_long, Errno> {
     if result < 0 { Err(last_error()) } else { Ok(result) }
@@ -333,6 +335,51 @@ pub(crate) fn attach_device_program(cgroup: impl AsFd, program: &[u64]) -> Resul
         [cgroup.as_fd().as_raw_fd() as u32, loaded.as_raw_fd() as u32, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI];
     // SAFETY: target, program, type and flags are the four first fields of the union for BPF_PROG_ATTACH.
     check(unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, attach.as_ptr(), size_of_val(&attach)) }).map(drop)
+}
+
+/// sched_setattr(2).
+pub(crate) fn sched_setattr(pid: i32, attributes: &SchedulerAttributes) -> Result<(), Errno> {
+    // SAFETY: the structure begins with its size and is only read.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, std::ptr::from_ref(attributes), 0) }).map(drop)
+}
+
+/// ioprio_set(2) of one process: its class, shifted by 13, and level.
+pub(crate) fn set_io_priority(pid: i32, priority: u32) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: libc::c_long = 1;
+    // SAFETY: plain integers.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) }).map(drop)
+}
+
+/// sched_getaffinity(2) of the calling thread, one bit for each processor.
+pub(crate) fn affinity() -> Result<Vec<u64>, Errno> {
+    // The kernel wants room for all that it could have.
+    let mut mask = vec![0u64; 128];
+    // SAFETY: a buffer and its length in bytes.
+    let length =
+        check(unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, mask.len() * 8, mask.as_mut_ptr()) })? as usize;
+    mask.truncate(length.div_ceil(8));
+    Ok(mask)
+}
+
+/// sched_setaffinity(2); 0 is the calling thread.
+pub(crate) fn set_affinity(pid: i32, mask: &[u64]) -> Result<(), Errno> {
+    // SAFETY: a buffer that is only read, and its length in bytes.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) }).map(drop)
+}
+
+/// personality(2).
+pub(crate) fn personality(domain: u32) -> Result<(), Errno> {
+    // SAFETY: a plain integer.
+    check(unsafe { libc::syscall(libc::SYS_personality, libc::c_ulong::from(domain)) }).map(drop)
+}
+
+/// set_mempolicy(2); without nodes the mode alone.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // One more than there are: the kernel takes one off (set_mempolicy(2), BUGS).
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    // SAFETY: a mask of that many bits, only read.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
 }
 
 /// getrlimit(2): the hard limit.

@@ -12,7 +12,7 @@ use crate::error::{Context, RuntimeError, words};
 use crate::mounts::is_null_device;
 use crate::plan::{ProcessPlan, Who};
 use crate::user::{self, Identity};
-use crate::{capability, sys};
+use crate::{capability, scheduling, sys};
 
 /// A process all set up, but for what seccomp could forbid.
 pub(super) struct Prepared {
@@ -38,6 +38,7 @@ pub(super) fn become_user(
         }
     };
     let environment = plan.environment_with_home(&identity.home)?;
+    scheduling::apply_to_this_process(&plan.scheduling)?;
     set_limits(plan)?;
     if has_its_streams {
         give_streams_to(identity.uid);

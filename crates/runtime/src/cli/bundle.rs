@@ -11,6 +11,7 @@ use crate::Spec;
 use crate::create::Root;
 use crate::default_spec::{self, DefaultSpec};
 use crate::error::{Context, RuntimeError};
+use crate::reading::read_spec;
 
 /// A bundle, read.
 pub(super) struct Bundle {
@@ -20,6 +21,8 @@ pub(super) struct Bundle {
     pub(super) config: Vec<u8>,
     pub(super) root: Root,
     pub(super) cgroup: String,
+    /// What it says that was not understood.
+    pub(super) warnings: Vec<String>,
 }
 
 pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeError> {
@@ -29,8 +32,8 @@ pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeErr
     let path = fs::canonicalize(&create.bundle).context(|| format!("open bundle {}", create.bundle.display()))?;
     let config = path.join("config.json");
     let bytes = fs::read(&config).context(|| format!("read {}", config.display()))?;
-    let spec: Spec = serde_json::from_slice(&bytes)
-        .map_err(|error| RuntimeError::Invalid(format!("{}: {error}", config.display())))?;
+    let (spec, warnings) =
+        read_spec(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", config.display())))?;
     let root = spec.root().as_ref().ok_or_else(|| RuntimeError::Invalid("the spec has no root".to_owned()))?;
     let root = path.join(root.path());
     if !root.is_dir() {
@@ -42,7 +45,7 @@ pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeErr
         }
         _ => format!("/{}", create.id),
     };
-    Ok(Bundle { path, spec, config: bytes, root: Root::Directory(root), cgroup })
+    Ok(Bundle { path, spec, config: bytes, root: Root::Directory(root), cgroup, warnings })
 }
 
 pub(super) fn write_spec(bundle: &Path) -> Result<(), RuntimeError> {

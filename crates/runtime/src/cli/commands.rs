@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
         Command::State { id } => print_state(&directory(id)?).map(|()| 0),
         Command::Kill { id, signal, all } => kill(&directory(id)?, signal, *all).map(|()| 0),
         Command::Delete { id, force } => delete(&directory(id)?, *force, warn).map(|()| 0),
-        Command::Exec(exec) => execute(exec, &directory(&exec.id)?),
+        Command::Exec(exec) => execute(exec, &directory(&exec.id)?, warn),
         Command::Pause { id } => pause(&directory(id)?).map(|()| 0),
         Command::Resume { id } => resume(&directory(id)?).map(|()| 0),
         Command::Update(arguments) => update(arguments, &directory(&arguments.id)?).map(|()| 0),

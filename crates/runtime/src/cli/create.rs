@@ -23,6 +23,7 @@ pub(super) fn create_waiting(
     warn: &dyn Fn(&str),
 ) -> Result<(), RuntimeError> {
     let bundle = read_bundle(create)?;
+    bundle.warnings.iter().for_each(|warning| warn(warning));
     let terminal = wants_terminal(&bundle.spec);
     if terminal && create.console_socket.is_none() {
         return Err(RuntimeError::Invalid(
@@ -50,6 +51,7 @@ pub(super) fn run_to_the_end(
     warn: &dyn Fn(&str),
 ) -> Result<u8, RuntimeError> {
     let bundle = read_bundle(create)?;
+    bundle.warnings.iter().for_each(|warning| warn(warning));
     let terminal = wants_terminal(&bundle.spec);
     if terminal && create.detach && create.console_socket.is_none() {
         return Err(RuntimeError::Invalid("a detached terminal needs --console-socket".to_owned()));

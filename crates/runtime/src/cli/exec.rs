@@ -12,8 +12,13 @@ use crate::cgroup::Cgroup;
 use crate::create::Running;
 use crate::error::{Context, RuntimeError};
 use crate::exec::{ExecOptions, exec};
+use crate::reading::read_process;
 
-pub(super) fn execute(arguments: &ExecArguments, directory: &Directory) -> Result<u8, RuntimeError> {
+pub(super) fn execute(
+    arguments: &ExecArguments,
+    directory: &Directory,
+    warn: &dyn Fn(&str),
+) -> Result<u8, RuntimeError> {
     let record = directory.read()?;
     let (Some(pidfd), Some(cgroup)) = (record.process(), Cgroup::open(&record.cgroup)?) else {
         return Err(RuntimeError::Conflict("cannot exec in a stopped container".to_owned()));
@@ -28,8 +33,9 @@ pub(super) fn execute(arguments: &ExecArguments, directory: &Directory) -> Resul
     let (command, environment, cwd) = match &arguments.process {
         Some(file) => {
             let bytes = fs::read(file).context(|| format!("read {}", file.display()))?;
-            let process: oci_spec::runtime::Process = serde_json::from_slice(&bytes)
-                .map_err(|error| RuntimeError::Invalid(format!("{}: {error}", file.display())))?;
+            let (process, warnings) =
+                read_process(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", file.display())))?;
+            warnings.iter().for_each(|warning| warn(warning));
             terminal |= process.terminal().unwrap_or(false);
             let parts = (
                 process.args().clone().unwrap_or_default(),

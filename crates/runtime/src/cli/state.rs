@@ -100,7 +100,9 @@ impl Directory {
     pub(super) fn read_spec(&self) -> Result<Spec, RuntimeError> {
         let path = self.path.join("config.json");
         let bytes = fs::read(&path).context(|| format!("read {}", path.display()))?;
-        serde_json::from_slice(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", path.display())))
+        let (spec, _) = crate::reading::read_spec(&bytes)
+            .map_err(|error| RuntimeError::Invalid(format!("{}: {error}", path.display())))?;
+        Ok(spec)
     }
 
     pub(super) fn read(&self) -> Result<Record, RuntimeError> {

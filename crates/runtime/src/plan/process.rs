@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use dozen_model::UserSpec;
 use oci_spec::runtime::{PosixRlimitType, Process};
 
+use super::scheduling::Scheduling;
 use super::{clean, invalid, not_built};
 use crate::Spec;
 use crate::capability::CapabilitySets;
@@ -26,6 +27,7 @@ pub(crate) struct ProcessPlan {
     pub(crate) limits: Vec<Limit>,
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adjustment: Option<i32>,
+    pub(crate) scheduling: Scheduling,
     pub(crate) filter: Option<Filter>,
 }
 
@@ -65,8 +67,8 @@ impl ProcessPlan {
         if given(process.selinux_label()) {
             return not_built("process.selinuxLabel");
         }
-        if process.scheduler().is_some() || process.io_priority().is_some() || process.exec_cpu_affinity().is_some() {
-            return not_built("process.scheduler, ioPriority and execCPUAffinity");
+        if given(process.command_line()) {
+            return Err(invalid("process.commandLine is for Windows; here it is args"));
         }
         let who = match user {
             Some(user) => Who::Named(user.clone()),
@@ -95,6 +97,7 @@ impl ProcessPlan {
             limits,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adjustment: process.oom_score_adj(),
+            scheduling: Scheduling::new(spec, process)?,
             filter: filter.map(seccomp::compile).transpose()?,
         })
     }

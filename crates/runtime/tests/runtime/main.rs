@@ -9,4 +9,5 @@ mod container;
 mod hooks;
 mod namespaces;
 mod oracle;
+mod process;
 mod seccomp;
