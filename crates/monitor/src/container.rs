@@ -87,6 +87,7 @@ impl Isolate for Container {
             stdio: stdio(streams),
             init: request.init,
             preserve_descriptors: 0,
+            keep_session_keyring: false,
         })
         .map_err(|error| failure(&error))?;
         let process = Process { pid: created.pid(), pidfd: copy(created.pidfd())?, terminal: created.terminal() };
@@ -123,6 +124,7 @@ impl Isolate for Container {
             environment: &request.environment,
             working_directory: request.working_directory.as_deref(),
             user: &request.user,
+            keep_session_keyring: false,
             privileged: request.privileged,
             stdio: stdio(streams),
         })

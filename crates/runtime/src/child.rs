@@ -37,6 +37,8 @@ pub(crate) struct Surroundings {
     pub(crate) init: Option<OwnedFd>,
     /// Descriptors 3 and up to hand on.
     pub(crate) preserve_descriptors: u32,
+    /// The starter's session keyring goes on to be the process's.
+    pub(crate) keep_session_keyring: bool,
 }
 
 /// The usher clones its sibling, tells the parent of it, and is gone: only the sibling returns. `namespaces`: CLONE_NEW*
@@ -88,7 +90,11 @@ fn begin(surroundings: &Surroundings, kept: &[RawFd]) -> Result<(), RuntimeError
         }
     }
     surroundings.close_all_else(kept).context(|| "close inherited descriptors".to_owned())?;
-    // Without this, kernel keys of whoever started us could be read (keyrings(7)).
+    if surroundings.keep_session_keyring {
+        return Ok(());
+    }
+    // Without this, kernel keys of whoever started us could be read (keyrings(7)). It has no name: whoever in another
+    // container has made one of that name before would have it joined, and read what is kept in it.
     match sys::join_new_session_keyring() {
         Err(Errno::NOSYS) => Ok(()),
         result => result.context(|| "join a new session keyring".to_owned()),

@@ -9,6 +9,7 @@ mod commands;
 mod create;
 mod events;
 mod exec;
+mod listening;
 mod pause;
 mod process;
 mod ps;

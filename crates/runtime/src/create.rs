@@ -82,6 +82,8 @@ pub struct CreateOptions<'a> {
     pub init: bool,
     /// Descriptors 3 and up that the process inherits, by number.
     pub preserve_descriptors: u32,
+    /// The caller's session keyring (keyrings(7)) goes on to be the process's; else it has a new one.
+    pub keep_session_keyring: bool,
 }
 
 /// A container that stands and waits. Dropped, it is killed and undone.
@@ -235,6 +237,7 @@ fn launch(
             stdio,
             init,
             preserve_descriptors: options.preserve_descriptors,
+            keep_session_keyring: options.keep_session_keyring,
         },
     };
     // SAFETY: `create` asks its callers for a process with one thread.

@@ -33,6 +33,8 @@ pub struct ExecOptions<'a> {
     pub working_directory: Option<&'a str>,
     /// Empty: the container's own.
     pub user: &'a UserSpec,
+    /// The caller's session keyring goes on to be the process's.
+    pub keep_session_keyring: bool,
     /// All capabilities, and no seccomp.
     pub privileged: bool,
     /// The process's standard streams.
@@ -77,8 +79,14 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
         })?;
     let usher = match cloned {
         sys::Cloned::Child => {
-            let surroundings =
-                Surroundings { socket: childs_socket, listener: None, stdio, init: None, preserve_descriptors: 0 };
+            let surroundings = Surroundings {
+                socket: childs_socket,
+                listener: None,
+                stdio,
+                init: None,
+                preserve_descriptors: 0,
+                keep_session_keyring: options.keep_session_keyring,
+            };
             Usher { plan: &plan, cgroup, container, rare_namespaces, surroundings }.run()
         }
         sys::Cloned::Parent { pid, pidfd } => create::Process { pid, pidfd },

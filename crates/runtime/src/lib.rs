@@ -31,6 +31,7 @@ pub mod fuzzing;
 mod hooks;
 mod id_map;
 mod init;
+mod labels;
 mod message;
 mod mounts;
 pub mod overlay;

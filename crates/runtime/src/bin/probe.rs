@@ -1,5 +1,6 @@
 //! What the tests run, in a process of its own with one thread: `dozen runtime` by itself, and with `library` the
-//! calls that the monitor makes. With `attack` it is an attacker, inside; with `call32` a program of 32 bits.
+//! calls that the monitor makes. With `attack` it is an attacker, inside; with `call32` a program of 32 bits; with
+//! `keyring` it names its session keyring.
 
 #[path = "probe/attacker.rs"]
 mod attacker;
@@ -64,6 +65,15 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stdout(), "{}", call_of_32_bits(number));
         return ExitCode::SUCCESS;
     }
+    if std::env::args_os().nth(1).is_some_and(|mode| mode == "keyring") {
+        use std::io::Write;
+        const KEYCTL_GET_KEYRING_ID: libc::c_long = 0;
+        const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
+        // SAFETY: plain integers.
+        let keyring = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0) };
+        let _ = writeln!(std::io::stdout(), "{keyring}");
+        return ExitCode::SUCCESS;
+    }
     dozen_runtime::run_cli(arguments)
 }
 
@@ -100,6 +110,7 @@ fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {
         stdio,
         init: life.init,
         preserve_descriptors: 0,
+        keep_session_keyring: false,
     })?;
     let terminal = created.terminal();
     let running = created.start()?;
@@ -112,6 +123,7 @@ fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {
             environment: &environment,
             working_directory: None,
             user: &exec.user,
+            keep_session_keyring: false,
             privileged: exec.privileged,
             stdio: streams()?,
         });

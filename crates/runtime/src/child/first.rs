@@ -20,7 +20,7 @@ use crate::hooks::{self, Stage};
 use crate::message::{self, Message};
 use crate::mounts::{Brought, RootTree};
 use crate::plan::Plan;
-use crate::{sys, terminal};
+use crate::{labels, sys, terminal};
 
 /// The container's first process.
 pub(crate) struct FirstProcess<'a> {
@@ -64,12 +64,14 @@ impl FirstProcess<'_> {
             None => furnished.and_then(|tree| {
                 drop(brought);
                 let master = complete(&tree, plan, &surroundings.stdio)?;
+                labels::apply(&plan.process)?;
                 tree.enter(plan)?;
                 tree.propagate(plan)?;
                 Ok((become_user(&plan.process, set_limits, true)?, master))
             }),
             Some(namespace) => {
                 let ready = furnished.and_then(|tree| {
+                    labels::apply(&plan.process)?;
                     tree.enter(plan)?;
                     drop(tree);
                     sys::setns(namespace, libc::CLONE_NEWPID).map_err(|e| gone_or(e, "join the pid namespace"))?;

@@ -15,7 +15,7 @@ use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint_of_child;
 use crate::mounts::RootTree;
 use crate::plan::ProcessPlan;
-use crate::{sys, terminal};
+use crate::{labels, sys, terminal};
 
 /// Who brings a further process in.
 pub(crate) struct Usher<'a> {
@@ -42,6 +42,7 @@ impl Usher<'_> {
             cgroup.enter_version_1()?;
             failpoint_of_child("usher.grouped");
             adjust_oom_score(plan)?;
+            labels::apply(plan)?;
             let namespaces = rare_namespaces
                 | libc::CLONE_NEWNS
                 | libc::CLONE_NEWIPC

@@ -114,8 +114,8 @@ pub(super) struct CreateArguments {
     /// Refused: without pivot_root the host's root could be reached
     #[arg(long, hide = true)]
     pub(super) no_pivot: bool,
-    /// Accepted for engines that pass it: every container has a session keyring of its own
-    #[arg(long, hide = true)]
+    /// Keep the session keyring of who calls
+    #[arg(long)]
     pub(super) no_new_keyring: bool,
     /// Run a small init as process 1
     #[arg(long)]

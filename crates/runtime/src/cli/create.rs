@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::arguments::CreateArguments;
 use super::bundle::{Bundle, read_bundle};
+use super::listening;
 use super::process::{send, send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::{self, Directory, Record, Status};
 use super::told::Told;
@@ -162,6 +163,7 @@ fn make(
         cgroup: bundle.cgroup.clone(),
         created: state::now(),
         started: false,
+        keeps_keyring: create.no_new_keyring,
         is_told: Told::of_spec(&bundle.spec, &create.id, &bundle.path)?.is_some(),
         annotations: bundle.spec.annotations().clone(),
     };
@@ -169,10 +171,12 @@ fn make(
     directory.write_spec(&bundle.config)?;
     directory.begin(&record)?;
     failpoint("command.create.record");
+    let listening = listening::count();
+    let told_of_them = (listening > 0).then(|| listening::tell(&bundle.spec, listening));
     let created = create::create_with(
         CreateOptions {
             id: &create.id,
-            spec: &bundle.spec,
+            spec: told_of_them.as_ref().unwrap_or(&bundle.spec),
             bundle: &bundle.path,
             root: &bundle.root,
             cgroup: &bundle.cgroup,
@@ -180,7 +184,8 @@ fn make(
             user: None,
             stdio,
             init: create.init,
-            preserve_descriptors: create.preserve_fds,
+            preserve_descriptors: create.preserve_fds.saturating_add(listening),
+            keep_session_keyring: create.no_new_keyring,
         },
         listener,
     )?;

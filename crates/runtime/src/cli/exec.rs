@@ -68,6 +68,7 @@ pub(super) fn execute(
         environment: &environment,
         working_directory: cwd.as_deref(),
         user: &user,
+        keep_session_keyring: record.keeps_keyring,
         privileged: false,
         stdio: stdio(&spec, terminal)?,
     })?;

@@ -34,6 +34,9 @@ pub(super) struct Record {
     /// Others are told of it (`told`): `start` and `delete` have to read the spec.
     #[serde(default)]
     pub(super) is_told: bool,
+    /// It has the session keyring of who created it.
+    #[serde(default)]
+    pub(super) keeps_keyring: bool,
     /// The spec's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) annotations: Option<HashMap<String, String>>,

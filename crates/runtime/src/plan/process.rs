@@ -7,7 +7,7 @@ use dozen_model::UserSpec;
 use oci_spec::runtime::{PosixRlimitType, Process};
 
 use super::scheduling::Scheduling;
-use super::{clean, invalid, not_built};
+use super::{clean, invalid};
 use crate::Spec;
 use crate::capability::CapabilitySets;
 use crate::error::RuntimeError;
@@ -27,6 +27,8 @@ pub(crate) struct ProcessPlan {
     pub(crate) limits: Vec<Limit>,
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adjustment: Option<i32>,
+    pub(crate) apparmor_profile: Option<String>,
+    pub(crate) selinux_label: Option<String>,
     pub(crate) scheduling: Scheduling,
     pub(crate) filter: Option<Filter>,
 }
@@ -60,14 +62,7 @@ impl ProcessPlan {
         if !process.cwd().is_absolute() {
             return Err(invalid(format!("Cwd must be an absolute path: {:?}", process.cwd())));
         }
-        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-        if given(process.apparmor_profile()) {
-            return not_built("process.apparmorProfile");
-        }
-        if given(process.selinux_label()) {
-            return not_built("process.selinuxLabel");
-        }
-        if given(process.command_line()) {
+        if process.command_line().as_ref().is_some_and(|text| !text.is_empty()) {
             return Err(invalid("process.commandLine is for Windows; here it is args"));
         }
         let who = match user {
@@ -97,6 +92,8 @@ impl ProcessPlan {
             limits,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adjustment: process.oom_score_adj(),
+            apparmor_profile: label("apparmorProfile", process.apparmor_profile())?,
+            selinux_label: label("selinuxLabel", process.selinux_label())?,
             scheduling: Scheduling::new(spec, process)?,
             filter: filter.map(seccomp::compile).transpose()?,
         })
@@ -107,6 +104,16 @@ impl ProcessPlan {
         let has_home = self.environment.iter().any(|entry| entry.starts_with("HOME="));
         let extra = (!has_home).then(|| format!("HOME={home}"));
         self.environment.iter().chain(&extra).map(|entry| c_string("env", entry)).collect()
+    }
+}
+
+/// An empty label is none. The kernel reads one up to where it ends for C.
+fn label(what: &str, label: &Option<String>) -> Result<Option<String>, RuntimeError> {
+    match label {
+        Some(label) if label.contains(['\0', '\n']) => {
+            Err(invalid(format!("process.{what}: {label:?} contains a null byte or a line's end")))
+        }
+        label => Ok(label.clone().filter(|label| !label.is_empty())),
     }
 }
 

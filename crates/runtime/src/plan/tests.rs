@@ -25,7 +25,7 @@ fn refused(change: impl FnOnce(&mut serde_json::Value), words: &str) {
 
 #[test]
 fn what_is_not_built_is_refused_by_name() {
-    refused(|v| v["process"]["apparmorProfile"] = json!("x"), "apparmorProfile is not built yet");
+    refused(|v| v["linux"]["intelRdt"] = json!({"closID": "x"}), "linux.intelRdt is not built yet");
     refused(|v| v["linux"]["namespaces"][0] = json!({"type": "mount", "path": "/x"}), "not built yet");
     refused(
         |v| v["mounts"] = json!([{"destination": "/a", "type": "tmpfs", "options": ["remount", "ro"]}]),
@@ -44,6 +44,9 @@ fn what_is_not_built_is_refused_by_name() {
 fn what_cannot_be_right_is_refused() {
     refused(|v| v["process"]["args"] = json!([]), "args must not be empty");
     refused(|v| v["process"]["cwd"] = json!("a"), "absolute");
+    refused(|v| v["process"]["commandLine"] = json!("a"), "commandLine");
+    refused(|v| v["process"]["apparmorProfile"] = json!("a\0"), "null byte");
+    refused(|v| v["process"]["selinuxLabel"] = json!("a\nb"), "line's end");
     refused(|v| v["process"]["args"] = json!(["a\0b"]), "null byte");
     refused(|v| v["mounts"] = json!([{"destination": "/a/..", "type": "tmpfs"}]), "hide the root");
     refused(|v| v["linux"]["sysctl"] = json!({"kernel.panic": "1"}), "separate kernel namespace");

@@ -143,3 +143,84 @@ fn capabilities_that_cannot_be_granted_are_told_of() {
     assert!(told.contains("CAP_CHOWN cannot be granted"), "{told}");
     bundle.check_nothing_is_left();
 }
+
+/// Binds this crate's probe into a container, to be its program.
+fn probe(mode: &str) -> Bundle {
+    program(&["/probe", mode]).with(|spec| {
+        let source = crate::bundle::PROBE;
+        let mount = json!({"destination": "/probe", "type": "bind", "source": source, "options": ["bind", "ro"]});
+        spec["mounts"].as_array_mut().unwrap().push(mount);
+        spec["linux"]["seccomp"] = json!(null);
+    })
+}
+
+#[test]
+fn a_session_keyring_is_new_or_the_callers() {
+    let callers = std::process::Command::new(crate::bundle::PROBE).arg("keyring").output().unwrap();
+    let callers = stdout(&callers);
+    assert!(callers.trim().parse::<i32>().unwrap() > 0, "{callers}");
+    assert_ne!(stdout(&probe("keyring").run()), callers);
+    for (option, is_kept) in [(&[][..], false), (&["--no-new-keyring"], true)] {
+        let bundle = probe("keyring").with(|spec| spec["process"]["args"] = json!(["sleep", "1000"]));
+        bundle.write();
+        let create = [&["create", "--bundle", bundle.path()], option, &[&bundle.id]].concat();
+        assert!(bundle.command(&create).stdout(std::process::Stdio::null()).status().unwrap().success());
+        stdout(&bundle.command(&["start", &bundle.id]).output().unwrap());
+        let inside = stdout(&bundle.command(&["exec", &bundle.id, "/probe", "keyring"]).output().unwrap());
+        assert_eq!(inside == callers, is_kept, "{inside}");
+        stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+        bundle.check_nothing_is_left();
+    }
+}
+
+/// What a security module is to enforce is enforced, or nothing runs.
+#[test]
+fn labels_are_set_or_refused() {
+    let label = |key: &str, label: &str| program(&["pwd"]).with(|spec| spec["process"][key] = json!(label)).run();
+    let has_apparmor = std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text[0] == b'Y');
+    let error = failure(&label("apparmorProfile", "no-such-profile"));
+    let words =
+        if has_apparmor { "apply AppArmor profile" } else { "apparmor: config provided but apparmor not supported" };
+    assert!(error.contains(words), "{error}");
+    assert_eq!(stdout(&label("apparmorProfile", "unconfined")), "/\n");
+    assert_eq!(stdout(&label("apparmorProfile", "")), "/\n");
+    let error = failure(&label("selinuxLabel", "system_u:system_r:no_such_t:s0"));
+    assert!(error.contains("SELinux"), "{error}");
+    let exec = Bundle::new("exec sleep 1000").with(|spec| spec["process"]["apparmorProfile"] = json!("unconfined"));
+    assert_eq!(stdout(&exec.live(json!({"exec": {"arguments": ["pwd"]}}))), "/\n");
+}
+
+#[test]
+fn sockets_that_are_listened_on_are_handed_on() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    let run = |variables: &[(&str, &str)], preserve: &str| {
+        let bundle = Bundle::new("echo $LISTEN_FDS $LISTEN_PID $LISTEN_FDNAMES; cat <&3; cat <&4");
+        bundle.write();
+        let arguments = ["run", "--preserve-fds", preserve, "--bundle", bundle.path(), &bundle.id];
+        let mut command = bundle.command(&arguments);
+        command.envs(variables.iter().copied());
+        // Above 4, so that dup2 makes new ones, without close-on-exec.
+        let pipes = ["one", "two"].map(|text| {
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
+            rustix::io::fcntl_dupfd_cloexec(&reader, 10).unwrap()
+        });
+        let numbers = [pipes[0].as_raw_fd(), pipes[1].as_raw_fd()];
+        // SAFETY: dup2 is safe between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                libc::dup2(numbers[0], 3);
+                libc::dup2(numbers[1], 4);
+                Ok(())
+            });
+        }
+        let output = command.output().unwrap();
+        bundle.check_nothing_is_left();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(run(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "a:b")], "0"), "2 1 a:b\nonetwo");
+    assert_eq!(run(&[("LISTEN_FDS", "1")], "1"), "1 1\nonetwo");
+    assert_eq!(run(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "1")], "0"), "\n");
+    assert_eq!(run(&[], "2"), "\nonetwo");
+}
