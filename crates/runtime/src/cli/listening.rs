@@ -5,16 +5,16 @@ use crate::Spec;
 
 /// How many there are.
 pub(super) fn count() -> u32 {
-    let variable = |name: &str| std::env::var(name).ok();
-    decide(variable("LISTEN_FDS").as_deref(), variable("LISTEN_PID").as_deref(), std::process::id())
+    let Ok(count) = std::env::var("LISTEN_FDS") else { return 0 };
+    decide(&count, std::env::var("LISTEN_PID").ok().as_deref(), std::process::id())
 }
 
 /// Those meant for another process are not ours to hand on. Whom they are meant for need not be said.
-fn decide(count: Option<&str>, pid: Option<&str>, own: u32) -> u32 {
+fn decide(count: &str, pid: Option<&str>, own: u32) -> u32 {
     /// More than anyone may have open, and few enough to be counted on from.
     const MOST: u32 = 1 << 20;
     let is_ours = pid.is_none_or(|pid| pid.parse() == Ok(own));
-    count.and_then(|count| count.parse().ok()).filter(|count| is_ours && *count <= MOST).unwrap_or(0)
+    count.parse().ok().filter(|count| is_ours && *count <= MOST).unwrap_or(0)
 }
 
 /// The spec of a container that is told of them.
@@ -36,13 +36,13 @@ mod tests {
     #[test]
     fn sockets_of_others_are_not_counted() {
         for (count, pid, expected) in [
-            (None, None, 0),
-            (Some("2"), None, 2),
-            (Some("2"), Some("7"), 2),
-            (Some("2"), Some("8"), 0),
-            (Some("2"), Some(""), 0),
-            (Some("-1"), None, 0),
-            (Some("4000000000"), None, 0),
+            ("2", None, 2),
+            ("2", Some("7"), 2),
+            ("2", Some("8"), 0),
+            ("2", Some(""), 0),
+            ("", None, 0),
+            ("-1", None, 0),
+            ("4000000000", None, 0),
         ] {
             assert_eq!(decide(count, pid, 7), expected, "{count:?} {pid:?}");
         }
