@@ -85,8 +85,12 @@ impl RootTree {
             sys::mount_setattr(&host, false, propagation(libc::MS_PRIVATE)).context(|| "make / private".to_owned())?;
         }
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
-        rustix::mount::move_mount(&tree, "", CWD, place(root, plan), flags)
-            .context(|| "mount the container's root".to_owned())?;
+        let moved = match rustix::mount::move_mount(&tree, "", CWD, place(root, plan), flags) {
+            // Root of a user namespace may not go where the host's root keeps it.
+            Err(Errno::ACCESS) => rustix::mount::move_mount(&tree, "", CWD, "/", flags),
+            moved => moved,
+        };
+        moved.context(|| "mount the container's root".to_owned())?;
         Ok(Self { root: tree, own: RefCell::default() })
     }
 

@@ -83,8 +83,8 @@ impl RootTree {
         self.settle(mount, tree, &place)
     }
 
-    /// Without a mode of its own it has that of the directory that it hides, as with runc and crun; `tmpcopyup` has it
-    /// begin with what is in there.
+    /// Without a mode of its own it has that of the directory that it hides, as with runc; `tmpcopyup` has it begin with what
+    /// is in there.
     fn add_tmpfs(&self, mount: &PlannedMount) -> Result<(), RuntimeError> {
         let MountKind::New { kind, source, options, copy_up: copies } = &mount.kind else { return Ok(()) };
         let has_mode = options.iter().any(|(key, _)| key == "mode");

@@ -1,19 +1,19 @@
 //! User and time namespaces, joined ones, and none.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::bundle::{Bundle, failure, stdout};
-use crate::oracle::others;
+use crate::oracle::same;
 use serde_json::{Value, json};
 
 /// Where the container's root is on the host.
-const ROOT: u32 = 100_000;
+pub const ROOT: u32 = 100_000;
 
 /// With a user namespace, and a root that belongs to it.
-fn mapped(command: &str) -> Bundle {
+pub fn mapped(command: &str) -> Bundle {
     let bundle = Bundle::new(command).with(|spec| {
         spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         for list in ["uidMappings", "gidMappings"] {
@@ -24,30 +24,20 @@ fn mapped(command: &str) -> Bundle {
     bundle
 }
 
-fn own(path: &Path) {
+pub fn own(path: &Path) {
     std::os::unix::fs::lchown(path, Some(ROOT), Some(ROOT)).unwrap();
     if fs::symlink_metadata(path).unwrap().is_dir() {
         fs::read_dir(path).unwrap().for_each(|entry| own(&entry.unwrap().path()));
     }
 }
 
-fn without(spec: &mut Value, kind: &str) {
+pub fn without(spec: &mut Value, kind: &str) {
     spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != kind);
 }
 
-fn join(spec: &mut Value, kind: &str, path: impl AsRef<Path>) {
+pub fn join(spec: &mut Value, kind: &str, path: impl AsRef<Path>) {
     without(spec, kind);
     spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": kind, "path": path.as_ref()}));
-}
-
-/// The lines in which ours and the others' must be the same.
-#[track_caller]
-fn same(bundle: &Bundle) -> String {
-    let ours = stdout(&bundle.run());
-    for (name, output, code) in others(bundle) {
-        assert_eq!((ours.as_str(), Some(0)), (output.as_str(), code), "left ours, right {name}'s");
-    }
-    ours
 }
 
 #[test]
@@ -97,10 +87,27 @@ fn devices_and_mounts_are_there_in_a_user_namespace() {
         let mounts = spec["mounts"].as_array_mut().unwrap();
         mounts.push(json!({"destination": "/data", "type": "bind", "source": shared, "options": ["bind", "ro"]}));
     });
-    std::os::unix::fs::symlink("busybox", bundle.root().join("bin/head")).unwrap();
+    symlink("busybox", bundle.root().join("bin/head")).unwrap();
     let output = stdout(&bundle.run());
     assert!(output.starts_with("data\n3\n/dev/null crw-rw-rw- 1 3\n"), "{output}");
     assert!(output.contains("kept\n") && output.contains("\n/dev/mqueue\n"), "{output}");
+}
+
+/// The bundle is in a directory of root's alone, through which root inside cannot go.
+#[test]
+fn hooks_are_run_in_a_user_namespace() {
+    let bundle = mapped("cat /log").with(|spec| {
+        for (stage, log) in [("createRuntime", "rootfs/log"), ("createContainer", "log"), ("startContainer", "/log")] {
+            let script = format!("echo {stage} $(cut -d' ' -f8- /proc/self/uid_map) >> {log}; chmod 666 {log} || true");
+            let env = ["PATH=/bin:/usr/bin"];
+            spec["hooks"][stage] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": env}]);
+        }
+    });
+    symlink("busybox", bundle.root().join("bin/chmod")).unwrap();
+    let output = stdout(&bundle.run());
+    let lines: Vec<Vec<&str>> = output.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][0], "createRuntime");
+    assert_eq!(lines[1..], [["createContainer", "0", "100000", "65536"], ["startContainer", "0", "100000", "65536"]]);
 }
 
 #[test]
@@ -167,7 +174,7 @@ fn an_overlay_has_the_owners_of_the_user_namespace() {
         chown 33 /etc/passwd; stat -c %u /etc/made /etc/passwd";
     let bundle = bundle.with(|spec| spec["process"]["args"] = json!(["sh", "-c", script]));
     fs::create_dir(lower.root().join("bin/x")).unwrap();
-    std::os::unix::fs::symlink("busybox", lower.root().join("bin/chown")).unwrap();
+    symlink("busybox", lower.root().join("bin/chown")).unwrap();
     let root = json!({"Overlay": {"lower": [lower.root()], "upper": store.join("upper"), "work": store.join("work")}});
     let output = stdout(&bundle.live(json!({ "root": root })));
     assert_eq!(output, "/ 0 0\n/bin/busybox 0 0\n/etc/group 33 4\n/tmp 0 0\n0\n33\n");
@@ -234,7 +241,7 @@ impl Drop for Neighbour {
     }
 }
 
-fn inode(path: impl AsRef<Path>) -> String {
+pub fn inode(path: impl AsRef<Path>) -> String {
     fs::read_link(path).unwrap().display().to_string()
 }
 
