@@ -1,6 +1,7 @@
 //! Control groups: version 1, version 2, and both beside each other (hybrid). cgroups(7), Documentation/admin-guide.
 //!
-//! A container's cgroup has one name, which is made below every hierarchy's mount point.
+//! A container's cgroup has one name, which is made below every hierarchy's mount point: `/a/b` by ourselves, or by systemd,
+//! around a scope that is called `slice:prefix:name`.
 
 mod control;
 mod freezer;
@@ -8,6 +9,7 @@ mod layout;
 mod limits;
 mod oom;
 mod stats;
+mod systemd;
 mod update;
 
 use std::fs;
@@ -24,6 +26,8 @@ pub use self::layout::CgroupLayout;
 pub(crate) use self::layout::Hierarchy;
 pub use self::oom::OomWatch;
 pub use self::stats::{Amount, CgroupStats, CpuStats, IoEntry, IoStats, MemoryStats, PidsStats};
+pub(crate) use self::systemd::Placeholder;
+use self::systemd::Scope;
 use crate::error::{Context, RuntimeError};
 
 /// How long a cgroup may stay busy after all in it were killed: a dying process that writes a large core
@@ -35,10 +39,12 @@ const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 pub struct Cgroup {
     layout: &'static CgroupLayout,
     name: PathBuf,
+    /// systemd has made it, and is to remove it.
+    scope: Option<Scope>,
 }
 
 impl Cgroup {
-    /// The cgroup of this name, `None` if no hierarchy has it.
+    /// The cgroup of this name (`/a/b`, or `slice:prefix:name` for a scope of systemd's), `None` if no hierarchy has it.
     pub fn open(name: &str) -> Result<Option<Self>, RuntimeError> {
         let cgroup = Self::named(name)?;
         let exists = cgroup.directories().any(|directory| directory.is_dir());
@@ -55,9 +61,22 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// As [`Cgroup::create_unified`], or a scope of systemd's, which is there as long as somebody is in it: until the
+    /// container's first process is, the placeholder. The calling process must have one thread.
+    pub(crate) fn begin(name: &str) -> Result<(Self, Option<Placeholder>), RuntimeError> {
+        let cgroup = Self::named(name)?;
+        let Some(scope) = &cgroup.scope else { return Ok((Self::create_unified(name)?, None)) };
+        let placeholder = Placeholder::new()?;
+        scope.start(placeholder.pid(), cgroup.layout.is_unified())?;
+        Ok((cgroup, Some(placeholder)))
+    }
+
     /// The half of [`Cgroup::create`] that a process has to be born into.
     pub(crate) fn create_unified(name: &str) -> Result<Self, RuntimeError> {
         let cgroup = Self::named(name)?;
+        if cgroup.scope.is_some() {
+            return Err(RuntimeError::Invalid(format!("{name}: systemd makes a scope with a process in it")));
+        }
         if let Some(unified) = cgroup.layout.unified() {
             make(unified, &cgroup.name)?;
         }
@@ -98,7 +117,9 @@ impl Cgroup {
 
     /// Applies the limits of a spec to a cgroup that is new, but for those of [`Cgroup::limit_first`].
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
-        set(limits::decide(self.layout, &self.name, resources, &|_, _| None)?)
+        let settings = limits::decide(self.layout, &self.name, resources, &|_, _| None)?;
+        self.scope.as_ref().map_or(Ok(()), |scope| scope.limit(&settings))?;
+        set(settings)
     }
 
     /// Applies what has to stand before anyone is in it: rules of devices, where they are version 1's, and time for
@@ -166,8 +187,8 @@ impl Cgroup {
     /// Removes it and what is below it, once it is empty; waits a while for those who are dying. Goes on past a
     /// failure and reports the first.
     pub fn delete(&self) -> Result<(), RuntimeError> {
+        let mut first = self.scope.as_ref().and_then(|scope| scope.stop().err());
         let deadline = Instant::now() + DELETE_PATIENCE;
-        let mut first = None;
         for directory in self.directories() {
             if let Err(error) = remove(&directory, deadline) {
                 first.get_or_insert(RuntimeError::system(format!("remove cgroup {}", directory.display()), error));
@@ -232,12 +253,16 @@ impl Cgroup {
     }
 
     fn named(name: &str) -> Result<Self, RuntimeError> {
+        if let Some(scope) = Scope::parse(name).transpose()? {
+            let name = PathBuf::from(scope.directory()?);
+            return Ok(Self { layout: CgroupLayout::of_host()?, name, scope: Some(scope) });
+        }
         let relative = name.strip_prefix('/').unwrap_or(name);
         let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
         if !relative.split('/').all(plain) || relative.contains(['\0', '\n']) {
             return Err(RuntimeError::Invalid(format!("invalid cgroup name {name:?}: want /a/b, without . and ..")));
         }
-        Ok(Self { layout: CgroupLayout::of_host()?, name: PathBuf::from(relative) })
+        Ok(Self { layout: CgroupLayout::of_host()?, name: PathBuf::from(relative), scope: None })
     }
 
     fn directories(&self) -> impl Iterator<Item = PathBuf> {

@@ -45,7 +45,7 @@ pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let parsed = match Arguments::try_parse_from(&arguments) {
-        Ok(parsed) => parsed,
+        Ok(parsed) => parsed.settle(),
         Err(error) => {
             // clap knows by itself whether this is for stdout (--help) or stderr; a closed one is no matter.
             let _ = error.print();

@@ -70,7 +70,7 @@ pub struct CreateOptions<'a> {
     pub bundle: &'a Path,
     /// The root file system.
     pub root: &'a Root,
-    /// The cgroup below each hierarchy's mount point: `/dozen/<id>`.
+    /// The cgroup below each hierarchy's mount point: `/dozen/<id>`; or a scope for systemd to make: `slice:prefix:name`.
     pub cgroup: &'a str,
     /// Joined in place of what the spec says about the network.
     pub network_namespace: Option<BorrowedFd<'a>>,
@@ -144,13 +144,15 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
     let plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
     let init = if options.init { Some(crate::own_binary()?) } else { None };
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
-    let cgroup = Cgroup::create_unified(options.cgroup)?;
+    let (cgroup, placeholder) = Cgroup::begin(options.cgroup)?;
     failpoint("create.cgroup");
     let asked = plan.process.filter.as_ref().and_then(|filter| filter.listener.clone());
     let is_told = !plan.hooks.is_empty() || asked.is_some();
     let about = is_told.then(|| About::new(options.id, options.bundle, options.spec));
     let mut is_hooked = false;
     let made = launch(&options, &plan, &cgroup, listener, init, about.as_ref(), &mut is_hooked);
+    // By now the container's own process is in the scope, or nobody is to be.
+    drop(placeholder);
     match made {
         Ok((process, socket, terminal)) => {
             let (user, warnings) = (options.user.cloned(), warnings(&plan.process));

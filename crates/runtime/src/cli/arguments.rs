@@ -24,11 +24,21 @@ pub(super) struct Arguments {
     /// Accepted for engines that pass it; there is no debug log
     #[arg(long, global = true, hide = true)]
     pub(super) debug: bool,
-    /// Refused: cgroups are made by cgroupfs
-    #[arg(long, global = true, hide = true)]
+    /// Have systemd make containers' cgroups: `cgroupsPath` is then `slice:prefix:name`
+    #[arg(long, global = true)]
     pub(super) systemd_cgroup: bool,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+impl Arguments {
+    /// Hands on to the command what it has to know of the options before it.
+    pub(super) fn settle(mut self) -> Self {
+        if let Command::Create(create) | Command::Run(create) = &mut self.command {
+            create.systemd_cgroup = self.systemd_cgroup;
+        }
+        self
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -123,6 +133,9 @@ pub(super) struct CreateArguments {
     /// `run`: do not wait for the container's end
     #[arg(long, short)]
     pub(super) detach: bool,
+    /// What was said before the command.
+    #[arg(skip)]
+    pub(super) systemd_cgroup: bool,
 }
 
 #[derive(Debug, Args)]

@@ -39,13 +39,24 @@ pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeErr
     if !root.is_dir() {
         return Err(RuntimeError::Invalid(format!("invalid rootfs: {} is no directory", root.display())));
     }
-    let cgroup = match spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref()) {
-        Some(path) if !path.as_os_str().is_empty() => {
-            format!("/{}", path.display().to_string().trim_start_matches('/'))
-        }
-        _ => format!("/{}", create.id),
-    };
+    let wanted = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    let wanted = wanted.map(|path| path.display().to_string()).filter(|path| !path.is_empty());
+    let cgroup = cgroup_name(wanted.as_deref(), &create.id, create.systemd_cgroup)?;
     Ok(Bundle { path, spec, config: bytes, root: Root::Directory(root), cgroup, warnings })
+}
+
+/// Where the container's cgroup is to be, as [`crate::Cgroup`] takes it.
+fn cgroup_name(wanted: Option<&str>, id: &str, by_systemd: bool) -> Result<String, RuntimeError> {
+    match (wanted, by_systemd) {
+        (Some(path), false) => Ok(format!("/{}", path.trim_start_matches('/'))),
+        (None, false) => Ok(format!("/{id}")),
+        (None, true) => Ok(format!("system.slice:dozen:{id}")),
+        (Some(name), true) if name.split(':').count() == 3 && !name.starts_with('/') => Ok(name.to_owned()),
+        // As runc says it.
+        (Some(other), true) => Err(RuntimeError::Invalid(format!(
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {other:?} instead"
+        ))),
+    }
 }
 
 pub(super) fn write_spec(bundle: &Path) -> Result<(), RuntimeError> {
@@ -67,4 +78,20 @@ pub(super) fn write_spec(bundle: &Path) -> Result<(), RuntimeError> {
     let json = serde_json::to_vec_pretty(&spec).map_err(|error| RuntimeError::Invalid(error.to_string()))?;
     let mut new = File::create_new(&file).context(|| format!("make {}", file.display()))?;
     new.write_all(&json).context(|| format!("write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_have_names_of_two_kinds() {
+        let name = |wanted, by_systemd| cgroup_name(wanted, "id", by_systemd).map_err(|error| error.to_string());
+        assert_eq!(name(None, false).unwrap(), "/id");
+        assert_eq!(name(Some("//a/b:c:d"), false).unwrap(), "/a/b:c:d");
+        assert_eq!(name(None, true).unwrap(), "system.slice:dozen:id");
+        assert_eq!(name(Some(":crio:x"), true).unwrap(), ":crio:x");
+        assert!(name(Some("/a:b:c"), true).unwrap_err().contains("slice:prefix:name"));
+        assert!(name(Some("machine.slice"), true).is_err());
+    }
 }

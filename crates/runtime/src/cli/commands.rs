@@ -22,9 +22,6 @@ use crate::failpoint::failpoint;
 ///
 /// `warn` is told what a container does not get as it was asked for.
 pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, RuntimeError> {
-    if arguments.systemd_cgroup {
-        return Err(RuntimeError::NotBuilt("--systemd-cgroup".to_owned()));
-    }
     let directory = |id: &str| Directory::of(&arguments.root, id);
     match &arguments.command {
         Command::Create(create) => {

@@ -91,9 +91,12 @@ fn a_limit_that_cannot_be_raised_is_told_of() {
 fn what_is_not_built_is_refused() {
     let bundle = Bundle::new("true");
     bundle.write();
-    for arguments in [&["--systemd-cgroup", "list"][..], &["run", "--no-pivot", "--bundle", bundle.path(), "x"]] {
-        assert!(failure(&bundle.command(arguments).output().unwrap()).contains("is not built yet"));
-    }
+    let no_pivot = bundle.command(&["run", "--no-pivot", "--bundle", bundle.path(), "x"]).output().unwrap();
+    assert!(failure(&no_pivot).contains("is not built yet"));
+    let bundle = bundle.with(|spec| spec["linux"]["cgroupsPath"] = json!("/x"));
+    bundle.write();
+    let no_scope = bundle.command(&["--systemd-cgroup", "run", "--bundle", bundle.path(), "x"]).output().unwrap();
+    assert!(failure(&no_scope).contains("expected cgroupsPath to be of format \"slice:prefix:name\""));
     assert!(failure(&bundle.command(&["state", "../x"]).output().unwrap()).contains("invalid container ID"));
 }
 
