@@ -12,11 +12,14 @@ mod attach;
 mod commit;
 mod container;
 mod create;
+mod download;
 mod events;
 mod exec;
+mod export;
 mod generate;
 mod history;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod load;
@@ -30,6 +33,7 @@ mod save;
 mod start;
 mod tag;
 mod top;
+mod upload;
 mod version;
 mod volume;
 mod wait;
@@ -90,6 +94,7 @@ pub fn command() -> Command {
                 .arg_required_else_help(true)
                 .subcommands([
                     history::command(),
+                    import::command(),
                     inspect::command_for_images(),
                     load::command(),
                     images::command("ls").visible_alias("list"),
@@ -109,7 +114,9 @@ pub fn command() -> Command {
             commit::command(),
             create::command(),
             events::command(),
+            export::command(),
             history::command(),
+            import::command(),
             inspect::command(),
             per_container::kill_command(),
             load::command(),
@@ -171,7 +178,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("inspect", _) => inspect::execute(context, matches, None).await,
         ("images", _) => images::execute(context, matches).await,
         ("rmi", _) => rmi::execute(context, matches).await,
-        ("history" | "load" | "save" | "tag", _) => image_verb(context, verb, matches).await,
+        ("history" | "import" | "load" | "save" | "tag", _) => image_verb(context, verb, matches).await,
         (verb, _) => container_verb(context, verb, "", matches).await,
     }
 }
@@ -184,6 +191,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
         "commit" => commit::execute(context, matches).await,
         "create" => create::execute(context, matches, &full).await,
         "exec" => exec::execute(context, matches).await,
+        "export" => export::execute(context, matches).await,
         "inspect" => inspect::execute(context, matches, Some("container")).await,
         "kill" => per_container::kill(context, matches).await,
         "logs" => logs::execute(context, matches).await,
@@ -203,6 +211,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
 async fn image_verb(context: &Context, verb: &str, matches: &ArgMatches) -> Outcome {
     match verb {
         "history" => history::execute(context, matches).await,
+        "import" => import::execute(context, matches).await,
         "inspect" => inspect::execute(context, matches, Some("image")).await,
         "load" => load::execute(context, matches).await,
         "ls" => images::execute(context, matches).await,
@@ -221,6 +230,16 @@ fn container_path(name: &str, suffix: &str) -> String {
 /// `/images/NAME/suffix`.
 fn image_path(name: &str, suffix: &str) -> String {
     format!("/images/{}{suffix}", crate::client::encode_segment(name))
+}
+
+/// The time that an image is to say it was made at, in seconds since 1970, if the environment says so
+/// (reproducible-builds.org, "SOURCE_DATE_EPOCH").
+fn source_date_epoch() -> Result<Option<String>, Failure> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else { return Ok(None) };
+    match text.to_str().map(str::parse::<u64>) {
+        Some(Ok(seconds)) => Ok(Some(seconds.to_string())),
+        _ => Err(Failure::new(format!("SOURCE_DATE_EPOCH is {text:?}, and no number of seconds"))),
+    }
 }
 
 /// A file that the command line names; words on why it cannot be read.

@@ -1,11 +1,13 @@
 //! A handle on one container: what can be asked of it.
 //!
 //! Inside: `snapshot` is its state, `lifecycle` decides, `owner` acts, `rescue` does so past a monitor that hangs;
-//! `launch`, `oci` and `files` start it; `attach`, `commit`, `exec`, `logs` and `top` are asked of it.
+//! `launch`, `oci` and `files` start it; `attach`, `commit`, `exec`, `export`, `logs` and `top` are asked of it.
 
 pub(crate) mod attach;
+pub(crate) mod changes;
 pub(crate) mod commit;
 pub(crate) mod exec;
+mod export;
 mod files;
 mod launch;
 pub(crate) mod lifecycle;

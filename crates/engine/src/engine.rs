@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dozen_image::{Image, ImageStore, Loaded, Progress, Removal};
+use dozen_image::{Image, ImageStore, ImportRequest, Loaded, Platform, Progress, Removal};
 use dozen_model::{
     ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, NetworkMode, Reference, VolumeName,
     error_chain,
@@ -14,6 +14,7 @@ use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
 
 use crate::container::Container;
+use crate::container::changes::Settings;
 use crate::container::commit::{self, CommitOptions};
 use crate::container::exec::Exec;
 use crate::container::lifecycle::Wish;
@@ -37,6 +38,20 @@ pub struct CreateRequest {
     pub name: Option<ContainerName>,
     /// What it shall be, the image's configuration merged in.
     pub spec: ContainerSpec,
+}
+
+/// What becomes of a root file system that is imported.
+#[derive(Debug, Clone, Default)]
+#[expect(missing_docs, reason = "Docker's words")]
+pub struct ImportOptions {
+    pub reference: Option<Reference>,
+    pub message: String,
+    /// Dockerfile instructions, as [`CommitOptions`] has them.
+    pub changes: Vec<String>,
+    /// `None`: this host's.
+    pub platform: Option<Platform>,
+    /// `None`: now.
+    pub created: Option<Timestamp>,
 }
 
 /// Facts for `info`.
@@ -206,6 +221,23 @@ impl Engine {
             emit_image(&self.shared, "load", &image.id, &image.id.to_string());
         }
         Ok(loaded)
+    }
+
+    /// Makes an image of a root file system in a tar archive. Blocks.
+    pub fn import_image(&self, archive: &mut dyn Read, options: ImportOptions) -> Result<ImageId, EngineError> {
+        let mut settings = Settings::default();
+        settings.apply_all(&options.changes)?;
+        let name = options.reference.as_ref().map(Reference::familiar);
+        let request = ImportRequest {
+            config: settings.into_config(),
+            platform: options.platform.unwrap_or_else(Platform::host),
+            message: options.message,
+            reference: options.reference,
+            created: options.created.unwrap_or_else(Timestamp::now),
+        };
+        let id = self.shared.images.import(archive, request)?;
+        emit_image(&self.shared, "import", &id, &name.unwrap_or_else(|| id.to_string()));
+        Ok(id)
     }
 
     /// Writes images as an archive. Blocks.

@@ -31,13 +31,13 @@ pub use container::snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure};
 pub use container::top::Top;
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
 pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
-pub use engine::{CreateRequest, Engine, EngineInfo};
+pub use engine::{CreateRequest, Engine, EngineInfo, ImportOptions};
 pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use failpoint::FAILPOINTS;
 pub use volumes::{Volume, VolumeSpec};
 
 // The services' own types that the API shows.
-pub use dozen_image::{self as image, Image, ImageStore, Loaded, Progress, Removal};
+pub use dozen_image::{self as image, Image, ImageStore, Loaded, Platform, Progress, Removal};
 pub use dozen_monitor::protocol::WindowSize;
 pub use dozen_network::{BridgeAddresses, Endpoint, PublishedPort};

@@ -38,6 +38,8 @@ pub struct CommitRequest<'a> {
     pub created_by: String,
     /// The new image's name. `None`: it has only its id.
     pub reference: Option<Reference>,
+    /// When it was made. `None`: now.
+    pub created: Option<Timestamp>,
 }
 
 impl ImageStore {
@@ -72,7 +74,7 @@ impl ImageStore {
         let staged = Some(packed?).filter(|staged| staged.row.tar_size_bytes != EMPTY_TAR_BYTES);
         failpoint("image.packed");
         let layer = staged.as_ref().map(|staged| &staged.row.diff_id);
-        let config = new_config(&base, &request, layer, Timestamp::now());
+        let config = new_config(&base, &request, layer, request.created.unwrap_or_else(Timestamp::now));
         let config = serde_json::to_vec(&config).expect("a JSON value serializes");
         let id = ImageId::new(Digest::from_sha256(Sha256::digest(&config).into()));
         let diff_ids = base.diff_ids.iter().chain(layer).cloned().collect();

@@ -47,6 +47,12 @@ pub enum ImageError {
     /// A container's changes cannot be put in a layer.
     #[error("cannot commit: {0}")]
     Commit(String),
+    /// What a container has cannot be put in an archive.
+    #[error("cannot export: {0}")]
+    Export(String),
+    /// What was given cannot become an image.
+    #[error("cannot import: {0}")]
+    Import(String),
     /// Known, and not there yet.
     #[error("{0}")]
     NotBuilt(String),
@@ -111,6 +117,14 @@ impl ImageError {
         }
     }
 
+    pub(crate) fn exporting(error: PackError) -> Self {
+        match error {
+            PackError::Read { path, source } => Self::Io { attempted: "read", object: path, source: source.into() },
+            PackError::Write(source) => Self::Io { attempted: "write", object: "the archive".into(), source },
+            error @ PackError::Refused { .. } => Self::Export(error.to_string()),
+        }
+    }
+
     pub(crate) fn packing(error: PackError) -> Self {
         match error {
             PackError::Read { path, source } => Self::Io { attempted: "read", object: path, source: source.into() },
@@ -130,7 +144,9 @@ impl Classified for ImageError {
             | Self::NotAnArchive { .. }
             | Self::Archive(_)
             | Self::Layer { .. }
-            | Self::Commit(_) => ErrorKind::Invalid,
+            | Self::Commit(_)
+            | Self::Export(_)
+            | Self::Import(_) => ErrorKind::Invalid,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::NotBuilt(_) => ErrorKind::NotBuilt,
             Self::Damaged { .. } => ErrorKind::Internal,

@@ -17,15 +17,18 @@ mod commit;
 mod compression;
 mod copy_up;
 mod error;
+mod export;
 mod extract;
 mod failpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod history;
 mod image;
+mod import;
 mod load;
 mod manifest;
 mod pack;
+mod platform;
 mod recipe;
 mod recording;
 mod remove;
@@ -36,6 +39,7 @@ mod tarball;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod union;
 mod unpack;
 
 pub use commit::CommitRequest;
@@ -44,7 +48,9 @@ pub use error::ImageError;
 pub use failpoint::FAILPOINTS;
 pub use history::HistoryEntry;
 pub use image::{Image, ImageConfig, ImageConfiguration};
+pub use import::ImportRequest;
 pub use load::{Loaded, Progress, ProgressEvent};
+pub use platform::{Platform, PlatformError};
 pub use remove::{Removal, Use};
 pub use schema::{MIGRATION, RECIPES};
 pub use store::{DiskUsage, ImageStore, ImageUsage};

@@ -20,7 +20,7 @@ use crate::tree::{self, Place};
 pub(crate) enum PackError {
     #[error("cannot read {path:?}")]
     Read { path: String, source: Errno },
-    #[error("{path:?} cannot be put in a layer: {why}")]
+    #[error("{path:?} cannot be put in an archive: {why}")]
     Refused { path: String, why: &'static str },
     #[error("the layer cannot be written")]
     Write(io::Error),
@@ -177,11 +177,11 @@ impl AsParts for (Vec<u8>, OwnedFd) {
     }
 }
 
-fn portable(attributes: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn portable(attributes: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
     attributes.into_iter().filter(|(name, _)| tree::is_portable_xattr(name)).collect()
 }
 
-fn shown(path: &[u8]) -> String {
+pub(crate) fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(&path[..path.len().min(300)]).into_owned()
 }
 
@@ -207,7 +207,7 @@ impl Description<'_> {
         Description { path, link: b"", kind, size, mode, uid, gid, mtime, device, attributes: Vec::new() }
     }
 
-    fn of(stat: &Stat, kind: EntryType) -> Description<'static> {
+    pub(crate) fn of(stat: &Stat, kind: EntryType) -> Description<'static> {
         let device = match kind {
             EntryType::Char | EntryType::Block => (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
             _ => (0, 0),
@@ -243,7 +243,13 @@ impl<W: Write> TarWriter<W> {
     }
 
     pub(crate) fn header(&mut self, entry: &Description<'_>) -> io::Result<()> {
+        self.header_with(entry, &[])
+    }
+
+    /// The same with PAX records of the caller's own, keys and values.
+    pub(crate) fn header_with(&mut self, entry: &Description<'_>, more: &[(&str, Vec<u8>)]) -> io::Result<()> {
         let mut records = Vec::new();
+        more.iter().for_each(|(key, value)| record(&mut records, key.as_bytes(), value));
         if entry.path.len() > NAME_LIMIT {
             record(&mut records, b"path", entry.path);
         }

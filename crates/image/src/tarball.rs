@@ -1,4 +1,4 @@
-//! Reading a tar stream, header by header: ustar, GNU long names and old GNU sparse files, PAX.
+//! Reading a tar stream, header by header: ustar, GNU long names, sparse files, PAX.
 //!
 //! The `tar` crate parses the 512-byte headers. The rest is ours, because two things must not be left to it with
 //! hostile input: a PAX value may hold newlines (a file capability is binary), and what describes the next entry
@@ -9,11 +9,13 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+mod sparse;
+
 const BLOCK: u64 = 512;
 /// Long names and PAX records of one entry; xattrs are 64 KiB each at the most (xattr(7)).
 const DESCRIPTION_LIMIT: u64 = 1024 * 1024;
 /// Pieces of one sparse file.
-const SPARSE_LIMIT: usize = 65_536;
+pub(crate) const SPARSE_LIMIT: usize = 65_536;
 
 /// One entry's header, everything that describes it merged.
 #[derive(Debug, Clone)]
@@ -162,21 +164,13 @@ impl<R: Read> TarReader<R> {
         header: &Header,
         long_path: Option<Vec<u8>>,
         long_link: Option<Vec<u8>>,
-        pax: Pax,
+        mut pax: Pax,
     ) -> io::Result<Entry> {
-        let path = pax.path.or(long_path).unwrap_or_else(|| header.path_bytes().into_owned());
+        let real_name = pax.sparse.as_mut().and_then(|sparse| sparse.name.take());
+        let path = real_name.or(pax.path).or(long_path).unwrap_or_else(|| header.path_bytes().into_owned());
         let link =
             pax.link.or(long_link).or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default();
         let wrong = |what: &str| invalid(&format!("entry {:?} has no valid {what}", String::from_utf8_lossy(&path)));
-        if pax.sparse {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!(
-                    "entry {:?}: sparse files in the PAX format are not built yet; make the archive without --sparse",
-                    String::from_utf8_lossy(&path)
-                ),
-            ));
-        }
         let mut kind = header.entry_type();
         // Before POSIX a directory was a regular file whose name ends in a slash.
         if kind == EntryType::Regular && path.ends_with(b"/") {
@@ -204,7 +198,11 @@ impl<R: Read> TarReader<R> {
         let uid = if blank(&header.as_old().uid) { Ok(0) } else { header.uid() };
         let gid = if blank(&header.as_old().gid) { Ok(0) } else { header.gid() };
         let (uid, gid) = (id(uid, pax.uid, "owner")?, id(gid, pax.gid, "group")?);
-        let sparse = if kind == EntryType::GNUSparse { Some(self.sparse_map(header)?) } else { None };
+        let sparse = match (kind, pax.sparse) {
+            (EntryType::GNUSparse, _) => Some(self.sparse_map(header)?),
+            (EntryType::Regular | EntryType::Continuous, Some(records)) => Some(self.pax_sparse(records)?),
+            _ => None,
+        };
         // These have no data, whatever their size field says (Go's archive/tar reads them so, and wrote most images).
         if matches!(
             kind,
@@ -239,6 +237,11 @@ impl<R: Read> TarReader<R> {
             more = extension.is_extended();
         }
         let real_size = gnu.real_size().map_err(|_| wrong())?;
+        self.checked_map(pieces, real_size)
+    }
+
+    fn checked_map(&self, pieces: Vec<(u64, u64)>, real_size: u64) -> io::Result<Sparse> {
+        let wrong = || invalid("the map of a sparse file is wrong");
         let (mut end, mut data) = (0u64, 0u64);
         for (offset, length) in &pieces {
             if *offset < end {
@@ -273,7 +276,7 @@ struct Pax {
     gid: Option<u64>,
     mtime: Option<(i64, u32)>,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse: bool,
+    sparse: Option<sparse::Records>,
     seen: bool,
 }
 
@@ -310,9 +313,10 @@ impl Pax {
             b"uid" => self.uid = Some(number()?),
             b"gid" => self.gid = Some(number()?),
             b"mtime" => self.mtime = Some(parse_time(std::str::from_utf8(value).ok()?)?),
-            _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
             _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    self.sparse.get_or_insert_default().take(key, value)?;
+                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattrs.push((name.to_vec(), value.to_vec()));
                 }
             }

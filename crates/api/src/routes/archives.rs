@@ -1,22 +1,23 @@
-//! `load` and `save`: archives stream through, in bounded memory, between HTTP and blocking readers and writers.
+//! `load` and `save`, `import` and `export`: archives stream through, in bounded memory, between HTTP and blocking readers and writers.
 
 use std::io::{self, Read, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::{Buf, Bytes, BytesMut};
-use dozen_engine::image::ProgressEvent;
-use dozen_engine::{Engine, Loaded, Progress};
+use dozen_engine::image::{PlatformError, ProgressEvent};
+use dozen_engine::{Engine, EngineError, ImportOptions, Loaded, Platform, Progress};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::containers::check_platform;
+use super::images;
 use crate::error::{Answer, ApiError, join_failed};
 use crate::extract::Query;
 
@@ -110,6 +111,39 @@ impl Read for ChannelReader {
     }
 }
 
+/// `POST /images/create`: `fromSrc` imports a root file system from the body; `fromImage` pulls, which is not built.
+pub(super) async fn create(State(engine): State<Engine>, query: Query, body: Body) -> Answer {
+    let Some(source) = query.text("fromSrc") else {
+        let name = query.text("fromImage").unwrap_or("an image");
+        let name = query.text("tag").map_or(name.to_owned(), |tag| format!("{name}:{tag}"));
+        return Err(ApiError::not_built(format_args!("pulling {name} from a registry"))
+            .with_hint("load it from an archive: dozen load -i FILE"));
+    };
+    if source != "-" {
+        return Err(ApiError::not_built(format_args!("importing from the address {source:?}"))
+            .with_hint("fetch it and import the file: dozen import FILE"));
+    }
+    let options = ImportOptions {
+        reference: images::target(&query)?,
+        message: query.text("message").unwrap_or("Imported from -").to_owned(),
+        changes: images::changes(&query),
+        platform: platform(&query)?,
+        created: images::created(&query)?,
+    };
+    let (archive, pieces) = mpsc::channel(PIECES);
+    tokio::spawn(pump(body, archive));
+    let import = move || engine.import_image(&mut ChannelReader::new(pieces), options);
+    let id = tokio::task::spawn_blocking(import).await.map_err(join_failed)??;
+    let line = format!("{}\r\n", json!({ "status": id.to_string() }));
+    Ok(([(header::CONTENT_TYPE, "application/json")], line).into_response())
+}
+
+/// `platform`, as text.
+pub(super) fn platform(query: &Query) -> Result<Option<Platform>, ApiError> {
+    let text = query.text("platform");
+    text.map(|text| text.parse().map_err(|error: PlatformError| ApiError::invalid(error.to_string()))).transpose()
+}
+
 /// Progress as Docker's lines, at most one per layer and pause. It never waits for the client.
 struct Lines {
     lines: Pieces,
@@ -162,10 +196,24 @@ pub(super) async fn save_names(engine: Engine, names: Vec<String>, query: &Query
     for name in &names {
         engine.image(name).await?;
     }
+    stream("application/x-tar", move |out| engine.save_images(&names, out)).await
+}
+
+/// `GET /containers/{id}/export`.
+pub(super) async fn export(State(engine): State<Engine>, Path(id): Path<String>) -> Answer {
+    let container = engine.container(&id)?;
+    stream("application/octet-stream", move |out| container.export(out)).await
+}
+
+/// Streams what is written. What goes wrong before the first byte is the answer.
+async fn stream(
+    content_type: &'static str,
+    write: impl FnOnce(&mut ChannelWriter) -> Result<(), EngineError> + Send + 'static,
+) -> Answer {
     let (sender, mut pieces) = mpsc::channel::<Result<Bytes, io::Error>>(PIECES);
-    let saving = tokio::task::spawn_blocking(move || {
+    let writing = tokio::task::spawn_blocking(move || {
         let mut out = ChannelWriter { pieces: sender.clone(), gathered: BytesMut::with_capacity(PIECE_BYTES) };
-        match engine.save_images(&names, &mut out).map_err(ApiError::from) {
+        match write(&mut out).map_err(ApiError::from) {
             Ok(()) => out.flush().map_err(|_| None),
             // Cutting the stream is all that can be said after the head; before it, the error is the answer.
             Err(error) => {
@@ -177,14 +225,14 @@ pub(super) async fn save_names(engine: Engine, names: Vec<String>, query: &Query
     let first = match pieces.recv().await {
         Some(Ok(first)) => first,
         _ => {
-            return Err(match saving.await.map_err(join_failed)? {
+            return Err(match writing.await.map_err(join_failed)? {
                 Err(Some(error)) => error,
                 _ => ApiError::new(dozen_model::ErrorKind::Internal, "the archive is empty"),
             });
         }
     };
     let body = tokio_stream::StreamExt::chain(tokio_stream::once(Ok(first)), ReceiverStream::new(pieces));
-    Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(body)).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type)], Body::from_stream(body)).into_response())
 }
 
 /// A blocking writer into a channel of pieces.

@@ -39,13 +39,6 @@ pub(super) async fn get(
 /// `POST /images/{name}/tag`, and what is not built: pull, push, prune.
 pub(super) async fn post(State(engine): State<Engine>, Path(rest): Path<String>, query: Query) -> Answer {
     match (rest.as_str(), rest.rsplit_once('/')) {
-        ("create", _) if query.text("fromSrc").is_some() => Err(ApiError::not_built("importing a root file system")),
-        ("create", _) => {
-            let name = query.text("fromImage").unwrap_or("an image");
-            let name = query.text("tag").map_or(name.to_owned(), |tag| format!("{name}:{tag}"));
-            Err(ApiError::not_built(format_args!("pulling {name} from a registry"))
-                .with_hint("load it from an archive: dozen load -i FILE"))
-        }
         ("prune", _) => Err(ApiError::not_built("pruning images")),
         (_, Some((name, "push"))) => Err(ApiError::not_built(format_args!("pushing {name} to a registry"))),
         (_, Some((name, "tag"))) => tag(&engine, name, &query).await,
@@ -255,7 +248,7 @@ async fn tag(engine: &Engine, name: &str, query: &Query) -> Answer {
 }
 
 /// `repo` and `tag`.
-fn target(query: &Query) -> Result<Option<Reference>, ApiError> {
+pub(super) fn target(query: &Query) -> Result<Option<Reference>, ApiError> {
     let Some(repository) = query.text("repo") else { return Ok(None) };
     let reference: Reference = repository.parse()?;
     if reference.digest().is_some() {
@@ -267,6 +260,20 @@ fn target(query: &Query) -> Result<Option<Reference>, ApiError> {
     }))
 }
 
+/// `changes`: a parameter may hold several instructions, a line each.
+pub(super) fn changes(query: &Query) -> Vec<String> {
+    let lines = query.all("changes").flat_map(str::lines).map(str::trim);
+    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// `sourceDateEpoch`: when the image was made, in place of now, in seconds since 1970, so that making it again gives the
+/// same one (reproducible-builds.org, "SOURCE_DATE_EPOCH"). Docker's API has no such parameter.
+pub(super) fn created(query: &Query) -> Result<Option<Timestamp>, ApiError> {
+    let Some(seconds) = query.number::<i64>("sourceDateEpoch")? else { return Ok(None) };
+    let created = Timestamp::from_second(seconds);
+    created.map(Some).map_err(|error| ApiError::invalid(format!("invalid value for \"sourceDateEpoch\": {error}")))
+}
+
 /// `POST /commit`.
 pub(super) async fn commit(State(engine): State<Engine>, query: Query, Json(mut body): Json) -> Answer {
     fields::check(&mut body, fields::COMMIT)?;
@@ -276,14 +283,8 @@ pub(super) async fn commit(State(engine): State<Engine>, query: Query, Json(mut 
         reference: target(&query)?,
         author: query.text("author").map(str::to_owned),
         comment: query.text("comment").map(str::to_owned),
-        // A parameter may hold several instructions, a line each.
-        changes: query
-            .all("changes")
-            .flat_map(str::lines)
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .map(str::to_owned)
-            .collect(),
+        changes: changes(&query),
+        created: created(&query)?,
     };
     let id = engine.commit(container, options).await?;
     Ok(reply(StatusCode::CREATED, &json!({ "Id": id.to_string() })))

@@ -42,6 +42,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/{id}/resize", post(containers::resize))
         .route("/containers/{id}/attach", post(attach::attach))
         .route("/containers/{id}/top", get(containers::top))
+        .route("/containers/{id}/export", get(archives::export))
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/exec", post(exec::create))
         .route("/exec/{id}/start", post(exec::start))
@@ -49,6 +50,7 @@ fn routes() -> Router<Engine> {
         .route("/exec/{id}/json", get(exec::inspect))
         .route("/commit", post(images::commit))
         .route("/images/json", get(images::list))
+        .route("/images/create", post(archives::create))
         .route("/images/load", post(archives::load))
         .route("/images/get", get(archives::save))
         // An image's name has slashes in it: what follows `/images/` is taken apart by hand.

@@ -22,7 +22,6 @@ const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::POST, "/containers/{id}/unpause", "unpause"),
     (MethodFilter::GET, "/containers/{id}/stats", "stats"),
     (MethodFilter::GET, "/containers/{id}/changes", "diff"),
-    (MethodFilter::GET, "/containers/{id}/export", "export"),
     (MethodFilter::GET, "/containers/{id}/archive", "copying from a container"),
     (MethodFilter::HEAD, "/containers/{id}/archive", "copying from a container"),
     (MethodFilter::PUT, "/containers/{id}/archive", "copying into a container"),

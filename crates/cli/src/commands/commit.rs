@@ -36,6 +36,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     if switch_value(matches, "pause") == Some(false) {
         query = query.with("pause", "0");
     }
+    query = query.with_some("sourceDateEpoch", super::source_date_epoch()?.as_deref());
     let changes = texts(matches, "change");
     if !changes.is_empty() {
         query = query.with("changes", &changes.join("\n"));

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use super::{attach, commit, create, exec, inspect, logs, per_container, ps, rm, run, start, top, wait};
+use super::{attach, commit, create, exec, export, inspect, logs, per_container, ps, rm, run, start, top, wait};
 
 pub fn command() -> Command {
     Command::new("container")
@@ -14,6 +14,7 @@ pub fn command() -> Command {
             commit::command(),
             create::command(),
             exec::command(),
+            export::command(),
             inspect::command_for_containers(),
             per_container::kill_command(),
             logs::command(),

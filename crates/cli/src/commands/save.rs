@@ -1,21 +1,13 @@
 //! `dozen save`.
 
-use std::io::IsTerminal;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
-
 use clap::{ArgMatches, Command};
-use http::{Method, Response, header};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use tokio::fs::OpenOptions;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use http::Method;
 
 use super::Context;
+use super::download::Download;
 use crate::arguments::flags::{names, text, texts, value, verb};
 use crate::client::Query;
-use crate::failure::{Failure, Outcome};
-use crate::output::progress;
+use crate::failure::Outcome;
 
 pub fn command() -> Command {
     verb(
@@ -29,141 +21,9 @@ pub fn command() -> Command {
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
-    let target = text(matches, "output").filter(|path| !path.is_empty()).map(PathBuf::from);
-    if target.is_none() && std::io::stdout().is_terminal() {
-        return Err(Failure::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
-    }
-    let target = target.map(Target::at).transpose()?;
+    let download = Download::to(text(matches, "output"), "save", "failed to save image")?;
     let query = texts(matches, "names").into_iter().fold(Query::new(), |query, name| query.with("names", name));
     let response = context.client.stream(Method::GET, &format!("/images/get{query}"), None).await?;
-    match target {
-        None => {
-            let mut stdout = tokio::io::stdout();
-            copy(response, &mut stdout).await?;
-        }
-        Some(Target::File(path)) => to_file(response, &path).await?,
-        Some(Target::Stream(path)) => {
-            let failed = |error: std::io::Error| failure(format!("{}: {error}", path.display()));
-            // Only a link that leads to nothing needs it: the kernel does not create through others' pipes.
-            let is_new = !path.exists();
-            let mut options = OpenOptions::new();
-            let mut stream = options.write(true).create(is_new).truncate(true).open(&path).await.map_err(failed)?;
-            copy(response, &mut stream).await?;
-        }
-    }
+    download.take(response, "Saving").await?;
     Ok(0)
-}
-
-/// Where an archive may go.
-#[derive(Debug, PartialEq, Eq)]
-enum Target {
-    /// A regular file, or none yet: replaced at once when the archive is whole.
-    File(PathBuf),
-    /// A pipe, or what a symbolic link leads to (`/dev/stdout` is one): written in place. To rename something over the
-    /// link would take it away from everyone else.
-    Stream(PathBuf),
-}
-
-impl Target {
-    /// Decides before anything is asked of the engine. The words are those of Docker's client, with the path.
-    fn at(path: PathBuf) -> Result<Self, Failure> {
-        let shown = path.display();
-        let refused = |what: &str| Err(failure(format!("cannot write to a {what}: {shown}")));
-        let invalid = |path: &Path, error: &std::io::Error| {
-            failure(format!("invalid output path: stat {}: {}", path.display(), super::system_words(error)))
-        };
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            parent.metadata().map_err(|error| invalid(parent, &error))?;
-        }
-        let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
-        let kind = match path.metadata() {
-            Ok(metadata) => Some(metadata.file_type()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(invalid(&path, &error)),
-        };
-        match kind {
-            Some(kind) if kind.is_dir() => refused("directory"),
-            Some(kind) if kind.is_char_device() => refused("character device file"),
-            Some(kind) if kind.is_block_device() => refused("block device file"),
-            Some(kind) if kind.is_socket() => refused("socket file"),
-            Some(kind) if is_link || !kind.is_file() => Ok(Self::Stream(path)),
-            None if is_link => Ok(Self::Stream(path)),
-            _ => Ok(Self::File(path)),
-        }
-    }
-}
-
-fn failure(why: String) -> Failure {
-    Failure::new(format!("failed to save image: {why}"))
-}
-
-/// Writes beside the target and renames at the end: a file of that name is whole, or not there.
-async fn to_file(response: Response<Incoming>, path: &Path) -> Result<(), Failure> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = path.with_file_name(name);
-    let failed = |error: std::io::Error| failure(format!("{}: {error}", path.display()));
-    // Never through something that lies there already, whoever made it: a link, or what one of the same number left.
-    let _ = tokio::fs::remove_file(&part).await;
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&part).await.map_err(failed)?;
-    let result = async {
-        copy(response, &mut file).await?;
-        file.flush().await.map_err(failed)?;
-        tokio::fs::rename(&part, path).await.map_err(failed)
-    }
-    .await;
-    if result.is_err() {
-        let _ = tokio::fs::remove_file(&part).await;
-    }
-    result
-}
-
-async fn copy(response: Response<Incoming>, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), Failure> {
-    let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let bar = progress::bytes("Saving", length, false);
-    let mut body = response.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::new(format!("the archive ended early: {error}")))?;
-        if let Ok(data) = frame.into_data() {
-            to.write_all(&data).await?;
-            bar.inc(data.len() as u64);
-        }
-    }
-    to.flush().await?;
-    bar.finish_and_clear();
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_files_are_replaced() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        std::fs::write(at("file"), "old").unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
-        for (link, to) in [("to-file", "file"), ("to-null", "/dev/null"), ("to-nothing", "nothing")] {
-            std::os::unix::fs::symlink(to, at(link)).unwrap();
-        }
-        for (name, target) in [
-            ("file", Target::File(at("file"))),
-            ("new", Target::File(at("new"))),
-            ("pipe", Target::Stream(at("pipe"))),
-            ("to-file", Target::Stream(at("to-file"))),
-            ("to-nothing", Target::Stream(at("to-nothing"))),
-        ] {
-            assert_eq!(Target::at(at(name)), Ok(target), "{name}");
-        }
-        assert_eq!(Target::at("bare".into()), Ok(Target::File("bare".into())));
-        let refused = |path: PathBuf| Target::at(path).unwrap_err().message;
-        let device = "failed to save image: cannot write to a character device file: /dev/null";
-        assert_eq!(refused("/dev/null".into()), device);
-        assert!(refused(at("to-null")).contains("cannot write to a character device file"));
-        assert!(refused(at("socket")).contains("cannot write to a socket file"));
-        assert!(refused(directory.path().to_owned()).contains("cannot write to a directory"));
-        assert!(refused(at("no/file")).ends_with("no: no such file or directory"));
-    }
 }

@@ -18,6 +18,7 @@ pub(super) fn commit(
         comment: Some("why".into()),
         created_by: "/bin/sh".into(),
         reference: name.map(reference),
+        created: None,
     };
     Ok(store.commit(request, &|| true)?.expect("it is whole"))
 }
@@ -128,6 +129,7 @@ fn a_container_that_is_removed_meanwhile_makes_no_image() {
         comment: None,
         created_by: String::new(),
         reference: Some(reference("half")),
+        created: None,
     };
     fs::write(upper.path().join("half"), "").unwrap();
     assert!(store.commit(request(), &|| false).unwrap().is_none());

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod life;
+
 mod mounts;
 mod network;
 mod process;
 mod refusals;
+mod roots;
 mod scripts;
 mod security;
 mod streams;

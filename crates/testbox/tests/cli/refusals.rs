@@ -74,8 +74,8 @@ fn what_is_not_built_is_named(program: Program) {
             (&["stats", "--no-stream", "x"], "stats"),
             (&["cp", "x:/etc/passwd", "copy"], "c"),
             (&["diff", "x"], "diff"),
-            (&["export", "-o", "exported.tar", "x"], "export"),
             (&["pull", "busybox"], "not built yet"),
+            (&["import", "http://example.com/tree.tar"], "importing from the address"),
             (&["update", "--cpus", "1", "x"], "updat"),
         ] {
             let done = cli.run(words);

@@ -1,0 +1,58 @@
+//! Root file systems out of containers and into images: `export`, `import`.
+
+use crate::{Program, for_both};
+
+for_both!(a_container_is_exported_imported_and_runs, what_cannot_be_imported);
+
+fn a_container_is_exported_imported_and_runs(program: Program) {
+    program.with(|cli| {
+        let script = "echo written >/etc/motd; rm /bin/vi; mkdir /deep; echo volume >/data/inside; echo tmpfs >/scratch/inside; echo up; sleep 1000";
+        cli.background("maker", &["-v", "/data", "--tmpfs", "/scratch"], script);
+        cli.says("maker", "up");
+        let place = cli.machine.directory().join("export");
+        std::fs::create_dir(&place).unwrap();
+        let archive = place.join("maker.tar").display().to_string();
+        // While it runs, and once it has ended: the same.
+        assert_eq!(cli.text(&["export", "-o", &archive, "maker"]), "");
+        let running = std::fs::read(&archive).unwrap();
+        cli.text(&["kill", "maker"]);
+        let streamed = cli.run(&["container", "export", "maker"]);
+        assert_eq!(streamed.code, 0, "{streamed:?}");
+        cli.machine.run("sh", &["-c", &format!("cd {} && tar -xpf maker.tar --exclude=dev", place.display())]).text();
+        let read = |name: &str| std::fs::read_to_string(place.join(name)).map_err(|error| error.kind());
+        assert_eq!(read("etc/motd"), Ok("written\n".into()));
+        assert!(place.join("deep").is_dir() && place.join("bin/busybox").exists() && !place.join("bin/vi").exists());
+        for mounted in ["data", "scratch", "proc", "sys"] {
+            assert_eq!(std::fs::read_dir(place.join(mounted)).unwrap().count(), 0, "{mounted}");
+        }
+        cli.run(&["export", "-o", &place.join("no/file").display().to_string(), "maker"]).refuses(1, &["invalid output path"]);
+        cli.run(&["export", "-o", &archive, "nobody"]).refuses(1, &["No such container: nobody"]);
+        cli.text(&["rm", "-v", "maker"]);
+        // In from a file, and in from stdin.
+        let id = cli.text(&["import", "-c", "CMD [\"cat\", \"/etc/motd\"]", "-c", "ENV A=b", "-m", "flat", &archive, "flat:1"]);
+        assert!(id.starts_with("sha256:") && id.trim().len() == 71, "{id}");
+        assert_eq!(cli.text(&["run", "--rm", "flat:1"]), "written\n");
+        assert_eq!(cli.inspect("flat:1", "{{.Config.Env}} {{.Comment}} {{len .RootFS.Layers}}"), "[A=b] flat 1");
+        let again = cli.with_input(&["import", "--platform", "linux/arm/v6", "-", "foreign"], &running).text();
+        assert_ne!(again, id);
+        assert_eq!(cli.inspect("foreign", "{{.Os}} {{.Architecture}} {{.Variant}} {{.Comment}}"), "linux arm v6 Imported from -");
+        let layers = |name: &str| cli.inspect(name, "{{.RootFS.Layers}}");
+        assert_eq!(layers("foreign"), layers("flat:1"));
+        assert_eq!(cli.text(&["history", "--format", "{{.Comment}}", "flat:1"]), "flat\n");
+    });
+}
+
+fn what_cannot_be_imported(program: Program) {
+    program.with(|cli| {
+        let images = cli.text(&["images", "-aq"]);
+        cli.with_input(&["import", "-"], b"no archive").refuses(1, &["what was given is no tar archive"]);
+        cli.with_input(&["import", "-c", "FROM x", "-"], &[0; 1024])
+            .refuses(1, &["FROM is not a valid change command"]);
+        cli.with_input(&["import", "--platform", "a/b/c/d", "-"], &[0; 1024])
+            .refuses(1, &["invalid OS or architecture"]);
+        cli.with_input(&["import", "--platform", "windows/amd64", "-"], &[0; 1024]).refuses(1, &["windows"]);
+        cli.run(&["import", "/no/such/file"]).refuses(1, &["no such file or directory"]);
+        cli.run(&["import", "https://example.com/tree.tar"]).refuses(1, &["is not built yet"]);
+        assert_eq!(cli.text(&["images", "-aq"]), images);
+    });
+}
