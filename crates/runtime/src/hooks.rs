@@ -9,6 +9,7 @@
 //! | poststart | the runtime | on the host | the host's | the container is stopped |
 //! | poststop | the runtime | on the host | none | the others are run, and it is told |
 
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -56,35 +57,38 @@ impl Stage {
     }
 }
 
+/// What hooks find where they begin.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place<'a> {
+    /// `None`: where we are.
+    pub(crate) directory: Option<BorrowedFd<'a>>,
+    /// For those that have none of their own. `None`: ours.
+    pub(crate) environment: Option<&'a [CString]>,
+}
+
 /// As much of what a hook says is told when it fails.
 const KEPT_OUTPUT: usize = 4096;
 
-/// Runs the hooks of a stage in order, until one fails. `directory` is where they begin; else where we are.
-pub(crate) fn run(
-    stage: Stage,
-    hooks: &[Hook],
-    about: &About,
-    pid: i32,
-    directory: Option<BorrowedFd<'_>>,
-) -> Result<(), RuntimeError> {
+/// Runs the hooks of a stage in order, until one fails.
+pub(crate) fn run(stage: Stage, hooks: &[Hook], about: &About, pid: i32, place: Place<'_>) -> Result<(), RuntimeError> {
     if hooks.is_empty() {
         return Ok(());
     }
     let state = about.state(stage.status(), Some(pid)).to_string();
-    hooks.iter().enumerate().try_for_each(|(number, hook)| run_one(stage, number, hook, &state, directory))
+    hooks.iter().enumerate().try_for_each(|(number, hook)| run_one(stage, number, hook, &state, place))
 }
 
 /// Runs those of the runtime's own that come before the container's root is entered.
 pub(crate) fn run_before_pivot(hooks: &crate::plan::Hooks, about: &About, pid: i32) -> Result<(), RuntimeError> {
     let bundle = bundle(about);
-    let bundle = bundle.as_ref().map(AsFd::as_fd);
-    run(Stage::Prestart, &hooks.prestart, about, pid, bundle)?;
-    run(Stage::CreateRuntime, &hooks.create_runtime, about, pid, bundle)
+    let place = at(bundle.as_ref());
+    run(Stage::Prestart, &hooks.prestart, about, pid, place)?;
+    run(Stage::CreateRuntime, &hooks.create_runtime, about, pid, place)
 }
 
 /// Runs those that come after the program's start.
 pub(crate) fn run_poststart(hooks: &[Hook], about: &About, pid: i32) -> Result<(), RuntimeError> {
-    run(Stage::Poststart, hooks, about, pid, bundle(about).as_ref().map(AsFd::as_fd))
+    run(Stage::Poststart, hooks, about, pid, at(bundle(about).as_ref()))
 }
 
 /// Runs all that come after the container's end, and says which have failed.
@@ -94,7 +98,7 @@ pub(crate) fn run_poststop(hooks: &[Hook], about: &About) -> Vec<RuntimeError> {
     }
     let bundle = bundle(about);
     let state = about.state(Stage::Poststop.status(), None).to_string();
-    let run = |(number, hook)| run_one(Stage::Poststop, number, hook, &state, bundle.as_ref().map(AsFd::as_fd)).err();
+    let run = |(number, hook)| run_one(Stage::Poststop, number, hook, &state, at(bundle.as_ref())).err();
     hooks.iter().enumerate().filter_map(run).collect()
 }
 
@@ -104,13 +108,11 @@ fn bundle(about: &About) -> Option<OwnedFd> {
     rustix::fs::open(about.bundle(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-fn run_one(
-    stage: Stage,
-    number: usize,
-    hook: &Hook,
-    state: &str,
-    directory: Option<BorrowedFd<'_>>,
-) -> Result<(), RuntimeError> {
+fn at(directory: Option<&OwnedFd>) -> Place<'_> {
+    Place { directory: directory.map(AsFd::as_fd), environment: None }
+}
+
+fn run_one(stage: Stage, number: usize, hook: &Hook, state: &str, place: Place<'_>) -> Result<(), RuntimeError> {
     let failed = |why: &str, output: &[u8]| {
         let said = String::from_utf8_lossy(output);
         let said = if said.is_empty() { String::new() } else { format!(", output: {}", said.trim_end()) };
@@ -124,7 +126,7 @@ fn run_one(
     // SAFETY: who comes here has a single thread: the runtime asks that of its callers, and a child of its has no other.
     let cloned = unsafe { sys::clone_helper() }.context(|| format!("clone a process for a {} hook", stage.name()))?;
     let (pid, pidfd) = match cloned {
-        sys::Cloned::Child => become_hook(hook, &input, &childs_output, directory),
+        sys::Cloned::Child => become_hook(hook, &input, &childs_output, place),
         sys::Cloned::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop((input, childs_output));
@@ -172,14 +174,14 @@ fn input(state: &str) -> Result<OwnedFd, RuntimeError> {
 }
 
 /// In the child: streams, directory, nothing else of ours, and the program.
-fn become_hook(hook: &Hook, input: &OwnedFd, output: &OwnedFd, directory: Option<BorrowedFd<'_>>) -> ! {
+fn become_hook(hook: &Hook, input: &OwnedFd, output: &OwnedFd, place: Place<'_>) -> ! {
     use std::os::fd::AsRawFd;
     let errno = (|| {
         // A group of its own, to be killed as a whole.
         // SAFETY: plain integers; a filter may forbid it, and then the hook alone is killed.
         unsafe { libc::setpgid(0, 0) };
         sys::reset_signals();
-        if let Some(directory) = directory {
+        if let Some(directory) = place.directory {
             rustix::process::fchdir(directory)?;
         }
         // All are above 2: see `raised`.
@@ -188,7 +190,16 @@ fn become_hook(hook: &Hook, input: &OwnedFd, output: &OwnedFd, directory: Option
             sys::duplicate_onto(descriptor, wanted)?;
         }
         sys::close_range(3, u32::MAX, true)?;
-        Ok::<Errno, Errno>(sys::execve(&hook.path, &hook.arguments, &hook.environment))
+        let ours;
+        let environment = match (&hook.environment, place.environment) {
+            (Some(own), _) => own,
+            (None, Some(environment)) => environment,
+            (None, None) => {
+                ours = own_environment();
+                &ours
+            }
+        };
+        Ok::<Errno, Errno>(sys::execve(&hook.path, &hook.arguments, environment))
     })()
     .unwrap_or_else(|errno| errno);
     let text = format!("{}: {}\n", hook.path.to_string_lossy(), words(&errno.into()));
@@ -198,6 +209,12 @@ fn become_hook(hook: &Hook, input: &OwnedFd, output: &OwnedFd, directory: Option
         libc::write(2, text.as_ptr().cast(), text.len());
         libc::_exit(127)
     }
+}
+
+fn own_environment() -> Vec<CString> {
+    use std::os::unix::ffi::OsStringExt;
+    let entry = |(name, value): (OsString, OsString)| [name.into_vec(), value.into_vec()].join(&b'=');
+    std::env::vars_os().filter_map(|variable| CString::new(entry(variable)).ok()).collect()
 }
 
 /// The same above the standard streams, whose numbers are about to be taken.

@@ -1,5 +1,6 @@
 //! The last steps of every process: the word to start, seccomp, execve(2).
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::prepare::Prepared;
@@ -9,12 +10,13 @@ use crate::message::{self, Message};
 use crate::plan::ProcessPlan;
 use crate::{capability, init, sys};
 
-/// Tells the parent, waits for the word, and executes. `before_execution` is done last, confined as the program will be.
+/// Tells the parent, waits for the word, and executes. `before_execution` is done last, confined as the
+/// program will be, and given its environment.
 pub(super) fn finish(
     plan: &ProcessPlan,
     surroundings: &mut Surroundings,
     prepared: Result<(Prepared, Option<OwnedFd>), RuntimeError>,
-    before_execution: impl FnOnce() -> Result<(), RuntimeError>,
+    before_execution: impl FnOnce(&[CString]) -> Result<(), RuntimeError>,
 ) -> ! {
     let result = prepared.and_then(|(prepared, master)| {
         let told = message::send(surroundings.socket.as_fd(), &Message::Ready, master.as_ref().map(AsFd::as_fd));
@@ -42,15 +44,15 @@ fn execute(
     plan: &ProcessPlan,
     surroundings: &Surroundings,
     prepared: Prepared,
-    before_execution: impl FnOnce() -> Result<(), RuntimeError>,
+    before_execution: impl FnOnce(&[CString]) -> Result<(), RuntimeError>,
 ) -> Result<std::convert::Infallible, RuntimeError> {
     sys::close_range(surroundings.preserve_descriptors.saturating_add(3), u32::MAX, true)
         .context(|| "mark descriptors to be closed".to_owned())?;
     if !prepared.confined {
         confine(plan, &prepared, Some(surroundings.socket.as_fd()))?;
     }
-    before_execution()?;
     let Prepared { program, environment, .. } = prepared;
+    before_execution(&environment)?;
     let errno = match &surroundings.init {
         Some(binary) => sys::execute_descriptor(binary, &init::arguments(program, &plan.arguments), &environment),
         None => sys::execve(&program, &plan.arguments, &environment),

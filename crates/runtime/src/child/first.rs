@@ -1,5 +1,6 @@
 //! A container's first process: namespaces, root, terminal, masks.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::cgroup::Cgroup;
 use crate::create::{Root, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint_of_child;
-use crate::hooks::{self, Stage};
+use crate::hooks::{self, Place, Stage};
 use crate::message::{self, Message};
 use crate::mounts::{Brought, RootTree};
 use crate::plan::Plan;
@@ -82,7 +83,7 @@ impl FirstProcess<'_> {
                 in_joined_pid_namespace(plan, cgroup, brought, &surroundings)
             }
         };
-        finish(&plan.process, &mut surroundings, prepared, || run_start_hooks(plan, about))
+        finish(&plan.process, &mut surroundings, prepared, |environment| run_start_hooks(plan, about, environment))
     }
 }
 
@@ -137,12 +138,15 @@ pub(super) fn run_hooks_before_pivot(
         _ => exit(),
     }
     let root = tree.open(Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).context(|| "open the root".to_owned())?;
-    hooks::run(Stage::CreateContainer, &plan.hooks.create_container, about, own_pid(), Some(root.as_fd()))
+    let place = Place { directory: Some(root.as_fd()), environment: None };
+    hooks::run(Stage::CreateContainer, &plan.hooks.create_container, about, own_pid(), place)
 }
 
 /// In the container, confined as its program will be.
-pub(super) fn run_start_hooks(plan: &Plan, about: Option<&About>) -> Result<(), RuntimeError> {
-    about.map_or(Ok(()), |about| hooks::run(Stage::StartContainer, &plan.hooks.start_container, about, own_pid(), None))
+pub(super) fn run_start_hooks(plan: &Plan, about: Option<&About>, environment: &[CString]) -> Result<(), RuntimeError> {
+    let Some(about) = about else { return Ok(()) };
+    let place = Place { directory: None, environment: Some(environment) };
+    hooks::run(Stage::StartContainer, &plan.hooks.start_container, about, own_pid(), place)
 }
 
 /// As the container sees it.

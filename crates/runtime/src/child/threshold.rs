@@ -21,7 +21,7 @@ use crate::failpoint::failpoint_of_child;
 use crate::message::{self, Message};
 use crate::mounts::{Brought, RootTree};
 use crate::plan::{Plan, UserNamespace};
-use crate::sys;
+use crate::{labels, sys};
 
 /// Never returns.
 pub(super) fn run(first: FirstProcess<'_>) -> ! {
@@ -52,7 +52,7 @@ pub(super) fn run(first: FirstProcess<'_>) -> ! {
     })();
     bring_in(&surroundings, ready, plan.new_namespaces);
     let prepared = born(plan, root, cgroup, about, brought, &surroundings);
-    finish(&plan.process, &mut surroundings, prepared, || run_start_hooks(plan, about))
+    finish(&plan.process, &mut surroundings, prepared, |environment| run_start_hooks(plan, about, environment))
 }
 
 /// The container's first process, in all its namespaces.
@@ -74,6 +74,7 @@ fn born(
     failpoint_of_child("child.furnished");
     run_hooks_before_pivot(plan, about, &tree, &surroundings.socket)?;
     let master = complete(&tree, plan, &surroundings.stdio)?;
+    labels::apply(&plan.process)?;
     tree.enter(plan)?;
     tree.propagate(plan)?;
     Ok((become_user(&plan.process, set_limits, true)?, master))

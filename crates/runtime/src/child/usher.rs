@@ -73,7 +73,7 @@ impl Usher<'_> {
         bring_in(&surroundings, ready, 0);
         let prepared = prepared.expect("only what is ready is brought in");
         let prepared = further_process(plan, &surroundings).map(|master| (prepared, master));
-        finish(plan, &mut surroundings, prepared, || Ok(()))
+        finish(plan, &mut surroundings, prepared, |_| Ok(()))
     }
 }
 

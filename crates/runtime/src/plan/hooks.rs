@@ -17,8 +17,9 @@ pub(crate) struct Hook {
     pub(crate) path: CString,
     /// With the program's own name. Never empty.
     pub(crate) arguments: Vec<CString>,
-    /// All that it gets.
-    pub(crate) environment: Vec<CString>,
+    /// All that it gets. `None`: that of who runs it, or inside, of the container's process. The specification is silent;
+    /// other runtimes do so, and scripts expect a PATH.
+    pub(crate) environment: Option<Vec<CString>>,
     /// How long it may take; then it is killed.
     pub(crate) timeout: Option<Duration>,
 }
@@ -77,14 +78,14 @@ impl Hook {
             },
         };
         let path = string(&path.to_string_lossy())?;
-        let strings = |list: &Option<Vec<String>>| -> Result<Vec<CString>, RuntimeError> {
-            list.iter().flatten().map(|text| string(text)).collect()
+        let strings = |list: &Vec<String>| -> Result<Vec<CString>, RuntimeError> {
+            list.iter().map(|text| string(text)).collect()
         };
-        let mut arguments = strings(hook.args())?;
+        let mut arguments = hook.args().as_ref().map(strings).transpose()?.unwrap_or_default();
         if arguments.is_empty() {
             arguments.push(path.clone());
         }
-        Ok(Self { path, arguments, environment: strings(hook.env())?, timeout })
+        Ok(Self { path, arguments, environment: hook.env().as_ref().map(strings).transpose()?, timeout })
     }
 }
 
@@ -105,9 +106,9 @@ mod tests {
         }))
         .unwrap();
         let [first, second] = given.prestart.as_slice() else { panic!("{given:?}") };
-        assert_eq!((first.arguments.as_slice(), first.environment.len()), ([c"/a".to_owned()].as_slice(), 0));
+        assert_eq!((first.arguments.as_slice(), &first.environment), ([c"/a".to_owned()].as_slice(), &None));
         assert_eq!(second.arguments, [c"x".to_owned(), c"y".to_owned()]);
-        assert_eq!(second.environment, [c"K=v".to_owned()]);
+        assert_eq!(second.environment, Some(vec![c"K=v".to_owned()]));
         assert_eq!(second.timeout, Some(Duration::from_secs(3)));
         assert!(given.before_pivot() && !given.is_empty());
         assert!(hooks(json!({})).unwrap().is_empty());

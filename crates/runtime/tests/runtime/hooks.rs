@@ -224,6 +224,38 @@ fn a_hook_inside_is_as_confined_as_the_program() {
     assert_eq!(fs::read_to_string(bundle.root().join("tmp/fds")).unwrap(), "4\n");
 }
 
+#[test]
+fn a_hook_without_an_environment_has_that_of_its_place() {
+    let bundle = Bundle::new("true");
+    let all = |stage: &str, given: Option<Value>| {
+        let log = if stage == "startContainer" { PathBuf::from("/log") } else { log(&bundle) };
+        let mut hook =
+            json!({"path": "/bin/sh", "args": ["sh", "-c", format!("/bin/busybox env >> {}", log.display())]});
+        if let Some(environment) = given {
+            hook["env"] = environment;
+        }
+        hook
+    };
+    let run = |stage: &str, given: Option<Value>| {
+        let _ = fs::remove_file(log(&bundle));
+        let hook = all(stage, given);
+        let mut spec = bundle.spec.clone();
+        spec["hooks"] = json!({stage: [hook]});
+        spec["process"]["env"].as_array_mut().unwrap().push(json!("INSIDE=1"));
+        fs::write(bundle.directory.path().join("config.json"), spec.to_string()).unwrap();
+        let mut command = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]);
+        assert!(command.env("OUTSIDE", "1").stdout(Stdio::null()).status().unwrap().success());
+        let environment = fs::read_to_string(log(&bundle)).unwrap();
+        (environment.contains("OUTSIDE=1"), environment.contains("INSIDE=1"))
+    };
+    for stage in STAGES {
+        // Nothing of the host's is seen inside.
+        let expected = if stage == "startContainer" { (false, true) } else { (true, false) };
+        assert_eq!(run(stage, None), expected, "{stage}");
+        assert_eq!(run(stage, Some(json!([]))), (false, false), "{stage}");
+    }
+}
+
 /// Wherever a command with hooks is killed, `delete --force` finds what there is.
 #[test]
 fn a_command_killed_at_its_hooks_leaves_nothing_that_delete_does_not_find() {
