@@ -124,6 +124,51 @@ fn mounts_of_hooks_are_the_containers() {
     }
 }
 
+/// Every stage with its own way to the log, as far as a process of other ids reaches.
+fn counting(command: &str) -> Bundle {
+    let mut bundle = Bundle::new(command);
+    for stage in STAGES {
+        let log = if stage == "createContainer" { "log" } else { "LOG" };
+        bundle.spec["hooks"][stage] = json!([shell(stage, &bundle, &format!("echo {stage} >> {log}"))]);
+    }
+    fs::write(log(&bundle), "").unwrap();
+    fs::set_permissions(log(&bundle), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    bundle
+}
+
+#[test]
+fn a_container_with_a_user_namespace_has_hooks() {
+    let bundle = counting("id -u").with(|spec| {
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        for list in ["uidMappings", "gidMappings"] {
+            spec["linux"][list] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }
+    });
+    for path in [bundle.root(), bundle.root().join("tmp"), bundle.root().join("etc"), bundle.root().join("bin")] {
+        std::os::unix::fs::chown(path, Some(100_000), Some(100_000)).unwrap();
+    }
+    assert_eq!(stdout(&bundle.run()), "0\n");
+    assert_eq!(fs::read_to_string(log(&bundle)).unwrap().lines().collect::<Vec<_>>(), STAGES);
+}
+
+#[test]
+fn a_container_that_joins_a_pid_namespace_has_hooks() {
+    let neighbour = Bundle::new("exec sleep 1000");
+    let pid_file = neighbour.directory.path().join("pid");
+    create(&neighbour, pid_file.to_str().unwrap());
+    stdout(&run(&neighbour, &["start", &neighbour.id]));
+    let path = format!("/proc/{}/ns/pid", fs::read_to_string(&pid_file).unwrap());
+    let bundle = counting("echo ran").with(|spec| {
+        let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        namespaces.push(json!({"type": "pid", "path": path}));
+    });
+    assert_eq!(stdout(&bundle.run()), "ran\n");
+    assert_eq!(fs::read_to_string(log(&bundle)).unwrap().lines().collect::<Vec<_>>(), STAGES);
+    stdout(&run(&neighbour, &["delete", "--force", &neighbour.id]));
+    neighbour.check_nothing_is_left();
+}
+
 #[test]
 fn a_failing_hook_stops_what_it_belongs_to() {
     for stage in &STAGES[..5] {
