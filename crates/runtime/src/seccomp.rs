@@ -120,6 +120,9 @@ struct Verdict {
     otherwise: u32,
 }
 
+/// By number: rules with conditions, and the action of the first without.
+type Verdicts = BTreeMap<u32, (Vec<ConditionalRule>, Option<u32>)>;
+
 /// SECCOMP_RET_KILL_PROCESS, for an architecture that the filter does not name: its numbers mean other calls.
 const FOREIGN_ARCHITECTURE: u32 = 0x8000_0000;
 /// SECCOMP_RET_ERRNO with ENOSYS.
@@ -195,8 +198,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> Result<u32, Runtime
 
 /// The verdicts by number: each holds from its number to before the next. The first begins at 0.
 fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u32, Verdict)>, RuntimeError> {
-    // By number: rules with conditions, and the action of the first without.
-    let mut verdicts: BTreeMap<u32, (Vec<ConditionalRule>, Option<u32>)> = BTreeMap::new();
+    let mut verdicts = Verdicts::new();
     let mut highest = None;
     for rule in rules {
         let action = action(rule.action(), rule.errno_ret())?;
@@ -212,12 +214,9 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
             }
             conditional.extend(alternatives.iter().map(|all| (all.clone(), action)));
         }
-        if machine == Machine::X86 && action != default && alternatives.is_empty() {
-            // A program of 32 bits may make these calls by a number of its own, or by one for all of their kind.
-            for (number, condition) in rule.names().iter().filter_map(|name| multiplexed(name)) {
-                verdicts.entry(number).or_default().0.push((vec![condition], action));
-            }
-        }
+    }
+    if machine == Machine::X86 {
+        judge_multiplexed(rules, default, &mut verdicts)?;
     }
     let plain = |otherwise| Verdict { conditional: Vec::new(), otherwise };
     let mut runs: Vec<(u32, Verdict)> = vec![(0, plain(default))];
@@ -246,6 +245,28 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
         push(highest + 1, plain(NOT_IMPLEMENTED));
     }
     Ok(runs)
+}
+
+/// A program of 32 bits may make some calls by a number of their own, or by one for all of their kind: what holds for
+/// the call holds for either. A rule about arguments cannot, which are not to be seen then.
+fn judge_multiplexed(rules: &[LinuxSyscall], default: u32, verdicts: &mut Verdicts) -> Result<(), RuntimeError> {
+    let is_judged = |name| {
+        let number = Machine::X86.number(name);
+        number.and_then(|number| verdicts.get(&number)).is_some_and(|(_, unconditional)| unconditional.is_some())
+    };
+    if is_judged("socketcall") && is_judged("ipc") {
+        return Ok(());
+    }
+    for rule in rules.iter().filter(|rule| rule.args().as_ref().is_none_or(Vec::is_empty)) {
+        let action = action(rule.action(), rule.errno_ret())?;
+        if action == default {
+            continue;
+        }
+        for (number, condition) in rule.names().iter().filter_map(|name| multiplexed(name)) {
+            verdicts.entry(number).or_default().0.push((vec![condition], action));
+        }
+    }
+    Ok(())
 }
 
 /// How x86 makes a call by socketcall(2) or ipc(2): the number of that, and what its first argument is then

@@ -61,8 +61,12 @@ fn main() -> ExitCode {
     #[cfg(target_arch = "x86_64")]
     if std::env::args_os().nth(1).is_some_and(|mode| mode == "call32") {
         use std::io::Write;
-        let number = arguments.nth(1).and_then(|number| number.to_str()?.parse().ok()).expect("a number");
-        let _ = writeln!(std::io::stdout(), "{}", call_of_32_bits(number));
+        for call in arguments.skip(1) {
+            let call = call.into_string().expect("NUMBER or NUMBER:ARGUMENT");
+            let (number, argument) = call.split_once(':').unwrap_or((&call, "0"));
+            let (number, argument) = (number.parse().expect("a number"), argument.parse().expect("a number"));
+            let _ = writeln!(std::io::stdout(), "{}", call_of_32_bits(number, argument));
+        }
         return ExitCode::SUCCESS;
     }
     if std::env::args_os().nth(1).is_some_and(|mode| mode == "keyring") {
@@ -77,15 +81,20 @@ fn main() -> ExitCode {
     dozen_runtime::run_cli(arguments)
 }
 
-/// A system call by 32-bit numbers, without arguments.
+/// A system call by 32-bit numbers, with one argument; the others are 0.
 #[cfg(target_arch = "x86_64")]
-fn call_of_32_bits(number: i32) -> i32 {
+fn call_of_32_bits(number: i32, argument: u32) -> i32 {
     let answer: i32;
-    // SAFETY: the kernel answers in eax and clears r8 to r11 (entry_64_compat.S); without arguments it touches nothing.
+    // SAFETY: the kernel answers in eax and clears r8 to r11 (entry_64_compat.S); no call that is tried here has one that points anywhere.
     unsafe {
         std::arch::asm!(
+            // Not to be had by name.
+            "xchg {argument:r}, rbx",
             "int 0x80",
+            "xchg {argument:r}, rbx",
+            argument = inout(reg) u64::from(argument) => _,
             inlateout("eax") number => answer,
+            in("ecx") 0, in("edx") 0, in("esi") 0, in("edi") 0,
             out("r8") _, out("r9") _, out("r10") _, out("r11") _,
         );
     }

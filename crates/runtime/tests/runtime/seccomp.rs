@@ -168,3 +168,124 @@ fn programs_of_32_bits_are_filtered_too() {
     // Not listed: its numbers mean other calls.
     assert_eq!(run(&["SCMP_ARCH_X86_64"], "SCMP_ACT_ALLOW").status.code(), Some(128 + libc::SIGSYS));
 }
+
+/// libseccomp's filters, as runc and crun have them, say the same about calls by 32-bit numbers.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn programs_of_32_bits_are_filtered_as_elsewhere() {
+    // socketcall(SYS_SOCKET, SYS_CONNECT, SYS_RECVMSG), socket, connect, ipc(SEMOP, SHMGET), personality(0, -1), umask,
+    // getuid.
+    let calls = ["102:1", "102:3", "102:17", "359", "362", "117:1", "117:23", "136:0", "136:4294967295", "60:18", "24"];
+    let allow_but = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["connect", "shmget"], "action": "SCMP_ACT_ERRNO", "errnoRet": 71},
+        {"names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": 72,
+            "args": [{"index": 0, "value": 0xffff_ffff_u32, "op": "SCMP_CMP_EQ"}]},
+        {"names": ["umask"], "action": "SCMP_ACT_ERRNO", "errnoRet": 73,
+            "args": [{"index": 0, "value": 0xf0, "valueTwo": 0x10, "op": "SCMP_CMP_MASKED_EQ"}]},
+        {"names": ["no_such_call"], "action": "SCMP_ACT_ERRNO"},
+    ]});
+    let all_of = |names: &[&str]| {
+        json!({"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 74, "syscalls": [
+            {"names": names, "action": "SCMP_ACT_ALLOW"},
+            {"names": ["personality", "umask"], "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": 17, "op": "SCMP_CMP_GE"}]},
+        ]})
+    };
+    // What a program needs to begin and to end, and a runtime before it.
+    let ordinary = [
+        "read",
+        "write",
+        "close",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "brk",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "sigaltstack",
+        "execve",
+        "exit_group",
+        "futex",
+        "arch_prctl",
+        "set_tid_address",
+        "set_robust_list",
+        "rseq",
+        "prlimit64",
+        "readlink",
+        "readlinkat",
+        "getrandom",
+        "poll",
+        "fstat",
+        "newfstatat",
+        "openat",
+        "fcntl",
+        "ioctl",
+        "sched_getaffinity",
+        "gettid",
+        "tgkill",
+        "getpid",
+        "capset",
+        "prctl",
+        "clone",
+        "clone3",
+        "wait4",
+        "epoll_ctl",
+        "epoll_pwait",
+        "nanosleep",
+        "madvise",
+        "setuid",
+        "setgid",
+        "setgroups",
+        "chdir",
+        "fchdir",
+        "getdents64",
+        "getppid",
+        "faccessat",
+        "faccessat2",
+        "capget",
+        "fstatfs",
+        "statfs",
+        "dup3",
+        "pipe2",
+        "sendmsg",
+        "recvmsg",
+        "sendto",
+        "recvfrom",
+        "setresuid",
+        "setresgid",
+        "close_range",
+        "getcwd",
+        "lseek",
+        "fchown",
+        "getuid",
+        "sched_yield",
+        "stat",
+        "access",
+        "pread64",
+        "sysinfo",
+        "uname",
+        "epoll_create1",
+        "eventfd2",
+        "rt_sigreturn",
+        "kill",
+        "exit",
+        "tkill",
+        "dup2",
+    ];
+    for profile in [allow_but, all_of(&ordinary), all_of(&[&ordinary[..], &["connect", "shmget"]].concat())] {
+        let mut profile = profile;
+        profile["architectures"] = json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]);
+        let bundle = Bundle::new("").with(|spec| {
+            spec["linux"]["seccomp"] = profile.clone();
+            spec["process"]["args"] = json!([&["/probe", "call32"][..], &calls].concat());
+            let source = crate::bundle::PROBE;
+            let mount = json!({"destination": "/probe", "type": "bind", "source": source, "options": ["bind", "ro"]});
+            spec["mounts"].as_array_mut().unwrap().push(mount);
+        });
+        let ours = stdout(&bundle.run());
+        assert_eq!(ours.lines().count(), calls.len(), "{ours}");
+        for (name, output, _) in crate::oracle::others(&bundle) {
+            assert_eq!(ours, output, "left ours, right {name}'s: {profile}");
+        }
+    }
+}
