@@ -189,6 +189,17 @@ fn devices() -> Vec<LinuxDeviceCgroup> {
     std::iter::once(nothing).chain(DEVICES.into_iter().map(|rule| device(true, rule))).collect()
 }
 
+/// Rules that forbid devices leave those that every container has (config-linux.md, "Default Devices"): podman relies on
+/// it, and runc and crun add these to whatever is asked for. Those that are there are not added.
+pub(crate) fn allow_default_devices(spec: &mut Spec) {
+    const TUN: Option<i64> = Some(200);
+    let rules = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut()?.devices_mut().as_mut());
+    let Some(rules) = rules.filter(|rules| !rules.is_empty()) else { return };
+    let ours = DEVICES.into_iter().filter(|(_, _, minor, _)| *minor != TUN).map(|rule| device(true, rule));
+    let missing: Vec<LinuxDeviceCgroup> = ours.filter(|rule| !rules.contains(rule)).collect();
+    rules.extend(missing);
+}
+
 /// Every device of the host's, for a privileged container. Terminals and shared memory are the container's own.
 fn host_devices(directory: &Path, devices: &mut Vec<LinuxDevice>) -> Result<(), RuntimeError> {
     const OWN: [&str; 8] = ["pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".udev"];

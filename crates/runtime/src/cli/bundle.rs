@@ -32,8 +32,9 @@ pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeErr
     let path = fs::canonicalize(&create.bundle).context(|| format!("open bundle {}", create.bundle.display()))?;
     let config = path.join("config.json");
     let bytes = fs::read(&config).context(|| format!("read {}", config.display()))?;
-    let (spec, warnings) =
+    let (mut spec, warnings) =
         read_spec(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", config.display())))?;
+    default_spec::allow_default_devices(&mut spec);
     let root = spec.root().as_ref().ok_or_else(|| RuntimeError::Invalid("the spec has no root".to_owned()))?;
     let root = path.join(root.path());
     if !root.is_dir() {

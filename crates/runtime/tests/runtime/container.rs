@@ -193,6 +193,17 @@ fn a_false_null_device_is_refused() {
     assert!(error.contains("is not the null device"), "{error}");
 }
 
+/// What podman asks for.
+#[test]
+fn default_devices_are_there_whatever_is_forbidden() {
+    let bundle = Bundle::new(
+        "echo x > /dev/null && cat /dev/null && dd if=/dev/zero bs=1 count=3 2>/dev/null | wc -c; mknod /tmp/b b 8 0 && \
+         cat /tmp/b 2>/dev/null || echo kept",
+    )
+    .with(|spec| spec["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}]));
+    assert_eq!(crate::oracle::same(&bundle), "3\nkept\n");
+}
+
 #[test]
 fn the_working_directory_is_made() {
     let bundle = Bundle::new("pwd; stat -c %u .").with(|spec| spec["process"]["cwd"] = json!("/srv/a/b"));
