@@ -6,7 +6,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{FileType, Gid, Uid};
+use rustix::fs::{Gid, Uid};
 
 use crate::cgroup::Cgroup;
 use crate::create::{CreateOptions, Process, Root, Stdio};
@@ -17,6 +17,9 @@ use crate::mounts::Brought;
 use crate::overlay;
 use crate::plan::{IdRange, Plan, UserNamespace, outside, read_map};
 use crate::{delegation, id_map};
+
+/// linux/magic.h.
+const PIPEFS_MAGIC: i64 = 0x5049_5045;
 
 /// Waits for the usher, does all this, and lets it go on. Whatever fails, the usher is the caller's to kill.
 pub(crate) fn prepare(
@@ -83,8 +86,8 @@ impl Owner {
     pub(crate) fn give_pipes(&self, stdio: &Stdio) {
         let Stdio::Streams(streams) = stdio else { return };
         for stream in streams {
-            let is_pipe =
-                rustix::fs::fstat(stream).is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Fifo);
+            // Not one that has a name in somebody's directory.
+            let is_pipe = rustix::fs::fstatfs(stream).is_ok_and(|status| status.f_type == PIPEFS_MAGIC);
             if is_pipe {
                 let (user, group) = self.root;
                 let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));

@@ -329,7 +329,7 @@ fn the_last_of_two_options_counts() {
 #[test]
 fn cgroups_without_a_cgroup_namespace() {
     // In version 2 the path of /proc/self/cgroup fits what is mounted; in version 1 what is mounted is the container's own.
-    let script = "cd /sys/fs/cgroup; if [ -e cgroup.procs ]; then procs=.$(cut -d: -f3 /proc/self/cgroup)/cgroup.procs; \
+    let script = "cd /sys/fs/cgroup; if [ -e cgroup.procs ]; then procs=.$(grep ^0 /proc/self/cgroup | cut -d: -f3)/cgroup.procs; \
         else procs=memory/cgroup.procs; fi; grep -qx 1 $procs && echo seen; (echo 1 > $procs) 2>/dev/null || echo kept";
     let bundle = Bundle::new(script).with(|spec| without(spec, "cgroup"));
     assert_eq!(stdout(&bundle.run()), "seen\nkept\n");

@@ -72,6 +72,39 @@ fn every_namespace_belongs_to_the_user_namespace() {
 }
 
 #[test]
+fn sysctls_of_a_user_namespace() {
+    let bundle = mapped("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/fs/mqueue/msg_max").with(|spec| {
+        spec["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "7", "fs.mqueue.msg_max": "5"});
+    });
+    assert_eq!(stdout(&bundle.run()), "7\n5\n");
+}
+
+/// In version 2 a cgroup that the container may write to is its own to part (config-linux.md, "Cgroup ownership"); in
+/// version 1 nobody gives any away.
+#[test]
+fn a_writable_cgroup_is_given_to_the_user_namespace() {
+    let script = "cd /sys/fs/cgroup; if [ -e cgroup.procs ]; then stat -c '%n %u' . cgroup.procs cgroup.threads memory.max \
+        2>/dev/null; mkdir sub && echo $$ > sub/cgroup.procs && grep ^0 /proc/self/cgroup; \
+        else mkdir memory/sub 2>/dev/null || echo kept; fi";
+    let writable = |spec: &mut Value| {
+        for mount in spec["mounts"].as_array_mut().unwrap() {
+            if mount["type"] == "cgroup" {
+                mount["options"].as_array_mut().unwrap().retain(|option| option != "ro");
+            }
+        }
+    };
+    let output = stdout(&mapped(script).with(writable).run());
+    if Path::new("/sys/fs/cgroup/cgroup.procs").exists() {
+        assert!(output.starts_with(". 0\ncgroup.procs 0\ncgroup.threads 0\n"), "{output}");
+        assert!(output.ends_with("/sub\n") && !output.contains("memory.max 0"), "{output}");
+        // Read-only it stays the host's.
+        assert!(String::from_utf8_lossy(&mapped(script).run().stdout).starts_with(". 65534\n"));
+    } else {
+        assert_eq!(output, "kept\n");
+    }
+}
+
+#[test]
 fn devices_and_mounts_are_there_in_a_user_namespace() {
     let data = tempfile::tempdir().unwrap();
     // Its owner alone may enter it: root outside, who binds it, not root inside.
