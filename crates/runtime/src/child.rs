@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-pub(crate) use self::first::FirstProcess;
+pub(crate) use self::first::{FirstProcess, is_own_network};
 pub(crate) use self::usher::Usher;
 use crate::create::Stdio;
 use crate::error::{Context, RuntimeError};

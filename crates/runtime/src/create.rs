@@ -20,7 +20,7 @@ use crate::message::{self, Message};
 use crate::mounts::Brought;
 use crate::plan::{Hooks, Limit, Plan, ProcessPlan};
 use crate::seccomp::Listener;
-use crate::{Spec, capability, child, delegation, device_filter, scheduling, sys, threshold};
+use crate::{Spec, capability, child, delegation, device_filter, net_devices, scheduling, sys, threshold};
 
 /// The root file system that a container gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -259,10 +259,14 @@ fn launch(
         let grouped = group(options, cgroup, &socket)
             .and_then(|()| match needs_threshold {
                 true => threshold::prepare(&process, &socket, options, plan, cgroup, &brought),
-                false => hook_before_pivot(plan, about, &process, &socket, is_hooked),
+                false => move_devices(options, plan, &process)
+                    .and_then(|()| hook_before_pivot(plan, about, &process, &socket, is_hooked)),
             })
             .inspect_err(|_| process.kill_usher(&socket));
         process = grouped.and_then(|()| process.sibling(&socket))?;
+        if needs_threshold {
+            move_devices(options, plan, &process).inspect_err(|_| process.kill())?;
+        }
         // Hooks take the time that they take.
         let is_hookless = plan.hooks.start_container.is_empty() && !(needs_threshold && plan.hooks.before_pivot());
         if plan.joins_pid_namespace() && is_hookless {
@@ -274,6 +278,7 @@ fn launch(
         }
     } else {
         group(options, cgroup, &socket)
+            .and_then(|()| move_devices(options, plan, &process))
             .and_then(|()| hook_before_pivot(plan, about, &process, &socket, is_hooked))
             .inspect_err(|_| process.kill())?;
     }
@@ -282,6 +287,30 @@ fn launch(
     failpoint("create.ready");
     scheduling::apply(&plan.process.scheduling, process.pid).inspect_err(|_| process.kill())?;
     Ok((process, socket, terminal))
+}
+
+/// The host's network devices that the container gets, to the network in which the process is.
+fn move_devices(options: &CreateOptions<'_>, plan: &Plan, process: &Process) -> Result<(), RuntimeError> {
+    if plan.net_devices.is_empty() {
+        return Ok(());
+    }
+    let joined = plan.join.iter().find(|(_, kind)| *kind == libc::CLONE_NEWNET);
+    let path = joined.map_or_else(|| format!("/proc/{}/ns/net", process.pid).into(), |(path, _)| path.clone());
+    let opened = match options.network_namespace {
+        Some(_) => None,
+        None => Some(
+            rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .context(|| format!("open namespace {}", path.display()))?,
+        ),
+    };
+    let network = options.network_namespace.or(opened.as_ref().map(AsFd::as_fd));
+    let network = network.expect("one of the two is there");
+    if child::is_own_network(network).context(|| "examine the network namespace".to_owned())? {
+        return Err(RuntimeError::Invalid("linux.netDevices: the network namespace is the host's".to_owned()));
+    }
+    net_devices::move_to(&plan.net_devices, network)?;
+    failpoint("create.devices_moved");
+    Ok(())
 }
 
 /// The runtime's own hooks, between the child's mounts and its pivot_root(2).

@@ -27,8 +27,8 @@ pub const FAILPOINTS: [&str; 18] = [
     "exec.brought_in",
 ];
 
-/// Those of containers with a user or a time namespace.
-pub const THRESHOLD_FAILPOINTS: [&str; 1] = ["create.mapped"];
+/// Those of containers with a user namespace, and with network devices of the host's.
+pub const THRESHOLD_FAILPOINTS: [&str; 2] = ["create.mapped", "create.devices_moved"];
 
 /// Those of `dozen runtime create`, `start` and `delete`, beside the ones that creating a container has anyway.
 pub const COMMAND_FAILPOINTS: [&str; 10] = [

@@ -34,6 +34,7 @@ mod init;
 mod labels;
 mod message;
 mod mounts;
+mod net_devices;
 pub mod overlay;
 mod own_binary;
 mod plan;

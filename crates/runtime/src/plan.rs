@@ -6,6 +6,7 @@ mod hooks;
 mod ids;
 mod mount;
 mod namespaces;
+mod net_device;
 mod process;
 mod scheduling;
 mod sysctl;
@@ -20,6 +21,7 @@ pub(crate) use self::ids::{IdMap, IdRange, map_text, outside, read_map};
 pub use self::mount::check_place;
 pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc};
 pub(crate) use self::namespaces::{UserNamespace, rare_namespaces};
+pub(crate) use self::net_device::NetDevice;
 pub(crate) use self::process::{Limit, ProcessPlan, Who};
 pub(crate) use self::scheduling::{SchedulerAttributes, Scheduling, Set};
 
@@ -55,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) devices: Vec<Device>,
     /// /dev is ours to furnish: nodes, links, console.
     pub(crate) furnish_dev: bool,
+    /// The host's that are moved to its network.
+    pub(crate) net_devices: Vec<NetDevice>,
     /// Paths below /proc/sys, and values.
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) process: ProcessPlan,
@@ -101,6 +105,7 @@ impl Plan {
             readonly_paths: inside(linux.readonly_paths().as_deref())?,
             devices: Vec::new(),
             furnish_dev: true,
+            net_devices: Vec::new(),
             sysctls: Vec::new(),
             process: ProcessPlan::new(spec, process, user)?,
             hooks: Hooks::new(spec)?,
@@ -124,8 +129,11 @@ impl Plan {
         // the host's is found out when it is joined.
         let joined = plan.join.iter().fold(0, |all, (_, kind)| all | *kind as u64 & libc::CLONE_NEWNET as u64);
         let brought = if own_network { libc::CLONE_NEWNET as u64 } else { 0 };
+        let networks = plan.new_namespaces | joined | brought;
+        plan.net_devices =
+            net_device::net_devices(linux.net_devices().as_ref(), networks & libc::CLONE_NEWNET as u64 != 0)?;
         for (name, value) in linux.sysctl().iter().flatten() {
-            plan.sysctls.push((sysctl_path(name, plan.new_namespaces | joined | brought)?, value.clone()));
+            plan.sysctls.push((sysctl_path(name, networks)?, value.clone()));
         }
         plan.sysctls.sort();
         Ok(plan)
@@ -142,10 +150,7 @@ fn host_name(what: &str, name: &Option<String>) -> Result<Option<String>, Runtim
 
 fn refuse_what_is_not_built(spec: &Spec) -> Result<(), RuntimeError> {
     let Some(linux) = spec.linux() else { return Ok(()) };
-    for (given, what) in [
-        (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "linux.netDevices"),
-    ] {
+    for (given, what) in [(linux.intel_rdt().is_some(), "linux.intelRdt")] {
         if given {
             return not_built(what);
         }

@@ -170,7 +170,7 @@ pub(super) fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> R
     Ok(())
 }
 
-fn is_own_network(namespace: &OwnedFd) -> Result<bool, Errno> {
+pub(crate) fn is_own_network(namespace: impl AsFd) -> Result<bool, Errno> {
     let own = rustix::fs::stat("/proc/self/ns/net")?;
     let other = rustix::fs::fstat(namespace)?;
     Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))

@@ -356,18 +356,60 @@ fn a_container_can_do_without_namespaces() {
     assert_eq!(lines[5..], ["/proc/1/status"], "{output}");
 }
 
+/// A container's run in a network of its own, with one end of a cable.
+fn run_with_cable(bundle: &Bundle, before: &str, after: &str) -> std::process::Output {
+    bundle.write();
+    let ours = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]);
+    let script = format!("ip link add v0 type veth peer name v1 && {before} && \"$@\"; code=$?; {after}; exit $code");
+    let mut command = Command::new("unshare");
+    command.args(["--net", "sh", "-c", &script, "sh"]).arg(ours.get_program()).args(ours.get_args());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    bundle.check_nothing_is_left();
+    output
+}
+
+#[test]
+fn network_devices_are_moved() {
+    let script =
+        "ls /sys/class/net; ip -o addr show dev inside | grep -o 'inet6* [^ ]*'; cat /sys/class/net/inside/flags";
+    let devices = json!({"v0": {"name": "inside"}});
+    let cable = |bundle: Bundle| {
+        symlink("busybox", bundle.root().join("bin/ip")).unwrap();
+        bundle.with(|spec| spec["linux"]["netDevices"] = devices.clone())
+    };
+    let before =
+        "ip addr add 10.9.8.7/24 broadcast 10.9.8.255 dev v0 && ip addr add fd00::7/64 dev v0 && ip link set v0 up";
+    for bundle in [cable(Bundle::new(script)), cable(mapped(script))] {
+        let output = stdout(&run_with_cable(&bundle, before, "ip -br link | grep -c ^v0"));
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines[..2], ["inside", "lo"], "{output}");
+        assert!(lines.contains(&"inet 10.9.8.7/24") && lines.contains(&"inet6 fd00::7/64"), "{output}");
+        // IFF_UP is the first bit; outside there is none any more.
+        assert!(lines[lines.len() - 2].ends_with('3') && lines[lines.len() - 1] == "0", "{output}");
+    }
+    let missing = cable(Bundle::new("true")).with(|spec| spec["linux"]["netDevices"] = json!({"nope": {}}));
+    let error = failure(&run_with_cable(&missing, "true", "true"));
+    assert!(error.contains("move network device nope to the container: no such device"), "{error}");
+    let hosts = cable(Bundle::new("true")).with(|spec| join(spec, "network", "/proc/self/ns/net"));
+    let error = failure(&run_with_cable(&hosts, "true", "true"));
+    assert!(error.contains("linux.netDevices: the network namespace is the host's"), "{error}");
+}
+
 #[test]
 fn a_killed_create_leaves_nothing_of_a_user_namespace() {
     for failpoint in
         dozen_runtime::THRESHOLD_FAILPOINTS.iter().chain(["create.cloned", "create.limited", "child.begun"].iter())
     {
-        let bundle = mapped("exec sleep 1000");
+        let bundle = mapped("exec sleep 1000").with(|spec| spec["linux"]["netDevices"] = json!({"v0": {}}));
         bundle.write();
         let failpoints = bundle.directory.path().join("failpoints");
         fs::create_dir(&failpoints).unwrap();
         let armed = failpoints.join(format!("runtime.{failpoint}"));
         fs::write(&armed, "").unwrap();
-        let mut create = bundle.command(&["create", "--bundle", bundle.path(), &bundle.id]);
+        let ours = bundle.command(&["create", "--bundle", bundle.path(), &bundle.id]);
+        let mut create = Command::new("unshare");
+        create.args(["--net", "sh", "-c", "ip link add v0 type veth peer name v1 && exec \"$@\"", "sh"]);
+        create.arg(ours.get_program()).args(ours.get_args()).stdin(Stdio::null());
         let create = create.env("DOZEN_FAILPOINTS", &failpoints).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(!create.status().unwrap().success(), "{failpoint}");
         assert!(!armed.exists(), "{failpoint} was never reached");
