@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
-use super::{bind_failed, clone_root, clone_tree, dress_bind};
+use super::{bind_failed, clone_root, clone_tree, dress_bind, propagation};
 use crate::Root;
 use crate::error::{Context, RuntimeError};
 use crate::id_map;
@@ -46,7 +46,7 @@ impl Brought {
             return Ok(Self { root, mounts: Vec::new() });
         }
         let bring = |mount: &PlannedMount| match mount.is_brought(plan) {
-            true => bring(mount).map(Some).map_err(|error| super::at(error, &mount.target)),
+            true => bring(mount, plan).map(Some).map_err(|error| super::at(error, &mount.target)),
             false => Ok(None),
         };
         Ok(Self { root, mounts: plan.mounts.iter().map(bring).collect::<Result<_, _>>()? })
@@ -86,7 +86,7 @@ impl Brought {
     }
 }
 
-fn bring(mount: &PlannedMount) -> Result<BroughtMount, RuntimeError> {
+fn bring(mount: &PlannedMount, plan: &Plan) -> Result<BroughtMount, RuntimeError> {
     let (source, recursive) = match &mount.kind {
         MountKind::Bind { source, copy_link: true, .. } if let Some(link) = read_link(source)? => {
             return Ok(BroughtMount::Link(link));
@@ -96,6 +96,11 @@ fn bring(mount: &PlannedMount) -> Result<BroughtMount, RuntimeError> {
         _ => (Path::new(if mount.is_kind("proc") { "/proc" } else { "/sys" }), true),
     };
     let tree = clone_tree(CWD, source.as_os_str(), recursive).map_err(|errno| bind_failed(source, errno))?;
+    // The host's own mounts were cloned, not a copy that a mount namespace has of them: nothing goes back to them, least
+    // of all from root of a user namespace, whom the kernel would not let.
+    if plan.user_namespace.is_some() || plan.root_propagation != libc::MS_SHARED {
+        sys::mount_setattr(&tree, true, propagation(libc::MS_SLAVE)).context(|| "make it a slave".to_owned())?;
+    }
     dress_bind(&tree, mount, recursive)?;
     if let Some(map) = &mount.id_map
         && let Some(own) = &map.own

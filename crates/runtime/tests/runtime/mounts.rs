@@ -265,6 +265,36 @@ fn every_propagation_of_a_mount() {
     }
 }
 
+/// Root of a user namespace may mount there, and the host's mounts reach it; its own stay its own.
+#[test]
+fn no_mount_of_a_user_namespace_reaches_the_host() {
+    for (options, shown) in [(&["rbind", "rshared"][..], "shared"), (&["rbind", "shared"], "shared"), (&["rbind"], "")]
+    {
+        let (data, outside) = (files(), files());
+        fs::create_dir(outside.path().join("sub")).unwrap();
+        let script = "mount -t tmpfs none /data/below/sub && echo mounted; grep -c ' /data/below/sub ' /proc/self/mountinfo; \
+            grep ' /data ' /proc/self/mountinfo | cut -d' ' -f7 | cut -d: -f1";
+        let bundle = with_mount(mapped(script), bind(data.path(), "/data", options)).with(|spec| {
+            spec["linux"]["seccomp"] = Value::Null;
+            for set in ["bounding", "effective", "permitted"] {
+                spec["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
+            }
+        });
+        bundle.write();
+        let ours = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]);
+        let mut command = std::process::Command::new("unshare");
+        let mounts = "mount --bind \"$1\" \"$1\" && mount --make-shared \"$1\" && mount --bind \"$3\" \"$2\" && \
+            mount --make-shared \"$2\" && below=$2 && shift 3 && \"$@\"; grep -c \" $below/sub \" /proc/self/mountinfo";
+        command.args(["--mount", "sh", "-c", mounts, "sh"]).arg(data.path()).arg(data.path().join("below"));
+        command.arg(outside.path()).arg(ours.get_program()).args(ours.get_args());
+        let output = command.output().unwrap();
+        let shown = if shown.is_empty() { "-" } else { shown };
+        let expected = format!("mounted\n1\n{shown}\n0\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{options:?}: {output:?}");
+        bundle.check_nothing_is_left();
+    }
+}
+
 /// Every option of the specification's table that is a mount's own, on a mount and on what is below it.
 #[test]
 fn every_option_of_a_mount() {
