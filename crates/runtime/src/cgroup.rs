@@ -119,13 +119,13 @@ impl Cgroup {
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
         let settings = limits::decide(self.layout, &self.name, resources, &|_, _| None)?;
         self.scope.as_ref().map_or(Ok(()), |scope| scope.limit(&settings))?;
-        set(settings)
+        set(self.layout, settings)
     }
 
     /// Applies what has to stand before anyone is in it: rules of devices, where they are version 1's, and time for
     /// realtime processes.
     pub fn limit_first(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
-        set(limits::decide_first(self.layout, &self.name, resources)?)
+        set(self.layout, limits::decide_first(self.layout, &self.name, resources)?)
     }
 
     /// Who is in it and below it, in our own pid namespace.

@@ -31,6 +31,13 @@ pub(crate) struct Setting {
     pub(crate) once_more: bool,
 }
 
+impl Setting {
+    /// Whose file it is.
+    pub(super) fn controller(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
+    }
+}
+
 /// What is done where a kernel does not have a control file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum IfAbsent {

@@ -20,7 +20,7 @@ impl Cgroup {
         let settings = limits::decide_update(self.layout, &self.name, resources, &present)?;
         self.check_memory(resources)?;
         self.scope.as_ref().map_or(Ok(()), |scope| scope.limit(&settings))?;
-        control::set(settings)
+        control::set(self.layout, settings)
     }
 
     /// A control file's text, `None` where it is not there.

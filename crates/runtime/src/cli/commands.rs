@@ -59,10 +59,13 @@ fn kill(directory: &Directory, signal: &str, all: bool) -> Result<(), RuntimeErr
         Some(pidfd) => {
             send(&pidfd, signal.number())?;
             // Version 1's freezer keeps even the killed.
-            match Cgroup::open(&record.cgroup)? {
-                Some(cgroup) if signal.number() == libc::SIGKILL && cgroup.is_paused()? => cgroup.resume(),
-                _ => Ok(()),
+            if signal.number() == libc::SIGKILL
+                && let Some(cgroup) = Cgroup::open(&record.cgroup)?
+                && cgroup.is_paused()?
+            {
+                cgroup.resume()?;
             }
+            Ok(())
         }
         None => Err(RuntimeError::Conflict("container not running".to_owned())),
     }

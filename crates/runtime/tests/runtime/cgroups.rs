@@ -162,6 +162,12 @@ fn limits_are_changed_up_and_down() {
     assert_eq!((memory(), swap()), (megabytes(128), swap_of(256, 128)));
     container.ok(&["update", "--memory", "32M", "--memory-swap", "48m"]);
     assert_eq!((memory(), swap()), (megabytes(32), swap_of(48, 32)));
+    // Version 2 counts swap for itself, and knows no such rule.
+    if !unified {
+        let error = container.fails(&["update", "--memory", "64M"]);
+        assert!(error.contains("smaller than already set memoryswap limit"), "{error}");
+        assert!(container.fails(&["update", "--memory-swap", "16M"]).contains("Minimum memoryswap limit"));
+    }
     container.ok(&["update", "--memory-reservation", "16m", "--pids-limit", "30"]);
     assert_eq!(container.value("memory", "memory.soft_limit_in_bytes", "memory.low"), megabytes(16));
     assert_eq!((memory(), container.value("pids", "pids.max", "pids.max")), (megabytes(32), "30".to_owned()));
@@ -210,6 +216,26 @@ fn limits_come_as_json_and_what_cannot_be_is_named() {
     assert!(error.contains("\"nothing.max\" can't be set: controller \"nothing\" not available"), "{error}");
     assert!(container.fails(&["update", "--blkio-weight", "1"]).contains("between 10 and 1000"));
     assert!(container.fails(&["update", "--memory", "much"]).contains("no amount of bytes"));
+}
+
+/// A cgroup's parents hand on a controller when a limit needs it, and not before.
+#[test]
+fn controllers_of_version_2_are_enabled() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let unified = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("version 2 is mounted");
+    let unified = Path::new(unified.split(' ').nth(1).unwrap());
+    let controllers = fs::read_to_string(unified.join("cgroup.controllers")).unwrap();
+    let known = [("hugetlb", "hugetlb.2MB.max"), ("pids", "pids.max")];
+    let (controller, file) = known
+        .into_iter()
+        .find(|(name, _)| controllers.split_whitespace().any(|known| known == *name))
+        .unwrap_or_else(|| panic!("this machine's version 2 has no controller of these: {controllers}"));
+    // Unless somebody else needs it just now.
+    let _ = fs::write(unified.join("cgroup.subtree_control"), format!("-{controller}"));
+    let container = Container::run(
+        Bundle::new("exec sleep 1000").with(|spec| spec["linux"]["resources"]["unified"] = json!({file: "4194304"})),
+    );
+    assert_eq!(fs::read_to_string(unified.join(container.id()).join(file)).unwrap(), "4194304\n");
 }
 
 #[test]

@@ -47,3 +47,18 @@ impl Drop for Placeholder {
         let _ = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The test has more than one thread; the child makes system calls only, and takes no lock.
+    #[test]
+    fn it_lives_until_it_is_dropped() {
+        let placeholder = Placeholder::new().unwrap();
+        let directory = std::path::PathBuf::from(format!("/proc/{}", placeholder.pid()));
+        assert!(directory.exists());
+        drop(placeholder);
+        assert!(!directory.exists());
+    }
+}
