@@ -127,6 +127,7 @@ impl Isolate for Container {
             keep_session_keyring: false,
             privileged: request.privileged,
             stdio: stdio(streams),
+            preserve_descriptors: 0,
         })
         .map_err(|error| failure(&error))?;
         Ok(Process { pid: process.pid, pidfd: process.pidfd, terminal: process.terminal })

@@ -15,6 +15,7 @@ mod process;
 mod ps;
 mod show;
 mod state;
+mod terminal;
 mod told;
 mod update;
 
@@ -28,11 +29,16 @@ use std::process::ExitCode;
 use clap::Parser;
 use dozen_model::Classified;
 
-use self::arguments::{Arguments, LogFormat};
+use self::arguments::{Arguments, Command, LogFormat};
 use crate::error::RuntimeError;
 use crate::{init, own_binary, sys};
 
-/// `dozen runtime …`; the first argument is a program's name and not looked at.
+/// The version of the runtime specification that is spoken.
+const SPEC_VERSION: &str = "1.2.0";
+/// What `--version` says, a fact a line as engines read it, and parts of it that can be absent elsewhere.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n+CAP +SECCOMP +EBPF");
+
+/// `dozen runtime …`, and `dozen-runtime …` for engines whose `--runtime` is a path alone; the first argument is a program's name and not looked at.
 pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Our own init, before anything large is touched.
@@ -62,7 +68,8 @@ pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             report(&parsed, &error);
-            ExitCode::FAILURE
+            // A further process that did not come to be is told from one that ended with 1.
+            if matches!(parsed.command, Command::Exec(_)) { ExitCode::from(255) } else { ExitCode::FAILURE }
         }
     }
 }

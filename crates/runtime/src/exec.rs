@@ -39,6 +39,8 @@ pub struct ExecOptions<'a> {
     pub privileged: bool,
     /// The process's standard streams.
     pub stdio: Stdio,
+    /// Descriptors 3 and up that the process inherits, by number.
+    pub preserve_descriptors: u32,
 }
 
 /// A further process, whose program runs. Our child.
@@ -84,7 +86,7 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
                 listener: None,
                 stdio,
                 init: None,
-                preserve_descriptors: 0,
+                preserve_descriptors: options.preserve_descriptors,
                 keep_session_keyring: options.keep_session_keyring,
             };
             Usher { plan: &plan, cgroup, container, rare_namespaces, surroundings }.run()

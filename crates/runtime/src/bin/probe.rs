@@ -135,6 +135,7 @@ fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {
             keep_session_keyring: false,
             privileged: exec.privileged,
             stdio: streams()?,
+            preserve_descriptors: 0,
         });
         let code = process.map(|process| wait(&process.pidfd));
         running.cgroup.kill()?;

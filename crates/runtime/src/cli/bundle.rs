@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use dozen_model::{CapabilityChange, SeccompChoice};
-
 use super::arguments::CreateArguments;
 use crate::Spec;
+use crate::cgroup::Cgroup;
 use crate::create::Root;
-use crate::default_spec::{self, DefaultSpec};
 use crate::error::{Context, RuntimeError};
 use crate::reading::read_spec;
+
+const EXAMPLE: &str = include_str!("example.json");
 
 /// A bundle, read.
 pub(super) struct Bundle {
@@ -30,7 +30,7 @@ pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeErr
         return Err(RuntimeError::NotBuilt("--no-pivot".to_owned()));
     }
     let path = fs::canonicalize(&create.bundle).context(|| format!("open bundle {}", create.bundle.display()))?;
-    let config = path.join("config.json");
+    let config = path.join(&create.config);
     let bytes = fs::read(&config).context(|| format!("read {}", config.display()))?;
     let (mut spec, warnings) =
         read_spec(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", config.display())))?;
@@ -60,21 +60,13 @@ fn cgroup_name(wanted: Option<&str>, id: &str, by_systemd: bool) -> Result<Strin
     }
 }
 
+/// The example that other runtimes write, too: little of everything, so that it is safe to begin with.
 pub(super) fn write_spec(bundle: &Path) -> Result<(), RuntimeError> {
-    let mut spec = default_spec::docker(&DefaultSpec {
-        privileged: false,
-        capabilities: &CapabilityChange::default(),
-        seccomp: &SeccompChoice::Default,
-        unmasked_system_paths: false,
-        host_network: false,
-        shm_size_bytes: 64 << 20,
-    })?;
-    if let Some(process) = spec.process_mut() {
-        process.set_args(Some(vec!["sh".to_owned()]));
-        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        process.set_env(Some(vec![path.to_owned(), "TERM=xterm".to_owned()]));
+    let mut spec: serde_json::Value =
+        serde_json::from_str(EXAMPLE).map_err(|error| RuntimeError::Invalid(error.to_string()))?;
+    if let (2, Some(namespaces)) = (Cgroup::version(), spec["linux"]["namespaces"].as_array_mut()) {
+        namespaces.push(serde_json::json!({"type": "cgroup"}));
     }
-    spec.set_hostname(Some("dozen".to_owned()));
     let file = bundle.join("config.json");
     let json = serde_json::to_vec_pretty(&spec).map_err(|error| RuntimeError::Invalid(error.to_string()))?;
     let mut new = File::create_new(&file).context(|| format!("make {}", file.display()))?;

@@ -1,8 +1,10 @@
 //! What each command does; `kill` and `delete`.
 
+use std::path::Path;
+
 use dozen_model::Signal;
 
-use super::arguments::{Arguments, Command};
+use super::arguments::{Arguments, CgroupManager, Command, Rootless};
 use super::bundle::write_spec;
 use super::create::{create_waiting, run_to_the_end, start};
 use super::events::events;
@@ -10,7 +12,7 @@ use super::exec::execute;
 use super::pause::{pause, resume};
 use super::process::send;
 use super::ps::list_processes;
-use super::show::{features, list, print, print_state};
+use super::show::{features, list, print, print_state, records};
 use super::state::{Directory, Status};
 use super::told::Told;
 use super::update::update;
@@ -22,6 +24,13 @@ use crate::failpoint::failpoint;
 ///
 /// `warn` is told what a container does not get as it was asked for.
 pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, RuntimeError> {
+    let not_built = |what: &str| Err(RuntimeError::NotBuilt(what.to_owned()));
+    if arguments.cgroup_manager == CgroupManager::Disabled {
+        return not_built("--cgroup-manager disabled");
+    }
+    if arguments.rootless == Rootless::True {
+        return not_built("--rootless");
+    }
     let directory = |id: &str| Directory::of(&arguments.root, id);
     match &arguments.command {
         Command::Create(create) => {
@@ -29,10 +38,16 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
             create_waiting(create, &directory, warn).map(|()| 0)
         }
         Command::Start { id } => start(&directory(id)?).map(|()| 0),
-        Command::Run(create) => run_to_the_end(create, &directory(&create.id)?, warn),
+        Command::Run(run) => run_to_the_end(run, &directory(&run.create.id)?, warn),
         Command::State { id } => print_state(&directory(id)?).map(|()| 0),
         Command::Kill { id, signal, all } => kill(&directory(id)?, signal, *all).map(|()| 0),
-        Command::Delete { id, force } => delete(&directory(id)?, *force, warn).map(|()| 0),
+        Command::Delete { id, regex: true, force } => {
+            for id in matching(&arguments.root, id)? {
+                delete(&directory(&id)?, *force, warn)?;
+            }
+            Ok(0)
+        }
+        Command::Delete { id, regex: false, force } => delete(&directory(id)?, *force, warn).map(|()| 0),
         Command::Exec(exec) => execute(exec, &directory(&exec.id)?, warn),
         Command::Pause { id } => pause(&directory(id)?).map(|()| 0),
         Command::Resume { id } => resume(&directory(id)?).map(|()| 0),
@@ -42,7 +57,16 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
         Command::List { quiet, format } => list(&arguments.root, *quiet, format).map(|()| 0),
         Command::Spec { bundle } => write_spec(bundle).map(|()| 0),
         Command::Features => print(&features()).map(|()| 0),
+        Command::Checkpoint(_) => not_built("checkpoint"),
+        Command::Restore(_) => not_built("restore"),
     }
+}
+
+/// The ids of all containers that an expression matches somewhere.
+fn matching(root: &Path, expression: &str) -> Result<Vec<String>, RuntimeError> {
+    let expression = regex_lite::Regex::new(expression)
+        .map_err(|error| RuntimeError::Invalid(format!("--regex {expression:?}: {error}")))?;
+    Ok(records(root)?.into_iter().map(|record| record.id).filter(|id| expression.is_match(id)).collect())
 }
 
 fn kill(directory: &Directory, signal: &str, all: bool) -> Result<(), RuntimeError> {

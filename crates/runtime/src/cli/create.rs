@@ -3,20 +3,26 @@
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::arguments::CreateArguments;
+use super::arguments::{CreateArguments, RunArguments};
 use super::bundle::{Bundle, read_bundle};
 use super::listening;
 use super::process::{send, send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::{self, Directory, Record, Status};
+use super::terminal::carry;
 use super::told::Told;
 use crate::Spec;
 use crate::cgroup::Cgroup;
-use crate::create::{self, CreateOptions, Created, Stdio};
+use crate::create::{self, CreateOptions, Created, Root, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
+
+/// A `start` that comes a moment before its `create` has ended waits that moment.
+const PATIENCE_ROUNDS: u32 = 50;
+const PATIENCE_ROUND: Duration = Duration::from_millis(10);
 
 pub(super) fn create_waiting(
     create: &CreateArguments,
@@ -27,14 +33,12 @@ pub(super) fn create_waiting(
     bundle.warnings.iter().for_each(|warning| warn(warning));
     let terminal = wants_terminal(&bundle.spec);
     if terminal && create.console_socket.is_none() {
-        return Err(RuntimeError::Invalid(
-            "cannot allocate tty if runc will detach without setting console socket".to_owned(),
-        ));
+        return Err(no_console_socket());
     }
     directory.make()?;
     let result = (|| {
         let listener = listen(directory)?;
-        let mut created = make(create, &bundle, directory, Some(listener), stdio(&bundle.spec, terminal)?)?;
+        let mut created = make(create, &bundle, directory, Some(listener), stdio(&bundle.spec, terminal, false)?)?;
         created.warnings().iter().for_each(|warning| warn(warning));
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
@@ -47,39 +51,48 @@ pub(super) fn create_waiting(
 }
 
 pub(super) fn run_to_the_end(
-    create: &CreateArguments,
+    run: &RunArguments,
     directory: &Directory,
     warn: &dyn Fn(&str),
 ) -> Result<u8, RuntimeError> {
+    let create = &run.create;
     let bundle = read_bundle(create)?;
     bundle.warnings.iter().for_each(|warning| warn(warning));
     let terminal = wants_terminal(&bundle.spec);
-    if terminal && create.detach && create.console_socket.is_none() {
-        return Err(RuntimeError::Invalid("a detached terminal needs --console-socket".to_owned()));
-    }
-    if terminal && create.console_socket.is_none() {
-        return Err(RuntimeError::NotBuilt(
-            "`dozen runtime run` with a terminal of its own, without --console-socket,".to_owned(),
-        ));
+    if terminal && run.detach && create.console_socket.is_none() {
+        return Err(no_console_socket());
     }
     let told = Told::of_spec(&bundle.spec, &create.id, &bundle.path)?;
     directory.make()?;
+    let mut master = None;
     let started = (|| {
-        let mut created = make(create, &bundle, directory, None, stdio(&bundle.spec, terminal)?)?;
+        let mut created =
+            make(create, &bundle, directory, None, stdio(&bundle.spec, terminal, create.console_socket.is_none())?)?;
         created.warnings().iter().for_each(|warning| warn(warning));
-        if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
+        master = created.terminal();
+        if let Some(socket) = &create.console_socket
+            && let Some(master) = master.take()
+        {
             send_terminal(socket, &master)?;
         }
         created.start()
     })();
     let running = started.inspect_err(|_| drop(directory.remove()))?;
-    if create.detach {
+    if run.detach || run.keep {
         let mut record = directory.read()?;
         record.started = true;
         directory.write(&record)?;
+    }
+    if run.detach {
         return Ok(0);
     }
-    let code = wait_and_forward(&running.pidfd);
+    let code = match master {
+        Some(master) => carry(&running.pidfd, master),
+        None => wait_and_forward(&running.pidfd),
+    };
+    if run.keep {
+        return code;
+    }
     let gone = running.cgroup.kill().and_then(|()| running.cgroup.delete());
     directory.remove()?;
     if let Some(told) = told {
@@ -89,8 +102,23 @@ pub(super) fn run_to_the_end(
     code
 }
 
+/// The words of runc and of crun.
+pub(super) fn no_console_socket() -> RuntimeError {
+    RuntimeError::Invalid(
+        "cannot allocate tty if runc will detach without setting console socket: use --console-socket".to_owned(),
+    )
+}
+
 pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
     let mut record = directory.read()?;
+    for _ in 0..PATIENCE_ROUNDS {
+        if record.phase() != Status::Creating {
+            break;
+        }
+        // Its `create` is still at work, or was killed.
+        std::thread::sleep(PATIENCE_ROUND);
+        record = directory.read()?;
+    }
     match record.phase() {
         Status::Created => {}
         Status::Creating => {
@@ -160,6 +188,10 @@ fn make(
         pid: 0,
         start_time: 0,
         bundle: bundle.path.clone(),
+        rootfs: match &bundle.root {
+            Root::Directory(path) => path.clone(),
+            Root::Overlay { .. } => PathBuf::new(),
+        },
         cgroup: bundle.cgroup.clone(),
         created: state::now(),
         started: false,

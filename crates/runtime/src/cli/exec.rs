@@ -1,12 +1,18 @@
 //! `exec`.
 
+use std::collections::HashSet;
 use std::fs;
+use std::path::{Component, Path};
 
 use dozen_model::UserSpec;
+use oci_spec::runtime::{Capability, Process};
 
 use super::arguments::ExecArguments;
+use super::create::no_console_socket;
 use super::process::{send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::Directory;
+use super::terminal::carry;
+use crate::Spec;
 use crate::about::About;
 use crate::cgroup::Cgroup;
 use crate::create::Running;
@@ -24,59 +30,138 @@ pub(super) fn execute(
         return Err(RuntimeError::Conflict("cannot exec in a stopped container".to_owned()));
     };
     // It would stand still with the others before it has said anything.
-    if cgroup.is_paused()? {
-        return Err(RuntimeError::Conflict("cannot exec in a paused container".to_owned()));
-    }
-    let mut spec = directory.read_spec()?;
-    let mut user = UserSpec::default();
-    let mut terminal = arguments.tty;
-    let (command, environment, cwd) = match &arguments.process {
-        Some(file) => {
-            let bytes = fs::read(file).context(|| format!("read {}", file.display()))?;
-            let (process, warnings) =
-                read_process(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", file.display())))?;
-            warnings.iter().for_each(|warning| warn(warning));
-            terminal |= process.terminal().unwrap_or(false);
-            let parts = (
-                process.args().clone().unwrap_or_default(),
-                process.env().clone().unwrap_or_default(),
-                Some(process.cwd().display().to_string()),
-            );
-            spec.set_process(Some(process));
-            parts
-        }
-        None => {
-            if let Some(text) = &arguments.user {
-                user = text
-                    .parse()
-                    .map_err(|error: dozen_model::UserSpecError| RuntimeError::Invalid(error.to_string()))?;
-            }
-            let own = spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
-            (arguments.command.clone(), own.into_iter().chain(arguments.env.clone()).collect(), arguments.cwd.clone())
-        }
-    };
-    if terminal && arguments.console_socket.is_none() {
-        return Err(RuntimeError::NotBuilt(
-            "`dozen runtime exec` with a terminal of its own, without --console-socket,".to_owned(),
+    if !arguments.ignore_paused && cgroup.is_paused()? {
+        return Err(RuntimeError::Conflict(
+            "cannot exec in a paused container (use --ignore-paused to override)".to_owned(),
         ));
     }
+    let cgroup = match &arguments.cgroup {
+        Some(below) => inner_cgroup(&record.cgroup, below)?,
+        None => cgroup,
+    };
+    let mut spec = directory.read_spec()?;
+    let user = match &arguments.user {
+        Some(text) => {
+            text.parse().map_err(|error: dozen_model::UserSpecError| RuntimeError::Invalid(error.to_string()))?
+        }
+        None => UserSpec::default(),
+    };
+    let process = match &arguments.process {
+        Some(file) => given_process(file, &spec, warn)?,
+        None => described_process(arguments, &spec)?,
+    };
+    let terminal = arguments.tty || process.terminal().unwrap_or(false);
+    if terminal && arguments.detach && arguments.console_socket.is_none() {
+        return Err(no_console_socket());
+    }
+    let (command, environment) =
+        (process.args().clone().unwrap_or_default(), process.env().clone().unwrap_or_default());
+    spec.set_process(Some(process));
     let about = Some(About::new(&record.id, &record.bundle, &spec));
-    let process = exec(ExecOptions {
+    let mut process = exec(ExecOptions {
         container: &Running { pid: record.pid, pidfd, cgroup, user: None, about },
         spec: &spec,
         arguments: &command,
         environment: &environment,
-        working_directory: cwd.as_deref(),
+        working_directory: None,
         user: &user,
         keep_session_keyring: record.keeps_keyring,
         privileged: false,
-        stdio: stdio(&spec, terminal)?,
+        stdio: stdio(&spec, terminal, arguments.console_socket.is_none())?,
+        preserve_descriptors: arguments.preserve_fds,
     })?;
-    if let (Some(socket), Some(master)) = (&arguments.console_socket, &process.terminal) {
-        send_terminal(socket, master)?;
+    if let Some(socket) = &arguments.console_socket
+        && let Some(master) = process.terminal.take()
+    {
+        send_terminal(socket, &master)?;
     }
     if let Some(file) = &arguments.pid_file {
         write_pid(file, process.pid)?;
     }
-    if arguments.detach { Ok(0) } else { wait_and_forward(&process.pidfd) }
+    match process.terminal {
+        _ if arguments.detach => Ok(0),
+        Some(master) => carry(&process.pidfd, master),
+        None => wait_and_forward(&process.pidfd),
+    }
+}
+
+/// What `--process` names. Rights and limits that it says nothing of are the container's.
+fn given_process(file: &Path, spec: &Spec, warn: &dyn Fn(&str)) -> Result<Process, RuntimeError> {
+    let bytes = fs::read(file).context(|| format!("read {}", file.display()))?;
+    let (mut process, warnings) =
+        read_process(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", file.display())))?;
+    warnings.iter().for_each(|warning| warn(warning));
+    if let Some(own) = spec.process() {
+        if process.capabilities().is_none() {
+            process.set_capabilities(own.capabilities().clone());
+        }
+        if process.rlimits().is_none() {
+            process.set_rlimits(own.rlimits().clone());
+        }
+    }
+    Ok(process)
+}
+
+/// The container's own process, changed as the command line says.
+fn described_process(arguments: &ExecArguments, spec: &Spec) -> Result<Process, RuntimeError> {
+    let own = spec.process().as_ref();
+    let mut process = own.cloned().ok_or_else(|| RuntimeError::Invalid("the spec has no process".to_owned()))?;
+    let mut environment = process.env().clone().unwrap_or_default();
+    for variable in &arguments.env {
+        let name = |entry: &str| entry.split('=').next().map(str::to_owned);
+        environment.retain(|entry| name(entry) != name(variable));
+        environment.push(variable.clone());
+    }
+    process.set_env(Some(environment)).set_args(Some(arguments.command.clone())).set_terminal(Some(arguments.tty));
+    process.set_console_size(None);
+    if let Some(cwd) = &arguments.cwd {
+        process.set_cwd(cwd.into());
+    }
+    if !arguments.additional_gids.is_empty() {
+        let groups = process.user().additional_gids().iter().flatten().chain(&arguments.additional_gids);
+        let groups = groups.copied().collect();
+        process.user_mut().set_additional_gids(Some(groups));
+    }
+    if !arguments.cap.is_empty() {
+        add_capabilities(&mut process, &arguments.cap);
+    }
+    if arguments.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    if let Some(profile) = &arguments.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if let Some(label) = &arguments.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    Ok(process)
+}
+
+/// To all sets but the inheritable (CVE-2022-29162) and the ambient one. Names that nobody knows are left out, as the
+/// specification wants it of the spec's.
+fn add_capabilities(process: &mut Process, names: &[String]) {
+    let named: HashSet<Capability> = names.iter().filter_map(|name| capability(name)).collect();
+    let mut sets = process.capabilities().clone().unwrap_or_default();
+    let with = |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&named).copied().collect());
+    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    process.set_capabilities(Some(sets));
+}
+
+fn capability(name: &str) -> Option<Capability> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
+}
+
+/// A cgroup below the container's own, which is there.
+fn inner_cgroup(container: &str, below: &str) -> Result<Cgroup, RuntimeError> {
+    if below.contains(':') {
+        return Err(RuntimeError::NotBuilt("--cgroup with a controller's name".to_owned()));
+    }
+    let plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir | Component::RootDir);
+    if !Path::new(below).components().all(plain) {
+        return Err(RuntimeError::Invalid(format!("{below:?} is not a sub cgroup path")));
+    }
+    let name = format!("{}/{}", container.trim_end_matches('/'), below.trim_start_matches('/'));
+    Cgroup::open(name.trim_end_matches('/'))?
+        .ok_or_else(|| RuntimeError::NotFound(format!("cgroup {name} does not exist")))
 }

@@ -2,21 +2,23 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
+use super::terminal::users_size;
 use crate::Spec;
 use crate::create::{self, Stdio};
 use crate::error::{Context, RuntimeError};
 
-/// Our own streams, or a terminal.
-pub(super) fn stdio(spec: &Spec, terminal: bool) -> Result<Stdio, RuntimeError> {
+/// Our own streams, or a terminal: of the spec's size, else, if it is `carried` to the user's own, of that one's.
+pub(super) fn stdio(spec: &Spec, terminal: bool, carried: bool) -> Result<Stdio, RuntimeError> {
     if terminal {
-        return Ok(Stdio::Terminal { size: create::console_size(spec) });
+        let size = create::console_size(spec);
+        return Ok(Stdio::Terminal { size: if carried { size.or_else(users_size) } else { size } });
     }
     let copy = |stream: &dyn AsFd| {
         rustix::io::fcntl_dupfd_cloexec(stream.as_fd(), 3).context(|| "copy a standard stream".to_owned())
@@ -47,23 +49,7 @@ pub(super) fn send_terminal(socket: &Path, master: &OwnedFd) -> Result<(), Runti
 
 /// Waits for a child of ours, and hands on to it the signals that we get.
 pub(super) fn wait_and_forward(pidfd: &OwnedFd) -> Result<u8, RuntimeError> {
-    // SAFETY: sigset_t is plain data that sigemptyset fills; the descriptor is new and ours.
-    let signals = unsafe {
-        use std::os::fd::FromRawFd;
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signal in
-            [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH]
-        {
-            libc::sigaddset(&raw mut set, signal);
-        }
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-        let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC);
-        if descriptor < 0 {
-            return Err(RuntimeError::system("make a signalfd", io::Error::last_os_error()));
-        }
-        File::from(OwnedFd::from_raw_fd(descriptor))
-    };
+    let signals = Signals::take()?;
     loop {
         let mut polled = [PollFd::new(pidfd, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
         match rustix::event::poll(&mut polled, None) {
@@ -71,19 +57,54 @@ pub(super) fn wait_and_forward(pidfd: &OwnedFd) -> Result<u8, RuntimeError> {
             result => result.context(|| "wait for the container".to_owned())?,
         };
         if polled[1].revents().contains(PollFlags::IN) {
-            // struct signalfd_siginfo begins with the number (signalfd(2)).
-            let mut information = [0u8; 128];
-            (&signals).read_exact(&mut information).context(|| "read a signal".to_owned())?;
-            let number = i32::from_ne_bytes([information[0], information[1], information[2], information[3]]);
-            send(pidfd, number)?;
+            send(pidfd, signals.read()?)?;
         } else if !polled[0].revents().is_empty() {
             return exit_code(pidfd);
         }
     }
 }
 
+/// The signals that are meant for the container, kept from us (signalfd(2)).
+pub(super) struct Signals(File);
+
+impl Signals {
+    pub(super) fn take() -> Result<Self, RuntimeError> {
+        // SAFETY: sigset_t is plain data that sigemptyset fills; the descriptor is new and ours.
+        unsafe {
+            use std::os::fd::FromRawFd;
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in
+                [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH]
+            {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+            let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC);
+            if descriptor < 0 {
+                return Err(RuntimeError::system("make a signalfd", io::Error::last_os_error()));
+            }
+            Ok(Self(File::from(OwnedFd::from_raw_fd(descriptor))))
+        }
+    }
+
+    /// The next one's number; waits for it.
+    pub(super) fn read(&self) -> Result<i32, RuntimeError> {
+        // struct signalfd_siginfo begins with the number (signalfd(2)).
+        let mut information = [0u8; 128];
+        (&self.0).read_exact(&mut information).context(|| "read a signal".to_owned())?;
+        Ok(i32::from_ne_bytes([information[0], information[1], information[2], information[3]]))
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Reaps a child; 128 and the signal's number if one has killed it.
-fn exit_code(pidfd: &OwnedFd) -> Result<u8, RuntimeError> {
+pub(super) fn exit_code(pidfd: &OwnedFd) -> Result<u8, RuntimeError> {
     let status: Option<WaitIdStatus> = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
         .context(|| "wait for the process".to_owned())?;
     let code = status.map_or(0, |status| match (status.exit_status(), status.terminating_signal()) {

@@ -27,6 +27,9 @@ pub(super) struct Record {
     /// Field 22 of /proc/PID/stat: tells process from a later one with its number.
     pub(super) start_time: u64,
     pub(super) bundle: PathBuf,
+    /// Absolute.
+    #[serde(default)]
+    pub(super) rootfs: PathBuf,
     pub(super) cgroup: String,
     pub(super) created: String,
     /// `start` has been called.
@@ -64,8 +67,13 @@ pub(super) struct Directory {
 impl Directory {
     /// The directory of this id, there or not.
     pub(super) fn of(root: &Path, id: &str) -> Result<Self, RuntimeError> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'+' | b'-' | b'.');
-        if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.bytes().all(plain) {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'+' | b'-' | b'.');
+        if let Some(bad) = id.chars().find(|bad| !u8::try_from(*bad).is_ok_and(|byte| plain(&byte))) {
+            return Err(RuntimeError::Invalid(format!(
+                "invalid container ID format: invalid character `{bad}` in the ID {id:?}"
+            )));
+        }
+        if id.is_empty() || id.len() > 1024 || id == "." || id == ".." {
             return Err(RuntimeError::Invalid(format!("invalid container ID format: {id:?}")));
         }
         Ok(Self { path: root.join(id), id: id.to_owned() })

@@ -91,8 +91,17 @@ fn a_limit_that_cannot_be_raised_is_told_of() {
 fn what_is_not_built_is_refused() {
     let bundle = Bundle::new("true");
     bundle.write();
-    let no_pivot = bundle.command(&["run", "--no-pivot", "--bundle", bundle.path(), "x"]).output().unwrap();
-    assert!(failure(&no_pivot).contains("is not built yet"));
+    let refused: [&[&str]; 6] = [
+        &["--cgroup-manager", "disabled", "list"],
+        &["--rootless", "true", "list"],
+        &["spec", "--rootless"],
+        &["checkpoint", "--image-path", "/tmp", "x"],
+        &["restore", "--bundle", ".", "x"],
+        &["run", "--no-pivot", "--bundle", bundle.path(), "x"],
+    ];
+    for arguments in refused {
+        assert!(failure(&bundle.command(arguments).output().unwrap()).contains("is not built yet"));
+    }
     let bundle = bundle.with(|spec| spec["linux"]["cgroupsPath"] = json!("/x"));
     bundle.write();
     let no_scope = bundle.command(&["--systemd-cgroup", "run", "--bundle", bundle.path(), "x"]).output().unwrap();
@@ -159,4 +168,155 @@ fn a_killed_command_leaves_nothing_that_delete_does_not_find() {
         bundle.check_nothing_is_left();
         assert_eq!(stdout(&Bundle::new("echo again").run()), "again\n");
     }
+}
+
+/// Runs it beside us; nothing of it holds a pipe of ours.
+fn detached(bundle: &Bundle, id: &str) {
+    let run = ["run", "--detach", "--bundle", bundle.path(), id];
+    assert!(bundle.command(&run).stdout(Stdio::null()).status().unwrap().success());
+}
+
+/// `runtime run` at a terminal: size, input, output, and the terminal as it was before.
+#[test]
+fn a_terminal_is_carried_to_the_users_own() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+    use std::io::{Read, Write};
+    let bundle = Bundle::new("tty; stty size; read line; echo got $line; exit 7")
+        .with(|spec| spec["process"]["terminal"] = json!(true));
+    bundle.write();
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let open = || fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let slave = open();
+    tcsetwinsize(&slave, Winsize { ws_row: 33, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let mut command = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]);
+    let mut child = command.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
+    // The streams that the command holds are the child's now.
+    drop(command);
+    let (mut reader, mut writer) = (fs::File::from(master.try_clone().unwrap()), fs::File::from(master));
+    let mut output = String::new();
+    let mut piece = [0; 256];
+    while !output.contains("33 77") {
+        let count = reader.read(&mut piece).unwrap();
+        output.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    assert!(!tcgetattr(&slave).unwrap().local_modes.contains(LocalModes::ICANON), "the user's terminal is not raw");
+    writer.write_all(b"hello\r").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(7));
+    assert!(tcgetattr(&slave).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO));
+    drop(slave);
+    // EIO is a terminal's end of file.
+    while let Ok(count @ 1..) = reader.read(&mut piece) {
+        output.push_str(&String::from_utf8_lossy(&piece[..count]));
+    }
+    assert_eq!(output, "/dev/pts/0\r\n33 77\r\nhello\r\ngot hello\r\n");
+    bundle.check_nothing_is_left();
+}
+
+#[test]
+fn a_terminal_without_a_user_at_one() {
+    let bundle = Bundle::new("tty; tty <&2").with(|spec| spec["process"]["terminal"] = json!(true));
+    assert_eq!(stdout(&bundle.run()), "/dev/pts/0\r\n/dev/pts/0\r\n");
+    let detached = bundle.command(&["run", "--detach", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
+    assert!(failure(&detached).contains("use --console-socket"));
+}
+
+#[test]
+fn a_further_process_as_the_command_line_describes_it() {
+    let bundle = Bundle::new("exec sleep 1000").with(|spec| {
+        let none = json!([]);
+        spec["process"]["capabilities"] = json!({"bounding": none, "effective": none, "permitted": none});
+        spec["process"]["env"] = json!(["PATH=/bin", "A=1"]);
+    });
+    bundle.write();
+    detached(&bundle, &bundle.id);
+    let exec = |flags: &[&str], line: &str| {
+        let words = [&["exec"], flags, &[&bundle.id, "sh", "-c", line]].concat();
+        stdout(&bundle.command(&words).output().unwrap())
+    };
+    assert_eq!(exec(&["--env", "A=2", "-e", "B=3"], "env | grep -E '^[AB]=' | sort"), "A=2\nB=3\n");
+    assert_eq!(exec(&["--additional-gids", "7", "-g", "9"], "id -G"), "0 7 9\n");
+    let sets = exec(&["--cap", "CAP_KILL", "--cap", "CAP_NONSENSE"], "grep ^Cap /proc/self/status | cut -f 2");
+    let (none, kill) = ("0000000000000000\n", "0000000000000020\n");
+    assert_eq!(sets, [none, kill, kill, kill, none].concat());
+    assert_eq!(exec(&["--no-new-privs"], "grep NoNewPrivs /proc/self/status"), "NoNewPrivs:\t1\n");
+    assert_eq!(exec(&["--tty"], "tty"), "/dev/pts/0\r\n");
+    // A sub-cgroup has to be there, and below.
+    for (below, words) in [("none", "does not exist"), ("../x", "not a sub cgroup path"), ("cpu:x", "not built")] {
+        let words_given = ["exec", "--cgroup", below, &bundle.id, "true"];
+        let output = bundle.command(&words_given).output().unwrap();
+        assert_eq!(output.status.code(), Some(255));
+        assert!(failure(&output).contains(words), "{below}");
+    }
+    stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+    bundle.check_nothing_is_left();
+}
+
+#[test]
+fn a_further_process_inherits_what_it_is_given() {
+    let bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    detached(&bundle, &bundle.id);
+    let shell = |flags: &str| {
+        let line = format!("exec 3</dev/null; exec \"$@\" exec {flags} {} sh -c 'ls /proc/self/fd'", bundle.id);
+        let own = bundle.command(&[]);
+        let words = std::iter::once(own.get_program()).chain(own.get_args());
+        stdout(&std::process::Command::new("sh").args(["-c", &line, "sh"]).args(words).output().unwrap())
+    };
+    // `ls` has one more, of the directory.
+    assert_eq!(shell("").lines().count(), 4);
+    assert_eq!(shell("--preserve-fds 1").lines().count(), 5);
+    stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+    bundle.check_nothing_is_left();
+}
+
+#[test]
+fn containers_are_deleted_by_expression() {
+    let bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let ids = ["one", "two", "other"].map(|name| format!("{}-{name}", bundle.id));
+    for id in &ids {
+        detached(&bundle, id);
+    }
+    let listed = || stdout(&bundle.command(&["list", "--quiet"]).output().unwrap());
+    stdout(&bundle.command(&["delete", "--force", "--regex", "-(one|two)$"]).output().unwrap());
+    assert_eq!(listed(), format!("{}\n", ids[2]));
+    assert!(failure(&bundle.command(&["delete", "--regex", "("]).output().unwrap()).contains("--regex"));
+    stdout(&bundle.command(&["delete", "--force", &ids[2]]).output().unwrap());
+    bundle.check_nothing_is_left();
+}
+
+#[test]
+fn a_container_is_kept_until_it_is_deleted() {
+    let bundle = Bundle::new("exit 3");
+    bundle.write();
+    let run = ["run", "--keep", "--bundle", bundle.path(), &bundle.id];
+    assert_eq!(bundle.command(&run).status().unwrap().code(), Some(3));
+    let state: Value =
+        serde_json::from_str(&stdout(&bundle.command(&["state", &bundle.id]).output().unwrap())).unwrap();
+    assert_eq!((&state["status"], &state["pid"], &state["owner"]), (&json!("stopped"), &json!(0), &json!("root")));
+    assert_eq!(state["rootfs"], json!(bundle.root()));
+    let table = stdout(&bundle.command(&["list"]).output().unwrap());
+    assert!(table.starts_with("ID ") && table.contains(&bundle.id) && table.contains(" stopped "), "{table}");
+    stdout(&bundle.command(&["delete", &bundle.id]).output().unwrap());
+    bundle.check_nothing_is_left();
+}
+
+/// A bundle of the example alone runs.
+#[test]
+fn the_example_is_a_container() {
+    let bundle = Bundle::new("");
+    let directory = bundle.directory.path();
+    stdout(&bundle.command(&["spec", "--bundle", bundle.path()]).output().unwrap());
+    assert!(failure(&bundle.command(&["spec", "--bundle", bundle.path()]).output().unwrap()).contains("exists"));
+    let mut spec: Value = serde_json::from_slice(&fs::read(directory.join("config.json")).unwrap()).unwrap();
+    spec["process"]["args"] = json!(["sh", "-c", "hostname; ls /sys/fs/cgroup >/dev/null && echo cgroups"]);
+    spec["linux"]["cgroupsPath"] = json!(format!("/{}", bundle.id));
+    fs::write(directory.join("config.json"), spec.to_string()).unwrap();
+    let output = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
+    assert_eq!(stdout(&output), "dozen\r\ncgroups\r\n");
+    bundle.check_nothing_is_left();
 }

@@ -1,0 +1,18 @@
+# runc's suite: runc.sh RUNTIME [FILTER]. Lines of TAP, the tests named FILE: TEST.
+# A standard input that neither ends nor says anything: script(1) hands on an end as bytes.
+mkfifo /tmp/silence
+exec 3<>/tmp/silence
+export RUNC=$1 BATS_TEST_TIMEOUT=60
+filter=${2:-}
+cd /src/runc/tests/integration || exit 1
+for file in *.bats; do
+    # A filter of the form FILE.bats is one of files, any other one of tests' names.
+    case $filter in
+        *.bats) [ "$filter" = "$file" ] || continue; wanted= ;;
+        *) wanted=$filter ;;
+    esac
+    # runc asks for a terminal of its own; Debian's way to run this suite (its debian/tests) gives it one, too.
+    timeout --kill-after=5 1200 script --quiet --return --command "bats --tap ${wanted:+--filter '$wanted'} $file" \
+        /dev/null <&3 2>&1 |
+        sed -E "s/\r//g; s/^(ok|not ok) [0-9]+ /\1 - ${file%.bats}: /; s/ in [0-9]+ ?m?s(ec)?\$//"
+done
