@@ -86,3 +86,61 @@ impl Drop for Neighbour {
         assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))));
     }
 }
+
+/// A container that runs beside the test, and not longer.
+struct Running<'a> {
+    bundle: &'a Bundle,
+    log: PathBuf,
+    pid_file: PathBuf,
+}
+
+impl<'a> Running<'a> {
+    fn new(bundle: &'a Bundle) -> Self {
+        Self::start(bundle, |command| command)
+    }
+
+    /// `change`: to the command that starts it.
+    fn start(bundle: &'a Bundle, change: impl FnOnce(std::process::Command) -> std::process::Command) -> Self {
+        bundle.write();
+        let at = |name: &str| bundle.directory.path().join(name);
+        let running = Self { bundle, log: at("log"), pid_file: at("pid") };
+        let pid_file = running.pid_file.to_str().unwrap();
+        let run = ["run", "--detach", "--bundle", bundle.path(), "--pid-file", pid_file, &bundle.id];
+        let mut command = change(bundle.command(&run));
+        let log = fs::File::create(&running.log).unwrap();
+        let started = command.stdin(Stdio::null()).stdout(log).stderr(Stdio::inherit()).status();
+        assert!(started.unwrap().success());
+        running
+    }
+
+    /// What it has said.
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Once it has said anything.
+    fn first_words(&self) -> String {
+        while !self.log().ends_with('\n') {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.log()
+    }
+
+    fn pid(&self) -> String {
+        fs::read_to_string(&self.pid_file).unwrap()
+    }
+
+    fn exec(&self, arguments: &[&str]) -> std::process::Command {
+        self.bundle.command(&[&["exec"], arguments].concat())
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let done = self.bundle.command(&["delete", "--force", &self.bundle.id]).output();
+        if !std::thread::panicking() {
+            stdout(&done.unwrap());
+            self.bundle.check_nothing_is_left();
+        }
+    }
+}

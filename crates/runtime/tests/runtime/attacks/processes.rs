@@ -15,16 +15,9 @@ fn joining_a_pid_namespace_shows_nothing_of_the_host() {
         marker.path().display()
     );
     let hunter = Bundle::new(&hunt).with(powerful);
-    hunter.write();
-    let log = hunter.directory.path().join("log");
-    let pid_file = hunter.directory.path().join("pid");
-    let run = ["run", "--detach", "--bundle", hunter.path(), "--pid-file", pid_file.to_str().unwrap(), &hunter.id];
-    let started = hunter.command(&run).stdout(fs::File::create(&log).unwrap()).stderr(Stdio::inherit()).status();
-    assert!(started.unwrap().success());
-    while fs::read_to_string(&log).unwrap() != "ready\n" {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    let namespace = format!("/proc/{}/ns/pid", fs::read_to_string(&pid_file).unwrap());
+    let running = Running::new(&hunter);
+    assert_eq!(running.first_words(), "ready\n");
+    let namespace = format!("/proc/{}/ns/pid", running.pid());
     for _ in 0..30 {
         let script = "[ $$ != 1 ] && grep -q ^NSpid:.$$ /proc/self/status; ps | grep -c '[e]cho ready'; \
             dd if=/proc/interrupts bs=1 count=1 2>/dev/null | wc -c; touch /proc/sys/x 2>/dev/null || echo kept";
@@ -36,46 +29,46 @@ fn joining_a_pid_namespace_shows_nothing_of_the_host() {
             }
         });
         assert_eq!(stdout(&bundle.run()), "1\n0\nkept\n");
-        assert_eq!(fs::read_to_string(&log).unwrap(), "ready\n");
+        assert_eq!(running.log(), "ready\n");
     }
+    // Its terminal is its own, and its user's.
+    let bundle = Bundle::new("tty; stat -c %u /dev/pts/0; (: </dev/tty) && id -u").with(|spec| {
+        spec["linux"]["namespaces"][2]["path"] = json!(namespace);
+    });
+    let output = stdout(&bundle.live(json!({"terminal": [24, 80], "user": "33"})));
+    assert_eq!(output, "/dev/pts/0\r\n33\r\n33\r\n");
     let missing = Bundle::new("").with(|spec| {
         spec["process"]["args"] = json!(["nope"]);
         spec["linux"]["namespaces"][2]["path"] = json!(namespace);
     });
     assert_eq!(missing.spec["linux"]["namespaces"][2]["type"], "pid");
     assert!(failure(&missing.run()).contains("executable file not found"));
-    stdout(&hunter.command(&["delete", "--force", &hunter.id]).output().unwrap());
-    hunter.check_nothing_is_left();
+}
+
+/// Tells of every process that it sees with other rights than its own.
+const RIGHTS_HUNT: &str = "while read name value; do [ $name = CapPrm: ] && own=$value; done < /proc/self/status; echo ready; \
+     while :; do for status in /proc/[0-9]*/status; do while read name value; do case $name in \
+       CapPrm:|CapBnd:) [ $value = $own ] || echo escaped with $name $value;; \
+       Seccomp:) [ $value = 2 ] || echo escaped with $name $value;; \
+     esac; done < $status; done; done 2>/dev/null";
+
+fn tracing(spec: &mut Value) {
+    for set in ["bounding", "effective", "permitted"] {
+        spec["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+    }
 }
 
 /// Who may trace (CAP_SYS_PTRACE) could take the rights of a process on its way into the container: it has none that
 /// the container has not, and is under its filter, from the moment on at which it is seen.
 #[test]
 fn an_exec_brings_no_rights_along() {
-    let script = "while read name value; do [ $name = CapPrm: ] && own=$value; done < /proc/self/status; echo ready; \
-        while :; do for status in /proc/[0-9]*/status; do while read name value; do case $name in \
-          CapPrm:|CapBnd:) [ $value = $own ] || echo escaped with $name $value;; \
-          Seccomp:) [ $value = 2 ] || echo escaped with $name $value;; \
-        esac; done < $status; done; done 2>/dev/null";
-    let hunter = Bundle::new(script).with(|spec| {
-        for set in ["bounding", "effective", "permitted"] {
-            spec["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
-        }
-    });
-    hunter.write();
-    let log = hunter.directory.path().join("log");
-    let run = ["run", "--detach", "--bundle", hunter.path(), &hunter.id];
-    let started = hunter.command(&run).stdout(fs::File::create(&log).unwrap()).stderr(Stdio::inherit()).status();
-    assert!(started.unwrap().success());
-    while fs::read_to_string(&log).unwrap() != "ready\n" {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    let hunter = Bundle::new(RIGHTS_HUNT).with(tracing);
+    let running = Running::new(&hunter);
+    assert_eq!(running.first_words(), "ready\n");
     for _ in 0..100 {
-        stdout(&hunter.command(&["exec", &hunter.id, "true"]).output().unwrap());
+        stdout(&running.exec(&[&hunter.id, "true"]).output().unwrap());
     }
-    assert_eq!(fs::read_to_string(&log).unwrap(), "ready\n");
-    stdout(&hunter.command(&["delete", "--force", &hunter.id]).output().unwrap());
-    hunter.check_nothing_is_left();
+    assert_eq!(running.log(), "ready\n");
 }
 
 /// A filter that forbids what it takes to be brought in early is still in force in time.
@@ -111,23 +104,13 @@ fn an_exec_has_the_tightest_limits() {
 fn nobody_inside_has_the_callers_keys() {
     let bundle = Bundle::new("/bin/probe attack keyring; exec sleep 1000").with(powerful);
     fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
-    bundle.write();
     let with_key = |command: std::process::Command| {
         let mut outer = std::process::Command::new(PROBE);
         outer.args(["attack", "with-key"]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
         outer
     };
-    let log = bundle.directory.path().join("log");
-    let run = bundle.command(&["run", "--detach", "--bundle", bundle.path(), &bundle.id]);
-    let started = with_key(run).stdout(fs::File::create(&log).unwrap()).status();
-    assert!(started.unwrap().success());
-    let exec = bundle.command(&["exec", &bundle.id, "/bin/probe", "attack", "keyring"]);
-    let seen = stdout(&with_key(exec).output().unwrap());
+    let running = Running::start(&bundle, with_key);
+    let seen = stdout(&with_key(running.exec(&[&bundle.id, "/bin/probe", "attack", "keyring"])).output().unwrap());
     assert!(seen.starts_with("Required key not available"), "{seen}");
-    while fs::read_to_string(&log).unwrap().is_empty() {
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    assert_eq!(fs::read_to_string(&log).unwrap(), seen);
-    stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
-    bundle.check_nothing_is_left();
+    assert_eq!(running.first_words(), seen);
 }
