@@ -28,6 +28,74 @@ fn our_own_binary_stays_read_only() {
     assert_eq!(engine.dozen(&run).expect(0).out, "read-only\n");
 }
 
+/// What a shell has open, by number, where it is, and what its root is. That by which it has listed them is gone by then.
+const OPEN: &str = "for file in /proc/$$/fd/*; do [ -L $file ] && echo ${file##*/}; done; \
+    readlink /proc/$$/cwd; readlink /proc/$$/root";
+
+/// CVE-2024-21626 and its class: engine, monitor and keeper have sockets, logs, ledgers and mounts open, and a process of
+/// a container's has none of it, whatever kind of process it is. (What closes them is taken away in the runtime's own
+/// tests.)
+#[test]
+fn nothing_of_the_engines_is_open_inside() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let nothing = "0\n1\n2\n/\n/\n";
+    for options in [&[][..], &["-i"], &["--init"], &["--network", "host"], &["--privileged"], &["-u", "33"]] {
+        let run = [&["run", "--rm"], options, &["busybox", "sh", "-c", OPEN]].concat();
+        assert_eq!(engine.dozen(&run).expect(0).out, nothing, "{options:?}");
+    }
+    // Our own init keeps none for itself.
+    let of_init = OPEN.replace("$$", "1");
+    assert_eq!(engine.dozen(&["run", "--rm", "--init", "busybox", "sh", "-c", &of_init]).expect(0).out, nothing);
+    let dozen = dozen_testbox::dozen_program();
+    let on_screen = nothing.replace('\n', "\r\n");
+    let mut screen = machine.screen(&dozen, &["run", "--rm", "-it", "busybox", "sh", "-c", OPEN]);
+    screen.shows(&on_screen);
+    screen.end();
+
+    engine.dozen(&["run", "-d", "--name", "host", "busybox", "sleep", "1000"]).expect(0);
+    for options in [&[][..], &["-i"], &["--privileged"], &["-u", "33"]] {
+        let exec = [&["exec"], options, &["host", "sh", "-c", OPEN]].concat();
+        assert_eq!(engine.dozen(&exec).expect(0).out, nothing, "exec {options:?}");
+    }
+    let mut screen = machine.screen(&dozen, &["exec", "-it", "host", "sh", "-c", OPEN]);
+    screen.shows(&on_screen);
+    screen.end();
+    let detached = format!("({OPEN}) >/open.new; mv /open.new /open");
+    engine.dozen(&["exec", "-d", "host", "sh", "-c", &detached]).expect(0);
+    let seen = dozen_testbox::until("the detached exec has looked", || {
+        let done = engine.dozen(&["exec", "host", "cat", "/open"]);
+        (done.code == 0).then_some(done.out)
+    });
+    assert_eq!(seen, nothing);
+    engine.dozen(&["rm", "-f", "host"]).expect(0);
+}
+
+/// CVE-2024-21626 by the engine: no working directory, of a container, an image or an exec, and no program is one of
+/// the host's by a number that happens to be open on the way in.
+#[test]
+fn no_descriptor_leads_outside() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["run", "-d", "--name", "host", "busybox", "sleep", "1000"]).expect(0);
+    for number in 3..13 {
+        for directory in [format!("/proc/self/fd/{number}"), format!("/proc/self/fd/{number}/..")] {
+            let refused = |arguments: &[&str]| assert_ne!(engine.dozen(arguments).code, 0, "{arguments:?}");
+            refused(&["exec", "-w", &directory, "host", "true"]);
+            refused(&["exec", "host", &format!("{directory}/../../../../../bin/ls")]);
+            if directory.ends_with(char::is_numeric) {
+                refused(&["run", "--rm", "-w", &directory, "busybox", "true"]);
+            }
+        }
+    }
+    let change = ["commit", "--change", "WORKDIR /proc/self/fd/8", "host", "hostile"];
+    engine.dozen(&change).expect(0);
+    assert_ne!(engine.dozen(&["run", "--rm", "hostile", "true"]).code, 0);
+    engine.dozen(&["rm", "-f", "host"]).expect(0);
+}
+
 /// Swaps the places where a neighbour's mounts go for links, as fast as it can.
 const SWAPPER: &str = r#"
 cd /vol
