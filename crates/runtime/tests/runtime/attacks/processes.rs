@@ -114,3 +114,29 @@ fn nobody_inside_has_the_callers_keys() {
     assert!(seen.starts_with("Required key not available"), "{seen}");
     assert_eq!(running.first_words(), seen);
 }
+
+/// A label that confines is written, or its container does not run: whatever namespaces there are, and whichever process
+/// it is. Guarded by `labels::apply` on every way to execve(2).
+#[test]
+fn no_process_runs_without_the_label_that_was_asked_for() {
+    let labelled = |spec: &mut Value| spec["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0");
+    let mapped = |spec: &mut Value| {
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        for map in ["uidMappings", "gidMappings"] {
+            spec["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+        }
+    };
+    let timed = |spec: &mut Value| {
+        spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+    };
+    let other = Bundle::new("exec sleep 1000");
+    let running = Running::new(&other);
+    let namespace = format!("/proc/{}/ns/pid", running.pid());
+    let joined = |spec: &mut Value| spec["linux"]["namespaces"][2]["path"] = json!(namespace);
+    let kinds: [&dyn Fn(&mut Value); 4] = [&|_| {}, &mapped, &timed, &joined];
+    for (number, kind) in kinds.into_iter().enumerate() {
+        assert_eq!(stdout(&Bundle::new("echo ran").with(kind).run()), "ran\n", "{number}");
+        let error = failure(&Bundle::new("echo ran").with(kind).with(labelled).run());
+        assert!(error.contains("SELinux"), "{number}: {error}");
+    }
+}
