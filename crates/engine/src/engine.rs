@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use dozen_image::{Image, ImageStore, ImportRequest, Loaded, Platform, Progress, Removal};
 use dozen_model::{
-    ContainerId, ContainerName, ContainerSpec, ExecId, ImageId, MountSource, NetworkMode, Reference, VolumeName,
-    error_chain,
+    ContainerId, ContainerName, ContainerSpec, Digest, ExecId, ImageId, MountSource, NetworkMode, Reference,
+    VolumeName, error_chain,
 };
 use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
@@ -238,6 +238,11 @@ impl Engine {
         let id = self.shared.images.import(archive, request)?;
         emit_image(&self.shared, "import", &id, &name.unwrap_or_else(|| id.to_string()));
         Ok(id)
+    }
+
+    /// Whether an image has this layer, by the digest of its plain tar stream. It may be gone in the next moment.
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.shared.images.has_layer(diff_id)
     }
 
     /// Writes images as an archive. Blocks.

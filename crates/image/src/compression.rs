@@ -11,6 +11,18 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
+    /// By the first bytes of a stream.
+    pub(crate) fn of(magic: &[u8]) -> io::Result<Self> {
+        match magic {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
+            // RFC 8878, 3.1.1 "Magic_Number", and 3.1.2 for a skippable frame in front.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => Err(not_built("xz")),
+            [b'B', b'Z', b'h', ..] => Err(not_built("bzip2")),
+            _ => Ok(Self::None),
+        }
+    }
+
     /// The media type of a layer that is compressed so (OCI image-spec, media-types.md).
     pub(crate) fn layer_media_type(self) -> &'static str {
         match self {
@@ -32,6 +44,10 @@ pub(crate) fn allowance(compressed_bytes: u64) -> u64 {
     FREE_BYTES.max(compressed_bytes.saturating_mul(RATIO))
 }
 
+/// How far back zstd may look, as a power of two: 32 MiB, which is what its decoder then takes of memory. More than any
+/// level below `--ultra` needs, and four times what RFC 8878 (3.1.1.1.2, "Window_Descriptor") wants supported.
+const ZSTD_WINDOW_LOG: u32 = 25;
+
 type Peeked<R> = BufReader<Chain<Cursor<Vec<u8>>, Counted<R>>>;
 
 /// The plain bytes of a stream that may be compressed.
@@ -45,20 +61,17 @@ pub(crate) enum Decompressed<R: Read> {
 pub(crate) fn decompress<R: Read>(mut source: R) -> io::Result<(Compression, Decompressed<R>)> {
     let mut magic = Vec::new();
     source.by_ref().take(6).read_to_end(&mut magic)?;
-    let kind = match magic.as_slice() {
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        // RFC 8878, 3.1.1 "Magic_Number", and 3.1.2 for a skippable frame in front.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => return Err(not_built("xz")),
-        [b'B', b'Z', b'h', ..] => return Err(not_built("bzip2")),
-        _ => Compression::None,
-    };
+    let kind = Compression::of(&magic)?;
     let length = magic.len() as u64;
     let peeked = BufReader::with_capacity(64 * 1024, Cursor::new(magic).chain(Counted { source, read: length }));
     let decompressed = match kind {
         Compression::None => Decompressed::None(peeked),
         Compression::Gzip => Decompressed::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(peeked)), 0),
-        Compression::Zstd => Decompressed::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(peeked)?), 0),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(peeked)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            Decompressed::Zstd(Box::new(decoder), 0)
+        }
     };
     Ok((kind, decompressed))
 }
@@ -79,6 +92,11 @@ impl<R: Read> Read for Decompressed<R> {
         };
         // The decoders' own words for damaged input are many; one kind says whose fault it is.
         let read = read.map_err(|error| match error.kind() {
+            // zstd's words (zstd_errors.h, ZSTD_error_frameParameter_windowTooLarge).
+            io::ErrorKind::Other if error.to_string().contains("too much memory") => io::Error::new(
+                io::ErrorKind::Unsupported,
+                "zstd windows of more than 32 MiB are not built; compress it without --long and --ultra",
+            ),
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
             | io::ErrorKind::InvalidInput

@@ -18,7 +18,7 @@ use crate::compression::decompress;
 use crate::extract::{ExtractError, Limits, extract};
 use crate::image::Image;
 use crate::pack::{Description, TarWriter, pack};
-use crate::recording::{Paths, Recording};
+use crate::recording::{Kept, Paths, Recording, Sum};
 use crate::{ImageError, ImageStore, MIGRATION, RECIPES, tree};
 
 /// What an archive's documents say, as one text. Its first byte tells what the first document is (`d`: manifest.json,
@@ -74,14 +74,27 @@ pub fn layer(data: &[u8]) {
     let unpack = |bytes: &[u8], root: &Path| {
         fs::create_dir(root).expect("the scratch directory takes a directory");
         let opened = tree::open_root(root).expect("it was just made");
-        let kept = |name: &str| root.with_added_extension(name);
-        let paths = Paths { recipe: kept("recipe"), blob: kept("blob") };
-        let recording = Recording::new(opened.as_fd(), Some(paths)).expect("the scratch directory takes a file");
-        let extracted =
-            extract(bytes, opened.as_fd(), recording, Limits { entries: 10_000, content_bytes: 1 << 20 }).map(drop);
-        // Whatever could be unpacked can be given again.
+        let at = |suffix: &str| root.with_extension(suffix);
+        let paths = Paths { recipe: at("recipe"), blob: at("blob") };
+        let recording =
+            Recording::new(opened.as_fd(), Some(paths.clone())).expect("the scratch directory takes a file");
+        let limits = Limits { entries: 10_000, content_bytes: 1 << 20 };
+        let extracted = extract(bytes, opened.as_fd(), recording, limits);
         assert!(!matches!(extracted, Err(ExtractError::Record(_))), "{extracted:?}");
-        extracted.map(|()| opened)
+        let (_, kept) = extracted?;
+        // Whatever is accepted is given again to the byte.
+        let mut given = Sum::default();
+        given.update(bytes);
+        let of_recipe = || Sum::of_recipe(&paths.recipe, opened.as_fd()).expect("the recipe gives the stream").finish();
+        match kept {
+            Kept::Blob => assert!(fs::read(&paths.blob).expect("it is kept") == bytes, "the blob differs"),
+            Kept::Recipe { .. } => assert_eq!(of_recipe(), given.finish(), "the recipe gives other bytes"),
+            Kept::Nothing => panic!("nothing was recorded"),
+        }
+        for path in [&paths.recipe, &paths.blob] {
+            let _ = fs::remove_file(path);
+        }
+        Ok::<_, ExtractError>(opened)
     };
     if let Ok(root) = unpack(&data, &roots[0]) {
         let mut first = Vec::new();

@@ -4,8 +4,10 @@ mod intake;
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use dozen_ledger::{Durability, LedgerError};
 use dozen_model::{Digest, ImageId, Reference};
@@ -164,20 +166,21 @@ struct Job {
     expected: Digest,
 }
 
-/// Unpacks blobs, two at a time: decompression is the longest part of it, and one thread's.
+/// Unpacks blobs, two at a time: decompression is the longest part of it, and one thread's. But one of zstd's, which is
+/// quick, and may take 32 MiB of memory.
 fn unpack_all(
     scratch: &Scratch,
     jobs: &[Job],
     pool: &Pool,
     progress: &dyn Progress,
 ) -> Result<Vec<Staged>, ImageError> {
-    let next = AtomicUsize::new(0);
+    let (next, zstd) = (AtomicUsize::new(0), Mutex::new(()));
     let work = || {
         let mut done = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(at) else { return done };
-            let staged = job.stage(scratch, pool, progress);
+            let staged = job.stage(scratch, &zstd, pool, progress);
             if staged.is_err() {
                 next.store(jobs.len(), Ordering::Relaxed);
             }
@@ -195,9 +198,19 @@ fn unpack_all(
 }
 
 impl Job {
-    fn stage(&self, scratch: &Scratch, pool: &Pool, progress: &dyn Progress) -> Result<Staged, ImageError> {
+    fn stage(
+        &self,
+        scratch: &Scratch,
+        zstd: &Mutex<()>,
+        pool: &Pool,
+        progress: &dyn Progress,
+    ) -> Result<Staged, ImageError> {
         let place = Place::new(&scratch.0, self.number)?;
         let blob = File::open(&self.path).map_err(ImageError::io("open", self.path.display()))?;
+        let mut magic = [0; 4];
+        let length = blob.read_at(&mut magic, 0).map_err(ImageError::io("read", self.path.display()))?;
+        let is_zstd = matches!(Compression::of(&magic[..length]), Ok(Compression::Zstd));
+        let _alone = is_zstd.then(|| zstd.lock().unwrap_or_else(PoisonError::into_inner));
         let watch = |bytes| {
             progress.report(ProgressEvent::Unpacking { layer: &self.expected, bytes, blob_bytes: self.size });
         };

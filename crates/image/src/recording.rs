@@ -37,8 +37,6 @@ pub(crate) struct Recording<'a> {
     to: To,
     /// Bytes to come that lie in a file.
     content_bytes: u64,
-    passed: Crc,
-    passed_bytes: u64,
     failed: Option<io::Error>,
 }
 
@@ -62,7 +60,7 @@ impl<'a> Recording<'a> {
             Some(paths) => To::Recipe(recipe::Writer::new(File::create_new(&paths.recipe)?)?.into()),
             None => To::Nothing,
         };
-        Ok(Self { root, paths, to, content_bytes: 0, passed: Crc::new(), passed_bytes: 0, failed: None })
+        Ok(Self { root, paths, to, content_bytes: 0, failed: None })
     }
 
     /// The next bytes of the stream are the content of a file, from this offset on.
@@ -93,37 +91,49 @@ impl<'a> Recording<'a> {
         self.failed.take()
     }
 
-    /// Ends it, with the proof that a recipe gives what has passed. A check sum is enough for that: nobody has an
-    /// interest here, the question is whether we have recorded rightly. The digest is compared with every save.
+    /// Ends it.
     pub(crate) fn finish(self) -> io::Result<Kept> {
-        let (recipe, paths) = match (self.to, self.paths) {
-            (To::Recipe(recipe), Some(paths)) => (recipe, paths),
-            (To::Blob(_), _) => return Ok(Kept::Blob),
-            _ => return Ok(Kept::Nothing),
-        };
-        let size_bytes = recipe.finish()?;
-        let (mut made, mut made_bytes) = (Crc::new(), 0);
-        reproduce(&paths.recipe, self.root, |bytes| {
-            made.update(bytes);
-            made_bytes += bytes.len() as u64;
-            Ok(())
-        })?;
-        if (made.sum(), made_bytes) != (self.passed.sum(), self.passed_bytes) {
-            return Err(io::Error::other("what was unpacked does not give the layer again; it is not kept"));
+        match self.to {
+            To::Nothing => Ok(Kept::Nothing),
+            To::Recipe(recipe) => recipe.finish().map(|size_bytes| Kept::Recipe { size_bytes }),
+            To::Blob(_) => Ok(Kept::Blob),
         }
-        Ok(Kept::Recipe { size_bytes })
     }
 
     fn passed(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.to {
-            To::Nothing => return Ok(()),
+            To::Nothing => {}
             To::Recipe(recipe) if self.content_bytes == 0 => recipe.bytes(bytes)?,
             To::Recipe(_) => self.content_bytes -= bytes.len() as u64,
             To::Blob(blob) => blob.write_all(bytes)?,
         }
-        self.passed.update(bytes);
-        self.passed_bytes += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// A check sum of a stream and its length. It tells whether we have recorded rightly, for which it is enough: nobody has
+/// an interest here. The digest is compared with every save.
+#[derive(Debug, Default)]
+pub(crate) struct Sum(Crc, u64);
+
+impl Sum {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+        self.1 += bytes.len() as u64;
+    }
+
+    pub(crate) fn finish(&self) -> (u32, u64) {
+        (self.0.sum(), self.1)
+    }
+
+    /// Of what a recipe gives: the proof that nothing else need be kept, while it is all still in memory.
+    pub(crate) fn of_recipe(recipe: &Path, root: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut sum = Self::default();
+        reproduce(recipe, root, |bytes| {
+            sum.update(bytes);
+            Ok(())
+        })?;
+        Ok(sum)
     }
 }
 

@@ -154,6 +154,11 @@ impl ImageStore {
         Ok(())
     }
 
+    /// Whether a layer is there, by the digest of its plain tar stream. It may be gone in the next moment.
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.0.read_state().layers.contains_key(diff_id)
+    }
+
     /// The directories of an image's layers for an overlay, top first. They stay until the image is removed and
     /// [`ImageStore::collect`] finds it unused.
     pub fn lower_directories(&self, id: &ImageId) -> Result<Vec<PathBuf>, ImageError> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,11 +16,14 @@ use crate::ImageError;
 use crate::chunks::{CHUNK_BYTES, Chunk, Pool};
 use crate::compression::{Compression, allowance, decompress};
 use crate::extract::{ExtractError, Extracted, Limits, extract};
-use crate::recording::{Kept, Paths, Recording};
+use crate::recording::{Kept, Paths, Recording, Sum};
 use crate::tree;
 
 /// How many entries a layer may have.
 const ENTRIES_LIMIT: u64 = 2_000_000;
+/// A layer with so much in it goes to the disk as soon as it is unpacked, while the next one comes, instead of with all
+/// others at the end.
+const LARGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Chunks on their way to one thread: 1 MiB.
 const CHUNKS_WAITING: usize = (1 << 20) / CHUNK_BYTES;
 
@@ -70,13 +73,28 @@ impl Unpacked {
 
 type Piece = io::Result<Arc<Chunk>>;
 
+/// What was fed.
+#[derive(Debug, Clone)]
+struct Hashed {
+    digest: Digest,
+    sum: (u32, u64),
+}
+
+/// What was made of it.
+struct Done {
+    extracted: Extracted,
+    kept: Kept,
+    /// Of what the recipe gives.
+    sum: Option<(u32, u64)>,
+}
+
 /// A layer that is being unpacked. Dropped, it is given up, and its threads have ended.
 pub(crate) struct Unpacking {
     to_hash: Option<SyncSender<Arc<Chunk>>>,
     to_extract: Option<SyncSender<Piece>>,
-    hashing: Option<JoinHandle<(Digest, u64)>>,
-    hashed: Option<(Digest, u64)>,
-    extracting: Option<JoinHandle<Result<(Extracted, Kept), ExtractError>>>,
+    hashing: Option<JoinHandle<Hashed>>,
+    hashed: Option<Hashed>,
+    extracting: Option<JoinHandle<Result<Done, ExtractError>>>,
     directory: PathBuf,
     paths: Paths,
 }
@@ -92,8 +110,7 @@ impl Unpacking {
         let (to_extract, chunks) = sync_channel(CHUNKS_WAITING);
         let recorded = keep.then(|| paths.clone());
         let extracting = spawn("layer files", move || {
-            let recording = Recording::new(root.as_fd(), recorded).map_err(ExtractError::Record)?;
-            extract(Chunks { chunks, current: None, used: 0 }, root.as_fd(), recording, limits)
+            work(Chunks { chunks, current: None, used: 0 }, root.as_fd(), recorded, limits)
         });
         let mut unpacking = Self {
             to_hash: Some(to_hash),
@@ -129,20 +146,30 @@ impl Unpacking {
 
     /// The digest of all that was fed, which was all. What is unpacked may still be under way.
     pub(crate) fn digest(&mut self) -> Digest {
-        self.end().0.clone()
+        self.end().digest.clone()
     }
 
-    fn end(&mut self) -> &(Digest, u64) {
+    fn end(&mut self) -> &Hashed {
         (self.to_hash, self.to_extract) = (None, None);
         self.hashed.get_or_insert_with(|| joined(self.hashing.take()).expect("it was started"))
     }
 
     /// Waits until it is done.
     pub(crate) fn finish(mut self) -> Result<Unpacked, ExtractError> {
-        let (diff_id, tar_size_bytes) = self.end().clone();
-        let (extracted, kept) = joined(self.extracting.take()).expect("it was started")?;
-        let (directory, paths) = (std::mem::take(&mut self.directory), self.paths.clone());
-        Ok(Unpacked { directory, diff_id, tar_size_bytes, extracted, kept, paths })
+        let Hashed { digest, sum } = self.end().clone();
+        let done = joined(self.extracting.take()).expect("it was started")?;
+        if done.sum.is_some_and(|given| given != sum) {
+            let what = "what was unpacked does not give the layer again; it is not loaded";
+            return Err(ExtractError::Record(io::Error::other(what)));
+        }
+        Ok(Unpacked {
+            directory: std::mem::take(&mut self.directory),
+            diff_id: digest,
+            tar_size_bytes: sum.1,
+            extracted: done.extracted,
+            kept: done.kept,
+            paths: self.paths.clone(),
+        })
     }
 }
 
@@ -225,13 +252,34 @@ impl Write for Feeder<'_> {
     }
 }
 
-fn hash(chunks: &Receiver<Arc<Chunk>>) -> (Digest, u64) {
-    let (mut hash, mut size) = (Sha256::new(), 0);
+fn hash(chunks: &Receiver<Arc<Chunk>>) -> Hashed {
+    let (mut hash, mut sum) = (Sha256::new(), Sum::default());
     for chunk in chunks {
         hash.update(chunk.bytes());
-        size += chunk.bytes().len() as u64;
+        sum.update(chunk.bytes());
     }
-    (Digest::from_sha256(hash.finalize().into()), size)
+    Hashed { digest: Digest::from_sha256(hash.finalize().into()), sum: sum.finish() }
+}
+
+/// Extracts, proves what is kept, and begins to write to the disk.
+fn work(chunks: Chunks, root: BorrowedFd<'_>, recorded: Option<Paths>, limits: Limits) -> Result<Done, ExtractError> {
+    let recording = Recording::new(root, recorded.clone()).map_err(ExtractError::Record)?;
+    let (extracted, kept) = extract(chunks, root, recording, limits)?;
+    let sum = match (&kept, &recorded) {
+        (Kept::Recipe { .. }, Some(paths)) => {
+            Some(Sum::of_recipe(&paths.recipe, root).map_err(ExtractError::Record)?.finish())
+        }
+        _ => None,
+    };
+    if extracted.content_bytes >= LARGE_BYTES {
+        // An error is told once, to whoever asks first (syncfs(2), ERRORS): it must not be lost.
+        rustix::fs::syncfs(root).map_err(|source| ExtractError::Write {
+            entry: "./".into(),
+            attempted: "write to the disk what is in",
+            source,
+        })?;
+    }
+    Ok(Done { extracted, kept, sum })
 }
 
 /// Chunks as a reader.

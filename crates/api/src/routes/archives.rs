@@ -24,7 +24,7 @@ use crate::extract::Query;
 /// Pieces of an archive between the two sides; a piece is at most some tens of KiB.
 const PIECES: usize = 16;
 /// How much of an archive is gathered before it is sent.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 256 << 10;
 /// How often progress is told. More often, a terminal shows nothing more.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 

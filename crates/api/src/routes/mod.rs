@@ -12,6 +12,7 @@ mod containers;
 mod events;
 mod exec;
 mod images;
+mod layers;
 mod logs;
 mod networks;
 mod refused;
@@ -53,6 +54,7 @@ fn routes() -> Router<Engine> {
         .route("/images/create", post(archives::create))
         .route("/images/load", post(archives::load))
         .route("/images/get", get(archives::save))
+        .route("/layers/known", post(layers::known))
         // An image's name has slashes in it: what follows `/images/` is taken apart by hand.
         .route("/images/{*rest}", get(images::get).post(images::post).delete(images::delete))
         .route("/volumes", get(volumes::list))

@@ -30,7 +30,7 @@ const FILES_LIMIT: usize = 100_000;
 /// Bytes of their names and of what links lead to, which are all in memory at once.
 const NAMES_LIMIT: usize = 16 * 1024 * 1024;
 /// Layers that are still being unpacked while the next one comes.
-const UNFINISHED_LIMIT: usize = 1;
+const UNFINISHED_LIMIT: usize = 2;
 
 /// What came in.
 pub(super) struct Intake<'a> {

@@ -137,3 +137,16 @@ fn a_bomb_is_refused() {
     ];
     refused(&tarball(&files), "far more than its archive explains");
 }
+
+/// `zstd --long=27`: what its decoder would take of memory is what we must not.
+#[test]
+fn a_window_larger_than_memory_may_be_is_refused() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.long_distance_matching(true).unwrap();
+    encoder.window_log(27).unwrap();
+    std::io::Write::write_all(&mut encoder, &archive(&[file("a", "1")])).unwrap();
+    let layer = encoder.finish().unwrap();
+    let mut files = docker_files(&[archive(&[file("a", "1")])], &["a"], plain);
+    files[1].1 = layer;
+    refused(&tarball(&files), "zstd windows of more than 32 MiB");
+}

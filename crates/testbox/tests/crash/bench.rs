@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use dozen_testbox::{Machine, dozen_program, image_archive, patience, until};
@@ -16,6 +16,16 @@ use rustix::time::Timespec;
 
 /// No command takes so long, whatever is killed under it: one that does hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes `twice.tar`: an image whose only layer has a file that takes the place of an earlier one of its own.
+const TWICE: &str = r#"
+mkdir twice; cd twice
+echo 1 > file; tar -cf layer.tar file; echo 2 > file; tar -rf layer.tar file
+id=$(sha256sum < layer.tar | cut -d' ' -f1)
+echo '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:'$id'"]}}' > config.json
+echo '[{"Config":"config.json","RepoTags":["twice:1"],"Layers":["layer.tar"]}]' > manifest.json
+tar -cf ../twice.tar config.json manifest.json layer.tar
+"#;
 
 /// What a command has done.
 #[derive(Debug)]
@@ -53,6 +63,8 @@ impl Bench {
         let mut bench = Self { machine, engine: None, network: None };
         std::os::unix::fs::symlink(dozen_program(), bench.program()).unwrap();
         assert!(bench.start());
+        let made = Command::new("sh").args(["-ec", TWICE]).current_dir(bench.machine.directory()).status().unwrap();
+        assert!(made.success());
         let archive = image_archive("busybox");
         bench.dozen(&["load", "--input", archive.to_str().unwrap()]).expect(0);
         bench

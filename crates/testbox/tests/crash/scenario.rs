@@ -9,7 +9,7 @@ use crate::bench::Bench;
 /// Names and published ports of the containers in the scenario.
 pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), ("broken", 8083)];
 pub const VOLUME: &str = "data";
-const IMAGES: [&str; 2] = ["product:1", "product:2"];
+const IMAGES: [&str; 3] = ["product:1", "product:2", "twice:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
     trap 'exit 0' TERM; sleep 1000 & wait";
@@ -71,6 +71,9 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["load", "--input", "DIRECTORY/image.tar"], 0),
     Step::Dozen(&["run", "--rm", "--name", "passing", IMAGES[1], "ls", "/made"], 0),
     Step::Dozen(&["rmi", "--force", IMAGES[0], IMAGES[1]], 0),
+    // Its layer's blob is kept.
+    Step::Dozen(&["load", "--input", "DIRECTORY/twice.tar"], 0),
+    Step::Dozen(&["rmi", IMAGES[2]], 0),
 ];
 
 /// All of it, and each step succeeds.
