@@ -10,6 +10,7 @@ mod http;
 mod image;
 mod inside;
 mod janitor;
+mod large;
 mod others;
 mod peers;
 mod report;
@@ -123,6 +124,10 @@ struct Measured {
 
 fn in_cells(shared: &Shared, dozen: &Path, works: &[&'static Work], options: &Options) -> Result<Measured, Failure> {
     fill_bench_directory(&shared.bench(), dozen)?;
+    if works.iter().any(|work| work.is_of_archives()) {
+        steps::step("writing the large image's archive");
+        large::prepare(&shared.bench().join(large::FILE))?;
+    }
     let watch = others::Watch::start()?;
     let mut cells = BTreeMap::new();
     let (mut absent, mut versions) = (Vec::new(), Vec::new());

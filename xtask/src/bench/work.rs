@@ -109,12 +109,23 @@ pub struct Work {
     pub on_request: bool,
 }
 
+impl Work {
+    /// Whether it needs the large image's archive.
+    pub fn is_of_archives(&self) -> bool {
+        ["load", "load-again", "load-memory", "save", "floor-hash", "floor-write"].contains(&self.name)
+    }
+}
+
 const fn timed(name: &'static str, title: &'static str, subjects: &'static [Subject], mark: Mark) -> Work {
     Work { name, title, unit: Unit::Milliseconds, subjects, most_rounds: u32::MAX, mark, on_request: false }
 }
 
 const fn traffic(name: &'static str, title: &'static str, unit: Unit, mark: Mark) -> Work {
     Work { name, title, unit, subjects: Subject::ENGINES, most_rounds: 5, mark, on_request: false }
+}
+
+const fn archive(name: &'static str, title: &'static str, subjects: &'static [Subject], mark: Mark) -> Work {
+    Work { name, title, unit: Unit::Milliseconds, subjects, most_rounds: 3, mark, on_request: false }
 }
 
 const fn counted(name: &'static str, title: &'static str, unit: Unit, most_rounds: u32) -> Work {
@@ -182,6 +193,20 @@ pub const ALL: &[Work] = &[
         Unit::RequestsPerSecond,
         Mark::AsFastAs("bridge-requests"),
     ),
+    archive("load", "load of an image of 652 MB, six layers", Subject::ENGINES, Mark::Part(Subject::Docker, 3.0)),
+    archive("floor-hash", "that many bytes read and hashed by one thread", &[Subject::Dozen], Mark::None),
+    archive("floor-write", "that many bytes written to the disk", &[Subject::Dozen], Mark::None),
+    archive("load-again", "load of the same image where it is there", Subject::ENGINES, Mark::Below(200.0)),
+    archive("save", "save of that image", Subject::ENGINES, Mark::Part(Subject::Docker, 3.0)),
+    Work {
+        name: "load-memory",
+        title: "the most that the engine's processes take while it loads it",
+        unit: Unit::Mebibytes,
+        subjects: &[Subject::Dozen, Subject::Docker],
+        most_rounds: 1,
+        mark: Mark::Below(64.0),
+        on_request: false,
+    },
     counted("cpu", "processor time of run --rm IMAGE true, bridge, everyone's", Unit::Milliseconds, 15),
     counted("syscalls", "system calls of run --rm IMAGE true, bridge", Unit::Count, 1),
     counted("syscalls-none", "system calls of the same, --network none", Unit::Count, 1),

@@ -55,6 +55,28 @@ pub fn processes() -> BTreeMap<i32, PathBuf> {
         .collect()
 }
 
+/// Has the kernel measure the peaks of these processes anew (proc_pid_clear_refs(5), 5).
+pub fn forget_peaks<'a>(pids: impl IntoIterator<Item = &'a i32>) -> Result<(), Failure> {
+    pids.into_iter().try_for_each(|pid| {
+        let path = format!("/proc/{pid}/clear_refs");
+        std::fs::write(&path, "5").attempting(format_args!("write {path}"))
+    })
+}
+
+/// The sum of the peaks of these processes since then, in bytes: resident memory, with what of it is shared.
+pub fn peaks_of<'a>(pids: impl IntoIterator<Item = &'a i32>) -> Result<u64, Failure> {
+    pids.into_iter().try_fold(0, |sum, pid| {
+        let path = format!("/proc/{pid}/status");
+        let text = std::fs::read_to_string(&path).attempting(format_args!("read {path}"))?;
+        Ok(sum + peak(&text).ok_or_else(|| Failure::new(format!("{path} has no VmHWM")))?)
+    })
+}
+
+fn peak(status: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(value.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
 /// The sum over these processes, in bytes. One that has ended has none.
 pub fn share_of<'a>(pids: impl IntoIterator<Item = &'a i32>) -> Result<u64, Failure> {
     pids.into_iter().try_fold(0, |sum, pid| {
@@ -92,6 +114,7 @@ mod tests {
         let text = "00400000-7ffd ---p 00000000 00:00 0 [rollup]\nRss:  1234 kB\nPss:   130 kB\nPss_Dirty: 5 kB\n";
         assert_eq!(share(text), Some(130 << 10));
         assert_eq!(share("Rss: 1 kB\n"), None);
+        assert_eq!(peak("Name:\tx\nVmHWM:\t   32812 kB\nVmRSS:\t 1 kB\n"), Some(32812 << 10));
         assert!(share_of(&[std::process::id() as i32]).unwrap() > 0);
     }
 }

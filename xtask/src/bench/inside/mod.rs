@@ -1,6 +1,7 @@
 //! The inside of a cell: its process 1, and the agent that does the works there.
 
 mod api;
+mod archives;
 mod bundle;
 mod engine;
 mod memory;

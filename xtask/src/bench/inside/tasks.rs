@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::http::Client;
 use super::super::{cgroups, image};
 use super::api::Api;
+use super::archives::{Archives, Floor, Verb};
 use super::engine::Engine;
 use super::{bundle, memory, no_engine, syscalls, traffic};
 use crate::failure::{Attempt, Failure};
@@ -62,6 +63,12 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
             published: work.starts_with("port"),
             load: if work.ends_with("stream") { traffic::stream } else { traffic::requests },
         }),
+        "load" => Box::new(Archives { engine, verb: Verb::Load }),
+        "load-again" => Box::new(Archives { engine, verb: Verb::LoadAgain }),
+        "load-memory" => Box::new(Archives { engine, verb: Verb::Memory }),
+        "save" => Box::new(Archives { engine, verb: Verb::Save }),
+        "floor-hash" => Box::new(Floor::Hash),
+        "floor-write" => Box::new(Floor::Write),
         "cpu" => Box::new(ProcessorTime { run: Run { engine, network: None } }),
         "syscalls" => Box::new(Counted { run: Run { engine, network: None }, of: |count| count.calls }),
         "syscalls-none" => Box::new(Counted { run: Run { engine, network: Some("none") }, of: |count| count.calls }),
