@@ -18,6 +18,7 @@ use crate::*;
 mod commit;
 mod copy_up;
 mod disk;
+mod hostile;
 mod judge;
 mod load;
 mod recipe;
