@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::arguments::CreateArguments;
-use crate::Spec;
 use crate::cgroup::Cgroup;
 use crate::create::Root;
 use crate::error::{Context, RuntimeError};
 use crate::reading::read_spec;
+use crate::{Spec, default_spec};
 
 const EXAMPLE: &str = include_str!("example.json");
 

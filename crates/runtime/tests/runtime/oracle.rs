@@ -56,7 +56,7 @@ pub fn without_version_2() -> Vec<String> {
 }
 
 /// Output and exit code of the bundle under every other runtime whose name ends in one of these.
-fn others(bundle: &Bundle, names: &[&str]) -> Vec<(String, String, Option<i32>)> {
+pub fn others(bundle: &Bundle, names: &[&str]) -> Vec<(String, String, Option<i32>)> {
     let run = |(name, command): Judge| {
         let output = bundle.run_with(&command);
         assert!(!output.stdout.is_empty(), "{name}: {output:?}");
