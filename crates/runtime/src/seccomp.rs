@@ -63,6 +63,8 @@ enum Machine {
     /// x86-64 with a bit in the number.
     X32,
     Aarch64,
+    /// With the embedded ABI, as all have it.
+    Arm,
 }
 
 impl Machine {
@@ -77,6 +79,7 @@ impl Machine {
             Self::X86_64 | Self::X32 => 0xc000_003e,
             Self::X86 => 0x4000_0003,
             Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
         }
     }
 
@@ -88,11 +91,22 @@ impl Machine {
             Arch::ScmpArchX86 => Some(Self::X86),
             Arch::ScmpArchX32 => Some(Self::X32),
             Arch::ScmpArchAarch64 => Some(Self::Aarch64),
+            Arch::ScmpArchArm => Some(Self::Arm),
             _ => None,
         }
     }
 
+    /// An argument is half as long there.
+    fn has_32_bits(self) -> bool {
+        matches!(self, Self::X86 | Self::Arm)
+    }
+
     fn number(self, name: &str) -> Option<u32> {
+        if self == Self::Arm
+            && let Some((_, number)) = table::ARM_PRIVATE.iter().find(|(known, _)| *known == name)
+        {
+            return Some(*number);
+        }
         let row = table::TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
         u32::try_from(table::TABLE[row].1[self as usize]).ok()
     }
@@ -123,6 +137,8 @@ struct Verdict {
 /// By number: rules with conditions, and the action of the first without.
 type Verdicts = BTreeMap<u32, (Vec<ConditionalRule>, Option<u32>)>;
 
+/// Where an architecture's own calls begin, far above all that are newer.
+const OWN: u32 = 0xf_0000;
 /// SECCOMP_RET_KILL_PROCESS, for an architecture that the filter does not name: its numbers mean other calls.
 const FOREIGN_ARCHITECTURE: u32 = 0x8000_0000;
 /// SECCOMP_RET_ERRNO with ENOSYS.
@@ -204,8 +220,9 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
         let action = action(rule.action(), rule.errno_ret())?;
         let alternatives = conditions(rule, machine)?;
         for number in rule.names().iter().filter_map(|name| machine.number(name)) {
-            highest = highest.max(Some(number));
-            if action == default {
+            highest = highest.max(Some(number).filter(|number| *number < OWN));
+            // Those of an architecture's own would else be taken for newer ones.
+            if action == default && number < OWN {
                 continue;
             }
             let (conditional, unconditional) = verdicts.entry(number).or_default();
@@ -219,6 +236,14 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
         judge_multiplexed(rules, default, &mut verdicts)?;
     }
     let plain = |otherwise| Verdict { conditional: Vec::new(), otherwise };
+    // What is newer than all that the profile knows does not exist, rather than being forbidden: a C library then
+    // falls back to what it did before.
+    let refuses = default & 0xffff_0000 == 0x0005_0000;
+    let mut unknown = highest.filter(|_| refuses).map(|highest| highest + 1);
+    let after = |number: u32| match highest {
+        Some(highest) if refuses && number > highest => plain(NOT_IMPLEMENTED),
+        _ => plain(default),
+    };
     let mut runs: Vec<(u32, Verdict)> = vec![(0, plain(default))];
     let mut push = |number: u32, verdict: Verdict| {
         // What was said of this very number is said anew, and may then be what was said of those before it.
@@ -228,6 +253,9 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
         }
     };
     for (number, (conditional, unconditional)) in verdicts {
+        if let Some(first) = unknown.take_if(|first| *first < number) {
+            push(first, plain(NOT_IMPLEMENTED));
+        }
         // A rule without conditions takes in those with some, as libseccomp has it.
         push(
             number,
@@ -236,13 +264,10 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
                 None => Verdict { conditional, otherwise: default },
             },
         );
-        push(number + 1, plain(default));
+        push(number + 1, after(number + 1));
     }
-    // What is newer than all that the profile knows does not exist, rather than being forbidden: a C library then
-    // falls back to what it did before.
-    let refuses = default & 0xffff_0000 == 0x0005_0000;
-    if let Some(highest) = highest.filter(|_| refuses) {
-        push(highest + 1, plain(NOT_IMPLEMENTED));
+    if let Some(first) = unknown {
+        push(first, plain(NOT_IMPLEMENTED));
     }
     Ok(runs)
 }
@@ -327,7 +352,7 @@ fn conditions(rule: &LinuxSyscall, machine: Machine) -> Result<Vec<Vec<Condition
             RuntimeError::Invalid(format!("seccomp: {:?}: a system call has arguments 0 to 5", rule.names()))
         })?;
         // An argument of 32 bits is only those, as a value is that is meant for it: -1, say.
-        let seen = if machine == Machine::X86 { u64::from(u32::MAX) } else { u64::MAX };
+        let seen = if machine.has_32_bits() { u64::from(u32::MAX) } else { u64::MAX };
         all.push(Condition {
             argument: index,
             operator: argument.op(),

@@ -33,7 +33,7 @@ fn branch(code: u16, value: u32, if_true: u8, if_false: u8) -> Instruction {
 pub(super) fn assemble(blocks: &[(Machine, Vec<(u32, Verdict)>)]) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
     let find = |wanted| blocks.iter().find(|(machine, _)| *machine == wanted).map(|(_, runs)| runs);
-    for machine in [Machine::X86_64, Machine::Aarch64, Machine::X86] {
+    for machine in [Machine::X86_64, Machine::Aarch64, Machine::X86, Machine::Arm] {
         let x32 = (machine == Machine::X86_64).then(|| find(Machine::X32)).flatten();
         let Some(runs) = find(machine) else { continue };
         let mut block = vec![plain(LOAD, NUMBER)];

@@ -89,8 +89,8 @@ const RULES: &[(If, &str)] = &[
     // Sockets; socket(2) itself by family, below.
     (
         If::Always,
-        "accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmmsg recvmmsg_time64 \
-         recvmsg sendmmsg sendmsg sendto setsockopt shutdown socketcall socketpair",
+        "accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg recvmmsg_time64 \
+         recvmsg send sendmmsg sendmsg sendto setsockopt shutdown socketcall socketpair",
     ),
     // System V's and POSIX's communication between processes.
     (
@@ -99,6 +99,7 @@ const RULES: &[(If, &str)] = &[
          mq_unlink msgctl msgget msgrcv msgsnd semctl semget semop semtimedop semtimedop_time64 shmat shmctl shmdt shmget",
     ),
     (If::Machine("x86_64"), "arch_prctl modify_ldt"),
+    (If::Machine("aarch64"), "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2"),
     (If::Holds("DAC_READ_SEARCH"), "open_by_handle_at"),
     (
         If::Holds("SYS_ADMIN"),
@@ -170,7 +171,7 @@ pub(crate) fn default_profile(capabilities: u64) -> LinuxSeccomp {
 /// What programs of this machine can be.
 fn architectures() -> Vec<Arch> {
     match std::env::consts::ARCH {
-        "aarch64" => vec![Arch::ScmpArchAarch64],
+        "aarch64" => vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm],
         _ => vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32],
     }
 }
