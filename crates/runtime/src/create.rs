@@ -155,7 +155,7 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
     drop(placeholder);
     match made {
         Ok((process, socket, terminal)) => {
-            let (user, warnings) = (options.user.cloned(), warnings(&plan.process));
+            let (user, warnings) = (options.user.cloned(), warnings(&plan.process, process.pid));
             let told = about.map(|about| Box::new(Told { about, hooks: plan.hooks, listener: asked }));
             Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, warnings, told })
         }
@@ -174,7 +174,7 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
 }
 
 /// What the process does not get as it was asked for, although nothing failed.
-fn warnings(plan: &ProcessPlan) -> Vec<String> {
+fn warnings(plan: &ProcessPlan, pid: i32) -> Vec<String> {
     let ours = sys::capget_permitted().unwrap_or(0);
     let may_raise = capability::bit("SYS_RESOURCE").is_some_and(|bit| ours & bit != 0);
     let amount = |limit: u64| if limit == libc::RLIM64_INFINITY { "unlimited".to_owned() } else { limit.to_string() };
@@ -188,7 +188,12 @@ fn warnings(plan: &ProcessPlan) -> Vec<String> {
     let missing = capability::names(plan.capabilities.beyond(plan.capabilities.within(ours)));
     let missing =
         missing.map(|name| format!("CAP_{name} cannot be granted in all of the sets that it was asked for in"));
-    plan.limits.iter().filter_map(short).chain(missing).collect()
+    let score = plan.oom_score_adjustment.filter(|_| !may_raise).and_then(|wanted| {
+        let has = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?;
+        let why = "since lowering it needs CAP_SYS_RESOURCE";
+        (has.trim() != wanted.to_string()).then(|| format!("oomScoreAdj: {} in place of {wanted}, {why}", has.trim()))
+    });
+    plan.limits.iter().filter_map(short).chain(missing).chain(score).collect()
 }
 
 fn launch(

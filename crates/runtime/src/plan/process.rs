@@ -79,6 +79,10 @@ impl ProcessPlan {
                 return Err(invalid(format!("rlimit {}: the soft limit is above the hard one", limit.typ())));
             }
             let (name, resource) = (limit.typ().to_string(), resource(limit.typ()));
+            if limits.iter().any(|other: &Limit| other.resource == resource) {
+                // config.md, "POSIX process", rlimits.
+                return Err(invalid(format!("rlimit {name} is given twice")));
+            }
             limits.push(Limit { name, resource, soft: limit.soft(), hard: limit.hard() });
         }
         let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());

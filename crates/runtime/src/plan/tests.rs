@@ -44,6 +44,9 @@ fn what_is_not_built_is_refused_by_name() {
 fn what_cannot_be_right_is_refused() {
     refused(|v| v["process"]["args"] = json!([]), "args must not be empty");
     refused(|v| v["process"]["cwd"] = json!("a"), "absolute");
+    let limit = json!({"type": "RLIMIT_CPU", "soft": 1, "hard": 2});
+    refused(|v| v["process"]["rlimits"] = json!([limit, limit]), "RLIMIT_CPU is given twice");
+    refused(|v| v["process"]["rlimits"] = json!([{"type": "RLIMIT_CPU", "soft": 3, "hard": 2}]), "above the hard one");
     refused(|v| v["process"]["commandLine"] = json!("a"), "commandLine");
     refused(|v| v["process"]["apparmorProfile"] = json!("a\0"), "null byte");
     refused(|v| v["process"]["selinuxLabel"] = json!("a\nb"), "line's end");

@@ -144,6 +144,25 @@ fn capabilities_that_cannot_be_granted_are_told_of() {
     bundle.check_nothing_is_left();
 }
 
+#[test]
+fn an_oom_score_that_cannot_be_set_is_told_of() {
+    let bundle =
+        program(&["cat", "/proc/self/oom_score_adj"]).with(|spec| spec["process"]["oomScoreAdj"] = json!(-900));
+    bundle.write();
+    let log = bundle.directory.path().join("log");
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--bounding-set=-sys_resource", crate::bundle::PROBE, "runtime", "--root"]);
+    command.arg(bundle.directory.path().join("state")).arg("--log").arg(&log);
+    let output = command.args(["run", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
+    let has = stdout(&output);
+    assert_ne!(has, "-900\n");
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(told.contains(&format!("oomScoreAdj: {} in place of -900", has.trim())), "{told}");
+    bundle.check_nothing_is_left();
+    let higher = program(&["cat", "/proc/self/oom_score_adj"]).with(|spec| spec["process"]["oomScoreAdj"] = json!(900));
+    assert_eq!(stdout(&higher.run()), "900\n");
+}
+
 /// Binds this crate's probe into a container, to be its program.
 fn probe(mode: &str) -> Bundle {
     program(&["/probe", mode]).with(|spec| {
