@@ -3,6 +3,7 @@
 //! A container's cgroup has one name, which is made below every hierarchy's mount point: `/a/b` by ourselves, or by systemd,
 //! around a scope that is called `slice:prefix:name`.
 
+mod below;
 mod control;
 mod freezer;
 mod layout;
@@ -130,11 +131,8 @@ impl Cgroup {
 
     /// Who is in it and below it, in our own pid namespace.
     pub fn pids(&self) -> Result<Vec<i32>, RuntimeError> {
-        let mut pids = Vec::new();
-        if let Some(directory) = self.directories().find(|directory| directory.is_dir()) {
-            collect_pids(&directory, &mut pids)?;
-        }
-        Ok(pids)
+        let Some(directory) = self.directories().find(|directory| directory.is_dir()) else { return Ok(Vec::new()) };
+        below::pids(&directory).context(|| format!("list the processes of {}", directory.display()))
     }
 
     /// Sends a signal to everyone in it, in no order. With SIGKILL see [`Cgroup::kill`].
@@ -190,7 +188,7 @@ impl Cgroup {
         let mut first = self.scope.as_ref().and_then(|scope| scope.stop().err());
         let deadline = Instant::now() + DELETE_PATIENCE;
         for directory in self.directories() {
-            if let Err(error) = remove(&directory, deadline) {
+            if let Err(error) = below::remove(&directory, deadline) {
                 first.get_or_insert(RuntimeError::system(format!("remove cgroup {}", directory.display()), error));
             }
         }
@@ -342,25 +340,6 @@ fn move_down(root: &Path) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-fn collect_pids(directory: &Path, pids: &mut Vec<i32>) -> Result<(), RuntimeError> {
-    let file = directory.join("cgroup.procs");
-    match fs::read_to_string(&file) {
-        Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(()),
-        Err(error) => return Err(RuntimeError::system(format!("read {}", file.display()), error)),
-    }
-    for child in children(directory) {
-        collect_pids(&child, pids)?;
-    }
-    Ok(())
-}
-
-fn children(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    entries.flatten().filter(is_directory).map(|entry| entry.path()).collect()
-}
-
 fn send_signal(pid: i32, signal: i32) -> Result<(), RuntimeError> {
     // SAFETY: plain integers. The pid was read from the cgroup a moment ago; positive, so no group is meant.
     if unsafe { libc::kill(pid, signal) } == 0 {
@@ -369,24 +348,5 @@ fn send_signal(pid: i32, signal: i32) -> Result<(), RuntimeError> {
     match io::Error::last_os_error() {
         error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         error => Err(RuntimeError::system(format!("send signal {signal} to process {pid}"), error)),
-    }
-}
-
-/// Removes a directory and what is below it; a busy one is asked again, ever more rarely, until the deadline.
-fn remove(directory: &Path, deadline: Instant) -> io::Result<()> {
-    let mut pause = Duration::from_micros(50);
-    loop {
-        match fs::remove_dir(directory) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.raw_os_error() != Some(libc::EBUSY) || Instant::now() >= deadline => return Err(error),
-            Err(_) => {}
-        }
-        for child in children(directory) {
-            remove(&child, deadline)?;
-        }
-        // The kernel tells of an emptied cgroup in version 2 only (cgroup.events), so here we ask.
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }

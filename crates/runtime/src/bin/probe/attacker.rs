@@ -18,6 +18,7 @@ pub fn run(way: &str, arguments: Vec<OsString>) -> ExitCode {
         "exe" => exe(),
         "writable" => writable(&arguments),
         "namespaces" => namespaces(&arguments),
+        "nest" => nest(&arguments),
         "keyring" => keyring(),
         "with-key" => with_key(&arguments),
         _ => return ExitCode::FAILURE,
@@ -103,6 +104,27 @@ fn writable(directories: &[OsString]) -> String {
         }
     }
     said + "tried\n"
+}
+
+/// Nests cgroups deeper than a path is long, and goes into the last of them.
+fn nest(hierarchies: &[OsString]) -> String {
+    let mut said = String::new();
+    let name = "n".repeat(200);
+    for hierarchy in hierarchies {
+        let path = std::ffi::CString::new(hierarchy.as_bytes()).expect("an argument has no null byte");
+        mount(c"none", &path, libc::MS_BIND | libc::MS_REMOUNT);
+        let nested = std::env::set_current_dir(hierarchy).and_then(|()| {
+            for _ in 0..30 {
+                fs::create_dir(&name)?;
+                std::env::set_current_dir(&name)?;
+            }
+            fs::OpenOptions::new().write(true).open("cgroup.procs")?.write_all(b"0")
+        });
+        if nested.is_ok() {
+            said += "nested\n";
+        }
+    }
+    said
 }
 
 const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;

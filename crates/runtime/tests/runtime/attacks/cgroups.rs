@@ -47,3 +47,15 @@ fn a_cgroup_of_others_is_not_taken() {
     let state: Value = serde_json::from_str(&stdout(&other.command(&["state", &other.id]).output().unwrap())).unwrap();
     assert_eq!(state["status"], "running");
 }
+
+/// Whoever may write to its cgroups nests them deeper than a path is long: they go with the container all the same, and
+/// who is in them too. Guarded by `cgroup::below`; by path nothing of them could be reached.
+#[test]
+fn cgroups_nested_however_deep_are_removed() {
+    let script = "/bin/probe attack nest /sys/fs/cgroup/pids /sys/fs/cgroup; exec sleep 1000";
+    let bundle = Bundle::new(script).with(powerful);
+    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    let running = Running::new(&bundle);
+    assert_eq!(running.first_words(), "nested\n");
+    stdout(&bundle.command(&["kill", "--all", &bundle.id, "CONT"]).output().unwrap());
+}
