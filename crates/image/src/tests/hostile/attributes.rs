@@ -121,6 +121,7 @@ fn a_commit_gives_no_more_rights_than_there_were() {
         author: None,
         comment: None,
         created_by: String::new(),
+        created: None,
         reference: Some(reference("made")),
     };
     let id = store.commit(request(), &|| true).unwrap().unwrap();
