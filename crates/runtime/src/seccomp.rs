@@ -221,8 +221,11 @@ fn runs(machine: Machine, rules: &[LinuxSyscall], default: u32) -> Result<Vec<(u
         let alternatives = conditions(rule, machine)?;
         for number in rule.names().iter().filter_map(|name| machine.number(name)) {
             highest = highest.max(Some(number).filter(|number| *number < OWN));
-            // Those of an architecture's own would else be taken for newer ones.
-            if action == default && number < OWN {
+            if action == default {
+                // Those of an architecture's own would else be taken for newer ones.
+                if number >= OWN {
+                    verdicts.entry(number).or_default();
+                }
                 continue;
             }
             let (conditional, unconditional) = verdicts.entry(number).or_default();
