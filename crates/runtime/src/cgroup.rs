@@ -151,8 +151,8 @@ impl Cgroup {
         if let Some(unified) = self.layout.unified() {
             match fs::write(unified.directory(&self.name).join("cgroup.kill"), "1") {
                 Ok(()) => return Ok(()),
-                // No such cgroup, or a kernel before 5.14: version 1's way decides.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // No such cgroup (any more), or a kernel before 5.14: version 1's way decides.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
                 Err(error) => return Err(RuntimeError::system(format!("kill cgroup {}", self.name.display()), error)),
             }
         }

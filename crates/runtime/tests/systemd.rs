@@ -142,7 +142,8 @@ fn on_systemd_a_container_is_a_scope() {
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
 fn on_systemd_a_scope_ends_with_its_container() {
     let container = Container::new("exit 7");
-    assert_eq!(container.run().status.code(), Some(7));
+    let ended = container.run();
+    assert_eq!(ended.status.code(), Some(7), "{}", String::from_utf8_lossy(&ended.stderr));
     container.check_nothing_is_left();
     let mut container = Container::new("");
     container.bundle = container.bundle.with(|spec| spec["process"]["args"] = json!(["/nope"]));
