@@ -20,6 +20,13 @@ struct Container {
     surroundings: Vec<&'static str>,
 }
 
+/// One test at a time, and none beside the engine's own: a systemd that reads its units anew answers nobody meanwhile.
+fn turn() -> fs::File {
+    let turn = fs::File::create("/run/dozen-test-systemd.lock").unwrap();
+    turn.lock().unwrap();
+    turn
+}
+
 impl Container {
     fn new(command: &str) -> Self {
         let bundle = Bundle::new(command);
@@ -90,6 +97,7 @@ fn systemctl(verb: &str) {
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
 fn on_systemd_a_container_is_a_scope() {
+    let _turn = turn();
     let mut container = Container::new("exec sleep 1000");
     container.bundle = container.bundle.with(|spec| {
         spec["linux"]["resources"]["memory"] = json!({"limit": 64 << 20, "swap": 96 << 20});
@@ -141,6 +149,7 @@ fn on_systemd_a_container_is_a_scope() {
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
 fn on_systemd_a_scope_ends_with_its_container() {
+    let _turn = turn();
     let container = Container::new("exit 7");
     let ended = container.run();
     assert_eq!(ended.status.code(), Some(7), "{}", String::from_utf8_lossy(&ended.stderr));
@@ -178,6 +187,7 @@ fn on_systemd_a_scope_ends_with_its_container() {
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
 fn on_systemd_a_scope_is_made_by_way_of_the_bus() {
+    let _turn = turn();
     let hide = "mount --bind /dev/null /run/systemd/private && exec \"$@\"";
     let mut container = Container::new("exec sleep 1000");
     container.surroundings = vec!["unshare", "--mount", "sh", "-c", hide, "sh"];

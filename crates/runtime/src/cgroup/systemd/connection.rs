@@ -15,8 +15,8 @@ const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const BUS: &str = "org.freedesktop.DBus";
-/// How long a manager may take over one wish. It may be executing itself anew.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a manager may take over one wish. While it reads its units anew it answers nobody; systemctl(1) waits as long.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// On its own socket systemd tells of everyone's jobs. More than these, unread, are not kept.
 const MOST_JOBS: usize = 4096;
 
@@ -103,11 +103,14 @@ impl Connection {
     }
 
     /// As whom the kernel knows us to be (the D-Bus specification, "Authentication Protocol", EXTERNAL).
+    ///
+    /// Greeting and BEGIN are one write, and nothing follows before the answer, as with sd-bus(3) on our side: on its side
+    /// it does not look at a call that it has read together with BEGIN until more comes in.
     fn authenticate(&mut self) -> Result<(), BusError> {
         let deadline = Instant::now() + PATIENCE;
         let uid = rustix::process::geteuid().as_raw().to_string();
         let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        self.write(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes(), deadline)?;
+        self.write(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes(), deadline)?;
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n") {
             let mut byte = [0u8];
@@ -120,7 +123,7 @@ impl Connection {
         if !answer.starts_with(b"OK ") {
             return Err(BusError::Broken(format!("we are not let in: {}", String::from_utf8_lossy(&answer).trim())));
         }
-        self.write(b"BEGIN\r\n", deadline)
+        Ok(())
     }
 
     /// Calls a method of systemd's manager, and waits for the answer.
