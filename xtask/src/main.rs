@@ -1,5 +1,5 @@
 //! The project's own verbs: `cargo xtask images | demo | test | check | packages | bench | fresh |
-//! fuzz | vm`.
+//! fuzz | judges | vm`.
 //!
 //! Each verb does all of its own set-up, so that a fresh Debian machine with Rust needs nothing else. Talk goes to
 //! standard error; standard output carries only what a script may want to read.
@@ -16,6 +16,7 @@ mod fresh;
 mod fuzz;
 mod host;
 mod images;
+mod judges;
 mod leftovers;
 mod packages;
 mod processes;
@@ -82,6 +83,8 @@ enum Verb {
     },
     /// Measure dozen against docker, podman, crun and runc, and write the table to bench/.
     Bench(bench::Options),
+    /// Let the suites of crun and runc, and podman, docker and containerd, judge the runtime.
+    Judges(judges::Options),
     /// Make a minimal Debian root with Rust in it, clone the committed tree there, and run both commands of the README.
     Fresh {
         /// What to run there instead, a shell's line each.
@@ -123,6 +126,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Packages { install } => packages::verb(install),
         Verb::Fresh { commands } => fresh::verb(&commands),
         Verb::Fuzz { targets, minutes } => fuzz::verb(&targets, minutes),
+        Verb::Judges(options) => judges::verb(&options),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Vm(options) => vm::verb(&options),
     }

@@ -179,3 +179,14 @@ pub fn install(packages: &[&str], script: &Path, directory: &Path) -> Result<(),
     command.arg(sources::SUITE).arg(directory).args(&sources.lines);
     rootfs::run(&mut command, &packages.join(", "))
 }
+
+/// Installs packages of another release into a directory, its sources within apt's reach; `script` is given it at the end.
+pub fn install_other(suite: &str, packages: &[&str], script: &Path, directory: &Path) -> Result<(), Failure> {
+    let sources = sources::of_this_host();
+    let mut command = rootfs::mmdebstrap();
+    command.args(["--variant=minbase", "--format=directory"]).arg(format!("--include={}", packages.join(",")));
+    command.args(sources.apt_options.iter().map(|option| format!("--aptopt={option}")));
+    command.arg(format!("--customize-hook={}", script.display())).arg(suite).arg(directory);
+    command.args(["deb", "deb-src"].map(|kind| format!("{kind} http://deb.debian.org/debian {suite} main")));
+    rootfs::run(&mut command, &packages.join(", "))
+}

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType};
+
 use super::arguments::CreateArguments;
 use crate::cgroup::Cgroup;
 use crate::create::Root;
@@ -35,6 +37,7 @@ pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeErr
     let (mut spec, warnings) =
         read_spec(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", config.display())))?;
     default_spec::allow_default_devices(&mut spec);
+    map_own_ids(&mut spec);
     let root = spec.root().as_ref().ok_or_else(|| RuntimeError::Invalid("the spec has no root".to_owned()))?;
     let root = path.join(root.path());
     if !root.is_dir() {
@@ -44,6 +47,27 @@ pub(super) fn read_bundle(create: &CreateArguments) -> Result<Bundle, RuntimeErr
     let wanted = wanted.map(|path| path.display().to_string()).filter(|path| !path.is_empty());
     let cgroup = cgroup_name(wanted.as_deref(), &create.id, create.systemd_cgroup)?;
     Ok(Bundle { path, spec, config: bytes, root: Root::Directory(root), cgroup, warnings })
+}
+
+/// A new user namespace for which nothing is mapped has our own user as its root, as crun gives it.
+fn map_own_ids(spec: &mut Spec) {
+    let Some(linux) = spec.linux_mut().as_mut() else { return };
+    let is_new = |namespace: &LinuxNamespace| {
+        namespace.typ() == LinuxNamespaceType::User
+            && namespace.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
+    };
+    if !linux.namespaces().iter().flatten().any(is_new) {
+        return;
+    }
+    let own = |id: u32| {
+        let mapping = LinuxIdMappingBuilder::default().container_id(0u32).host_id(id).size(1u32).build();
+        mapping.ok().map(|mapping| vec![mapping])
+    };
+    let none = |mappings: &Option<Vec<LinuxIdMapping>>| mappings.as_ref().is_none_or(Vec::is_empty);
+    if none(linux.uid_mappings()) && none(linux.gid_mappings()) {
+        linux.set_uid_mappings(own(rustix::process::geteuid().as_raw()));
+        linux.set_gid_mappings(own(rustix::process::getegid().as_raw()));
+    }
 }
 
 /// Where the container's cgroup is to be, as [`crate::Cgroup`] takes it.
