@@ -235,12 +235,17 @@ fn make(
 
 /// Who is in a container's cgroup ends with the container: no one may be there before it.
 fn check_cgroup_is_free(name: &str) -> Result<(), RuntimeError> {
-    match Cgroup::open(name)? {
-        Some(cgroup) if !cgroup.pids()?.is_empty() => {
-            Err(RuntimeError::Conflict(format!("cgroup {name} is in use: processes are in it")))
-        }
-        _ => Ok(()),
+    let Some(cgroup) = Cgroup::open(name)? else { return Ok(()) };
+    if !cgroup.pids()?.is_empty() {
+        return Err(RuntimeError::Conflict(format!(
+            "container's cgroup is not empty: cgroup {name} is in use: processes are in it"
+        )));
     }
+    // Whoever enters it stands still, and says nothing.
+    if cgroup.is_paused()? {
+        return Err(RuntimeError::Conflict(format!("container's cgroup unexpectedly frozen: {name}")));
+    }
+    Ok(())
 }
 
 fn wants_terminal(spec: &Spec) -> bool {

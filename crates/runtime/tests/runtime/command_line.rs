@@ -320,3 +320,19 @@ fn the_example_is_a_container() {
     assert_eq!(stdout(&output), "dozen\r\ncgroups\r\n");
     bundle.check_nothing_is_left();
 }
+
+/// Who entered it would stand still and never answer.
+#[test]
+fn a_frozen_cgroup_is_refused() {
+    let bundle = Bundle::new("true");
+    let name = format!("/{}-frozen", bundle.id);
+    let bundle = bundle.with(|spec| spec["linux"]["cgroupsPath"] = json!(name));
+    bundle.write();
+    let cgroup = dozen_runtime::Cgroup::create(&name).unwrap();
+    cgroup.pause().unwrap();
+    let output = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
+    cgroup.resume().unwrap();
+    cgroup.delete().unwrap();
+    assert!(failure(&output).contains("container's cgroup unexpectedly frozen"));
+    bundle.check_nothing_is_left();
+}
