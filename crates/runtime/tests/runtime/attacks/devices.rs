@@ -74,6 +74,35 @@ fn a_console_that_is_a_link_is_refused() {
     assert!(error.contains("/dev/console in the root must not be a link"), "{error}");
 }
 
+/// A terminal is opened of a devpts, and of nothing that an image has at its place. Guarded by the look at the file
+/// system in `open_multiplexer`.
+#[test]
+fn a_terminal_is_one_of_a_devpts() {
+    for target in ["/proc/self/fd", "/tmp", "../dev"] {
+        let bundle = with_dev_of_the_image("true").with(|spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["destination"] != "/dev/pts");
+        });
+        symlink(target, bundle.root().join("dev/pts")).unwrap();
+        fs::write(bundle.root().join("tmp/ptmx"), "").unwrap();
+        let error = failure(&bundle.live(json!({"terminal": [24, 80]})));
+        assert!(error.contains("a terminal needs a devpts") || target.starts_with("/proc"), "{target}: {error}");
+    }
+}
+
+/// What is mounted in a /dev of the image's does not lead over procfs either. Guarded by `keep_off_procfs`.
+#[test]
+fn links_in_dev_lead_nothing_over_procfs() {
+    for name in ["pts", "shm", "mqueue"] {
+        for target in ["/proc/sys", "../proc/self/attr"] {
+            let bundle = with_dev_of_the_image("true");
+            symlink(target, bundle.root().join("dev").join(name)).unwrap();
+            let error = failure(&bundle.run());
+            assert!(error.contains("leads into /proc"), "{name} -> {target}: {error}");
+        }
+    }
+}
+
 /// The machine's own console is not a container's, whatever node it makes (devices.txt: 5:1).
 #[test]
 fn devices_of_the_host_cannot_be_opened() {
