@@ -85,7 +85,7 @@ pub(super) fn execute(
     }
 }
 
-/// What `--process` names. Rights and limits that it says nothing of are the container's.
+/// What `--process` names. Rights, limits and labels that it says nothing of are the container's.
 fn given_process(file: &Path, spec: &Spec, warn: &dyn Fn(&str)) -> Result<Process, RuntimeError> {
     let bytes = fs::read(file).context(|| format!("read {}", file.display()))?;
     let (mut process, warnings) =
@@ -97,6 +97,14 @@ fn given_process(file: &Path, spec: &Spec, warn: &dyn Fn(&str)) -> Result<Proces
         }
         if process.rlimits().is_none() {
             process.set_rlimits(own.rlimits().clone());
+        }
+        // As with runc: an engine that names none does not mean a process that is not confined.
+        let says_nothing = |label: &Option<String>| label.as_ref().is_none_or(String::is_empty);
+        if says_nothing(process.apparmor_profile()) {
+            process.set_apparmor_profile(own.apparmor_profile().clone());
+        }
+        if says_nothing(process.selinux_label()) {
+            process.set_selinux_label(own.selinux_label().clone());
         }
     }
     Ok(process)
@@ -164,4 +172,31 @@ fn inner_cgroup(container: &str, below: &str) -> Result<Cgroup, RuntimeError> {
     let name = format!("{}/{}", container.trim_end_matches('/'), below.trim_start_matches('/'));
     Cgroup::open(name.trim_end_matches('/'))?
         .ok_or_else(|| RuntimeError::NotFound(format!("cgroup {name} does not exist")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_a_label_has_the_containers() {
+        let spec = |process: &str| -> Spec {
+            serde_json::from_str(&format!(r#"{{"ociVersion": "1.2.0", "process": {process}}}"#)).unwrap()
+        };
+        let container = spec(
+            r#"{"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["x"], "apparmorProfile": "tight", "selinuxLabel": "a:b:c:s0"}"#,
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("process.json");
+        for (json, profile) in [
+            (r#"{"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["y"]}"#, "tight"),
+            (r#"{"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["y"], "apparmorProfile": ""}"#, "tight"),
+            (r#"{"user": {"uid": 0, "gid": 0}, "cwd": "/", "args": ["y"], "apparmorProfile": "other"}"#, "other"),
+        ] {
+            fs::write(&file, json).unwrap();
+            let process = given_process(&file, &container, &|_| {}).unwrap();
+            assert_eq!(process.apparmor_profile().as_deref(), Some(profile), "{json}");
+            assert_eq!(process.selinux_label().as_deref(), Some("a:b:c:s0"));
+        }
+    }
 }
