@@ -77,12 +77,13 @@ impl RootTree {
         let context = || format!("bind the host's {}", device.path.display());
         let host = rustix::fs::open(&device.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(context)?;
         let status = rustix::fs::fstat(&host).context(context)?;
-        if status.st_rdev != rustix::fs::makedev(device.major, device.minor) {
+        // A block device of these numbers is another one than a character device.
+        let same_kind = FileType::from_raw_mode(status.st_mode) == FileType::from_raw_mode(device.mode);
+        if !same_kind || status.st_rdev != rustix::fs::makedev(device.major, device.minor) {
             return Err(RuntimeError::system(context(), Errno::NODEV));
         }
         let tree = clone_tree(&host, "".as_ref(), false).context(context)?;
-        let place = self.make(&device.path, false)?;
-        attach(&tree, &place)
+        attach(&tree, &self.make_no_link(&device.path)?)
     }
 
     /// `has_kcore`: its procfs has the file that /dev/core is a link to.
@@ -113,17 +114,22 @@ impl RootTree {
     /// /dev/console is the container's terminal.
     pub(crate) fn bind_console(&self, terminal: &OwnedFd) -> Result<(), RuntimeError> {
         let tree = clone_tree(terminal, "".as_ref(), false).context(|| "clone the terminal's mount".to_owned())?;
-        let (parent, name) = self.parent(Path::new("/dev/console"))?;
-        let context = || "make /dev/console in the root".to_owned();
+        attach(&tree, &self.make_no_link(Path::new("/dev/console"))?)
+    }
+
+    /// A file in the root, made if it is missing. A link there would lead what is bound over another file
+    /// (CVE-2025-52565).
+    fn make_no_link(&self, path: &Path) -> Result<OwnedFd, RuntimeError> {
+        let (parent, name) = self.parent(path)?;
+        let context = || format!("make {} in the root", path.display());
         make_entry(&parent, name, false).context(context)?;
-        // A link there would lead the terminal over another file (CVE-2025-52565).
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let place = rustix::fs::openat(&parent, name, flags, Mode::empty()).context(context)?;
         let status = rustix::fs::fstat(&place).context(context)?;
         if FileType::from_raw_mode(status.st_mode).is_symlink() {
-            return Err(RuntimeError::Invalid("/dev/console in the root must not be a link".to_owned()));
+            return Err(RuntimeError::Invalid(format!("{} in the root must not be a link", path.display())));
         }
-        attach(&tree, &place)
+        Ok(place)
     }
 }
 

@@ -45,7 +45,7 @@ fn files_are_masked_by_the_null_device_only() {
 }
 
 /// CVE-2025-52565: the terminal lies over /dev/console, be it a link at the last moment, and over nothing that the link
-/// leads to. Guarded by O_NOFOLLOW in `RootTree::bind_console`.
+/// leads to. Guarded by O_NOFOLLOW in `RootTree::make_no_link`.
 #[test]
 fn the_terminal_lies_over_the_console_only() {
     let mut ran = 0;
@@ -88,6 +88,24 @@ fn a_terminal_is_one_of_a_devpts() {
         let error = failure(&bundle.live(json!({"terminal": [24, 80]})));
         assert!(error.contains("a terminal needs a devpts") || target.starts_with("/proc"), "{target}: {error}");
     }
+}
+
+/// Where no node can be made, as in a user namespace, the host's own is bound, if it is the one that was asked for: by its
+/// kind, too. Guarded by the look at it in `RootTree::bind_device`.
+#[test]
+fn a_device_of_another_kind_is_not_bound() {
+    let with_null = |kind: &str| {
+        Bundle::new("stat -c %F:%t:%T /dev/null").with(|spec| {
+            spec["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            for map in ["uidMappings", "gidMappings"] {
+                spec["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+            }
+            spec["linux"]["devices"] = json!([{"path": "/dev/null", "type": kind, "major": 1, "minor": 3}]);
+        })
+    };
+    assert_eq!(stdout(&with_null("c").run()), "character special file:1:3\n");
+    let error = failure(&with_null("b").run());
+    assert!(error.contains("bind the host's /dev/null"), "{error}");
 }
 
 /// What is mounted in a /dev of the image's does not lead over procfs either. Guarded by `keep_off_procfs`.

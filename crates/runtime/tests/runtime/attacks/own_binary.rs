@@ -1,8 +1,8 @@
 //! CVE-2019-5736: our own binary, which runs inside, must not be written to from there.
 //!
 //! Guarded by `own_binary`: it is executed from a detached, read-only mount. Without the mount the program can be
-//! opened for writing as soon as it has ended (ETXTBSY until then); where open_tree(2)'s own descriptor is kept, and
-//! with it the mount's namespace, mount_setattr(2) makes it writable.
+//! opened for writing as soon as it has ended (ETXTBSY until then). That the mount is in no namespace either, also while
+//! the engine has it open, is tried on the engine itself.
 
 use super::*;
 
