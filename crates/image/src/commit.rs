@@ -67,7 +67,7 @@ impl ImageStore {
         let missing = || ImageError::NoSuchImage(request.base.to_string());
         let _pins = base.diff_ids.iter().map(|id| inner.pin(id).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
         let scratch = inner.scratch()?;
-        let packed = pack_and_unpack(request.upper, &scratch);
+        let packed = pack_and_unpack(request.upper, request.created, &scratch);
         if !is_whole() {
             return Ok(None);
         }
@@ -86,11 +86,11 @@ impl ImageStore {
 }
 
 /// Packs a tree into a layer of the scratch directory.
-fn pack_and_unpack(upper: &Path, scratch: &Scratch) -> Result<Staged, ImageError> {
+fn pack_and_unpack(upper: &Path, latest: Option<Timestamp>, scratch: &Scratch) -> Result<Staged, ImageError> {
     let root = tree::open_root(upper).map_err(ImageError::io("open", upper.display()))?;
     let pool = Pool::default();
     let mut unpacking = Unpacking::start(Place::new(&scratch.0, 0)?, None, true)?;
-    let packed = pack(root.as_fd(), Feeder::new(&mut unpacking, &pool));
+    let packed = pack(root.as_fd(), latest.map(Timestamp::as_second), Feeder::new(&mut unpacking, &pool));
     match (packed, unpacking.finish()) {
         // One that stops early is the extractor's, which has the reason.
         (Ok(()) | Err(PackError::Write(_)), Err(error)) => Err(ImageError::layer("of the container", error)),

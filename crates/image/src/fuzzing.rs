@@ -98,10 +98,10 @@ pub fn layer(data: &[u8]) {
     };
     if let Ok(root) = unpack(&data, &roots[0]) {
         let mut first = Vec::new();
-        if pack(root.as_fd(), &mut first).is_ok() {
+        if pack(root.as_fd(), None, &mut first).is_ok() {
             let again = unpack(&first, &roots[1]).expect("what was packed unpacks");
             let mut second = Vec::new();
-            pack(again.as_fd(), &mut second).expect("what was packed once packs again");
+            pack(again.as_fd(), None, &mut second).expect("what was packed once packs again");
             assert!(first == second, "the second packing differs");
         }
     }

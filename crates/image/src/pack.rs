@@ -26,8 +26,11 @@ pub(crate) enum PackError {
     Write(io::Error),
 }
 
-pub(crate) fn pack(root: BorrowedFd<'_>, out: impl Write) -> Result<(), PackError> {
-    let mut packer = Packer { root, writer: TarWriter::new(out), links: HashMap::new(), parent: None };
+/// Packs what is below `root`. With `latest`, in seconds since 1970, what was changed after it was changed then: what two
+/// runs of the same script have made packs to the same bytes (reproducible-builds.org, "SOURCE_DATE_EPOCH").
+pub(crate) fn pack(root: BorrowedFd<'_>, latest: Option<i64>, out: impl Write) -> Result<(), PackError> {
+    let writer = TarWriter { latest, ..TarWriter::new(out) };
+    let mut packer = Packer { root, writer, links: HashMap::new(), parent: None };
     packer.root_entry()?;
     let mut stack = packer.below(b"")?;
     while let Some(place) = stack.pop() {
@@ -231,6 +234,8 @@ impl Description<'_> {
 /// Writes ustar headers, with a PAX header before those that do not fit.
 pub(crate) struct TarWriter<W> {
     out: W,
+    /// Later times become this one.
+    latest: Option<i64>,
 }
 
 const NAME_LIMIT: usize = 100;
@@ -239,7 +244,7 @@ const OCTAL_11: u64 = 0o77_777_777_777;
 
 impl<W: Write> TarWriter<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out }
+        Self { out, latest: None }
     }
 
     pub(crate) fn header(&mut self, entry: &Description<'_>) -> io::Result<()> {
@@ -264,21 +269,22 @@ impl<W: Write> TarWriter<W> {
                 record(&mut records, key, id.to_string().as_bytes());
             }
         }
-        if entry.mtime.1 != 0 || !(0..=OCTAL_11 as i64).contains(&entry.mtime.0) {
-            record(&mut records, b"mtime", format_time(entry.mtime).as_bytes());
+        let mtime = self.latest.map_or(entry.mtime, |latest| entry.mtime.min((latest, 0)));
+        if mtime.1 != 0 || !(0..=OCTAL_11 as i64).contains(&mtime.0) {
+            record(&mut records, b"mtime", format_time(mtime).as_bytes());
         }
         for (name, value) in &entry.attributes {
             record(&mut records, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
         }
         if !records.is_empty() {
             let size = records.len() as u64;
-            self.block(&Description::plain(b"PaxHeaders/entry", EntryType::XHeader, 0o644, size))?;
+            self.block(&Description::plain(b"PaxHeaders/entry", EntryType::XHeader, 0o644, size), 0)?;
             self.data(records.as_slice(), size)?;
         }
-        self.block(entry)
+        self.block(entry, mtime.0)
     }
 
-    fn block(&mut self, entry: &Description<'_>) -> io::Result<()> {
+    fn block(&mut self, entry: &Description<'_>, mtime_seconds: i64) -> io::Result<()> {
         let mut header = Header::new_ustar();
         let old = header.as_old_mut();
         for (field, value) in [(&mut old.name, entry.path), (&mut old.linkname, entry.link)] {
@@ -290,7 +296,7 @@ impl<W: Write> TarWriter<W> {
         header.set_mode(entry.mode);
         header.set_uid(u64::from(entry.uid.min(OCTAL_7)));
         header.set_gid(u64::from(entry.gid.min(OCTAL_7)));
-        header.set_mtime(u64::try_from(entry.mtime.0).unwrap_or(0).min(OCTAL_11));
+        header.set_mtime(u64::try_from(mtime_seconds).unwrap_or(0).min(OCTAL_11));
         header.set_device_major(entry.device.0)?;
         header.set_device_minor(entry.device.1)?;
         header.set_cksum();

@@ -280,7 +280,7 @@ fn packing_gives_back_what_was_extracted() {
     unpack(&archive(&entries), &cell.root()).unwrap();
     let packed = |root: &Path| {
         let mut bytes = Vec::new();
-        pack(tree::open_root(root).unwrap().as_fd(), &mut bytes).unwrap();
+        pack(tree::open_root(root).unwrap().as_fd(), None, &mut bytes).unwrap();
         bytes
     };
     let first = packed(&cell.root());
@@ -297,7 +297,7 @@ fn packing_gives_back_what_was_extracted() {
 fn what_no_layer_can_hold_is_refused_by_the_packer() {
     let cell = Cell::new();
     fs::write(cell.root().join(".wh.trick"), "").unwrap();
-    let error = pack(tree::open_root(&cell.root()).unwrap().as_fd(), std::io::sink()).unwrap_err();
+    let error = pack(tree::open_root(&cell.root()).unwrap().as_fd(), None, std::io::sink()).unwrap_err();
     assert!(error.to_string().contains(".wh.trick"), "{error}");
 }
 
@@ -329,7 +329,7 @@ fn a_tree_that_changes_while_it_is_packed_still_packs_to_a_layer() {
         let packed: Vec<_> = (0..200)
             .map(|_| {
                 let mut bytes = Vec::new();
-                pack(tree::open_root(&root).unwrap().as_fd(), &mut bytes).map(|()| bytes)
+                pack(tree::open_root(&root).unwrap().as_fd(), None, &mut bytes).map(|()| bytes)
             })
             .collect();
         done.store(true, Ordering::Relaxed);
@@ -410,7 +410,7 @@ mod properties {
             cell.is_intact();
             let packed = |root: &Path| {
                 let mut bytes = Vec::new();
-                pack(tree::open_root(root).unwrap().as_fd(), &mut bytes).map(|()| bytes)
+                pack(tree::open_root(root).unwrap().as_fd(), None, &mut bytes).map(|()| bytes)
             };
             let first = packed(&cell.root()).unwrap();
             let copy = Cell::new();

@@ -41,6 +41,41 @@ pub(super) fn changed(store: &ImageStore, id: &ImageId, script: &str) -> tempfil
     place
 }
 
+/// The same script gives the same digest, on whatever machine and in whatever order files come to lie in their directories.
+#[test]
+fn what_two_containers_have_made_alike_is_one_layer() {
+    let names = ["a", "b/c", "b/d", "e"];
+    let made = |order: &[usize]| {
+        let home = Home::new();
+        let store = home.open();
+        let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], plain))).id;
+        let upper = tempfile::tempdir().unwrap();
+        let at = |name: &str| upper.path().join(name);
+        fs::create_dir(at("b")).unwrap();
+        for number in order {
+            fs::write(at(names[*number]), names[*number]).unwrap();
+        }
+        for link in ["z", "0"] {
+            fs::hard_link(at("b/c"), at(link)).unwrap();
+        }
+        fs::File::options().write(true).open(at("e")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        let config = store.find("base").unwrap().config.config().clone().unwrap();
+        let commit = |created: Option<&str>| {
+            let created = created.map(|created| created.parse().unwrap());
+            let (author, comment, created_by, reference) = (None, None, String::new(), None);
+            let (base, upper, config) = (base.clone(), upper.path(), config.clone());
+            let request = CommitRequest { base, upper, config, author, comment, created_by, reference, created };
+            let id = store.commit(request, &|| true).unwrap().unwrap();
+            (store.find(&id.to_string()).unwrap().diff_ids[2].clone(), id)
+        };
+        [None, Some("2020-02-02T00:00:00Z"), Some("2021-02-02T00:00:00Z")].map(commit)
+    };
+    let (one, two) = (made(&[0, 1, 2, 3]), made(&[3, 1, 2, 0]));
+    assert_ne!(one[0].0, two[0].0, "times count where none is given");
+    assert_eq!(one[1..], two[1..]);
+    assert_ne!(one[1].0, one[2].0, "a time that is given counts");
+}
+
 #[test]
 fn a_commit_is_what_the_container_saw() {
     let home = Home::new();
