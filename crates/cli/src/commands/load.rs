@@ -1,6 +1,8 @@
 //! `dozen load`.
 
 mod archive;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;

@@ -162,7 +162,7 @@ fn has_its_checksum(header: &[u8; BLOCK as usize]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
 
     use super::*;
@@ -186,7 +186,7 @@ mod tests {
         file
     }
 
-    fn image(layers: [&str; 2]) -> Vec<Vec<u8>> {
+    pub(crate) fn image(layers: [&str; 2]) -> Vec<Vec<u8>> {
         let manifest =
             format!(r#"[{{"Config":"c.json","RepoTags":["a:1"],"Layers":["{}","{}"]}}]"#, layers[0], layers[1]);
         vec![
