@@ -4,12 +4,12 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, RuntimeError};
 
-/// Copies what is in `from` into `to`: directories, files, links, and nodes, with owners, permissions and times. What is
+/// Copies what is in `from` into `to`: directories, files, links, and nodes, with owners, permissions, extended attributes and times. What is
 /// copied is an image's: no link is followed, and a tree of any depth needs no stack. `keep_mode`: the permissions of `to`
 /// itself stay.
 pub(super) fn copy_up(from: &OwnedFd, to: &OwnedFd, keep_mode: bool) -> Result<(), RuntimeError> {
@@ -24,7 +24,9 @@ pub(super) fn copy_up(from: &OwnedFd, to: &OwnedFd, keep_mode: bool) -> Result<(
         let Some(entry) = level.entries.next() else {
             let done = open.pop().expect("there is a last level");
             // Last, since what is made in a directory changes its time.
-            describe(&done.to, c"", &done.status).context(|| "copy up a directory".to_owned())?;
+            describe(&done.to, c"", &done.status)
+                .and_then(|()| copy_attributes(&done.from, &done.to))
+                .context(|| "copy up a directory".to_owned())?;
             continue;
         };
         let name = entry.context(|| "read a directory to copy up".to_owned())?.file_name().to_owned();
@@ -71,6 +73,10 @@ fn copy(level: &Level, name: &CString) -> Result<Option<(OwnedFd, OwnedFd, Stat)
             let mut target = File::from(rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?);
             std::io::copy(&mut source, &mut target)
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+            // A change of owner takes capabilities away, too.
+            describe(to, name, &status)?;
+            copy_attributes(&source, &target)?;
+            return Ok(None);
         }
         FileType::Symlink => {
             rustix::fs::symlinkat(rustix::fs::readlinkat(from, name, Vec::new())?, to, name)?;
@@ -100,6 +106,29 @@ fn describe(directory: impl AsFd, name: &std::ffi::CStr, status: &Stat) -> Resul
         true => rustix::fs::futimens(&directory, &times),
         false => rustix::fs::utimensat(&directory, name, &times, AtFlags::SYMLINK_NOFOLLOW),
     }
+}
+
+/// Extended attributes, a file's capabilities among them (xattr(7)), but for those that tmpfs has none of, and for SELinux's
+/// label, which is the mount's affair.
+fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
+    let length = match rustix::fs::flistxattr_query(&from) {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(()),
+        length => length?,
+    };
+    let mut names = vec![0; length];
+    let length = rustix::fs::flistxattr(&from, &mut names[..])?;
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if name == b"security.selinux" {
+            continue;
+        }
+        let mut value = vec![0; rustix::fs::fgetxattr_query(&from, name)?];
+        let length = rustix::fs::fgetxattr(&from, name, &mut value[..])?;
+        match rustix::fs::fsetxattr(&to, name, &value[..length], XattrFlags::empty()) {
+            Err(Errno::OPNOTSUPP) => {}
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 fn open_directory(parent: impl AsFd, name: &std::ffi::CStr) -> Result<OwnedFd, Errno> {

@@ -132,6 +132,29 @@ fn a_tmpfs_begins_with_what_it_hides() {
     assert!(stdout(&in_namespace.run()).ends_with("tmpfs\nwritable\n"));
 }
 
+/// A program that may more than its user does so on a copy, too.
+#[test]
+fn capabilities_of_a_file_are_copied_up() {
+    // struct vfs_cap_data, revision 2 with the effective bit: CAP_NET_RAW (capabilities(7), "File capabilities").
+    let mut capability = [0u8; 20];
+    capability[..4].copy_from_slice(&0x0200_0001u32.to_le_bytes());
+    capability[4..8].copy_from_slice(&(1u32 << 13).to_le_bytes());
+    for tmpcopyup in [true, false] {
+        let bundle = Bundle::new("/data/cat /proc/self/status | grep CapEff").with(|spec| {
+            spec["process"]["user"] = json!({"uid": 33, "gid": 33});
+        });
+        let bundle = if tmpcopyup { with_mount(bundle, tmpfs("/data", &["tmpcopyup"])) } else { bundle };
+        fs::create_dir(bundle.root().join("data")).unwrap();
+        let program = bundle.root().join("data/cat");
+        fs::copy(bundle.root().join("bin/busybox"), &program).unwrap();
+        let file = fs::File::open(&program).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::fsetxattr(&file, "security.capability", &capability, flags).unwrap();
+        drop(file);
+        assert_eq!(stdout(&bundle.run()), "CapEff:\t0000000000002000\n", "{tmpcopyup}");
+    }
+}
+
 #[test]
 fn a_hostile_image_is_copied_up_from_inside() {
     let outside = tempfile::tempdir().unwrap();
