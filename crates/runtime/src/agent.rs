@@ -22,9 +22,11 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Connects. `status` is the container's, `pid` the process's on the host.
+    /// Connects. `status` is the container's (`creating` until its program runs, as other runtimes tell it), `pid` the
+    /// process's on the host.
     pub(crate) fn connect(listener: &Listener, about: &About, status: &str, pid: i32) -> Result<Self, RuntimeError> {
-        let context = || format!("connect to the seccomp agent at {}", listener.path.display());
+        // runc's words.
+        let context = || format!("failed to connect with seccomp agent at {}", listener.path.display());
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .and_then(|socket| rustix::io::fcntl_dupfd_cloexec(socket, 3))
             .context(context)?;

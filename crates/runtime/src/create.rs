@@ -542,7 +542,7 @@ impl Told {
     /// Connected, if there is anyone to ask.
     fn agent(&self, pid: i32) -> Option<Result<Agent, RuntimeError>> {
         let listener = self.listener.as_ref()?;
-        Some(Agent::connect(listener, &self.about, "created", pid))
+        Some(Agent::connect(listener, &self.about, "creating", pid))
     }
 }
 

@@ -194,9 +194,10 @@ pub(crate) fn listener(spec: &LinuxSeccomp) -> Result<Option<Listener>, RuntimeE
     if names.peek().is_none() {
         return Ok(None);
     }
-    // By this the process gives its descriptor away.
-    if names.any(|name| name == "sendmsg") {
-        return invalid("SCMP_ACT_NOTIFY cannot be used for the sendmsg syscall");
+    // By sendmsg(2) the process gives its descriptor away. write(2) does that for runc: who brings a profile for it here
+    // would find that it is refused there.
+    if let Some(name) = names.find(|name| matches!(name.as_str(), "sendmsg" | "write")) {
+        return invalid(&format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall"));
     }
     match spec.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
         None => invalid("seccomp listenerPath is not set"),

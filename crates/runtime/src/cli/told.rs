@@ -39,7 +39,7 @@ impl Told {
 
     /// Connected, if there is anyone to ask.
     pub(super) fn agent(&self, pid: i32) -> Result<Option<Agent>, RuntimeError> {
-        let connect = |listener| Agent::connect(listener, &self.about, "created", pid);
+        let connect = |listener| Agent::connect(listener, &self.about, "creating", pid);
         self.listener.as_ref().map(connect).transpose()
     }
 

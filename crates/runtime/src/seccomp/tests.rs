@@ -155,6 +155,8 @@ fn profiles_that_cannot_be_used_are_refused() {
         r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"name": "mkdir", "action": "SCMP_ACT_NOTIFY"}]}"#,
         r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a",
             "syscalls": [{"names": ["mkdir", "sendmsg"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a",
+            "syscalls": [{"names": ["write"], "action": "SCMP_ACT_NOTIFY"}]}"#,
         r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_NOPE"]}"#,
         r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 65536}"#,
         r#"{"defaultAction": "SCMP_ACT_ALLOW", "unknown": 1}"#,
@@ -241,7 +243,7 @@ fn any_rule() -> impl Strategy<Value = serde_json::Value> {
     let value = prop_oneof![0u64..4, Just(1 << 32), Just(u64::MAX), Just(0xffff_ffff)];
     let argument = (0u64..3, value.clone(), value, proptest::sample::select(&OPERATORS[..]));
     let names = proptest::sample::subsequence(
-        vec!["read", "write", "open", "socket", "sendmmsg", "shmget", "clone3", "mseal", "set_tls"],
+        vec!["read", "pread64", "open", "socket", "sendmmsg", "shmget", "clone3", "mseal", "set_tls"],
         1..3,
     );
     (names, proptest::collection::vec(argument, 0..3), prop_oneof!["ALLOW", "ALLOW", "KILL_PROCESS", "KILL_THREAD", "TRAP", "TRACE", "ERRNO", "NOTIFY", "LOG"], proptest::option::of(0u32..3)).prop_map(

@@ -96,7 +96,7 @@ fn an_agent_answers_for_the_first_process() {
         );
         assert_eq!((&told["fds"], &told["metadata"]), (&json!(["seccompFd"]), &json!("told")));
         assert_eq!((&told["state"]["id"], &told["state"]["pid"]), (&json!(bundle.id), &told["pid"]));
-        assert_eq!((&told["state"]["status"], &told["state"]["annotations"]["a"]), (&json!("created"), &json!("b")));
+        assert_eq!((&told["state"]["status"], &told["state"]["annotations"]["a"]), (&json!("creating"), &json!("b")));
         bundle.check_nothing_is_left();
     }
 }
@@ -134,7 +134,7 @@ fn without_an_agent_nothing_is_started() {
     let bundle = bundle.with(|spec| spec["linux"]["seccomp"] = agent.profile());
     drop(agent);
     let output = bundle.run();
-    assert!(failure(&output).contains("connect to the seccomp agent at"), "{output:?}");
+    assert!(failure(&output).contains("failed to connect with seccomp agent at"), "{output:?}");
     assert!(output.stdout.is_empty());
     let nowhere = bundle.with(|spec| spec["linux"]["seccomp"]["listenerPath"] = json!(""));
     assert!(failure(&nowhere.run()).contains("seccomp listenerPath is not set"));
