@@ -26,7 +26,7 @@ use self::control::{set, write};
 pub use self::layout::CgroupLayout;
 pub(crate) use self::layout::Hierarchy;
 pub use self::oom::OomWatch;
-pub use self::stats::{Amount, CgroupStats, CpuStats, IoEntry, IoStats, MemoryStats, PidsStats};
+pub use self::stats::{Amount, CgroupStats, CpuStats, CpusetStats, IoEntry, IoStats, MemoryStats, PidsStats};
 pub(crate) use self::systemd::Placeholder;
 use self::systemd::Scope;
 use crate::error::{Context, RuntimeError};

@@ -48,7 +48,8 @@ mod threshold;
 mod user;
 
 pub use cgroup::{
-    Amount, Cgroup, CgroupLayout, CgroupStats, CpuStats, IoEntry, IoStats, MemoryStats, OomWatch, PidsStats,
+    Amount, Cgroup, CgroupLayout, CgroupStats, CpuStats, CpusetStats, IoEntry, IoStats, MemoryStats, OomWatch,
+    PidsStats,
 };
 pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};

@@ -1,12 +1,14 @@
 //! What a cgroup has used (cgroup-v1's cpuacct.rst, memory.rst, pids.rst, blkio-controller.rst, hugetlb.rst;
 //! cgroup-v2.rst).
 
+mod cpuset;
 mod io;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
+pub use self::cpuset::CpusetStats;
 pub use self::io::{IoEntry, IoStats};
 use super::{Cgroup, Hierarchy};
 
@@ -15,6 +17,8 @@ use super::{Cgroup, Hierarchy};
 pub struct CgroupStats {
     /// Time on processors.
     pub cpu: CpuStats,
+    /// Which processors.
+    pub cpuset: CpusetStats,
     /// Memory.
     pub memory: MemoryStats,
     /// Processes and threads.
@@ -115,6 +119,7 @@ fn collect(unified: &dyn Fn(&str) -> bool, read: Read<'_>) -> CgroupStats {
     };
     CgroupStats {
         cpu: if unified("cpu") { cpu_of_version_2(read) } else { cpu_of_version_1(read) },
+        cpuset: if unified("cpuset") { cpuset::of_version_2(read) } else { cpuset::of_version_1(read) },
         memory: if unified("memory") { memory_of_version_2(read) } else { memory_of_version_1(read) },
         pids,
         io: if unified("blkio") { io::of_version_2(read) } else { io::of_version_1(read) },

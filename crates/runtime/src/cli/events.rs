@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::pause::living;
 use super::state::Directory;
-use crate::cgroup::{Amount, Cgroup, CgroupStats, IoEntry, MemoryStats};
+use crate::cgroup::{Amount, Cgroup, CgroupStats, CpusetStats, IoEntry, MemoryStats};
 use crate::error::{Context, RuntimeError};
 
 #[derive(Debug, Args)]
@@ -100,6 +100,7 @@ fn data(stats: &CgroupStats) -> Value {
         .collect();
     json!({
         "cpu": {"usage": usage, "throttling": throttling},
+        "cpuset": cpuset(&stats.cpuset),
         "memory": memory(&stats.memory),
         "pids": object([("current", count(stats.pids.current)), ("limit", stats.pids.limit.map(|limit| json!(limit)))]),
         "blkio": object([
@@ -116,6 +117,15 @@ fn data(stats: &CgroupStats) -> Value {
         "intel_rdt": {},
         "network_interfaces": null,
     })
+}
+
+fn cpuset(cpuset: &CpusetStats) -> Value {
+    let list = |list: &[u32]| (!list.is_empty()).then(|| json!(list));
+    let mut all = object([("cpus", list(&cpuset.cpus)), ("mems", list(&cpuset.mems))]);
+    for (name, value) in &cpuset.flags {
+        all[*name] = json!(value);
+    }
+    all
 }
 
 fn memory(memory: &MemoryStats) -> Value {

@@ -39,11 +39,16 @@ fn version_1() {
             ("blkio.bfq.io_serviced_recursive", "8:0 Write 2\n"),
             ("blkio.throttle.io_serviced_recursive", "8:0 Write 3\n"),
             ("blkio.time_recursive", "8:0 77\n"),
+            ("cpuset.cpus", "0-2,7\n"),
+            ("cpuset.mems", "0\n"),
+            ("cpuset.sched_relax_domain_level", "-1\n"),
         ],
     );
     assert_eq!((stats.cpu.total_ns, stats.cpu.user_ns, stats.cpu.kernel_ns), (3000, 2000, 50_000_000));
     assert_eq!((stats.cpu.per_cpu_ns, stats.cpu.per_cpu_kernel_ns), (vec![1000, 2000], vec![200, 800]));
     assert_eq!((stats.cpu.periods, stats.cpu.throttled_periods, stats.cpu.throttled_ns), (4, 3, 99));
+    assert_eq!((stats.cpuset.cpus, stats.cpuset.mems), (vec![0, 1, 2, 7], vec![0]));
+    assert_eq!(stats.cpuset.flags, BTreeMap::from([("sched_relax_domain_level", -1)]));
     let usage = Amount { usage: 12288, peak: 20480, limit: 9_223_372_036_854_771_712, failures: 2 };
     assert_eq!((stats.memory.usage, stats.memory.with_swap.usage), (usage, 16384));
     assert_eq!((stats.memory.cache_bytes, stats.memory.oom_kills, stats.memory.raw.len()), (4096, 1, 2));
@@ -68,6 +73,8 @@ fn version_2() {
             ("memory.events", "low 0\nmax 8\noom 2\noom_kill 1\n"),
             ("pids.current", "3\n"),
             ("pids.max", "5\n"),
+            ("cpuset.cpus", "\n"),
+            ("cpuset.cpus.effective", "0-1\n"),
             ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n8:16 rbytes=9\n"),
         ],
     );
@@ -76,6 +83,7 @@ fn version_2() {
     assert_eq!((stats.memory.with_swap.usage, stats.memory.with_swap.limit), (5010, u64::MAX));
     assert_eq!((stats.memory.cache_bytes, stats.memory.oom_kills), (4096, 1));
     assert_eq!(stats.pids, PidsStats { current: 3, limit: Some(5) });
+    assert_eq!(stats.cpuset.cpus, [0, 1]);
     let values = |list: &[IoEntry]| list.iter().map(|entry| (entry.minor, entry.value)).collect::<Vec<_>>();
     assert_eq!(values(&stats.io.service_bytes), [(0, 1), (0, 2), (16, 9)]);
     assert_eq!(values(&stats.io.serviced), [(0, 3), (0, 4)]);
