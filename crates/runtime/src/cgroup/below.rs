@@ -3,11 +3,12 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 const DIRECTORY: OFlags =
@@ -92,14 +93,16 @@ fn walk(
     Ok(())
 }
 
+/// The directories in one that nobody has read before by this descriptor.
 fn directories(here: BorrowedFd<'_>) -> Result<Vec<CString>, Errno> {
-    let entries = match Dir::read_from(here) {
-        Err(Errno::NOENT | Errno::NODEV) => return Ok(Vec::new()),
-        entries => entries?,
-    };
+    let mut space = [MaybeUninit::uninit(); 4096];
+    let mut entries = RawDir::new(here, &mut space);
     let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Err(Errno::NOENT | Errno::NODEV) => break,
+            entry => entry?,
+        };
         let name = entry.file_name();
         if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
             found.push(name.to_owned());
