@@ -49,10 +49,12 @@ const CAPABILITIES: [&str; 14] = [
     "AUDIT_WRITE",
 ];
 
-/// What tells of the host, or lets at its hardware.
-const MASKED_PATHS: [&str; 12] = [
+/// What tells of the host, or lets at its hardware. Docker's, and what root of any container could write to beside:
+/// /proc/dynamic_debug has the kernel fill the host's log (admin-guide/dynamic-debug-howto.rst).
+const MASKED_PATHS: [&str; 13] = [
     "/proc/acpi",
     "/proc/asound",
+    "/proc/dynamic_debug",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
