@@ -97,6 +97,7 @@ pub(super) enum Command {
     /// Remove a stopped container
     Delete {
         /// The container's id; with --regex an expression for the ids of all that are meant
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Take the id for a regular expression
         #[arg(long)]
