@@ -9,6 +9,8 @@ const SMOKE: &[(&str, &str)] = &[
     // Limits, devices and mounts, judged by runc and crun.
     ("runtime", "device_filter::"),
     ("runtime::runtime", ""),
+    // Scopes of systemd's.
+    ("runtime::systemd", ""),
     // nftables and netlink of an older kernel.
     ("network::edges", ""),
     // The product: its life under systemd, and what people do most.
