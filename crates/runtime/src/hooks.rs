@@ -9,7 +9,7 @@
 //! | poststart | the runtime | on the host | the host's | the container is stopped |
 //! | poststop | the runtime | on the host | none | the others are run, and it is told |
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -116,7 +116,8 @@ fn run_one(stage: Stage, number: usize, hook: &Hook, state: &str, place: Place<'
     let failed = |why: &str, output: &[u8]| {
         let said = String::from_utf8_lossy(output);
         let said = if said.is_empty() { String::new() } else { format!(", output: {}", said.trim_end()) };
-        RuntimeError::Invalid(format!("error running {} hook #{number}: {why}{said}", stage.name()))
+        // runc's words, of which some scripts look for the first part and others for the second.
+        RuntimeError::Invalid(format!("error running {} hook #{number}: error running hook: {why}{said}", stage.name()))
     };
     let input = input(state)?;
     let (output, childs_output) =
@@ -147,9 +148,16 @@ fn run_one(stage: Stage, number: usize, hook: &Hook, state: &str, place: Place<'
     match status.map(|status| (status.exit_status(), status.terminating_signal())) {
         Some((Some(0), _)) => Ok(()),
         Some((Some(code), _)) => Err(failed(&format!("exit status {code}"), &said)),
-        Some((_, Some(signal))) => Err(failed(&format!("signal {signal}"), &said)),
+        Some((_, Some(signal))) => Err(failed(&format!("signal: {}", signal_name(signal)), &said)),
         _ => Err(failed("it has not ended", &said)),
     }
+}
+
+/// "killed", "bad system call" (strsignal(3)).
+fn signal_name(signal: i32) -> String {
+    // SAFETY: the C library's own text, which is copied before anyone asks for another: there is one thread.
+    let name = unsafe { CStr::from_ptr(libc::strsignal(signal)) };
+    name.to_string_lossy().to_lowercase()
 }
 
 /// The state in a pipe: who wants to open /dev/stdin anew can do so, and who does not read it ends nobody.

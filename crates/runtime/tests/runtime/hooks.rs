@@ -177,7 +177,10 @@ fn a_failing_hook_stops_what_it_belongs_to() {
         bundle.spec["hooks"][stage] = json!([first, shell(stage, &bundle, "echo why; exit 3"), first]);
         let output = bundle.run();
         let error = failure(&output);
-        assert!(error.contains(&format!("error running {stage} hook #1: exit status 3, output: why")), "{error}");
+        assert!(
+            error.contains(&format!("error running {stage} hook #1: error running hook: exit status 3, output: why")),
+            "{error}"
+        );
         // One that is to come after the program's start cannot have kept it from that.
         assert!(*stage == "poststart" || output.stdout.is_empty(), "{stage}");
         let position = STAGES.iter().position(|other| other == stage).unwrap();
@@ -218,7 +221,7 @@ fn poststop_hooks_that_fail_are_told_of_and_the_others_run() {
     assert_eq!(stdout(&run(&bundle, &arguments)), "ran\n");
     assert_eq!(stages(&bundle).last().unwrap(), "poststop");
     let told = fs::read_to_string(warnings).unwrap();
-    let words = "error running poststop hook #0: exit status 127, output: /no/such: no such file or directory";
+    let words = "error running poststop hook #0: error running hook: exit status 127, output: /no/such: no such file or directory";
     assert!(told.starts_with("level=warning") && told.contains(words), "{told}");
     bundle.check_nothing_is_left();
 }
@@ -231,7 +234,10 @@ fn a_hook_that_takes_too_long_is_killed_with_all_that_it_started() {
     hook["timeout"] = json!(1);
     bundle.spec["hooks"]["prestart"] = json!([hook]);
     let error = failure(&bundle.run());
-    assert!(error.contains("error running prestart hook #0: /bin/sh timed out after 1 s"), "{error}");
+    assert!(
+        error.contains("error running prestart hook #0: error running hook: /bin/sh timed out after 1 s"),
+        "{error}"
+    );
     let child: i32 = fs::read_to_string(child).unwrap().trim().parse().unwrap();
     if let Ok(pidfd) = rustix::process::pidfd_open(
         rustix::process::Pid::from_raw(child).unwrap(),
@@ -265,6 +271,13 @@ fn a_hook_inside_is_as_confined_as_the_program() {
     bundle.spec["process"]["user"] = json!({"uid": 33, "gid": 33, "additionalGids": [4]});
     let output = stdout(&bundle.run());
     assert!(output.lines().count() > 5 && output.lines().all(|line| line.trim().starts_with("2 ")), "{output}");
+    // It is killed for a call for which the program would be.
+    let mut killed = Bundle::new("true");
+    killed.spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls":
+        [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}]});
+    killed.spec["hooks"] = json!({"startContainer": [shell("startContainer", &killed, "exec mkdir /tmp/x")]});
+    let error = failure(&killed.run());
+    assert!(error.contains("error running hook: signal: bad system call"), "{error}");
     // 0, 1, 2, and the one by which ls reads.
     assert_eq!(fs::read_to_string(bundle.root().join("tmp/fds")).unwrap(), "4\n");
 }
