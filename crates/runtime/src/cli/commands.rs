@@ -70,20 +70,26 @@ fn matching(root: &Path, expression: &str) -> Result<Vec<String>, RuntimeError> 
 }
 
 fn kill(directory: &Directory, signal: &str, all: bool) -> Result<(), RuntimeError> {
-    let signal: Signal =
-        signal.parse().map_err(|error: dozen_model::SignalError| RuntimeError::Invalid(error.to_string()))?;
+    // 0 is no signal, and asks whether one could be sent (kill(2)).
+    let number = if signal == "0" {
+        0
+    } else {
+        let signal: Signal =
+            signal.parse().map_err(|error: dozen_model::SignalError| RuntimeError::Invalid(error.to_string()))?;
+        signal.number()
+    };
     let record = directory.read()?;
     if all {
         return match Cgroup::open(&record.cgroup)? {
-            Some(cgroup) => cgroup.signal(signal.number()),
+            Some(cgroup) => cgroup.signal(number),
             None => Ok(()),
         };
     }
     match record.process() {
         Some(pidfd) => {
-            send(&pidfd, signal.number())?;
+            send(&pidfd, number)?;
             // Version 1's freezer keeps even the killed.
-            if signal.number() == libc::SIGKILL
+            if number == libc::SIGKILL
                 && let Some(cgroup) = Cgroup::open(&record.cgroup)?
                 && cgroup.is_paused()?
             {

@@ -78,11 +78,6 @@ pub(super) fn run_to_the_end(
         created.start()
     })();
     let running = started.inspect_err(|_| drop(directory.remove()))?;
-    if run.detach || run.keep {
-        let mut record = directory.read()?;
-        record.started = true;
-        directory.write(&record)?;
-    }
     if run.detach {
         return Ok(0);
     }
@@ -205,6 +200,8 @@ fn make(
     failpoint("command.create.record");
     let listening = listening::count();
     let told_of_them = (listening > 0).then(|| listening::tell(&bundle.spec, listening));
+    // `run` starts it at once: nobody sees it wait.
+    let is_started_at_once = listener.is_none();
     let created = create::create_with(
         CreateOptions {
             id: &create.id,
@@ -223,6 +220,7 @@ fn make(
     )?;
     failpoint("command.create.created");
     record.pid = created.pid();
+    record.started = is_started_at_once;
     record.start_time = state::start_time(created.pid()).unwrap_or(0);
     directory.write(&record)?;
     failpoint("command.create.process");

@@ -40,15 +40,17 @@ pub(super) fn execute(
         None => cgroup,
     };
     let mut spec = directory.read_spec()?;
+    // Numbers are as they are, and leave the further groups alone; names are looked up in the container.
+    let numbers = arguments.user.as_deref().and_then(numbers);
     let user = match &arguments.user {
-        Some(text) => {
+        Some(text) if numbers.is_none() => {
             text.parse().map_err(|error: dozen_model::UserSpecError| RuntimeError::Invalid(error.to_string()))?
         }
-        None => UserSpec::default(),
+        _ => UserSpec::default(),
     };
     let process = match &arguments.process {
         Some(file) => given_process(file, &spec, warn)?,
-        None => described_process(arguments, &spec)?,
+        None => described_process(arguments, &spec, numbers)?,
     };
     let terminal = arguments.tty || process.terminal().unwrap_or(false);
     if terminal && arguments.detach && arguments.console_socket.is_none() {
@@ -88,8 +90,13 @@ pub(super) fn execute(
 /// What `--process` names. Rights, limits and labels that it says nothing of are the container's.
 fn given_process(file: &Path, spec: &Spec, warn: &dyn Fn(&str)) -> Result<Process, RuntimeError> {
     let bytes = fs::read(file).context(|| format!("read {}", file.display()))?;
-    let (mut process, warnings) =
-        read_process(&bytes).map_err(|error| RuntimeError::Invalid(format!("{}: {error}", file.display())))?;
+    let invalid = |error: serde_json::Error| RuntimeError::Invalid(format!("{}: {error}", file.display()));
+    let mut value: serde_json::Value = serde_json::from_slice(&bytes).map_err(invalid)?;
+    // Go's zero value: runc and crun take a process without a user for root's.
+    if let Some(fields) = value.as_object_mut() {
+        fields.entry("user").or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
+    }
+    let (mut process, warnings) = read_process(value.to_string().as_bytes()).map_err(invalid)?;
     warnings.iter().for_each(|warning| warn(warning));
     if let Some(own) = spec.process() {
         if process.capabilities().is_none() {
@@ -111,7 +118,11 @@ fn given_process(file: &Path, spec: &Spec, warn: &dyn Fn(&str)) -> Result<Proces
 }
 
 /// The container's own process, changed as the command line says.
-fn described_process(arguments: &ExecArguments, spec: &Spec) -> Result<Process, RuntimeError> {
+fn described_process(
+    arguments: &ExecArguments,
+    spec: &Spec,
+    numbers: Option<(u32, Option<u32>)>,
+) -> Result<Process, RuntimeError> {
     let own = spec.process().as_ref();
     let mut process = own.cloned().ok_or_else(|| RuntimeError::Invalid("the spec has no process".to_owned()))?;
     let mut environment = process.env().clone().unwrap_or_default();
@@ -124,6 +135,10 @@ fn described_process(arguments: &ExecArguments, spec: &Spec) -> Result<Process, 
     process.set_console_size(None);
     if let Some(cwd) = &arguments.cwd {
         process.set_cwd(cwd.into());
+    }
+    if let Some((uid, gid)) = numbers {
+        let gid = gid.unwrap_or(process.user().gid());
+        process.user_mut().set_uid(uid).set_gid(gid);
     }
     if !arguments.additional_gids.is_empty() {
         let groups = process.user().additional_gids().iter().flatten().chain(&arguments.additional_gids);
@@ -143,6 +158,14 @@ fn described_process(arguments: &ExecArguments, spec: &Spec) -> Result<Process, 
         process.set_selinux_label(Some(label.clone()));
     }
     Ok(process)
+}
+
+/// `uid` or `uid:gid`.
+fn numbers(user: &str) -> Option<(u32, Option<u32>)> {
+    match user.split_once(':') {
+        Some((uid, gid)) => Some((uid.parse().ok()?, Some(gid.parse().ok()?))),
+        None => Some((user.parse().ok()?, None)),
+    }
 }
 
 /// To all sets but the inheritable (CVE-2022-29162) and the ambient one. Names that nobody knows are left out, as the

@@ -239,6 +239,12 @@ fn a_further_process_as_the_command_line_describes_it() {
     };
     assert_eq!(exec(&["--env", "A=2", "-e", "B=3"], "env | grep -E '^[AB]=' | sort"), "A=2\nB=3\n");
     assert_eq!(exec(&["--additional-gids", "7", "-g", "9"], "id -G"), "0 7 9\n");
+    assert_eq!(exec(&["--user", "33:4", "-g", "9"], "echo $(id -u) $(id -g) $(id -G)"), "33 4 4 9\n");
+    let file = bundle.directory.path().join("process.json");
+    fs::write(&file, json!({"args": ["id", "-u"], "cwd": "/", "env": ["PATH=/bin"]}).to_string()).unwrap();
+    let of_file = ["exec", "--process", file.to_str().unwrap(), &bundle.id];
+    assert_eq!(stdout(&bundle.command(&of_file).output().unwrap()), "0\n");
+    stdout(&bundle.command(&["kill", "--all", &bundle.id, "0"]).output().unwrap());
     let sets = exec(&["--cap", "CAP_KILL", "--cap", "CAP_NONSENSE"], "grep ^Cap /proc/self/status | cut -f 2");
     let (none, kill) = ("0000000000000000\n", "0000000000000020\n");
     assert_eq!(sets, [none, kill, kill, kill, none].concat());
@@ -334,5 +340,21 @@ fn a_frozen_cgroup_is_refused() {
     cgroup.resume().unwrap();
     cgroup.delete().unwrap();
     assert!(failure(&output).contains("container's cgroup unexpectedly frozen"));
+    bundle.check_nothing_is_left();
+}
+
+#[test]
+fn a_container_that_is_waited_for_is_running() {
+    let bundle = Bundle::new("echo runs; exec sleep 1000");
+    bundle.write();
+    let mut run = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]);
+    let mut child = run.stdout(Stdio::piped()).spawn().unwrap();
+    let mut word = [0; 5];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut word).unwrap();
+    let state: Value =
+        serde_json::from_str(&stdout(&bundle.command(&["state", &bundle.id]).output().unwrap())).unwrap();
+    stdout(&bundle.command(&["kill", &bundle.id, "KILL"]).output().unwrap());
+    assert_eq!(child.wait().unwrap().code(), Some(137));
+    assert_eq!(state["status"], "running");
     bundle.check_nothing_is_left();
 }
