@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use dozen_ledger::LedgerError;
 use dozen_model::{Classified, ErrorKind, ReferenceError};
+use rustix::io::Errno;
 
 use crate::extract::ExtractError;
 use crate::pack::PackError;
@@ -34,10 +35,10 @@ pub enum ImageError {
         is_empty: bool,
     },
     /// An archive is damaged, cut short, or does not hold what it says.
-    #[error("cannot load the archive: {0}")]
+    #[error("cannot load the archive: {}", shown(.0))]
     Archive(String),
     /// One layer of an archive is damaged or refused.
-    #[error("cannot load layer {layer}: {what}")]
+    #[error("cannot load layer {}: {}", shown(layer), shown(what))]
     Layer {
         /// How the archive calls it.
         layer: String,
@@ -51,10 +52,10 @@ pub enum ImageError {
     #[error("cannot export: {0}")]
     Export(String),
     /// What was given cannot become an image.
-    #[error("cannot import: {0}")]
+    #[error("cannot import: {}", shown(.0))]
     Import(String),
     /// Known, and not there yet.
-    #[error("{0}")]
+    #[error("{}", shown(.0))]
     NotBuilt(String),
     /// A stored layer is not what it was when it was stored.
     #[error("what is stored at {path} is damaged: it no longer gives the digest {expected}")]
@@ -96,8 +97,12 @@ impl ImageError {
     }
 
     pub(crate) fn layer(layer: &str, error: ExtractError) -> Self {
-        let object = |entry: &str| format!("entry {entry:?} of layer {layer}");
+        let object = |entry: &str| format!("entry {entry:?} of layer {}", shown(layer));
         match error {
+            ExtractError::Write { entry, attempted, source } if is_the_entrys_fault(source) => Self::Layer {
+                layer: layer.into(),
+                what: format!("cannot {attempted} entry {entry:?}: {}", io::Error::from(source)),
+            },
             ExtractError::Write { entry, attempted, source } => {
                 Self::Io { attempted, object: object(&entry), source: source.into() }
             }
@@ -108,11 +113,13 @@ impl ImageError {
                 Self::Layer { layer: layer.into(), what: "it is cut short".into() }
             }
             ExtractError::Read(error) if error.raw_os_error().is_some() => {
-                Self::Io { attempted: "read", object: format!("layer {layer}"), source: error }
+                Self::Io { attempted: "read", object: format!("layer {}", shown(layer)), source: error }
             }
-            ExtractError::Record(source) => {
-                Self::Io { attempted: "keep what is needed to save again", object: format!("layer {layer}"), source }
-            }
+            ExtractError::Record(source) => Self::Io {
+                attempted: "keep what is needed to save again",
+                object: format!("layer {}", shown(layer)),
+                source,
+            },
             error => Self::Layer { layer: layer.into(), what: error.to_string() },
         }
     }
@@ -132,6 +139,30 @@ impl ImageError {
             error @ PackError::Refused { .. } => Self::Commit(error.to_string()),
         }
     }
+}
+
+/// What the kernel refuses because of what is asked, and not because of how the host is.
+fn is_the_entrys_fault(error: Errno) -> bool {
+    use Errno as E;
+    [E::NAMETOOLONG, E::INVAL, E::RANGE, E::TOOBIG, E::LOOP, E::NOTDIR, E::ISDIR, E::MLINK, E::FBIG].contains(&error)
+}
+
+/// Words of an archive's as they may be said: one line without a terminal's commands, and not without end.
+fn shown(text: &str) -> String {
+    const LIMIT: usize = 800;
+    let mut shown = String::new();
+    for character in text.chars() {
+        if shown.len() > LIMIT {
+            shown.push('…');
+            break;
+        }
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 impl Classified for ImageError {

@@ -5,6 +5,8 @@
 //! are taken as relative. Whiteouts (OCI image-spec, layer.md, "Whiteouts") become the overlay's own marks in the
 //! layer itself; a layer is therefore independent of those below it and is stored once for all images.
 
+mod times;
+
 use std::cell::RefCell;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,6 +16,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use tar::EntryType;
 
+use self::times::DirectoryTimes;
 use crate::recording::{Kept, Recording, Tap};
 use crate::tarball::{Entry, TarReader};
 use crate::tree;
@@ -77,7 +80,7 @@ fn extract_recorded(
         root,
         recording,
         parent: None,
-        directories: Vec::new(),
+        times: DirectoryTimes::default(),
         done: Extracted::default(),
         limits,
         buffer: vec![0; 128 * 1024],
@@ -98,8 +101,7 @@ struct Extractor<'a, 'r> {
     recording: &'a RefCell<Recording<'r>>,
     /// The directory of the entry before: archives come sorted, so it is mostly that of the next one too.
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
-    /// Directories' times are set at the end; what is made in them changes them.
-    directories: Vec<(Vec<u8>, (i64, u32))>,
+    times: DirectoryTimes,
     done: Extracted,
     limits: Limits,
     buffer: Vec<u8>,
@@ -117,8 +119,7 @@ impl Extractor<'_, '_> {
                 return Err(refuse("only a directory can be the root"));
             }
             self.dress(self.root, entry).map_err(failed("set the attributes of"))?;
-            self.directories.push((path, entry.mtime));
-            return Ok(());
+            return self.remember(self.root, path, entry.mtime).map_err(failed("set the time of"));
         }
         let (parent_path, name) = tree::split(&path);
         if parent_path.starts_with(b".wh.") || parent_path.windows(5).any(|five| five == b"/.wh.") {
@@ -169,12 +170,14 @@ impl Extractor<'_, '_> {
         {
             return Ok(directory.clone());
         }
+        self.times.settle()?;
         let directory = match tree::open_in_root(self.root, path, tree::DIRECTORY) {
             Err(Errno::NOENT) => {
                 let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
                 for end in ends.chain([path.len()]) {
                     let (above, name) = tree::split(&path[..end]);
-                    let above = tree::open_in_root(self.root, above, tree::DIRECTORY)?;
+                    let above = Rc::new(tree::open_in_root(self.root, above, tree::DIRECTORY)?);
+                    self.times.enter(&above)?;
                     if tree::stat(above.as_fd(), name)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
                         tree::remove(above.as_fd(), name)?;
                         self.make_directory(above.as_fd(), name)?;
@@ -182,6 +185,7 @@ impl Extractor<'_, '_> {
                     } else if tree::open_in_root(self.root, &path[..end], tree::DIRECTORY).is_err() {
                         self.make_directory(above.as_fd(), name)?;
                     }
+                    self.times.settle()?;
                 }
                 tree::open_in_root(self.root, path, tree::DIRECTORY)?
             }
@@ -193,6 +197,7 @@ impl Extractor<'_, '_> {
             result => result?,
         };
         let directory = Rc::new(directory);
+        self.times.enter(&directory)?;
         self.parent = Some((path.to_vec(), directory.clone()));
         Ok(directory)
     }
@@ -202,11 +207,13 @@ impl Extractor<'_, '_> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
             let (above, name) = tree::split(&path[..end]);
-            let above = tree::open_in_root(self.root, above, tree::DIRECTORY)?;
+            let above = Rc::new(tree::open_in_root(self.root, above, tree::DIRECTORY)?);
             if tree::stat(above.as_fd(), name)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
+                self.times.enter(&above)?;
                 tree::remove(above.as_fd(), name)?;
                 self.make_directory(above.as_fd(), name)?;
-                return self.make_opaque(above.as_fd(), name);
+                self.make_opaque(above.as_fd(), name)?;
+                return self.times.settle();
             }
         }
         Err(Errno::NOTDIR)
@@ -267,7 +274,15 @@ impl Extractor<'_, '_> {
         }
         let directory = tree::open_no_links(parent, name, tree::DIRECTORY)?;
         self.dress(directory.as_fd(), entry)?;
-        self.directories.push((path.to_vec(), entry.mtime));
+        self.remember(directory.as_fd(), path.to_vec(), entry.mtime)
+    }
+
+    /// A directory's time, for when nothing is made in it any more.
+    fn remember(&mut self, directory: BorrowedFd<'_>, path: Vec<u8>, mtime: (i64, u32)) -> Result<(), Errno> {
+        if self.times.remember(directory, path, mtime, self.root)? {
+            // What is opened from now on is entered.
+            self.parent = None;
+        }
         Ok(())
     }
 
@@ -383,16 +398,9 @@ impl Extractor<'_, '_> {
         }
     }
 
-    fn finish(self) -> Result<Extracted, ExtractError> {
-        for (path, mtime) in self.directories.iter().rev() {
-            match tree::open_in_root(self.root, path, tree::DIRECTORY | OFlags::NOFOLLOW) {
-                Ok(directory) => rustix::fs::futimens(&directory, &tree::times(*mtime)).map_err(|source| {
-                    ExtractError::Write { entry: shown(path), attempted: "set the time of", source }
-                })?,
-                // A later entry took its place.
-                Err(_) => continue,
-            }
-        }
+    fn finish(mut self) -> Result<Extracted, ExtractError> {
+        let failed = |source| ExtractError::Write { entry: "./".into(), attempted: "set the times below", source };
+        self.times.finish(self.root).map_err(failed)?;
         Ok(self.done)
     }
 }
@@ -431,8 +439,15 @@ pub(crate) fn normalize(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     if normal.len() > tree::PATH_LIMIT { Err("its name is longer than 4095 bytes") } else { Ok(normal) }
 }
 
-fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(&path[..path.len().min(300)]).into_owned()
+/// A name for an error: its beginning, and not much of it where it has to be escaped to be said at all.
+pub(crate) fn shown(path: &[u8]) -> String {
+    const LIMIT: usize = 300;
+    let mut length = 0;
+    let mut fits = |character: &char| {
+        length += character.escape_debug().count();
+        length <= LIMIT
+    };
+    String::from_utf8_lossy(&path[..path.len().min(LIMIT)]).chars().take_while(|character| fits(character)).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dozen_model::{Digest, ImageId, Reference};
 use jiff::Timestamp;
 pub use oci_spec::image::{Config as ImageConfig, ImageConfiguration};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// An image: its configuration, and what names it. Cheap to clone.
@@ -34,7 +35,7 @@ pub struct Image {
 pub(crate) fn parse_config(bytes: &[u8]) -> Result<(ImageConfiguration, Value, Vec<Digest>), String> {
     let raw: Value = serde_json::from_slice(bytes).map_err(|error| format!("its configuration is no JSON: {error}"))?;
     let config: ImageConfiguration =
-        serde_json::from_value(raw.clone()).map_err(|error| format!("its configuration is malformed: {error}"))?;
+        ImageConfiguration::deserialize(&raw).map_err(|error| format!("its configuration is malformed: {error}"))?;
     if config.os() != &oci_spec::image::Os::Linux {
         return Err(format!("it is an image for {}, and dozen runs Linux images", config.os()));
     }

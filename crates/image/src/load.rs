@@ -14,8 +14,10 @@ use dozen_model::{Digest, ImageId, Reference};
 
 use self::intake::Intake;
 use crate::ImageError;
+use crate::budget::Budget;
 use crate::chunks::Pool;
 use crate::compression::Compression;
+use crate::document::memory_of;
 use crate::failpoint::failpoint;
 use crate::image::{Image, parse_config};
 use crate::manifest::{Held, plan};
@@ -23,6 +25,9 @@ use crate::recording::Kept;
 use crate::schema::{self, ImageRow, LayerRow};
 use crate::store::{ImageStore, Inner, Pin, Scratch};
 use crate::unpack::{Place, Unpacked, unpack};
+
+/// What the configurations of one archive may take of memory, read: they stay there for as long as their images do.
+const CONFIGS_MEMORY_LIMIT: usize = 12 * 1024 * 1024;
 
 /// One image that `load` brought in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,9 +105,16 @@ impl ImageStore {
         let mut staged: Vec<Staged> = Vec::new();
         let mut jobs: Vec<Job> = Vec::new();
         let mut images: Vec<NewImage> = Vec::new();
+        let mut memory_bytes = 0;
         for image in plan(&intake.files)? {
             let id = ImageId::new(image.config.digest.clone());
             let config = image.config.read_document(&format!("the configuration of image {id}"))?;
+            memory_bytes += memory_of(&config);
+            if memory_bytes > CONFIGS_MEMORY_LIMIT {
+                return Err(ImageError::Archive(format!(
+                    "the configurations of its images would take more than {CONFIGS_MEMORY_LIMIT} bytes of memory"
+                )));
+            }
             let (_, _, diff_ids) =
                 parse_config(&config).map_err(|what| ImageError::Archive(format!("image {id}: {what}")))?;
             if diff_ids.len() != image.layers.len() {
@@ -149,7 +161,8 @@ impl ImageStore {
             }
             images.push(NewImage { id, config, diff_ids, parent: None, references: image.references });
         }
-        staged.extend(unpack_all(&scratch, &jobs, &intake.pool, progress)?);
+        let budget = Budget::of(intake.archive_bytes);
+        staged.extend(unpack_all(&scratch, &jobs, &intake.pool, &budget, progress)?);
         inner.install(&scratch, staged, &images)?;
         drop(pins);
         Ok(images.into_iter().map(|image| Loaded { id: image.id, references: image.references }).collect())
@@ -172,6 +185,7 @@ fn unpack_all(
     scratch: &Scratch,
     jobs: &[Job],
     pool: &Pool,
+    budget: &Budget,
     progress: &dyn Progress,
 ) -> Result<Vec<Staged>, ImageError> {
     let (next, zstd) = (AtomicUsize::new(0), Mutex::new(()));
@@ -180,7 +194,7 @@ fn unpack_all(
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(at) else { return done };
-            let staged = job.stage(scratch, &zstd, pool, progress);
+            let staged = job.stage(scratch, &zstd, (pool, budget), progress);
             if staged.is_err() {
                 next.store(jobs.len(), Ordering::Relaxed);
             }
@@ -202,7 +216,7 @@ impl Job {
         &self,
         scratch: &Scratch,
         zstd: &Mutex<()>,
-        pool: &Pool,
+        (pool, budget): (&Pool, &Budget),
         progress: &dyn Progress,
     ) -> Result<Staged, ImageError> {
         let place = Place::new(&scratch.0, self.number)?;
@@ -214,7 +228,7 @@ impl Job {
         let watch = |bytes| {
             progress.report(ProgressEvent::Unpacking { layer: &self.expected, bytes, blob_bytes: self.size });
         };
-        let unpacked = unpack(blob, self.size, place, pool, watch)?;
+        let unpacked = unpack(blob, self.size, place, pool, budget, watch)?;
         let (compression, unpacked) = unpacked.map_err(|error| ImageError::layer(&self.name, error))?;
         check_digest(&self.name, &self.expected, &unpacked.diff_id)?;
         Ok(Staged::new(unpacked, compression, self.digest.clone(), self.size, self.path.clone()))

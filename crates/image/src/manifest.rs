@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::ImageError;
+use crate::document::memory_of;
 
 /// Bytes of one JSON document: manifests and configurations of real images stay below a tenth of it.
 const DOCUMENT_LIMIT: u64 = 4 * 1024 * 1024;
@@ -19,7 +20,13 @@ const LAYERS_LIMIT: usize = 500;
 const INDEX_DEPTH_LIMIT: usize = 4;
 const IMAGES_LIMIT: usize = 1000;
 /// Bytes of all configurations of one archive: they are parsed, and kept in memory for as long as their images are there.
-const CONFIGS_LIMIT: u64 = 32 * 1024 * 1024;
+const CONFIGS_LIMIT: u64 = 16 * 1024 * 1024;
+/// What a manifest or an index may take of memory, read.
+const DOCUMENT_MEMORY_LIMIT: usize = 32 * 1024 * 1024;
+/// Layers of all images of one archive together, however often each is named.
+const ALL_LAYERS_LIMIT: usize = 50_000;
+/// Names of all images of one archive together.
+const NAMES_LIMIT: usize = 10_000;
 
 /// A file of the archive.
 #[derive(Debug, Clone)]
@@ -113,6 +120,15 @@ fn check_layers(config: &Spooled, layers: usize) -> Result<(), ImageError> {
     Ok(())
 }
 
+fn check_together(layers: usize, names: usize) -> Result<(), ImageError> {
+    for (count, what, limit) in [(layers, "layers", ALL_LAYERS_LIMIT), (names, "names", NAMES_LIMIT)] {
+        if count > limit {
+            return Err(ImageError::Archive(format!("its images have more than {limit} {what} together")));
+        }
+    }
+    Ok(())
+}
+
 impl Files {
     fn get(&self, name: &str) -> Option<&Spooled> {
         let mut name = crate::extract::normalize(name.as_bytes()).ok()?;
@@ -131,8 +147,13 @@ impl Files {
     }
 
     fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, ImageError> {
-        serde_json::from_slice(&self.find(name)?.read_document(name)?)
-            .map_err(|error| ImageError::Archive(format!("{name} is malformed: {error}")))
+        let bytes = self.find(name)?.read_document(name)?;
+        if memory_of(&bytes) > DOCUMENT_MEMORY_LIMIT {
+            return Err(ImageError::Archive(format!(
+                "{name} would take more than {DOCUMENT_MEMORY_LIMIT} bytes of memory"
+            )));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| ImageError::Archive(format!("{name} is malformed: {error}")))
     }
 
     /// The file of a descriptor's digest, which is verified.
@@ -170,6 +191,10 @@ fn docker_archive(files: &Files) -> Result<Vec<Planned>, ImageError> {
     if images.len() > IMAGES_LIMIT {
         return Err(ImageError::Archive(format!("manifest.json names more than {IMAGES_LIMIT} images")));
     }
+    check_together(
+        images.iter().flat_map(|image| &image.layers).map(Vec::len).sum(),
+        images.iter().flat_map(|image| &image.repo_tags).map(Vec::len).sum(),
+    )?;
     let mut planned = Vec::new();
     for image in &images {
         merge(&mut planned, docker_image(files, image)?);
@@ -266,8 +291,11 @@ fn oci_layout(files: &Files) -> Result<Vec<Planned>, ImageError> {
         return Err(ImageError::Archive(format!("index.json names more than {IMAGES_LIMIT} images")));
     }
     let mut planned: Vec<Planned> = Vec::new();
+    let mut layers = 0;
     for descriptor in &manifests {
         let Some(mut image) = oci_image(files, descriptor, 0)? else { continue };
+        layers += image.layers.len();
+        check_together(layers, 0)?;
         image.references = annotated_name(descriptor)?.into_iter().collect();
         merge(&mut planned, image);
     }

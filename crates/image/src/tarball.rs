@@ -71,7 +71,7 @@ impl<R: Read> TarReader<R> {
                 };
             };
             let kind = header.entry_type();
-            self.announce(header.entry_size().map_err(|_| invalid("a header has no valid size"))?);
+            self.announce(size_of(&header).ok_or_else(|| invalid("a header has no valid size"))?);
             match kind {
                 EntryType::GNULongName => long_path = Some(until_nul(self.read_description()?)),
                 EntryType::GNULongLink => long_link = Some(until_nul(self.read_description()?)),
@@ -170,7 +170,7 @@ impl<R: Read> TarReader<R> {
         let path = real_name.or(pax.path).or(long_path).unwrap_or_else(|| header.path_bytes().into_owned());
         let link =
             pax.link.or(long_link).or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default();
-        let wrong = |what: &str| invalid(&format!("entry {:?} has no valid {what}", String::from_utf8_lossy(&path)));
+        let wrong = |what: &str| invalid(&format!("entry {:?} has no valid {what}", crate::extract::shown(&path)));
         let mut kind = header.entry_type();
         // Before POSIX a directory was a regular file whose name ends in a slash.
         if kind == EntryType::Regular && path.ends_with(b"/") {
@@ -346,6 +346,16 @@ pub(crate) fn begins_tar(bytes: &[u8]) -> bool {
     let mut header = Header::new_old();
     header.as_mut_bytes().copy_from_slice(block);
     block.iter().all(|byte| *byte == 0) || has_its_checksum(&header)
+}
+
+/// The size field's number. In base 256 it has room for more than 64 bits, and for less than nothing.
+fn size_of(header: &Header) -> Option<u64> {
+    let field = &header.as_old().size;
+    let is_binary = field[0] & 0x80 != 0;
+    if is_binary && (field[0] != 0x80 || field[1..4] != [0; 3]) {
+        return None;
+    }
+    header.entry_size().ok()
 }
 
 /// The checksum counts its own eight bytes as spaces.

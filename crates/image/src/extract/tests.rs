@@ -35,11 +35,15 @@ pub(crate) fn archive(entries: &[(Description<'_>, &[u8])]) -> Vec<u8> {
 }
 
 fn unpack(bytes: &[u8], root: &Path) -> Result<Extracted, ExtractError> {
+    unpack_within(bytes, root, LIMITS)
+}
+
+fn unpack_within(bytes: &[u8], root: &Path, limits: Limits) -> Result<Extracted, ExtractError> {
     let root = tree::open_root(root).unwrap();
     let place = tempfile::tempdir().unwrap();
     let paths = Paths { recipe: place.path().join("recipe"), blob: place.path().join("blob") };
     let recording = Recording::new(root.as_fd(), Some(paths.clone())).unwrap();
-    let (extracted, kept) = extract(bytes, root.as_fd(), recording, LIMITS)?;
+    let (extracted, kept) = extract(bytes, root.as_fd(), recording, limits)?;
     // Whatever is accepted can be given again to the byte.
     let again = match kept {
         Kept::Nothing => panic!("nothing was recorded"),
@@ -194,6 +198,36 @@ fn attributes_are_kept() {
     let bin = tree::open_root(&root.join("bin")).unwrap();
     let kept = tree::xattrs(bin.as_fd(), b"ping").unwrap();
     assert_eq!(kept, [(b"security.capability".to_vec(), capability.to_vec())], "trusted.overlay.* must be dropped");
+}
+
+/// More names of directories than are remembered: their times are right all the same, whatever is made in them later.
+#[test]
+fn directories_keep_their_times_however_many_there_are() {
+    let above = vec!["n".repeat(250); 12].join("/");
+    let names: Vec<String> = (0..6000).map(|number| format!("{above}/{number}")).collect();
+    let timed = |name, seconds| {
+        let mut entry = directory(name);
+        entry.0.mtime = (seconds, 250_000_000);
+        entry
+    };
+    let inside: Vec<String> = (0..6000).step_by(100).map(|number| format!("{}/new/x", names[number])).collect();
+    let hidden: Vec<String> = (0..6000).step_by(100).map(|number| format!("{above}/{number}/.wh.y")).collect();
+    let mut entries = vec![timed("twice", 1), timed("twice", 2), timed(&above, 7), timed("./", 8)];
+    entries.extend(names.iter().enumerate().map(|(number, name)| timed(name, 1000 + number as i64)));
+    entries.extend(inside.iter().map(|name| file(name, "")));
+    entries.extend(hidden.iter().map(|name| file(name, "")));
+    entries.extend([file("top", "1"), link(EntryType::Symlink, "top", "x"), timed("late", 9), file("late/x", "")]);
+    let cell = Cell::new();
+    unpack_within(&archive(&entries), &cell.root(), Limits { entries: 10_000, ..LIMITS }).unwrap();
+    let time = |name: &str| {
+        let stat = fs::metadata(cell.root().join(name)).unwrap();
+        assert_eq!(stat.mtime_nsec(), 250_000_000, "{name}");
+        stat.mtime()
+    };
+    assert_eq!([time("twice"), time(&above), time("."), time("late")], [2, 7, 8, 9]);
+    for (number, name) in names.iter().enumerate() {
+        assert_eq!(time(name), 1000 + number as i64);
+    }
 }
 
 fn is_opaque(path: &Path) -> bool {

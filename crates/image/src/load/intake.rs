@@ -5,6 +5,7 @@
 //! scratch directory. Other files, compressed layers among them, are set aside. A layer whose name is the digest of one
 //! that the store has is read over.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -18,7 +19,7 @@ use super::{Progress, ProgressEvent};
 use crate::ImageError;
 use crate::chunks::{Chunk, Pool};
 use crate::compression::decompress;
-use crate::extract::{ExtractError, normalize};
+use crate::extract::{ExtractError, normalize, shown};
 use crate::manifest::{Files, Held, Spooled};
 use crate::store::{Inner, Pin, Scratch};
 use crate::tarball::{Entry, TarReader, begins_tar};
@@ -46,6 +47,18 @@ pub(super) struct Intake<'a> {
     pins: Vec<Pin>,
     /// Bytes of all files so far.
     total: u64,
+    /// Bytes of the archive, compressed as it came.
+    pub(super) archive_bytes: u64,
+}
+
+struct Counted<'a, R>(R, &'a Cell<u64>);
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.set(self.1.get() + read as u64);
+        Ok(read)
+    }
 }
 
 impl<'a> Intake<'a> {
@@ -60,12 +73,14 @@ impl<'a> Intake<'a> {
             unfinished: VecDeque::new(),
             pins: Vec::new(),
             total: 0,
+            archive_bytes: 0,
         }
     }
 
     /// Reads an archive to its end.
     pub(super) fn read(&mut self, archive: impl Read) -> Result<(), ImageError> {
-        let (_, mut plain) = decompress(archive).map_err(ImageError::reading)?;
+        let archive_bytes = Cell::new(0);
+        let (_, mut plain) = decompress(Counted(archive, &archive_bytes)).map_err(ImageError::reading)?;
         let mut first = Vec::new();
         plain.by_ref().take(512).read_to_end(&mut first).map_err(ImageError::reading)?;
         if !begins_tar(&first) {
@@ -74,7 +89,7 @@ impl<'a> Intake<'a> {
         let mut reader = TarReader::new(first.as_slice().chain(plain));
         let (mut count, mut names_bytes) = (0, 0);
         while let Some(entry) = reader.next_entry().map_err(ImageError::reading)? {
-            let shown = String::from_utf8_lossy(&entry.path).into_owned();
+            let shown = shown(&entry.path);
             let bad = |what| ImageError::Archive(format!("entry {shown:?}: {what}"));
             let name = normalize(&entry.path).map_err(bad)?;
             count += 1;
@@ -103,6 +118,7 @@ impl<'a> Intake<'a> {
             }
         }
         reader.drain().map_err(ImageError::reading)?;
+        self.archive_bytes = archive_bytes.get();
         self.finish_all_but(0);
         Ok(())
     }

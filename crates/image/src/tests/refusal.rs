@@ -82,7 +82,7 @@ fn what_an_archive_may_take_of_memory_is_bounded() {
     let mut files: Files = (0..9).map(large).collect();
     let entries: Vec<_> = files.iter().map(|(name, _)| json!({ "Config": name })).collect();
     files.push(("manifest.json".into(), serde_json::to_vec(&entries).unwrap()));
-    refused(&tarball(&files), "configurations of its images are larger than 33554432 bytes together");
+    refused(&tarball(&files), "configurations of its images are larger than 16777216 bytes together");
 
     let many = json!([{ "Config": "c0", "Layers": vec!["l"; 501] }]);
     refused(&tarball(&[large(0), ("manifest.json".into(), serde_json::to_vec(&many).unwrap())]), "has 501 layers");

@@ -73,7 +73,7 @@ fn an_image_has_as_many_layers_as_can_be_stacked() {
 fn documents_too_deep_too_large_or_none() {
     let docker = |manifest: Vec<u8>| tarball(&[("manifest.json".to_owned(), manifest)]);
     let deep = |count: usize| [vec![b'['; count], vec![b']'; count]].concat();
-    refuses_archive(docker(deep(1_000_000)).as_slice(), "manifest.json is malformed");
+    refuses_archive(docker(deep(100_000)).as_slice(), "manifest.json is malformed");
     refuses_archive(docker([b"[".as_slice(), &b" ".repeat(5 << 20), b"]"].concat()).as_slice(), "is larger than");
     for none in
         [&b""[..], b"null", b"1", b"\"x\"", b"{}", b"[1]", b"[[]]", b"[null]", b"\xff", b"[{}]", b"[{\"Config\":1}]"]
@@ -85,7 +85,7 @@ fn documents_too_deep_too_large_or_none() {
     };
     let deep = [
         br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},"x":"#.as_slice(),
-        &deep(100_000),
+        &deep(50_000),
         b"}",
     ];
     refuses_archive(of(deep.concat()).as_slice(), "its configuration is no JSON");
