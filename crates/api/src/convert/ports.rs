@@ -24,8 +24,14 @@ fn port_and_protocol(text: &str) -> Result<(PortRange, Protocol), ApiError> {
 /// Keys of an `ExposedPorts` map, the image's or the user's; ranges count port by port.
 pub(crate) fn exposed<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<BTreeSet<(u16, Protocol)>, ApiError> {
     let mut ports = BTreeSet::new();
+    // An image's are an attacker's: a configuration has room for some hundred thousand ranges of nearly all ports.
+    let mut count = 0;
     for key in keys {
         let (range, protocol) = port_and_protocol(key)?;
+        count += range.ports().count();
+        if count > 4 * PORTS_MAX {
+            return Err(ApiError::invalid("more ports are exposed than there are"));
+        }
         ports.extend(range.ports().map(|port| (port, protocol)));
     }
     Ok(ports)
@@ -106,6 +112,15 @@ mod tests {
         check("80/tcp", "0.0.0.0", "8000-8010", &["0.0.0.0 8000-8010 80/tcp"]);
         check("80-81/tcp", "", "90-91", &["all 90-90 80/tcp", "all 91-91 81/tcp"]);
         assert_eq!(bindings(&BTreeMap::from([("80/tcp".to_owned(), None)])), Ok(vec![]));
+    }
+
+    /// An image whose configuration names ranges without end would keep the engine busy for hours.
+    #[test]
+    fn an_images_ranges_are_not_counted_without_end() {
+        let keys: Vec<String> = (1..1000).map(|first| format!("{first}-65535/tcp")).collect();
+        assert_eq!(exposed(keys.iter().map(String::as_str)).unwrap_err().status(), 400);
+        let all = ["1-65535/tcp", "1-65535/udp"];
+        assert_eq!(exposed(all.into_iter().chain(all)).unwrap().len(), PORTS_MAX);
     }
 
     #[test]
