@@ -30,10 +30,13 @@ fn programs_that_cannot_be_executed_have_dockers_words() {
 
 #[test]
 fn it_is_alone() {
-    let output = stdout(&Bundle::new("echo $$; ps | wc -l; hostname; ls /sys/class/net; cat /proc/self/cgroup").run());
+    let output = stdout(
+        &Bundle::new("echo $$; ps > /tmp/list; wc -l < /tmp/list; hostname; ls /sys/class/net; cat /proc/self/cgroup")
+            .run(),
+    );
     let lines: Vec<&str> = output.lines().collect();
-    // The header, the shell, ps and wc.
-    assert_eq!(&lines[..4], ["1", "4", "dozen", "lo"], "{output}");
+    // The header, the shell and ps.
+    assert_eq!(&lines[..4], ["1", "3", "dozen", "lo"], "{output}");
     assert!(lines[4..].iter().all(|line| line.ends_with(":/")), "{output}");
 }
 
