@@ -24,8 +24,10 @@ use tokio::sync::Notify;
 use super::hangup::{Hangup, hung_up};
 use super::takeover::Session;
 
-/// How much is read at once.
+/// How much is read at once of requests.
 const READ_BYTES: usize = 16 << 10;
+/// And where more than that comes, as an archive does: as much as hyper asks for.
+const STREAM_BYTES: usize = 128 << 10;
 
 /// What a connection's service, socket and driver tell each other.
 #[derive(Default)]
@@ -58,11 +60,13 @@ pub(crate) struct ClientSocket {
     control: Arc<Control>,
     /// Set once the client has shut down its writing half: ends when it has gone.
     gone: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// What is read into while much comes; a connection at rest has none.
+    stream_buffer: Vec<u8>,
 }
 
 impl ClientSocket {
     pub(crate) fn new(stream: UnixStream, control: Arc<Control>) -> Self {
-        Self { stream, control, gone: None }
+        Self { stream, control, gone: None, stream_buffer: Vec::new() }
     }
 
     /// The socket itself, once hyper has let go.
@@ -77,28 +81,36 @@ impl Read for ClientSocket {
         context: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut chunk = [0u8; READ_BYTES];
-        let wanted = chunk.len().min(buffer.remaining());
-        while self.gone.is_none() {
-            ready!(self.stream.poll_read_ready(context))?;
-            match self.stream.try_read(&mut chunk[..wanted]) {
+        let mut small = [0u8; READ_BYTES];
+        let this = &mut *self;
+        while this.gone.is_none() {
+            ready!(this.stream.poll_read_ready(context))?;
+            let chunk = if this.stream_buffer.is_empty() { &mut small[..] } else { &mut this.stream_buffer };
+            let wanted = chunk.len().min(buffer.remaining());
+            match this.stream.try_read(&mut chunk[..wanted]) {
                 Ok(0) if wanted > 0 => {
-                    if hung_up(&self.stream) {
+                    if hung_up(&this.stream) {
                         return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                     }
-                    let hangup = Hangup::of(&self.stream)?;
-                    self.gone = Some(Box::pin(async move { hangup.wait().await }));
-                    self.control.half_closed.notify_one();
+                    let hangup = Hangup::of(&this.stream)?;
+                    this.gone = Some(Box::pin(async move { hangup.wait().await }));
+                    this.control.half_closed.notify_one();
                 }
                 Ok(count) => {
                     buffer.put_slice(&chunk[..count]);
+                    let is_stream = count >= READ_BYTES;
+                    if is_stream && this.stream_buffer.is_empty() {
+                        this.stream_buffer = vec![0; STREAM_BYTES];
+                    } else if !is_stream {
+                        this.stream_buffer = Vec::new();
+                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        if let Some(gone) = &mut self.gone {
+        if let Some(gone) = &mut this.gone {
             ready!(gone.as_mut().poll(context));
         }
         Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
