@@ -94,7 +94,8 @@ pub(crate) struct NewImage {
 impl ImageStore {
     /// Reads images from a docker-archive or an OCI layout in a tar stream, plain or compressed with gzip or zstd.
     ///
-    /// All digests are verified. Either all images of the archive are there afterwards, or nothing is.
+    /// All digests are verified, but those of layers that are there already: these are read over, or may be missing in the
+    /// archive. Either all images of the archive are there afterwards, or nothing is.
     pub fn load(&self, archive: impl Read, progress: &dyn Progress) -> Result<Vec<Loaded>, ImageError> {
         let inner = &self.0;
         let scratch = inner.scratch()?;

@@ -21,7 +21,7 @@ use super::images;
 use crate::error::{Answer, ApiError, join_failed};
 use crate::extract::Query;
 
-/// Pieces of an archive between the two sides; a piece is at most some tens of KiB.
+/// Pieces of an archive between the two sides; a piece is at most 256 KiB.
 const PIECES: usize = 16;
 /// How much of an archive is gathered before it is sent.
 const PIECE_BYTES: usize = 256 << 10;
