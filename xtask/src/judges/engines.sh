@@ -34,7 +34,7 @@ uses() {
         'for f in memory/memory.limit_in_bytes memory.max pids/pids.max pids.max; do cat /sys/fs/cgroup/$f 2>/dev/null; done | xargs'
     check "$engine: capabilities" '0000000000000020' "$@" run --rm --cap-drop ALL --cap-add KILL $image \
         sh -c 'grep CapEff /proc/self/status | cut -f 2'
-    check "$engine: privileged" 'yes' "$@" run --rm --privileged $image sh -c 'mount -t tmpfs none /mnt && echo yes'
+    check "$engine: privileged" 'yes' "$@" run --rm --privileged $image sh -c 'mount -t tmpfs none /tmp && echo yes'
     check "$engine: own init" 'yes' "$@" run --rm --init $image sh -c '[ $$ != 1 ] && echo yes'
     check "$engine: run beside" 'yes' sh -c '"$@" >/dev/null && echo yes' sh \
         "$@" run --detach --name judged $image sh -c 'trap "exit 5" TERM; echo ready; while :; do sleep 0.1; done'
@@ -50,7 +50,7 @@ uses() {
     check "$engine: unpause" 'judged' "$@" unpause judged
     check "$engine: update" 'judged' sh -c '"$@" >/dev/null && echo judged' sh "$@" update --memory 64m --memory-swap 64m judged
     check "$engine: updated" '67108864' "$@" exec judged sh -c \
-        'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null'
+        'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; true'
     check "$engine: stop" 'judged' "$@" stop --time 10 judged
     check "$engine: code of the stopped" '5' "$@" inspect --format '{{.State.ExitCode}}' judged
     check "$engine: start again" 'judged' "$@" start judged
@@ -64,7 +64,7 @@ uses() {
 
 mkdir -p /etc/containers
 echo '{ "default": [{ "type": "insecureAcceptAnything" }] }' >/etc/containers/policy.json
-podman="podman --runtime $runtime --cgroup-manager cgroupfs --events-backend file"
+podman="podman --runtime $runtime --cgroup-manager cgroupfs --events-backend file --log-level error"
 $podman import --quiet /src/images/busybox.tar $image >/dev/null 2>/tmp/podman.log || sed 's/^/# /' /tmp/podman.log
 uses podman $podman
 check 'podman: pod' 'together' sh -c '"$@" pod create --name pod >/dev/null && "$@" run --rm --pod pod $0 echo together; "$@" pod rm --force pod >/dev/null' \

@@ -14,7 +14,7 @@ use crate::{host, images, steps};
 /// crun 1.21, runc 1.1.15, docker.io 26.1, podman 5.4, containerd 1.7.
 const SUITE: &str = "trixie";
 const PREPARE: &str = include_str!("prepare.sh");
-const PACKAGES: [&str; 30] = [
+const PACKAGES: [&str; 31] = [
     // Who is compared, and who runs containers by us.
     "crun",
     "runc",
@@ -23,6 +23,7 @@ const PACKAGES: [&str; 30] = [
     "containerd",
     "podman",
     "conmon",
+    "catatonit",
     "netavark",
     "golang-github-containers-common",
     "iptables",
