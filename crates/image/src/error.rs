@@ -147,21 +147,32 @@ fn is_the_entrys_fault(error: Errno) -> bool {
     [E::NAMETOOLONG, E::INVAL, E::RANGE, E::TOOBIG, E::LOOP, E::NOTDIR, E::ISDIR, E::MLINK, E::FBIG].contains(&error)
 }
 
-/// Words of an archive's as they may be said: one line without a terminal's commands, and not without end.
+/// Words of an archive's as they may be said: one line without a terminal's commands, and not without end. What is left
+/// out is in the middle: names come first, and what is wrong with them last.
 fn shown(text: &str) -> String {
-    const LIMIT: usize = 800;
+    const BEGINNING: usize = 500;
+    const END: usize = 300;
+    let escaped = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
     let mut shown = String::new();
-    for character in text.chars() {
-        if shown.len() > LIMIT {
-            shown.push('…');
-            break;
-        }
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
+    let mut rest = text.chars();
+    while shown.len() < BEGINNING {
+        let Some(character) = rest.next() else { return shown };
+        shown += &escaped(character);
     }
+    let mut end = Vec::new();
+    let mut length = 0;
+    while length < END {
+        let Some(character) = rest.next_back() else { break };
+        end.push(escaped(character));
+        length += end.last().map_or(0, String::len);
+    }
+    if rest.next().is_some() {
+        shown.push('…');
+    }
+    shown.extend(end.into_iter().rev());
     shown
 }
 
@@ -213,5 +224,23 @@ impl Classified for ImageError {
             Self::Ledger(error) => error.hint(),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_an_archive_are_one_short_line() {
+        assert_eq!(shown("it is cut short"), "it is cut short");
+        assert_eq!(shown("caf\u{e9}\u{1b}[2J\n\0"), "caf\u{e9}\\u{1b}[2J\\n\\u{0}");
+        for length in [499, 500, 700, 800] {
+            let text = "x".repeat(length);
+            assert_eq!(shown(&text), text);
+        }
+        let long = shown(&format!("{} is missing", "\u{1b}".repeat(1 << 20)));
+        assert!(long.starts_with("\\u{1b}") && long.contains('…') && long.ends_with("} is missing"), "{long}");
+        assert!(long.len() < 900, "{}", long.len());
     }
 }
