@@ -126,9 +126,6 @@ const RUN_FLAGS: &[&str] = &[
 const OTHER_FLAGS: &[(&str, &[&str])] = &[
     ("start", &["--checkpoint", "--checkpoint-dir"]),
     ("images", &["--tree"]),
-    ("load", &["--platform"]),
-    ("save", &["--platform"]),
-    ("history", &["--platform"]),
     ("rmi", &["--platform"]),
     ("rm", &["--link", "-l"]),
     ("volume ls", &["--cluster"]),

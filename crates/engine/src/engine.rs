@@ -178,13 +178,24 @@ impl Engine {
         self.shared.blocking(move || Ok(shared.images.find(&name)?)).await
     }
 
+    /// An image for a platform, without blocking the caller's thread.
+    pub async fn image_for(&self, name: &str, platform: Option<Platform>) -> Result<Image, EngineError> {
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        self.shared.blocking(move || Ok(shared.images.find_for(&name, platform.as_ref())?)).await
+    }
+
+    /// The same for one that a container is made from: its layers are there afterwards.
+    pub async fn image_to_run(&self, name: &str, platform: Option<Platform>) -> Result<Image, EngineError> {
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        self.shared.blocking(move || Ok(shared.images.prepare_for(&name, platform.as_ref())?)).await
+    }
+
     /// Gives an image a further name.
     pub async fn tag_image(&self, source: &str, target: Reference) -> Result<(), EngineError> {
         let (shared, source) = (self.shared.clone(), source.to_owned());
         self.shared
             .blocking(move || {
-                let image = shared.images.find(&source)?;
-                shared.images.tag(&image.id, &target)?;
+                let image = shared.images.tag_found(&source, &target)?;
                 emit_image(&shared, "tag", &image.id, &target.familiar());
                 Ok(())
             })
@@ -214,9 +225,14 @@ impl Engine {
             .await
     }
 
-    /// Takes images from an archive. Blocks.
-    pub fn load_images(&self, archive: &mut dyn Read, progress: &dyn Progress) -> Result<Vec<Loaded>, EngineError> {
-        let loaded = self.shared.images.load(archive, progress)?;
+    /// Takes images from an archive, with all platforms that they are for or with one. Blocks.
+    pub fn load_images(
+        &self,
+        archive: &mut dyn Read,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Loaded>, EngineError> {
+        let loaded = self.shared.images.load_for(archive, platform, progress)?;
         for image in &loaded {
             emit_image(&self.shared, "load", &image.id, &image.id.to_string());
         }
@@ -245,9 +261,14 @@ impl Engine {
         self.shared.images.has_layer(diff_id)
     }
 
-    /// Writes images as an archive. Blocks.
-    pub fn save_images(&self, names: &[String], out: &mut dyn Write) -> Result<(), EngineError> {
-        Ok(self.shared.images.save(names, out)?)
+    /// Writes images as an archive, with all platforms that they are for or with one. Blocks.
+    pub fn save_images(
+        &self,
+        names: &[String],
+        platform: Option<&Platform>,
+        out: &mut dyn Write,
+    ) -> Result<(), EngineError> {
+        Ok(self.shared.images.save_for(names, platform, out)?)
     }
 
     /// Makes an image from a container's changes.

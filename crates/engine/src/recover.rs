@@ -33,7 +33,8 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     make_private(&config.data_root)?;
     make_traversable(&config.run_root)?;
     let roots_lock = RootsLock::take(&config)?;
-    let migrations = [rows::MIGRATION, dozen_image::MIGRATION, rows::WISHES, dozen_image::RECIPES];
+    let migrations =
+        [rows::MIGRATION, dozen_image::MIGRATION, rows::WISHES, dozen_image::RECIPES, dozen_image::TARGETS];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
         Some(id) => id,

@@ -19,6 +19,9 @@ pub enum ImageError {
     /// A prefix of more than one id.
     #[error("{0:?} is the beginning of more than one image id")]
     Ambiguous(String),
+    /// An image is not there for a platform.
+    #[error("{0}")]
+    NoSuchPlatform(String),
     /// What was given is no reference.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -179,7 +182,7 @@ fn shown(text: &str) -> String {
 impl Classified for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchImage(_) => ErrorKind::NotFound,
+            Self::NoSuchImage(_) | Self::NoSuchPlatform(_) => ErrorKind::NotFound,
             Self::Ambiguous(_)
             | Self::Reference(_)
             | Self::TagWithDigest

@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 18] = [
+pub const FAILPOINTS: [&str; 21] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -9,6 +9,7 @@ pub const FAILPOINTS: [&str; 18] = [
     "image.recipe_placed",
     "image.blob_placed",
     "image.configuration_placed",
+    "image.carried_placed",
     "image.synced",
     "image.rows",
     "image.tag.before",
@@ -16,6 +17,8 @@ pub const FAILPOINTS: [&str; 18] = [
     "image.remove.before",
     "image.remove.rows",
     "image.remove.configurations",
+    "image.targets.rows",
+    "image.targets.files",
     "image.collect.rows",
     "image.collect.files",
     "image.copied",

@@ -19,7 +19,7 @@ use crate::extract::{ExtractError, Limits, extract};
 use crate::image::Image;
 use crate::pack::{Description, TarWriter, pack};
 use crate::recording::{Kept, Paths, Recording, Sum};
-use crate::{ImageError, ImageStore, MIGRATION, RECIPES, tree};
+use crate::{ImageError, ImageStore, MIGRATION, RECIPES, TARGETS, tree};
 
 /// What an archive's documents say, as one text. Its first byte tells what the first document is (`d`: manifest.json,
 /// `o`: index.json of an OCI layout, else both); the documents stand between RS bytes (0x1e). In each, `@1` to `@9` is
@@ -134,7 +134,7 @@ fn load(archive: &[u8]) {
     static STORE: OnceLock<(PathBuf, ImageStore)> = OnceLock::new();
     let (root, store) = STORE.get_or_init(|| {
         let root = Place::fresh();
-        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES]).expect("the ledger opens");
+        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES, TARGETS]).expect("the ledger opens");
         let store = ImageStore::open(&root, ledger).expect("the store opens");
         (root, store)
     });

@@ -39,8 +39,10 @@ mod recording;
 mod remove;
 mod save;
 mod schema;
+mod select;
 mod store;
 mod tarball;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -57,6 +59,6 @@ pub use import::ImportRequest;
 pub use load::{Loaded, Progress, ProgressEvent};
 pub use platform::{Platform, PlatformError};
 pub use remove::{Removal, Use};
-pub use schema::{MIGRATION, RECIPES};
+pub use schema::{MIGRATION, RECIPES, TARGETS};
 pub use store::{DiskUsage, ImageStore, ImageUsage};
 pub use tree::{NotRemoved, remove_tree, written_bytes};

@@ -2,6 +2,7 @@
 
 mod intake;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -20,10 +21,12 @@ use crate::compression::Compression;
 use crate::document::memory_of;
 use crate::failpoint::failpoint;
 use crate::image::{Image, parse_config};
-use crate::manifest::{Held, plan};
+use crate::manifest::{Held, PlannedTarget, plan};
+use crate::platform::Platform;
 use crate::recording::Kept;
 use crate::schema::{self, ImageRow, LayerRow};
 use crate::store::{ImageStore, Inner, Pin, Scratch};
+use crate::target::Target;
 use crate::unpack::{Place, Unpacked, unpack};
 
 /// What the configurations of one archive may take of memory, read: they stay there for as long as their images do.
@@ -97,6 +100,17 @@ impl ImageStore {
     /// All digests are verified, but those of layers that are there already: these are read over, or may be missing in the
     /// archive. Either all images of the archive are there afterwards, or nothing is.
     pub fn load(&self, archive: impl Read, progress: &dyn Progress) -> Result<Vec<Loaded>, ImageError> {
+        self.load_for(archive, None, progress)
+    }
+
+    /// The same with only one platform of those that an image is for; without, the whole index is kept, and the image is
+    /// the one that runs here best.
+    pub fn load_for(
+        &self,
+        archive: impl Read,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Loaded>, ImageError> {
         let inner = &self.0;
         let scratch = inner.scratch()?;
         let mut intake = Intake::new(inner, &scratch, progress);
@@ -107,7 +121,8 @@ impl ImageStore {
         let mut jobs: Vec<Job> = Vec::new();
         let mut images: Vec<NewImage> = Vec::new();
         let mut memory_bytes = 0;
-        for image in plan(&intake.files)? {
+        let mut targets: Vec<(ImageId, PlannedTarget)> = Vec::new();
+        for image in plan(&intake.files, platform)? {
             let id = ImageId::new(image.config.digest.clone());
             let config = image.config.read_document(&format!("the configuration of image {id}"))?;
             memory_bytes += memory_of(&config);
@@ -160,29 +175,71 @@ impl ImageStore {
                     }),
                 }
             }
+            targets.extend(image.targets.into_iter().map(|target| (id.clone(), target)));
             images.push(NewImage { id, config, diff_ids, parent: None, references: image.references });
         }
         let budget = Budget::of(intake.archive_bytes);
         staged.extend(unpack_all(&scratch, &jobs, &intake.pool, &budget, progress)?);
-        inner.install(&scratch, staged, &images)?;
-        drop(pins);
+        let carried = carry(targets, &mut intake, &mut staged)?;
+        inner.install_with(&scratch, staged, &images, &carried)?;
+        drop((pins, carried));
         Ok(images.into_iter().map(|image| Loaded { id: image.id, references: image.references }).collect())
     }
 }
 
+/// What of OCI layouts is kept beside images and layers.
+#[derive(Default)]
+pub(crate) struct Carried {
+    targets: Vec<(Target, Vec<Reference>)>,
+    /// Files in the scratch directory that may have to be kept: digest, path, size. A layer that is kept anyway needs none.
+    files: BTreeMap<Digest, (PathBuf, u64)>,
+    _pins: Vec<Pin>,
+}
+
+fn carry(
+    planned: Vec<(ImageId, PlannedTarget)>,
+    intake: &mut Intake<'_>,
+    staged: &mut Vec<Staged>,
+) -> Result<Carried, ImageError> {
+    let mut carried = Carried::default();
+    for (image, target) in planned {
+        // Layers that the archive has not: another of the store's may be one of them by its contents only.
+        let is_staged = |digest: &Digest| staged.iter().any(|new| [&new.row.blob, &new.row.diff_id].contains(&digest));
+        let pins = target.missing.iter().filter(|digest| !is_staged(digest)).map(|digest| intake.pin(digest));
+        let Some(pins) = pins.collect::<Option<Vec<_>>>() else { continue };
+        carried._pins.extend(pins);
+        for (digest, file) in &target.blobs {
+            match &file.held {
+                Held::File(_) if digest == image.digest() => {}
+                Held::File(path) => drop(carried.files.insert(digest.clone(), (path.clone(), file.size))),
+                // Some other platform's layer; one of this image's is taken already.
+                Held::Unpacked(number) => {
+                    let unpacked = intake.unpacked[*number].take().transpose();
+                    let unpacked = unpacked.map_err(|error| ImageError::layer(digest.as_str(), error))?;
+                    staged.extend(unpacked.map(Staged::plain));
+                }
+                // Pinned since it was read over.
+                Held::Known => {}
+            }
+        }
+        carried.targets.push((Target::new(&target, &image), target.names));
+    }
+    Ok(carried)
+}
+
 /// A blob that lies on the disk and is to be unpacked.
-struct Job {
-    number: usize,
-    name: String,
-    path: PathBuf,
-    size: u64,
-    digest: Digest,
-    expected: Digest,
+pub(crate) struct Job {
+    pub(crate) number: usize,
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) digest: Digest,
+    pub(crate) expected: Digest,
 }
 
 /// Unpacks blobs, two at a time: decompression is the longest part of it, and one thread's. But one of zstd's, which is
 /// quick, and may take 32 MiB of memory.
-fn unpack_all(
+pub(crate) fn unpack_all(
     scratch: &Scratch,
     jobs: &[Job],
     pool: &Pool,
@@ -236,6 +293,15 @@ impl Job {
     }
 }
 
+impl Carried {
+    /// What of these a name leads to, or else one that leads to its image.
+    fn target(&self, name: &Reference, image: &ImageId) -> Option<&Digest> {
+        let of_image = || self.targets.iter().filter(|(target, _)| target.image == *image);
+        let named = of_image().find(|(_, names)| names.contains(name));
+        named.or_else(|| of_image().next()).map(|(target, _)| &target.digest)
+    }
+}
+
 fn check_digest(name: &str, expected: &Digest, found: &Digest) -> Result<(), ImageError> {
     if expected == found {
         return Ok(());
@@ -281,10 +347,20 @@ impl Inner {
         staged: Vec<Staged>,
         images: &[NewImage],
     ) -> Result<(), ImageError> {
+        self.install_with(scratch, staged, images, &Carried::default())
+    }
+
+    fn install_with(
+        &self,
+        scratch: &Scratch,
+        staged: Vec<Staged>,
+        images: &[NewImage],
+        carried: &Carried,
+    ) -> Result<(), ImageError> {
         failpoint("image.unpacked");
         let _change = self.lock_change();
         let mut placed = Vec::new();
-        let installed = self.place_and_write(scratch, staged, images, &mut placed);
+        let installed = self.place_and_write(scratch, staged, images, carried, &mut placed);
         if installed.is_err() {
             placed.iter().for_each(|path| self.delete_file(path));
         }
@@ -296,6 +372,7 @@ impl Inner {
         scratch: &Scratch,
         staged: Vec<Staged>,
         images: &[NewImage],
+        carried: &Carried,
         placed: &mut Vec<PathBuf>,
     ) -> Result<(), ImageError> {
         let mut rows = Vec::new();
@@ -307,10 +384,12 @@ impl Inner {
             row.directory = self.place_layer(&directory)?;
             placed.push(self.layer_path(&row.directory));
             failpoint("image.layer_placed");
+            // What is there already is something else's, too, and the same.
             let target = self.content_path(&row);
+            let is_new = !target.exists();
             rename(&kept, &target)?;
             failpoint(if row.recipe_size_bytes.is_some() { "image.recipe_placed" } else { "image.blob_placed" });
-            placed.push(target);
+            placed.extend(is_new.then_some(target));
             rows.push(row);
         }
         for (number, image) in images.iter().enumerate() {
@@ -324,9 +403,30 @@ impl Inner {
             let path = scratch.0.join(format!("c{number}"));
             std::fs::write(&path, &image.config).map_err(ImageError::io("write", path.display()))?;
             let target = self.blob_path(image.id.digest());
+            let is_new = !target.exists();
             rename(&path, &target)?;
             failpoint("image.configuration_placed");
-            placed.push(target);
+            placed.extend(is_new.then_some(target));
+        }
+        let mut blobs = Vec::new();
+        for (digest, (path, size_bytes)) in &carried.files {
+            let is_kept = {
+                let state = self.read_state();
+                let has = |row: &LayerRow| row.blob == *digest || row.diff_id == *digest;
+                state.blobs.contains_key(digest)
+                    || state.layers.contains_key(digest)
+                    || state.layers.values().any(|row| has(row))
+                    || rows.iter().any(has)
+            };
+            if is_kept {
+                continue;
+            }
+            let target = self.blob_path(digest);
+            let is_new = !target.exists();
+            rename(path, &target)?;
+            failpoint("image.carried_placed");
+            placed.extend(is_new.then_some(target));
+            blobs.push((digest.clone(), *size_bytes));
         }
         let mut parsed = Vec::new();
         for image in images {
@@ -335,10 +435,18 @@ impl Inner {
         }
         self.sync()?;
         failpoint("image.synced");
-        self.write_rows(rows.clone(), images)?;
+        self.write_rows(rows.clone(), blobs.clone(), images, carried)?;
         failpoint("image.rows");
         let mut state = self.write_state();
         state.layers.extend(rows.into_iter().map(|row| (row.diff_id.clone(), row.into())));
+        state.blobs.extend(blobs);
+        for (target, _) in &carried.targets {
+            let mut target = target.clone();
+            if let Some(known) = state.targets.get(&target.digest) {
+                target.blobs.extend(known.blobs.iter().cloned());
+            }
+            state.targets.insert(target.digest.clone(), target.into());
+        }
         for (mut new, image) in parsed.into_iter().zip(images) {
             new.size_bytes = state.size_of(&new.diff_ids);
             if let Some(known) = state.removed.remove(&image.id) {
@@ -346,26 +454,38 @@ impl Inner {
             }
             state.images.entry(image.id.clone()).or_insert_with(|| new.into());
             for reference in &image.references {
-                state.references.insert(reference.clone(), image.id.clone());
+                state.point(reference, &image.id, carried.target(reference, &image.id).cloned());
             }
         }
         state.name_images();
         Ok(())
     }
 
-    fn write_rows(&self, layers: Vec<LayerRow>, images: &[NewImage]) -> Result<(), ImageError> {
+    fn write_rows(
+        &self,
+        layers: Vec<LayerRow>,
+        blobs: Vec<(Digest, u64)>,
+        images: &[NewImage],
+        carried: &Carried,
+    ) -> Result<(), ImageError> {
         let images: Vec<_> = images
             .iter()
             .map(|image| {
                 let row = ImageRow { id: image.id.clone(), parent: image.parent.clone(), removed: false };
-                (row, image.diff_ids.clone(), image.references.clone())
+                let names = image.references.iter();
+                let names = names.map(|name| (name.clone(), carried.target(name, &image.id).cloned()));
+                (row, image.diff_ids.clone(), names.collect::<Vec<_>>())
             })
             .collect();
+        let targets: Vec<_> = carried.targets.iter().map(|(target, _)| target.clone()).collect();
         Ok(self.ledger.write(Durability::Power, move |connection| {
             layers.iter().try_for_each(|layer| schema::insert_layer(connection, layer))?;
-            for (row, diff_ids, references) in &images {
-                schema::insert_image(connection, row, diff_ids)?;
-                references.iter().try_for_each(|name| schema::set_reference(connection, name, &row.id))?;
+            blobs.iter().try_for_each(|(digest, size)| schema::insert_blob(connection, digest, *size))?;
+            images.iter().try_for_each(|(row, diff_ids, _)| schema::insert_image(connection, row, diff_ids))?;
+            targets.iter().try_for_each(|target| schema::insert_target(connection, target))?;
+            for (row, _, names) in &images {
+                let mut names = names.iter();
+                names.try_for_each(|(name, to)| schema::set_reference(connection, name, &row.id, to.as_ref()))?;
             }
             Ok::<_, LedgerError>(())
         })?)

@@ -8,16 +8,21 @@ use std::path::PathBuf;
 use dozen_model::{Digest, Reference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::ImageError;
 use crate::document::memory_of;
+use crate::image::parse_config;
+use crate::platform::Platform;
+
+mod layout;
+
+pub(crate) use layout::{Selected, no_such_platform, select};
 
 /// Bytes of one JSON document: manifests and configurations of real images stay below a tenth of it.
 const DOCUMENT_LIMIT: u64 = 4 * 1024 * 1024;
 /// An overlay takes 500 lower directories (kernel: fs/overlayfs, OVL_MAX_STACK).
 const LAYERS_LIMIT: usize = 500;
-/// An index may name indexes; real ones go two deep.
-const INDEX_DEPTH_LIMIT: usize = 4;
 const IMAGES_LIMIT: usize = 1000;
 /// Bytes of all configurations of one archive: they are parsed, and kept in memory for as long as their images are there.
 const CONFIGS_LIMIT: u64 = 16 * 1024 * 1024;
@@ -76,14 +81,47 @@ pub(crate) struct Planned {
     /// Lowest first: how the archive calls it, and the file unless it is missing.
     pub(crate) layers: Vec<(String, Option<Spooled>)>,
     pub(crate) references: Vec<Reference>,
+    /// What of an OCI layout leads to it.
+    pub(crate) targets: Vec<PlannedTarget>,
 }
 
-/// Finds the images in an archive.
-pub(crate) fn plan(files: &Files) -> Result<Vec<Planned>, ImageError> {
-    let planned = if files.get("manifest.json").is_some() {
-        docker_archive(files)?
+/// What a name in an OCI layout leads to: an index or a manifest, to be given back as it came.
+#[derive(Debug)]
+pub(crate) struct PlannedTarget {
+    pub(crate) digest: Digest,
+    /// The descriptor in `index.json`, without names.
+    pub(crate) descriptor: Value,
+    /// The manifest of the image itself.
+    pub(crate) manifest: Digest,
+    pub(crate) names: Vec<Reference>,
+    /// All that it leads to, itself included, as far as the archive has it.
+    pub(crate) blobs: BTreeMap<Digest, Spooled>,
+    /// What of the image itself the archive has not.
+    pub(crate) missing: Vec<Digest>,
+    /// Descriptors of artifacts in `index.json` that are about something in it ("subject"); their blobs are among its own.
+    pub(crate) referrers: Vec<Value>,
+}
+
+/// Finds the images in an archive: of an image for many platforms that which runs here best, or the one that is wanted.
+pub(crate) fn plan(files: &Files, wanted: Option<&Platform>) -> Result<Vec<Planned>, ImageError> {
+    let has_layout = files.get("index.json").is_some() && files.get("oci-layout").is_some();
+    let planned = if files.get("manifest.json").is_some() && (wanted.is_none() || !has_layout) {
+        let mut planned = docker_archive(files)?;
+        if let Some(wanted) = wanted {
+            planned.retain(|image| platform(&image.config).is_some_and(|platform| wanted.names(&platform)));
+            if planned.is_empty() {
+                return Err(no_such_platform("the archive", wanted));
+            }
+        }
+        // Newer archives are both at once.
+        if has_layout {
+            for image in layout::images(files, None)? {
+                merge(&mut planned, image);
+            }
+        }
+        planned
     } else if files.get("index.json").is_some() {
-        oci_layout(files)?
+        layout::images(files, wanted)?
     } else {
         return Err(ImageError::Archive(
             "it holds neither manifest.json (docker save) nor index.json (OCI layout): \
@@ -104,10 +142,28 @@ pub(crate) fn plan(files: &Files) -> Result<Vec<Planned>, ImageError> {
 
 /// One image with several tags has an entry for each in some archives.
 fn merge(planned: &mut Vec<Planned>, image: Planned) {
-    match planned.iter_mut().find(|known| known.config.digest == image.config.digest) {
-        Some(known) => known.references.extend(image.references),
-        None => planned.push(image),
+    let Some(known) = planned.iter_mut().find(|known| known.config.digest == image.config.digest) else {
+        planned.push(image);
+        return;
+    };
+    for reference in image.references {
+        if !known.references.contains(&reference) {
+            known.references.push(reference);
+        }
     }
+    for target in image.targets {
+        match known.targets.iter_mut().find(|other| other.digest == target.digest) {
+            Some(other) => other.names.extend(target.names),
+            None => known.targets.push(target),
+        }
+    }
+}
+
+/// What a configuration says that it is for.
+fn platform(config: &Spooled) -> Option<Platform> {
+    let bytes = config.read_document("a configuration").ok()?;
+    let (_, raw, _) = parse_config(&bytes).ok()?;
+    Some(Platform::of_config(&raw))
 }
 
 fn check_layers(config: &Spooled, layers: usize) -> Result<(), ImageError> {
@@ -215,7 +271,7 @@ fn docker_image(files: &Files, image: &DockerImage) -> Result<Planned, ImageErro
         layers.push((name.clone(), file.cloned()));
     }
     let references = image.repo_tags.iter().flatten().map(|tag| reference(tag)).collect::<Result<_, _>>()?;
-    Ok(Planned { config, layers, references })
+    Ok(Planned { config, layers, references, targets: Vec::new() })
 }
 
 /// A configuration's file, and every file below `blobs/`, is named by its digest, which must be true. (`HEX.tar` at the
@@ -242,139 +298,4 @@ fn reference(text: &str) -> Result<Reference, ImageError> {
         return Err(ImageError::Archive(format!("it names an image by a digest, where a tag has to be: {text:?}")));
     }
     Ok(reference)
-}
-
-/// OCI image-spec, descriptor.md.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    #[serde(default)]
-    media_type: String,
-    digest: Digest,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    platform: Option<Platform>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
-/// An index or a manifest: which of the two its members say.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Document {
-    #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
-    #[serde(default)]
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
-}
-
-fn oci_layout(files: &Files) -> Result<Vec<Planned>, ImageError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Layout {
-        image_layout_version: String,
-    }
-    let layout: Layout = files.json("oci-layout")?;
-    if !layout.image_layout_version.starts_with("1.") {
-        return Err(ImageError::NotBuilt(format!("OCI layout {} is not built yet", layout.image_layout_version)));
-    }
-    let index: Document = files.json("index.json")?;
-    let manifests = index.manifests.unwrap_or_default();
-    if manifests.len() > IMAGES_LIMIT {
-        return Err(ImageError::Archive(format!("index.json names more than {IMAGES_LIMIT} images")));
-    }
-    let mut planned: Vec<Planned> = Vec::new();
-    let mut layers = 0;
-    for descriptor in &manifests {
-        let Some(mut image) = oci_image(files, descriptor, 0)? else { continue };
-        layers += image.layers.len();
-        check_together(layers, 0)?;
-        image.references = annotated_name(descriptor)?.into_iter().collect();
-        merge(&mut planned, image);
-    }
-    Ok(planned)
-}
-
-/// containerd's annotation is a whole reference; OCI's is one for some writers and for others a bare tag, which names
-/// nothing by itself (OCI image-spec, annotations.md, "org.opencontainers.image.ref.name").
-fn annotated_name(descriptor: &Descriptor) -> Result<Option<Reference>, ImageError> {
-    let annotation = |key| descriptor.annotations.as_ref().and_then(|all| all.get(key));
-    if let Some(name) = annotation("io.containerd.image.name") {
-        return reference(name).map(Some);
-    }
-    match annotation("org.opencontainers.image.ref.name") {
-        Some(name) if name.contains([':', '/']) => reference(name).map(Some),
-        _ => Ok(None),
-    }
-}
-
-/// The image that a descriptor leads to: this machine's of an index; `None` for what is no image (an attestation).
-fn oci_image(files: &Files, descriptor: &Descriptor, depth: usize) -> Result<Option<Planned>, ImageError> {
-    if depth > INDEX_DEPTH_LIMIT {
-        return Err(ImageError::Archive(format!("indexes are nested deeper than {INDEX_DEPTH_LIMIT}")));
-    }
-    let missing = |digest: &Digest| ImageError::Archive(format!("blob {digest} is missing: it may be cut short"));
-    files.blob(&descriptor.digest)?.ok_or_else(|| missing(&descriptor.digest))?;
-    let document: Document = files.json(&blob_name(&descriptor.digest))?;
-    if let Some(manifests) = document.manifests {
-        let images: Vec<_> = manifests.iter().filter(|manifest| !is_attestation(manifest)).collect();
-        let fits = |manifest: &&&Descriptor| manifest.platform.as_ref().is_some_and(is_ours);
-        let chosen = images.iter().find(fits).or(if images.len() == 1 { images.first() } else { None });
-        return match chosen {
-            Some(manifest) => oci_image(files, manifest, depth + 1),
-            None => Err(ImageError::Archive(format!(
-                "it holds {} for other machines only: {}",
-                descriptor.digest,
-                images
-                    .iter()
-                    .filter_map(|m| m.platform.as_ref())
-                    .map(|p| format!("{}/{}", p.os, p.architecture))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))),
-        };
-    }
-    if is_attestation(descriptor) {
-        return Ok(None);
-    }
-    let Some(config) = document.config else {
-        return Err(ImageError::Archive(format!("{} is neither a manifest nor an index", descriptor.digest)));
-    };
-    if !config.media_type.contains("image.config.v1") && !config.media_type.contains("container.image.v1") {
-        return Err(ImageError::NotBuilt(format!(
-            "{} holds {:?} and no image; other artifacts are not built yet",
-            descriptor.digest, config.media_type
-        )));
-    }
-    let config = files.blob(&config.digest)?.ok_or_else(|| missing(&config.digest))?.clone();
-    let descriptors = document.layers.unwrap_or_default();
-    check_layers(&config, descriptors.len())?;
-    let mut layers = Vec::new();
-    for layer in descriptors {
-        if layer.media_type.contains("encrypted") {
-            return Err(ImageError::NotBuilt(format!("layer {} is encrypted; that is not built yet", layer.digest)));
-        }
-        layers.push((layer.digest.to_string(), files.blob(&layer.digest)?.cloned()));
-    }
-    Ok(Some(Planned { config, layers, references: Vec::new() }))
-}
-
-fn is_attestation(descriptor: &Descriptor) -> bool {
-    descriptor.annotations.as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"))
-}
-
-fn is_ours(platform: &Platform) -> bool {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    platform.os == "linux" && platform.architecture == architecture
 }

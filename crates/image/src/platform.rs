@@ -75,6 +75,12 @@ impl Platform {
         Self { os: os.to_owned(), architecture: architecture.to_owned(), variant }
     }
 
+    /// What an image's configuration says that it is for.
+    pub fn of_config(raw: &serde_json::Value) -> Self {
+        let text = |key: &str| raw.get(key).and_then(serde_json::Value::as_str);
+        Self::new(text("os").unwrap_or("linux"), text("architecture").unwrap_or_default(), text("variant"))
+    }
+
     /// This machine's.
     pub fn host() -> Self {
         Self::new("linux", std::env::consts::ARCH, None)

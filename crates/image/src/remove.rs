@@ -76,7 +76,7 @@ impl ImageStore {
             free.iter().for_each(|id| drop(state.images.remove(id)));
             state.name_images();
         }
-        free.iter().for_each(|id| inner.delete_file(&inner.blob_path(id.digest())));
+        free.iter().for_each(|id| inner.delete_content(id.digest()));
         failpoint("image.remove.configurations");
         let layers = inner.collect_layers()?;
         steps.extend(layers.into_iter().map(|layer| Removal::Deleted(layer.to_string())));
@@ -101,7 +101,7 @@ impl ImageStore {
         })?;
         for id in &free {
             inner.write_state().removed.remove(id);
-            inner.delete_file(&inner.blob_path(id.digest()));
+            inner.delete_content(id.digest());
         }
         inner.collect_layers().map(drop)
     }

@@ -1,13 +1,13 @@
 //! `save`: one archive that is a docker-archive and an OCI layout at once, as Docker has written it since 25.
 //!
-//! Layers are written plain, whatever their blobs are compressed with: every reader takes them, and the same images
-//! give the same bytes wherever they came from.
+//! What came in an OCI layout is written as it came. Of other images the layers are written plain, whatever their blobs
+//! are compressed with: every reader takes them, and the same images give the same bytes wherever they came from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
@@ -19,12 +19,14 @@ use tar::EntryType;
 use crate::ImageError;
 use crate::chunks::{CHUNK_BYTES, Chunk, Pool};
 use crate::compression::{Compression, decompress};
-use crate::image::Image;
-use crate::manifest::blob_name;
+use crate::image::{Image, parse_config};
+use crate::manifest::{Spooled, blob_name, no_such_platform, select};
 use crate::pack::{Description, TarWriter};
+use crate::platform::Platform;
 use crate::recipe::{self, RecipeError};
 use crate::schema::LayerRow;
 use crate::store::{ImageStore, Inner, State};
+use crate::target::{Stored, Target};
 use crate::tree;
 
 /// Chunks on their way between the threads: 1 MiB.
@@ -37,41 +39,45 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// A file of the archive.
 enum Blob {
     Bytes(Vec<u8>),
-    Layer(Arc<LayerRow>),
+    Stored(Stored),
 }
 
 impl ImageStore {
     /// Writes images to a tar stream. A name without a tag stands for all tags of its repository; an image that is
     /// named by its id is saved without a name. Readable by [`ImageStore::load`], Docker, podman and skopeo.
+    ///
+    /// An image that came in an OCI layout is given back as it came, with its manifest, its index and all that they lead
+    /// to. Others have a manifest made for them.
     pub fn save(&self, names: &[String], out: impl Write) -> Result<(), ImageError> {
+        self.save_for(names, None, out)
+    }
+
+    /// The same with one platform only of those that an image is for.
+    pub fn save_for(&self, names: &[String], platform: Option<&Platform>, out: impl Write) -> Result<(), ImageError> {
         let inner = &self.0;
-        let (chosen, layers, _pins) = {
+        let (contents, _pins) = {
             let chosen = choose(&inner.read_state(), names)?;
             let mut pins = Vec::new();
             for diff_id in chosen.iter().flat_map(|(image, _)| image.diff_ids.iter()) {
                 let gone = || ImageError::NoSuchImage(chosen[0].0.id.to_string());
                 pins.push(inner.pin(diff_id).ok_or_else(gone)?);
             }
-            let state = inner.read_state();
-            let diff_ids = chosen.iter().flat_map(|(image, _)| image.diff_ids.iter());
-            let layers: BTreeMap<Digest, Arc<LayerRow>> =
-                diff_ids.map(|diff_id| (diff_id.clone(), state.layers[diff_id].clone())).collect();
-            (chosen, layers, pins)
-        };
-        let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
-        let (mut index, mut manifest, mut repositories) = (Vec::new(), Vec::new(), json!({}));
-        for (image, references) in &chosen {
-            let path = inner.blob_path(image.id.digest());
-            let config = std::fs::read(&path).map_err(ImageError::io("read", path.display()))?;
-            describe(image, references, &config, &layers, &mut blobs, &mut index);
-            manifest.push(manifest_entry(image, references, &layers));
-            for reference in references {
-                let top = image.diff_ids.last().map_or("", |digest| digest.hex());
-                repositories[reference.familiar_name()][reference.tag().unwrap_or_default()] = json!(top);
+            let mut contents = Contents::default();
+            for (image, references) in &chosen {
+                let state = inner.read_state();
+                for (target, references) in by_target(&state, image, references) {
+                    match target {
+                        Some(target) => contents.add_target(inner, &state, &target, &references, platform)?,
+                        None => contents.add_image(inner, &state, image, &references, platform)?,
+                    }
+                }
             }
-            blobs.insert(image.id.digest().clone(), Blob::Bytes(config));
-        }
-        blobs.extend(layers.into_iter().map(|(digest, row)| (digest, Blob::Layer(row))));
+            // Layers of other platforms stay, too.
+            let layers: Vec<Digest> = contents.blobs.keys().cloned().collect();
+            pins.extend(layers.iter().filter_map(|digest| inner.pin_content(digest)));
+            (contents, pins)
+        };
+        let Contents { blobs, index, manifest, repositories } = contents;
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": index });
         let mut archive = Archive(TarWriter::new(out));
         archive.directory(b"blobs/")?;
@@ -80,17 +86,164 @@ impl ImageStore {
             let name = blob_name(digest);
             match blob {
                 Blob::Bytes(bytes) => archive.file(&name, bytes)?,
-                Blob::Layer(row) => archive.layer(&name, inner, row)?,
+                Blob::Stored(Stored::File(path)) => archive.stored(&name, path, digest)?,
+                Blob::Stored(Stored::Layer(row)) => archive.layer(&name, inner, row)?,
             }
         }
         archive.file("index.json", &bytes(&index))?;
         archive.file("manifest.json", &bytes(&Value::Array(manifest)))?;
         archive.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        if repositories.as_object().is_some_and(|all| !all.is_empty()) {
-            archive.file("repositories", &bytes(&repositories))?;
+        if !repositories.is_empty() {
+            archive.file("repositories", &bytes(&json!(repositories)))?;
         }
         archive.0.finish().map_err(writing)
     }
+}
+
+/// What an archive is going to hold.
+#[derive(Default)]
+struct Contents {
+    blobs: BTreeMap<Digest, Blob>,
+    /// Of `index.json`.
+    index: Vec<Value>,
+    /// Of `manifest.json`.
+    manifest: Vec<Value>,
+    /// Name, tag, topmost layer.
+    repositories: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Contents {
+    /// A target as it came, or of an index the one image that is wanted.
+    fn add_target(
+        &mut self,
+        inner: &Inner,
+        state: &State,
+        target: &Target,
+        references: &BTreeSet<Reference>,
+        platform: Option<&Platform>,
+    ) -> Result<(), ImageError> {
+        let files = state.files_of(inner, target);
+        let selected = match platform {
+            Some(_) => select(&files, &target.digest, platform)?,
+            None => select(&files, &target.manifest, None)?,
+        };
+        let find = state.by_digest(inner);
+        let wanted: Box<dyn Iterator<Item = &Digest>> = match platform {
+            Some(_) => Box::new(selected.blobs.keys()),
+            None => Box::new(target.blobs.iter()),
+        };
+        for digest in wanted {
+            if let Some(stored) = find(digest) {
+                self.blobs.entry(digest.clone()).or_insert(Blob::Stored(stored));
+            }
+        }
+        match platform {
+            Some(_) => self.point(&selected.descriptor, references),
+            None => {
+                self.point(&target.descriptor, references);
+                let referrers = target.referrers.as_array().into_iter().flatten();
+                self.index.extend(referrers.cloned());
+            }
+        }
+        let config = selected.config.read_document("a configuration")?;
+        let (_, _, diff_ids) = parse_config(&config).map_err(ImageError::Archive)?;
+        let size = |file: &Option<Spooled>| file.as_ref().map_or(0, |file| file.size);
+        let sources = selected.layers.iter().map(|(digest, media_type, file)| {
+            (digest.clone(), json!({ "mediaType": media_type, "digest": digest, "size": size(file) }))
+        });
+        self.list(&selected.config.digest, diff_ids.iter().zip(sources), references);
+        Ok(())
+    }
+
+    /// An image with a manifest that is made for it, its layers plain.
+    fn add_image(
+        &mut self,
+        inner: &Inner,
+        state: &State,
+        image: &Image,
+        references: &BTreeSet<Reference>,
+        platform: Option<&Platform>,
+    ) -> Result<(), ImageError> {
+        if let Some(wanted) = platform.filter(|wanted| !wanted.names(&Platform::of_config(&image.raw))) {
+            return Err(no_such_platform(&format!("image {}", image.id), wanted));
+        }
+        let path = inner.blob_path(image.id.digest());
+        let config = std::fs::read(&path).map_err(ImageError::io("read", path.display()))?;
+        let layers: Vec<Value> =
+            image.diff_ids.iter().map(|diff_id| layer_descriptor(&state.layers[diff_id])).collect();
+        let manifest = bytes(&json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": { "mediaType": CONFIG, "digest": image.id, "size": config.len() },
+            "layers": layers,
+        }));
+        let digest = Digest::from_sha256(Sha256::digest(&manifest).into());
+        self.point(&json!({ "mediaType": MANIFEST, "digest": digest, "size": manifest.len() }), references);
+        self.blobs.insert(digest, Blob::Bytes(manifest));
+        self.blobs.insert(image.id.digest().clone(), Blob::Bytes(config));
+        for diff_id in image.diff_ids.iter() {
+            self.blobs.insert(diff_id.clone(), Blob::Stored(Stored::Layer(state.layers[diff_id].clone())));
+        }
+        let sources = image.diff_ids.iter().cloned().zip(layers);
+        self.list(image.id.digest(), image.diff_ids.iter().zip(sources), references);
+        Ok(())
+    }
+
+    /// In `index.json` a descriptor for each name.
+    fn point(&mut self, descriptor: &Value, references: &BTreeSet<Reference>) {
+        if references.is_empty() {
+            self.index.push(descriptor.clone());
+        }
+        for reference in references {
+            let mut descriptor = descriptor.clone();
+            descriptor["annotations"]["io.containerd.image.name"] = json!(reference.to_string());
+            descriptor["annotations"]["org.opencontainers.image.ref.name"] = json!(reference.tag());
+            self.index.push(descriptor);
+        }
+    }
+
+    /// In `manifest.json`, and in the older `repositories`. Layers by their plain digests, with the blobs' descriptors.
+    fn list<'a>(
+        &mut self,
+        config: &Digest,
+        layers: impl Iterator<Item = (&'a Digest, (Digest, Value))>,
+        references: &BTreeSet<Reference>,
+    ) {
+        let tags: Vec<_> = references.iter().map(Reference::familiar).collect();
+        let (mut paths, mut sources, mut top) = (Vec::new(), BTreeMap::new(), "");
+        for (diff_id, (digest, descriptor)) in layers {
+            top = diff_id.hex();
+            paths.push(blob_name(&digest));
+            sources.insert(diff_id.as_str(), descriptor);
+        }
+        for reference in references {
+            let tags = self.repositories.entry(reference.familiar_name()).or_default();
+            tags.insert(reference.tag().unwrap_or_default().to_owned(), top.to_owned());
+        }
+        self.manifest.push(json!({
+            "Config": blob_name(config),
+            "RepoTags": if tags.is_empty() { Value::Null } else { json!(tags) },
+            "Layers": paths,
+            "LayerSources": sources,
+        }));
+    }
+}
+
+/// Names of one image that lead to the same.
+type Group = (Option<Arc<Target>>, BTreeSet<Reference>);
+
+/// The names of an image by what they lead to.
+fn by_target(state: &State, image: &Image, references: &BTreeSet<Reference>) -> Vec<Group> {
+    if references.is_empty() {
+        return vec![(state.target(None, &image.id).cloned(), BTreeSet::new())];
+    }
+    let mut groups: BTreeMap<Option<Digest>, Group> = BTreeMap::new();
+    for reference in references {
+        let target = state.target(Some(reference), &image.id).cloned();
+        let digest = target.as_ref().map(|target| target.digest.clone());
+        groups.entry(digest).or_insert_with(|| (target, BTreeSet::new())).1.insert(reference.clone());
+    }
+    groups.into_values().collect()
 }
 
 /// An image, and the names that it is saved under.
@@ -130,50 +283,6 @@ fn choose(state: &State, names: &[String]) -> Result<Vec<Chosen>, ImageError> {
     Ok(chosen)
 }
 
-/// The image's OCI manifest, and one descriptor of it for each of its names.
-fn describe(
-    image: &Image,
-    references: &BTreeSet<Reference>,
-    config: &[u8],
-    layers: &BTreeMap<Digest, Arc<LayerRow>>,
-    blobs: &mut BTreeMap<Digest, Blob>,
-    index: &mut Vec<Value>,
-) {
-    let manifest = bytes(&json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": { "mediaType": CONFIG, "digest": image.id, "size": config.len() },
-        "layers": image.diff_ids.iter().map(|digest| layer_descriptor(&layers[digest])).collect::<Vec<_>>(),
-    }));
-    let digest = Digest::from_sha256(Sha256::digest(&manifest).into());
-    let descriptor = json!({ "mediaType": MANIFEST, "digest": digest, "size": manifest.len() });
-    blobs.insert(digest, Blob::Bytes(manifest));
-    if references.is_empty() {
-        index.push(descriptor);
-        return;
-    }
-    for reference in references {
-        let mut descriptor = descriptor.clone();
-        descriptor["annotations"] = json!({
-            "io.containerd.image.name": reference.to_string(),
-            "org.opencontainers.image.ref.name": reference.tag(),
-        });
-        index.push(descriptor);
-    }
-}
-
-fn manifest_entry(image: &Image, references: &BTreeSet<Reference>, layers: &BTreeMap<Digest, Arc<LayerRow>>) -> Value {
-    let tags: Vec<_> = references.iter().map(Reference::familiar).collect();
-    let sources: BTreeMap<_, _> =
-        image.diff_ids.iter().map(|digest| (digest.as_str(), layer_descriptor(&layers[digest]))).collect();
-    json!({
-        "Config": blob_name(image.id.digest()),
-        "RepoTags": if tags.is_empty() { Value::Null } else { json!(tags) },
-        "Layers": image.diff_ids.iter().map(blob_name).collect::<Vec<_>>(),
-        "LayerSources": sources,
-    })
-}
-
 fn layer_descriptor(row: &LayerRow) -> Value {
     json!({
         "mediaType": Compression::None.layer_media_type(),
@@ -204,6 +313,29 @@ impl<W: Write> Archive<W> {
     fn entry(&mut self, name: &str, size: u64, content: impl Read) -> io::Result<()> {
         self.0.header(&Description::plain(name.as_bytes(), EntryType::Regular, 0o644, size))?;
         self.0.data(content, size)
+    }
+
+    /// A file as it came, compared with its digest on the way.
+    fn stored(&mut self, name: &str, path: &Path, digest: &Digest) -> Result<(), ImageError> {
+        let mut file = File::open(path).map_err(ImageError::io("open", path.display()))?;
+        let size = file.metadata().map_err(ImageError::io("read", path.display()))?.len();
+        self.0.header(&Description::plain(name.as_bytes(), EntryType::Regular, 0o644, size)).map_err(writing)?;
+        let (mut hash, mut left) = (Sha256::new(), size);
+        let mut buffer = vec![0; 256 * 1024];
+        while left > 0 {
+            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let read = file.read(&mut buffer[..want]).map_err(ImageError::io("read", path.display()))?;
+            if read == 0 {
+                break;
+            }
+            hash.update(&buffer[..read]);
+            self.0.raw(&buffer[..read]).map_err(writing)?;
+            left -= read as u64;
+        }
+        if left > 0 || Digest::from_sha256(hash.finalize().into()) != *digest {
+            return Err(ImageError::Damaged { path: path.to_owned(), expected: digest.to_string() });
+        }
+        self.0.pad(size).map_err(writing)
     }
 
     /// A layer, plain again and compared with its digest on the way: read by a second thread.

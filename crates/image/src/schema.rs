@@ -1,10 +1,12 @@
 //! The store's rows. A file below `content/` or `layers/` belongs to exactly one row here, or is garbage.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dozen_ledger::rusqlite::{Connection, params};
 use dozen_ledger::{LedgerError, Migration};
 use dozen_model::{Digest, ImageId, Reference};
+
+use crate::target::Target;
 
 /// The tables of the image store.
 pub const MIGRATION: Migration = Migration(
@@ -43,6 +45,34 @@ CREATE INDEX image_reference_by_image ON image_reference(image);
 pub const RECIPES: Migration = Migration(
     "
 ALTER TABLE layer ADD COLUMN recipe_size_bytes INTEGER; -- of DIFF_ID.recipe below content/, in the blob's place; or NULL
+",
+);
+
+/// What names lead to besides images: OCI indexes and manifests, kept as they came, with all that they lead to.
+pub const TARGETS: Migration = Migration(
+    "
+CREATE TABLE blob (
+    digest            TEXT PRIMARY KEY,       -- of a file below content/ that is neither a layer's nor the image's own
+    size_bytes        INTEGER NOT NULL
+) STRICT;
+CREATE TABLE target (
+    digest            TEXT PRIMARY KEY,       -- of an index or a manifest
+    descriptor        TEXT NOT NULL,          -- as an index.json would have it, without names
+    manifest          TEXT NOT NULL,          -- digest of the image's own manifest
+    image             TEXT NOT NULL REFERENCES image(id) ON DELETE CASCADE,
+    referrers         TEXT NOT NULL           -- descriptors of artifacts about something in it, a JSON array
+) STRICT;
+CREATE INDEX target_by_image ON target(image);
+CREATE TABLE target_blob (
+    target            TEXT NOT NULL REFERENCES target(digest) ON DELETE CASCADE,
+    digest            TEXT NOT NULL,          -- of all that it leads to, itself included: blobs, layers, the image
+    PRIMARY KEY (target, digest)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reference_target (
+    reference         TEXT PRIMARY KEY REFERENCES image_reference(reference) ON DELETE CASCADE,
+    target            TEXT NOT NULL REFERENCES target(digest) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX reference_target_by_target ON reference_target(target);
 ",
 );
 
@@ -88,6 +118,9 @@ pub(crate) struct Rows {
     pub(crate) layers: HashMap<Digest, LayerRow>,
     pub(crate) images: Vec<ImageRow>,
     pub(crate) references: BTreeMap<Reference, ImageId>,
+    pub(crate) blobs: BTreeMap<Digest, u64>,
+    pub(crate) targets: BTreeMap<Digest, Target>,
+    pub(crate) reference_targets: BTreeMap<Reference, Digest>,
 }
 
 /// Reads a text that was valid when it was written.
@@ -138,7 +171,78 @@ pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
     while let Some(row) = found.next()? {
         rows.references.insert(parsed(row.get(0)?)?, ImageId::new(parsed(row.get(1)?)?));
     }
+    read_targets(connection, &mut rows)?;
     Ok(rows)
+}
+
+fn read_targets(connection: &Connection, rows: &mut Rows) -> Result<(), LedgerError> {
+    let mut statement = connection.prepare("SELECT digest, size_bytes FROM blob")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        rows.blobs.insert(parsed(row.get(0)?)?, row.get::<_, i64>(1)?.max(0).unsigned_abs());
+    }
+    let mut statement = connection.prepare("SELECT digest, descriptor, manifest, image, referrers FROM target")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let target = Target {
+            digest: parsed(row.get(0)?)?,
+            descriptor: parsed(row.get(1)?)?,
+            manifest: parsed(row.get(2)?)?,
+            image: ImageId::new(parsed(row.get(3)?)?),
+            referrers: parsed(row.get(4)?)?,
+            blobs: BTreeSet::new(),
+        };
+        rows.targets.insert(target.digest.clone(), target);
+    }
+    let mut statement = connection.prepare("SELECT target, digest FROM target_blob")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        if let Some(target) = rows.targets.get_mut(&parsed::<Digest>(row.get(0)?)?) {
+            target.blobs.insert(parsed(row.get(1)?)?);
+        }
+    }
+    let mut statement = connection.prepare("SELECT reference, target FROM reference_target")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        rows.reference_targets.insert(parsed(row.get(0)?)?, parsed(row.get(1)?)?);
+    }
+    Ok(())
+}
+
+pub(crate) fn insert_blob(connection: &Connection, digest: &Digest, size_bytes: u64) -> Result<(), LedgerError> {
+    let size = i64::try_from(size_bytes).unwrap_or(i64::MAX);
+    connection.execute("INSERT OR IGNORE INTO blob VALUES (?1, ?2)", params![digest.as_str(), size])?;
+    Ok(())
+}
+
+/// Writes a target, or what more of it has come.
+pub(crate) fn insert_target(connection: &Connection, target: &Target) -> Result<(), LedgerError> {
+    let digest = target.digest.as_str();
+    connection.execute(
+        "INSERT INTO target VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (digest) DO UPDATE SET referrers = excluded.referrers",
+        params![
+            digest,
+            target.descriptor.to_string(),
+            target.manifest.as_str(),
+            target.image.digest().as_str(),
+            target.referrers.to_string()
+        ],
+    )?;
+    let mut statement = connection.prepare("INSERT OR IGNORE INTO target_blob VALUES (?1, ?2)")?;
+    for blob in &target.blobs {
+        statement.execute([digest, blob.as_str()])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn delete_target(connection: &Connection, digest: &Digest) -> Result<(), LedgerError> {
+    connection.execute("DELETE FROM target WHERE digest = ?1", [digest.as_str()])?;
+    Ok(())
+}
+
+pub(crate) fn delete_blob(connection: &Connection, digest: &Digest) -> Result<(), LedgerError> {
+    connection.execute("DELETE FROM blob WHERE digest = ?1", [digest.as_str()])?;
+    Ok(())
 }
 
 pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<(), LedgerError> {
@@ -177,11 +281,25 @@ pub(crate) fn insert_image(connection: &Connection, row: &ImageRow, diff_ids: &[
     Ok(())
 }
 
-pub(crate) fn set_reference(connection: &Connection, reference: &Reference, id: &ImageId) -> Result<(), LedgerError> {
+/// Gives a name to an image, and to what of an OCI layout leads to it.
+pub(crate) fn set_reference(
+    connection: &Connection,
+    reference: &Reference,
+    id: &ImageId,
+    target: Option<&Digest>,
+) -> Result<(), LedgerError> {
+    let reference = reference.to_string();
     connection.execute(
         "INSERT INTO image_reference VALUES (?1, ?2) ON CONFLICT (reference) DO UPDATE SET image = excluded.image",
-        params![reference.to_string(), id.digest().as_str()],
+        params![reference, id.digest().as_str()],
     )?;
+    match target {
+        Some(target) => connection.execute(
+            "INSERT INTO reference_target VALUES (?1, ?2) ON CONFLICT (reference) DO UPDATE SET target = excluded.target",
+            params![reference, target.as_str()],
+        )?,
+        None => connection.execute("DELETE FROM reference_target WHERE reference = ?1", [reference])?,
+    };
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::image::Image;
 use crate::schema::{self, ImageRow, LayerRow};
+use crate::target::Target;
 use crate::tree;
 
 /// The images of one engine. Clones share one store.
@@ -52,6 +53,10 @@ pub(crate) struct State {
     pub(crate) removed: BTreeMap<ImageId, Arc<Image>>,
     pub(crate) references: BTreeMap<Reference, ImageId>,
     pub(crate) layers: HashMap<Digest, Arc<LayerRow>>,
+    /// Files below `content/` that are neither a layer's nor an image's own, with their sizes.
+    pub(crate) blobs: BTreeMap<Digest, u64>,
+    pub(crate) targets: BTreeMap<Digest, Arc<Target>>,
+    pub(crate) reference_targets: BTreeMap<Reference, Digest>,
 }
 
 /// How much the store occupies.
@@ -79,7 +84,7 @@ pub struct ImageUsage {
 impl ImageStore {
     /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
     ///
-    /// The ledger must have been opened with [`crate::MIGRATION`] and [`crate::RECIPES`]; no other engine may use the same root. What a crash
+    /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`] and [`crate::TARGETS`]; no other engine may use the same root. What a crash
     /// left behind (a file without a row, a layer without an image) is deleted.
     pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
         let directory = |name| {
@@ -98,7 +103,13 @@ impl ImageStore {
             change: Mutex::default(),
             pins: Mutex::default(),
         };
-        let mut state = State { references: rows.references, ..State::default() };
+        let mut state = State {
+            references: rows.references,
+            blobs: rows.blobs,
+            targets: rows.targets.into_iter().map(|(digest, target)| (digest, Arc::new(target))).collect(),
+            reference_targets: rows.reference_targets,
+            ..State::default()
+        };
         state.layers = rows.layers.into_iter().map(|(digest, row)| (digest, Arc::new(row))).collect();
         for ImageRow { id, parent, removed } in rows.images {
             let Some(mut image) = inner.read_image(&id, parent)? else {
@@ -106,6 +117,7 @@ impl ImageStore {
                 let lost = id.clone();
                 inner.ledger.write(Durability::Power, move |connection| schema::delete_image(connection, &lost))?;
                 state.references.retain(|_, named| *named != id);
+                state.targets.retain(|_, target| target.image != id);
                 continue;
             };
             image.size_bytes = state.size_of(&image.diff_ids);
@@ -137,21 +149,32 @@ impl ImageStore {
 
     /// Gives an image one more name; a name that another image has moves.
     pub fn tag(&self, source: &ImageId, target: &Reference) -> Result<(), ImageError> {
+        self.tag_found(&source.to_string(), target).map(drop)
+    }
+
+    /// The same for an image by any of its names. What this name leads to, the new one does too.
+    pub fn tag_found(&self, source: &str, target: &Reference) -> Result<Image, ImageError> {
         if target.digest().is_some() {
             return Err(ImageError::TagWithDigest);
         }
         let _change = self.0.lock_change();
-        if !self.0.read_state().images.contains_key(source) {
-            return Err(ImageError::NoSuchImage(source.to_string()));
-        }
+        let (image, leads_to) = {
+            let state = self.0.read_state();
+            let image = state.find(source)?;
+            let name = source.parse::<Reference>().ok().filter(|name| state.references.contains_key(name));
+            let leads_to = state.target(name.as_ref(), &image.id).map(|target| target.digest.clone());
+            (image, leads_to)
+        };
         failpoint("image.tag.before");
-        let (id, reference) = (source.clone(), target.clone());
-        self.0.ledger.write(Durability::Power, move |connection| schema::set_reference(connection, &reference, &id))?;
+        let (id, reference, to) = (image.id.clone(), target.clone(), leads_to.clone());
+        self.0.ledger.write(Durability::Power, move |connection| {
+            schema::set_reference(connection, &reference, &id, to.as_ref())
+        })?;
         failpoint("image.tag.after");
         let mut state = self.0.write_state();
-        state.references.insert(target.clone(), source.clone());
+        state.point(target, &image.id, leads_to);
         state.name_images();
-        Ok(())
+        Ok(Image::clone(&image))
     }
 
     /// Whether a layer is there, by the digest of its plain tar stream. It may be gone in the next moment.
@@ -200,7 +223,12 @@ impl ImageStore {
         };
         Ok(DiskUsage {
             layers_bytes: state.layers.values().map(|layer| layer.content_bytes).sum(),
-            blobs_bytes: state.layers.values().map(|layer| layer.kept_bytes()).sum(),
+            blobs_bytes: state
+                .layers
+                .values()
+                .map(|layer| layer.kept_bytes())
+                .chain(state.blobs.values().copied())
+                .sum(),
             images: state.images.values().map(usage).collect(),
         })
     }
@@ -212,6 +240,7 @@ impl ImageStore {
         let state = self.0.read_state();
         let owned_layers: BTreeSet<_> = state.layers.values().map(|layer| layer.directory.clone()).collect();
         let mut owned_blobs: BTreeSet<_> = state.layers.values().map(|layer| layer.content_name()).collect();
+        owned_blobs.extend(state.blobs.keys().map(|digest| digest.hex().to_owned()));
         owned_blobs.extend(state.images.keys().chain(state.removed.keys()).map(|id| id.digest().hex().to_owned()));
         drop(state);
         let nothing = BTreeSet::new();
@@ -270,6 +299,15 @@ impl State {
             }
         }
         Err(ImageError::NoSuchImage(reference?.familiar()))
+    }
+
+    /// Gives a name to an image.
+    pub(crate) fn point(&mut self, reference: &Reference, id: &ImageId, target: Option<Digest>) {
+        self.references.insert(reference.clone(), id.clone());
+        match target {
+            Some(target) => self.reference_targets.insert(reference.clone(), target),
+            None => self.reference_targets.remove(reference),
+        };
     }
 
     pub(crate) fn size_of(&self, diff_ids: &[Digest]) -> u64 {
@@ -331,16 +369,23 @@ impl Inner {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Deletes every layer that no image needs and nothing pins. The change lock is held.
+    /// Deletes every layer that neither an image nor a target needs and nothing pins, and first the targets that have
+    /// gone. The change lock is held.
     pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>, ImageError> {
+        self.collect_targets()?;
         let dead: Vec<Arc<LayerRow>> = {
             // Pins before state, here as in `pin`.
             let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
             let state = self.read_state();
             let needed: BTreeSet<_> =
                 state.images.values().chain(state.removed.values()).flat_map(|image| image.diff_ids.iter()).collect();
-            let is_dead =
-                |layer: &&Arc<LayerRow>| !needed.contains(&layer.diff_id) && !pins.contains_key(&layer.diff_id);
+            let by_targets = state.needed_by_targets();
+            let is_dead = |layer: &&Arc<LayerRow>| {
+                !needed.contains(&layer.diff_id)
+                    && !pins.contains_key(&layer.diff_id)
+                    && !by_targets.contains(&layer.diff_id)
+                    && !by_targets.contains(&layer.blob)
+            };
             let dead: Vec<_> = state.layers.values().filter(is_dead).cloned().collect();
             drop(state);
             // Gone from memory before the pins are let go: nobody can begin to rely on them.
@@ -365,7 +410,10 @@ impl Inner {
         // The rows are gone: a file that resists is reported and collected at the next start.
         for layer in &dead {
             self.delete_file(&self.layers.join(&layer.directory));
-            self.delete_file(&self.content_path(layer));
+            match layer.recipe_size_bytes {
+                Some(_) => self.delete_file(&self.content_path(layer)),
+                None => self.delete_content(&layer.blob),
+            }
         }
         failpoint("image.collect.files");
         Ok(digests)

@@ -25,6 +25,7 @@ mod recipe;
 mod refusal;
 mod removal;
 mod save;
+mod targets;
 
 /// A data root of a test's own.
 struct Home(tempfile::TempDir);
@@ -35,7 +36,7 @@ impl Home {
     }
 
     fn open(&self) -> ImageStore {
-        let ledger = Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES]).unwrap();
+        let ledger = Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS]).unwrap();
         ImageStore::open(self.0.path(), ledger).unwrap()
     }
 

@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::containers::check_platform;
 use super::images;
 use crate::error::{Answer, ApiError, join_failed};
 use crate::extract::Query;
@@ -32,14 +31,14 @@ type Pieces = mpsc::Sender<Result<Bytes, io::Error>>;
 
 /// `POST /images/load`. The status is always 200: what goes wrong is said in the stream, as Docker says it.
 pub(super) async fn load(State(engine): State<Engine>, query: Query, body: Body) -> Answer {
-    check_platform(query.text("platform"))?;
+    let platform = platform(&query)?;
     let quiet = query.flag("quiet");
     let (archive, pieces) = mpsc::channel(PIECES);
     let (lines, answer) = mpsc::channel(PIECES);
     tokio::spawn(pump(body, archive));
     tokio::task::spawn_blocking(move || {
         let progress = Lines::new(lines.clone(), quiet);
-        match engine.load_images(&mut ChannelReader::new(pieces), &progress) {
+        match engine.load_images(&mut ChannelReader::new(pieces), platform.as_ref(), &progress) {
             Ok(loaded) => loaded.iter().flat_map(loaded_lines).for_each(|line| send(&lines, &line)),
             Err(error) => {
                 let error = ApiError::from(error);
@@ -138,10 +137,18 @@ pub(super) async fn create(State(engine): State<Engine>, query: Query, body: Bod
     Ok(([(header::CONTENT_TYPE, "application/json")], line).into_response())
 }
 
-/// `platform`, as text.
+/// `platform`: as text, or, as newer clients have it for images, as OCI's JSON.
 pub(super) fn platform(query: &Query) -> Result<Option<Platform>, ApiError> {
-    let text = query.text("platform");
-    text.map(|text| text.parse().map_err(|error: PlatformError| ApiError::invalid(error.to_string()))).transpose()
+    let mut all = query.all("platform").filter(|text| !text.is_empty());
+    let Some(text) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(ApiError::not_built("more than one platform at a time"));
+    }
+    if text.starts_with('{') {
+        let parsed = serde_json::from_str(text);
+        return parsed.map(Some).map_err(|error| ApiError::invalid(format!("invalid platform {text:?}: {error}")));
+    }
+    text.parse().map(Some).map_err(|error: PlatformError| ApiError::invalid(error.to_string()))
 }
 
 /// Progress as Docker's lines, at most one per layer and pause. It never waits for the client.
@@ -192,11 +199,11 @@ pub(super) async fn save(State(engine): State<Engine>, query: Query) -> Answer {
 
 /// Streams an archive of these images. Names are checked before the head is sent.
 pub(super) async fn save_names(engine: Engine, names: Vec<String>, query: &Query) -> Answer {
-    check_platform(query.text("platform"))?;
+    let platform = platform(query)?;
     for name in &names {
-        engine.image(name).await?;
+        engine.image_for(name, platform.clone()).await?;
     }
-    stream("application/x-tar", move |out| engine.save_images(&names, out)).await
+    stream("application/x-tar", move |out| engine.save_images(&names, platform.as_ref(), out)).await
 }
 
 /// `GET /containers/{id}/export`.
@@ -265,6 +272,22 @@ impl Write for ChannelWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_platform_is_text_or_json() {
+        let read = |query: &str| platform(&Query::from(query)).map(|found| found.map(|found| found.to_string()));
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("platform="), Ok(None));
+        assert_eq!(read("platform=linux/arm64"), Ok(Some("linux/arm64".into())));
+        assert_eq!(
+            read("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22aarch64%22%7D"),
+            Ok(Some("linux/arm64".into()))
+        );
+        assert_eq!(read("platform=linux/arm64&platform=linux/amd64").unwrap_err().status(), 501);
+        for wrong in ["%7B%22os%22:1%7D", "%5B%5D", "a/b/c/d", "nonsense"] {
+            assert_eq!(read(&format!("platform={wrong}")).unwrap_err().status(), 400, "{wrong}");
+        }
+    }
 
     #[tokio::test]
     async fn a_body_reaches_a_blocking_reader_whole() {

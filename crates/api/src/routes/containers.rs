@@ -19,7 +19,6 @@ use crate::convert::listing::{self, Listing};
 use crate::convert::{fields, inspect as shapes, request};
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
-use crate::host;
 use crate::sizes;
 
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
@@ -62,13 +61,13 @@ async fn ancestors(engine: &Engine, names: &[String]) -> Result<BTreeSet<ImageId
 }
 
 pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body): Json) -> Answer {
-    check_platform(query.text("platform"))?;
+    let platform = super::archives::platform(&query)?;
     let name = query.text("name").map(|name| name.trim_start_matches('/').parse()).transpose()?;
     let request: request::Create = request::read(body, fields::CREATE)?;
     if request.image.is_empty() {
         return Err(ApiError::invalid("no image is given").with_hint("set Image to a name or an id"));
     }
-    let image = engine.image(&request.image).await?;
+    let image = engine.image_to_run(&request.image, platform).await?;
     let defaults = ImageDefaults::of(&image.raw)?;
     // Not as "not found": for clients that means that the image is, and they would pull it.
     let find = |name: &str| match engine.container(name) {
@@ -79,18 +78,6 @@ pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body
     let (container, more) = engine.create(CreateRequest { name, spec }).await?;
     warnings.extend(more);
     Ok(reply(StatusCode::CREATED, &json!({ "Id": container.id().as_str(), "Warnings": warnings })))
-}
-
-/// `linux`, `linux/amd64`: this host's, or refused.
-pub(super) fn check_platform(platform: Option<&str>) -> Result<(), ApiError> {
-    let Some(text) = platform else { return Ok(()) };
-    let mut parts = text.split('/');
-    let fits = parts.next() == Some("linux") && parts.next().is_none_or(|part| part == host::architecture());
-    if fits {
-        return Ok(());
-    }
-    Err(ApiError::not_built(format_args!("the platform {text:?}"))
-        .with_hint(format!("this host runs linux/{}", host::architecture())))
 }
 
 pub(super) async fn inspect(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
@@ -243,8 +230,5 @@ mod tests {
         let options = stop_options(&Query::from("t=-1&signal=INT")).unwrap();
         assert_eq!((options.timeout_s, options.signal.map(Signal::number)), (Some(-1), Some(2)));
         assert!(stop_options(&Query::from("t=x")).is_err());
-        assert!(check_platform(Some(&format!("linux/{}", host::architecture()))).is_ok());
-        assert!(check_platform(Some("linux")).is_ok() && check_platform(None).is_ok());
-        assert_eq!(check_platform(Some("windows/amd64")).unwrap_err().status(), 501);
     }
 }

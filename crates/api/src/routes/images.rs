@@ -9,7 +9,6 @@ use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
 use super::archives;
-use super::containers::check_platform;
 use crate::convert::{self, fields};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
@@ -82,7 +81,8 @@ pub(super) async fn list(
     }
     // The oldest clients have a parameter of its own for the reference.
     let pattern = query.text("filter").map(str::to_owned);
-    let images = engine.images().clone();
+    let store = engine.images().clone();
+    let images = store.clone();
     let images = tokio::task::spawn_blocking(move || images.list()).await.map_err(join_failed)?;
     let mut images = images.map_err(EngineError::from)?;
     images.sort_by_key(|image| std::cmp::Reverse(image.created));
@@ -91,7 +91,7 @@ pub(super) async fn list(
     let rows = images.iter().filter_map(|image| {
         // An untagged image that others are made from is a step on the way: shown on demand only.
         let is_step = image.references.is_empty() && image.repo_digests.is_empty() && parents.contains(&image.id);
-        if is_step && !all {
+        if (is_step || store.is_of_an_index(image)) && !all {
             return None;
         }
         let names = selection.names(image, pattern.as_deref())?;
@@ -190,8 +190,7 @@ fn row(image: &Image, names: &[String]) -> Value {
 
 async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> Answer {
     query.refuse("manifests")?;
-    check_platform(query.text("platform"))?;
-    let image = engine.image(name).await?;
+    let image = engine.image_for(name, archives::platform(query)?).await?;
     let text = |field: &str| image.raw.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
     let comment = image.raw.get("history").and_then(Value::as_array).and_then(|history| history.last());
     let comment = comment.and_then(|step| step.get("comment")).and_then(Value::as_str).unwrap_or("");
@@ -221,8 +220,9 @@ async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query
 }
 
 async fn history(engine: &Engine, name: &str, query: &Query) -> Answer {
-    check_platform(query.text("platform"))?;
-    let (images, name) = (engine.images().clone(), name.to_owned());
+    // Of one that is not unpacked nothing is known of the layers: it is unpacked.
+    let image = engine.image_to_run(name, archives::platform(query)?).await?;
+    let (images, name) = (engine.images().clone(), image.id.to_string());
     let entries = tokio::task::spawn_blocking(move || images.history(&name)).await.map_err(join_failed)?;
     let entries = entries.map_err(EngineError::from)?;
     ok(&entries

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Context, image_path};
-use crate::arguments::flags::{format, is_on, name, required, switch, switch_value, text, verb};
+use crate::arguments::flags::{format, is_on, name, required, switch, switch_value, text, value, verb};
+use crate::client::Query;
 use crate::failure::Outcome;
 use crate::output::listing::{self, Layout};
 use crate::output::{self, duration, ellipsis, short_id, size};
@@ -17,6 +18,7 @@ pub fn command() -> Command {
         .arg(switch("human", 'H', "Print sizes and dates in human readable format (default true)"))
         .arg(switch("no-trunc", None, "Don't truncate output"))
         .arg(switch("quiet", 'q', "Only show image IDs"))
+        .arg(value("platform", None, "string", "Show history for the given platform (os/arch[/variant])"))
         .arg(name("image", "IMAGE"))
 }
 
@@ -44,7 +46,9 @@ struct Layer {
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
-    let layers: Vec<Layer> = context.client.get(&image_path(required(matches, "image"), "/history")).await?;
+    let query = Query::new().with_some("platform", text(matches, "platform"));
+    let layers: Vec<Layer> =
+        context.client.get(&image_path(required(matches, "image"), &format!("/history{query}"))).await?;
     let is_human = switch_value(matches, "human").unwrap_or(true);
     let truncates = !is_on(matches, "no-trunc");
     let now_s = Timestamp::now().as_second();

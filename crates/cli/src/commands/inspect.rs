@@ -45,6 +45,12 @@ pub fn command_for_images() -> Command {
         "dozen image inspect -f '{{json .Config.Env}}' my-app",
     )
     .arg(inspect_format())
+    .arg(value(
+        "platform",
+        None,
+        "string",
+        "Inspect a specific platform of the multi-platform image (os/arch[/variant])",
+    ))
     .arg(names("IMAGE"))
 }
 
@@ -64,10 +70,12 @@ pub async fn execute(context: &Context, matches: &ArgMatches, only: Option<&str>
     }
     let is_sized = (only != Some("image") && only != Some("volume")) && is_on(matches, "size");
     let size = Query::new().with_flag("size", is_sized).to_string();
+    let platform = if only == Some("image") { text(matches, "platform") } else { None };
+    let platform = Query::new().with_some("platform", platform).to_string();
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in texts(matches, "names") {
-        match lookup(context, name, wanted, &size).await {
+        match lookup(context, name, wanted, [&size, &platform]).await {
             Ok(document) => found.push(document),
             // Where one kind was looked for, the engine has said what there is to say.
             Err(error) if error.is_not_found() && wanted.is_none() => {
@@ -86,12 +94,17 @@ pub async fn execute(context: &Context, matches: &ArgMatches, only: Option<&str>
     Failure::all(failures)
 }
 
-async fn lookup(context: &Context, name: &str, wanted: Option<&str>, size: &str) -> Result<String, ClientError> {
+async fn lookup(
+    context: &Context,
+    name: &str,
+    wanted: Option<&str>,
+    [size, platform]: [&str; 2],
+) -> Result<String, ClientError> {
     let mut last = None;
     for kind in KINDS.into_iter().filter(|kind| wanted.is_none_or(|wanted| wanted == *kind)) {
         let path = match kind {
             "container" => container_path(name, &format!("/json{size}")),
-            "image" => image_path(name, "/json"),
+            "image" => image_path(name, &format!("/json{platform}")),
             _ => format!("/volumes/{}", encode_segment(name)),
         };
         match context.client.get_text(&path).await {

@@ -40,28 +40,32 @@ pub fn command() -> Command {
         "dozen load -i debian.tar\nzstdcat app.tar.zst | dozen load",
     )
     .arg(value("input", 'i', "string", "Read from tar archive file, instead of STDIN"))
+    .arg(value("platform", None, "string", "Load only the given platform (os/arch[/variant])"))
     .arg(switch("quiet", 'q', "Suppress the load output"))
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let is_quiet = is_on(matches, "quiet");
+    let platform = text(matches, "platform");
     let source = match text(matches, "input") {
         Some(path) if !path.is_empty() => Source::open(path)?,
         _ if std::io::stdin().is_terminal() => {
             return Err(Failure::new("requested load from stdin, but stdin is empty")
                 .with_hint("name a file with -i, or pipe one in"));
         }
-        _ => return send(context, is_quiet, stream(tokio::io::stdin()), None).await,
+        _ => return send(context, (is_quiet, platform), stream(tokio::io::stdin()), None).await,
     };
     if let Some(parts) = source.missing(context).await
-        && let Ok(code) = send(context, is_quiet, source.parts(&parts)?, Some(length(&parts))).await
+        && let Ok(code) = send(context, (is_quiet, platform), source.parts(&parts)?, Some(length(&parts))).await
     {
         return Ok(code);
     }
     // Whole, for whatever went wrong with a part: a layer may have gone meanwhile. What else is wrong shows again.
     match source.length {
-        Some(length) => send(context, is_quiet, source.parts(&[Range { start: 0, end: length }])?, Some(length)).await,
-        None => send(context, is_quiet, stream(tokio::fs::File::from_std(source.file)), None).await,
+        Some(length) => {
+            send(context, (is_quiet, platform), source.parts(&[Range { start: 0, end: length }])?, Some(length)).await
+        }
+        None => send(context, (is_quiet, platform), stream(tokio::fs::File::from_std(source.file)), None).await,
     }
 }
 
@@ -162,7 +166,7 @@ impl Stream for Parts {
 /// Sends an archive of so many bytes, if that is known, and prints what came in.
 async fn send(
     context: &Context,
-    is_quiet: bool,
+    (is_quiet, platform): (bool, Option<&str>),
     archive: impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static,
     length: Option<u64>,
 ) -> Outcome {
@@ -171,6 +175,7 @@ async fn send(
     let chunks = archive.inspect_ok(move |chunk| counted.inc(chunk.len() as u64)).map_ok(Frame::data);
     let body: Body = BodyExt::boxed(StreamBody::new(chunks));
     let query = Query::new().with("quiet", if is_quiet { "1" } else { "0" });
+    let query = query.with_some("platform", platform);
     let response = context.client.stream(Method::POST, &format!("/images/load{query}"), Some(body)).await;
     bar.finish_and_clear();
     let mut messages = JsonLines::new(response?, "POST /images/load");

@@ -5,11 +5,11 @@ use dozen_ledger::Ledger;
 
 use super::*;
 use crate::extract::tests::{archive, directory, file};
-use crate::{MIGRATION, RECIPES};
+use crate::{MIGRATION, RECIPES, TARGETS};
 
 fn store() -> (tempfile::TempDir, ImageStore) {
     let home = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES]).unwrap();
+    let ledger = Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS]).unwrap();
     let store = ImageStore::open(home.path(), ledger).unwrap();
     (home, store)
 }

@@ -208,6 +208,11 @@ impl<'a> Intake<'a> {
         Ok(Spooled { held: Held::Unpacked(number), size, digest })
     }
 
+    /// Keeps a layer of the store's by the digest of its blob.
+    pub(super) fn pin(&self, blob: &Digest) -> Option<Pin> {
+        self.inner.pin_content(blob)
+    }
+
     fn finish_all_but(&mut self, count: usize) {
         while self.unfinished.len() > count {
             let Some((number, unpacking)) = self.unfinished.pop_front() else { break };

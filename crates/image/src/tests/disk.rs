@@ -19,7 +19,7 @@ fn count_files(root: &Path) -> usize {
 fn a_full_disk_and_a_read_only_one_leave_nothing() {
     use std::os::fd::AsRawFd;
     let ledger_home = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&ledger_home.path().join("state.db"), &[MIGRATION, RECIPES]).unwrap();
+    let ledger = Ledger::open(&ledger_home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS]).unwrap();
     let disk = small_disk("2m");
     let root = PathBuf::from(format!("/proc/self/fd/{}", disk.as_raw_fd()));
     let store = ImageStore::open(&root, ledger).unwrap();

@@ -35,7 +35,7 @@ impl Cell {
         std::os::unix::fs::symlink("secret", outside.join("link")).unwrap();
         let root = place.path().join("root");
         fs::create_dir(&root).unwrap();
-        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES]).unwrap();
+        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES, TARGETS]).unwrap();
         let store = ImageStore::open(&root, ledger).unwrap();
         let before = seen(&outside);
         Self { place, store, before }

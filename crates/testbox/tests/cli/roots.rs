@@ -2,7 +2,7 @@
 
 use crate::{Program, for_both};
 
-for_both!(a_container_is_exported_imported_and_runs, what_cannot_be_imported);
+for_both!(a_container_is_exported_imported_and_runs, what_cannot_be_imported, one_platform_of_several);
 
 fn a_container_is_exported_imported_and_runs(program: Program) {
     program.with(|cli| {
@@ -54,5 +54,61 @@ fn what_cannot_be_imported(program: Program) {
         cli.run(&["import", "/no/such/file"]).refuses(1, &["no such file or directory"]);
         cli.run(&["import", "https://example.com/tree.tar"]).refuses(1, &["is not built yet"]);
         assert_eq!(cli.text(&["images", "-aq"]), images);
+    });
+}
+
+/// An index with this host's image and, under another platform's name, one that runs here as well.
+fn one_platform_of_several(program: Program) {
+    program.with(|cli| {
+        let place = cli.machine.directory().join("layout");
+        let script = r#"
+import hashlib, json, os, subprocess, sys, tarfile
+place, archive = sys.argv[1:]
+os.makedirs(place)
+tarfile.open(archive).extractall(place)
+def read(digest): return open(f"{place}/blobs/sha256/{digest[7:]}", "rb").read()
+def write(kind, value):
+    data = json.dumps(value).encode()
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    open(f"{place}/blobs/sha256/{digest[7:]}", "wb").write(data)
+    return {"mediaType": f"application/vnd.oci.image.{kind}.v1+json", "digest": digest, "size": len(data)}
+first = json.load(open(f"{place}/index.json"))["manifests"][0]
+manifest = json.loads(read(first["digest"]))
+config = json.loads(read(manifest["config"]["digest"]))
+host = {"os": "linux", "architecture": config["architecture"]}
+config.update(architecture="s390x", comment="the other")
+other = write("manifest", dict(manifest, config=write("config", config)))
+one = {k: first[k] for k in ("mediaType", "digest", "size")}
+index = write("index", {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+    "manifests": [dict(other, platform={"os": "linux", "architecture": "s390x"}), dict(one, platform=host)]})
+index["annotations"] = {"io.containerd.image.name": "docker.io/library/several:1"}
+json.dump({"schemaVersion": 2, "manifests": [index]}, open(f"{place}/index.json", "w"))
+if os.path.exists(f"{place}/manifest.json"): os.remove(f"{place}/manifest.json")
+print(index["digest"], config["architecture"])
+"#;
+        let archive = dozen_testbox::image_archive("busybox").display().to_string();
+        let made = cli.machine.run("python3", &["-c", script, &place.display().to_string(), &archive]).text();
+        let digest = made.split(' ').next().unwrap().to_owned();
+        let at = |name: &str| cli.machine.directory().join(name).display().to_string();
+        cli.machine.run("tar", &["-C", &place.display().to_string(), "-cf", &at("several.tar"), "."]).text();
+        assert_eq!(cli.text(&["load", "-i", &at("several.tar")]), "Loaded image: several:1\n");
+        assert_eq!(cli.text(&["run", "--rm", "several:1", "echo", "here"]), "here\n");
+        assert_eq!(
+            cli.text(&["image", "inspect", "--platform", "linux/s390x", "-f", "{{.Architecture}}", "several:1"]),
+            "s390x\n"
+        );
+        assert_eq!(cli.text(&["run", "--rm", "--platform", "linux/s390x", "several:1", "echo", "there"]), "there\n");
+        assert!(cli.text(&["images", "-q"]).lines().count() <= 2);
+        let saved = |name: &str| cli.machine.run("tar", &["-xOf", &at(name), "index.json"]).text();
+        cli.text(&["save", "-o", &at("whole.tar"), "several:1"]);
+        assert!(saved("whole.tar").contains(&digest));
+        cli.text(&["save", "--platform", "linux/s390x", "-o", &at("one.tar"), "several:1"]);
+        assert!(!saved("one.tar").contains(&digest));
+        cli.run(&["save", "--platform", "linux/mips64", "-o", &at("none.tar"), "several:1"])
+            .refuses(1, &["linux/mips64"]);
+        cli.text(&["rmi", "-f", "several:1"]);
+        cli.text(&["load", "--platform", "linux/s390x", "-i", &at("whole.tar")]);
+        assert_eq!(cli.inspect("several:1", "{{.Architecture}}"), "s390x");
+        cli.run(&["load", "--platform", "linux/mips64", "-i", &at("whole.tar")]).refuses(1, &["linux/mips64"]);
     });
 }
