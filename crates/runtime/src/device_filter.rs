@@ -22,13 +22,28 @@ const READ: i32 = 2;
 const WRITE: i32 = 4;
 const ALL: i32 = MAKE | READ | WRITE;
 
-// Registers: the context, then what it says. What is asked for loses what a rule has allowed already.
+// Registers: the context, and what it says.
+const RESULT: u8 = 0;
 const CONTEXT: u8 = 1;
 const KIND_REGISTER: u8 = 2;
-const ACCESS_REGISTER: u8 = 3;
-const MAJOR_REGISTER: u8 = 4;
-const MINOR_REGISTER: u8 = 5;
-const RESULT: u8 = 0;
+const MAJOR_REGISTER: u8 = 3;
+const MINOR_REGISTER: u8 = 4;
+/// For what is asked for, outside of functions.
+const ACCESS_REGISTER: u8 = 2;
+/// The context too, where a call leaves it as it is.
+const KEPT_CONTEXT: u8 = 6;
+
+// Opcodes.
+const LOAD: u8 = 0x61;
+const COPY: u8 = 0xbf;
+const SET: u8 = 0xb7;
+const AND: u8 = 0x54;
+const JUMP_IF_DIFFERENT: u8 = 0x56;
+const JUMP_IF_SAME: u8 = 0x16;
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+/// In the place of a source, it makes a call one of a function of the program's own.
+const OWN_FUNCTION: u8 = 1;
 
 /// One instruction: opcode, registers, offset, immediate.
 fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: i32) -> u64 {
@@ -38,79 +53,96 @@ fn instruction(code: u8, destination: u8, source: u8, offset: i16, value: i32) -
         | u64::from(value as u32) << 32
 }
 
-/// `register = *(u32 *)(context + offset)`.
-fn load(register: u8, offset: i16) -> u64 {
-    instruction(0x61, register, CONTEXT, offset, 0)
-}
-
 /// `return allow`.
 fn answer(allow: bool) -> [u64; 2] {
-    [instruction(0xb7, RESULT, 0, 0, i32::from(allow)), instruction(0x95, 0, 0, 0, 0)]
+    [instruction(SET, RESULT, 0, 0, i32::from(allow)), instruction(EXIT, 0, 0, 0, 0)]
 }
 
 /// The program: of each kind of access that is asked for, the last rule that names it and matches the device decides,
 /// and without any, nothing is allowed.
+///
+/// Accesses that the rules never tell apart are decided together, by a function that returns at the first rule that
+/// matches: the kernel's verifier, which follows every path, is then done after as many steps as there are rules. (With
+/// accesses decided within one pass it would carry what it knows from rule to rule, for each of them anew.)
 pub(crate) fn compile(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, RuntimeError> {
-    let mut program = vec![
-        load(KIND_REGISTER, ACCESS_TYPE),
-        load(ACCESS_REGISTER, ACCESS_TYPE),
-        instruction(AND, KIND_REGISTER, 0, 0, 0xffff),
-        instruction(0x74, ACCESS_REGISTER, 0, 0, 16),
-        load(MAJOR_REGISTER, MAJOR),
-        load(MINOR_REGISTER, MINOR),
-    ];
     // All of them are looked at, also those that an `a` after them has made void: a wrong one is refused.
     let rules: Vec<Rule> = rules.iter().map(Rule::new).collect::<Result<_, _>>()?;
-    for rule in rules.iter().rev() {
-        // Steps run in order; a jump is taken where the rule does not apply, over all that is left of it.
-        let steps = steps(rule);
-        let length = steps.len() + 2;
-        for (at, (code, register, value)) in steps.iter().copied().enumerate() {
-            let over = if is_jump(code) { (length - at - 1) as i16 } else { 0 };
-            program.push(instruction(code, register, if code == COPY { ACCESS_REGISTER } else { 0 }, over, value));
-        }
-        program.extend(answer(rule.allow));
-        if steps.is_empty() {
-            return Ok(program);
-        }
+    let groups = groups(&rules);
+    if let [all] = groups[..] {
+        return Ok(decide(&rules, all));
     }
-    program.extend(answer(false));
+    let mut program = vec![instruction(COPY, KEPT_CONTEXT, CONTEXT, 0, 0)];
+    let functions: Vec<Vec<u64>> = groups.iter().map(|group| decide(&rules, *group)).collect();
+    // Seven instructions for each group, and the answer.
+    let mut function_at = program.len() + groups.len() * 7 + 2;
+    for (group, function) in groups.iter().zip(&functions) {
+        program.extend([
+            instruction(LOAD, ACCESS_REGISTER, KEPT_CONTEXT, ACCESS_TYPE, 0),
+            instruction(AND, ACCESS_REGISTER, 0, 0, group << 16),
+            instruction(JUMP_IF_SAME, ACCESS_REGISTER, 0, 4, 0),
+            instruction(COPY, CONTEXT, KEPT_CONTEXT, 0, 0),
+        ]);
+        let distance = (function_at - program.len() - 1) as i32;
+        program.extend([
+            instruction(CALL, 0, OWN_FUNCTION, 0, distance),
+            instruction(JUMP_IF_DIFFERENT, RESULT, 0, 1, 0),
+            instruction(EXIT, 0, 0, 0, 0),
+        ]);
+        function_at += function.len();
+    }
+    program.extend(answer(true));
+    program.extend(functions.into_iter().flatten());
     Ok(program)
 }
 
-const COPY: u8 = 0xbc;
-const JUMP_IF_DIFFERENT: u8 = 0x56;
-const JUMP_IF_SAME: u8 = 0x16;
-const AND: u8 = 0x54;
-
-fn is_jump(code: u8) -> bool {
-    matches!(code, JUMP_IF_DIFFERENT | JUMP_IF_SAME)
+/// Accesses that are in the same rules.
+fn groups(rules: &[Rule]) -> Vec<i32> {
+    let mut groups: Vec<i32> = Vec::new();
+    for access in [READ, WRITE, MAKE] {
+        let is_alike =
+            |group: &&mut i32| rules.iter().all(|rule| (rule.access & **group == 0) == (rule.access & access == 0));
+        match groups.iter_mut().find(is_alike) {
+            Some(group) => *group |= access,
+            None => groups.push(access),
+        }
+    }
+    groups
 }
 
-/// Opcode, register, value.
-fn steps(rule: &Rule) -> Vec<(u8, u8, i32)> {
+/// Decides about these accesses: the last rule that matches the device.
+fn decide(rules: &[Rule], accesses: i32) -> Vec<u64> {
+    let mut program = vec![
+        instruction(LOAD, KIND_REGISTER, CONTEXT, ACCESS_TYPE, 0),
+        instruction(AND, KIND_REGISTER, 0, 0, 0xffff),
+        instruction(LOAD, MAJOR_REGISTER, CONTEXT, MAJOR, 0),
+        instruction(LOAD, MINOR_REGISTER, CONTEXT, MINOR, 0),
+    ];
+    for rule in rules.iter().rev().filter(|rule| rule.access & accesses != 0) {
+        // Where the rule does not apply, all that is left of it is jumped over.
+        let conditions = conditions(rule);
+        let length = conditions.len() + 2;
+        for (at, (register, value)) in conditions.iter().enumerate() {
+            program.push(instruction(JUMP_IF_DIFFERENT, *register, 0, (length - at - 1) as i16, *value));
+        }
+        program.extend(answer(rule.allow));
+        if conditions.is_empty() {
+            return program;
+        }
+    }
+    program.extend(answer(false));
+    program
+}
+
+/// Registers, and what they hold where the rule matches.
+fn conditions(rule: &Rule) -> Vec<(u8, i32)> {
     let Target::Devices { kind, major, minor } = rule.target else { return Vec::new() };
     let kind = match kind {
         Kind::Block => BLOCK,
         Kind::Character => CHARACTER,
     };
-    let mut steps = vec![(JUMP_IF_DIFFERENT, KIND_REGISTER, kind)];
-    for (number, register) in [(major, MAJOR_REGISTER), (minor, MINOR_REGISTER)] {
-        if let Some(number) = number {
-            steps.push((JUMP_IF_DIFFERENT, register, number as i32));
-        }
-    }
-    if rule.access != ALL {
-        if rule.allow {
-            // What is left must be allowed by earlier rules.
-            steps.push((AND, ACCESS_REGISTER, ALL & !rule.access));
-            steps.push((JUMP_IF_DIFFERENT, ACCESS_REGISTER, 0));
-        } else {
-            // A refusal catches any of it.
-            steps.extend([(COPY, RESULT, 0), (AND, RESULT, rule.access), (JUMP_IF_SAME, RESULT, 0)]);
-        }
-    }
-    steps
+    let numbers = [(MAJOR_REGISTER, major), (MINOR_REGISTER, minor)];
+    let numbers = numbers.into_iter().filter_map(|(register, number)| Some((register, number? as i32)));
+    std::iter::once((KIND_REGISTER, kind)).chain(numbers).collect()
 }
 
 #[cfg(test)]
@@ -120,36 +152,43 @@ mod tests {
     /// Runs a program as the kernel would.
     fn run(program: &[u64], kind: i32, access: i32, major: i32, minor: i32) -> bool {
         let context = [(access << 16) | kind, major, minor];
-        let (mut registers, mut at) = ([0i32; 8], 0usize);
+        let (mut registers, mut at, mut callers) = ([0i32; 8], 0usize, Vec::new());
         loop {
             let word = program[at];
             at += 1;
             let (destination, source) = ((word >> 8 & 15) as usize, (word >> 12 & 15) as usize);
             let (offset, value) = ((word >> 16) as i16, (word >> 32) as i32);
             let holds = match word as u8 {
-                0x61 => {
+                LOAD => {
                     registers[destination] = context[offset as usize / 4];
                     false
                 }
-                0x54 => {
+                AND => {
                     registers[destination] &= value;
                     false
                 }
-                0x74 => {
-                    registers[destination] = (registers[destination] as u32 >> value) as i32;
-                    false
-                }
-                0xbc => {
+                COPY => {
                     registers[destination] = registers[source];
                     false
                 }
-                0xb7 => {
+                SET => {
                     registers[destination] = value;
                     false
                 }
-                0x95 => return registers[0] != 0,
-                0x56 => registers[destination] != value,
-                0x16 => registers[destination] == value,
+                CALL => {
+                    callers.push(at);
+                    at += value as usize;
+                    false
+                }
+                EXIT => match callers.pop() {
+                    Some(caller) => {
+                        at = caller;
+                        false
+                    }
+                    None => return registers[0] != 0,
+                },
+                JUMP_IF_DIFFERENT => registers[destination] != value,
+                JUMP_IF_SAME => registers[destination] == value,
                 other => panic!("instruction {other:#x}"),
             };
             if holds {
@@ -195,13 +234,31 @@ mod tests {
         assert!(run(&compile(&all).unwrap(), BLOCK, ALL, 8, 0), "`a` is all of everything");
     }
 
+    /// A cgroup of version 2's, where this machine has any.
+    fn cgroup(name: &str) -> Option<std::path::PathBuf> {
+        let unified = crate::CgroupLayout::of_host().unwrap().unified()?;
+        let directory = unified.mount_point().join(format!("dozen-test-{name}-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        Some(directory)
+    }
+
+    #[test]
+    fn the_kernel_takes_thousands_of_rules_for_some_accesses() {
+        let Some(directory) = cgroup("many-devices") else { return };
+        let rules: Vec<LinuxDeviceCgroup> = (0..8000)
+            .map(|minor| serde_json::json!({"allow": minor % 3 != 0, "type": "c", "major": 240, "minor": minor, "access": "r"}))
+            .map(|rule| serde_json::from_value(rule).unwrap())
+            .collect();
+        let cgroup = std::fs::File::open(&directory).unwrap();
+        let attached = crate::sys::attach_device_program(&cgroup, &compile(&rules).unwrap());
+        std::fs::remove_dir(&directory).unwrap();
+        attached.unwrap();
+    }
+
     /// On the real kernel: its verifier takes the program, and it does what it says.
     #[test]
     fn the_kernel_takes_it() {
-        let layout = crate::CgroupLayout::of_host().unwrap();
-        let Some(unified) = layout.unified() else { return };
-        let directory = unified.mount_point().join(format!("dozen-test-devices-{}", std::process::id()));
-        std::fs::create_dir(&directory).unwrap();
+        let Some(directory) = cgroup("devices") else { return };
         let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(
             r#"[{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 5, "access": "r"},
                 {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm"}]"#,
