@@ -9,6 +9,7 @@ mod copy_up;
 mod devices;
 mod kinds;
 mod masks;
+mod nodes;
 mod null;
 
 pub(crate) use self::brought::{Brought, idmap};
@@ -44,6 +45,8 @@ pub(crate) struct RootTree {
     /// The mounts that are what their place is called, by that place: who shares the root's directories may have moved
     /// one of them away meanwhile, and put another in its place.
     own: RefCell<Vec<(PathBuf, OwnedFd)>>,
+    /// Each tmpfs that is to be read-only when all is in it: mounts, devices, the terminal.
+    unsealed: RefCell<Vec<OwnedFd>>,
 }
 
 /// Our mount namespace is a copy of the host's: nothing that we mount goes back there, and what the host mounts
@@ -91,7 +94,7 @@ impl RootTree {
             moved => moved,
         };
         moved.context(|| "mount the container's root".to_owned())?;
-        Ok(Self { root: tree, own: RefCell::default() })
+        Ok(Self { root: tree, own: RefCell::default(), unsealed: RefCell::default() })
     }
 
     /// Everything in it: mounts, devices, sysctls. `join_cgroups` is called once, before what needs it.
@@ -121,7 +124,7 @@ impl RootTree {
             join()?;
         }
         if plan.furnish_dev {
-            self.make_devices(&plan.devices)?;
+            self.make_devices(&plan.devices, brought.take_devices())?;
             // We still see the host's.
             self.link_dev(rustix::fs::statat(CWD, "/proc/kcore", AtFlags::empty()).is_ok())?;
         }
@@ -131,7 +134,8 @@ impl RootTree {
     /// The root of a process that has entered it.
     pub(crate) fn of_this_process() -> Result<Self, RuntimeError> {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok(Self { root: root.context(|| "open /".to_owned())?, own: RefCell::default() })
+        let root = root.context(|| "open /".to_owned())?;
+        Ok(Self { root, own: RefCell::default(), unsealed: RefCell::default() })
     }
 
     /// What [`RootTree::furnish`] has left to who is in the pid namespace that they show, and what goes over it.
@@ -151,6 +155,7 @@ impl RootTree {
     pub(crate) fn close_off(&self, plan: &Plan) -> Result<(), RuntimeError> {
         self.mask(&plan.masked_paths)?;
         self.make_read_only(&plan.readonly_paths)?;
+        self.seal()?;
         if plan.read_only_root {
             let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
             sys::mount_setattr(&self.root, false, attributes).context(|| "make the root read-only".to_owned())?;

@@ -52,16 +52,16 @@ pub(crate) fn mount_idmapped(
 }
 
 /// In a mount namespace that one thread has for this moment.
-fn with_own_mounts(mount: impl FnOnce() -> Result<OwnedFd, RuntimeError> + Send) -> Result<OwnedFd, RuntimeError> {
+pub(crate) fn with_own_mounts<T: Send>(
+    mount: impl FnOnce() -> Result<T, RuntimeError> + Send,
+) -> Result<T, RuntimeError> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             sys::unshare(libc::CLONE_NEWNS).context(|| "unshare the mount namespace".to_owned())?;
             crate::mounts::keep_mounts_from_the_host()?;
             mount()
         });
-        worker
-            .join()
-            .unwrap_or_else(|_| Err(RuntimeError::Invalid("the thread that mounts an overlay died".to_owned())))
+        worker.join().unwrap_or_else(|_| Err(RuntimeError::Invalid("the thread that mounts died".to_owned())))
     })
 }
 

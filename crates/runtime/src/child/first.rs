@@ -72,6 +72,10 @@ impl FirstProcess<'_> {
             }),
             Some(namespace) => {
                 let ready = furnished.and_then(|tree| {
+                    if plan.furnish_dev && matches!(surroundings.stdio, Stdio::Terminal { .. }) {
+                        tree.make_console()?;
+                    }
+                    tree.seal()?;
                     labels::apply(&plan.process)?;
                     tree.enter(plan)?;
                     drop(tree);

@@ -24,6 +24,8 @@ pub(crate) struct Brought {
     pub(super) root: Option<OwnedFd>,
     /// For each mount of the plan, or empty.
     mounts: Vec<Option<BroughtMount>>,
+    /// For each device of the plan, or empty.
+    devices: Vec<Option<OwnedFd>>,
 }
 
 /// One of them.
@@ -42,14 +44,15 @@ impl Brought {
             Root::Directory(path) if plan.user_namespace.is_some() => Some(clone_root(path)?),
             _ => None,
         };
+        let devices = super::nodes::make(plan)?;
         if !plan.mounts.iter().any(|mount| mount.is_brought(plan)) {
-            return Ok(Self { root, mounts: Vec::new() });
+            return Ok(Self { root, mounts: Vec::new(), devices });
         }
         let bring = |mount: &PlannedMount| match mount.is_brought(plan) {
             true => bring(mount, plan).map(Some).map_err(|error| super::at(error, &mount.target)),
             false => Ok(None),
         };
-        Ok(Self { root, mounts: plan.mounts.iter().map(bring).collect::<Result<_, _>>()? })
+        Ok(Self { root, mounts: plan.mounts.iter().map(bring).collect::<Result<_, _>>()?, devices })
     }
 
     /// By number, for who closes all else.
@@ -59,7 +62,8 @@ impl Brought {
             BroughtMount::Link(_) => None,
         };
         let trees = self.mounts.iter().flatten().filter_map(tree);
-        self.root.iter().map(AsRawFd::as_raw_fd).chain(trees).collect()
+        let devices = self.devices.iter().flatten().map(AsRawFd::as_raw_fd);
+        self.root.iter().map(AsRawFd::as_raw_fd).chain(trees).chain(devices).collect()
     }
 
     /// Files get the owners that the container's own namespace gives them, where that is asked for. The child has the
@@ -83,6 +87,11 @@ impl Brought {
     /// The child takes what was brought for a mount.
     pub(super) fn take(&mut self, index: usize) -> Option<BroughtMount> {
         self.mounts.get_mut(index).and_then(Option::take)
+    }
+
+    /// The same for the devices.
+    pub(super) fn take_devices(&mut self) -> Vec<Option<OwnedFd>> {
+        std::mem::take(&mut self.devices)
     }
 }
 

@@ -23,12 +23,17 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 impl RootTree {
-    pub(super) fn make_devices(&self, devices: &[Device]) -> Result<(), RuntimeError> {
+    /// `brought`: those that the parent has made.
+    pub(super) fn make_devices(&self, devices: &[Device], brought: Vec<Option<OwnedFd>>) -> Result<(), RuntimeError> {
         // Permission bits are meant as they are written.
         let umask = rustix::process::umask(Mode::empty());
         // Most are in one directory.
         let mut last: Option<(&Path, OwnedFd)> = None;
+        let mut brought = brought.into_iter();
         let result = devices.iter().try_for_each(|device| {
+            if let Some(node) = brought.next().flatten() {
+                return attach(&node, &self.make_no_link(&device.path)?);
+            }
             let path = device.path.parent().unwrap_or(Path::new("/"));
             let parent = match last.take().filter(|(known, _)| *known == path) {
                 Some((_, parent)) => parent,
@@ -115,6 +120,11 @@ impl RootTree {
     pub(crate) fn bind_console(&self, terminal: &OwnedFd) -> Result<(), RuntimeError> {
         let tree = clone_tree(terminal, "".as_ref(), false).context(|| "clone the terminal's mount".to_owned())?;
         attach(&tree, &self.make_no_link(Path::new("/dev/console"))?)
+    }
+
+    /// Where it will be, for who binds it when /dev may be read-only already.
+    pub(crate) fn make_console(&self) -> Result<(), RuntimeError> {
+        self.make_no_link(Path::new("/dev/console")).map(drop)
     }
 
     /// A file in the root, made if it is missing. A link there would lead what is bound over another file

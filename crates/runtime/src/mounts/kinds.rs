@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MoveMountFlags;
+use rustix::mount::{FsPickFlags, MoveMountFlags};
 
 use super::brought::BroughtMount;
 use super::copy_up::copy_up;
@@ -87,12 +87,13 @@ impl RootTree {
     /// is in there.
     fn add_tmpfs(&self, mount: &PlannedMount) -> Result<(), RuntimeError> {
         let MountKind::New { kind, source, options, copy_up: copies } = &mount.kind else { return Ok(()) };
+        // Read-only only in the end, as with runc: a mount in it may need a directory there, a device its node.
+        let read_only = mount.set & libc::MOUNT_ATTR_RDONLY != 0;
+        let set = mount.set & !libc::MOUNT_ATTR_RDONLY;
         let has_mode = options.iter().any(|(key, _)| key == "mode");
-        if has_mode && !copies {
-            return self.finish(mount, new_mount(kind, source, options, mount.set)?, true);
-        }
         let hidden = match self.open(&mount.target, OFlags::PATH | OFlags::DIRECTORY) {
             Err(Errno::NOENT) => None,
+            _ if has_mode && !copies => None,
             hidden => Some(hidden.context(|| "open the directory in the root".to_owned())?),
         };
         let mut options = options.clone();
@@ -100,14 +101,29 @@ impl RootTree {
             let status = rustix::fs::fstat(hidden).context(|| "examine the directory in the root".to_owned())?;
             options.push(("mode".to_owned(), Some(format!("{:o}", status.st_mode & 0o7777))));
         }
-        let Some(hidden) = hidden.filter(|_| *copies) else {
-            return self.finish(mount, new_mount(kind, source, &options, mount.set)?, true);
-        };
-        let read_only = mount.set & libc::MOUNT_ATTR_RDONLY;
-        let tree = new_mount(kind, source, &options, mount.set & !read_only)?;
-        copy_up(&hidden, &tree, has_mode)?;
-        set_attributes(&tree, false, read_only, 0)?;
+        let tree = new_mount(kind, source, &options, set)?;
+        if let Some(hidden) = hidden.filter(|_| *copies) {
+            copy_up(&hidden, &tree, has_mode)?;
+        }
+        if read_only {
+            let kept = rustix::io::fcntl_dupfd_cloexec(&tree, 0).context(|| "duplicate a descriptor".to_owned())?;
+            self.unsealed.borrow_mut().push(kept);
+        }
         self.finish(mount, tree, true)
+    }
+
+    /// What is said to be read-only and could not be until now: as a whole, so that no other mount of it can be written.
+    pub(crate) fn seal(&self) -> Result<(), RuntimeError> {
+        self.unsealed.take().iter().try_for_each(|tree| {
+            let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+            rustix::mount::fspick(tree, "", flags)
+                .and_then(|context| {
+                    rustix::mount::fsconfig_set_flag(&context, "ro")?;
+                    rustix::mount::fsconfig_reconfigure(&context)
+                })
+                .context(|| "make a tmpfs read-only".to_owned())?;
+            set_attributes(tree, false, libc::MOUNT_ATTR_RDONLY, 0)
+        })
     }
 
     /// A link as the host has it. One that is there already and says the same will do.

@@ -17,6 +17,8 @@ pub(crate) struct Device {
     pub(crate) minor: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// A spec names it: its owner and mode are meant.
+    pub(crate) asked: bool,
 }
 
 /// What every container has, by the specification (config-linux.md, "Default Devices"): path, major, minor.
@@ -40,6 +42,7 @@ pub(super) fn devices(asked: &[LinuxDevice]) -> Result<Vec<Device>, RuntimeError
             minor,
             uid: 0,
             gid: 0,
+            asked: false,
         })
         .collect();
     for device in asked {
@@ -61,6 +64,7 @@ pub(super) fn devices(asked: &[LinuxDevice]) -> Result<Vec<Device>, RuntimeError
             minor: number(device.minor())?,
             uid: device.uid().unwrap_or(0),
             gid: device.gid().unwrap_or(0),
+            asked: true,
             path,
         };
         devices.retain(|known| known.path != device.path);

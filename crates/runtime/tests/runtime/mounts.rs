@@ -415,3 +415,18 @@ fn a_label_needs_selinux() {
     assert!(error.contains("linux.mountLabel and option \"context\" are SELinux's"), "{error}");
     assert_eq!(stdout(&Bundle::new("echo x").with(|spec| spec["linux"]["mountLabel"] = json!("")).run()), "x\n");
 }
+
+/// What is in a read-only /dev comes before it is read-only; then nobody writes to it, by no other mount of it either.
+#[test]
+fn a_dev_is_read_only_when_all_is_in_it() {
+    let look = "cut -d' ' -f2-4 /proc/mounts | grep '^/dev tmpfs ' | cut -d, -f1; test -c /dev/zero && ls -d /dev/pts /dev/shm; \
+        echo x > /dev/made || echo kept; echo x > /dev/shm/made && echo shm";
+    let read_only = |spec: &mut Value| {
+        let mounts = spec["mounts"].as_array_mut().unwrap();
+        let dev = mounts.iter_mut().find(|mount| mount["destination"] == "/dev").unwrap();
+        dev["options"].as_array_mut().unwrap().push(json!("ro"));
+    };
+    let expected = "/dev tmpfs ro\n/dev/pts\n/dev/shm\nkept\nshm\n";
+    assert_eq!(same(&Bundle::new(&format!("{{ {look}; }} 2>/dev/null")).with(read_only)), expected);
+    assert_eq!(stdout(&mapped(&format!("{{ {look}; }} 2>/dev/null")).with(read_only).run()), expected);
+}

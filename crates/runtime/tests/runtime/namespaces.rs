@@ -417,3 +417,20 @@ fn a_killed_create_leaves_nothing_of_a_user_namespace() {
         bundle.check_nothing_is_left();
     }
 }
+
+/// Nobody in a user namespace makes devices: the runtime makes those that the spec names, as it names them, also what the
+/// host has not.
+#[test]
+fn devices_have_their_owners_in_a_user_namespace() {
+    let devices = |spec: &mut Value| {
+        spec["linux"]["devices"] = json!([
+            {"path": "/dev/none", "type": "c", "major": 1, "minor": 3, "uid": 10, "gid": 11, "fileMode": 0o157},
+            {"path": "/dev/five", "type": "c", "major": 1, "minor": 5},
+            // Nobody inside has this number: it is the host's own.
+            {"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "uid": 70_000, "gid": 0, "fileMode": 0o600},
+        ]);
+    };
+    let script = "stat -c '%n %a %u %g' /dev/none /dev/five /dev/full; head -c 3 /dev/five | wc -c; echo x > /dev/none && echo written";
+    let expected = "/dev/none 157 10 11\n/dev/five 666 0 0\n/dev/full 666 65534 65534\n3\nwritten\n";
+    assert_eq!(stdout(&mapped(script).with(devices).run()), expected);
+}
