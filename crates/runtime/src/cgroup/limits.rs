@@ -215,8 +215,13 @@ fn unified(settings: &mut Settings<'_>, resources: &LinuxResources) -> Result<()
         };
         let unified = settings.layout.unified().filter(|unified| controller == "cgroup" || unified.has(controller));
         let directory = unified.map(|unified| unified.directory(settings.name)).ok_or_else(|| {
+            // Each in runc's words.
+            let why = match settings.layout.hierarchies().any(|hierarchy| !hierarchy.is_unified()) {
+                true => "invalid configuration: cannot use unified on cgroup v1: ",
+                false => "",
+            };
             invalid(format!(
-                "unified resource {file:?} can't be set: controller {controller:?} not available in version 2"
+                "{why}unified resource {file:?} can't be set: controller {controller:?} not available in version 2"
             ))
         })?;
         // The kernel takes a line at a time.

@@ -29,7 +29,7 @@ pub(super) struct EventsArguments {
 /// Prints a line of JSON for each event, until the container has ended.
 pub(super) fn events(arguments: &EventsArguments, directory: &Directory) -> Result<(), RuntimeError> {
     let (record, cgroup) = living(directory)?;
-    let stats = |cgroup: &Cgroup| print(&json!({"type": "stats", "id": record.id, "data": data(&cgroup.stats())}));
+    let stats = |cgroup: &Cgroup| print("stats", &record.id, Some(&data(&cgroup.stats())));
     if arguments.stats {
         return stats(&cgroup);
     }
@@ -48,7 +48,7 @@ pub(super) fn events(arguments: &EventsArguments, directory: &Directory) -> Resu
         let [ended, memory] = polled.map(|polled| !polled.revents().is_empty());
         // Before the end that it may have been.
         if memory && oom.happened()? {
-            print(&json!({"type": "oom", "id": record.id}))?;
+            print("oom", &record.id, None)?;
         }
         if ended {
             return Ok(());
@@ -64,9 +64,17 @@ fn oom_fd(oom: &crate::cgroup::OomWatch) -> std::os::fd::BorrowedFd<'_> {
     std::os::fd::AsFd::as_fd(oom)
 }
 
-fn print(event: &Value) -> Result<(), RuntimeError> {
+/// In the order in which runc has it, since scripts match the text.
+fn line(kind: &str, id: &str, data: Option<&Value>) -> String {
+    let data = data.map_or(String::new(), |data| format!(",\"data\":{data}"));
+    format!("{{\"type\":{},\"id\":{}{data}}}", json!(kind), json!(id))
+}
+
+fn print(kind: &str, id: &str, data: Option<&Value>) -> Result<(), RuntimeError> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{event}").and_then(|()| out.flush()).context(|| "write to standard output".to_owned())
+    writeln!(out, "{}", line(kind, id, data))
+        .and_then(|()| out.flush())
+        .context(|| "write to standard output".to_owned())
 }
 
 /// The form that readers of `runc events` know: what is 0 is left out, but for limits and failures.
@@ -205,6 +213,12 @@ mod tests {
         for bad in ["", "5", "s", "0s", "-1s", "1x", "1s2", "..s", "1e99h", "99999999999999999999h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_event_begins_with_its_kind() {
+        assert_eq!(line("oom", "a.b", None), r#"{"type":"oom","id":"a.b"}"#);
+        assert_eq!(line("stats", "c", Some(&json!({"cpu": 1}))), r#"{"type":"stats","id":"c","data":{"cpu":1}}"#);
     }
 
     #[test]

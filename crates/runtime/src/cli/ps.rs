@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use clap::Args;
 
-use super::pause::living;
-use super::state::Directory;
+use super::state::{Directory, Status};
+use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 
 #[derive(Debug, Args)]
@@ -22,8 +22,12 @@ pub(super) struct PsArguments {
 }
 
 pub(super) fn list_processes(arguments: &PsArguments, directory: &Directory) -> Result<(), RuntimeError> {
-    let (_, cgroup) = living(directory)?;
-    let mut pids = cgroup.pids()?;
+    // Of a container that has ended the title is told, as with runc.
+    let record = directory.read()?;
+    let mut pids = match record.status() {
+        Status::Stopped => Vec::new(),
+        _ => Cgroup::open(&record.cgroup)?.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())?,
+    };
     pids.sort_unstable();
     let printed = match arguments.format.as_str() {
         "json" => format!("{}\n", serde_json::json!(pids)),

@@ -11,6 +11,10 @@ pub(super) fn sysctl_path(name: &str, namespaces: u64) -> Result<String, Runtime
     if !path.split('/').all(plain) || path.contains('\0') {
         return Err(invalid(format!("invalid sysctl {name:?}")));
     }
+    // As with runc and crun: the spec has a field for it.
+    if path == "kernel/hostname" {
+        return Err(invalid(format!("sysctl {name:?} is not allowed as it conflicts with the OCI \"hostname\" field")));
+    }
     const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     let own = |flag: libc::c_int| namespaces & flag as u64 != 0;
     let kernel = path.strip_prefix("kernel/");
@@ -19,7 +23,7 @@ pub(super) fn sysctl_path(name: &str, namespaces: u64) -> Result<String, Runtime
     } else if path.starts_with("fs/mqueue/") || kernel.is_some_and(|name| IPC.contains(&name)) {
         own(libc::CLONE_NEWIPC)
     } else {
-        kernel.is_some_and(|name| ["hostname", "domainname"].contains(&name)) && own(libc::CLONE_NEWUTS)
+        kernel == Some("domainname") && own(libc::CLONE_NEWUTS)
     };
     if !allowed {
         return Err(invalid(format!("sysctl {name:?} is not in a separate kernel namespace")));

@@ -53,6 +53,7 @@ fn what_cannot_be_right_is_refused() {
     refused(|v| v["process"]["args"] = json!(["a\0b"]), "null byte");
     refused(|v| v["mounts"] = json!([{"destination": "/a/..", "type": "tmpfs"}]), "hide the root");
     refused(|v| v["linux"]["sysctl"] = json!({"kernel.panic": "1"}), "separate kernel namespace");
+    refused(|v| v["linux"]["sysctl"] = json!({"kernel.hostname": "x"}), "conflicts with the OCI");
     refused(|v| v["linux"]["sysctl"] = json!({"net/../kernel/panic": "1"}), "invalid sysctl");
     // Without a network namespace it is the host's.
     refused(|v| v["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}), "separate kernel namespace");

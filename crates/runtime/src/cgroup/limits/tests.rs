@@ -210,7 +210,8 @@ fn files_of_version_2() {
     check(HYBRID, r#"{"unified": {"hugetlb.2MB.max": "0"}}"#, &["unified/hugetlb.2MB.max = 0"]);
     let absent = "unified resource \"memory.max\" can't be set: controller \"memory\" not available";
     refused(HYBRID, r#"{"unified": {"memory.max": "1"}}"#, absent);
-    refused(V1, r#"{"unified": {"cgroup.freeze": "1"}}"#, "not available");
+    refused(V1, r#"{"unified": {"cgroup.freeze": "1"}}"#, "invalid configuration: cannot use unified on cgroup v1");
+    refused(V2, r#"{"unified": {"no.max": "1"}}"#, "unified resource \"no.max\" can't be set: controller \"no\" not");
     for bad in ["memory", "../memory.max", ".max", "memory."] {
         refused(V2, &format!(r#"{{"unified": {{"{bad}": "1"}}}}"#), "names no control file");
     }
