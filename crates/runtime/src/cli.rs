@@ -9,6 +9,7 @@ mod commands;
 mod create;
 mod events;
 mod exec;
+mod features;
 mod listening;
 mod pause;
 mod process;
@@ -36,7 +37,8 @@ use crate::{init, own_binary, sys};
 /// The version of the runtime specification that is spoken.
 const SPEC_VERSION: &str = "1.2.0";
 /// What `--version` says, a fact a line as engines read it, and parts of it that can be absent elsewhere.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n+CAP +SECCOMP +EBPF");
+const VERSION: &str =
+    concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0\n+SYSTEMD +SELINUX +APPARMOR +CAP +SECCOMP +EBPF");
 
 /// `dozen runtime …`, and `dozen-runtime …` for engines whose `--runtime` is a path alone; the first argument is a program's name and not looked at.
 pub fn run_cli(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

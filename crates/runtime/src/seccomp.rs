@@ -85,15 +85,8 @@ impl Machine {
 
     /// `None`: a machine whose programs do not run on ours, so that no rule is needed.
     fn of(arch: Arch) -> Option<Self> {
-        match arch {
-            Arch::ScmpArchNative => Some(Self::NATIVE),
-            Arch::ScmpArchX86_64 => Some(Self::X86_64),
-            Arch::ScmpArchX86 => Some(Self::X86),
-            Arch::ScmpArchX32 => Some(Self::X32),
-            Arch::ScmpArchAarch64 => Some(Self::Aarch64),
-            Arch::ScmpArchArm => Some(Self::Arm),
-            _ => None,
-        }
+        let known = MACHINES.iter().find(|(known, _)| *known == arch).map(|(_, machine)| *machine);
+        known.or((arch == Arch::ScmpArchNative).then_some(Self::NATIVE))
     }
 
     /// An argument is half as long there.
@@ -110,6 +103,20 @@ impl Machine {
         let row = table::TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
         u32::try_from(table::TABLE[row].1[self as usize]).ok()
     }
+}
+
+/// By their names in a spec.
+const MACHINES: [(Arch, Machine); 5] = [
+    (Arch::ScmpArchX86_64, Machine::X86_64),
+    (Arch::ScmpArchX86, Machine::X86),
+    (Arch::ScmpArchX32, Machine::X32),
+    (Arch::ScmpArchAarch64, Machine::Aarch64),
+    (Arch::ScmpArchArm, Machine::Arm),
+];
+
+/// The architectures whose calls a filter can tell apart.
+pub(crate) fn architectures() -> impl Iterator<Item = Arch> {
+    MACHINES.into_iter().map(|(arch, _)| arch)
 }
 
 /// One comparison of an argument, all unsigned 64 bits.

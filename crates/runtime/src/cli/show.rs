@@ -1,4 +1,4 @@
-//! What is printed: `state`, `list`, `features`.
+//! What is printed: `state`, `list`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -97,30 +97,6 @@ impl<'a> State<'a> {
         let bundle = self.bundle.display().to_string();
         [self.id.to_owned(), self.pid.to_string(), status, bundle, self.created.to_owned(), self.owner]
     }
-}
-
-/// features.md of the runtime specification.
-pub(super) fn features() -> serde_json::Value {
-    let capabilities: Vec<String> =
-        crate::capability::names(crate::capability::ALL).map(|name| format!("CAP_{name}")).collect();
-    serde_json::json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": super::SPEC_VERSION,
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
-            "capabilities": capabilities,
-            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true},
-            "seccomp": {
-                "enabled": true,
-                "archs": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"],
-                "actions": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"],
-            },
-            "apparmor": {"enabled": false},
-            "selinux": {"enabled": false},
-        },
-    })
 }
 
 pub(super) fn print(value: &impl Serialize) -> Result<(), RuntimeError> {

@@ -233,17 +233,13 @@ impl PlannedMount {
             return Ok(());
         }
         let (word, recursive) = match option.strip_prefix('r') {
-            Some(word @ ("private" | "slave" | "shared" | "unbindable")) => (word, true),
+            Some(word) if propagation_of(word).is_some() => (word, true),
             _ => (option, false),
         };
-        let propagation = match word {
-            "private" => libc::MS_PRIVATE,
-            "slave" => libc::MS_SLAVE,
-            "shared" => libc::MS_SHARED,
-            "unbindable" => libc::MS_UNBINDABLE,
-            // What is so anyway. Of `silent` newer kernels know nothing: what they log of a mount is not asked for by us.
-            "defaults" | "loud" | "silent" | "async" | "nomand" | "noiversion" | "nolazytime" => return Ok(()),
-            _ => {
+        let propagation = match propagation_of(word) {
+            Some(propagation) => propagation,
+            None if SO_ANYWAY.contains(&word) => return Ok(()),
+            None => {
                 let (key, value) = match option.split_once('=') {
                     Some((key, value)) => (key, Some(value.to_owned())),
                     None => (option, None),
@@ -309,27 +305,63 @@ fn id_map_of_option(text: &str, user_namespace: Option<&UserNamespace>) -> Resul
     Ok(map)
 }
 
-/// What an option sets and what it clears.
+/// Options that say what is so without them. Of `silent` newer kernels know nothing: what they log of a mount is not asked
+/// for by us.
+const SO_ANYWAY: [&str; 7] = ["defaults", "loud", "silent", "async", "nomand", "noiversion", "nolazytime"];
+
+/// Each has a sister, with `r` before it, that is for everything below too.
+const PROPAGATIONS: [(&str, u64); 4] = [
+    ("private", libc::MS_PRIVATE),
+    ("slave", libc::MS_SLAVE),
+    ("shared", libc::MS_SHARED),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
+fn propagation_of(word: &str) -> Option<u64> {
+    PROPAGATIONS.iter().find(|(known, _)| *known == word).map(|(_, propagation)| *propagation)
+}
+
+/// What kind of mount it is to be, and what the kernel does with any new file system (mount(8), "FILESYSTEM-INDEPENDENT
+/// MOUNT OPTIONS").
+const OTHER_OPTIONS: [&str; 10] =
+    ["bind", "rbind", "remount", "tmpcopyup", "copy-symlink", "idmap", "ridmap", "dirsync", "lazytime", "sync"];
+
+/// Every option that is known whatever is mounted, in order.
+pub(crate) fn mount_options() -> Vec<String> {
+    let plain = ATTRIBUTES.iter().map(|(name, _)| *name).chain(PROPAGATIONS.iter().map(|(name, _)| *name));
+    let names = plain.flat_map(|name| [name.to_owned(), format!("r{name}")]);
+    let mut names: Vec<String> =
+        names.chain(SO_ANYWAY.iter().chain(&OTHER_OPTIONS).map(|name| (*name).to_owned())).collect();
+    names.sort_unstable();
+    names
+}
+
+/// NOSYMFOLLOW of MOUNT_ATTR_* (mount_setattr(2)).
+const NOSYMFOLLOW: u64 = 0x0020_0000;
+
+/// What an option of a mount itself sets and what it clears. Each has a sister, with `r` before it, that is for everything
+/// below too.
+const ATTRIBUTES: [(&str, (u64, u64)); 18] = [
+    ("ro", (libc::MOUNT_ATTR_RDONLY, 0)),
+    ("rw", (0, libc::MOUNT_ATTR_RDONLY)),
+    ("nosuid", (libc::MOUNT_ATTR_NOSUID, 0)),
+    ("suid", (0, libc::MOUNT_ATTR_NOSUID)),
+    ("nodev", (libc::MOUNT_ATTR_NODEV, 0)),
+    ("dev", (0, libc::MOUNT_ATTR_NODEV)),
+    ("noexec", (libc::MOUNT_ATTR_NOEXEC, 0)),
+    ("exec", (0, libc::MOUNT_ATTR_NOEXEC)),
+    ("nodiratime", (libc::MOUNT_ATTR_NODIRATIME, 0)),
+    ("diratime", (0, libc::MOUNT_ATTR_NODIRATIME)),
+    ("noatime", (libc::MOUNT_ATTR_NOATIME, 0)),
+    ("atime", (0, libc::MOUNT_ATTR_NOATIME)),
+    ("strictatime", (libc::MOUNT_ATTR_STRICTATIME, 0)),
+    ("nostrictatime", (0, libc::MOUNT_ATTR_STRICTATIME)),
+    ("relatime", (0, 0)),
+    ("norelatime", (0, 0)),
+    ("nosymfollow", (NOSYMFOLLOW, 0)),
+    ("symfollow", (0, NOSYMFOLLOW)),
+];
+
 fn attribute(option: &str) -> Option<(u64, u64)> {
-    const NOSYMFOLLOW: u64 = 0x0020_0000;
-    Some(match option {
-        "ro" => (libc::MOUNT_ATTR_RDONLY, 0),
-        "rw" => (0, libc::MOUNT_ATTR_RDONLY),
-        "nosuid" => (libc::MOUNT_ATTR_NOSUID, 0),
-        "suid" => (0, libc::MOUNT_ATTR_NOSUID),
-        "nodev" => (libc::MOUNT_ATTR_NODEV, 0),
-        "dev" => (0, libc::MOUNT_ATTR_NODEV),
-        "noexec" => (libc::MOUNT_ATTR_NOEXEC, 0),
-        "exec" => (0, libc::MOUNT_ATTR_NOEXEC),
-        "nodiratime" => (libc::MOUNT_ATTR_NODIRATIME, 0),
-        "diratime" => (0, libc::MOUNT_ATTR_NODIRATIME),
-        "noatime" => (libc::MOUNT_ATTR_NOATIME, 0),
-        "atime" => (0, libc::MOUNT_ATTR_NOATIME),
-        "strictatime" => (libc::MOUNT_ATTR_STRICTATIME, 0),
-        "nostrictatime" => (0, libc::MOUNT_ATTR_STRICTATIME),
-        "relatime" | "norelatime" => (0, 0),
-        "nosymfollow" => (NOSYMFOLLOW, 0),
-        "symfollow" => (0, NOSYMFOLLOW),
-        _ => return None,
-    })
+    ATTRIBUTES.iter().find(|(known, _)| *known == option).map(|(_, change)| *change)
 }
