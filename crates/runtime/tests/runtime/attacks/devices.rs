@@ -90,8 +90,8 @@ fn a_terminal_is_one_of_a_devpts() {
     }
 }
 
-/// Where no node can be made, as in a user namespace, the host's own is bound, if it is the one that was asked for: by its
-/// kind, too. Guarded by the look at it in `RootTree::bind_device`.
+/// Where no node can be made, as for an owner who is not in the user namespace, the host's own is bound, if it is the one
+/// that was asked for: by its kind, too. Guarded by the look at it in `RootTree::bind_device`.
 #[test]
 fn a_device_of_another_kind_is_not_bound() {
     let with_null = |kind: &str| {
@@ -100,7 +100,7 @@ fn a_device_of_another_kind_is_not_bound() {
             for map in ["uidMappings", "gidMappings"] {
                 spec["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
             }
-            spec["linux"]["devices"] = json!([{"path": "/dev/null", "type": kind, "major": 1, "minor": 3}]);
+            spec["linux"]["devices"] = json!([{"path": "/dev/null", "type": kind, "major": 1, "minor": 3, "uid": 70_000}]);
         })
     };
     assert_eq!(stdout(&with_null("c").run()), "character special file:1:3\n");
