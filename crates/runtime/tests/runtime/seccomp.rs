@@ -5,6 +5,8 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 
@@ -51,6 +53,13 @@ impl Agent {
 fn answer(notifications: &OwnedFd) -> u32 {
     let mut asked = 0;
     loop {
+        // Linux before 6.11 tells only poll(2) that nobody is left.
+        let mut waiting = [PollFd::new(notifications, PollFlags::IN)];
+        match poll(&mut waiting, None) {
+            Ok(_) if waiting[0].revents().contains(PollFlags::IN) => {}
+            Err(Errno::INTR) => continue,
+            _ => return asked,
+        }
         // SAFETY: plain data, which the kernel wants to be zero.
         let mut question: libc::seccomp_notif = unsafe { std::mem::zeroed() };
         // SAFETY: the structure is as large as the number of the ioctl says.
