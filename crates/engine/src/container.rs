@@ -9,6 +9,7 @@ pub(crate) mod commit;
 pub(crate) mod exec;
 mod export;
 mod files;
+mod hold;
 mod launch;
 pub(crate) mod lifecycle;
 pub(crate) mod logs;

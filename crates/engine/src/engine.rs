@@ -273,11 +273,13 @@ impl Engine {
 
     /// Makes an image from a container's changes.
     pub async fn commit(&self, container: &str, options: CommitOptions) -> Result<ImageId, EngineError> {
-        let snapshot = self.container(container)?.snapshot();
+        let container = self.container(container)?;
+        let hold = if options.pause { container.hold().await? } else { None };
+        let snapshot = container.snapshot();
         let shared = self.shared.clone();
         let image = {
             let snapshot = snapshot.clone();
-            self.shared.blocking(move || commit::commit(&shared, &snapshot, options)).await?
+            self.shared.blocking(move || commit::commit(&shared, &snapshot, options, hold)).await?
         };
         self.shared.announce(&snapshot, "commit", [("imageID".to_owned(), image.to_string())]);
         Ok(image)

@@ -45,6 +45,10 @@ pub const FAILPOINTS: &[&str] = &[
     // Or it fails to.
     "save.failed.before",
     "save.failed.after",
+    // It is committed while it runs.
+    "hold.granted",
+    "hold.still",
+    "hold.over",
     // It is told to end.
     "save.wish.before",
     "save.wish.after",

@@ -14,6 +14,7 @@ use dozen_image::ImageStore;
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, error_chain};
 use dozen_network::{Endpoint, PublishedPort};
+use dozen_runtime::Cgroup;
 
 use self::roots_lock::RootsLock;
 use crate::container::exec::Execs;
@@ -69,6 +70,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     failpoint("recover.opened");
     collect_garbage(&shared, &rows)?;
     failpoint("recover.collected");
+    rows.iter().filter(|row| matches!(row.phase, Phase::Running(_))).for_each(|row| resume(&shared, row));
     shared.network.adopt(rows.iter().filter_map(held).collect())?;
     failpoint("recover.adopted");
     Ok((Arc::new(shared), rows))
@@ -89,6 +91,17 @@ pub(crate) fn adopt(shared: &Arc<Shared>, rows: Vec<ContainerRow>) {
 fn held(row: &ContainerRow) -> Option<(ContainerId, Endpoint, Vec<PublishedPort>)> {
     let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
     Some((row.id.clone(), run.endpoint.clone()?, run.ports.clone()))
+}
+
+/// An engine that died right when a hold had ended may have left it standing still.
+fn resume(shared: &Shared, row: &ContainerRow) {
+    let resumed = Cgroup::open(&shared.container_cgroup(&row.id)).and_then(|cgroup| match cgroup {
+        Some(cgroup) if cgroup.is_paused()? => cgroup.resume(),
+        _ => Ok(()),
+    });
+    if let Err(error) = resumed {
+        tracing::error!(container = row.id.short(), error = error_chain(&error), "a container may stand still");
+    }
 }
 
 fn snapshot(shared: &Shared, row: ContainerRow) -> Snapshot {

@@ -21,6 +21,8 @@ pub enum Role {
     Watching,
     /// It follows a process's streams.
     Attached(Attachment),
+    /// Nobody moves in the container for its sake.
+    Holding,
     /// It has its answer.
     Answered,
 }
@@ -157,7 +159,7 @@ impl Connection {
         let reads = !self.read_ended
             && !self.closing
             && match &self.role {
-                Role::Asking | Role::Watching | Role::Answered => true,
+                Role::Asking | Role::Watching | Role::Holding | Role::Answered => true,
                 Role::Attached(attachment) => !attachment.stdin || input_has_room,
             };
         let mut flags = EventFlags::empty();

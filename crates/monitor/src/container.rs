@@ -138,6 +138,14 @@ impl Isolate for Container {
         running.cgroup.signal(signal).map_err(|error| failure(&error))
     }
 
+    fn resume(&mut self) {
+        if let Some(running) = &self.running
+            && let Err(error) = running.cgroup.resume()
+        {
+            complain(failure(&error).message);
+        }
+    }
+
     fn kill_rest(&mut self) {
         if let Some(running) = &self.running
             && let Err(error) = running.cgroup.kill()

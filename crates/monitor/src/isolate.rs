@@ -65,6 +65,9 @@ pub trait Isolate {
     /// The cgroup cannot be read.
     fn signal_all(&mut self, signal: i32) -> Result<(), Failure>;
 
+    /// Lets every process of the container run that was made to stand still.
+    fn resume(&mut self);
+
     /// Process 1 has ended: kills what is left.
     fn kill_rest(&mut self);
 

@@ -1,14 +1,15 @@
 //! The loop: one thread, one epoll, and whom each event goes to.
 //!
 //! What happens then is in the modules below: `go_ahead` (the engine lets the process run, or goes away), `output`
-//! (read, logged, passed on), `clients` and `requests` (who asks, and for what), `execs`, `ending` (of processes and
-//! of the container), `children` (system calls about them).
+//! (read, logged, passed on), `clients` and `requests` (who asks, and for what), `execs`, `holds` (nobody moves, for a
+//! client's sake), `ending` (of processes and of the container), `children` (system calls about them).
 
 mod children;
 mod clients;
 mod ending;
 mod execs;
 mod go_ahead;
+mod holds;
 mod output;
 mod requests;
 

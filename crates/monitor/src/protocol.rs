@@ -120,6 +120,10 @@ pub enum Request {
         #[serde(default)]
         log: bool,
     },
+    /// Whoever asks may have the container's processes stand still ([`dozen_runtime::Cgroup::pause`]) for as long as this
+    /// connection lives: after [`Reply::Done`] it stays open, and when it ends, by whatever death, they run on. A signal
+    /// ends it, so that it can be heeded; an exec is refused meanwhile.
+    Hold,
     /// Run a further process in the container.
     Exec(Box<ExecRequest>),
     /// Size of an exec's terminal.

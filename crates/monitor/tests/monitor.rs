@@ -513,3 +513,44 @@ fn a_directory_has_one_monitor() {
     assert!(second.wait_created().unwrap_err().message.contains("monitor.lock"));
     assert!(bench.try_connect(&Request::Watch).is_ok());
 }
+
+#[test]
+fn who_stands_still_for_a_client_runs_when_it_is_gone_or_a_signal_comes() {
+    let bench = Bench::shell("trap 'exit 7' USR1; while :; do read line; echo $line; done");
+    let pending = bench.created();
+    let refused = bench.try_connect(&Request::Hold).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Conflict, "it does not run yet: {refused:?}");
+    let (watch, state) = bench.try_connect(&Request::Watch).unwrap();
+    let Reply::State { pid, .. } = state else { panic!("{state:?}") };
+    let mut attached = bench.connect(&STREAMS);
+    pending.go().unwrap();
+    // The stand-in for a frozen cgroup is a stopped process.
+    let stop = || rustix::process::kill_process(Pid::from_raw(pid).unwrap(), rustix::process::Signal::STOP).unwrap();
+    let mut echo = move |word: &[u8; 3]| {
+        attached.write_all(word).unwrap();
+        let mut frame = [0; 11];
+        attached.read_exact(&mut frame).unwrap();
+        assert_eq!(frame[8..], word[..]);
+    };
+    echo(b"up\n");
+
+    // The first of two goes, and nothing happens; then the last dies.
+    let (first, last) = (bench.connect(&Request::Hold), bench.connect(&Request::Hold));
+    stop();
+    let held = bench.try_connect(&Request::Exec(Box::new(exec(&["/bin/true"])))).unwrap_err();
+    assert_eq!((held.kind, held.message.contains("stands still")), (ErrorKind::Conflict, true), "{held:?}");
+    first.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_all(&first), b"");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    assert!(status.contains(") T "), "it still stands: {status}");
+    drop(last);
+    echo(b"go\n");
+
+    let hold = bench.connect(&Request::Hold);
+    stop();
+    bench.connect(&Request::Signal { signal: 10, all: false });
+    assert_eq!(read_all(&hold), b"", "the holder is told");
+    // The shell looks at its traps when its read is over.
+    bench.connect(&STREAMS).write_all(b"\n").unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 7);
+}

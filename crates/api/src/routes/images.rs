@@ -285,6 +285,7 @@ pub(super) async fn commit(State(engine): State<Engine>, query: Query, Json(mut 
         comment: query.text("comment").map(str::to_owned),
         changes: changes(&query),
         created: created(&query)?,
+        pause: query.flag_or("pause", true),
     };
     let id = engine.commit(container, options).await?;
     Ok(reply(StatusCode::CREATED, &json!({ "Id": id.to_string() })))

@@ -1,11 +1,14 @@
 //! `commit`: a container's changes become an image's layer, and its configuration, with `--change`, the image's.
 
+use std::cell::Cell;
+
 use dozen_image::CommitRequest;
 use dozen_model::{ImageId, Reference};
 use jiff::Timestamp;
 
 use crate::EngineError;
 use crate::container::changes::Settings;
+use crate::container::hold::{self, Hold};
 use crate::container::snapshot::{Phase, Snapshot};
 use crate::shared::Shared;
 
@@ -20,11 +23,18 @@ pub struct CommitOptions {
     pub changes: Vec<String>,
     /// `None`: now.
     pub created: Option<Timestamp>,
+    /// A running container's processes stand still while its changes are read. Without it, files that change meanwhile
+    /// are taken as they are at that moment.
+    pub pause: bool,
 }
 
-/// Blocks. The container may run: files that change while they are read are taken as they are at that moment. One that
-/// is removed meanwhile makes no image.
-pub(crate) fn commit(shared: &Shared, snapshot: &Snapshot, options: CommitOptions) -> Result<ImageId, EngineError> {
+/// Blocks. A container that is removed meanwhile makes no image, nor does one that was to stand still and did not.
+pub(crate) fn commit(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    options: CommitOptions,
+    hold: Option<Hold>,
+) -> Result<ImageId, EngineError> {
     let mut settings = Settings::of(snapshot);
     settings.apply_all(&options.changes)?;
     let created_by = snapshot.spec.process.arguments().cloned().collect::<Vec<_>>().join(" ");
@@ -38,13 +48,23 @@ pub(crate) fn commit(shared: &Shared, snapshot: &Snapshot, options: CommitOption
         created: options.created,
         reference: options.reference,
     };
+    hold.as_ref().map_or(Ok(()), Hold::stand_still)?;
+    // It is asked when all has been read: the container runs on while the image is made.
+    let has_moved = Cell::new(false);
     // A removal is published before the first file goes: whoever has read all of them before that has them whole.
     let is_whole = || {
+        has_moved.set(hold.as_ref().is_some_and(|hold| !hold.release()));
+        if has_moved.get() {
+            return false;
+        }
         let entry = shared.registry.get(&snapshot.id);
         entry.is_some_and(|entry| !matches!(entry.snapshot().phase, Phase::Removing { .. }))
     };
-    shared.images.commit(request, &is_whole)?.ok_or_else(|| EngineError::Conflict {
-        message: format!("cannot commit container {}: it is being removed", snapshot.name),
-        hint: None,
+    shared.images.commit(request, &is_whole)?.ok_or_else(|| match has_moved.get() {
+        true => hold::moved(snapshot),
+        false => EngineError::Conflict {
+            message: format!("cannot commit container {}: it is being removed", snapshot.name),
+            hint: None,
+        },
     })
 }

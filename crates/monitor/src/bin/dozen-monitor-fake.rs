@@ -106,6 +106,10 @@ impl Isolate for Fake {
         Ok(())
     }
 
+    fn resume(&mut self) {
+        let _ = self.signal_all(libc::SIGCONT);
+    }
+
     fn kill_rest(&mut self) {
         let _ = self.signal_all(libc::SIGKILL);
     }

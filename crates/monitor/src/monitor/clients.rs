@@ -149,11 +149,11 @@ impl Monitor<'_> {
     pub(super) fn sweep(&mut self) {
         let finished: Vec<u32> =
             self.connections.iter().filter(|(_, connection)| connection.is_finished()).map(|(id, _)| *id).collect();
-        for id in finished {
-            if let Some(connection) = self.connections.remove(&id) {
-                connection.close();
-            }
+        let removed: Vec<Connection> = finished.iter().filter_map(|id| self.connections.remove(id)).collect();
+        if removed.iter().any(|connection| connection.role == Role::Holding) && !self.is_held() {
+            self.resume();
         }
+        removed.into_iter().for_each(Connection::close);
     }
 }
 

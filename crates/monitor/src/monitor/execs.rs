@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use dozen_model::ErrorKind;
 use rustix::time::Timespec;
 
+use super::Monitor;
 use super::children::send_signal;
 use super::ending::STREAMS_GRACE;
-use super::{INIT, Monitor, Stage};
 use crate::connection::{Attachment, Role};
 use crate::failpoint::failpoint;
 use crate::failure::{internal, invalid, not_running};
@@ -19,10 +19,16 @@ const ENDED_EXECS: usize = 256;
 
 impl Monitor<'_> {
     pub(super) fn exec(&mut self, id: u32, request: &ExecRequest) -> Result<Reply, Failure> {
-        let running =
-            self.stage == Stage::Running && self.sessions.get(&INIT).is_some_and(|init| init.exit_code.is_none());
-        if !running {
+        if !self.is_running() {
             return Err(not_running());
+        }
+        if self.is_held() {
+            // It would stand still before it was there, and we with it.
+            return Err(Failure {
+                kind: ErrorKind::Conflict,
+                message: "the container stands still while it is committed".to_owned(),
+                hint: Some("try again when that is over, or commit with --pause=false".to_owned()),
+            });
         }
         if self.session_of(&request.exec_id).is_some() {
             return Err(Failure {

@@ -72,6 +72,7 @@ impl Monitor<'_> {
                 if !(1..=64).contains(&signal) {
                     return Err(invalid(format!("{signal} is not a signal")));
                 }
+                self.end_holds();
                 if all {
                     return self.isolate.signal_all(signal).map(|()| Reply::Done);
                 }
@@ -93,6 +94,13 @@ impl Monitor<'_> {
                 let end = end.map_err(|error| internal("look at the log", &error))?;
                 self.set_role(id, Role::Attached(Attachment { session: INIT, stdin, stdout, stderr, raw }));
                 Ok(end.map_or(Reply::Done, Reply::Attached))
+            }
+            Request::Hold => {
+                if !self.is_running() {
+                    return Err(not_running());
+                }
+                self.set_role(id, Role::Holding);
+                Ok(Reply::Done)
             }
             Request::Exec(request) => self.exec(id, &request),
             Request::ResizeExec { exec_id, size } => {

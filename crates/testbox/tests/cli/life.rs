@@ -12,6 +12,7 @@ for_both!(
     stop_signal_and_timeout,
     lists_and_inspect,
     images,
+    commits_of_what_stands_still,
     events,
     commands_take_several,
 );
@@ -128,6 +129,43 @@ fn images(program: Program) {
         assert_eq!(cli.text(&["rmi", "other/name:2"]), "Untagged: other/name:2\n");
         cli.run(&["rmi", "busybox"]).refuses(1, &["unable to remove repository reference", "busybox"]);
         cli.text(&["rm", "maker"]);
+    });
+}
+
+/// A writer keeps one file never shorter than another, and at most a byte longer. Much lies between them.
+fn commits_of_what_stands_still(program: Program) {
+    program.with(|cli| {
+        let fill = "head -c 30000000 /dev/urandom >/middle; echo filled";
+        cli.background("writer", &[], &format!("{fill}; while :; do echo >>/first; echo >>/second; done"));
+        cli.says("writer", "filled");
+        let lengths = |line: &[&str]| {
+            let said = cli.text(&[line, &["stat", "-c", "%s", "/first", "/second"]].concat());
+            let lengths: Vec<u64> = said.lines().map(|line| line.trim().parse().unwrap()).collect();
+            (lengths[0], lengths[1])
+        };
+        let writes = || {
+            let before = lengths(&["exec", "writer"]);
+            dozen_testbox::until("it writes", || (lengths(&["exec", "writer"]) > before).then_some(()));
+        };
+        dozen_testbox::until("it writes", || {
+            cli.run(&["exec", "writer", "test", "-s", "/second"]).code.eq(&0).then_some(())
+        });
+        for options in [&[][..], &["--pause"]] {
+            cli.text(&[&["commit"], options, &["writer", "whole"]].concat());
+            let (first, second) = lengths(&["run", "--rm", "whole"]);
+            assert!(second > 0 && (second..=second + 1).contains(&first), "{first} {second}");
+            writes();
+        }
+        dozen_testbox::until("one that goes on writing is torn", || {
+            cli.text(&["commit", "--pause=false", "writer", "torn"]);
+            let (first, second) = lengths(&["run", "--rm", "torn"]);
+            (!(second..=second + 1).contains(&first)).then_some(())
+        });
+        writes();
+        // One that does not run stands still already.
+        cli.text(&["kill", "writer"]);
+        cli.text(&["wait", "writer"]);
+        cli.text(&["commit", "writer", "ended"]);
     });
 }
 

@@ -63,6 +63,11 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     let running_ids = running.iter().map(|row| row.id.clone()).collect();
     found.same("cgroups", &cgroups.map(str::to_owned).collect(), &running_ids);
 
+    // Version 1's file and version 2's: nobody is committed any more.
+    let frozen = "find /sys/fs/cgroup -name freezer.state -o -name cgroup.freeze | xargs grep -lsx 'FR.*\\|1'";
+    let frozen = bench.machine.run("sh", &["-c", frozen]).out;
+    found.check(frozen.is_empty(), format!("stands still: {frozen}"));
+
     let links = of_kind("interface ").into_iter().filter(|name| name.starts_with("dz") && !name.starts_with("dz-"));
     let links: Vec<String> = links.map(|name| name[2..8].to_owned()).collect();
     let begins = running.iter().map(|row| row.id[..6].to_owned()).collect();

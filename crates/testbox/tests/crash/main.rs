@@ -229,6 +229,25 @@ fn a_container_whose_monitor_dies_ends_with_it() {
     }
 }
 
+/// Nobody else could let it run while there is no engine.
+#[test]
+fn who_stands_still_for_an_engine_runs_when_that_dies() {
+    let mut ring = Ring::new();
+    let script = "while :; do echo >>/file; done";
+    let writer = ["run", "-d", "--name", "victim", "-p", "8081:80", "busybox", "sh", "-c", script];
+    let id = ring.bench.dozen(&writer).expect(0);
+    let file = ring.bench.machine.directory().join("data/containers").join(id.trim()).join("upper/file");
+    let length = || std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+    until_none("it writes nothing", 15, || (length() == 0).then(String::new).into_iter().collect());
+    ring.bench.arm("engine.hold.still");
+    ring.bench.try_dozen(&["commit", "victim", "alive:1"]);
+    ring.await_death("engine.hold.still");
+    ring.bench.end_engine(false);
+    let before = length();
+    until_none("it stands still", 15, || (length() == before).then(String::new).into_iter().collect());
+    ring.check();
+}
+
 #[test]
 fn a_keeper_that_dies_is_replaced() {
     let mut ring = Ring::new();

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 /// Names and published ports of the containers in the scenario.
 pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), ("broken", 8083)];
 pub const VOLUME: &str = "data";
-const IMAGES: [&str; 3] = ["product:1", "product:2", "twice:1"];
+const IMAGES: [&str; 4] = ["product:1", "product:2", "twice:1", "alive:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
     trap 'exit 0' TERM; sleep 1000 & wait";
@@ -46,6 +46,10 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["restart", "victim"], 0),
     Step::Visit,
     Step::Dozen(&["exec", "victim", "touch", "/bin/file", "/made"], 0),
+    // It stands still for that, and goes on.
+    Step::Dozen(&["commit", "victim", IMAGES[3]], 0),
+    Step::Dozen(&["rmi", IMAGES[3]], 0),
+    Step::Visit,
     Step::Dozen(&["stop", "victim"], 0),
     Step::Dozen(&["commit", "victim", IMAGES[0]], 0),
     Step::Dozen(&["rm", "victim"], 0),
