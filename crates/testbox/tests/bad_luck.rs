@@ -55,7 +55,9 @@ fn rest(machine: &Machine) -> BTreeSet<String> {
 
 fn fill(machine: &Machine) {
     let file = machine.directory().join("data/ballast");
-    machine.run("sh", &["-c", &format!("cat /dev/zero >{}", file.display())]).expect(1);
+    // Writes of 128 KiB, of which the last may fail as a whole, then small ones.
+    let script = format!("exec >{}; cat /dev/zero; dd if=/dev/zero bs=1k", file.display());
+    machine.run("sh", &["-c", &script]).expect(1);
 }
 
 fn make_room(machine: &Machine) {
