@@ -336,7 +336,8 @@ fn signals_arrive_and_the_monitor_ignores_its_own() {
     rustix::process::kill_process(monitor, rustix::process::Signal::HUP).unwrap();
     assert!(bench.try_connect(&Request::Signal { signal: 99, all: false }).is_err());
     bench.connect(&Request::Signal { signal: 10, all: false });
-    attached.write_all(b"\n").unwrap();
+    // Some shells look at their traps only when their read is over; another has ended by now.
+    let _ = attached.write_all(b"\n");
     assert_eq!(bench.end(&watch).exit_code, 5);
 }
 
