@@ -58,6 +58,14 @@ pub struct ExecProcess {
 ///
 /// The calling process must have one thread.
 pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
+    exec_at(options, |_| Ok(()))
+}
+
+/// The same; `set_terminal` is given the master before the program begins.
+pub(crate) fn exec_at(
+    options: ExecOptions<'_>,
+    set_terminal: impl FnOnce(&OwnedFd) -> Result<(), RuntimeError>,
+) -> Result<ExecProcess, RuntimeError> {
     let plan = plan(&options)?;
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     let (socket, childs_socket) = create::socket_pair()?;
@@ -103,7 +111,10 @@ pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
     let settled = plan.scheduling.final_affinity.as_ref().map_or(Ok(()), |processors| {
         scheduling::set_affinity(process.pid, processors).context(|| "set the final CPU affinity".to_owned())
     });
-    settled.and_then(|()| scheduling::apply(&plan.scheduling, process.pid)).inspect_err(|_| process.kill())?;
+    settled
+        .and_then(|()| scheduling::apply(&plan.scheduling, process.pid))
+        .and_then(|()| terminal.as_ref().map_or(Ok(()), set_terminal))
+        .inspect_err(|_| process.kill())?;
     let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
     let agent = listener.map(|listener| {
         let about = options.container.about.as_ref();

@@ -12,7 +12,7 @@ use super::bundle::{Bundle, read_bundle};
 use super::listening;
 use super::process::{send, send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::{self, Directory, Record, Status};
-use super::terminal::carry;
+use super::terminal::{carry, write_plain_lines};
 use super::told::Told;
 use crate::Spec;
 use crate::cgroup::Cgroup;
@@ -74,6 +74,9 @@ pub(super) fn run_to_the_end(
             && let Some(master) = master.take()
         {
             send_terminal(socket, &master)?;
+        }
+        if let Some(master) = &master {
+            write_plain_lines(master)?;
         }
         created.start()
     })();

@@ -11,13 +11,13 @@ use super::arguments::ExecArguments;
 use super::create::no_console_socket;
 use super::process::{send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::Directory;
-use super::terminal::carry;
+use super::terminal::{carry, write_plain_lines};
 use crate::Spec;
 use crate::about::About;
 use crate::cgroup::Cgroup;
 use crate::create::Running;
 use crate::error::{Context, RuntimeError};
-use crate::exec::{ExecOptions, exec};
+use crate::exec::{ExecOptions, exec_at};
 use crate::reading::read_process;
 
 pub(super) fn execute(
@@ -60,7 +60,7 @@ pub(super) fn execute(
         (process.args().clone().unwrap_or_default(), process.env().clone().unwrap_or_default());
     spec.set_process(Some(process));
     let about = Some(About::new(&record.id, &record.bundle, &spec));
-    let mut process = exec(ExecOptions {
+    let options = ExecOptions {
         container: &Running { pid: record.pid, pidfd, cgroup, user: None, about },
         spec: &spec,
         arguments: &command,
@@ -71,6 +71,10 @@ pub(super) fn execute(
         privileged: false,
         stdio: stdio(&spec, terminal, arguments.console_socket.is_none())?,
         preserve_descriptors: arguments.preserve_fds,
+    };
+    let mut process = exec_at(options, |master| match arguments.console_socket {
+        Some(_) => Ok(()),
+        None => write_plain_lines(master),
     })?;
     if let Some(socket) = &arguments.console_socket
         && let Some(master) = process.terminal.take()

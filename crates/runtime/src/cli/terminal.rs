@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 use super::process::{Signals, exit_code, send};
 use crate::create::WindowSize;
@@ -19,6 +19,18 @@ const PIECE_BYTES: usize = 4096;
 pub(super) fn users_size() -> Option<WindowSize> {
     let size = rustix::termios::tcgetwinsize(UsersTerminal::find()?).ok()?;
     (size.ws_row > 0).then_some(WindowSize { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// Before the first word: what goes to a file or a pipe has lines as there are elsewhere, ended by a line feed alone, as
+/// with runc. Who sits at a terminal needs the carriage return, since that is raw meanwhile.
+pub(super) fn write_plain_lines(master: &OwnedFd) -> Result<(), RuntimeError> {
+    if rustix::termios::isatty(io::stdout()) {
+        return Ok(());
+    }
+    let context = || "set the container's terminal".to_owned();
+    let mut modes = rustix::termios::tcgetattr(master).context(context)?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    rustix::termios::tcsetattr(master, OptionalActions::Now, &modes).context(context)
 }
 
 /// Carries between the user and a process with a terminal until that ends; its exit code.

@@ -219,7 +219,7 @@ fn a_terminal_is_carried_to_the_users_own() {
 #[test]
 fn a_terminal_without_a_user_at_one() {
     let bundle = Bundle::new("tty; tty <&2").with(|spec| spec["process"]["terminal"] = json!(true));
-    assert_eq!(stdout(&bundle.run()), "/dev/pts/0\r\n/dev/pts/0\r\n");
+    assert_eq!(stdout(&bundle.run()), "/dev/pts/0\n/dev/pts/0\n");
     let detached = bundle.command(&["run", "--detach", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
     assert!(failure(&detached).contains("use --console-socket"));
 }
@@ -249,7 +249,7 @@ fn a_further_process_as_the_command_line_describes_it() {
     let (none, kill) = ("0000000000000000\n", "0000000000000020\n");
     assert_eq!(sets, [none, kill, kill, kill, none].concat());
     assert_eq!(exec(&["--no-new-privs"], "grep NoNewPrivs /proc/self/status"), "NoNewPrivs:\t1\n");
-    assert_eq!(exec(&["--tty"], "tty"), "/dev/pts/0\r\n");
+    assert_eq!(exec(&["--tty"], "tty"), "/dev/pts/0\n");
     // A sub-cgroup has to be there, and below.
     for (below, words) in [("none", "does not exist"), ("../x", "not a sub cgroup path"), ("cpu:x", "not built")] {
         let words_given = ["exec", "--cgroup", below, &bundle.id, "true"];
@@ -323,7 +323,7 @@ fn the_example_is_a_container() {
     spec["linux"]["cgroupsPath"] = json!(format!("/{}", bundle.id));
     fs::write(directory.join("config.json"), spec.to_string()).unwrap();
     let output = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
-    assert_eq!(stdout(&output), "dozen\r\ncgroups\r\n");
+    assert_eq!(stdout(&output), "dozen\ncgroups\n");
     bundle.check_nothing_is_left();
 }
 

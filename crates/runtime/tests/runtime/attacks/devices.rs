@@ -100,7 +100,8 @@ fn a_device_of_another_kind_is_not_bound() {
             for map in ["uidMappings", "gidMappings"] {
                 spec["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
             }
-            spec["linux"]["devices"] = json!([{"path": "/dev/null", "type": kind, "major": 1, "minor": 3, "uid": 70_000}]);
+            spec["linux"]["devices"] =
+                json!([{"path": "/dev/null", "type": kind, "major": 1, "minor": 3, "uid": 70_000}]);
         })
     };
     assert_eq!(stdout(&with_null("c").run()), "character special file:1:3\n");
