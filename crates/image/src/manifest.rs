@@ -122,6 +122,12 @@ pub(crate) fn plan(files: &Files, wanted: Option<&Platform>) -> Result<Vec<Plann
         planned
     } else if files.get("index.json").is_some() {
         layout::images(files, wanted)?
+    } else if files.is_of_old_docker() {
+        return Err(ImageError::Archive(
+            "it is of the first format, of Docker before 1.10, which is not built: \
+             load it with a Docker that reads it, and save it again"
+                .into(),
+        ));
     } else {
         return Err(ImageError::Archive(
             "it holds neither manifest.json (docker save) nor index.json (OCI layout): \
@@ -186,6 +192,15 @@ fn check_together(layers: usize, names: usize) -> Result<(), ImageError> {
 }
 
 impl Files {
+    /// Images are directories by their ids, each with `json`, `layer.tar` and `VERSION`, and no document names them in
+    /// order (moby, image/spec/v1.md).
+    fn is_of_old_docker(&self) -> bool {
+        self.files.keys().any(|name| {
+            let id = name.strip_suffix(b"/VERSION").filter(|id| id.len() == 64);
+            id.is_some_and(|id| self.files.contains_key(&[id, b"/json"].concat()))
+        })
+    }
+
     fn get(&self, name: &str) -> Option<&Spooled> {
         let mut name = crate::extract::normalize(name.as_bytes()).ok()?;
         // Old archives link a layer that several images have; a chain of such links is short.

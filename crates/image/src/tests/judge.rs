@@ -1,5 +1,8 @@
 //! Other readers and writers of these formats.
 
+use std::os::unix::fs::FileTypeExt;
+
+use super::targets::{Layout, files_of, host};
 use super::*;
 
 /// skopeo is another reader and writer of these formats; where it is missing the test says so.
@@ -42,4 +45,87 @@ fn skopeo_reads_what_we_save_and_we_read_what_it_writes() {
     assert!(Command::new("tar").args(["-xf", &path("ours.tar"), "-C", &path("layout")]).status().unwrap().success());
     let seen = skopeo(&["inspect", "--raw", "--config", &format!("oci:{}:12", path("layout"))]);
     assert_eq!(ImageId::new(sha256(&seen)), id);
+}
+
+/// False, and says so, where a judge is missing.
+fn is_there(judge: &str) -> bool {
+    let there = Command::new(judge).arg("--version").output().is_ok();
+    if !there {
+        eprintln!("skipped: {judge} is not installed");
+    }
+    there
+}
+
+fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// Every manifest and blob of an index, through our store, then through skopeo, which compares all digests, and once more
+/// through a store of ours.
+#[test]
+fn skopeo_copies_an_index_of_ours_bit_by_bit() {
+    if !is_there("skopeo") {
+        return;
+    }
+    let mut layout = Layout::default();
+    let images = ["linux/s390x", &host(), "linux/arm/v6"].map(|platform| layout.image(platform, gzip));
+    let index = layout.index_of(&images);
+    layout.name(&index, "many:1");
+    let (home, other) = (Home::new(), Home::new());
+    let (store, there) = (home.open(), other.open());
+    let id = load(&store, &layout.archive()).id;
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    fs::create_dir(path("ours")).unwrap();
+    fs::write(path("ours.tar"), save(&store, "many:1")).unwrap();
+    run("tar", &["-xf", &path("ours.tar"), "-C", &path("ours")]);
+    let ours = format!("oci:{}:1", path("ours"));
+    let theirs = format!("oci-archive:{}:docker.io/library/many:1", path("theirs.tar"));
+    assert_eq!(json!(sha256(&run("skopeo", &["inspect", "--raw", &ours]))), index["digest"]);
+    run("skopeo", &["--insecure-policy", "copy", "--all", "--preserve-digests", &ours, &theirs]);
+    assert_eq!(json!(sha256(&run("skopeo", &["inspect", "--raw", &theirs]))), index["digest"]);
+    assert_eq!(load(&there, &fs::read(path("theirs.tar")).unwrap()).id, id);
+    let saved = files_of(&save(&there, "many:1"));
+    for (name, content) in &layout.files {
+        assert!(saved.get(name) == Some(content), "{name} differs or is missing");
+    }
+}
+
+#[test]
+fn umoci_unpacks_what_we_save_and_we_load_what_it_repacks() {
+    if !is_there("umoci") {
+        return;
+    }
+    let (home, other) = (Home::new(), Home::new());
+    let (store, there) = (home.open(), other.open());
+    let ours = load(&store, &tarball(&docker_files(&two_layers(), &["debian:12"], plain)));
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    fs::create_dir(path("layout")).unwrap();
+    fs::write(path("ours.tar"), save(&store, "debian:12")).unwrap();
+    run("tar", &["-xf", &path("ours.tar"), "-C", &path("layout")]);
+    run("umoci", &["unpack", "--image", &format!("{}:12", path("layout")), &path("bundle")]);
+    let inside = |name: &str| path(&format!("bundle/rootfs/{name}"));
+    let tree = run("sh", &["-c", &format!("cd {} && find . | sort", inside(""))]);
+    assert_eq!(String::from_utf8(tree).unwrap(), ".\n./data\n./data/a\n./etc\n./etc/name\n");
+    assert_eq!(fs::read_to_string(inside("etc/name")).unwrap(), "changed");
+
+    fs::write(inside("etc/new"), "made").unwrap();
+    fs::remove_file(inside("data/a")).unwrap();
+    run("umoci", &["repack", "--image", &format!("{}:13", path("layout")), &path("bundle")]);
+    // What we had beside the layout knows nothing of it.
+    fs::remove_file(path("layout/manifest.json")).unwrap();
+    run("tar", &["-cf", &path("theirs.tar"), "-C", &path("layout"), "."]);
+    let loaded = there.load(fs::read(path("theirs.tar")).unwrap().as_slice(), &()).unwrap();
+    assert_eq!((loaded.len(), loaded.iter().filter(|image| image.id == ours.id).count()), (2, 1), "{loaded:?}");
+    let theirs = loaded.iter().find(|image| image.id != ours.id).unwrap();
+    let lower = there.lower_directories(&theirs.id).unwrap();
+    assert_eq!(lower.len(), 3);
+    assert_eq!(fs::read_to_string(lower[0].join("etc/new")).unwrap(), "made");
+    // A whiteout on overlayfs (kernel: filesystems/overlayfs.rst, "whiteouts and opaque directories").
+    let gone = fs::symlink_metadata(lower[0].join("data/a")).unwrap();
+    assert_eq!((gone.file_type().is_char_device(), gone.rdev()), (true, 0));
+    assert!(!lower[0].join("etc/name").exists(), "only what has changed");
 }

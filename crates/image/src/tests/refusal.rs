@@ -17,6 +17,9 @@ fn damaged_and_hostile_archives_are_refused_and_leave_nothing() {
     refused(b"", "it is empty");
     refused(&[0; 1024], "neither manifest.json");
     refused(&tarball(&[]), "neither manifest.json");
+    let of_old_docker =
+        ["VERSION", "json", "layer.tar"].map(|name| (format!("{}/{name}", "a1".repeat(32)), vec![b'1']));
+    refused(&tarball(&of_old_docker), "of the first format, of Docker before 1.10, which is not built");
     refused(&tarball(&[("manifest.json".into(), b"{".to_vec())]), "manifest.json is malformed");
     refused(&tarball(&[("manifest.json".into(), b"[]".to_vec())]), "holds no image");
     refused(&with(&|files| drop(files.remove(0))), "is missing");

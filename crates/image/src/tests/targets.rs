@@ -4,8 +4,8 @@ use super::*;
 
 /// An OCI layout in the making.
 #[derive(Default)]
-struct Layout {
-    files: Files,
+pub(super) struct Layout {
+    pub(super) files: Files,
     index: Vec<Value>,
 }
 
@@ -31,7 +31,7 @@ impl Layout {
     }
 
     /// An image whose only file says which platform it is for.
-    fn image(&mut self, platform: &str, pack: Pack) -> Value {
+    pub(super) fn image(&mut self, platform: &str, pack: Pack) -> Value {
         let layer = archive(&[file("platform", platform)]);
         let parts: Vec<_> = platform.split('/').collect();
         let mut config: Value = serde_json::from_slice(&config(std::slice::from_ref(&layer))).unwrap();
@@ -47,20 +47,20 @@ impl Layout {
         descriptor
     }
 
-    fn index_of(&mut self, manifests: &[Value]) -> Value {
+    pub(super) fn index_of(&mut self, manifests: &[Value]) -> Value {
         self.document(
             INDEX,
             json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests, "annotations": { "b": "c" } }),
         )
     }
 
-    fn name(&mut self, descriptor: &Value, name: &str) {
+    pub(super) fn name(&mut self, descriptor: &Value, name: &str) {
         let mut descriptor = descriptor.clone();
         descriptor["annotations"]["org.opencontainers.image.ref.name"] = json!(name);
         self.index.push(descriptor);
     }
 
-    fn archive(&self) -> Vec<u8> {
+    pub(super) fn archive(&self) -> Vec<u8> {
         let mut files = self.files.clone();
         files.push(("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
         files.push((
@@ -72,7 +72,7 @@ impl Layout {
 }
 
 /// The files of a saved archive by name.
-fn files_of(bytes: &[u8]) -> std::collections::BTreeMap<String, Vec<u8>> {
+pub(super) fn files_of(bytes: &[u8]) -> std::collections::BTreeMap<String, Vec<u8>> {
     let mut archive = tar::Archive::new(bytes);
     let entries = archive.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
@@ -83,7 +83,7 @@ fn files_of(bytes: &[u8]) -> std::collections::BTreeMap<String, Vec<u8>> {
     entries.filter(|(name, _)| !name.ends_with('/')).collect()
 }
 
-fn host() -> String {
+pub(super) fn host() -> String {
     Platform::host().to_string()
 }
 
