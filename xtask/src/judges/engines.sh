@@ -62,11 +62,42 @@ uses() {
         $image "$@"
 }
 
+# An image is known by the digest of its configuration, everywhere: ours is theirs after a load, and ours again from what
+# they save. Nobody may change a byte.
+ours=localhost/ours:judge
+export DOZEN_DATA_ROOT=/var/lib/dozen DOZEN_RUN_ROOT=/run/dozen DOZEN_AUTOSTART=0
+make_ours() {
+    /cell/dozen daemon >/tmp/dozen.log 2>&1 &
+    dozen=$!
+    waited=0
+    until /cell/dozen version >/dev/null 2>&1 || [ $waited = 300 ]; do waited=$((waited + 1)); sleep 0.1; done
+    /cell/dozen import /src/images/busybox.tar $ours &&
+        /cell/dozen run --name maker --network none $ours sh -c 'echo made >/made; ln /made /again; rm /bin/cat' &&
+        /cell/dozen commit maker $ours && /cell/dozen rm maker && /cell/dozen save --output /tmp/ours.tar $ours
+}
+id_of_ours() { /cell/dozen inspect --type image --format '{{.Id}}' $ours | sed 's/sha256://'; }
+images() {
+    engine=$1
+    shift
+    rm -f /tmp/theirs.tar
+    check "$engine: image of ours" "$id" sh -c '"$@" load --quiet --input /tmp/ours.tar >/dev/null &&
+        "$@" inspect --type image --format "{{.Id}}" $0 | sed s/sha256://' $ours "$@"
+    check "$engine: image of ours, its changes" 'made 2' "$@" run --rm $ours sh -c \
+        '[ ! -e /bin/cat ] && read -r word </again && echo "$word" $(stat -c %h /made)'
+    check "$engine: image of theirs" "$id" sh -c '"$@" save --output /tmp/theirs.tar $0 >/dev/null 2>&1 &&
+        { /cell/dozen rmi --force $0 && /cell/dozen load --quiet --input /tmp/theirs.tar; } >/dev/null &&
+        /cell/dozen inspect --type image --format "{{.Id}}" $0 | sed s/sha256://' \
+        $ours "$@"
+}
+
 mkdir -p /etc/containers
 echo '{ "default": [{ "type": "insecureAcceptAnything" }] }' >/etc/containers/policy.json
 podman="podman --runtime $runtime --cgroup-manager cgroupfs --events-backend file --log-level error"
 $podman import --quiet /src/images/busybox.tar $image >/dev/null 2>/tmp/podman.log || sed 's/^/# /' /tmp/podman.log
 uses podman $podman
+make_ours >/tmp/ours.log 2>&1 || sed 's/^/# /' /tmp/ours.log /tmp/dozen.log
+id=$(id_of_ours)
+images podman $podman
 check 'podman: pod' 'together' sh -c '"$@" pod create --name pod >/dev/null && "$@" run --rm --pod pod $0 echo together; "$@" pod rm --force pod >/dev/null' \
     $image $podman
 check 'podman: nothing left' '' $podman ps --all --quiet
@@ -78,6 +109,7 @@ until docker version >/dev/null 2>&1 || [ $waited = 300 ]; do waited=$((waited +
 docker import /src/images/busybox.tar $image >/dev/null 2>&1 || tail -n 20 /tmp/dockerd.log | sed 's/^/# /'
 check 'docker: the runtime is known' 'judged' docker info --format '{{.DefaultRuntime}}'
 uses docker docker
+images docker docker
 check 'docker: nothing left' '' docker ps --all --quiet
 
 docker save $image -o /tmp/image.tar
@@ -86,5 +118,5 @@ $ctr images import /tmp/image.tar >/tmp/ctr.log 2>&1 || sed 's/^/# /' /tmp/ctr.l
 check 'containerd: run' 'hello' $ctr run --rm --runc-binary "$runtime" $image judged echo hello
 check 'containerd: exit code' 'ctr: exit 3' sh -c '"$@" || echo "ctr: exit $?"' sh \
     $ctr run --rm --runc-binary "$runtime" $image judged sh -c 'exit 3'
-kill $dockerd
-wait $dockerd
+kill $dockerd $dozen
+wait $dockerd $dozen
