@@ -63,6 +63,15 @@ pub fn remove_cgroup(path: &Path) -> std::io::Result<()> {
     std::fs::remove_dir(path)
 }
 
+/// Removes the roots of older recipes from a cache's directory, and those whose making was cut short.
+pub fn forget_roots(directory: &Path) -> Result<(), Failure> {
+    let entries = std::fs::read_dir(directory).attempting(format_args!("read {}", directory.display()))?;
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        std::fs::remove_dir_all(&path).attempting(format_args!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

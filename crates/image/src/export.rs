@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use crate::ImageError;
-use crate::pack::{Description, PackError, TarWriter, portable, shown};
+use crate::pack::{Description, PackError, TarWriter, entry_type, portable, shown};
 use crate::store::ImageStore;
 use crate::tree::{self, Place};
 use crate::union::{Layers, Union};
@@ -105,16 +105,7 @@ impl<W: Write> Exporter<'_, W> {
         if tree::is_whiteout(&stat) {
             return Ok(false);
         }
-        let kind = match tree::file_type(&stat) {
-            FileType::RegularFile => EntryType::Regular,
-            FileType::Directory => EntryType::Directory,
-            FileType::Symlink => EntryType::Symlink,
-            FileType::Fifo => EntryType::Fifo,
-            FileType::CharacterDevice => EntryType::Char,
-            FileType::BlockDevice => EntryType::Block,
-            // A socket is nothing without the process behind it.
-            _ => return Ok(false),
-        };
+        let Some(kind) = entry_type(&stat) else { return Ok(false) };
         let attributes = portable(tree::xattrs(parent.as_fd(), name).map_err(failed)?);
         let link = match kind {
             EntryType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?.into_bytes(),

@@ -2,8 +2,9 @@
 //!
 //! Below the data root, `layers/` holds each layer unpacked once, in the form an overlay stacks, and `content/sha256/`
 //! configurations and for each layer what `save` reproduces it with to the byte: its [`recipe`], or its blob as it came
-//! where a recipe could not give it (compressed ones, and those in which entries replace others). `tmp/` is for what is
-//! not finished. The ledger's rows own the files ([`MIGRATION`], [`RECIPES`]).
+//! where a recipe could not give it (compressed ones, and those in which entries replace others); and what else an image
+//! came with, other platforms and artifacts among it (`target`). `tmp/` is for what is not finished. The ledger's rows own
+//! the files ([`MIGRATION`], [`RECIPES`], [`TARGETS`]).
 //!
 //! An archive is hostile until proven: it is parsed by `tarball`, extracted by `extract` beneath a directory
 //! descriptor, and bounded in every direction; all digests are verified before a row is written. The bounds: 100,000

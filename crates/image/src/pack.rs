@@ -109,16 +109,7 @@ impl<W: Write> Packer<'_, W> {
         }
         let opaque = attributes.iter().any(|(name, value)| name == OPAQUE_BYTES && value == b"y");
         let attributes = portable(attributes);
-        let kind = match tree::file_type(&stat) {
-            FileType::RegularFile => EntryType::Regular,
-            FileType::Directory => EntryType::Directory,
-            FileType::Symlink => EntryType::Symlink,
-            FileType::Fifo => EntryType::Fifo,
-            FileType::CharacterDevice => EntryType::Char,
-            FileType::BlockDevice => EntryType::Block,
-            // A socket is nothing without the process behind it; Docker leaves them out too.
-            _ => return Ok(false),
-        };
+        let Some(kind) = entry_type(&stat) else { return Ok(false) };
         if kind == EntryType::Regular
             && stat.st_nlink > 1
             && let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino))
@@ -348,4 +339,17 @@ fn format_time((seconds, nanoseconds): (i64, u32)) -> String {
         }
         _ => format!("{seconds}.{nanoseconds:09}"),
     }
+}
+
+/// As what something is packed. Not a socket, which is nothing without the process behind it; Docker leaves them out too.
+pub(crate) fn entry_type(stat: &Stat) -> Option<EntryType> {
+    Some(match tree::file_type(stat) {
+        FileType::RegularFile => EntryType::Regular,
+        FileType::Directory => EntryType::Directory,
+        FileType::Symlink => EntryType::Symlink,
+        FileType::Fifo => EntryType::Fifo,
+        FileType::CharacterDevice => EntryType::Char,
+        FileType::BlockDevice => EntryType::Block,
+        _ => return None,
+    })
 }

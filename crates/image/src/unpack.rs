@@ -101,8 +101,8 @@ pub(crate) struct Unpacking {
 }
 
 impl Unpacking {
-    /// Begins. The files may be as large as [`allowance`] says for a blob of this size, or of any if it is our own. With `keep`, what is needed to
-    /// give the plain stream again is kept; without, its blob lies elsewhere.
+    /// Begins. The files may be as large as [`allowance`] says for a blob of this size, or of any if it is our own. With
+    /// `keep`, what is needed to give the plain stream again is kept; without, its blob lies elsewhere.
     pub(crate) fn start(place: Place, blob_size_bytes: Option<u64>, keep: bool) -> Result<Self, ImageError> {
         let Place { directory, root, paths } = place;
         let limits = Limits { entries: ENTRIES_LIMIT, content_bytes: blob_size_bytes.map_or(u64::MAX, allowance) };

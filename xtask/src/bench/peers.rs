@@ -53,21 +53,12 @@ pub fn root() -> Result<PathBuf, Failure> {
         return Ok(root);
     }
     steps::step(format_args!("unpacking the peers from Debian 13's packages into {}", root.display()));
-    forget_others(&directory)?;
+    host::forget_roots(&directory)?;
     let new = directory.join(format!("{hash}.new"));
     images::unpack(SUITE, &PACKAGES, &new)?;
     finish(&new)?;
     std::fs::rename(&new, &root).attempting(format_args!("rename {}", new.display()))?;
     Ok(root)
-}
-
-/// Roots of older recipes, and one whose making was cut short.
-fn forget_others(directory: &Path) -> Result<(), Failure> {
-    let entries = std::fs::read_dir(directory).attempting(format_args!("read {}", directory.display()))?;
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
-        std::fs::remove_dir_all(&path).attempting(format_args!("remove {}", path.display()))?;
-    }
-    Ok(())
 }
 
 /// What the packages' scripts would have done, as far as the engines need it, and the mount points of a cell.

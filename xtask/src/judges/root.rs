@@ -70,7 +70,7 @@ pub fn root() -> Result<PathBuf, Failure> {
         return Ok(root);
     }
     steps::step(format_args!("making the judges' root from Debian 13's packages and sources in {}", root.display()));
-    forget_others(&directory)?;
+    host::forget_roots(&directory)?;
     let scratch = tempfile::tempdir_in(&directory).attempting("make a scratch directory")?;
     let script = scratch.path().join("script");
     std::fs::write(scratch.path().join("prepare.sh"), PREPARE).attempting("write a script")?;
@@ -88,15 +88,6 @@ pub fn root() -> Result<PathBuf, Failure> {
     }
     std::fs::rename(&new, &root).attempting(format_args!("rename {}", new.display()))?;
     Ok(root)
-}
-
-/// Roots of older recipes, and those whose making was cut short.
-fn forget_others(directory: &Path) -> Result<(), Failure> {
-    let entries = std::fs::read_dir(directory).attempting(format_args!("read {}", directory.display()))?;
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
-        std::fs::remove_dir_all(&path).attempting(format_args!("remove {}", path.display()))?;
-    }
-    Ok(())
 }
 
 /// An archive of ours has one layer, a compressed tar: the root file system as it is.
