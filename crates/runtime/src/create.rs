@@ -2,12 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use dozen_model::{ErrorKind, UserSpec};
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::process::{Signal, WaitIdOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::about::About;
@@ -19,6 +16,7 @@ use crate::hooks;
 use crate::message::{self, Message};
 use crate::mounts::Brought;
 use crate::plan::{Hooks, Limit, Plan, ProcessPlan};
+use crate::process::{Process, set_patience, socket_pair, start_over};
 use crate::seccomp::Listener;
 use crate::{Spec, capability, child, delegation, device_filter, net_devices, scheduling, sys, threshold};
 
@@ -120,13 +118,6 @@ pub struct Running {
     pub user: Option<UserSpec>,
     /// For who answers for its system calls.
     pub(crate) about: Option<About>,
-}
-
-/// A child of ours, by number and by descriptor.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
 }
 
 /// Creates a container: everything but its program runs. On failure nothing is left.
@@ -363,16 +354,6 @@ fn group(options: &CreateOptions<'_>, cgroup: &Cgroup, socket: &OwnedFd) -> Resu
     resources.map_or(Ok(()), |resources| cgroup.apply(resources))
 }
 
-/// Both ends above the standard streams' numbers.
-pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), RuntimeError> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-    let context = || "make a pair of sockets".to_owned();
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(context)?;
-    let raise = |socket: OwnedFd| rustix::io::fcntl_dupfd_cloexec(socket, 3).context(context);
-    Ok((raise(ours)?, raise(theirs)?))
-}
-
 impl Stdio {
     /// The same for the child, above the numbers that it gives them.
     pub(crate) fn copy(&self) -> Result<Self, RuntimeError> {
@@ -388,85 +369,6 @@ impl Stdio {
 pub(crate) fn console_size(spec: &Spec) -> Option<WindowSize> {
     let size = spec.process().as_ref()?.console_size()?;
     Some(WindowSize { rows: u16::try_from(size.height()).ok()?, columns: u16::try_from(size.width()).ok()? })
-}
-
-impl Process {
-    /// Waits for Ready; after a failure the process is reaped.
-    pub(crate) fn wait_until_ready(&self, socket: &OwnedFd) -> Result<Option<OwnedFd>, RuntimeError> {
-        let error = match message::receive(socket) {
-            Ok(Some((Message::Ready, terminal))) => return Ok(terminal),
-            Ok(answer) => Self::failure(answer.map(|(message, _)| message)),
-            Err(error) => error,
-        };
-        self.kill();
-        Err(error)
-    }
-
-    /// For an usher: the process that it brings in. The usher itself is reaped, whatever it says.
-    pub(crate) fn sibling(&self, socket: &OwnedFd) -> Result<Process, RuntimeError> {
-        let answer = message::receive(socket);
-        self.kill();
-        match answer? {
-            Some((Message::Sibling { pid }, Some(pidfd))) => Ok(Process { pid, pidfd }),
-            answer => Err(Self::failure(answer.map(|(message, _)| message))),
-        }
-    }
-
-    /// For an usher that is not wanted any more: it goes, and so does whom it has brought in.
-    fn kill_usher(&self, socket: &OwnedFd) {
-        self.kill();
-        // Who waits for a word of ours sees the end of the connection, and ends it too.
-        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
-        if let Ok(Some((Message::Sibling { pid }, Some(pidfd)))) = message::receive(socket) {
-            Process { pid, pidfd }.kill();
-        }
-    }
-
-    /// Says Start and waits for execve(2), which closes the connection.
-    pub(crate) fn execute(&self, socket: &OwnedFd, agent: Option<Agent>) -> Result<(), RuntimeError> {
-        start_over(socket, agent).inspect_err(|_| self.kill())
-    }
-
-    pub(crate) fn failure(answer: Option<Message>) -> RuntimeError {
-        match answer {
-            Some(Message::Failed { kind, message }) => RuntimeError::Inside { kind, message },
-            _ => RuntimeError::Inside {
-                kind: ErrorKind::Internal,
-                message: "the container's first process died while it was set up".to_owned(),
-            },
-        }
-    }
-
-    /// Kills and reaps it.
-    pub(crate) fn kill(&self) {
-        // One that has ended already, or was reaped by the caller, is what is wanted.
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-    }
-}
-
-/// A process that is stopped from inside never answers: it must not stop us.
-pub(crate) fn set_patience(socket: &OwnedFd) -> Result<(), RuntimeError> {
-    /// How long a process may take between two words while it comes into the container.
-    const PATIENCE: Duration = Duration::from_secs(10);
-    rustix::net::sockopt::set_socket_timeout(socket, rustix::net::sockopt::Timeout::Recv, Some(PATIENCE))
-        .context(|| "set a timeout".to_owned())
-}
-
-/// Start, and what comes of it. With an agent the process's filter asks, and that is what the agent gets.
-pub(crate) fn start_over(socket: impl AsFd, mut agent: Option<Agent>) -> Result<(), RuntimeError> {
-    message::send(socket.as_fd(), &Message::Start, None).map_err(|errno| match errno {
-        Errno::PIPE | Errno::CONNRESET => RuntimeError::Conflict("the container's first process has died".to_owned()),
-        errno => RuntimeError::system("tell the container to start", errno),
-    })?;
-    loop {
-        match (message::receive(&socket)?, agent.take()) {
-            (None, _) => return Ok(()),
-            (Some((Message::Failed { kind, message }, _)), _) => return Err(RuntimeError::Inside { kind, message }),
-            (Some((Message::Notifications, Some(notifications))), Some(agent)) => agent.hand_over(notifications)?,
-            _ => return Err(RuntimeError::Invalid("the container's first process spoke out of turn".to_owned())),
-        }
-    }
 }
 
 impl Created {

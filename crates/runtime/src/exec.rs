@@ -10,11 +10,12 @@ use rustix::io::Errno;
 use crate::agent::Agent;
 use crate::capability::{self, CapabilitySets};
 use crate::child::{Surroundings, Usher};
-use crate::create::{self, Running, Stdio};
+use crate::create::{Running, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
 use crate::message::{self, Message};
 use crate::plan::{ProcessPlan, rare_namespaces};
+use crate::process::{self, set_patience, socket_pair};
 use crate::threshold::Owner;
 use crate::{Spec, scheduling, sys};
 
@@ -68,7 +69,7 @@ pub(crate) fn exec_at(
 ) -> Result<ExecProcess, RuntimeError> {
     let plan = plan(&options)?;
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
-    let (socket, childs_socket) = create::socket_pair()?;
+    let (socket, childs_socket) = socket_pair()?;
     let stdio = options.stdio.copy()?;
     let rare_namespaces = rare_namespaces(options.spec);
     if rare_namespaces & libc::CLONE_NEWUSER != 0 {
@@ -77,7 +78,7 @@ pub(crate) fn exec_at(
     let cgroup = &options.container.cgroup;
     let directory = cgroup.unified_directory()?;
     let container = options.container.pidfd.as_fd();
-    create::set_patience(&socket)?;
+    set_patience(&socket)?;
     // Who brings it in begins there, and then so does it.
     let visit = plan.scheduling.initial_affinity.as_ref().map(scheduling::Visit::to).transpose()?;
     // SAFETY: `exec` asks its callers for a process with one thread.
@@ -99,7 +100,7 @@ pub(crate) fn exec_at(
             };
             Usher { plan: &plan, cgroup, container, rare_namespaces, surroundings }.run()
         }
-        sys::Cloned::Parent { pid, pidfd } => create::Process { pid, pidfd },
+        sys::Cloned::Parent { pid, pidfd } => process::Process { pid, pidfd },
     };
     drop((childs_socket, stdio, visit));
     failpoint("exec.cloned");

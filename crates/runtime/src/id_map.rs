@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::create::Process;
 use crate::error::{Context, RuntimeError};
 use crate::plan::{IdMap, map_text};
+use crate::process::Process;
 use crate::sys;
 
 /// Writes the maps of a process's new user namespace. Each can be written once.

@@ -38,6 +38,7 @@ mod net_devices;
 pub mod overlay;
 mod own_binary;
 mod plan;
+mod process;
 mod reading;
 pub mod rest;
 mod scheduling;

@@ -9,13 +9,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{Gid, Uid};
 
 use crate::cgroup::Cgroup;
-use crate::create::{CreateOptions, Process, Root, Stdio};
+use crate::create::{CreateOptions, Root, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
 use crate::message::{self, Message};
 use crate::mounts::Brought;
 use crate::overlay;
 use crate::plan::{IdRange, Plan, UserNamespace, outside, read_map};
+use crate::process::Process;
 use crate::{delegation, id_map};
 
 /// linux/magic.h.

@@ -19,6 +19,7 @@ use crate::cgroup::Cgroup;
 use crate::create::{self, CreateOptions, Created, Root, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
+use crate::process::start_over;
 
 /// A `start` that comes a moment before its `create` has ended waits that moment.
 const PATIENCE_ROUNDS: u32 = 50;
@@ -141,7 +142,7 @@ pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
             errno => RuntimeError::system(format!("connect to {}", directory.socket().display()), errno),
         },
     )?;
-    let started = create::start_over(&socket, agent);
+    let started = start_over(&socket, agent);
     // Who answers for it may not have got what it answers by.
     started.inspect_err(|_| {
         if is_answered {
