@@ -1,3 +1,9 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| dozen_image::fuzzing::archive(data));
+use std::sync::LazyLock;
+
+use dozen_image::fuzzing::Loader;
+
+static LOADER: LazyLock<Loader> = LazyLock::new(Loader::new);
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| LOADER.archive(data));

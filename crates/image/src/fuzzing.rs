@@ -6,7 +6,6 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dozen_ledger::Ledger;
@@ -21,46 +20,88 @@ use crate::pack::{Description, TarWriter, pack};
 use crate::recording::{Kept, Paths, Recording, Sum};
 use crate::{ImageError, ImageStore, MIGRATION, RECIPES, TARGETS, tree};
 
-/// What an archive's documents say, as one text. Its first byte tells what the first document is (`d`: manifest.json,
-/// `o`: index.json of an OCI layout, else both); the documents stand between RS bytes (0x1e). In each, `@1` to `@9` is
-/// the digest in hexadecimal of that document, if it stands further behind, and `@a` and `@b` are those of two layers.
-pub fn manifest(data: &[u8]) {
-    let Some((kind, text)) = data.split_first() else { return };
-    let mut documents: Vec<Vec<u8>> = text.split(|byte| *byte == 0x1e).take(10).map(<[u8]>::to_vec).collect();
-    let layers = [layer_of(b"a"), layer_of(b"b")];
-    let mut names = vec![(b'a', hex_digest(&layers[0])), (b'b', hex_digest(&layers[1]))];
-    for number in (0..documents.len()).rev() {
-        documents[number] = replaced(&documents[number], &names);
-        names.push((b'0' + number as u8, hex_digest(&documents[number])));
-    }
-    let mut archive = Vec::new();
-    let mut writer = TarWriter::new(&mut archive);
-    let mut file = |name: &str, content: &[u8]| {
-        let size = content.len() as u64;
-        let header = Description::plain(name.as_bytes(), EntryType::Regular, 0o644, size);
-        writer.header(&header).and_then(|()| writer.data(content, size)).expect("memory takes it");
-    };
-    if *kind != b'o' {
-        file("manifest.json", &documents[0]);
-    }
-    if *kind != b'd' {
-        file("index.json", &documents[0]);
-        file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
-    }
-    for content in documents[1..].iter().chain(&layers) {
-        let hex = hex_digest(content);
-        file(&format!("blobs/sha256/{hex}"), content);
-        file(&format!("{hex}.json"), content);
-    }
-    writer.finish().expect("memory takes it");
-    load(&archive);
+/// A store of its own, that every input is loaded into: to make one for each would take longer than the load.
+pub struct Loader {
+    store: ImageStore,
+    place: Place,
 }
 
-/// A whole archive, as `load` takes it. Checksums of headers are put right first: a fuzzer does not guess them.
-pub fn archive(data: &[u8]) {
-    let mut data = data.to_vec();
-    mend_checksums(&mut data);
-    load(&data);
+impl Loader {
+    /// Makes the store, in the directory for temporary files. It goes with the value.
+    #[expect(clippy::new_without_default, reason = "it makes a directory")]
+    pub fn new() -> Self {
+        let place = Place::new();
+        let ledger = Ledger::open(&place.0.join("state.db"), &[MIGRATION, RECIPES, TARGETS]).expect("the ledger opens");
+        let store = ImageStore::open(&place.0, ledger).expect("the store opens");
+        Self { store, place }
+    }
+
+    /// What an archive's documents say, as one text. Its first byte tells what the first document is (`d`:
+    /// manifest.json, `o`: index.json of an OCI layout, else both); the documents stand between RS bytes (0x1e). In
+    /// each, `@1` to `@9` is the digest in hexadecimal of that document, if it stands further behind, and `@a` and `@b`
+    /// are those of two layers.
+    pub fn manifest(&self, data: &[u8]) {
+        let Some((kind, text)) = data.split_first() else { return };
+        let mut documents: Vec<Vec<u8>> = text.split(|byte| *byte == 0x1e).take(10).map(<[u8]>::to_vec).collect();
+        let layers = [layer_of(b"a"), layer_of(b"b")];
+        let mut names = vec![(b'a', hex_digest(&layers[0])), (b'b', hex_digest(&layers[1]))];
+        for number in (0..documents.len()).rev() {
+            documents[number] = replaced(&documents[number], &names);
+            names.push((b'0' + number as u8, hex_digest(&documents[number])));
+        }
+        let mut archive = Vec::new();
+        let mut writer = TarWriter::new(&mut archive);
+        let mut file = |name: &str, content: &[u8]| {
+            let size = content.len() as u64;
+            let header = Description::plain(name.as_bytes(), EntryType::Regular, 0o644, size);
+            writer.header(&header).and_then(|()| writer.data(content, size)).expect("memory takes it");
+        };
+        if *kind != b'o' {
+            file("manifest.json", &documents[0]);
+        }
+        if *kind != b'd' {
+            file("index.json", &documents[0]);
+            file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+        }
+        for content in documents[1..].iter().chain(&layers) {
+            let hex = hex_digest(content);
+            file(&format!("blobs/sha256/{hex}"), content);
+            file(&format!("{hex}.json"), content);
+        }
+        writer.finish().expect("memory takes it");
+        self.load(&archive);
+    }
+
+    /// A whole archive, as `load` takes it. Checksums of headers are put right first: a fuzzer does not guess them.
+    pub fn archive(&self, data: &[u8]) {
+        let mut data = data.to_vec();
+        mend_checksums(&mut data);
+        self.load(&data);
+    }
+
+    /// Loads, and takes away what came of it. Nothing is left, whether it worked or not.
+    fn load(&self, archive: &[u8]) {
+        // Whose fault it is when the disk is full is not for the fuzzer to say.
+        let Self { store, place } = self;
+        match store.load(archive, &()) {
+            Ok(loaded) => {
+                assert!(!loaded.is_empty());
+                for image in loaded {
+                    let id = image.id.to_string();
+                    store.history(&id).expect("what was loaded has a history");
+                    store.save(std::slice::from_ref(&id), &mut std::io::sink()).expect("what was loaded can be saved");
+                    store.remove(&id, true, false, &|_| None).expect("what was loaded can be removed");
+                }
+            }
+            Err(ImageError::Ledger(error)) => panic!("{error}"),
+            Err(error) => assert!(error.to_string().len() < 4096, "an error of {} bytes", error.to_string().len()),
+        }
+        assert!(store.list().expect("the list is in memory").is_empty());
+        for name in ["content/sha256", "layers", "tmp"] {
+            let left = fs::read_dir(place.0.join(name)).expect("it is the store's").count();
+            assert_eq!(left, 0, "files are left in {name}");
+        }
+    }
 }
 
 /// A layer's tar stream, extracted and recorded. What comes of it packs, and that is the same after one more round.
@@ -129,36 +170,6 @@ pub fn compressed(data: &[u8]) {
     }
 }
 
-/// Loads into a store, and takes away what came of it. Nothing is left, whether it worked or not.
-fn load(archive: &[u8]) {
-    static STORE: OnceLock<(PathBuf, ImageStore)> = OnceLock::new();
-    let (root, store) = STORE.get_or_init(|| {
-        let root = Place::fresh();
-        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES, TARGETS]).expect("the ledger opens");
-        let store = ImageStore::open(&root, ledger).expect("the store opens");
-        (root, store)
-    });
-    // Whose fault it is when the disk is full is not for the fuzzer to say.
-    match store.load(archive, &()) {
-        Ok(loaded) => {
-            assert!(!loaded.is_empty());
-            for image in loaded {
-                let id = image.id.to_string();
-                store.history(&id).expect("what was loaded has a history");
-                store.save(std::slice::from_ref(&id), &mut std::io::sink()).expect("what was loaded can be saved");
-                store.remove(&id, true, false, &|_| None).expect("what was loaded can be removed");
-            }
-        }
-        Err(ImageError::Ledger(error)) => panic!("{error}"),
-        Err(error) => assert!(error.to_string().len() < 4096, "an error of {} bytes", error.to_string().len()),
-    }
-    assert!(store.list().expect("the list is in memory").is_empty());
-    for name in ["content/sha256", "layers", "tmp"] {
-        let left = fs::read_dir(root.join(name)).expect("it is the store's").count();
-        assert_eq!(left, 0, "files are left in {name}");
-    }
-}
-
 fn layer_of(name: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer = TarWriter::new(&mut bytes);
@@ -207,16 +218,12 @@ fn mend_checksums(data: &mut [u8]) {
 struct Place(PathBuf);
 
 impl Place {
-    fn fresh() -> PathBuf {
+    fn new() -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("dozen-fuzz-{}-{number}", std::process::id()));
         fs::create_dir(&path).expect("the directory for temporary files takes one");
-        path
-    }
-
-    fn new() -> Self {
-        Self(Self::fresh())
+        Self(path)
     }
 }
 
@@ -232,12 +239,14 @@ mod tests {
 
     #[test]
     fn manifests() {
-        replay("manifest", super::manifest);
+        let loader = super::Loader::new();
+        replay("manifest", |data| loader.manifest(data));
     }
 
     #[test]
     fn archives() {
-        replay("archive", super::archive);
+        let loader = super::Loader::new();
+        replay("archive", |data| loader.archive(data));
     }
 
     #[test]
