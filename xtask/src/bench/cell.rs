@@ -3,7 +3,7 @@
 //! seccomp profile.
 //!
 //! ```text
-//! xtask bench ─┬─ janitor             waits for our end, however it comes; then removes cgroups and directories
+//! xtask bench ─┬─ janitor             waits for our end, however it comes; then removes cgroups and files
 //!              └─ unshare, per cell
 //!                   └─ first          process 1 of the cell: mounts, then only reaps
 //!                        └─ agent     does the works, measures, answers a line of JSON per line of JSON
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Shared {
     /// The peers' root.
     pub root: PathBuf,
-    /// The run's directory on a real disk: a directory per cell, and `bench`, which every cell sees as `/bench`.
+    /// Where the run's file system is mounted (see `disk.rs`): a directory per cell, and `bench`, which every cell sees as `/bench`.
     pub scratch: PathBuf,
     /// Begins the name of every cgroup of this run.
     pub prefix: String,

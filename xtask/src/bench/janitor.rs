@@ -1,13 +1,12 @@
 //! Removes what a run made, after the run: also after ^C, and after a kill that leaves no time for anything.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
 use std::time::Duration;
 
-use super::cell::{self, Shared};
-use super::cgroups;
+use super::{cell, cgroups, disk};
 use crate::failure::{Attempt, Failure};
 
 /// How long the last process of a cell may take to be gone.
@@ -22,9 +21,9 @@ pub struct Janitor {
 
 impl Janitor {
     /// Starts it, before there is anything to remove.
-    pub fn hire(shared: &Shared) -> Result<Self, Failure> {
+    pub fn hire(prefix: &str, scratch: &Path) -> Result<Self, Failure> {
         let mut command = cell::stage("janitor")?;
-        command.arg(&shared.prefix).arg(&shared.scratch).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.arg(prefix).arg(scratch).stdin(Stdio::piped()).stdout(Stdio::null());
         // A group of its own: ^C does not reach it.
         let mut child = command.process_group(0).spawn().attempting("start the janitor")?;
         let lifeline = child.stdin.take().expect("it was piped");
@@ -48,9 +47,6 @@ pub fn work(prefix: &str, scratch: &Path) -> Result<(), Failure> {
     std::io::stdin().read_to_end(&mut Vec::new()).attempting("wait for the bench to end")?;
     // The processes first: they have files open and write to them.
     let cgroups = cgroups::remove(prefix, PATIENCE);
-    let files = match std::fs::remove_dir_all(scratch) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
-    cgroups.and(files.attempting(format_args!("remove {}", scratch.display())))
+    let files = disk::remove(scratch);
+    cgroups.and(files)
 }

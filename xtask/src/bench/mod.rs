@@ -5,6 +5,7 @@
 
 mod cell;
 mod cgroups;
+mod disk;
 mod figures;
 mod http;
 mod image;
@@ -24,7 +25,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::failure::{Attempt, Failure};
-use crate::{host, steps};
+use crate::{host, packages, steps};
 use cell::{Cell, Shared};
 use figures::{Outcome, Row, shown};
 use janitor::Janitor;
@@ -71,6 +72,7 @@ pub fn verb(options: &Options) -> Result<(), Failure> {
 
 fn measure(options: &Options) -> Result<(), Failure> {
     host::need_root("bench")?;
+    packages::ensure("bench")?;
     let works = work::chosen(&options.only, options.syscalls).map_err(|name| {
         let names: Vec<&str> = work::ALL.iter().map(|work| work.name).collect();
         Failure::new(format!("no work is named '{name}'")).with_hint(format!("there is: {}", names.join(", ")))
@@ -82,9 +84,12 @@ fn measure(options: &Options) -> Result<(), Failure> {
 
     let name = format!("dozen-bench-{}", std::process::id());
     let scratch = host::cache_directory()?.join(&name);
-    let shared = Shared { root, scratch, prefix: format!("{name}-") };
-    let janitor = Janitor::hire(&shared)?;
-    let measured = in_cells(&shared, &dozen, &works, options);
+    let prefix = format!("{name}-");
+    let janitor = Janitor::hire(&prefix, &scratch)?;
+    let measured = disk::mount(&scratch).and_then(|scratch| {
+        let shared = Shared { root, scratch, prefix };
+        in_cells(&shared, &dozen, &works, options)
+    });
     janitor.finish()?;
     let text = report::render(&date, options.rounds, &circumstances, &measured?);
     println!("{text}");

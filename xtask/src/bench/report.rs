@@ -36,7 +36,7 @@ impl Circumstances {
             ("memory", format!("{} MiB", memory.unwrap_or_default() >> 10)),
             (
                 "in the cells",
-                format!("{}, a network namespace each, overlayfs on the host's disk", cgroups::described()?),
+                format!("{}, a network namespace each, overlayfs on ext4 with a journal", cgroups::described()?),
             ),
             ("dozen", format!("{version}, {profile}, {:.1} MiB{commit}", size as f64 / f64::from(1 << 20))),
         ];
