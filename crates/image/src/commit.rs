@@ -12,7 +12,7 @@ use crate::ImageError;
 use crate::chunks::Pool;
 use crate::failpoint::failpoint;
 use crate::image::{Image, ImageConfig};
-use crate::load::{NewImage, Staged};
+use crate::install::{NewImage, Staged};
 use crate::pack::{PackError, pack};
 use crate::store::{ImageStore, Scratch};
 use crate::tree;

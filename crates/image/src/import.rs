@@ -11,7 +11,7 @@ use crate::ImageError;
 use crate::chunks::Pool;
 use crate::compression::{allowance, decompress};
 use crate::image::ImageConfig;
-use crate::load::{NewImage, Staged};
+use crate::install::{NewImage, Staged};
 use crate::platform::Platform;
 use crate::store::{ImageStore, Scratch};
 use crate::tarball::begins_tar;

@@ -31,6 +31,7 @@ pub mod fuzzing;
 mod history;
 mod image;
 mod import;
+mod install;
 mod load;
 mod manifest;
 mod pack;

@@ -1,0 +1,264 @@
+//! What was staged in a scratch directory is put in place and gets its rows: all of it, or nothing. A load, a commit, an
+//! import and the choice of another platform end here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use dozen_ledger::{Durability, LedgerError};
+use dozen_model::{Digest, ImageId, Reference};
+
+use crate::ImageError;
+use crate::compression::Compression;
+use crate::failpoint::failpoint;
+use crate::image::Image;
+use crate::recording::Kept;
+use crate::schema::{self, ImageRow, LayerRow};
+use crate::store::{Inner, Pin, Scratch};
+use crate::target::Target;
+use crate::unpack::Unpacked;
+
+/// A layer that is unpacked in a scratch directory and waits to be put in place.
+pub(crate) struct Staged {
+    /// Its row; the directory's name is still empty.
+    pub(crate) row: LayerRow,
+    pub(crate) directory: PathBuf,
+    /// What is kept beside it: its recipe or its blob.
+    pub(crate) kept: PathBuf,
+}
+
+/// An image that waits for its row.
+pub(crate) struct NewImage {
+    pub(crate) id: ImageId,
+    pub(crate) config: Vec<u8>,
+    pub(crate) diff_ids: Vec<Digest>,
+    pub(crate) parent: Option<ImageId>,
+    pub(crate) references: Vec<Reference>,
+}
+
+/// What of OCI layouts is kept beside images and layers.
+#[derive(Default)]
+pub(crate) struct Carried {
+    pub(crate) targets: Vec<(Target, Vec<Reference>)>,
+    /// Files in the scratch directory that may have to be kept: digest, path, size. A layer that is kept anyway needs none.
+    pub(crate) files: BTreeMap<Digest, (PathBuf, u64)>,
+    pub(crate) pins: Vec<Pin>,
+}
+
+impl Inner {
+    /// Puts layers and configurations in place, then writes their rows. All or nothing.
+    pub(crate) fn install(
+        &self,
+        scratch: &Scratch,
+        staged: Vec<Staged>,
+        images: &[NewImage],
+    ) -> Result<(), ImageError> {
+        self.install_with(scratch, staged, images, &Carried::default())
+    }
+
+    /// The same with what an archive says of its images beside them.
+    pub(crate) fn install_with(
+        &self,
+        scratch: &Scratch,
+        staged: Vec<Staged>,
+        images: &[NewImage],
+        carried: &Carried,
+    ) -> Result<(), ImageError> {
+        failpoint("image.unpacked");
+        let _change = self.lock_change();
+        let mut placing = Placing { inner: self, paths: Vec::new(), rows: Vec::new(), blobs: Vec::new() };
+        let installed = placing.place(scratch, staged, images, carried).and_then(|parsed| {
+            self.sync()?;
+            failpoint("image.synced");
+            self.write_rows(placing.rows.clone(), placing.blobs.clone(), images, carried)?;
+            failpoint("image.rows");
+            Ok(parsed)
+        });
+        if installed.is_err() {
+            placing.paths.iter().for_each(|path| self.delete_file(path));
+        }
+        self.show(placing, installed?, images, carried);
+        Ok(())
+    }
+
+    /// What the rows say, in memory.
+    fn show(&self, placing: Placing<'_>, parsed: Vec<Image>, images: &[NewImage], carried: &Carried) {
+        let mut state = self.write_state();
+        state.layers.extend(placing.rows.into_iter().map(|row| (row.diff_id.clone(), row.into())));
+        state.blobs.extend(placing.blobs);
+        for (target, _) in &carried.targets {
+            let mut target = target.clone();
+            if let Some(known) = state.targets.get(&target.digest) {
+                target.blobs.extend(known.blobs.iter().cloned());
+            }
+            state.targets.insert(target.digest.clone(), target.into());
+        }
+        for (mut new, image) in parsed.into_iter().zip(images) {
+            new.size_bytes = state.size_of(&new.diff_ids);
+            if let Some(known) = state.removed.remove(&image.id) {
+                state.images.insert(image.id.clone(), known);
+            }
+            state.images.entry(image.id.clone()).or_insert_with(|| new.into());
+            for reference in &image.references {
+                state.point(reference, &image.id, carried.target(reference, &image.id).cloned());
+            }
+        }
+        state.name_images();
+    }
+
+    fn write_rows(
+        &self,
+        layers: Vec<LayerRow>,
+        blobs: Vec<(Digest, u64)>,
+        images: &[NewImage],
+        carried: &Carried,
+    ) -> Result<(), ImageError> {
+        let images: Vec<_> = images
+            .iter()
+            .map(|image| {
+                let row = ImageRow { id: image.id.clone(), parent: image.parent.clone(), removed: false };
+                let names = image.references.iter();
+                let names = names.map(|name| (name.clone(), carried.target(name, &image.id).cloned()));
+                (row, image.diff_ids.clone(), names.collect::<Vec<_>>())
+            })
+            .collect();
+        let targets: Vec<_> = carried.targets.iter().map(|(target, _)| target.clone()).collect();
+        Ok(self.ledger.write(Durability::Power, move |connection| {
+            layers.iter().try_for_each(|layer| schema::insert_layer(connection, layer))?;
+            blobs.iter().try_for_each(|(digest, size)| schema::insert_blob(connection, digest, *size))?;
+            images.iter().try_for_each(|(row, diff_ids, _)| schema::insert_image(connection, row, diff_ids))?;
+            targets.iter().try_for_each(|target| schema::insert_target(connection, target))?;
+            for (row, _, names) in &images {
+                let mut names = names.iter();
+                names.try_for_each(|(name, to)| schema::set_reference(connection, name, &row.id, to.as_ref()))?;
+            }
+            Ok::<_, LedgerError>(())
+        })?)
+    }
+}
+
+/// Files on their way to where they stay. What was placed and belongs to nothing else is taken away if the rest fails.
+struct Placing<'a> {
+    inner: &'a Inner,
+    paths: Vec<PathBuf>,
+    rows: Vec<LayerRow>,
+    blobs: Vec<(Digest, u64)>,
+}
+
+impl Placing<'_> {
+    /// All of them; gives the images, read.
+    fn place(
+        &mut self,
+        scratch: &Scratch,
+        staged: Vec<Staged>,
+        images: &[NewImage],
+        carried: &Carried,
+    ) -> Result<Vec<Image>, ImageError> {
+        self.layers(staged)?;
+        self.configurations(scratch, images)?;
+        self.carried(&carried.files)?;
+        let parsed = images.iter().map(|image| {
+            let bad = |what| ImageError::Archive(format!("image {}: {what}", image.id));
+            Image::new(image.id.clone(), &image.config, 0, image.parent.clone()).map_err(bad)
+        });
+        parsed.collect()
+    }
+
+    fn layers(&mut self, staged: Vec<Staged>) -> Result<(), ImageError> {
+        for Staged { mut row, directory, kept } in staged {
+            // Another load was faster; ours goes with the scratch directory.
+            if self.inner.read_state().layers.contains_key(&row.diff_id) {
+                continue;
+            }
+            row.directory = self.inner.place_layer(&directory)?;
+            self.paths.push(self.inner.layer_path(&row.directory));
+            failpoint("image.layer_placed");
+            let point = if row.recipe_size_bytes.is_some() { "image.recipe_placed" } else { "image.blob_placed" };
+            self.file(&kept, self.inner.content_path(&row), point)?;
+            self.rows.push(row);
+        }
+        Ok(())
+    }
+
+    fn configurations(&mut self, scratch: &Scratch, images: &[NewImage]) -> Result<(), ImageError> {
+        for (number, image) in images.iter().enumerate() {
+            let is_known = {
+                let state = self.inner.read_state();
+                state.images.contains_key(&image.id) || state.removed.contains_key(&image.id)
+            };
+            if !is_known {
+                let path = scratch.0.join(format!("c{number}"));
+                std::fs::write(&path, &image.config).map_err(ImageError::io("write", path.display()))?;
+                self.file(&path, self.inner.blob_path(image.id.digest()), "image.configuration_placed")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carried(&mut self, files: &BTreeMap<Digest, (PathBuf, u64)>) -> Result<(), ImageError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let kept: BTreeSet<Digest> = {
+            let state = self.inner.read_state();
+            let of_layers = state.layers.values().map(|row| &row.blob).chain(state.layers.keys());
+            let new = self.rows.iter().flat_map(|row| [&row.blob, &row.diff_id]);
+            state.blobs.keys().chain(of_layers).chain(new).cloned().collect()
+        };
+        for (digest, (path, size_bytes)) in files.iter().filter(|(digest, _)| !kept.contains(digest)) {
+            self.file(path, self.inner.blob_path(digest), "image.carried_placed")?;
+            self.blobs.push((digest.clone(), *size_bytes));
+        }
+        Ok(())
+    }
+
+    /// One file. What is there already is something else's, too, and the same.
+    fn file(&mut self, from: &Path, to: PathBuf, point: &'static str) -> Result<(), ImageError> {
+        let is_new = !to.exists();
+        std::fs::rename(from, &to).map_err(ImageError::io("rename to", to.display()))?;
+        failpoint(point);
+        self.paths.extend(is_new.then_some(to));
+        Ok(())
+    }
+}
+
+impl Staged {
+    /// A layer that was unpacked as a plain stream.
+    pub(crate) fn plain(unpacked: Unpacked) -> Self {
+        let (blob, size) = (unpacked.diff_id.clone(), unpacked.tar_size_bytes);
+        let kept = unpacked.kept_path().map(Path::to_owned).unwrap_or_default();
+        Self::new(unpacked, Compression::None, blob, size, kept)
+    }
+
+    pub(crate) fn new(
+        unpacked: Unpacked,
+        compression: Compression,
+        blob: Digest,
+        blob_size_bytes: u64,
+        kept: PathBuf,
+    ) -> Self {
+        let row = LayerRow {
+            diff_id: unpacked.diff_id,
+            directory: String::new(),
+            blob,
+            media_type: compression.layer_media_type().to_owned(),
+            blob_size_bytes,
+            tar_size_bytes: unpacked.tar_size_bytes,
+            content_bytes: unpacked.extracted.content_bytes,
+            opaque_root: unpacked.extracted.opaque_root,
+            recipe_size_bytes: match unpacked.kept {
+                Kept::Recipe { size_bytes } => Some(size_bytes),
+                Kept::Blob | Kept::Nothing => None,
+            },
+        };
+        Self { row, directory: unpacked.directory, kept }
+    }
+}
+
+impl Carried {
+    /// What of these a name leads to, or else one that leads to its image.
+    fn target(&self, name: &Reference, image: &ImageId) -> Option<&Digest> {
+        let of_image = || self.targets.iter().filter(|(target, _)| target.image == *image);
+        let named = of_image().find(|(_, names)| names.contains(name));
+        named.or_else(|| of_image().next()).map(|(target, _)| &target.digest)
+    }
+}
