@@ -126,12 +126,20 @@ pub fn mount_at(target: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Which processor time.
+#[derive(Clone, Copy)]
+pub enum Time {
+    All,
+    /// What was spent in the kernel.
+    Kernel,
+}
+
 /// Processor time that all processes of this cell have used since it began. Load on the machine does not stretch it as
 /// it stretches a clock's time.
-pub fn processor_time() -> Result<Duration, Failure> {
+pub fn processor_time(of: Time) -> Result<Duration, Failure> {
     let root = Path::new("/sys/fs/cgroup");
     let entries = std::fs::read_dir(root).attempting("read /sys/fs/cgroup")?.flatten().map(|entry| entry.path());
-    let time = entries.chain([root.to_owned()]).find_map(|cgroup| usage(&cgroup));
+    let time = entries.chain([root.to_owned()]).find_map(|cgroup| usage(&cgroup, of));
     time.ok_or_else(|| Failure::new("the cgroup does not say how much processor time was used"))
 }
 
@@ -140,18 +148,22 @@ pub fn processor_time_of(prefix: &str) -> Result<Duration, Failure> {
     let roots =
         of_this_host()?.into_iter().flat_map(|h| std::fs::read_dir(h.mount_point).into_iter().flatten().flatten());
     let cells = roots.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
-    Ok(cells.filter_map(|entry| usage(&entry.path())).sum())
+    Ok(cells.filter_map(|entry| usage(&entry.path(), Time::All)).sum())
 }
 
 /// Version 1 counts nanoseconds, in one hierarchy (Documentation/admin-guide/cgroup-v1/cpuacct.rst), version 2
 /// microseconds (Documentation/admin-guide/cgroup-v2.rst).
-fn usage(cgroup: &Path) -> Option<Duration> {
+fn usage(cgroup: &Path, of: Time) -> Option<Duration> {
     let read = |file: &str| std::fs::read_to_string(cgroup.join(file)).ok();
-    match read("cpuacct.usage") {
+    let (version_1, version_2) = match of {
+        Time::All => ("cpuacct.usage", "usage_usec "),
+        Time::Kernel => ("cpuacct.usage_sys", "system_usec "),
+    };
+    match read(version_1) {
         Some(text) => text.trim().parse().ok().map(Duration::from_nanos),
         None => {
             let text = read("cpu.stat")?;
-            let value = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+            let value = text.lines().find_map(|line| line.strip_prefix(version_2))?;
             value.parse().ok().map(Duration::from_micros)
         }
     }

@@ -82,9 +82,6 @@ pub fn judge(row: &Row, rows: &[Row]) -> (String, Option<bool>) {
             let value = limit.map(|limit| format!(" = {}", shown(limit, unit))).unwrap_or_default();
             (format!("{}/{divisor}{value}", other.name()), at_most(limit))
         }
-        Mark::Ahead(other) => {
-            (format!("ahead of {}", other.name()), Option::zip(ours, row.median(other)).map(|(a, b)| a < b))
-        }
         Mark::Below(limit) => (format!("under {limit}"), ours.map(|ours| ours / unit.scale() < limit)),
         Mark::AsFastAs(name) => {
             let other = rows.iter().find(|other| other.work.name == name);
@@ -145,7 +142,7 @@ mod tests {
         check(&[row("run", &[(Dozen, 0.020), (Docker, 0.200)])], "docker/10 = 20.0", Some(true));
         check(&[row("api", &[(Dozen, 0.020), (Docker, 0.225)])], "docker/15 = 15.0", Some(false));
         check(&[row("run", &[(Dozen, 0.020)])], "docker/10", None);
-        check(&[row("runtime", &[(Dozen, 0.007), (Crun, 0.0077)])], "ahead of crun", Some(true));
+        check(&[row("runtime", &[(Dozen, 0.007), (Crun, 0.013)])], "crun/2 = 6.50", Some(false));
         check(&[row("fifty", &[(Dozen, 0.9)])], "under 700", Some(false));
         check(&[row("rest", &[(Dozen, 11.0 * 1048576.0)])], "under 12", Some(true));
         let pair = |port: f64| [row("port-stream", &[(Dozen, port)]), row("bridge-stream", &[(Dozen, 100e9)])];

@@ -185,12 +185,12 @@ fn fill_bench_directory(directory: &Path, dozen: &Path) -> Result<(), Failure> {
 
 /// The cell in which a subject does a work.
 fn cell_of(work: &Work, subject: Subject) -> &'static str {
-    if work.name == "runtime" { RUNTIMES } else { subject.name() }
+    if work.is_of_runtimes() { RUNTIMES } else { subject.name() }
 }
 
 fn needs_cell(works: &[&Work], cell: &str) -> bool {
     // Docker is asked for the runtimes' spec.
-    let asked = |work: &&Work| cell == "docker" && work.name == "runtime";
+    let asked = |work: &&Work| cell == "docker" && work.is_of_runtimes();
     works.iter().any(|work| asked(work) || work.subjects.iter().any(|subject| cell_of(work, *subject) == cell))
 }
 

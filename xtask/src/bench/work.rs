@@ -85,8 +85,6 @@ pub enum Mark {
     None,
     /// At most the other's median divided by this.
     Part(Subject, f64),
-    /// Less than the other's median.
-    Ahead(Subject),
     /// Less than this, in the unit as shown.
     Below(f64),
     /// As much as dozen itself has in the row of this name, within a twentieth.
@@ -114,6 +112,11 @@ impl Work {
     pub fn is_of_archives(&self) -> bool {
         ["load", "load-again", "load-memory", "save", "floor-hash", "floor-write"].contains(&self.name)
     }
+
+    /// Whether it is one of runtimes, without an engine.
+    pub fn is_of_runtimes(&self) -> bool {
+        self.subjects == Subject::RUNTIMES
+    }
 }
 
 const fn timed(name: &'static str, title: &'static str, subjects: &'static [Subject], mark: Mark) -> Work {
@@ -132,6 +135,10 @@ const fn counted(name: &'static str, title: &'static str, unit: Unit, most_round
     Work { name, title, unit, subjects: Subject::ENGINES, most_rounds, mark: Mark::None, on_request: true }
 }
 
+const fn runtime(name: &'static str, title: &'static str, unit: Unit, most_rounds: u32) -> Work {
+    Work { name, title, unit, subjects: Subject::RUNTIMES, most_rounds, mark: Mark::None, on_request: false }
+}
+
 const TENTH_OF_DOCKER: Mark = Mark::Part(Subject::Docker, 10.0);
 
 /// All rows, in the order in which they are measured: memory at rest comes first, before anything has grown.
@@ -148,7 +155,10 @@ pub const ALL: &[Work] = &[
     timed("run", "run --rm IMAGE true, bridge", Subject::ENGINES, TENTH_OF_DOCKER),
     timed("run-none", "the same, --network none", Subject::ENGINES, TENTH_OF_DOCKER),
     timed("api", "create + start + wait + delete by API, bridge", Subject::ENGINES, Mark::Part(Subject::Docker, 15.0)),
-    timed("runtime", "runtime run /bin/true, Docker's default spec", Subject::RUNTIMES, Mark::Ahead(Subject::Crun)),
+    timed("runtime", "runtime run /bin/true, Docker's default spec", Subject::RUNTIMES, Mark::Part(Subject::Crun, 2.0)),
+    runtime("runtime-cpu", "the processor time that it costs", Unit::Milliseconds, 5),
+    runtime("runtime-kernel", "of that, the kernel's part", Unit::Milliseconds, 5),
+    runtime("runtime-syscalls", "its system calls, the container's own included", Unit::Count, 1),
     timed("exec", "exec C true", Subject::ENGINES, TENTH_OF_DOCKER),
     timed("stop", "stop of a well-behaved process", Subject::ENGINES, TENTH_OF_DOCKER),
     timed("rm", "rm -f of a running one", Subject::ENGINES, TENTH_OF_DOCKER),
@@ -233,7 +243,7 @@ mod tests {
     fn every_mark_names_a_row_or_someone_who_takes_part() {
         for work in ALL {
             match work.mark {
-                Mark::Part(other, _) | Mark::Ahead(other) => assert!(work.subjects.contains(&other), "{}", work.name),
+                Mark::Part(other, _) => assert!(work.subjects.contains(&other), "{}", work.name),
                 Mark::AsFastAs(row) => assert!(ALL.iter().any(|other| other.name == row), "{}", work.name),
                 Mark::None | Mark::Below(_) => {}
             }

@@ -5,6 +5,7 @@ mod archives;
 mod bundle;
 mod engine;
 mod memory;
+mod runtime;
 mod syscalls;
 mod tasks;
 pub mod traffic;

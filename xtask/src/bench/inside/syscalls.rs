@@ -30,7 +30,8 @@ pub fn count(command: &Command) -> Result<Count, Failure> {
     Ok(Count { calls: own.calls + engine.calls, forks: own.forks + engine.forks })
 }
 
-fn own(command: &Command) -> Result<Count, Failure> {
+/// The same of a command alone.
+pub fn own(command: &Command) -> Result<Count, Failure> {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-c", "-o", "/tmp/strace.own", "--"]).arg(command.get_program()).args(command.get_args());
     super::quietly(&mut strace)?;

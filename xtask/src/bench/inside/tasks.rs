@@ -1,7 +1,7 @@
 //! The works, done: what is set up, what is timed, what is cleared away.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use super::super::{cgroups, image};
 use super::api::Api;
 use super::archives::{Archives, Floor, Verb};
 use super::engine::Engine;
-use super::{bundle, memory, no_engine, syscalls, traffic};
+use super::runtime::{Figure, Runtime};
+use super::{memory, no_engine, syscalls, traffic};
 use crate::failure::{Attempt, Failure};
 
 /// A work of one subject.
@@ -40,8 +41,13 @@ const PUBLISHED: u16 = 18080;
 
 /// The task behind a row's name.
 pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn Task>, Failure> {
-    if work == "runtime" {
-        return Ok(Box::new(Runtime { program: subject.to_owned(), runs: 0 }));
+    let runtime = |figure| Ok(Box::new(Runtime::new(subject, figure)) as Box<dyn Task>);
+    match work {
+        "runtime" => return runtime(Figure::Time),
+        "runtime-cpu" => return runtime(Figure::Processor),
+        "runtime-kernel" => return runtime(Figure::Kernel),
+        "runtime-syscalls" => return runtime(Figure::SystemCalls),
+        _ => {}
     }
     let engine = engine.ok_or_else(no_engine)?.clone();
     let container = None;
@@ -77,7 +83,7 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
     })
 }
 
-fn seconds(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
+pub fn seconds(work: impl FnOnce() -> Result<(), Failure>) -> Result<f64, Failure> {
     let begun = Instant::now();
     work()?;
     Ok(begun.elapsed().as_secs_f64())
@@ -131,31 +137,6 @@ impl Task for Lives {
     fn finish(&mut self) -> Result<(), Failure> {
         self.api = None;
         Ok(())
-    }
-}
-
-/// A runtime's `run` of the bundle.
-struct Runtime {
-    program: String,
-    runs: u32,
-}
-
-impl Task for Runtime {
-    fn prepare(&mut self) -> Result<(), Failure> {
-        if Path::new(bundle::DIRECTORY).join("config.json").is_file() {
-            return Ok(());
-        }
-        Err(Failure::new("there is no bundle: docker, which is asked for its default spec, does not run here"))
-    }
-
-    fn round(&mut self) -> Result<f64, Failure> {
-        self.runs += 1;
-        let mut command = Command::new(&self.program);
-        if self.program == "dozen" {
-            command.arg("runtime");
-        }
-        command.args(["run", "--bundle", bundle::DIRECTORY, &format!("{}-{}", self.program, self.runs)]);
-        seconds(|| super::quietly(&mut command))
     }
 }
 
@@ -355,11 +336,11 @@ struct ProcessorTime {
 
 impl Task for ProcessorTime {
     fn round(&mut self) -> Result<f64, Failure> {
-        let before = cgroups::processor_time()?;
+        let before = cgroups::processor_time(cgroups::Time::All)?;
         for _ in 0..CONTAINERS {
             super::quietly(&mut self.run.command())?;
         }
-        Ok((cgroups::processor_time()? - before).as_secs_f64() / CONTAINERS as f64)
+        Ok((cgroups::processor_time(cgroups::Time::All)? - before).as_secs_f64() / CONTAINERS as f64)
     }
 }
 
