@@ -18,7 +18,9 @@ use crate::mounts::Brought;
 use crate::plan::{Hooks, Limit, Plan, ProcessPlan};
 use crate::process::{Process, set_patience, socket_pair, start_over};
 use crate::seccomp::Listener;
-use crate::{Spec, capability, child, delegation, device_filter, net_devices, scheduling, sys, threshold};
+use crate::{
+    Spec, capability, child, delegation, device_filter, mounts, namespace, net_devices, scheduling, sys, threshold,
+};
 
 /// The root file system that a container gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -208,13 +210,12 @@ fn launch(
     let stdio = options.stdio.copy()?;
     let joined = plan.join.iter().find(|(_, kind)| *kind == libc::CLONE_NEWPID);
     let pid_namespace = match joined {
-        Some((path, _)) => Some(
-            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .context(|| format!("open namespace {}", path.display()))?,
-        ),
+        Some((path, kind)) => Some(namespace::open(path, *kind)?),
         None => None,
     };
-    let brought = Brought::new(options.root, plan)?;
+    let mount_namespace = mounts::open_joined(plan)?;
+    let mount_namespace = mount_namespace.as_ref().map(AsFd::as_fd);
+    let brought = Brought::new(options.root, plan, mount_namespace)?;
     if plan.user_namespace.is_none()
         && let Some(user) = plan.numbered_user()
     {
@@ -227,6 +228,7 @@ fn launch(
         root: options.root,
         cgroup,
         network_namespace: options.network_namespace,
+        mount_namespace,
         pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
         about,
         surroundings: child::Surroundings {

@@ -30,6 +30,9 @@ pub const FAILPOINTS: [&str; 18] = [
 /// Those of containers with a user namespace, and with network devices of the host's.
 pub const THRESHOLD_FAILPOINTS: [&str; 2] = ["create.mapped", "create.devices_moved"];
 
+/// Those of containers that join a mount namespace.
+pub const JOIN_FAILPOINTS: [&str; 1] = ["child.joined"];
+
 /// Those of `dozen runtime create`, `start` and `delete`, beside the ones that creating a container has anyway.
 pub const COMMAND_FAILPOINTS: [&str; 10] = [
     "command.create.directory",
@@ -57,7 +60,7 @@ pub(crate) fn failpoint(name: &str) {
 
 /// The same for a cloned process: it may be process 1 of a pid namespace, which no signal of its own kills.
 pub(crate) fn failpoint_of_child(name: &str) {
-    debug_assert!(FAILPOINTS.contains(&name), "{name} is missing from the list");
+    debug_assert!(FAILPOINTS.contains(&name) || JOIN_FAILPOINTS.contains(&name), "{name} is missing from the list");
     if dozen_failpoint::disarmed("runtime", name) {
         // SAFETY: ends the process at once, without a word, as a kill would.
         unsafe { libc::_exit(libc::SIGKILL + 128) }

@@ -34,6 +34,7 @@ mod init;
 mod labels;
 mod message;
 mod mounts;
+mod namespace;
 mod net_devices;
 pub mod overlay;
 mod own_binary;
@@ -56,7 +57,7 @@ pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};
 pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
-pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS, THRESHOLD_FAILPOINTS};
+pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS, JOIN_FAILPOINTS, THRESHOLD_FAILPOINTS};
 
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;

@@ -7,6 +7,7 @@
 mod brought;
 mod copy_up;
 mod devices;
+mod joined;
 mod kinds;
 mod masks;
 mod nodes;
@@ -14,6 +15,7 @@ mod null;
 
 pub(crate) use self::brought::{Brought, idmap};
 pub(crate) use self::devices::open_multiplexer;
+pub(crate) use self::joined::open as open_joined;
 pub(crate) use self::null::is_null_device;
 
 use std::cell::RefCell;
@@ -325,6 +327,10 @@ impl RootTree {
 /// The root of a bundle, cloned: what is mounted below it comes along, and nothing goes back.
 fn clone_root(path: &Path) -> Result<OwnedFd, RuntimeError> {
     let tree = clone_tree(CWD, path.as_os_str(), true).context(|| format!("clone the mount of {}", path.display()))?;
+    make_private(tree, path)
+}
+
+fn make_private(tree: OwnedFd, path: &Path) -> Result<OwnedFd, RuntimeError> {
     sys::mount_setattr(&tree, true, propagation(libc::MS_PRIVATE))
         .context(|| format!("make the mount of {} private", path.display()))?;
     Ok(tree)

@@ -41,8 +41,10 @@ pub(crate) struct Plan {
     pub(crate) user_namespace: Option<UserNamespace>,
     /// A new time namespace, with the lines for its timens_offsets.
     pub(crate) time_offsets: Option<String>,
-    /// Namespaces to join by path, with their CLONE_NEW*.
+    /// Namespaces to join by path, with their CLONE_NEW*; all but [`Plan::joined_mounts`].
     pub(crate) join: Vec<(PathBuf, libc::c_int)>,
+    /// A mount namespace to join by path, once the root stands in a new one.
+    pub(crate) joined_mounts: Option<PathBuf>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     /// In the spec's order.
@@ -90,6 +92,7 @@ impl Plan {
             user_namespace: None,
             time_offsets: None,
             join: Vec::new(),
+            joined_mounts: None,
             hostname: host_name("hostname", spec.hostname())?,
             domainname: host_name("domainname", spec.domainname())?,
             mounts: Vec::new(),
@@ -118,6 +121,7 @@ impl Plan {
             }
             plan.mounts.push(planned);
         }
+        plan.check_joined_mounts()?;
         plan.furnish_dev = !plan
             .mounts
             .iter()

@@ -136,6 +136,14 @@ pub(crate) fn setns(target: impl AsFd, namespaces: libc::c_int) -> Result<(), Er
     check(unsafe { libc::syscall(libc::SYS_setns, target.as_fd().as_raw_fd(), namespaces) }).map(drop)
 }
 
+/// The CLONE_NEW* of an open namespace (NS_GET_NSTYPE of ioctl_nsfs(2)).
+pub(crate) fn namespace_kind(namespace: impl AsFd) -> Result<libc::c_int, Errno> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: this request has no argument.
+    let kind = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_NSTYPE) };
+    check(libc::c_long::from(kind)).map(|kind| kind as libc::c_int)
+}
+
 /// unshare(2) of namespaces: cgroup, mount and user concern the calling process at once, time its children.
 pub(crate) fn unshare(namespaces: libc::c_int) -> Result<(), Errno> {
     // SAFETY: plain integers; no memory is unshared.

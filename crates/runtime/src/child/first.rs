@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::finish::finish;
@@ -21,7 +21,7 @@ use crate::hooks::{self, Place, Stage};
 use crate::message::{self, Message};
 use crate::mounts::{Brought, RootTree};
 use crate::plan::Plan;
-use crate::{labels, sys, terminal};
+use crate::{labels, namespace, sys, terminal};
 
 /// The container's first process.
 pub(crate) struct FirstProcess<'a> {
@@ -29,6 +29,8 @@ pub(crate) struct FirstProcess<'a> {
     pub(crate) root: &'a Root,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) network_namespace: Option<BorrowedFd<'a>>,
+    /// Into which the root is brought when it stands.
+    pub(crate) mount_namespace: Option<BorrowedFd<'a>>,
     /// Where others are already: then this process is only the usher of the container's.
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     /// What hooks are told, if there are any.
@@ -39,14 +41,20 @@ pub(crate) struct FirstProcess<'a> {
 }
 
 impl FirstProcess<'_> {
+    /// By number.
+    pub(super) fn namespaces(&self) -> Vec<RawFd> {
+        let namespaces = [self.network_namespace, self.mount_namespace, self.pid_namespace];
+        namespaces.iter().flatten().map(AsRawFd::as_raw_fd).collect()
+    }
+
     /// Becomes the container. Never returns.
     pub(crate) fn run(self) -> ! {
         if self.plan.needs_threshold() {
             threshold::run(self);
         }
-        let Self { plan, root, cgroup, network_namespace, pid_namespace, about, mut brought, mut surroundings } = self;
-        let namespaces = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd);
-        let kept: Vec<RawFd> = namespaces.chain(brought.descriptors()).collect();
+        let kept: Vec<RawFd> = self.namespaces().into_iter().chain(self.brought.descriptors()).collect();
+        let Self { plan, root, cgroup, network_namespace, mount_namespace, pid_namespace, about, .. } = self;
+        let Self { mut brought, mut surroundings, .. } = self;
         let furnished = (|| {
             begin(&surroundings, &kept)?;
             failpoint_of_child("child.begun");
@@ -64,10 +72,7 @@ impl FirstProcess<'_> {
         let prepared = match pid_namespace {
             None => furnished.and_then(|tree| {
                 drop(brought);
-                let master = complete(&tree, plan, &surroundings.stdio)?;
-                labels::apply(&plan.process)?;
-                tree.enter(plan)?;
-                tree.propagate(plan)?;
+                let master = move_in(tree, plan, &surroundings.stdio, mount_namespace)?;
                 Ok((become_user(&plan.process, set_limits, true)?, master))
             }),
             Some(namespace) => {
@@ -77,8 +82,13 @@ impl FirstProcess<'_> {
                     }
                     tree.seal()?;
                     labels::apply(&plan.process)?;
-                    tree.enter(plan)?;
-                    drop(tree);
+                    match mount_namespace {
+                        Some(mounts) => drop(tree.enter_joined(mounts)?),
+                        None => {
+                            tree.enter(plan)?;
+                            drop(tree);
+                        }
+                    }
                     sys::setns(namespace, libc::CLONE_NEWPID).map_err(|e| gone_or(e, "join the pid namespace"))?;
                     // What is left of these goes below /proc, in the container's sight anyway.
                     surroundings.close_all_else(&brought.descriptors()).context(|| "close descriptors".to_owned())
@@ -91,23 +101,53 @@ impl FirstProcess<'_> {
     }
 }
 
-/// What is left to do in a furnished root: the terminal, the working directory, the masks.
-pub(super) fn complete(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
-    let master = match stdio {
-        Stdio::Terminal { size } => {
-            let master = tree.open_terminals()?;
-            let slave = terminal::open_pair(&master, *size)?;
-            if plan.furnish_dev {
-                tree.bind_console(&slave)?;
-            }
-            take_terminal(slave)?;
-            Some(master)
-        }
-        Stdio::Streams(_) => None,
+/// From a furnished root, with the host's still beside it, to the container's alone.
+pub(super) fn move_in(
+    tree: RootTree,
+    plan: &Plan,
+    stdio: &Stdio,
+    mount_namespace: Option<BorrowedFd<'_>>,
+) -> Result<Option<OwnedFd>, RuntimeError> {
+    let Some(mounts) = mount_namespace else {
+        let master = complete(&tree, plan, stdio)?;
+        labels::apply(&plan.process)?;
+        tree.enter(plan)?;
+        tree.propagate(plan)?;
+        return Ok(master);
     };
-    tree.make_working_directory(&plan.process.working_directory)?;
-    tree.close_off(plan)?;
+    if plan.furnish_dev && matches!(stdio, Stdio::Terminal { .. }) {
+        tree.make_console()?;
+    }
+    close(&tree, plan)?;
+    labels::apply(&plan.process)?;
+    let tree = tree.enter_joined(mounts)?;
+    // One of the mounts that stay, or its name would lead nowhere (ttyname(3)).
+    let master = make_terminal(&tree, plan, stdio)?;
+    tree.propagate(plan)?;
     Ok(master)
+}
+
+/// What is left to do in a furnished root: the terminal, the working directory, the masks.
+fn complete(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
+    let master = make_terminal(tree, plan, stdio)?;
+    close(tree, plan)?;
+    Ok(master)
+}
+
+fn make_terminal(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
+    let Stdio::Terminal { size } = stdio else { return Ok(None) };
+    let master = tree.open_terminals()?;
+    let slave = terminal::open_pair(&master, *size)?;
+    if plan.furnish_dev {
+        tree.bind_console(&slave)?;
+    }
+    take_terminal(slave)?;
+    Ok(Some(master))
+}
+
+fn close(tree: &RootTree, plan: &Plan) -> Result<(), RuntimeError> {
+    tree.make_working_directory(&plan.process.working_directory)?;
+    tree.close_off(plan)
 }
 
 /// The process that an usher has brought in, in the root that the usher has entered.
@@ -164,7 +204,7 @@ pub(super) fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> R
     }
     for (path, kind) in plan.join.iter().filter(|(_, kind)| *kind != libc::CLONE_NEWPID) {
         let context = || format!("join namespace {}", path.display());
-        let namespace = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(context)?;
+        let namespace = namespace::open(path, *kind)?;
         let changes_network = plan.sysctls.iter().any(|(name, _)| name.starts_with("net/"));
         if *kind == libc::CLONE_NEWNET && changes_network && is_own_network(&namespace).context(context)? {
             return Err(RuntimeError::Invalid("sysctls of net are not allowed in the host's network".to_owned()));
@@ -175,9 +215,7 @@ pub(super) fn join_namespaces(plan: &Plan, network: Option<BorrowedFd<'_>>) -> R
 }
 
 pub(crate) fn is_own_network(namespace: impl AsFd) -> Result<bool, Errno> {
-    let own = rustix::fs::stat("/proc/self/ns/net")?;
-    let other = rustix::fs::fstat(namespace)?;
-    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
+    namespace::is_that_of(namespace, "/proc/self/ns/net")
 }
 
 /// Once the parent has made them; the cgroup namespace begins where the process then is (cgroup_namespaces(7)).

@@ -4,11 +4,11 @@
 //! outside, and clones the first process into all other namespaces at once: so they belong to the user namespace, and
 //! nobody is in the pid namespace before process 1.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::finish::finish;
 use super::first::{
-    FirstProcess, complete, join_namespaces, name_host, run_hooks_before_pivot, run_start_hooks, unshare_cgroups,
+    FirstProcess, join_namespaces, move_in, name_host, run_hooks_before_pivot, run_start_hooks, unshare_cgroups,
 };
 use super::limits::set_limits;
 use super::prepare::{Prepared, become_user};
@@ -21,15 +21,15 @@ use crate::failpoint::failpoint_of_child;
 use crate::message::{self, Message};
 use crate::mounts::{Brought, RootTree};
 use crate::plan::{Plan, UserNamespace};
-use crate::{labels, sys};
+use crate::{namespace, sys};
 
 /// Never returns.
 pub(super) fn run(first: FirstProcess<'_>) -> ! {
-    let FirstProcess { plan, root, cgroup, network_namespace, pid_namespace, about, mut brought, mut surroundings } =
-        first;
+    let kept: Vec<RawFd> = first.namespaces().into_iter().chain(first.brought.descriptors()).collect();
+    let FirstProcess { plan, root, cgroup, network_namespace, mount_namespace, pid_namespace, about, .. } = first;
+    let FirstProcess { mut brought, mut surroundings, .. } = first;
     let ready = (|| {
-        let namespaces = network_namespace.iter().chain(&pid_namespace).map(AsRawFd::as_raw_fd);
-        begin(&surroundings, &namespaces.chain(brought.descriptors()).collect::<Vec<RawFd>>())?;
+        begin(&surroundings, &kept)?;
         failpoint_of_child("child.begun");
         adjust_oom_score(&plan.process)?;
         await_word(&surroundings)?;
@@ -48,10 +48,11 @@ pub(super) fn run(first: FirstProcess<'_>) -> ! {
         if plan.user_namespace.is_some() {
             become_root_inside()?;
         }
-        surroundings.close_all_else(&brought.descriptors()).context(|| "close descriptors".to_owned())
+        let kept = mount_namespace.iter().map(AsRawFd::as_raw_fd).chain(brought.descriptors());
+        surroundings.close_all_else(&kept.collect::<Vec<RawFd>>()).context(|| "close descriptors".to_owned())
     })();
     bring_in(&surroundings, ready, plan.new_namespaces);
-    let prepared = born(plan, root, cgroup, about, brought, &surroundings);
+    let prepared = born(plan, root, cgroup, about, brought, mount_namespace, &surroundings);
     finish(&plan.process, &mut surroundings, prepared, |environment| run_start_hooks(plan, about, environment))
 }
 
@@ -62,6 +63,7 @@ fn born(
     cgroup: &Cgroup,
     about: Option<&About>,
     mut brought: Brought,
+    mount_namespace: Option<BorrowedFd<'_>>,
     surroundings: &Surroundings,
 ) -> Result<(Prepared, Option<OwnedFd>), RuntimeError> {
     await_introduction(surroundings)?;
@@ -73,10 +75,7 @@ fn born(
     tree.take_null_streams()?;
     failpoint_of_child("child.furnished");
     run_hooks_before_pivot(plan, about, &tree, &surroundings.socket)?;
-    let master = complete(&tree, plan, &surroundings.stdio)?;
-    labels::apply(&plan.process)?;
-    tree.enter(plan)?;
-    tree.propagate(plan)?;
+    let master = move_in(tree, plan, &surroundings.stdio, mount_namespace)?;
     Ok((become_user(&plan.process, set_limits, true)?, master))
 }
 
@@ -87,10 +86,8 @@ fn cross(plan: &Plan) -> Result<(), RuntimeError> {
             sys::unshare(libc::CLONE_NEWUSER).context(|| "unshare the user namespace".to_owned())?;
         }
         Some(UserNamespace::Joined(path)) => {
-            let context = || format!("join namespace {}", path.display());
-            let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-            let namespace = rustix::fs::open(path, flags, rustix::fs::Mode::empty()).context(context)?;
-            sys::setns(namespace, libc::CLONE_NEWUSER).context(context)?;
+            let namespace = namespace::open(path, libc::CLONE_NEWUSER)?;
+            sys::setns(namespace, libc::CLONE_NEWUSER).context(|| format!("join namespace {}", path.display()))?;
         }
         None => {}
     }

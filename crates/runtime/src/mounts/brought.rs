@@ -4,13 +4,13 @@
 //! mounts is locked (mount_namespaces(7), "Restrictions on mount namespaces"), and owners are not its to change. A
 //! container without user namespace and without options that need it brings nothing, and nothing is done here.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
 
-use super::{bind_failed, clone_root, clone_tree, dress_bind, propagation};
+use super::{bind_failed, clone_root, clone_tree, dress_bind, joined, propagation};
 use crate::Root;
 use crate::error::{Context, RuntimeError};
 use crate::id_map;
@@ -39,9 +39,11 @@ pub(super) enum BroughtMount {
 
 impl Brought {
     /// An overlay as root of a container with a user namespace is not here: see [`Brought::set_root`].
-    pub(crate) fn new(root: &Root, plan: &Plan) -> Result<Self, RuntimeError> {
-        let root = match root {
-            Root::Directory(path) if plan.user_namespace.is_some() => Some(clone_root(path)?),
+    /// `mounts`: the mount namespace that is joined, whose names the root and what is bound are then given by.
+    pub(crate) fn new(root: &Root, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> Result<Self, RuntimeError> {
+        let root = match (root, mounts) {
+            (Root::Directory(path), Some(mounts)) => Some(joined::clone_root(mounts, path)?),
+            (Root::Directory(path), None) if plan.user_namespace.is_some() => Some(clone_root(path)?),
             _ => None,
         };
         let devices = super::nodes::make(plan)?;
@@ -49,7 +51,7 @@ impl Brought {
             return Ok(Self { root, mounts: Vec::new(), devices });
         }
         let bring = |mount: &PlannedMount| match mount.is_brought(plan) {
-            true => bring(mount, plan).map(Some).map_err(|error| super::at(error, &mount.target)),
+            true => bring(mount, plan, mounts).map(Some).map_err(|error| super::at(error, &mount.target)),
             false => Ok(None),
         };
         Ok(Self { root, mounts: plan.mounts.iter().map(bring).collect::<Result<_, _>>()?, devices })
@@ -95,16 +97,19 @@ impl Brought {
     }
 }
 
-fn bring(mount: &PlannedMount, plan: &Plan) -> Result<BroughtMount, RuntimeError> {
-    let (source, recursive) = match &mount.kind {
-        MountKind::Bind { source, copy_link: true, .. } if let Some(link) = read_link(source)? => {
+fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> Result<BroughtMount, RuntimeError> {
+    let (source, recursive, mounts) = match &mount.kind {
+        MountKind::Bind { source, copy_link: true, .. } if let Some(link) = read_link(source, mounts)? => {
             return Ok(BroughtMount::Link(link));
         }
-        MountKind::Bind { source, recursive, .. } => (source.as_path(), *recursive),
-        // In place of what the kernel may refuse to make anew.
-        _ => (Path::new(if mount.is_kind("proc") { "/proc" } else { "/sys" }), true),
+        MountKind::Bind { source, recursive, .. } => (source.as_path(), *recursive, mounts),
+        // In place of what the kernel may refuse to make anew: the host's, whoever is joined.
+        _ => (Path::new(if mount.is_kind("proc") { "/proc" } else { "/sys" }), true, None),
     };
-    let tree = clone_tree(CWD, source.as_os_str(), recursive).map_err(|errno| bind_failed(source, errno))?;
+    let tree = match mounts {
+        Some(mounts) => joined::clone_source(mounts, source, recursive)?,
+        None => clone_tree(CWD, source.as_os_str(), recursive).map_err(|errno| bind_failed(source, errno))?,
+    };
     // The host's own mounts were cloned, not a copy that a mount namespace has of them: nothing goes back to them, least
     // of all from root of a user namespace, whom the kernel would not let.
     if plan.user_namespace.is_some() || plan.root_propagation != libc::MS_SHARED {
@@ -120,7 +125,10 @@ fn bring(mount: &PlannedMount, plan: &Plan) -> Result<BroughtMount, RuntimeError
 }
 
 /// Where a link leads, `None` if it is none.
-fn read_link(path: &Path) -> Result<Option<PathBuf>, RuntimeError> {
+fn read_link(path: &Path, mounts: Option<BorrowedFd<'_>>) -> Result<Option<PathBuf>, RuntimeError> {
+    if let Some(mounts) = mounts {
+        return joined::read_link(mounts, path);
+    }
     match std::fs::read_link(path) {
         Ok(target) => Ok(Some(target)),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),

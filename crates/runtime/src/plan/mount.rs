@@ -194,12 +194,17 @@ impl PlannedMount {
     }
 
     /// The parent makes it, detached, with the host's rights and in the host's namespaces: of a container with a user
-    /// namespace, who is born in it may not reach what is bound; and only root of the host changes owners.
+    /// namespace, who is born in it may not reach what is bound; only root of the host changes owners; and in a mount
+    /// namespace that is joined, names are looked up and nothing else is done before the end.
     pub(crate) fn is_brought(&self, plan: &Plan) -> bool {
         match &self.kind {
             MountKind::Bind { copy_link, .. } => {
                 let late = plan.joins_pid_namespace() && self.is_below_proc();
-                plan.user_namespace.is_some() || self.id_map.is_some() || *copy_link || late
+                plan.user_namespace.is_some()
+                    || self.id_map.is_some()
+                    || *copy_link
+                    || late
+                    || plan.joined_mounts.is_some()
             }
             MountKind::New { kind, .. } => plan.user_namespace.is_some() && shown_namespace(kind, plan),
             MountKind::Remount | MountKind::Cgroup => false,

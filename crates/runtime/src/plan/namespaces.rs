@@ -70,8 +70,9 @@ impl Plan {
                 }
                 (LinuxNamespaceType::Network, _) if own_network => {}
                 (LinuxNamespaceType::Cgroup, None) => self.new_cgroup_namespace = true,
-                (LinuxNamespaceType::Mount, Some(_)) => {
-                    return not_built("joining a mount namespace, whose root would be another's to change,");
+                (LinuxNamespaceType::Mount, Some(path)) => {
+                    self.new_namespaces |= libc::CLONE_NEWNS as u64;
+                    self.joined_mounts = Some(path.clone());
                 }
                 (kind, None) => self.new_namespaces |= kind as u64,
                 (kind, Some(path)) => self.join.push((path.clone(), kind as libc::c_int)),
@@ -87,6 +88,31 @@ impl Plan {
             return Err(invalid("linux.timeOffsets need a new time namespace"));
         }
         self.check_user_namespace(linux)
+    }
+
+    /// The root is made in a namespace of its own, and its mounts are then cloned into that which is joined.
+    pub(super) fn check_joined_mounts(&self) -> Result<(), RuntimeError> {
+        if self.joined_mounts.is_none() {
+            return Ok(());
+        }
+        if let Some(UserNamespace::New(_)) = self.user_namespace {
+            return Err(invalid(
+                "a new user namespace may change nothing in a mount namespace that was there before it: \
+                 join the user namespace that this one belongs to (user_namespaces(7))",
+            ));
+        }
+        if self.root_propagation == libc::MS_SHARED {
+            return Err(invalid(
+                "rootfsPropagation=shared needs a new mount namespace: who is joined has mounts of its own",
+            ));
+        }
+        match self.mounts.iter().find(|mount| mount.propagation == libc::MS_UNBINDABLE) {
+            Some(mount) => Err(invalid(format!(
+                "the mount on {} is unbindable: it could not be brought into the mount namespace that is joined",
+                mount.target.display()
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn check_user_namespace(&self, linux: &Linux) -> Result<(), RuntimeError> {

@@ -26,7 +26,6 @@ fn refused(change: impl FnOnce(&mut serde_json::Value), words: &str) {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     refused(|v| v["linux"]["intelRdt"] = json!({"closID": "x"}), "linux.intelRdt is not built yet");
-    refused(|v| v["linux"]["namespaces"][0] = json!({"type": "mount", "path": "/x"}), "not built yet");
     refused(
         |v| v["mounts"] = json!([{"destination": "/a", "type": "tmpfs", "options": ["remount", "ro"]}]),
         "remount without bind, of a whole file system, is not built yet",
@@ -37,6 +36,28 @@ fn what_is_not_built_is_refused_by_name() {
             with_user_namespace(v);
         },
         "a new user namespace with the pid namespace of another is not built yet",
+    );
+}
+
+#[test]
+fn a_mount_namespace_that_is_joined_has_limits() {
+    let join = |v: &mut serde_json::Value| v["linux"]["namespaces"][0]["path"] = json!("/x");
+    let joined = plan(&spec(join)).unwrap();
+    assert!(joined.joined_mounts.is_some() && joined.join.is_empty() && joined.is_new(libc::CLONE_NEWNS));
+    let with = |change: fn(&mut serde_json::Value), words: &str| {
+        refused(
+            |v| {
+                change(v);
+                join(v);
+            },
+            words,
+        );
+    };
+    with(with_user_namespace, "join the user namespace that this one belongs to");
+    with(|v| v["linux"]["rootfsPropagation"] = json!("shared"), "rootfsPropagation=shared needs a new mount namespace");
+    with(
+        |v| v["mounts"] = json!([{"destination": "/a", "source": "/b", "options": ["bind", "unbindable"]}]),
+        "the mount on /a is unbindable",
     );
 }
 

@@ -7,6 +7,7 @@ mod cgroups;
 mod command_line;
 mod container;
 mod hooks;
+mod joined_mounts;
 mod mounts;
 mod namespaces;
 mod oracle;

@@ -238,17 +238,23 @@ fn clocks_have_offsets() {
 }
 
 /// A process in namespaces of its own, and their paths.
-struct Neighbour {
+pub struct Neighbour {
     process: Child,
 }
 
 impl Neighbour {
     /// Unshares these, and says so.
     fn new(options: &[&str]) -> Self {
+        Self::who(options, ":")
+    }
+
+    /// Who does something in them first.
+    pub fn who(options: &[&str], script: &str) -> Self {
         use std::io::Read;
+        let script = format!("{{ {script}; }} && echo up && exec cat");
         let mut process = Command::new("unshare")
             .args(options)
-            .args(["sh", "-c", "echo up; exec cat"])
+            .args(["sh", "-c", &script])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -257,12 +263,17 @@ impl Neighbour {
         Self { process }
     }
 
-    fn namespace(&self, name: &str) -> std::path::PathBuf {
+    pub fn namespace(&self, name: &str) -> std::path::PathBuf {
+        self.file("ns").join(name)
+    }
+
+    /// Its own in procfs.
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
         // With --fork, the one that `unshare` has forked.
         let parent = self.process.id();
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
         let pid = children.split_whitespace().next().map_or(parent, |pid| pid.parse().unwrap());
-        format!("/proc/{pid}/ns/{name}").into()
+        format!("/proc/{pid}/{name}").into()
     }
 }
 
