@@ -27,7 +27,15 @@ impl Cell {
     fn new() -> Self {
         // In memory: thousands of archives are loaded here, and each success is synced.
         let memory = Path::new("/dev/shm");
-        let place = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        if memory.is_dir() { Self::at(tempfile::tempdir_in(memory).unwrap()) } else { Self::on_disk() }
+    }
+
+    /// Where files have attributes of users: in memory they have none before Linux 6.6 (tmpfs(5)).
+    fn on_disk() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(place: tempfile::TempDir) -> Self {
         let outside = place.path().join("outside");
         fs::create_dir_all(outside.join("directory")).unwrap();
         fs::write(outside.join("secret"), "secret").unwrap();
@@ -52,6 +60,14 @@ impl Cell {
             self.is_empty();
         }
         result
+    }
+
+    #[track_caller]
+    fn refuses(&self, archive: impl std::io::Read, want: &str) {
+        match self.load(archive) {
+            Ok(loaded) => panic!("it was accepted, where {want:?} was to be said: {loaded:?}"),
+            Err(error) => is_refusal(&error, want),
+        }
     }
 
     /// Nothing beside the store has changed, and nothing has appeared.
@@ -128,11 +144,7 @@ fn image_of_blob(blob: Vec<u8>, diff_id: &Digest) -> Vec<u8> {
 /// Loads what must be refused in these words, which are few and can be printed, as the archive's fault.
 #[track_caller]
 fn refuses_archive(archive: impl std::io::Read, want: &str) {
-    let cell = Cell::new();
-    match cell.load(archive) {
-        Ok(loaded) => panic!("it was accepted, where {want:?} was to be said: {loaded:?}"),
-        Err(error) => is_refusal(&error, want),
-    }
+    Cell::new().refuses(archive, want);
 }
 
 #[track_caller]

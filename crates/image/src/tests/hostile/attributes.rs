@@ -66,7 +66,8 @@ fn attributes_that_cannot_be_are_the_archives_fault() {
         ("SCHILY.xattr.security.capability", b"no capability"),
         ("SCHILY.xattr.user.large", &[b'v'; 70_000]),
     ] {
-        refuses(&Forge::new().pax(&[(key, value)]).header(|_| {}).end(), "set the attributes of");
+        let layer = Forge::new().pax(&[(key, value)]).header(|_| {}).end();
+        Cell::on_disk().refuses(image_of(&layer).as_slice(), "set the attributes of");
     }
     // A list of 8000 entries, each of them wrong: refused, or passed over where the file system knows no such lists.
     let cell = Cell::new();
