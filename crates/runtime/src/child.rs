@@ -37,6 +37,8 @@ pub(crate) struct Surroundings {
     pub(crate) init: Option<OwnedFd>,
     /// Descriptors 3 and up to hand on.
     pub(crate) preserve_descriptors: u32,
+    /// The first of these are sockets for it to listen on: it is told that it is meant (sd_listen_fds(3), `$LISTEN_PID`).
+    pub(crate) listens: bool,
     /// The starter's session keyring goes on to be the process's.
     pub(crate) keep_session_keyring: bool,
 }

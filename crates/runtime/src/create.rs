@@ -126,11 +126,16 @@ pub struct Running {
 ///
 /// The calling process must have one thread.
 pub fn create(options: CreateOptions<'_>) -> Result<Created, RuntimeError> {
-    create_with(options, None)
+    create_with(options, None, false)
 }
 
-/// As [`create`]; with a listening socket, the word to start comes from a connection to it.
-pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<OwnedFd>) -> Result<Created, RuntimeError> {
+/// As [`create`]; with a listening socket, the word to start comes from a connection to it. `listens`: as of
+/// [`crate::exec::exec_at`].
+pub(crate) fn create_with(
+    mut options: CreateOptions<'_>,
+    listener: Option<OwnedFd>,
+    listens: bool,
+) -> Result<Created, RuntimeError> {
     if let Stdio::Terminal { size: size @ None } = &mut options.stdio {
         *size = console_size(options.spec);
     }
@@ -143,7 +148,16 @@ pub(crate) fn create_with(mut options: CreateOptions<'_>, listener: Option<Owned
     let is_told = !plan.hooks.is_empty() || asked.is_some();
     let about = is_told.then(|| About::new(options.id, options.bundle, options.spec));
     let mut is_hooked = false;
-    let made = launch(&options, &plan, &cgroup, listener, init, about.as_ref(), &mut is_hooked);
+    let surroundings = |socket, stdio| child::Surroundings {
+        socket,
+        listener,
+        stdio,
+        init,
+        preserve_descriptors: options.preserve_descriptors,
+        listens,
+        keep_session_keyring: options.keep_session_keyring,
+    };
+    let made = launch(&options, &plan, &cgroup, surroundings, about.as_ref(), &mut is_hooked);
     // By now the container's own process is in the scope, or nobody is to be.
     drop(placeholder);
     match made {
@@ -193,8 +207,7 @@ fn launch(
     options: &CreateOptions<'_>,
     plan: &Plan,
     cgroup: &Cgroup,
-    listener: Option<OwnedFd>,
-    init: Option<OwnedFd>,
+    surroundings: impl FnOnce(OwnedFd, Stdio) -> child::Surroundings,
     about: Option<&About>,
     is_hooked: &mut bool,
 ) -> Result<(Process, OwnedFd, Option<OwnedFd>), RuntimeError> {
@@ -231,14 +244,7 @@ fn launch(
         mount_namespace,
         pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
         about,
-        surroundings: child::Surroundings {
-            socket: childs_socket,
-            listener,
-            stdio,
-            init,
-            preserve_descriptors: options.preserve_descriptors,
-            keep_session_keyring: options.keep_session_keyring,
-        },
+        surroundings: surroundings(childs_socket, stdio),
     };
     // SAFETY: `create` asks its callers for a process with one thread.
     let cloned = unsafe { sys::clone_process(namespaces, directory.as_ref().map(AsFd::as_fd)) }

@@ -59,12 +59,14 @@ pub struct ExecProcess {
 ///
 /// The calling process must have one thread.
 pub fn exec(options: ExecOptions<'_>) -> Result<ExecProcess, RuntimeError> {
-    exec_at(options, |_| Ok(()))
+    exec_at(options, false, |_| Ok(()))
 }
 
-/// The same; `set_terminal` is given the master before the program begins.
+/// The same; `set_terminal` is given the master before the program begins. `listens`: among the descriptors that are handed
+/// on are sockets that the process is to take for its own.
 pub(crate) fn exec_at(
     options: ExecOptions<'_>,
+    listens: bool,
     set_terminal: impl FnOnce(&OwnedFd) -> Result<(), RuntimeError>,
 ) -> Result<ExecProcess, RuntimeError> {
     let plan = plan(&options)?;
@@ -96,6 +98,7 @@ pub(crate) fn exec_at(
                 stdio,
                 init: None,
                 preserve_descriptors: options.preserve_descriptors,
+                listens,
                 keep_session_keyring: options.keep_session_keyring,
             };
             Usher { plan: &plan, cgroup, container, rare_namespaces, surroundings }.run()

@@ -70,6 +70,11 @@ fn become_program(program: &CString, arguments: &[CString]) -> ! {
     }
     sys::reset_signals();
     let environment: Vec<CString> = std::env::vars_os()
+        .map(|(name, value)| match name == "LISTEN_PID" && value == "1" {
+            // Sockets that are handed on to process 1 are for whom it is there (sd_listen_fds(3)).
+            true => (name, std::process::id().to_string().into()),
+            false => (name, value),
+        })
         .filter_map(|(name, value)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok())
         .collect();
     let errno = sys::execve(program, arguments, &environment);

@@ -51,7 +51,12 @@ fn execute(
     if !prepared.confined {
         confine(plan, &prepared, Some(surroundings.socket.as_fd()))?;
     }
-    let Prepared { program, environment, .. } = prepared;
+    let Prepared { program, mut environment, .. } = prepared;
+    if surroundings.listens {
+        // Only now it is known by which number the process sees itself.
+        let pid = rustix::process::getpid().as_raw_pid();
+        environment.extend(CString::new(format!("LISTEN_PID={pid}")).ok());
+    }
     before_execution(&environment)?;
     let errno = match &surroundings.init {
         Some(binary) => sys::execute_descriptor(binary, &init::arguments(program, &plan.arguments), &environment),

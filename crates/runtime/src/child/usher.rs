@@ -80,7 +80,7 @@ impl Usher<'_> {
 /// Whether what a process brought in has yet to do may be done under its filter: then it never has a right, not even
 /// for a moment, that is not the container's. Those in the container who may trace (CAP_SYS_PTRACE) would take it.
 fn may_be_confined_early(plan: &ProcessPlan) -> bool {
-    const CALLS: [&str; 18] = [
+    const CALLS: [&str; 19] = [
         "brk",
         "capset",
         "close",
@@ -90,6 +90,7 @@ fn may_be_confined_early(plan: &ProcessPlan) -> bool {
         "exit_group",
         "fcntl",
         "fstatfs",
+        "getpid",
         "mmap",
         "mremap",
         "munmap",

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use dozen_model::Signal;
 
-use super::arguments::{Arguments, CgroupManager, Command, Rootless};
+use super::arguments::{Arguments, CgroupManager, Command, Rootless, RunArguments};
 use super::bundle::write_spec;
 use super::create::{create_waiting, run_to_the_end, start};
 use super::events::events;
 use super::exec::execute;
 use super::features::features;
+use super::listening::check_preserved;
 use super::pause::{pause, resume};
 use super::process::send;
 use super::ps::list_processes;
@@ -31,6 +32,11 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
     }
     if arguments.rootless == Rootless::True {
         return not_built("--rootless");
+    }
+    match &arguments.command {
+        Command::Create(create) | Command::Run(RunArguments { create, .. }) => check_preserved(create.preserve_fds)?,
+        Command::Exec(exec) => check_preserved(exec.preserve_fds)?,
+        _ => {}
     }
     let directory = |id: &str| Directory::of(&arguments.root, id);
     match &arguments.command {

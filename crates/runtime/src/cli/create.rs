@@ -203,7 +203,11 @@ fn make(
     directory.begin(&record)?;
     failpoint("command.create.record");
     let listening = listening::count();
-    let told_of_them = (listening > 0).then(|| listening::tell(&bundle.spec, listening));
+    let told_of_them = (listening > 0).then(|| {
+        let mut spec = bundle.spec.clone();
+        spec.process_mut().iter_mut().for_each(|process| listening::tell(process, listening));
+        spec
+    });
     // `run` starts it at once: nobody sees it wait.
     let is_started_at_once = listener.is_none();
     let created = create::create_with(
@@ -221,6 +225,7 @@ fn make(
             keep_session_keyring: create.no_new_keyring,
         },
         listener,
+        listening > 0,
     )?;
     failpoint("command.create.created");
     record.pid = created.pid();

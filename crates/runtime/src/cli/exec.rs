@@ -9,6 +9,7 @@ use oci_spec::runtime::{Capability, Process};
 
 use super::arguments::ExecArguments;
 use super::create::no_console_socket;
+use super::listening;
 use super::process::{send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::Directory;
 use super::terminal::{carry, write_plain_lines};
@@ -48,10 +49,14 @@ pub(super) fn execute(
         }
         _ => UserSpec::default(),
     };
-    let process = match &arguments.process {
+    let mut process = match &arguments.process {
         Some(file) => given_process(file, &spec, warn)?,
         None => described_process(arguments, &spec, numbers)?,
     };
+    let listening = listening::count();
+    if listening > 0 {
+        listening::tell(&mut process, listening);
+    }
     let terminal = arguments.tty || process.terminal().unwrap_or(false);
     if terminal && arguments.detach && arguments.console_socket.is_none() {
         return Err(no_console_socket());
@@ -70,9 +75,9 @@ pub(super) fn execute(
         keep_session_keyring: record.keeps_keyring,
         privileged: false,
         stdio: stdio(&spec, terminal, arguments.console_socket.is_none())?,
-        preserve_descriptors: arguments.preserve_fds,
+        preserve_descriptors: arguments.preserve_fds.saturating_add(listening),
     };
-    let mut process = exec_at(options, |master| match arguments.console_socket {
+    let mut process = exec_at(options, listening > 0, |master| match arguments.console_socket {
         Some(_) => Ok(()),
         None => write_plain_lines(master),
     })?;

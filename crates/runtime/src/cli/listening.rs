@@ -1,7 +1,10 @@
 //! Sockets that who starts us has opened for the container (sd_listen_fds(3)): descriptors 3 and up, before those of
-//! `--preserve-fds`. The container's process 1 is told that they are its own.
+//! `--preserve-fds`. The process is told that they are its own.
 
-use crate::Spec;
+use oci_spec::runtime::Process;
+use rustix::io::Errno;
+
+use crate::error::RuntimeError;
 
 /// How many there are.
 pub(super) fn count() -> u32 {
@@ -17,16 +20,30 @@ fn decide(count: &str, pid: Option<&str>, own: u32) -> u32 {
     count.parse().ok().filter(|count| is_ours && *count <= MOST).unwrap_or(0)
 }
 
-/// The spec of a container that is told of them.
-pub(super) fn tell(spec: &Spec, count: u32) -> Spec {
-    let mut spec = spec.clone();
-    let Some(process) = spec.process_mut().as_mut() else { return spec };
+/// Tells a process of them; by which number it is meant it learns when it has one.
+pub(super) fn tell(process: &mut Process, count: u32) {
+    const OURS: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAMES"];
+    let is_ours = |entry: &str| entry.split_once('=').is_some_and(|(name, _)| OURS.contains(&name));
     let mut environment = process.env().clone().unwrap_or_default();
-    environment.retain(|entry| !["LISTEN_FDS=", "LISTEN_PID=", "LISTEN_FDNAMES="].iter().any(|n| entry.starts_with(n)));
-    environment.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+    environment.retain(|entry| !is_ours(entry));
+    environment.push(format!("LISTEN_FDS={count}"));
     environment.extend(std::env::var("LISTEN_FDNAMES").ok().map(|names| format!("LISTEN_FDNAMES={names}")));
     process.set_env(Some(environment));
-    spec
+}
+
+/// Before we open anything: what is to be handed on has to be there, or it would be something of ours.
+pub(super) fn check_preserved(preserved: u32) -> Result<(), RuntimeError> {
+    let count = count();
+    for number in 3..preserved.saturating_add(count).saturating_add(3) {
+        // SAFETY: it may be closed, which is what is asked; nothing is done with it.
+        let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(number as i32) };
+        if rustix::io::fcntl_getfd(descriptor) == Err(Errno::BADF) {
+            return Err(RuntimeError::Invalid(format!(
+                "descriptor {number} is to be handed on (LISTEN_FDS={count}, --preserve-fds {preserved}), and is not open"
+            )));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a process is besides its program: scheduler, processors, personality, capabilities, labels, keys, descriptors.
 
 use crate::bundle::{Bundle, failure, stdout};
+use crate::namespaces::without;
 use serde_json::{Value, json};
 
 /// Nice value, real-time priority and policy: fields 19, 40 and 41 of /proc/PID/stat (proc_pid_stat(5)).
@@ -218,37 +219,83 @@ fn labels_are_set_or_refused() {
     assert_eq!(stdout(&exec.live(json!({"exec": {"arguments": ["pwd"]}}))), "/\n");
 }
 
-#[test]
-fn sockets_that_are_listened_on_are_handed_on() {
+/// A command to which two pipes are handed on, as 3 and 4; each has a word in it.
+fn with_pipes(mut command: std::process::Command, variables: &[(&str, &str)]) -> std::process::Output {
     use std::os::fd::AsRawFd;
     use std::os::unix::process::CommandExt;
-    let run = |variables: &[(&str, &str)], preserve: &str| {
-        let bundle = Bundle::new("echo $LISTEN_FDS $LISTEN_PID $LISTEN_FDNAMES; cat <&3; cat <&4");
-        bundle.write();
-        let arguments = ["run", "--preserve-fds", preserve, "--bundle", bundle.path(), &bundle.id];
-        let mut command = bundle.command(&arguments);
-        command.envs(variables.iter().copied());
-        // Above 4, so that dup2 makes new ones, without close-on-exec.
-        let pipes = ["one", "two"].map(|text| {
-            let (reader, mut writer) = std::io::pipe().unwrap();
-            std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
-            rustix::io::fcntl_dupfd_cloexec(&reader, 10).unwrap()
+    command.envs(variables.iter().copied());
+    // Above 4, so that dup2 makes new ones, without close-on-exec.
+    let pipes = ["one", "two"].map(|text| {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
+        rustix::io::fcntl_dupfd_cloexec(&reader, 10).unwrap()
+    });
+    let numbers = [pipes[0].as_raw_fd(), pipes[1].as_raw_fd()];
+    // SAFETY: dup2 is safe between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            libc::dup2(numbers[0], 3);
+            libc::dup2(numbers[1], 4);
+            Ok(())
         });
-        let numbers = [pipes[0].as_raw_fd(), pipes[1].as_raw_fd()];
-        // SAFETY: dup2 is safe between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                libc::dup2(numbers[0], 3);
-                libc::dup2(numbers[1], 4);
-                Ok(())
-            });
-        }
-        let output = command.output().unwrap();
+    }
+    command.output().unwrap()
+}
+
+/// What a process says of what it was given, and of itself.
+const LISTENING: &str = "echo $LISTEN_FDS $LISTEN_PID $LISTEN_FDNAMES $$; cat <&3; cat <&4";
+
+#[test]
+fn sockets_that_are_listened_on_are_handed_on() {
+    let run = |variables: &[(&str, &str)], arguments: &[&str], change: fn(&mut Value)| {
+        let bundle = Bundle::new(LISTENING).with(change);
+        bundle.write();
+        let arguments = [&["run", "--bundle", bundle.path()], arguments, &[&bundle.id]].concat();
+        let output = with_pipes(bundle.command(&arguments), variables);
         bundle.check_nothing_is_left();
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    assert_eq!(run(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "a:b")], "0"), "2 1 a:b\nonetwo");
-    assert_eq!(run(&[("LISTEN_FDS", "1")], "1"), "1 1\nonetwo");
-    assert_eq!(run(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "1")], "0"), "\n");
-    assert_eq!(run(&[], "2"), "\nonetwo");
+    let plain = |_: &mut Value| {};
+    assert_eq!(run(&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "a:b")], &[], plain), "2 1 a:b 1\nonetwo");
+    assert_eq!(run(&[("LISTEN_FDS", "1")], &["--preserve-fds", "1"], plain), "1 1 1\nonetwo");
+    assert_eq!(run(&[("LISTEN_FDS", "2"), ("LISTEN_PID", "1")], &[], plain), "1\n");
+    assert_eq!(run(&[], &["--preserve-fds", "2"], plain), "1\nonetwo");
+    // What the spec says of others is not left beside it.
+    let others = |spec: &mut Value| {
+        let environment = spec["process"]["env"].as_array_mut().unwrap();
+        environment.extend(["LISTEN_FDS=7", "LISTEN_PID=7", "LISTEN_FDNAMES=x"].map(Value::from));
+    };
+    assert_eq!(run(&[("LISTEN_FDS", "2")], &[], others), "2 1 1\nonetwo");
+    // Whom our own init runs, and who is not process 1, have other numbers.
+    assert_eq!(run(&[("LISTEN_FDS", "2")], &["--init"], plain), "2 2 2\nonetwo");
+    let output = run(&[("LISTEN_FDS", "2")], &[], |spec| without(spec, "pid"));
+    let words: Vec<&str> = output.lines().next().unwrap().split(' ').collect();
+    assert!(words[1] == words[2] && words[1] != "1", "{output}");
+}
+
+#[test]
+fn sockets_are_handed_on_to_a_further_process() {
+    let bundle = Bundle::new("exec sleep 1000");
+    bundle.write();
+    let run = ["run", "--detach", "--bundle", bundle.path(), &bundle.id];
+    assert!(bundle.command(&run).stdout(std::process::Stdio::null()).status().unwrap().success());
+    let exec = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let arguments = [&["exec"], arguments, &[&bundle.id, "sh", "-c", LISTENING]].concat();
+        with_pipes(bundle.command(&arguments), variables)
+    };
+    for (variables, arguments, fds, names) in [
+        (&[("LISTEN_FDS", "2"), ("LISTEN_FDNAMES", "a:b")][..], &[][..], "2", "a:b "),
+        (&[("LISTEN_FDS", "1")], &["--preserve-fds", "1"], "1", ""),
+    ] {
+        let output = stdout(&exec(variables, arguments));
+        let pid = output.lines().next().unwrap().rsplit(' ').next().unwrap();
+        assert_eq!(output, format!("{fds} {pid} {names}{pid}\nonetwo"));
+    }
+    // What nobody has opened is not something of ours.
+    for arguments in [&["--preserve-fds", "3"][..], &[]] {
+        let error = failure(&exec(if arguments.is_empty() { &[("LISTEN_FDS", "3")] } else { &[] }, arguments));
+        assert!(error.contains("descriptor 5 is to be handed on"), "{error}");
+    }
+    stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+    bundle.check_nothing_is_left();
 }
