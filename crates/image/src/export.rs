@@ -16,7 +16,8 @@ use rustix::io::Errno;
 use tar::EntryType;
 
 use crate::ImageError;
-use crate::pack::{Description, PackError, TarWriter, entry_type, portable, shown};
+use crate::names::shown;
+use crate::pack::{Description, PackError, TarWriter, entry_type, portable};
 use crate::store::ImageStore;
 use crate::tree::{self, Place};
 use crate::union::{Layers, Union};

@@ -18,6 +18,7 @@
 
 mod budget;
 mod chunks;
+mod collect;
 mod commit;
 mod compression;
 mod copy_up;
@@ -26,6 +27,7 @@ mod error;
 mod export;
 mod extract;
 mod failpoint;
+mod find;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod history;
@@ -34,6 +36,7 @@ mod import;
 mod install;
 mod load;
 mod manifest;
+mod names;
 mod pack;
 mod platform;
 mod recipe;

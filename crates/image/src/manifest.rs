@@ -202,7 +202,7 @@ impl Files {
     }
 
     fn get(&self, name: &str) -> Option<&Spooled> {
-        let mut name = crate::extract::normalize(name.as_bytes()).ok()?;
+        let mut name = crate::names::normalize(name.as_bytes()).ok()?;
         // Old archives link a layer that several images have; a chain of such links is short.
         for _ in 0..8 {
             if let Some(file) = self.files.get(&name) {

@@ -13,6 +13,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
+use crate::names::shown;
 use crate::tree::{self, Place};
 
 /// Why a tree could not be packed. Paths are relative to its root.
@@ -173,10 +174,6 @@ impl AsParts for (Vec<u8>, OwnedFd) {
 
 pub(crate) fn portable(attributes: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
     attributes.into_iter().filter(|(name, _)| tree::is_portable_xattr(name)).collect()
-}
-
-pub(crate) fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(&path[..path.len().min(300)]).into_owned()
 }
 
 /// What one header says.

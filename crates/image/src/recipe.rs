@@ -21,6 +21,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::chunks::{Chunk, Pool};
+use crate::names::shown;
 use crate::tree;
 
 const MAGIC: &[u8] = b"dozen recipe 1\n";
@@ -259,7 +260,7 @@ fn unreadable(error: io::Error) -> RecipeError {
 }
 
 fn lost(path: &[u8], error: io::Error) -> RecipeError {
-    let shown = String::from_utf8_lossy(&path[..path.len().min(300)]);
+    let shown = shown(path);
     RecipeError::Damaged(format!("the file {shown:?} of the layer cannot be read as it was written: {error}"))
 }
 

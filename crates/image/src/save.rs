@@ -19,6 +19,7 @@ use tar::EntryType;
 use crate::ImageError;
 use crate::chunks::{CHUNK_BYTES, Chunk, Pool};
 use crate::compression::{Compression, decompress};
+use crate::find::Stored;
 use crate::image::{Image, parse_config};
 use crate::manifest::{Spooled, blob_name, no_such_platform, select};
 use crate::pack::{Description, TarWriter};
@@ -26,7 +27,7 @@ use crate::platform::Platform;
 use crate::recipe::{self, RecipeError};
 use crate::schema::LayerRow;
 use crate::store::{ImageStore, Inner, State};
-use crate::target::{Stored, Target};
+use crate::target::Target;
 use crate::tree;
 
 /// Chunks on their way between the threads: 1 MiB.

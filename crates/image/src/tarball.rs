@@ -170,7 +170,7 @@ impl<R: Read> TarReader<R> {
         let path = real_name.or(pax.path).or(long_path).unwrap_or_else(|| header.path_bytes().into_owned());
         let link =
             pax.link.or(long_link).or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default();
-        let wrong = |what: &str| invalid(&format!("entry {:?} has no valid {what}", crate::extract::shown(&path)));
+        let wrong = |what: &str| invalid(&format!("entry {:?} has no valid {what}", crate::names::shown(&path)));
         let mut kind = header.entry_type();
         // Before POSIX a directory was a regular file whose name ends in a slash.
         if kind == EntryType::Regular && path.ends_with(b"/") {

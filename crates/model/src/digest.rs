@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{hex, is_lower_hex};
+use crate::hex::{hex, is_lower_hex};
 
 /// The digest of some bytes. Safe as a file name once the colon is split off: digits only.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ mod digest;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod hex;
 mod id;
 pub mod moment;
 mod name;

@@ -136,7 +136,7 @@ impl FromStr for Reference {
         if registry.len() + path.len() + 1 > 255 {
             return Err(error(text, "the name is longer than 255 characters"));
         }
-        if tag.is_none() && digest.is_none() && name.len() == 64 && crate::id::is_hex_64(name) {
+        if tag.is_none() && digest.is_none() && name.len() == 64 && crate::hex::is_hex_64(name) {
             return Err(error(text, "a name of 64 hexadecimal digits would be taken for an id"));
         }
         let tag = match (tag, &digest) {
