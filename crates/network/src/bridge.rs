@@ -67,7 +67,7 @@ pub struct BridgeNetwork {
 impl BridgeNetwork {
     /// Makes the bridge and its table, or adopts what an earlier engine of this tag left.
     ///
-    /// Running containers notice nothing: the table is replaced in one transaction, its ports included.
+    /// Running containers and those who call them notice nothing: the table and its ports are there throughout.
     pub fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
         let (bridge, table) = names(&config.instance)?;
         let mut route = Socket::route()?;

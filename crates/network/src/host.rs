@@ -11,7 +11,7 @@ use crate::bridge::{DEFAULT_BRIDGE, TAGGED_BRIDGE};
 use crate::conntrack;
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
-use crate::firewall::{Element, PublishedKey, Rules, Table, other_tables};
+use crate::firewall::{Element, PublishedKey, Rules, Table, difference, other_tables};
 use crate::forwarding::{self, Opened};
 use crate::link;
 use crate::netlink::Socket;
@@ -63,36 +63,52 @@ impl Host {
         Ok(Opened::default())
     }
 
-    /// Replaces the table by what it must be now, then turns forwarding on where it is needed: in this order, so that
-    /// no packet is forwarded that only the new table drops, and nothing is turned on that no record tells of.
+    /// Makes the table what it must be now, then turns forwarding on where it is needed: in this order, so that no
+    /// packet is forwarded that only the new rules drop, and nothing is turned on that no record tells of.
     pub(crate) fn set_up_table(&self) -> Result<(), NetworkError> {
         self.look_again(true)
     }
 
-    /// Sees to it that every interface which has to forward does; leaves the table alone when nothing changed.
+    /// Sees to it that every interface which has to forward does; leaves alone what is right of the table, and rules
+    /// that an administrator changed.
     pub(crate) fn refresh(&self) -> Result<(), NetworkError> {
         self.look_again(false)
     }
 
-    fn look_again(&self, replace: bool) -> Result<(), NetworkError> {
+    fn look_again(&self, whole: bool) -> Result<(), NetworkError> {
         let (ipv4, ipv6) = self.uplinks()?;
         let ipv6 = self.addresses.ipv6_gateway.is_some().then_some(ipv6);
         let mut published = locked(&self.published);
         let Published { socket, ports, opened } = &mut *published;
+        let present = self.table.read(socket)?;
+        let recorded = Opened::of(&present);
         // Another engine that went away may have left its record to us.
-        let mut before = Opened::of(&self.table.read(socket)?);
+        let mut before = recorded.clone();
         before.join(opened.clone());
         let plan = forwarding::plan(&before, &ipv4, ipv6.as_ref(), forwarding::has_ipv6_per_interface()?)?;
-        if replace || plan.opened != before {
-            let rules = Rules {
-                bridge: self.addresses.name.clone(),
-                ipv4: self.addresses.ipv4_subnet(),
-                ipv6: self.addresses.ipv6_subnet(),
-                ipv6_forwarding_is_ours: plan.opened.ipv6.contains(forwarding::ALL_INTERFACES),
-            };
+        let rules = |opened: &Opened| Rules {
+            bridge: self.addresses.name.clone(),
+            ipv4: self.addresses.ipv4_subnet(),
+            ipv6: self.addresses.ipv6_subnet(),
+            ipv6_forwarding_is_ours: opened.ipv6.contains(forwarding::ALL_INTERFACES),
+        };
+        let wanted = rules(&plan.opened);
+        let mut whole = whole || wanted != rules(&before);
+        let anew = whole || plan.opened != before;
+        if anew && !whole {
+            let (remove, add) = difference(&recorded.elements(), &plan.opened.elements());
+            match self.table.change(socket, &remove, &add) {
+                // Somebody took a part of the table away.
+                Err(refusal) if refusal.is(libc::ENOENT) => whole = true,
+                outcome => outcome?,
+            }
+        }
+        if whole {
             let mut elements = plan.opened.elements();
             elements.extend(ports.iter().map(|(key, target)| element(key, *target)));
-            self.table.replace(socket, &rules, &elements)?;
+            self.table.put(socket, &wanted, &present, &elements)?;
+        }
+        if anew {
             failpoint("network.open.table");
         }
         opened.clone_from(&plan.opened);

@@ -6,6 +6,7 @@ mod support;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use dozen_model::Protocol;
@@ -408,6 +409,161 @@ fn a_restart_finds_everything_again() {
         std::io::Read::read_exact(&mut server, &mut [0]).unwrap();
         assert_ne!(attach(&network).endpoint.ipv4, container.endpoint.ipv4);
         reach(neighbour, HOST, 8080, &listener).unwrap();
+    });
+}
+
+#[test]
+fn no_connection_is_refused_while_the_next_engine_starts() {
+    on_a_host(|neighbour| {
+        const ENGINES: usize = 60;
+        let network = open();
+        let container = attach(&network);
+        let listener = listen(&container.namespace, 80);
+        network.publish(&container.endpoint, &tcp(8080)).unwrap();
+        let mut lasting = [HOST, HOST_6].map(|to| {
+            let client = dial(neighbour, to, 8080, SOON).unwrap();
+            (client, listener.accept().unwrap().0)
+        });
+        drop(network);
+        let intended = run("nft list ruleset");
+        let over = &AtomicBool::new(false);
+        let visits = std::thread::scope(|scope| {
+            scope.spawn(|| listener.incoming().find(|_| over.load(Ordering::Relaxed)));
+            let callers = [HOST, HOST_6].map(|to| scope.spawn(move || within(neighbour, || visit(to, 8080, over))));
+            for _ in 0..ENGINES {
+                open();
+            }
+            over.store(true, Ordering::Relaxed);
+            let visits = callers.map(|caller| caller.join().unwrap());
+            dial(neighbour, HOST, 8080, SOON).unwrap();
+            visits
+        });
+        for (made, refused) in visits {
+            assert!(made > ENGINES, "{made} visits in the lifetimes of {ENGINES} engines");
+            assert_eq!(refused, 0, "refused, of {made} visits");
+        }
+        for (client, server) in &mut lasting {
+            std::io::Write::write_all(client, b"x").unwrap();
+            std::io::Read::read_exact(server, &mut [0]).unwrap();
+        }
+        assert_eq!(run("nft list ruleset"), intended);
+    });
+}
+
+/// In some hundreds of starts one visit at the most comes at the wrong moment; so this is what counts.
+#[test]
+fn a_start_takes_nothing_away_that_a_packet_might_look_for() {
+    on_a_host(|_| {
+        let network = open();
+        let container = attach(&network);
+        network.publish(&container.endpoint, &tcp(8080)).unwrap();
+        drop(network);
+        let mut monitor = Monitor::start();
+        let next = open();
+        next.restore(&container.endpoint, &tcp(8080)).unwrap();
+        next.retain(std::slice::from_ref(&container.endpoint)).unwrap();
+        let gone: Vec<_> = monitor.changes().into_iter().filter(|change| change.starts_with("delete")).collect();
+        let of_rules = |change: &&String| change.starts_with("delete rule inet dozen ");
+        assert_eq!(gone.iter().find(|change| !of_rules(change)), None);
+        assert!(!gone.is_empty(), "rules are put anew");
+    });
+}
+
+/// Connects again and again until it is over; how often, and how often in vain.
+fn visit(to: &str, port: u16, over: &AtomicBool) -> (usize, usize) {
+    let to = std::net::SocketAddr::new(to.parse().unwrap(), port);
+    let (mut made, mut refused) = (0, 0);
+    while !over.load(Ordering::Relaxed) {
+        made += 1;
+        match std::net::TcpStream::connect_timeout(&to, SOON) {
+            // A reset instead of a farewell, which would keep the port for a minute.
+            Ok(client) => rustix::net::sockopt::set_socket_linger(&client, Some(std::time::Duration::ZERO)).unwrap(),
+            Err(_) => refused += 1,
+        }
+    }
+    (made, refused)
+}
+
+/// `nft monitor`, from its start on.
+struct Monitor {
+    nft: std::process::Child,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+impl Monitor {
+    fn start() -> Self {
+        let mut nft =
+            std::process::Command::new("nft").arg("monitor").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(nft.stdout.take().unwrap()));
+        // It says nothing when it listens; a change that it tells of says so.
+        let heard = &AtomicBool::new(false);
+        let mut monitor = Self { nft, lines };
+        let here = here();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                within(&here, || {
+                    while !heard.load(Ordering::Relaxed) {
+                        run("nft add table inet listening ; delete table inet listening");
+                    }
+                });
+            });
+            monitor.lines.next().unwrap().unwrap();
+            heard.store(true, Ordering::Relaxed);
+        });
+        monitor
+    }
+
+    /// What has changed so far, a line each.
+    fn changes(&mut self) -> Vec<String> {
+        run("nft add table inet last ; delete table inet last");
+        let lines = self.lines.by_ref().map(Result::unwrap).take_while(|line| line != "add table inet last");
+        lines.filter(|line| !line.ends_with("table inet listening")).collect()
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        self.nft.kill().unwrap();
+        self.nft.wait().unwrap();
+    }
+}
+
+/// Rules that an administrator changed stay so until the next engine, whatever happens to the host's addresses.
+#[test]
+fn what_was_changed_of_the_table_is_put_right_at_the_next_start() {
+    on_a_host(|neighbour| {
+        let network = open();
+        let container = attach(&network);
+        let listener = listen(&container.namespace, 80);
+        network.publish(&container.endpoint, &tcp(8080)).unwrap();
+        let intended = run("nft list ruleset");
+        for change in [
+            "flush chain inet dozen guard",
+            "insert rule inet dozen forward drop",
+            "add rule inet dozen published drop",
+            "add chain inet dozen forward { policy drop; }",
+            "add chain inet dozen mine { type filter hook forward priority 0; policy drop; }",
+            "flush map inet dozen published4",
+            "add element inet dozen published4 { tcp . 8081 : 192.0.2.7 . 80 }",
+            "flush set inet dozen opened4",
+            "add table inet dozen { flags dormant; }",
+        ] {
+            run(&format!("nft {change}"));
+            let changed = run("nft list ruleset");
+            assert_ne!(changed, intended, "{change}");
+            let _late = add_neighbour("up1", ("198.51.100.1", "198.51.100.2"), ("2001:db8:2::1", "2001:db8:2::2"));
+            network.refresh().unwrap();
+            run("ip link del up1");
+            network.refresh().unwrap();
+            if !change.contains("opened") {
+                assert_eq!(run("nft list ruleset"), changed);
+            }
+            let next = open();
+            next.restore(&container.endpoint, &tcp(8080)).unwrap();
+            next.retain(std::slice::from_ref(&container.endpoint)).unwrap();
+            assert_eq!(run("nft list ruleset"), intended, "{change}");
+            reach(neighbour, HOST, 8080, &listener).unwrap();
+        }
     });
 }
 

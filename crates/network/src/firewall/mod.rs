@@ -3,8 +3,9 @@
 mod expression;
 mod fate;
 pub mod foreign;
+mod frame;
 mod ruleset;
 mod table;
 
 pub(crate) use ruleset::Rules;
-pub(crate) use table::{EVENTS, Element, Map, PublishedKey, Table, other_tables};
+pub(crate) use table::{EVENTS, Element, Map, PublishedKey, Table, difference, other_tables};

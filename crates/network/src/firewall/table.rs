@@ -1,30 +1,33 @@
-//! Our table as the kernel holds it: replaced as a whole, its elements added and removed one by one.
+//! Our table as the kernel holds it: its rules put as a whole, its elements added and removed one by one.
 //!
 //! Besides ports it records, in two sets, which interfaces' forwarding we turned on: the record then lives exactly
 //! as long as the settings do, whatever dies in between.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dozen_model::Protocol;
 
+use super::frame::Frame;
 use super::ruleset::{Chain, Rules};
 use crate::conntrack::Flow;
 use crate::netlink::{APPEND, Attributes, Batch, CREATE, DUMP, Refusal, Socket, attribute, attributes, received, text};
 
 /// `NFNL_SUBSYS_NFTABLES`.
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 /// `NFPROTO_INET`: IPv4 and IPv6 in one table (with NAT since Linux 5.2).
 const FAMILY: u8 = 1;
-const MESSAGE: [u8; 4] = [FAMILY, 0, 0, 0];
+pub(super) const MESSAGE: [u8; 4] = [FAMILY, 0, 0, 0];
 
-const NEW_TABLE: u16 = SUBSYSTEM << 8;
-const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
+pub(super) const NEW_TABLE: u16 = SUBSYSTEM << 8;
+pub(super) const GET_TABLE: u16 = SUBSYSTEM << 8 | 1;
 const DELETE_TABLE: u16 = SUBSYSTEM << 8 | 2;
-const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
+pub(super) const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
-const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
+const DELETE_RULE: u16 = SUBSYSTEM << 8 | 8;
+pub(super) const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
 const NEW_ELEMENT: u16 = SUBSYSTEM << 8 | 12;
 const GET_ELEMENT: u16 = SUBSYSTEM << 8 | 13;
 const DELETE_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
@@ -86,8 +89,12 @@ impl Map {
         }
     }
 
+    pub(super) fn flags(self) -> u32 {
+        if self.value().is_some() { SET_IS_MAP } else { 0 }
+    }
+
     /// The type and length of a key.
-    fn key(self) -> (u32, u32) {
+    pub(super) fn key(self) -> (u32, u32) {
         match self {
             Self::Published4At => (concatenated(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_PORT]), 12),
             Self::Published6At => (concatenated(&[TYPE_IPV6, TYPE_PROTOCOL, TYPE_PORT]), 24),
@@ -97,7 +104,7 @@ impl Map {
     }
 
     /// The type and length of a value; `None` for a set.
-    fn value(self) -> Option<(u32, u32)> {
+    pub(super) fn value(self) -> Option<(u32, u32)> {
         match self {
             Self::Published4At | Self::Published4 => Some((concatenated(&[TYPE_IPV4, TYPE_PORT]), 8)),
             Self::Published6At | Self::Published6 => Some((concatenated(&[TYPE_IPV6, TYPE_PORT]), 20)),
@@ -227,8 +234,55 @@ pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
 pub(crate) struct Table(pub(crate) String);
 
 impl Table {
-    /// Puts these rules and elements in the place of whatever the table was, without a moment between.
-    pub(crate) fn replace(&self, socket: &mut Socket, rules: &Rules, elements: &[Element]) -> Result<(), Refusal> {
+    /// Makes the table what it is to be, whatever it was; `present` are the elements that it has.
+    ///
+    /// One whose frame is right is never absent or empty for a packet: see [`Frame`].
+    pub(crate) fn put(
+        &self,
+        socket: &mut Socket,
+        rules: &Rules,
+        present: &[Element],
+        elements: &[Element],
+    ) -> Result<(), Refusal> {
+        let chains = rules.chains();
+        if Frame::read(self, socket)? == Some(Frame::wanted(&chains)) {
+            match self.refill(socket, &chains, present, elements) {
+                // Somebody else changes the table at this moment.
+                Err(refusal) => tracing::debug!(%refusal, "making the table anew"),
+                Ok(()) => return Ok(()),
+            }
+        }
+        self.replace(socket, &chains, elements)
+    }
+
+    /// Gives every chain its rules anew, and changes those elements that are not as they should be.
+    fn refill(
+        &self,
+        socket: &mut Socket,
+        chains: &[Chain],
+        present: &[Element],
+        elements: &[Element],
+    ) -> Result<(), Refusal> {
+        let mut batch = begin();
+        for chain in chains {
+            if chain.base.is_some() {
+                // For its policy.
+                self.message(&mut batch, "set a chain of", NEW_CHAIN, CREATE, |a| self.chain(a, chain));
+            }
+            self.message(&mut batch, "empty a chain of", DELETE_RULE, 0, |a| {
+                a.text(1, &self.0);
+                a.text(2, chain.name);
+            });
+        }
+        self.rules(&mut batch, chains);
+        let (remove, add) = difference(present, elements);
+        self.elements(&mut batch, "remove an element from", DELETE_ELEMENT, 0, &remove);
+        self.elements(&mut batch, "add an element to", NEW_ELEMENT, CREATE, &add);
+        commit(socket, batch)
+    }
+
+    /// Puts these rules and elements in the place of whatever the table was.
+    fn replace(&self, socket: &mut Socket, chains: &[Chain], elements: &[Element]) -> Result<(), Refusal> {
         let mut batch = begin();
         // Created first, because deleting what is not there is an error.
         self.message(&mut batch, "make", NEW_TABLE, CREATE, |a| a.text(1, &self.0));
@@ -237,19 +291,10 @@ impl Table {
         for (number, map) in (1..).zip(Map::ALL) {
             self.message(&mut batch, "make a set of", NEW_SET, CREATE, |a| self.set(a, map, number));
         }
-        let chains = rules.chains();
-        for chain in &chains {
+        for chain in chains {
             self.message(&mut batch, "make a chain of", NEW_CHAIN, CREATE, |a| self.chain(a, chain));
         }
-        for chain in &chains {
-            for rule in &chain.rules {
-                self.message(&mut batch, "add a rule to", NEW_RULE, CREATE | APPEND, |a| {
-                    a.text(1, &self.0);
-                    a.text(2, chain.name);
-                    a.nest(4, |a| rule.iter().for_each(|expression| expression.encode(a)));
-                });
-            }
-        }
+        self.rules(&mut batch, chains);
         self.elements(&mut batch, "add an element to", NEW_ELEMENT, CREATE, elements);
         commit(socket, batch)
     }
@@ -296,7 +341,7 @@ impl Table {
         }
     }
 
-    /// Whether these [`EVENTS`] say that it was deleted; that includes our own [`Self::replace`].
+    /// Whether these [`EVENTS`] say that it was deleted; that includes our own [`Self::put`].
     pub(crate) fn is_deleted_in(&self, events: &[u8]) -> bool {
         let name = |payload: &[u8]| payload.get(4..).and_then(|rest| attribute(rest, 1)).map(text);
         received(events).any(|event| event.kind == DELETE_TABLE && name(event.payload).as_ref() == Some(&self.0))
@@ -323,11 +368,23 @@ impl Table {
         batch.message(format!("{doing} the nftables table inet {}", self.0), kind, flags, &MESSAGE, attributes);
     }
 
+    fn rules(&self, batch: &mut Batch, chains: &[Chain]) {
+        for chain in chains {
+            for rule in &chain.rules {
+                self.message(batch, "add a rule to", NEW_RULE, CREATE | APPEND, |a| {
+                    a.text(1, &self.0);
+                    a.text(2, chain.name);
+                    a.nest(4, |a| rule.iter().for_each(|expression| expression.encode(a)));
+                });
+            }
+        }
+    }
+
     fn set(&self, a: &mut Attributes<'_>, map: Map, number: u32) {
         let (key_type, key_length) = map.key();
         a.text(1, &self.0);
         a.text(2, map.name());
-        a.u32_be(3, if map.value().is_some() { SET_IS_MAP } else { 0 });
+        a.u32_be(3, map.flags());
         a.u32_be(4, key_type);
         a.u32_be(5, key_length);
         if let Some((value_type, value_length)) = map.value() {
@@ -376,6 +433,15 @@ impl Table {
             }
         }
     }
+}
+
+/// What to remove and what to add, so that what is present becomes what is wanted.
+pub(crate) fn difference(present: &[Element], wanted: &[Element]) -> (Vec<Element>, Vec<Element>) {
+    let only = |these: &[Element], those: &[Element]| -> Vec<Element> {
+        let those: BTreeSet<&Element> = those.iter().collect();
+        these.iter().filter(|element| !those.contains(element)).cloned().collect()
+    };
+    (only(present, wanted), only(wanted, present))
 }
 
 fn parse_elements(map: Map, payload: &[u8]) -> Vec<Element> {
