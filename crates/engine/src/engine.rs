@@ -256,9 +256,10 @@ impl Engine {
         Ok(id)
     }
 
-    /// Whether an image has this layer, by the digest of its plain tar stream. It may be gone in the next moment.
-    pub fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.shared.images.has_layer(diff_id)
+    /// Of which of these digests the bytes are there: layers' plain tar streams, and blobs as they came. They may be gone in
+    /// the next moment.
+    pub fn known_contents(&self, digests: Vec<Digest>) -> Vec<Digest> {
+        self.shared.images.known_contents(digests)
     }
 
     /// Writes images as an archive, with all platforms that they are for or with one. Blocks.

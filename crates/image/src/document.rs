@@ -3,6 +3,9 @@
 //! An object of eight bytes becomes a node of a tree of 640: four megabytes of them, which is what a document may have,
 //! would be hundreds. So what a text would become is counted first, and the limits are on that.
 
+/// What a configuration may take of memory, read, and all of one archive together: they stay there for as long as their
+/// images do.
+pub(crate) const CONFIGS_MEMORY_LIMIT: usize = 12 * 1024 * 1024;
 /// A tree's node, which has room for eleven entries.
 const OBJECT_BYTES: usize = 640;
 /// A member, in a tree that has grown: its nodes are half full at the least.

@@ -8,6 +8,8 @@ pub use oci_spec::image::{Config as ImageConfig, ImageConfiguration};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::document::{CONFIGS_MEMORY_LIMIT, memory_of};
+
 /// An image: its configuration, and what names it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -33,7 +35,11 @@ pub struct Image {
 
 /// Reads a configuration; the error says what is wrong with it.
 pub(crate) fn parse_config(bytes: &[u8]) -> Result<(ImageConfiguration, Value, Vec<Digest>), String> {
+    if memory_of(bytes) > CONFIGS_MEMORY_LIMIT {
+        return Err(format!("its configuration would take more than {CONFIGS_MEMORY_LIMIT} bytes of memory"));
+    }
     let raw: Value = serde_json::from_slice(bytes).map_err(|error| format!("its configuration is no JSON: {error}"))?;
+    check_objects(&raw).map_err(|what| format!("its configuration is malformed: {what} is no object"))?;
     let config: ImageConfiguration =
         ImageConfiguration::deserialize(&raw).map_err(|error| format!("its configuration is malformed: {error}"))?;
     if config.os() != &oci_spec::image::Os::Linux {
@@ -45,6 +51,22 @@ pub(crate) fn parse_config(bytes: &[u8]) -> Result<(ImageConfiguration, Value, V
         return Err(format!("layer digests by {} are not built yet", digest.algorithm()));
     }
     Ok((config, raw, digests))
+}
+
+/// Members are looked up by name, here and later: a list of their values in an object's place, which serde takes for one as
+/// well, is none.
+fn check_objects(raw: &Value) -> Result<(), &'static str> {
+    if !raw.is_object() {
+        return Err("it");
+    }
+    let is_wrong = |key: &&str| raw.get(key).is_some_and(|value| !value.is_null() && !value.is_object());
+    if let Some(key) = ["config", "rootfs"].into_iter().find(is_wrong) {
+        return Err(key);
+    }
+    match raw.get("history").and_then(Value::as_array) {
+        Some(history) if !history.iter().all(Value::is_object) => Err("an entry of its history"),
+        _ => Ok(()),
+    }
 }
 
 impl Image {

@@ -38,10 +38,17 @@ pub(crate) struct NewImage {
 /// What of OCI layouts is kept beside images and layers.
 #[derive(Default)]
 pub(crate) struct Carried {
-    pub(crate) targets: Vec<(Target, Vec<Reference>)>,
+    pub(crate) targets: Vec<CarriedTarget>,
     /// Files in the scratch directory that may have to be kept: digest, path, size. A layer that is kept anyway needs none.
     pub(crate) files: BTreeMap<Digest, (PathBuf, u64)>,
     pub(crate) pins: Vec<Pin>,
+}
+
+pub(crate) struct CarriedTarget {
+    pub(crate) target: Target,
+    pub(crate) names: Vec<Reference>,
+    /// Blobs that the archive has not, and that the store kept for another target when it was looked at.
+    pub(crate) borrowed: Vec<Digest>,
 }
 
 impl Inner {
@@ -65,33 +72,39 @@ impl Inner {
     ) -> Result<(), ImageError> {
         failpoint("image.unpacked");
         let _change = self.lock_change();
+        let targets = self.targets_of(carried);
         let mut placing = Placing { inner: self, paths: Vec::new(), rows: Vec::new(), blobs: Vec::new() };
         let installed = placing.place(scratch, staged, images, carried).and_then(|parsed| {
             self.sync()?;
             failpoint("image.synced");
-            self.write_rows(placing.rows.clone(), placing.blobs.clone(), images, carried)?;
+            self.write_rows(placing.rows.clone(), placing.blobs.clone(), images, &targets)?;
             failpoint("image.rows");
             Ok(parsed)
         });
         if installed.is_err() {
             placing.paths.iter().for_each(|path| self.delete_file(path));
         }
-        self.show(placing, installed?, images, carried);
+        self.show(placing, installed?, images, targets);
         Ok(())
     }
 
+    /// The targets as they are going to be. One whose parts have gone meanwhile with another is left out, as if it had come
+    /// without them. The change lock is held.
+    fn targets_of(&self, carried: &Carried) -> Targets {
+        let state = self.read_state();
+        let is_whole = |new: &&CarriedTarget| new.borrowed.iter().all(|digest| state.blobs.contains_key(digest));
+        let joined = |new: &CarriedTarget| match state.targets.get(&new.target.digest) {
+            Some(known) => Target::clone(known).joined(&new.target),
+            None => new.target.clone(),
+        };
+        Targets(carried.targets.iter().filter(is_whole).map(|new| (joined(new), new.names.clone())).collect())
+    }
+
     /// What the rows say, in memory.
-    fn show(&self, placing: Placing<'_>, parsed: Vec<Image>, images: &[NewImage], carried: &Carried) {
+    fn show(&self, placing: Placing<'_>, parsed: Vec<Image>, images: &[NewImage], targets: Targets) {
         let mut state = self.write_state();
         state.layers.extend(placing.rows.into_iter().map(|row| (row.diff_id.clone(), row.into())));
         state.blobs.extend(placing.blobs);
-        for (target, _) in &carried.targets {
-            let mut target = target.clone();
-            if let Some(known) = state.targets.get(&target.digest) {
-                target.blobs.extend(known.blobs.iter().cloned());
-            }
-            state.targets.insert(target.digest.clone(), target.into());
-        }
         for (mut new, image) in parsed.into_iter().zip(images) {
             new.size_bytes = state.size_of(&new.diff_ids);
             if let Some(known) = state.removed.remove(&image.id) {
@@ -99,9 +112,10 @@ impl Inner {
             }
             state.images.entry(image.id.clone()).or_insert_with(|| new.into());
             for reference in &image.references {
-                state.point(reference, &image.id, carried.target(reference, &image.id).cloned());
+                state.point(reference, &image.id, targets.of(reference, &image.id).cloned());
             }
         }
+        state.targets.extend(targets.0.into_iter().map(|(target, _)| (target.digest.clone(), target.into())));
         state.name_images();
     }
 
@@ -110,18 +124,18 @@ impl Inner {
         layers: Vec<LayerRow>,
         blobs: Vec<(Digest, u64)>,
         images: &[NewImage],
-        carried: &Carried,
+        targets: &Targets,
     ) -> Result<(), ImageError> {
         let images: Vec<_> = images
             .iter()
             .map(|image| {
                 let row = ImageRow { id: image.id.clone(), parent: image.parent.clone(), removed: false };
                 let names = image.references.iter();
-                let names = names.map(|name| (name.clone(), carried.target(name, &image.id).cloned()));
+                let names = names.map(|name| (name.clone(), targets.of(name, &image.id).cloned()));
                 (row, image.diff_ids.clone(), names.collect::<Vec<_>>())
             })
             .collect();
-        let targets: Vec<_> = carried.targets.iter().map(|(target, _)| target.clone()).collect();
+        let targets: Vec<_> = targets.0.iter().map(|(target, _)| target.clone()).collect();
         Ok(self.ledger.write(Durability::Power, move |connection| {
             layers.iter().try_for_each(|layer| schema::insert_layer(connection, layer))?;
             blobs.iter().try_for_each(|(digest, size)| schema::insert_blob(connection, digest, *size))?;
@@ -164,9 +178,10 @@ impl Placing<'_> {
     }
 
     fn layers(&mut self, staged: Vec<Staged>) -> Result<(), ImageError> {
+        let mut seen = BTreeSet::new();
         for Staged { mut row, directory, kept } in staged {
-            // Another load was faster; ours goes with the scratch directory.
-            if self.inner.read_state().layers.contains_key(&row.diff_id) {
+            // Another load was faster, or it came both plain and compressed: this one goes with the scratch directory.
+            if self.inner.read_state().layers.contains_key(&row.diff_id) || !seen.insert(row.diff_id.clone()) {
                 continue;
             }
             row.directory = self.inner.place_layer(&directory)?;
@@ -211,9 +226,14 @@ impl Placing<'_> {
         Ok(())
     }
 
-    /// One file. What is there already is something else's, too, and the same.
+    /// One file. What is there already is something else's, too, and the same: its place is taken by what is on the disk
+    /// already, or a power cut would leave nothing of either.
     fn file(&mut self, from: &Path, to: PathBuf, point: &'static str) -> Result<(), ImageError> {
         let is_new = !to.exists();
+        if !is_new {
+            let synced = std::fs::File::open(from).and_then(|file| file.sync_all());
+            synced.map_err(ImageError::io("write to the disk", from.display()))?;
+        }
         std::fs::rename(from, &to).map_err(ImageError::io("rename to", to.display()))?;
         failpoint(point);
         self.paths.extend(is_new.then_some(to));
@@ -254,10 +274,13 @@ impl Staged {
     }
 }
 
-impl Carried {
+/// Targets with what names lead to them.
+struct Targets(Vec<(Target, Vec<Reference>)>);
+
+impl Targets {
     /// What of these a name leads to, or else one that leads to its image.
-    fn target(&self, name: &Reference, image: &ImageId) -> Option<&Digest> {
-        let of_image = || self.targets.iter().filter(|(target, _)| target.image == *image);
+    fn of(&self, name: &Reference, image: &ImageId) -> Option<&Digest> {
+        let of_image = || self.0.iter().filter(|(target, _)| target.image == *image);
         let named = of_image().find(|(_, names)| names.contains(name));
         named.or_else(|| of_image().next()).map(|(target, _)| &target.digest)
     }

@@ -15,17 +15,14 @@ use self::intake::Intake;
 pub use self::progress::{Progress, ProgressEvent};
 use crate::ImageError;
 use crate::budget::Budget;
-use crate::document::memory_of;
+use crate::document::{CONFIGS_MEMORY_LIMIT, memory_of};
 use crate::failpoint::failpoint;
 use crate::image::parse_config;
-use crate::install::{Carried, NewImage, Staged};
+use crate::install::{Carried, CarriedTarget, NewImage, Staged};
 use crate::manifest::{Held, PlannedTarget, plan};
 use crate::platform::Platform;
 use crate::store::{ImageStore, Pin};
 use crate::target::Target;
-
-/// What the configurations of one archive may take of memory, read: they stay there for as long as their images do.
-const CONFIGS_MEMORY_LIMIT: usize = 12 * 1024 * 1024;
 
 /// One image that `load` brought in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,14 +136,22 @@ fn carry(
     for (image, target) in planned {
         // Layers that the archive has not: another of the store's may be one of them by its contents only.
         let absent = target.missing.iter().filter(|digest| !contents.contains(*digest));
-        let pins = absent.map(|digest| intake.pin(digest));
-        let Some(pins) = pins.collect::<Option<Vec<_>>>() else { continue };
-        carried.pins.extend(pins);
+        let held = absent.map(|digest| match intake.pin(digest) {
+            Some(pin) => Some(Ok(pin)),
+            None => intake.has_blob(digest).then(|| Err(digest.clone())),
+        });
+        let Some(held) = held.collect::<Option<Vec<_>>>() else { continue };
+        let mut borrowed = Vec::new();
+        held.into_iter().for_each(|held| match held {
+            Ok(pin) => carried.pins.push(pin),
+            Err(blob) => borrowed.push(blob),
+        });
         for (digest, file) in &target.blobs {
             match &file.held {
                 Held::File(_) if digest == image.digest() => {}
                 Held::File(path) => drop(carried.files.insert(digest.clone(), (path.clone(), file.size))),
                 // Some other platform's layer; one of this image's is taken already.
+                Held::Unpacked(_) if contents.contains(digest) => {}
                 Held::Unpacked(number) => {
                     let unpacked = intake.unpacked[*number].take().transpose();
                     let unpacked = unpacked.map_err(|error| ImageError::layer(digest.as_str(), error))?;
@@ -158,7 +163,7 @@ fn carry(
                 Held::Known => {}
             }
         }
-        carried.targets.push((Target::new(&target, &image), target.names));
+        carried.targets.push(CarriedTarget { target: Target::new(&target, &image), names: target.names, borrowed });
     }
     Ok(carried)
 }

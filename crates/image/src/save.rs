@@ -142,8 +142,7 @@ impl Contents {
             Some(_) => self.point(&selected.descriptor, references),
             None => {
                 self.point(&target.descriptor, references);
-                let referrers = target.referrers.as_array().into_iter().flatten();
-                self.index.extend(referrers.cloned());
+                self.index.extend(target.referrers.iter().cloned());
             }
         }
         let config = selected.config.read_document("a configuration")?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use dozen_ledger::rusqlite::{Connection, params};
 use dozen_ledger::{LedgerError, Migration};
 use dozen_model::{Digest, ImageId, Reference};
+use serde_json::Value;
 
 use crate::target::Target;
 
@@ -189,7 +190,7 @@ fn read_targets(connection: &Connection, rows: &mut Rows) -> Result<(), LedgerEr
             descriptor: parsed(row.get(1)?)?,
             manifest: parsed(row.get(2)?)?,
             image: ImageId::new(parsed(row.get(3)?)?),
-            referrers: parsed(row.get(4)?)?,
+            referrers: parsed::<Value>(row.get(4)?)?.as_array().cloned().unwrap_or_default(),
             blobs: BTreeSet::new(),
         };
         rows.targets.insert(target.digest.clone(), target);
@@ -215,7 +216,7 @@ pub(crate) fn insert_blob(connection: &Connection, digest: &Digest, size_bytes: 
     Ok(())
 }
 
-/// Writes a target, or what more of it has come.
+/// Writes a target, or what it has become: its descriptor stays as it came first.
 pub(crate) fn insert_target(connection: &Connection, target: &Target) -> Result<(), LedgerError> {
     let digest = target.digest.as_str();
     connection.execute(
@@ -225,7 +226,7 @@ pub(crate) fn insert_target(connection: &Connection, target: &Target) -> Result<
             target.descriptor.to_string(),
             target.manifest.as_str(),
             target.image.digest().as_str(),
-            target.referrers.to_string()
+            Value::Array(target.referrers.clone()).to_string()
         ],
     )?;
     let mut statement = connection.prepare("INSERT OR IGNORE INTO target_blob VALUES (?1, ?2)")?;

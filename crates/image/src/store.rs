@@ -177,9 +177,12 @@ impl ImageStore {
         Ok(Image::clone(&image))
     }
 
-    /// Whether a layer is there, by the digest of its plain tar stream. It may be gone in the next moment.
-    pub fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.0.read_state().layers.contains_key(diff_id)
+    /// Of which of these digests the bytes are there: layers' plain tar streams, and blobs as they came. They may be gone in
+    /// the next moment.
+    pub fn known_contents(&self, digests: Vec<Digest>) -> Vec<Digest> {
+        let state = self.0.read_state();
+        let blobs: BTreeSet<&Digest> = state.layers.values().map(|row| &row.blob).chain(state.blobs.keys()).collect();
+        digests.into_iter().filter(|digest| state.layers.contains_key(digest) || blobs.contains(digest)).collect()
     }
 
     /// The directories of an image's layers for an overlay, top first. They stay until the image is removed and

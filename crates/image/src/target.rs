@@ -25,8 +25,8 @@ pub(crate) struct Target {
     pub(crate) image: ImageId,
     /// Of all that it leads to, itself included, as far as it is here.
     pub(crate) blobs: BTreeSet<Digest>,
-    /// Descriptors of artifacts about something in it: a JSON array.
-    pub(crate) referrers: Value,
+    /// Descriptors of artifacts about something in it.
+    pub(crate) referrers: Vec<Value>,
 }
 
 impl Target {
@@ -37,7 +37,21 @@ impl Target {
             manifest: planned.manifest.clone(),
             image: image.clone(),
             blobs: planned.blobs.keys().chain(&planned.missing).cloned().collect(),
-            referrers: Value::Array(planned.referrers.clone()),
+            referrers: planned.referrers.clone(),
         }
     }
+
+    /// With what of it came once more: of what it leads to, and of what is about it, an archive may hold any part.
+    pub(crate) fn joined(mut self, more: &Self) -> Self {
+        self.blobs.extend(more.blobs.iter().cloned());
+        let known: BTreeSet<&str> = self.referrers.iter().filter_map(digest_of).collect();
+        let new = more.referrers.iter().filter(|note| digest_of(note).is_none_or(|digest| !known.contains(digest)));
+        let new: Vec<Value> = new.cloned().collect();
+        self.referrers.extend(new);
+        self
+    }
+}
+
+fn digest_of(descriptor: &Value) -> Option<&str> {
+    descriptor.get("digest")?.as_str()
 }

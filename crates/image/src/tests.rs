@@ -15,6 +15,7 @@ use crate::extract::tests::{archive, directory, file, link};
 use crate::pack::{Description, TarWriter};
 use crate::*;
 
+mod again;
 mod commit;
 mod copy_up;
 mod disk;

@@ -36,7 +36,8 @@ pub(super) async fn load(State(engine): State<Engine>, query: Query, body: Body)
     let (archive, pieces) = mpsc::channel(PIECES);
     let (lines, answer) = mpsc::channel(PIECES);
     tokio::spawn(pump(body, archive));
-    tokio::task::spawn_blocking(move || {
+    let said = lines.clone();
+    let loading = tokio::task::spawn_blocking(move || {
         let progress = Lines::new(lines.clone(), quiet);
         match engine.load_images(&mut ChannelReader::new(pieces), platform.as_ref(), &progress) {
             Ok(loaded) => loaded.iter().flat_map(loaded_lines).for_each(|line| send(&lines, &line)),
@@ -48,6 +49,13 @@ pub(super) async fn load(State(engine): State<Engine>, query: Query, body: Body)
                 }
                 send(&lines, &line);
             }
+        }
+    });
+    // An answer that just ends would be taken for success.
+    tokio::spawn(async move {
+        if let Err(error) = loading.await.map_err(join_failed) {
+            let line = json!({ "errorDetail": { "message": error.message }, "error": error.message });
+            let _ = said.send(Ok(format!("{line}\n").into())).await;
         }
     });
     let body = Body::from_stream(ReceiverStream::new(answer));
@@ -197,12 +205,9 @@ pub(super) async fn save(State(engine): State<Engine>, query: Query) -> Answer {
     save_names(engine, names, &query).await
 }
 
-/// Streams an archive of these images. Names are checked before the head is sent.
+/// Streams an archive of these images. What is not there is said before the head is sent.
 pub(super) async fn save_names(engine: Engine, names: Vec<String>, query: &Query) -> Answer {
     let platform = platform(query)?;
-    for name in &names {
-        engine.image_for(name, platform.clone()).await?;
-    }
     stream("application/x-tar", move |out| engine.save_images(&names, platform.as_ref(), out)).await
 }
 

@@ -8,12 +8,11 @@ use serde_json::json;
 use crate::error::{Answer, ApiError, ok};
 use crate::extract::Json;
 
-/// `POST /layers/known`: which of the layers in `DiffIDs`, digests of plain tar streams, are there. They are not held:
-/// one may be gone in the next moment.
+/// `POST /layers/known`: of which of `Digests` the bytes are there, layers' plain tar streams and blobs as they came. They are
+/// not held: one may be gone in the next moment.
 pub(super) async fn known(State(engine): State<Engine>, Json(body): Json) -> Answer {
     let asked =
-        body["DiffIDs"].as_array().ok_or_else(|| ApiError::invalid("\"DiffIDs\" has to be a list of digests"))?;
-    let is_known = |text: &&str| text.parse::<Digest>().is_ok_and(|digest| engine.has_layer(&digest));
-    let known: Vec<&str> = asked.iter().filter_map(|text| text.as_str()).filter(is_known).collect();
-    ok(&json!({ "Known": known }))
+        body["Digests"].as_array().ok_or_else(|| ApiError::invalid("\"Digests\" has to be a list of digests"))?;
+    let asked: Vec<Digest> = asked.iter().filter_map(|text| text.as_str()?.parse().ok()).collect();
+    ok(&json!({ "Known": engine.known_contents(asked) }))
 }

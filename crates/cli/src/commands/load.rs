@@ -99,7 +99,7 @@ impl Source {
     async fn missing(&self, context: &Context) -> Option<Vec<Range<u64>>> {
         self.length?;
         let archive = Archive::look(&self.file)?;
-        let request = json!({ "DiffIDs": archive.diff_ids() });
+        let request = json!({ "Digests": archive.digests() });
         // Another engine than dozen does not know the question.
         let known: Value = context.client.post("/layers/known", Some(&request)).await.ok()?;
         let known = known["Known"].as_array()?.iter().filter_map(|digest| Some(digest.as_str()?.to_owned())).collect();

@@ -214,6 +214,11 @@ impl<'a> Intake<'a> {
         self.inner.pin_content(blob)
     }
 
+    /// Whether the store keeps a blob of this digest for some target of its own.
+    pub(super) fn has_blob(&self, digest: &Digest) -> bool {
+        self.inner.read_state().blobs.contains_key(digest)
+    }
+
     fn finish_all_but(&mut self, count: usize) {
         while self.unfinished.len() > count {
             let Some((number, unpacking)) = self.unfinished.pop_front() else { break };

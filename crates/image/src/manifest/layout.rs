@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dozen_model::{Digest, Reference};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{
     Files, IMAGES_LIMIT, Planned, PlannedTarget, Spooled, blob_name, check_layers, check_together, merge, platform,
@@ -60,7 +60,7 @@ pub(super) fn images(files: &Files, wanted: Option<&Platform>) -> Result<Vec<Pla
     #[derive(Deserialize)]
     struct Index {
         #[serde(default)]
-        manifests: Vec<Value>,
+        manifests: Vec<Map<String, Value>>,
     }
     let layout: Layout = files.json("oci-layout")?;
     if !layout.image_layout_version.starts_with("1.") {
@@ -75,10 +75,10 @@ pub(super) fn images(files: &Files, wanted: Option<&Platform>) -> Result<Vec<Pla
     let mut left = BLOBS_LIMIT;
     let mut all_layers = 0;
     for raw in index.manifests {
-        let descriptor: Descriptor = serde_json::from_value(raw.clone())
+        let descriptor: Descriptor = serde_json::from_value(Value::Object(raw.clone()))
             .map_err(|error| ImageError::Archive(format!("index.json is malformed: {error}")))?;
         let Some(found) = find(files, &descriptor, wanted, 0)? else {
-            others.push((descriptor, raw));
+            others.push((descriptor, Value::Object(raw)));
             continue;
         };
         all_layers += found.layers.len();
@@ -158,23 +158,30 @@ fn annotated_name(descriptor: &Descriptor) -> Result<Option<Reference>, ImageErr
         return reference(name).map(Some);
     }
     match annotation(NAMES[1]) {
-        Some(name) if name.contains([':', '/']) => reference(name).map(Some),
+        Some(name) if is_whole(name) => reference(name).map(Some),
         _ => Ok(None),
     }
 }
 
+fn is_whole(name: &str) -> bool {
+    name.contains([':', '/'])
+}
+
 const NAMES: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
-/// The rest of a descriptor, with the size that is true.
-fn without_names(mut descriptor: Value, size: u64) -> Value {
-    descriptor["size"] = serde_json::json!(size);
+/// The rest of a descriptor, with the size that is true. A bare tag, by which others find it in the layout, stays.
+fn without_names(mut descriptor: Map<String, Value>, size: u64) -> Value {
+    descriptor.insert("size".to_owned(), json!(size));
     if let Some(annotations) = descriptor.get_mut("annotations").and_then(Value::as_object_mut) {
-        NAMES.iter().for_each(|name| drop(annotations.remove(*name)));
+        annotations.remove(NAMES[0]);
+        if annotations.get(NAMES[1]).is_none_or(|name| name.as_str().is_none_or(is_whole)) {
+            annotations.remove(NAMES[1]);
+        }
         if annotations.is_empty() {
-            descriptor.as_object_mut().map(|descriptor| descriptor.remove("annotations"));
+            descriptor.remove("annotations");
         }
     }
-    descriptor
+    Value::Object(descriptor)
 }
 
 /// An image that a descriptor leads to.
@@ -209,7 +216,7 @@ pub(crate) fn select(files: &Files, target: &Digest, wanted: Option<&Platform>) 
     collect(files, &Descriptor { digest: found.manifest.digest.clone(), ..descriptor }, 0, &mut left, &mut blobs)?;
     let size = blobs.get(&found.manifest.digest).map_or(0, |manifest| manifest.size);
     Ok(Selected {
-        descriptor: described(&found.manifest, size),
+        descriptor: Value::Object(described(&found.manifest, size)),
         config: found.config,
         layers: found
             .layer_descriptors
@@ -222,19 +229,21 @@ pub(crate) fn select(files: &Files, target: &Digest, wanted: Option<&Platform>) 
 }
 
 /// A manifest's descriptor for an `index.json`.
-fn described(manifest: &Descriptor, size: u64) -> Value {
+fn described(manifest: &Descriptor, size: u64) -> Map<String, Value> {
     let media_type = match manifest.media_type.as_str() {
         "" => MANIFEST,
         media_type => media_type,
     };
-    let mut descriptor = serde_json::json!({ "mediaType": media_type, "digest": manifest.digest, "size": size });
-    if let Some(Platform { os, architecture, variant }) = &manifest.platform {
-        descriptor["platform"] = serde_json::json!({ "architecture": architecture, "os": os });
+    let platform = manifest.platform.as_ref().map(|Platform { os, architecture, variant }| {
+        let mut platform = json!({ "architecture": architecture, "os": os });
         if let Some(variant) = variant {
-            descriptor["platform"]["variant"] = serde_json::json!(variant);
+            platform["variant"] = json!(variant);
         }
-    }
-    descriptor
+        platform
+    });
+    let members = [("mediaType", json!(media_type)), ("digest", json!(manifest.digest)), ("size", json!(size))];
+    let members = members.into_iter().chain(platform.map(|platform| ("platform", platform)));
+    members.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -312,9 +321,12 @@ fn choose<'a>(
     index: &Digest,
     wanted: Option<&Platform>,
 ) -> Result<&'a Descriptor, ImageError> {
+    // An index may be here as a whole, and of its images only one: what is not here is nobody's choice while others are.
+    let is_here = |manifest: &Descriptor| files.get(&blob_name(&manifest.digest)).is_some();
+    let any_is_here = manifests.iter().any(|manifest| !is_note(manifest) && is_here(manifest));
     let images: Vec<_> = manifests
         .iter()
-        .filter(|manifest| !is_note(manifest))
+        .filter(|manifest| !is_note(manifest) && (is_here(manifest) || !any_is_here))
         .map(|manifest| (manifest, platform_of(files, manifest)))
         .collect();
     let host = Platform::host();

@@ -6,15 +6,15 @@ use super::*;
 #[derive(Default)]
 pub(super) struct Layout {
     pub(super) files: Files,
-    index: Vec<Value>,
+    pub(super) index: Vec<Value>,
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(super) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 impl Layout {
-    fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
+    pub(super) fn blob(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let digest = sha256(&bytes);
         let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
         let name = format!("blobs/sha256/{}", digest.hex());
@@ -24,7 +24,7 @@ impl Layout {
         descriptor
     }
 
-    fn document(&mut self, media_type: &str, value: Value) -> Value {
+    pub(super) fn document(&mut self, media_type: &str, value: Value) -> Value {
         // As no serializer of ours would write it.
         let bytes = format!("\n {value:#}  \n").into_bytes();
         self.blob(media_type, bytes)
@@ -88,7 +88,7 @@ pub(super) fn host() -> String {
 }
 
 /// This host's image among others, with a note of the builder's and a signature beside the index.
-fn many() -> (Layout, Value) {
+pub(super) fn many() -> (Layout, Value) {
     let mut layout = Layout::default();
     let mut manifests =
         vec![layout.image("linux/s390x", gzip), layout.image(&host(), gzip), layout.image("linux/arm/v6", plain)];

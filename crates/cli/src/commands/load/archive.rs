@@ -80,14 +80,18 @@ impl Archive {
         Some(Self { entries, layers, end })
     }
 
-    /// The digests of all layers that its images want.
-    pub fn diff_ids(&self) -> BTreeSet<&str> {
-        self.layers.values().flatten().map(String::as_str).collect()
+    /// The digests of all layers that its images want, and of the files that these are in.
+    pub fn digests(&self) -> BTreeSet<String> {
+        self.layers.iter().flat_map(|(name, wanted)| wanted.iter().cloned().chain(digest_of(name))).collect()
     }
 
-    /// The parts of the file to send to an engine that has these layers, in order; `None`: all of it.
+    /// The parts of the file to send to an engine that has these contents, in order; `None`: all of it. A compressed layer
+    /// is sent to an engine that has the layer alone: a manifest in the archive may name these very bytes.
     pub fn without(&self, known: &BTreeSet<String>) -> Option<Vec<Range<u64>>> {
-        let is_known = |name: &String| self.layers.get(name).is_some_and(|wanted| wanted.is_subset(known));
+        let is_known = |name: &String| {
+            let has_layer = self.layers.get(name).is_some_and(|wanted| wanted.is_subset(known));
+            has_layer && digest_of(name).is_none_or(|digest| known.contains(&digest))
+        };
         let mut parts: Vec<Range<u64>> = Vec::new();
         let mut from = 0;
         for entry in self.entries.iter().filter(|entry| entry.name.as_ref().is_some_and(is_known)) {
@@ -101,6 +105,11 @@ impl Archive {
         parts.retain(|part| !part.is_empty());
         Some(parts)
     }
+}
+
+/// Of the bytes of a file that is called by it.
+fn digest_of(name: &str) -> Option<String> {
+    Some(format!("sha256:{}", name.strip_prefix("blobs/sha256/")?))
 }
 
 /// All entries until the end of the archive; `None` if there is anything that an archive of images need not have.
@@ -206,7 +215,7 @@ pub(super) mod tests {
     fn what_the_engine_has_is_left_out() {
         let file = file(&image(["one", "two"]));
         let end = file.metadata().unwrap().len();
-        assert_eq!(Archive::look(&file).unwrap().diff_ids().into_iter().collect::<Vec<_>>(), ["sha256:1", "sha256:2"]);
+        assert_eq!(Archive::look(&file).unwrap().digests().into_iter().collect::<Vec<_>>(), ["sha256:1", "sha256:2"]);
         for (known, expected) in [
             (&[][..], None),
             (&["sha256:0"], None),
@@ -228,6 +237,18 @@ pub(super) mod tests {
             });
             assert_eq!(found, expected, "{known:?}");
         }
+    }
+
+    #[test]
+    fn a_compressed_layer_is_sent_unless_its_own_bytes_are_there() {
+        let mut entries = image(["blobs/sha256/a", "two"]);
+        entries[1] = entry("blobs/sha256/a", b'0', &[1; 700]);
+        let file = file(&entries);
+        let asked = Archive::look(&file).unwrap().digests();
+        assert_eq!(asked.into_iter().collect::<Vec<_>>(), ["sha256:1", "sha256:2", "sha256:a"]);
+        assert_eq!(parts(&file, &["sha256:1"]), None);
+        assert_eq!(parts(&file, &["sha256:a"]), None);
+        assert!(parts(&file, &["sha256:1", "sha256:a"]).is_some());
     }
 
     #[test]
