@@ -11,6 +11,7 @@ mod events;
 mod exec;
 mod features;
 mod listening;
+mod notify;
 mod pause;
 mod process;
 mod ps;

@@ -1,6 +1,6 @@
 //! What the tests run, in a process of its own with one thread: `dozen runtime` by itself, and with `library` the
 //! calls that the monitor makes. With `attack` it is an attacker, inside; with `call32` a program of 32 bits; with
-//! `keyring` it names its session keyring.
+//! `keyring` it names its session keyring; with `notify` it sends its arguments to `$NOTIFY_SOCKET`.
 
 #[path = "probe/attacker.rs"]
 mod attacker;
@@ -76,6 +76,18 @@ fn main() -> ExitCode {
         // SAFETY: plain integers.
         let keyring = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0) };
         let _ = writeln!(std::io::stdout(), "{keyring}");
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().nth(1).is_some_and(|mode| mode == "notify") {
+        use std::os::unix::ffi::OsStrExt;
+        let place = std::env::var_os("NOTIFY_SOCKET").expect("a place to tell");
+        let socket = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+        for message in arguments.skip(1) {
+            if let Err(error) = socket.send_to(message.as_bytes(), &place) {
+                use std::io::Write;
+                let _ = writeln!(std::io::stdout(), "{error}");
+            }
+        }
         return ExitCode::SUCCESS;
     }
     dozen_runtime::run_cli(arguments)

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
             let directory = directory(&create.id)?;
             create_waiting(create, &directory, warn).map(|()| 0)
         }
-        Command::Start { id } => start(&directory(id)?).map(|()| 0),
+        Command::Start { id } => start(&directory(id)?, warn).map(|()| 0),
         Command::Run(run) => run_to_the_end(run, &directory(&run.create.id)?, warn),
         Command::State { id } => print_state(&directory(id)?).map(|()| 0),
         Command::Kill { id, signal, all } => kill(&directory(id)?, signal, *all).map(|()| 0),

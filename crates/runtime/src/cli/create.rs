@@ -1,7 +1,8 @@
 //! `create`, `start`, and both at once: `run`.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use rustix::io::Errno;
 use super::arguments::{CreateArguments, RunArguments};
 use super::bundle::{Bundle, read_bundle};
 use super::listening;
-use super::process::{send, send_terminal, stdio, wait_and_forward, write_pid};
+use super::notify::{Listening, Notify};
+use super::process::{Signals, send, send_terminal, stdio, wait_and_forward, write_pid};
 use super::state::{self, Directory, Record, Status};
 use super::terminal::{carry, write_plain_lines};
 use super::told::Told;
@@ -39,7 +41,9 @@ pub(super) fn create_waiting(
     directory.make()?;
     let result = (|| {
         let listener = listen(directory)?;
-        let mut created = make(create, &bundle, directory, Some(listener), stdio(&bundle.spec, terminal, false)?)?;
+        let (_, spec) = speaking(&bundle.spec, directory)?;
+        let stdio = stdio(&bundle.spec, terminal, false)?;
+        let mut created = make(create, &bundle, &spec, directory, Some(listener), stdio)?;
         created.warnings().iter().for_each(|warning| warn(warning));
         if let (Some(socket), Some(master)) = (&create.console_socket, created.terminal()) {
             send_terminal(socket, &master)?;
@@ -65,10 +69,12 @@ pub(super) fn run_to_the_end(
     }
     let told = Told::of_spec(&bundle.spec, &create.id, &bundle.path)?;
     directory.make()?;
-    let mut master = None;
+    let (mut master, mut listening) = (None, None);
     let started = (|| {
-        let mut created =
-            make(create, &bundle, directory, None, stdio(&bundle.spec, terminal, create.console_socket.is_none())?)?;
+        let (notify, spec) = speaking(&bundle.spec, directory)?;
+        listening = notify.map_or(Ok(None), |notify| notify.listen(&spec))?;
+        let stdio = stdio(&bundle.spec, terminal, create.console_socket.is_none())?;
+        let mut created = make(create, &bundle, &spec, directory, None, stdio)?;
         created.warnings().iter().for_each(|warning| warn(warning));
         master = created.terminal();
         if let Some(socket) = &create.console_socket
@@ -83,11 +89,26 @@ pub(super) fn run_to_the_end(
     })();
     let running = started.inspect_err(|_| drop(directory.remove()))?;
     if run.detach {
+        pass_on(listening, running.pidfd.as_fd(), Some(running.pid), warn);
         return Ok(0);
     }
-    let code = match master {
+    let follow = || match master {
         Some(master) => carry(&running.pidfd, master),
         None => wait_and_forward(&running.pidfd),
+    };
+    let code = match listening {
+        None => follow(),
+        // Before there is another thread, which would take them.
+        Some(_) => Signals::take().and_then(|_| {
+            std::thread::scope(|scope| {
+                let worker = scope.spawn(|| listening.map(|listening| listening.wait(running.pidfd.as_fd(), None)));
+                let code = follow();
+                if let Ok(Some(Err(error))) = worker.join() {
+                    warn(&error.to_string());
+                }
+                code
+            })
+        }),
     };
     if run.keep {
         return code;
@@ -108,7 +129,7 @@ pub(super) fn no_console_socket() -> RuntimeError {
     )
 }
 
-pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
+pub(super) fn start(directory: &Directory, warn: &dyn Fn(&str)) -> Result<(), RuntimeError> {
     let mut record = directory.read()?;
     for _ in 0..PATIENCE_ROUNDS {
         if record.phase() != Status::Creating {
@@ -132,6 +153,10 @@ pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
     // First: one that has nobody to answer for it waits on.
     let agent = told.as_ref().map_or(Ok(None), |told| told.agent(record.pid))?;
     let is_answered = agent.is_some();
+    let listening = match Notify::of_environment(directory)? {
+        Some(notify) => notify.listen(&directory.read_spec()?)?,
+        None => None,
+    };
     let (_held, name) = short_name(directory)?;
     let socket = packet_socket()?;
     rustix::net::SocketAddrUnix::new(&name).and_then(|address| rustix::net::connect(&socket, &address)).map_err(
@@ -158,6 +183,9 @@ pub(super) fn start(directory: &Directory) -> Result<(), RuntimeError> {
     }
     // It has served.
     let _ = fs::remove_file(directory.socket());
+    if let Some(process) = record.process() {
+        pass_on(listening, process.as_fd(), Some(record.pid), warn);
+    }
     Ok(())
 }
 
@@ -173,10 +201,32 @@ fn stop(record: &Record) {
     }
 }
 
+/// The spec of a container that may speak to those to whom we may, and hear for us: the sockets that we were given.
+fn speaking<'a>(spec: &'a Spec, directory: &Directory) -> Result<(Option<Notify>, Cow<'a, Spec>), RuntimeError> {
+    let mut spec = Cow::Borrowed(spec);
+    let listening = listening::count();
+    if listening > 0 {
+        spec.to_mut().process_mut().iter_mut().for_each(|process| listening::tell(process, listening));
+    }
+    let notify = Notify::of_environment(directory)?;
+    if let Some(notify) = &notify {
+        notify.tell(spec.to_mut())?;
+    }
+    Ok((notify, spec))
+}
+
+/// Waits until the container is ready. That nobody hears of it is no reason to stop it.
+fn pass_on(listening: Option<Listening>, process: BorrowedFd<'_>, leaving: Option<i32>, warn: &dyn Fn(&str)) {
+    if let Some(Err(error)) = listening.map(|listening| listening.wait(process, leaving)) {
+        warn(&error.to_string());
+    }
+}
+
 /// Creates; `listener` is for a start by another process.
 fn make(
     create: &CreateArguments,
     bundle: &Bundle,
+    spec: &Spec,
     directory: &Directory,
     listener: Option<OwnedFd>,
     stdio: Stdio,
@@ -203,17 +253,12 @@ fn make(
     directory.begin(&record)?;
     failpoint("command.create.record");
     let listening = listening::count();
-    let told_of_them = (listening > 0).then(|| {
-        let mut spec = bundle.spec.clone();
-        spec.process_mut().iter_mut().for_each(|process| listening::tell(process, listening));
-        spec
-    });
     // `run` starts it at once: nobody sees it wait.
     let is_started_at_once = listener.is_none();
     let created = create::create_with(
         CreateOptions {
             id: &create.id,
-            spec: told_of_them.as_ref().unwrap_or(&bundle.spec),
+            spec,
             bundle: &bundle.path,
             root: &bundle.root,
             cgroup: &bundle.cgroup,

@@ -10,6 +10,7 @@ mod hooks;
 mod joined_mounts;
 mod mounts;
 mod namespaces;
+mod notify;
 mod oracle;
 mod process;
 mod seccomp;
