@@ -9,12 +9,20 @@ use crate::Spec;
 
 /// A container's configuration, and what was left out of it, for the user.
 pub(crate) fn read_spec(json: &[u8]) -> Result<(Spec, Vec<String>), Error> {
-    serde_json::from_slice(json).map(|spec| (spec, Vec::new())).or_else(|error| {
+    let read = serde_json::from_slice(json).map(|spec| (spec, Vec::new())).or_else(|error| {
         let mut whole: Value = serde_json::from_slice(json)?;
         let process = whole.get_mut("process").ok_or(error)?;
         let warnings = mend(process);
         serde_json::from_value(whole).map(|spec| (spec, warnings))
-    })
+    });
+    let (mut spec, warnings): (Spec, _) = read?;
+    if let Some(shares) = spec.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut()) {
+        // They know these by other names, and so not at all.
+        let whole: Value = serde_json::from_slice(json)?;
+        let asked = |field: &str| whole.pointer(&format!("/linux/intelRdt/{field}")).map(|value| value != false);
+        shares.set_enable_cmt(asked("enableCMT")).set_enable_mbm(asked("enableMBM"));
+    }
+    Ok((spec, warnings))
 }
 
 /// The same for one process.

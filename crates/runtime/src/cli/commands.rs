@@ -14,6 +14,7 @@ use super::listening::check_preserved;
 use super::pause::{pause, resume};
 use super::process::send;
 use super::ps::list_processes;
+use super::resctrl;
 use super::show::{list, print, print_state, records};
 use super::state::{Directory, Status};
 use super::told::Told;
@@ -134,10 +135,11 @@ fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(),
         None => Ok(()),
     };
     failpoint("command.delete.cgroup");
+    let ungrouped = resctrl::remove(record.resctrl_group.as_ref());
     directory.remove()?;
     failpoint("command.delete.directory");
     if let Some(told) = told {
         told.run_poststop(warn);
     }
-    gone
+    gone.and(ungrouped)
 }

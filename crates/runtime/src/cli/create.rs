@@ -13,6 +13,7 @@ use super::bundle::{Bundle, read_bundle};
 use super::listening;
 use super::notify::{Listening, Notify};
 use super::process::{Signals, send, send_terminal, stdio, wait_and_forward, write_pid};
+use super::resctrl::{self, Group, Resctrl};
 use super::state::{self, Directory, Record, Status};
 use super::terminal::{carry, write_plain_lines};
 use super::told::Told;
@@ -114,11 +115,13 @@ pub(super) fn run_to_the_end(
         return code;
     }
     let gone = running.cgroup.kill().and_then(|()| running.cgroup.delete());
+    let made = directory.read().ok().and_then(|record| record.resctrl_group);
+    let ungrouped = resctrl::remove(made.as_ref());
     directory.remove()?;
     if let Some(told) = told {
         told.run_poststop(warn);
     }
-    gone?;
+    gone.and(ungrouped)?;
     code
 }
 
@@ -212,6 +215,12 @@ fn speaking<'a>(spec: &'a Spec, directory: &Directory) -> Result<(Option<Notify>
     if let Some(notify) = &notify {
         notify.tell(spec.to_mut())?;
     }
+    // Seen to by `make`.
+    if let Some(linux) = spec.linux().as_ref().filter(|linux| linux.intel_rdt().is_some()) {
+        let mut linux = linux.clone();
+        linux.set_intel_rdt(None);
+        spec.to_mut().set_linux(Some(linux));
+    }
     Ok((notify, spec))
 }
 
@@ -244,14 +253,23 @@ fn make(
         cgroup: bundle.cgroup.clone(),
         created: state::now(),
         started: false,
+        resctrl_group: None,
         keeps_keyring: create.no_new_keyring,
         is_told: Told::of_spec(&bundle.spec, &create.id, &bundle.path)?.is_some(),
         annotations: bundle.spec.annotations().clone(),
     };
+    let group = Group::of_spec(&bundle.spec, &create.id)?;
+    let resctrl = group.map(|group| Resctrl::mounted().map(|resctrl| (resctrl, group))).transpose()?;
+    record.resctrl_group =
+        resctrl.as_ref().filter(|(resctrl, group)| resctrl.lacks(group)).map(|(_, group)| group.name.clone());
     failpoint("command.create.directory");
     directory.write_spec(&bundle.config)?;
     directory.begin(&record)?;
     failpoint("command.create.record");
+    let undo = |record: &Record| drop(resctrl::remove(record.resctrl_group.as_ref()));
+    if let Some((resctrl, group)) = &resctrl {
+        resctrl.enter(group, std::process::id()).inspect_err(|_| undo(&record))?;
+    }
     let listening = listening::count();
     // `run` starts it at once: nobody sees it wait.
     let is_started_at_once = listener.is_none();
@@ -271,7 +289,8 @@ fn make(
         },
         listener,
         listening > 0,
-    )?;
+    )
+    .inspect_err(|_| undo(&record))?;
     failpoint("command.create.created");
     record.pid = created.pid();
     record.started = is_started_at_once;

@@ -11,6 +11,7 @@ use super::arguments::ExecArguments;
 use super::create::no_console_socket;
 use super::listening;
 use super::process::{send_terminal, stdio, wait_and_forward, write_pid};
+use super::resctrl::{Group, Resctrl};
 use super::state::Directory;
 use super::terminal::{carry, write_plain_lines};
 use crate::Spec;
@@ -64,6 +65,9 @@ pub(super) fn execute(
     let (command, environment) =
         (process.args().clone().unwrap_or_default(), process.env().clone().unwrap_or_default());
     spec.set_process(Some(process));
+    if let Some(group) = Group::of_spec(&spec, &record.id)? {
+        Resctrl::mounted()?.join(&group.name, std::process::id())?;
+    }
     let about = Some(About::new(&record.id, &record.bundle, &spec));
     let options = ExecOptions {
         container: &Running { pid: record.pid, pidfd, cgroup, user: None, about },

@@ -91,7 +91,7 @@ pub(super) fn features() -> Value {
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true},
             "memoryPolicy": {"modes": POLICY_MODES, "flags": POLICY_FLAGS},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},

@@ -37,6 +37,9 @@ pub(super) struct Record {
     /// Others are told of it (`told`): `start` and `delete` have to read the spec.
     #[serde(default)]
     pub(super) is_told: bool,
+    /// The group of the resctrl file system that was made for it (`resctrl`), if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) resctrl_group: Option<String>,
     /// It has the session keyring of who created it.
     #[serde(default)]
     pub(super) keeps_keyring: bool,

@@ -107,6 +107,14 @@ fn what_is_not_built_is_refused() {
     let no_scope = bundle.command(&["--systemd-cgroup", "run", "--bundle", bundle.path(), "x"]).output().unwrap();
     assert!(failure(&no_scope).contains("expected cgroupsPath to be of format \"slice:prefix:name\""));
     assert!(failure(&bundle.command(&["state", "../x"]).output().unwrap()).contains("invalid container ID"));
+    for (shares, words) in [
+        (json!({"l3CacheSchema": "L3:0=f", "enableCMT": true}), "linux.intelRdt.enableCMT is not built yet"),
+        (json!({"closID": "../x"}), "invalid linux.intelRdt.closID"),
+        (json!({"closID": "dozen-test-no-such-group"}), "linux.intelRdt: "),
+    ] {
+        let error = failure(&Bundle::new("true").with(|spec| spec["linux"]["intelRdt"] = shares).run());
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]
