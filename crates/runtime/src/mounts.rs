@@ -401,19 +401,7 @@ fn new_mount(
     if !source.is_empty() {
         rustix::mount::fsconfig_set_string(&context, "source", source).context(|| format!("set {kind}'s source"))?;
     }
-    for (key, value) in options {
-        match value {
-            Some(value) => rustix::mount::fsconfig_set_string(&context, key, value),
-            None => rustix::mount::fsconfig_set_flag(&context, key),
-        }
-        .map_err(|errno| match errno {
-            Errno::INVAL if key == "context" => RuntimeError::Invalid(format!(
-                "{kind}: linux.mountLabel and option \"context\" are SELinux's, which is not enabled"
-            )),
-            Errno::INVAL => RuntimeError::Invalid(format!("{kind} has no option {key:?}, or not with this value")),
-            errno => RuntimeError::system(format!("set option {key:?} of {kind}"), errno),
-        })?;
-    }
+    set_options(&context, kind, options)?;
     // File systems of this container's alone are read-only as a whole, so that no other mount of them can be written.
     if set & libc::MOUNT_ATTR_RDONLY != 0 && matches!(kind, "proc" | "sysfs" | "tmpfs") {
         rustix::mount::fsconfig_set_flag(&context, "ro").context(|| format!("make a {kind} read-only"))?;
@@ -422,6 +410,22 @@ fn new_mount(
     // relatime is fsmount's default, as mount(2)'s.
     let attributes = MountAttrFlags::from_bits_retain(set as u32);
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).context(|| format!("mount a {kind}"))
+}
+
+fn set_options(context: &OwnedFd, kind: &str, options: &[(String, Option<String>)]) -> Result<(), RuntimeError> {
+    options.iter().try_for_each(|(key, value)| {
+        let set = match value {
+            Some(value) => rustix::mount::fsconfig_set_string(context, key, value),
+            None => rustix::mount::fsconfig_set_flag(context, key),
+        };
+        set.map_err(|errno| match errno {
+            Errno::INVAL if key == "context" => RuntimeError::Invalid(format!(
+                "{kind}: linux.mountLabel and option \"context\" are SELinux's, which is not enabled"
+            )),
+            Errno::INVAL => RuntimeError::Invalid(format!("{kind} has no option {key:?}, or not with this value")),
+            errno => RuntimeError::system(format!("set option {key:?} of {kind}"), errno),
+        })
+    })
 }
 
 /// A detached copy of the mount at a path, from that path on.

@@ -119,6 +119,7 @@ impl Plan {
             if let Some(label) = linux.mount_label() {
                 planned.label(label);
             }
+            planned.find_reconfigured(&mut plan.mounts)?;
             plan.mounts.push(planned);
         }
         plan.check_joined_mounts()?;

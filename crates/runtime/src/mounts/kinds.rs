@@ -11,6 +11,7 @@ use super::brought::BroughtMount;
 use super::copy_up::copy_up;
 use super::{
     OWN, RootTree, attach, bind_failed, clone_tree, dress_bind, is_directory, new_mount, propagation, set_attributes,
+    set_options,
 };
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
@@ -52,7 +53,13 @@ impl RootTree {
                 let directory = is_directory(&tree).context(|| format!("examine {}", source.display()))?;
                 self.finish(mount, tree, directory)
             }
-            (MountKind::Remount, _) => self.remount(mount),
+            (MountKind::Remount, _) => {
+                let place = self
+                    .open_without_links(&mount.target, OFlags::PATH)
+                    .context(|| "open it in the root".to_owned())?;
+                remount(mount, &place)
+            }
+            (MountKind::Reconfigure { options }, _) => self.reconfigure(mount, options),
             (MountKind::Cgroup, _) => self.add_cgroups(mount, plan, cgroup),
         }
     }
@@ -64,7 +71,7 @@ impl RootTree {
     /// Moves a detached mount to its place.
     fn settle(&self, mount: &PlannedMount, tree: OwnedFd, place: &OwnedFd) -> Result<(), RuntimeError> {
         attach(&tree, place)?;
-        if is_system(mount) {
+        if is_system(mount) || mount.is_reconfigured {
             self.own.borrow_mut().push((mount.target.clone(), tree));
         }
         Ok(())
@@ -143,30 +150,24 @@ impl RootTree {
         }
     }
 
-    /// As mount(2) has it with MS_BIND and MS_REMOUNT: what is not asked for is cleared, but for the times of access. No
-    /// link is followed: it would lead to another mount, which might lose a restriction.
-    fn remount(&self, mount: &PlannedMount) -> Result<(), RuntimeError> {
-        const REPLACED: u64 = libc::MOUNT_ATTR_RDONLY
-            | libc::MOUNT_ATTR_NOSUID
-            | libc::MOUNT_ATTR_NODEV
-            | libc::MOUNT_ATTR_NOEXEC
-            | libc::MOUNT_ATTR_NODIRATIME
-            | libc::MOUNT_ATTR_NOSYMFOLLOW;
-        let place =
-            self.open_without_links(&mount.target, OFlags::PATH).context(|| "open it in the root".to_owned())?;
-        let changed = set_attributes(&place, false, mount.set, REPLACED | mount.clear)
-            .and_then(|()| set_attributes(&place, true, mount.set_below, mount.clear_below));
-        match changed {
-            Err(RuntimeError::System { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
-                Err(RuntimeError::Invalid(format!("{}: remount: nothing is mounted there", mount.target.display())))
-            }
-            changed => changed,
-        }?;
-        if mount.propagation != 0 {
-            sys::mount_setattr(&place, mount.propagation_below, propagation(mount.propagation))
-                .context(|| "set its propagation".to_owned())?;
-        }
-        Ok(())
+    /// As mount(2) has it with MS_REMOUNT alone: the file system's own options too, and whether it is read-only at all.
+    /// It is the very one that was mounted, wherever its place has been moved.
+    fn reconfigure(&self, mount: &PlannedMount, options: &[(String, Option<String>)]) -> Result<(), RuntimeError> {
+        let own = self.own.borrow();
+        let tree = own.iter().rev().find(|(target, _)| *target == mount.target).map(|(_, tree)| tree);
+        let tree = tree.expect("the plan has found it among the mounts before");
+        let read_only = mount.set & libc::MOUNT_ATTR_RDONLY != 0;
+        let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+        let context = rustix::mount::fspick(tree, "", flags).context(|| "reconfigure a tmpfs".to_owned())?;
+        set_options(&context, "tmpfs", options)?;
+        rustix::mount::fsconfig_set_flag(&context, if read_only { "ro" } else { "rw" })
+            .and_then(|()| rustix::mount::fsconfig_reconfigure(&context))
+            .context(|| "reconfigure a tmpfs".to_owned())?;
+        // What was to become of it in the end.
+        let device = |tree: &OwnedFd| rustix::fs::fstat(tree).map(|status| status.st_dev);
+        let changed = device(tree).context(|| "examine a tmpfs".to_owned())?;
+        self.unsealed.borrow_mut().retain(|other| device(other) != Ok(changed));
+        remount(mount, tree)
     }
 
     /// The container's own part of every hierarchy, by a bind: with a cgroup namespace it looks like the root of one.
@@ -206,6 +207,30 @@ impl RootTree {
         }
         set_attributes(&holder, false, read_only, 0)
     }
+}
+
+/// As mount(2) has it with MS_BIND and MS_REMOUNT: what is not asked for is cleared, but for the times of access. No
+/// link was followed to it: that would lead to another mount, which might lose a restriction.
+fn remount(mount: &PlannedMount, place: &OwnedFd) -> Result<(), RuntimeError> {
+    const REPLACED: u64 = libc::MOUNT_ATTR_RDONLY
+        | libc::MOUNT_ATTR_NOSUID
+        | libc::MOUNT_ATTR_NODEV
+        | libc::MOUNT_ATTR_NOEXEC
+        | libc::MOUNT_ATTR_NODIRATIME
+        | libc::MOUNT_ATTR_NOSYMFOLLOW;
+    let changed = set_attributes(place, false, mount.set, REPLACED | mount.clear)
+        .and_then(|()| set_attributes(place, true, mount.set_below, mount.clear_below));
+    match changed {
+        Err(RuntimeError::System { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => {
+            Err(RuntimeError::Invalid(format!("{}: remount: nothing is mounted there", mount.target.display())))
+        }
+        changed => changed,
+    }?;
+    if mount.propagation != 0 {
+        sys::mount_setattr(place, mount.propagation_below, propagation(mount.propagation))
+            .context(|| "set its propagation".to_owned())?;
+    }
+    Ok(())
 }
 
 /// Of those that are what their place is called.

@@ -57,6 +57,8 @@ pub(crate) struct PlannedMount {
     pub(crate) propagation: u64,
     /// The propagation is for everything below too.
     pub(crate) propagation_below: bool,
+    /// It is changed as a whole by a later one.
+    pub(crate) is_reconfigured: bool,
     /// Of a bind: its files have other owners in the container than on disk.
     pub(crate) id_map: Option<MountIdMap>,
 }
@@ -91,6 +93,8 @@ pub(crate) enum MountKind {
     },
     /// Other attributes for what was mounted there before: `bind,remount`.
     Remount,
+    /// Other options for a tmpfs that was mounted there before, as a whole: `remount`.
+    Reconfigure { options: Vec<(String, Option<String>)> },
     /// The container's view of the cgroups, whatever this machine has.
     Cgroup,
 }
@@ -115,6 +119,7 @@ impl PlannedMount {
             clear_below: 0,
             propagation: 0,
             propagation_below: false,
+            is_reconfigured: false,
             id_map: None,
         };
         let what = || planned_name(mount);
@@ -151,6 +156,7 @@ impl PlannedMount {
         }
         planned.kind = match bind {
             Some(_) if remount => MountKind::Remount,
+            None if remount && kind == "tmpfs" => MountKind::Reconfigure { options },
             None if remount => return not_built(format!("{}: remount without bind, of a whole file system,", what())),
             Some(recursive) => {
                 if source.as_os_str().is_empty() {
@@ -176,6 +182,20 @@ impl PlannedMount {
             }
         }
         Ok(planned)
+    }
+
+    /// Finds what this one changes, among those before it. Only what is the container's own is changed as a whole: what is
+    /// bound, or shows a namespace, may be the host's.
+    pub(super) fn find_reconfigured(&self, before: &mut [Self]) -> Result<(), RuntimeError> {
+        let MountKind::Reconfigure { .. } = self.kind else { return Ok(()) };
+        let changes = |kind: &MountKind| matches!(kind, MountKind::Remount | MountKind::Reconfigure { .. });
+        match before.iter_mut().rev().find(|mount| mount.target == self.target && !changes(&mount.kind)) {
+            Some(mount) if mount.is_kind("tmpfs") => {
+                mount.is_reconfigured = true;
+                Ok(())
+            }
+            _ => Err(invalid(format!("{}: remount: no tmpfs of the spec's is mounted there", self.target.display()))),
+        }
     }
 
     /// SELinux's label for the files of new file systems, but for those whose labels are the kernel's own affair.
@@ -207,7 +227,7 @@ impl PlannedMount {
                     || plan.joined_mounts.is_some()
             }
             MountKind::New { kind, .. } => plan.user_namespace.is_some() && shown_namespace(kind, plan),
-            MountKind::Remount | MountKind::Cgroup => false,
+            MountKind::Remount | MountKind::Reconfigure { .. } | MountKind::Cgroup => false,
         }
     }
 

@@ -27,9 +27,23 @@ fn refused(change: impl FnOnce(&mut serde_json::Value), words: &str) {
 fn what_is_not_built_is_refused_by_name() {
     refused(|v| v["linux"]["intelRdt"] = json!({"closID": "x"}), "linux.intelRdt is not built yet");
     refused(
-        |v| v["mounts"] = json!([{"destination": "/a", "type": "tmpfs", "options": ["remount", "ro"]}]),
+        |v| v["mounts"] = json!([{"destination": "/a", "type": "proc", "options": ["remount", "ro"]}]),
         "remount without bind, of a whole file system, is not built yet",
     );
+    // It might be somebody else's.
+    for before in [
+        json!([{"destination": "/a", "type": "tmpfs"}, {"destination": "/a", "source": "/b", "options": ["bind"]}]),
+        json!([]),
+    ] {
+        refused(
+            |v| {
+                v["mounts"] = before;
+                let remount = json!({"destination": "/a", "type": "tmpfs", "options": ["remount"]});
+                v["mounts"].as_array_mut().unwrap().push(remount);
+            },
+            "/a: remount: no tmpfs of the spec's is mounted there",
+        );
+    }
     refused(
         |v| {
             v["linux"]["namespaces"][1]["path"] = json!("/proc/1/ns/pid");

@@ -250,6 +250,27 @@ fn a_bind_is_remounted() {
 }
 
 #[test]
+fn a_tmpfs_is_remounted() {
+    let script = "while read id parent device root place options rest; do [ $place = /t ] && echo $options $rest; done \
+        < /proc/self/mountinfo; touch /t/made 2>/dev/null || echo kept";
+    let tmpfs = |options: &[&str]| json!({"destination": "/t", "type": "tmpfs", "source": "t", "options": options});
+    let remounted = |first: &[&str], then: &[&str]| {
+        let bundle = with_mount(with_mount(Bundle::new(script), tmpfs(first)), tmpfs(then));
+        let output = stdout(&bundle.run());
+        let (options, rest) = output.split_once(' ').unwrap();
+        (options.to_owned(), rest.split_once(" t ").unwrap().1.to_owned())
+    };
+    let (options, whole) = remounted(&["nosuid", "mode=755", "size=64k"], &["remount", "nodev", "size=128k"]);
+    assert_eq!((options.as_str(), whole.as_str()), ("rw,nodev,relatime", "rw,size=128k,mode=755\n"));
+    let (options, whole) = remounted(&["mode=755", "size=64k"], &["remount", "ro"]);
+    assert_eq!((options.as_str(), whole.as_str()), ("ro,relatime", "ro,size=64k,mode=755\nkept\n"));
+    let (options, whole) = remounted(&["ro", "mode=755", "size=64k"], &["remount", "rw"]);
+    assert_eq!((options.as_str(), whole.as_str()), ("rw,relatime", "rw,size=64k,mode=755\n"));
+    let wrong = with_mount(with_mount(Bundle::new(script), tmpfs(&[])), tmpfs(&["remount", "nonsense"]));
+    assert!(failure(&wrong.run()).contains("tmpfs has no option \"nonsense\""));
+}
+
+#[test]
 fn every_propagation_of_the_root() {
     let root_of = "while read id parent device root place options rest; do [ $place = / ] && for o in $rest; do \
         case $o in -) break;; *) echo ${o%%:*};; esac; done; done < /proc/self/mountinfo; true";
