@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use super::{bind_failed, clone_root, clone_tree, dress_bind, joined, propagation};
 use crate::Root;
 use crate::error::{Context, RuntimeError};
-use crate::id_map;
 use crate::plan::{MountKind, Plan, PlannedMount};
 use crate::sys::{self, MountAttributes};
+use crate::{id_map, namespace};
 
 /// What the parent has made, before it clones.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Brought {
         if !plan.mounts.iter().any(|mount| mount.is_brought(plan)) {
             return Ok(Self { root, mounts: Vec::new(), devices });
         }
-        let bring = |mount: &PlannedMount| match mount.is_brought(plan) {
+        let bring = |mount: &PlannedMount| match mount.is_brought(plan) && !shows_others(mount, plan)? {
             true => bring(mount, plan, mounts).map(Some).map_err(|error| super::at(error, &mount.target)),
             false => Ok(None),
         };
@@ -122,6 +122,14 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
         idmap(&tree, map.below, &id_map::namespace_of(own)?)?;
     }
     Ok(BroughtMount::Tree(tree))
+}
+
+/// A procfs shows a pid namespace that is joined, and not the host's: the host's procfs would show what is nobody's there.
+fn shows_others(mount: &PlannedMount, plan: &Plan) -> Result<bool, RuntimeError> {
+    let joined = plan.join.iter().find(|(_, kind)| *kind == libc::CLONE_NEWPID && mount.is_kind("proc"));
+    let Some((path, kind)) = joined else { return Ok(false) };
+    let is_host = namespace::is_that_of(namespace::open(path, *kind)?, "/proc/self/ns/pid");
+    is_host.map(|is_host| !is_host).context(|| "examine the pid namespace".to_owned())
 }
 
 /// Where a link leads, `None` if it is none.

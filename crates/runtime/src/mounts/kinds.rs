@@ -36,6 +36,12 @@ impl RootTree {
                 let tree = match (new_mount(kind, source, options, mount.set), brought) {
                     // It shows a namespace that belongs to another user namespace: then it is as the host has it.
                     (Err(error), Some(BroughtMount::Tree(tree))) if is_refused(&error) => tree,
+                    (Err(error), None) if kind == "proc" && plan.user_namespace.is_some() && is_refused(&error) => {
+                        return Err(RuntimeError::Invalid(format!(
+                            "{}: its pid namespace belongs to another user namespace than the container's",
+                            mount.target.display()
+                        )));
+                    }
                     (tree, _) => tree?,
                 };
                 self.finish(mount, tree, true)

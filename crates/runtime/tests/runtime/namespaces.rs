@@ -333,6 +333,35 @@ fn a_user_namespace_is_joined_with_what_belongs_to_it() {
     assert_eq!(lines[7..], ["lo", "sleep"], "{output}");
 }
 
+/// A pid namespace that belongs to others has no procfs for a user namespace: the host's is none for it.
+#[test]
+fn a_user_namespace_in_a_pid_namespace_of_others_does_not_see_the_hosts_processes() {
+    let started = |bundle: &Bundle| {
+        bundle.write();
+        let pid_file = bundle.directory.path().join("pid");
+        let run = ["run", "--detach", "--bundle", bundle.path(), "--pid-file", pid_file.to_str().unwrap(), &bundle.id];
+        assert!(bundle.command(&run).stdout(Stdio::null()).status().unwrap().success());
+        fs::read_to_string(pid_file).unwrap()
+    };
+    let (first, other) = (mapped("exec sleep 1000"), Bundle::new("exec sleep 1000"));
+    let (user, pid) = (started(&first), started(&other));
+    let within = |path: String| {
+        mapped("ls -d /proc/[0-9]* | wc -l; readlink /proc/self/ns/pid").with(|spec| {
+            join(spec, "user", format!("/proc/{user}/ns/user"));
+            join(spec, "pid", path);
+        })
+    };
+    let output = within(format!("/proc/{pid}/ns/pid")).run();
+    // With the host's it is the host's processes that are there.
+    let of_host = within("/proc/self/ns/pid".to_owned()).run();
+    for bundle in [&first, &other] {
+        stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+    }
+    let error = failure(&output);
+    assert!(error.contains("/proc: its pid namespace belongs to another user namespace"), "{error}");
+    assert!(stdout(&of_host).ends_with(&format!("{}\n", inode("/proc/self/ns/pid"))));
+}
+
 /// The host's network, or one that an engine has made outside: sysfs is then the host's, by a bind.
 #[test]
 fn a_user_namespace_with_a_network_of_the_hosts() {
