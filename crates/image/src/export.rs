@@ -109,7 +109,7 @@ impl<W: Write> Exporter<'_, W> {
         let Some(kind) = entry_type(&stat) else { return Ok(false) };
         let attributes = portable(tree::xattrs(parent.as_fd(), name).map_err(failed)?);
         let link = match kind {
-            EntryType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?.into_bytes(),
+            EntryType::Symlink => tree::read_link(parent.as_fd(), name).map_err(failed)?,
             _ => Vec::new(),
         };
         // NONBLOCK: a pipe may have taken the file's place, and nobody writes to it.

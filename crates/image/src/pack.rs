@@ -38,8 +38,8 @@ pub(crate) fn pack(root: BorrowedFd<'_>, latest: Option<i64>, out: impl Write) -
         match packer.entry(&place) {
             Ok(true) => stack.extend(packer.below(&place.path())?),
             Ok(false) => {}
-            // It went away between listing and looking.
-            Err(PackError::Read { source: Errno::NOENT, .. }) => {}
+            // It went away between listing and looking, or something else has come in its place.
+            Err(PackError::Read { source: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => {}
             Err(error) => return Err(error),
         }
     }
@@ -120,7 +120,7 @@ impl<W: Write> Packer<'_, W> {
             return self.writer.header(&header).map(|()| false).map_err(PackError::Write);
         }
         let link = match kind {
-            EntryType::Symlink => rustix::fs::readlinkat(parent, name, Vec::new()).map_err(failed)?.into_bytes(),
+            EntryType::Symlink => tree::read_link(parent, name).map_err(failed)?,
             _ => Vec::new(),
         };
         let file = match kind {

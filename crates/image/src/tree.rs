@@ -5,7 +5,7 @@ mod climber;
 mod removal;
 mod size;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -153,6 +153,15 @@ fn tolerate_unsupported(result: Result<()>) -> Result<()> {
     }
 }
 
+/// What a link says. One in whose place something else has come is not there any more.
+pub(crate) fn read_link(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+    match rustix::fs::readlinkat(directory, name, Vec::new()) {
+        // readlink(2): it is no link.
+        Err(Errno::INVAL) => Err(Errno::NOENT),
+        text => text.map(CString::into_bytes),
+    }
+}
+
 /// Names and values of extended attributes.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -189,4 +198,24 @@ fn grow(mut call: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
         }
     }
     Err(Errno::RANGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// What was a link when it was looked at may be anything when it is read.
+    #[test]
+    fn a_link_that_is_none_any_more_is_gone() {
+        let place = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("there", place.path().join("link")).unwrap();
+        std::fs::write(place.path().join("file"), "").unwrap();
+        let root = open_root(place.path()).unwrap();
+        assert_eq!(read_link(root.as_fd(), b"link").unwrap(), b"there");
+        for name in [&b"file"[..], b"nothing"] {
+            assert_eq!(read_link(root.as_fd(), name).unwrap_err(), Errno::NOENT);
+        }
+    }
 }
