@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
 use dozen_model::{ImageId, error_chain};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 
 use crate::ImageError;
@@ -167,7 +167,7 @@ fn copy_one(
         let mut input = File::from(tree::open_no_links(from.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK)?);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut output = File::from(rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR)?);
-        io::copy(&mut input, &mut output)?;
+        copy_data(&mut input, &mut output)?;
         rustix::fs::fchown(&output, owner, group)?;
         rustix::fs::fchmod(&output, mode)?;
         for (key, value) in portable_xattrs(from.as_fd(), name)? {
@@ -193,6 +193,26 @@ fn copy_one(
         tree::set_xattr_of_special(to.as_fd(), name, &key, &value)?;
     }
     Ok(rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Copies what a file holds. Its holes stay holes: an image may have files of terabytes that occupy nothing.
+fn copy_data(input: &mut File, output: &mut File) -> io::Result<()> {
+    let size = input.metadata()?.len();
+    let mut at = 0;
+    while at < size {
+        // ENXIO: there is no data behind this place (lseek(2)).
+        let start = match rustix::fs::seek(&*input, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => break,
+            start => start?,
+        };
+        at = rustix::fs::seek(&*input, SeekFrom::Hole(start))?;
+        rustix::fs::seek(&*input, SeekFrom::Start(start))?;
+        rustix::fs::seek(&*output, SeekFrom::Start(start))?;
+        if io::copy(&mut (&*input).take(at - start), output)? == 0 {
+            break;
+        }
+    }
+    output.set_len(size)
 }
 
 /// Owner and mode of a FIFO or device that was just made.

@@ -17,12 +17,10 @@ use tar::EntryType;
 
 use crate::ImageError;
 use crate::names::shown;
-use crate::pack::{Description, PackError, TarWriter, entry_type, portable};
+use crate::pack::{Description, PackError, TarWriter, entry_type, portable, write_file};
 use crate::store::ImageStore;
 use crate::tree::{self, Place};
 use crate::union::{Layers, Union};
-
-mod sparse;
 
 impl ImageStore {
     /// Writes the layers of an image and what a container changed (the overlay's upper directory, which may be mounted
@@ -145,14 +143,7 @@ impl<W: Write> Exporter<'_, W> {
             }
         }
         let header = Description { path: &path, attributes, ..Description::of(stat, EntryType::Regular) };
-        let written = match sparse::pieces(&file, stat) {
-            Some(pieces) => sparse::write(&mut self.writer, header, &file, &pieces),
-            None => {
-                let size = header.size;
-                self.writer.header(&header).and_then(|()| self.writer.data(std::fs::File::from(file), size))
-            }
-        };
-        written.map_err(PackError::Write)
+        write_file(&mut self.writer, header, file)
     }
 }
 

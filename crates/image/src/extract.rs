@@ -26,13 +26,16 @@ use crate::tree;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) entries: u64,
-    /// Bytes of files, the holes of sparse ones included.
+    /// Bytes of files, without the holes of sparse ones.
     pub(crate) content_bytes: u64,
+    /// Bytes of holes. They take nothing of the disk until somebody copies such a file as if it were whole.
+    pub(crate) hole_bytes: u64,
 }
 
 /// What was extracted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extracted {
+    /// Bytes of files, the holes of sparse ones included.
     pub(crate) content_bytes: u64,
     pub(crate) entries: u64,
     /// The layer hides all layers below it. The kernel does not heed the mark on the root of a lower directory, so
@@ -83,6 +86,7 @@ fn extract_recorded(
         parent: None,
         times: DirectoryTimes::default(),
         done: Extracted::default(),
+        hole_bytes: 0,
         limits,
         buffer: vec![0; 128 * 1024],
     };
@@ -104,6 +108,7 @@ struct Extractor<'a, 'r> {
     parent: Option<(Vec<u8>, Rc<OwnedFd>)>,
     times: DirectoryTimes,
     done: Extracted,
+    hole_bytes: u64,
     limits: Limits,
     buffer: Vec<u8>,
 }
@@ -297,11 +302,20 @@ impl Extractor<'_, '_> {
     ) -> Result<(), ExtractError> {
         let failed = |attempted| move |source| ExtractError::Write { entry: shown(&entry.path), attempted, source };
         let size = entry.sparse.as_ref().map_or(entry.size, |sparse| sparse.real_size);
+        let data = entry.sparse.as_ref().map_or(size, |sparse| sparse.pieces.iter().map(|(_, length)| length).sum());
         self.done.content_bytes = self.done.content_bytes.saturating_add(size);
-        if self.done.content_bytes > self.limits.content_bytes {
+        self.hole_bytes = self.hole_bytes.saturating_add(size - data);
+        let limits = self.limits;
+        if self.done.content_bytes.saturating_sub(self.hole_bytes) > limits.content_bytes {
             return Err(ExtractError::Limit(format!(
                 "the layer's files are larger than {} bytes, far more than its archive explains",
-                self.limits.content_bytes
+                limits.content_bytes
+            )));
+        }
+        if self.hole_bytes > limits.hole_bytes {
+            return Err(ExtractError::Limit(format!(
+                "the layer's files have holes of more than {} bytes",
+                limits.hole_bytes
             )));
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

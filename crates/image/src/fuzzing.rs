@@ -119,7 +119,7 @@ pub fn layer(data: &[u8]) {
         let paths = Paths { recipe: at("recipe"), blob: at("blob") };
         let recording =
             Recording::new(opened.as_fd(), Some(paths.clone())).expect("the scratch directory takes a file");
-        let limits = Limits { entries: 10_000, content_bytes: 1 << 20 };
+        let limits = Limits { entries: 10_000, content_bytes: 1 << 20, hole_bytes: 8 << 20 };
         let extracted = extract(bytes, opened.as_fd(), recording, limits);
         assert!(!matches!(extracted, Err(ExtractError::Record(_))), "{extracted:?}");
         let (_, kept) = extracted?;

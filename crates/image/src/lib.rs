@@ -11,8 +11,8 @@
 //! files in an archive and 16 MiB of their names, 1000 images with 10,000 names, 500 layers in an image and 50,000 in all,
 //! 2,000,000 entries in a layer, 4 MiB for a manifest or configuration and 16 MiB for all configurations, 1 MiB for the
 //! names and attributes of one entry, 4095 bytes for a path. What is compressed may swell to 1 GiB, or to 200 times its
-//! size if that is more, and all layers of an archive together to as much of the archive's (`budget`); a zstd window is
-//! 32 MiB at the most. Thus a load takes less than 64 MiB of memory whatever it is given: JSON is weighed before it is
+//! size if that is more, and all layers of an archive together to as much of the archive's (`budget`); the holes
+//! of sparse files, which take nothing of the disk, are 16 TiB in a layer at the most; a zstd window is 32 MiB at the most. Thus a load takes less than 64 MiB of memory whatever it is given: JSON is weighed before it is
 //! parsed (`document`). `tests/hostile` holds all this against archives that were made to get by.
 //! What lies on the disk is hostile too, once a container has been there: `tree` walks it and removes it.
 

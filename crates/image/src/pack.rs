@@ -2,7 +2,9 @@
 //!
 //! Entries come sorted, parents first, headers hold nothing but what the tree says, and the overlay's own marks become
 //! whiteouts again (OCI image-spec, layer.md). The tree may change while it is read: a file has the size its header
-//! promised, cut or filled with zeros.
+//! promised, cut or filled with zeros. Holes stay holes.
+
+mod sparse;
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -13,6 +15,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 use tar::{EntryType, Header};
 
+pub(crate) use self::sparse::write_file;
 use crate::names::shown;
 use crate::tree::{self, Place};
 
@@ -144,9 +147,9 @@ impl<W: Write> Packer<'_, W> {
         let directory_path = [path, b"/"].concat();
         let written = if kind == EntryType::Directory { &directory_path } else { path };
         let header = Description { path: written, link: &link, attributes, ..Description::of(&stat, kind) };
-        self.writer.header(&header).map_err(PackError::Write)?;
-        if let Some(file) = file {
-            self.writer.data(std::fs::File::from(file), header.size).map_err(PackError::Write)?;
+        match file {
+            Some(file) => write_file(&mut self.writer, header, file)?,
+            None => self.writer.header(&header).map_err(PackError::Write)?,
         }
         if opaque {
             self.mark(&tree::join(path, b".wh..wh..opq"))?;

@@ -22,6 +22,9 @@ use crate::tree;
 
 /// How many entries a layer may have. A test that makes two million of them takes minutes.
 const ENTRIES_LIMIT: u64 = if cfg!(test) { 20_000 } else { 2_000_000 };
+/// Holes of all files in a layer together: more than `lastlog` has of the highest user number there is, and no more than
+/// one file on ext4 may have.
+const HOLES_LIMIT_BYTES: u64 = 16 << 40;
 /// A layer with so much in it goes to the disk as soon as it is unpacked, while the next one comes, instead of with all
 /// others at the end.
 const LARGE_BYTES: u64 = 16 * 1024 * 1024;
@@ -105,7 +108,11 @@ impl Unpacking {
     /// `keep`, what is needed to give the plain stream again is kept; without, its blob lies elsewhere.
     pub(crate) fn start(place: Place, blob_size_bytes: Option<u64>, keep: bool) -> Result<Self, ImageError> {
         let Place { directory, root, paths } = place;
-        let limits = Limits { entries: ENTRIES_LIMIT, content_bytes: blob_size_bytes.map_or(u64::MAX, allowance) };
+        let limits = Limits {
+            entries: ENTRIES_LIMIT,
+            content_bytes: blob_size_bytes.map_or(u64::MAX, allowance),
+            hole_bytes: HOLES_LIMIT_BYTES,
+        };
         let (to_hash, chunks) = sync_channel(CHUNKS_WAITING);
         let hashing = spawn("layer hash", move || hash(&chunks))?;
         let (to_extract, chunks) = sync_channel(CHUNKS_WAITING);

@@ -9,7 +9,7 @@ use crate::pack::{Description, TarWriter, pack};
 use crate::recipe;
 use crate::recording::Paths;
 
-const LIMITS: Limits = Limits { entries: 1000, content_bytes: 1 << 20 };
+const LIMITS: Limits = Limits { entries: 1000, content_bytes: 1 << 20, hole_bytes: 1 << 40 };
 
 pub(crate) fn file<'a>(path: &'a str, content: &'a str) -> (Description<'a>, &'a [u8]) {
     (Description::plain(path.as_bytes(), EntryType::Regular, 0o644, content.len() as u64), content.as_bytes())
@@ -312,17 +312,24 @@ fn packing_gives_back_what_was_extracted() {
         big_owner,
     ];
     unpack(&archive(&entries), &cell.root()).unwrap();
+    let holes = fs::File::create(cell.root().join("holes")).unwrap();
+    // Zeros that are written in one file are a hole in the next.
+    for (offset, bytes) in [(0, &b"begin"[..]), (1 << 30, &[0; 100_000]), (5_000_000_000, b"end")] {
+        std::os::unix::fs::FileExt::write_all_at(&holes, bytes, offset).unwrap();
+    }
     let packed = |root: &Path| {
         let mut bytes = Vec::new();
         pack(tree::open_root(root).unwrap().as_fd(), None, &mut bytes).unwrap();
         bytes
     };
     let first = packed(&cell.root());
+    assert!(first.len() < 500_000, "{}", first.len());
     let copy = Cell::new();
     unpack(&first, &copy.root()).unwrap();
     assert!(packed(&copy.root()) == first, "the second packing differs");
     assert_eq!(fs::metadata(copy.root().join("time")).unwrap().mtime(), -5);
     assert_eq!(fs::metadata(copy.root().join("owner")).unwrap().uid(), 3_000_000_000);
+    assert_eq!(fs::metadata(copy.root().join("holes")).unwrap().len(), 5_000_000_003);
     assert_eq!(fs::metadata(copy.root().join("a")).unwrap().ino(), fs::metadata(copy.root().join("b")).unwrap().ino());
     assert!(is_hidden(&copy.root().join("d/gone")) && is_opaque(&copy.root().join("e")));
 }

@@ -173,3 +173,51 @@ fn a_container_that_is_removed_meanwhile_makes_no_image() {
     assert!(store.commit(request(), &|| false).unwrap().is_none());
     assert_eq!((home.counts(), store.list().unwrap().len()), ([3, 2, 0], 1));
 }
+
+/// `useradd` with a high number leaves a `lastlog` of hundreds of gigabytes that occupies nothing, and a container can make
+/// any number of those. Nobody's disk may fill because of it: not by a commit, nor by what is done with its image.
+#[test]
+fn holes_stay_holes_wherever_a_committed_file_goes() {
+    const SIZE: u64 = 10 << 40;
+    let (home, other) = (Home::new(), Home::new());
+    let (store, there) = (home.open(), other.open());
+    let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], plain))).id;
+    let upper = tempfile::tempdir().unwrap();
+    fs::create_dir(upper.path().join("data")).unwrap();
+    let large = fs::File::create(upper.path().join("data/large")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&large, b"in the middle", SIZE / 2).unwrap();
+    large.set_len(SIZE).unwrap();
+    let id = commit(&store, &base, upper.path(), Some("made")).unwrap();
+    let again = commit(&store, &base, upper.path(), None).unwrap();
+    let layer = |id: &ImageId| store.find(&id.to_string()).unwrap().diff_ids[2].clone();
+    assert_eq!(layer(&id), layer(&again));
+    let is_same = |path: &Path| {
+        let file = fs::File::open(path).unwrap();
+        let mut middle = [0; 15];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut middle, SIZE / 2 - 1).unwrap();
+        let found = file.metadata().unwrap();
+        assert_eq!((found.len(), &middle), (SIZE, b"\0in the middle\0"));
+        assert!(found.blocks() < 1000, "{}", found.blocks());
+    };
+    let saved = save(&store, "made");
+    assert!(saved.len() < 200_000, "{}", saved.len());
+    assert_eq!(load(&there, &saved).id, id);
+    for store in [&store, &there] {
+        is_same(&store.lower_directories(&id).unwrap()[0].join("data/large"));
+        let volume = tempfile::tempdir().unwrap();
+        assert!(store.copy_up(&id, Path::new("/data"), volume.path()).unwrap());
+        is_same(&volume.path().join("large"));
+    }
+    let mut exported = Vec::new();
+    let empty = tempfile::tempdir().unwrap();
+    there.export(&id, empty.path(), &mut exported).unwrap();
+    let import = ImportRequest {
+        config: ImageConfig::default(),
+        platform: Platform::host(),
+        message: String::new(),
+        reference: None,
+        created: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let imported = there.import(exported.as_slice(), import).unwrap();
+    is_same(&there.lower_directories(&imported).unwrap()[0].join("data/large"));
+}
