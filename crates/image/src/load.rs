@@ -34,7 +34,7 @@ pub struct Loaded {
 }
 
 impl ImageStore {
-    /// Reads images from a docker-archive or an OCI layout in a tar stream, plain or compressed with gzip or zstd.
+    /// Reads images from a docker-archive, an OCI layout or a directory of skopeo's in a tar stream, plain or compressed with gzip or zstd.
     ///
     /// All digests are verified, but those of layers that are there already: these are read over, or may be missing in the
     /// archive. Either all images of the archive are there afterwards, or nothing is.

@@ -1,4 +1,5 @@
-//! What an archive says it holds: `manifest.json` of docker-archive, or `index.json` of an OCI layout.
+//! What an archive says it holds: `manifest.json` of docker-archive, `index.json` of an OCI layout, or a packed
+//! directory of skopeo's.
 //!
 //! Pure: files are looked up through [`Files`]. Every digest that a descriptor names is compared with that of the bytes.
 
@@ -15,6 +16,7 @@ use crate::document::memory_of;
 use crate::image::parse_config;
 use crate::platform::Platform;
 
+mod directory;
 mod layout;
 
 pub(crate) use layout::{Selected, no_such_platform, select};
@@ -105,7 +107,9 @@ pub(crate) struct PlannedTarget {
 /// Finds the images in an archive: of an image for many platforms that which runs here best, or the one that is wanted.
 pub(crate) fn plan(files: &Files, wanted: Option<&Platform>) -> Result<Vec<Planned>, ImageError> {
     let has_layout = files.get("index.json").is_some() && files.get("oci-layout").is_some();
-    let planned = if files.get("manifest.json").is_some() && (wanted.is_none() || !has_layout) {
+    let planned = if directory::is_one(files) {
+        directory::images(files, wanted)?
+    } else if files.get("manifest.json").is_some() && (wanted.is_none() || !has_layout) {
         let mut planned = docker_archive(files)?;
         if let Some(wanted) = wanted {
             planned.retain(|image| platform(&image.config).is_some_and(|platform| wanted.names(&platform)));

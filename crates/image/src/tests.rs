@@ -18,6 +18,7 @@ use crate::*;
 mod again;
 mod commit;
 mod copy_up;
+mod directory;
 mod disk;
 mod hostile;
 mod judge;

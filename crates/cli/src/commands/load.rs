@@ -1,16 +1,14 @@
-//! `dozen load`.
+//! `dozen load`: an archive, from a file or a pipe, or a directory with an image in it.
 
 mod archive;
+mod directory;
+mod parts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll};
 
 use bytes::Bytes;
 use clap::{ArgMatches, Command};
@@ -20,10 +18,10 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
-use tokio::task::JoinHandle;
 use tokio_util::io::ReaderStream;
 
 use self::archive::Archive;
+use self::parts::{Part, Parts};
 use super::Context;
 use crate::arguments::flags::{is_on, switch, text, value, verb};
 use crate::client::{Body, JsonLines, Query};
@@ -37,9 +35,9 @@ pub fn command() -> Command {
         "load",
         "Load an image from a tar archive or STDIN",
         "load [OPTIONS]",
-        "dozen load -i debian.tar\nzstdcat app.tar.zst | dozen load",
+        "dozen load -i debian.tar\ndozen load -i layout/\nzstdcat app.tar.zst | dozen load",
     )
-    .arg(value("input", 'i', "string", "Read from tar archive file, instead of STDIN"))
+    .arg(value("input", 'i', "string", "Read from tar archive file or directory, instead of STDIN"))
     .arg(value("platform", None, "string", "Load only the given platform (os/arch[/variant])"))
     .arg(switch("quiet", 'q', "Suppress the load output"))
 }
@@ -48,6 +46,9 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let is_quiet = is_on(matches, "quiet");
     let platform = text(matches, "platform");
     let source = match text(matches, "input") {
+        Some(path) if std::fs::metadata(path).is_ok_and(|found| found.is_dir()) => {
+            return send_parts(context, (is_quiet, platform), directory::parts(path)?).await;
+        }
         Some(path) if !path.is_empty() => Source::open(path)?,
         _ if std::io::stdin().is_terminal() => {
             return Err(Failure::new("requested load from stdin, but stdin is empty")
@@ -56,14 +57,14 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         _ => return send(context, (is_quiet, platform), stream(tokio::io::stdin()), None).await,
     };
     if let Some(parts) = source.missing(context).await
-        && let Ok(code) = send(context, (is_quiet, platform), source.parts(&parts)?, Some(length(&parts))).await
+        && let Ok(code) = send_parts(context, (is_quiet, platform), source.parts(parts)?).await
     {
         return Ok(code);
     }
     // Whole, for whatever went wrong with a part: a layer may have gone meanwhile. What else is wrong shows again.
     match source.length {
         Some(length) => {
-            send(context, (is_quiet, platform), source.parts(&[Range { start: 0, end: length }])?, Some(length)).await
+            send_parts(context, (is_quiet, platform), source.parts([Range { start: 0, end: length }])?).await
         }
         None => send(context, (is_quiet, platform), stream(tokio::fs::File::from_std(source.file)), None).await,
     }
@@ -86,11 +87,6 @@ impl Source {
         let failed = |error| Failure::new(format!("open {path}: {error}"));
         let file = std::fs::File::open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        if metadata.is_dir() {
-            return Err(
-                Failure::new(format!("{path} is a directory")).with_hint("pack it: tar -C DIRECTORY -c . | dozen load")
-            );
-        }
         let length = metadata.is_file().then_some(metadata.len());
         Ok(Self { path: path.to_owned(), file, length })
     }
@@ -106,61 +102,16 @@ impl Source {
         archive.without(&known)
     }
 
-    fn parts(&self, parts: &[Range<u64>]) -> Result<Parts, Failure> {
+    fn parts(&self, parts: impl IntoIterator<Item = Range<u64>>) -> Result<Vec<Part>, Failure> {
         let file = self.file.try_clone().map_err(|error| Failure::new(format!("open {}: {error}", self.path)))?;
-        Ok(Parts { file: Arc::new(file), parts: parts.to_vec().into(), reading: None })
+        let file = Arc::new(file);
+        Ok(parts.into_iter().map(|range| Part { source: parts::Source::File(file.clone()), range }).collect())
     }
 }
 
-fn length(parts: &[Range<u64>]) -> u64 {
-    parts.iter().map(|part| part.end - part.start).sum()
-}
-
-/// Parts of a file, one after the other.
-struct Parts {
-    file: Arc<std::fs::File>,
-    parts: VecDeque<Range<u64>>,
-    reading: Option<JoinHandle<std::io::Result<Vec<u8>>>>,
-}
-
-impl Parts {
-    /// Reads the next piece, in a thread where waiting for a disk hurts nobody.
-    fn read(&mut self) -> Option<JoinHandle<std::io::Result<Vec<u8>>>> {
-        let part = self.parts.front_mut()?;
-        let (offset, length) = (part.start, (part.end - part.start).min(BUFFER_BYTES as u64));
-        part.start += length;
-        if part.is_empty() {
-            self.parts.pop_front();
-        }
-        let file = self.file.clone();
-        Some(tokio::task::spawn_blocking(move || {
-            let mut buffer = vec![0; length as usize];
-            file.read_exact_at(&mut buffer, offset)?;
-            Ok(buffer)
-        }))
-    }
-}
-
-impl Stream for Parts {
-    type Item = std::io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut reading = match self.reading.take().or_else(|| self.read()) {
-            Some(reading) => reading,
-            None => return Poll::Ready(None),
-        };
-        match Pin::new(&mut reading).poll(context) {
-            Poll::Pending => {
-                self.reading = Some(reading);
-                Poll::Pending
-            }
-            Poll::Ready(read) => {
-                // The next one is read while this one is sent.
-                self.reading = self.read();
-                Poll::Ready(Some(read.unwrap_or_else(|error| Err(std::io::Error::other(error))).map(Bytes::from)))
-            }
-        }
-    }
+async fn send_parts(context: &Context, how: (bool, Option<&str>), parts: Vec<Part>) -> Outcome {
+    let length = parts::length(&parts);
+    send(context, how, Parts::new(parts), Some(length)).await
 }
 
 /// Sends an archive of so many bytes, if that is known, and prints what came in.

@@ -227,12 +227,12 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// The digest that a file has by its name: `blobs/sha256/HEX` is that of its bytes, and `HEX.tar` at the top, as skopeo
-/// and podman write it, that of a plain layer.
+/// The digest that a file has by its name: `blobs/sha256/HEX` is that of its bytes, and so is a bare `HEX` of a packed
+/// directory of skopeo's; `HEX.tar` at the top, as skopeo and podman write it, is that of a plain layer.
 fn claimed_digest(name: &[u8]) -> Option<Digest> {
     let name = std::str::from_utf8(name).ok()?;
-    let hex = name.strip_prefix("blobs/sha256/").or_else(|| name.strip_suffix(".tar"))?;
-    format!("sha256:{hex}").parse().ok()
+    let hex = name.strip_prefix("blobs/sha256/").or_else(|| name.strip_suffix(".tar")).unwrap_or(name);
+    if hex.len() == 64 { format!("sha256:{hex}").parse().ok() } else { None }
 }
 
 /// Where a symbolic link of the archive itself leads, as a name in it. Inside an archive `..` is honest: docker save wrote

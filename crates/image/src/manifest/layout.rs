@@ -70,11 +70,20 @@ pub(super) fn images(files: &Files, wanted: Option<&Platform>) -> Result<Vec<Pla
     if index.manifests.len() > IMAGES_LIMIT {
         return Err(ImageError::Archive(format!("index.json names more than {IMAGES_LIMIT} images")));
     }
+    of_index(files, index.manifests, wanted)
+}
+
+/// The same for these descriptors of an `index.json`.
+pub(super) fn of_index(
+    files: &Files,
+    descriptors: Vec<Map<String, Value>>,
+    wanted: Option<&Platform>,
+) -> Result<Vec<Planned>, ImageError> {
     let mut planned: Vec<Planned> = Vec::new();
     let mut others = Vec::new();
     let mut left = BLOBS_LIMIT;
     let mut all_layers = 0;
-    for raw in index.manifests {
+    for raw in descriptors {
         let descriptor: Descriptor = serde_json::from_value(Value::Object(raw.clone()))
             .map_err(|error| ImageError::Archive(format!("index.json is malformed: {error}")))?;
         let Some(found) = find(files, &descriptor, wanted, 0)? else {
@@ -246,7 +255,8 @@ fn described(manifest: &Descriptor, size: u64) -> Map<String, Value> {
     members.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 fn missing(digest: &Digest) -> ImageError {
     ImageError::Archive(format!("blob {digest} is missing: it may be cut short"))

@@ -93,6 +93,45 @@ fn skopeo_copies_an_index_of_ours_bit_by_bit() {
     }
 }
 
+/// As skopeo writes it: of one image, and of an index with all platforms.
+#[test]
+fn a_directory_of_skopeos_is_loaded_as_what_it_was() {
+    if !is_there("skopeo") {
+        return;
+    }
+    let mut layout = Layout::default();
+    let images = ["linux/s390x", &host(), "linux/arm/v6"].map(|platform| layout.image(platform, gzip));
+    let index = layout.index_of(&images);
+    layout.name(&index, "many:1");
+    let home = Home::new();
+    let store = home.open();
+    let id = load(&store, &layout.archive()).id;
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).display().to_string();
+    fs::write(path("many.tar"), layout.archive()).unwrap();
+    load(&store, &tarball(&docker_files(&two_layers(), &["one:1"], plain)));
+    fs::write(path("one.tar"), save(&store, "one:1")).unwrap();
+    for (name, source, wanted, digest) in [
+        ("all", format!("oci-archive:{}:many:1", path("many.tar")), &id, Some(&index["digest"])),
+        ("docker", format!("docker-archive:{}:one:1", path("one.tar")), &store.find("one:1").unwrap().id, None),
+    ] {
+        run("skopeo", &["--insecure-policy", "copy", "--all", &source, &format!("dir:{}", path(name))]);
+        run("tar", &["-cf", &path("packed.tar"), "-C", &path(name), "."]);
+        let other = Home::new();
+        let there = other.open();
+        let packed = fs::read(path("packed.tar")).unwrap();
+        let loaded = load(&there, &packed);
+        assert_eq!((&loaded.id, loaded.references), (wanted, Vec::new()), "{name}");
+        let saved = files_of(&save(&there, loaded.id.short()));
+        let said: Value = serde_json::from_slice(&saved["index.json"]).unwrap();
+        let manifest = fs::read(path(&format!("{name}/manifest.json"))).unwrap();
+        assert_eq!(said["manifests"][0]["digest"], json!(sha256(&manifest)), "{name}");
+        assert!(digest.is_none_or(|digest| *digest == said["manifests"][0]["digest"]), "{name}");
+        // All of it again, and by the layers that the store has by then.
+        assert_eq!(load(&there, &packed).id, loaded.id);
+    }
+}
+
 #[test]
 fn umoci_unpacks_what_we_save_and_we_load_what_it_repacks() {
     if !is_there("umoci") {

@@ -112,3 +112,25 @@ print(index["digest"], config["architecture"])
         cli.run(&["load", "--platform", "linux/mips64", "-i", &at("whole.tar")]).refuses(1, &["linux/mips64"]);
     });
 }
+
+/// Docker's client takes files alone.
+#[test]
+fn a_directory_with_an_image_is_loaded() {
+    Program::Dozen.with(|cli| {
+        let at = |name: &str| cli.machine.directory().join(name).display().to_string();
+        cli.text(&["save", "-o", &at("saved.tar"), "busybox"]);
+        let id = cli.inspect("busybox", "{{.Id}}");
+        std::fs::create_dir(at("layout")).unwrap();
+        cli.machine.run("tar", &["-xf", &at("saved.tar"), "-C", &at("layout")]).text();
+        cli.text(&["rmi", "-f", "busybox"]);
+        cli.run(&["load", "-i", &at("layout/blobs")]).refuses(1, &["is a directory without an image", "index.json"]);
+        assert_eq!(cli.text(&["load", "-i", &at("layout")]), "Loaded image: busybox:latest\n");
+        assert_eq!(cli.inspect("busybox", "{{.Id}}"), id);
+        assert_eq!(cli.text(&["run", "--rm", "busybox", "echo", "here"]), "here\n");
+        // What a link leads to outside is nobody's: the archive has the link, and misses the file.
+        std::fs::rename(at("layout/index.json"), at("index.json")).unwrap();
+        std::os::unix::fs::symlink("../index.json", at("layout/index.json")).unwrap();
+        std::fs::remove_file(at("layout/manifest.json")).unwrap();
+        cli.run(&["load", "-i", &at("layout")]).refuses(1, &["index.json"]);
+    });
+}
