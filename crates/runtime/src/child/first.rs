@@ -82,19 +82,15 @@ impl FirstProcess<'_> {
                     }
                     tree.seal()?;
                     labels::apply(&plan.process)?;
-                    match mount_namespace {
-                        Some(mounts) => drop(tree.enter_joined(mounts)?),
-                        None => {
-                            tree.enter(plan)?;
-                            drop(tree);
-                        }
-                    }
+                    tree.enter(plan)?;
+                    drop(tree);
                     sys::setns(namespace, libc::CLONE_NEWPID).map_err(|e| gone_or(e, "join the pid namespace"))?;
-                    // What is left of these goes below /proc, in the container's sight anyway.
-                    surroundings.close_all_else(&brought.descriptors()).context(|| "close descriptors".to_owned())
+                    // What is left of these goes below /proc, in the container's sight anyway, or is joined.
+                    let kept = mount_namespace.iter().map(AsRawFd::as_raw_fd).chain(brought.descriptors());
+                    surroundings.close_all_else(&kept.collect::<Vec<_>>()).context(|| "close descriptors".to_owned())
                 });
                 bring_in(&surroundings, ready, 0);
-                in_joined_pid_namespace(plan, cgroup, brought, &surroundings)
+                in_joined_pid_namespace(plan, cgroup, brought, mount_namespace, &surroundings)
             }
         };
         finish(&plan.process, &mut surroundings, prepared, |environment| run_start_hooks(plan, about, environment))
@@ -108,18 +104,29 @@ pub(super) fn move_in(
     stdio: &Stdio,
     mount_namespace: Option<BorrowedFd<'_>>,
 ) -> Result<Option<OwnedFd>, RuntimeError> {
-    let Some(mounts) = mount_namespace else {
-        let master = complete(&tree, plan, stdio)?;
+    if let Some(mounts) = mount_namespace {
         labels::apply(&plan.process)?;
-        tree.enter(plan)?;
-        tree.propagate(plan)?;
-        return Ok(master);
-    };
+        return complete_in(mounts, tree, plan, stdio);
+    }
+    let master = complete(&tree, plan, stdio)?;
+    labels::apply(&plan.process)?;
+    tree.enter(plan)?;
+    tree.propagate(plan)?;
+    Ok(master)
+}
+
+/// What is left to do in a furnished root that goes into a mount namespace which is joined: those who are there see nothing
+/// of it before it is masked.
+fn complete_in(
+    mounts: BorrowedFd<'_>,
+    tree: RootTree,
+    plan: &Plan,
+    stdio: &Stdio,
+) -> Result<Option<OwnedFd>, RuntimeError> {
     if plan.furnish_dev && matches!(stdio, Stdio::Terminal { .. }) {
         tree.make_console()?;
     }
     close(&tree, plan)?;
-    labels::apply(&plan.process)?;
     let tree = tree.enter_joined(mounts)?;
     // One of the mounts that stay, or its name would lead nowhere (ttyname(3)).
     let master = make_terminal(&tree, plan, stdio)?;
@@ -155,14 +162,21 @@ fn in_joined_pid_namespace(
     plan: &Plan,
     cgroup: &Cgroup,
     mut brought: Brought,
+    mount_namespace: Option<BorrowedFd<'_>>,
     surroundings: &Surroundings,
 ) -> Result<(Prepared, Option<OwnedFd>), RuntimeError> {
     await_introduction(surroundings)?;
     let tree = RootTree::of_this_process()?;
     tree.mount_procfs(plan, cgroup, &mut brought)?;
     drop(brought);
-    let master = complete(&tree, plan, &surroundings.stdio)?;
-    tree.propagate(plan)?;
+    let master = match mount_namespace {
+        Some(mounts) => complete_in(mounts, tree, plan, &surroundings.stdio)?,
+        None => {
+            let master = complete(&tree, plan, &surroundings.stdio)?;
+            tree.propagate(plan)?;
+            master
+        }
+    };
     Ok((become_user(&plan.process, set_limits, true)?, master))
 }
 

@@ -103,6 +103,34 @@ fn a_terminal_is_one_of_the_mounts_that_stay() {
     assert!(error.contains("rootfs: no such file or directory"), "{error}");
 }
 
+/// Its procfs is masked before those who are there see it.
+#[test]
+fn a_mount_namespace_is_joined_with_a_pid_namespace() {
+    let command = "wc -c < /proc/version; touch /proc/sys/x 2>/dev/null || echo refused; readlink /proc/self/ns/pid; \
+        cat /proc/1/comm; tty";
+    for terminal in [false, true, false, false, false] {
+        let bundle = bundle(command);
+        let path = bundle.path();
+        // It looks, over and over, from when the root is the container's.
+        let script = format!(
+            "mkdir -p {path}/data; echo there > {path}/data/file; echo joined > {path}/rootfs/etc/which; exec 5> {path}/seen; \
+             (while true; do [ -e /etc/which ] && read all < /proc/version && echo $all; done >&5 2> /dev/null) & true"
+        );
+        let neighbour = Neighbour::who(&["--mount", "--pid", "--fork", "--mount-proc"], &script);
+        let wanted = expected(&neighbour) + &format!("0\nrefused\n{}\ncat\n", inode(neighbour.namespace("pid")));
+        let wanted = wanted + if terminal { "/dev/pts/0\n" } else { "not a tty\n" };
+        let bundle = bundle.with(|spec| {
+            join(spec, "mount", neighbour.namespace("mnt"));
+            join(spec, "pid", neighbour.namespace("pid"));
+            spec["linux"]["maskedPaths"] = json!(["/proc/version"]);
+            spec["process"]["terminal"] = json!(terminal);
+        });
+        let output = bundle.run();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), wanted);
+        assert_eq!(fs::read_to_string(bundle.directory.path().join("seen")).unwrap(), "");
+    }
+}
+
 /// What goes wrong before the end leaves no trace in the namespace.
 #[test]
 fn a_container_that_fails_leaves_a_joined_mount_namespace_as_it_was() {
