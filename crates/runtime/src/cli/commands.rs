@@ -10,7 +10,7 @@ use super::create::{create_waiting, run_to_the_end, start};
 use super::events::events;
 use super::exec::execute;
 use super::features::features;
-use super::listening::check_preserved;
+use super::listening::reserve;
 use super::pause::{pause, resume};
 use super::process::send;
 use super::ps::list_processes;
@@ -35,8 +35,8 @@ pub(super) fn run(arguments: &Arguments, warn: &dyn Fn(&str)) -> Result<u8, Runt
         return not_built("--rootless");
     }
     match &arguments.command {
-        Command::Create(create) | Command::Run(RunArguments { create, .. }) => check_preserved(create.preserve_fds)?,
-        Command::Exec(exec) => check_preserved(exec.preserve_fds)?,
+        Command::Create(create) | Command::Run(RunArguments { create, .. }) => reserve(create.preserve_fds)?,
+        Command::Exec(exec) => reserve(exec.preserve_fds)?,
         _ => {}
     }
     let directory = |id: &str| Directory::of(&arguments.root, id);

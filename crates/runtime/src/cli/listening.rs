@@ -1,10 +1,13 @@
 //! Sockets that who starts us has opened for the container (sd_listen_fds(3)): descriptors 3 and up, before those of
 //! `--preserve-fds`. The process is told that they are its own.
 
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+
 use oci_spec::runtime::Process;
 use rustix::io::Errno;
 
-use crate::error::RuntimeError;
+use crate::error::{Context, RuntimeError};
 
 /// How many there are.
 pub(super) fn count() -> u32 {
@@ -31,17 +34,30 @@ pub(super) fn tell(process: &mut Process, count: u32) {
     process.set_env(Some(environment));
 }
 
-/// Before we open anything: what is to be handed on has to be there, or it would be something of ours.
-pub(super) fn check_preserved(preserved: u32) -> Result<(), RuntimeError> {
+/// Before we open anything: numbers that are to be handed on and that nobody has opened are taken, until execve(2). Or what
+/// we open would have them, and be in the container's hands for a while.
+pub(super) fn reserve(preserved: u32) -> Result<(), RuntimeError> {
     let count = count();
-    for number in 3..preserved.saturating_add(count).saturating_add(3) {
+    // No number above can be had.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let end = u64::from(preserved.saturating_add(count).saturating_add(3)).min(limit);
+    for number in 3..i32::try_from(end).unwrap_or(i32::MAX) {
         // SAFETY: it may be closed, which is what is asked; nothing is done with it.
-        let descriptor = unsafe { std::os::fd::BorrowedFd::borrow_raw(number as i32) };
-        if rustix::io::fcntl_getfd(descriptor) == Err(Errno::BADF) {
-            return Err(RuntimeError::Invalid(format!(
-                "descriptor {number} is to be handed on (LISTEN_FDS={count}, --preserve-fds {preserved}), and is not open"
-            )));
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        if rustix::io::fcntl_getfd(descriptor) != Err(Errno::BADF) {
+            continue;
         }
+        if number - 3 < count as i32 {
+            return Err(RuntimeError::Invalid(format!("LISTEN_FDS={count}: descriptor {number} is not open")));
+        }
+        let null = File::open("/dev/null").context(|| "open /dev/null".to_owned())?;
+        let taken = match null.as_raw_fd() == number {
+            true => null.into(),
+            false => rustix::io::fcntl_dupfd_cloexec(null, number)
+                .context(|| format!("take the place of descriptor {number}"))?,
+        };
+        // It is the number's own from now on.
+        let _ = taken.into_raw_fd();
     }
     Ok(())
 }

@@ -236,6 +236,8 @@ fn with_pipes(mut command: std::process::Command, variables: &[(&str, &str)]) ->
         command.pre_exec(move || {
             libc::dup2(numbers[0], 3);
             libc::dup2(numbers[1], 4);
+            // What the tests themselves have inherited is not meant.
+            libc::syscall(libc::SYS_close_range, 5, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
             Ok(())
         });
     }
@@ -291,10 +293,34 @@ fn sockets_are_handed_on_to_a_further_process() {
         let pid = output.lines().next().unwrap().rsplit(' ').next().unwrap();
         assert_eq!(output, format!("{fds} {pid} {names}{pid}\nonetwo"));
     }
-    // What nobody has opened is not something of ours.
-    for arguments in [&["--preserve-fds", "3"][..], &[]] {
-        let error = failure(&exec(if arguments.is_empty() { &[("LISTEN_FDS", "3")] } else { &[] }, arguments));
-        assert!(error.contains("descriptor 5 is to be handed on"), "{error}");
+    let error = failure(&exec(&[("LISTEN_FDS", "3")], &[]));
+    assert!(error.contains("LISTEN_FDS=3: descriptor 5 is not open"), "{error}");
+    let arguments =
+        ["exec", "--preserve-fds", "20", &bundle.id, "sh", "-c", "cat <&3; cat <&4; ls /proc/self/fd | wc -l"];
+    let output = stdout(&with_pipes(bundle.command(&arguments), &[]));
+    // `ls` has one more, of the directory.
+    assert_eq!(output, "onetwo6\n");
+    stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+    bundle.check_nothing_is_left();
+}
+
+/// Numbers that are handed on and that nobody has opened are not those of something of ours.
+#[test]
+fn a_created_container_holds_nothing_of_the_hosts_by_a_number_that_is_handed_on() {
+    let bundle = Bundle::new("true");
+    bundle.write();
+    let create = ["create", "--preserve-fds", "100", "--bundle", bundle.path(), &bundle.id];
+    let mut command = bundle.command(&create);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    assert!(with_pipes(command, &[]).status.success());
+    let state: Value =
+        serde_json::from_str(&stdout(&bundle.command(&["state", &bundle.id]).output().unwrap())).unwrap();
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", state["pid"])).unwrap() {
+        let entry = entry.unwrap();
+        let open = std::fs::read_link(entry.path()).unwrap().display().to_string();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let harmless = open == "/dev/null" || open.starts_with("socket:");
+        assert!(number < 5 || harmless, "{number} is {open}");
     }
     stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
     bundle.check_nothing_is_left();
