@@ -1,6 +1,6 @@
 //! Namespaces that others have made, by path.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -13,15 +13,21 @@ use crate::sys;
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Opens one that is of this kind, a CLONE_NEW*: another is an error (config-linux.md, "Namespaces"). What else may lie at
-/// the path, be it a pipe that nobody writes to, is neither waited for nor asked.
+/// the path, be it a pipe that nobody writes to or a device, is not opened at all. Before the host's procfs is left.
 pub(crate) fn open(path: &Path, kind: libc::c_int) -> Result<OwnedFd, RuntimeError> {
     let context = || format!("join namespace {}", path.display());
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).context(context)?;
-    let status = rustix::fs::fstatfs(&file).context(context)?;
-    if status.f_type != NSFS_MAGIC || sys::namespace_kind(&file).context(context)? != kind {
+    let other = || {
         let what = name(kind);
-        return Err(RuntimeError::Invalid(format!("join namespace {}: it is no {what} namespace", path.display())));
+        RuntimeError::Invalid(format!("join namespace {}: it is no {what} namespace", path.display()))
+    };
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).context(context)?;
+    if rustix::fs::fstatfs(&place).context(context)?.f_type != NSFS_MAGIC {
+        return Err(other());
+    }
+    let again = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let file = rustix::fs::open(again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(context)?;
+    if sys::namespace_kind(&file).context(context)? != kind {
+        return Err(other());
     }
     Ok(file)
 }
@@ -58,7 +64,11 @@ mod tests {
         let (pipe, file) = (directory.path().join("pipe"), directory.path().join("file"));
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR).unwrap();
         std::fs::write(&file, "").unwrap();
-        for path in [Path::new("/proc/self/ns/net"), Path::new("/proc/self/status"), Path::new("/"), &pipe, &file] {
+        for path in ["/proc/self/ns/net", "/proc/self/status", "/", "/dev/null"]
+            .map(Path::new)
+            .into_iter()
+            .chain([&*pipe, &file])
+        {
             let error = open(path, libc::CLONE_NEWNS).unwrap_err().to_string();
             assert!(error.ends_with("it is no mount namespace"), "{error}");
         }

@@ -83,11 +83,18 @@ impl Notify {
         // By a short name: an address has room for 107 bytes.
         let short = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()));
         let socket = datagram_socket().context(context)?;
-        match fs::remove_file(&short) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context(context)?,
-            _ => {}
+        let address = SocketAddrUnix::new(&short).context(context)?;
+        match rustix::net::bind(&socket, &address) {
+            // One that was killed before the container ran has left it; or it listens still.
+            Err(Errno::ADDRINUSE) => match rustix::net::connect(&datagram_socket().context(context)?, &address) {
+                Err(Errno::CONNREFUSED) => {
+                    fs::remove_file(&short).context(context)?;
+                    rustix::net::bind(&socket, &address).context(context)?;
+                }
+                _ => return Err(RuntimeError::Conflict("the container is being started already".to_owned())),
+            },
+            bound => bound.context(context)?,
         }
-        SocketAddrUnix::new(&short).and_then(|address| rustix::net::bind(&socket, &address)).context(context)?;
         // Whoever the container's process is.
         fs::set_permissions(&short, fs::Permissions::from_mode(0o777)).context(context)?;
         label(&short, spec);
@@ -224,5 +231,23 @@ mod tests {
             assert_eq!(place, expected.map(PathBuf::from), "{name}");
         }
         assert!(decide(&[b'/'; 200]).is_err());
+    }
+
+    #[test]
+    fn who_listens_is_not_pushed_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let container = Directory::of(root.path(), "id").unwrap();
+        let spec = Spec::default();
+        let listen = || {
+            let (manager, place) = decide(b"@nobody").unwrap();
+            Notify { manager, place, directory: container.path.join("notify") }.listen(&spec)
+        };
+        assert!(listen().unwrap().is_none(), "it was created without");
+        fs::create_dir_all(container.path.join("notify")).unwrap();
+        let first = listen().unwrap();
+        assert!(first.is_some());
+        assert!(matches!(listen(), Err(RuntimeError::Conflict(_))));
+        drop(first);
+        assert!(listen().unwrap().is_some());
     }
 }
