@@ -5,6 +5,7 @@
 
 mod below;
 mod control;
+mod cpuset;
 mod freezer;
 mod layout;
 mod limits;
@@ -13,6 +14,7 @@ mod stats;
 mod systemd;
 mod update;
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -34,6 +36,13 @@ use crate::error::{Context, RuntimeError};
 /// How long a cgroup may stay busy after all in it were killed: a dying process that writes a large core
 /// or waits for a disk is not gone at once.
 const DELETE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the processes of a scope are, below it, in version 1's hierarchy of devices.
+///
+/// systemd writes anew what it knows of a unit whenever it has read its units: of the devices, that all are allowed. The
+/// kernel refuses that where there is a cgroup below (devcgroup_update_access() in security/device_cgroup.c), and systemd
+/// takes it.
+const BELOW_SCOPE: &str = "container";
 
 /// One cgroup, by its name in every hierarchy.
 #[derive(Debug, Clone)]
@@ -89,7 +98,7 @@ impl Cgroup {
         self.layout
             .hierarchies()
             .filter(|hierarchy| !hierarchy.is_unified())
-            .try_for_each(|hierarchy| make(hierarchy, &self.name))
+            .try_for_each(|hierarchy| make(hierarchy, &self.name_in(hierarchy)))
     }
 
     /// Moves the calling process into the cgroup of this name, which is made if it is missing.
@@ -110,8 +119,8 @@ impl Cgroup {
 
     /// Moves a process into it.
     pub fn add(&self, pid: i32) -> Result<(), RuntimeError> {
-        for directory in self.directories() {
-            write(&directory.join("cgroup.procs"), &pid.to_string())?;
+        for hierarchy in self.layout.hierarchies() {
+            write(&self.directory_in(hierarchy).join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
     }
@@ -119,14 +128,20 @@ impl Cgroup {
     /// Applies the limits of a spec to a cgroup that is new, but for those of [`Cgroup::limit_first`].
     pub fn apply(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
         let settings = limits::decide(self.layout, &self.name, resources, &|_, _| None)?;
-        self.scope.as_ref().map_or(Ok(()), |scope| scope.limit(&settings))?;
+        self.scope.as_ref().map_or(Ok(()), |scope| scope.limit(&settings, self.layout.is_unified()))?;
         set(self.layout, settings)
     }
 
     /// Applies what has to stand before anyone is in it: rules of devices, where they are version 1's, and time for
     /// realtime processes.
     pub fn limit_first(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
-        set(self.layout, limits::decide_first(self.layout, &self.name, resources)?)
+        let mut settings = limits::decide_first(self.layout, &self.name, resources)?;
+        if let Some(devices) = self.layout.controller("devices") {
+            for setting in settings.iter_mut().filter(|setting| setting.controller() == "devices") {
+                setting.directory = self.directory_in(devices);
+            }
+        }
+        set(self.layout, settings)
     }
 
     /// Who is in it and below it, in our own pid namespace.
@@ -216,7 +231,7 @@ impl Cgroup {
     pub(crate) fn enter(&self) -> Result<(), RuntimeError> {
         for hierarchy in self.layout.hierarchies() {
             let file = if hierarchy.is_unified() { "cgroup.procs" } else { "tasks" };
-            write(&hierarchy.directory(&self.name).join(file), "0")?;
+            write(&self.directory_in(hierarchy).join(file), "0")?;
         }
         Ok(())
     }
@@ -224,7 +239,7 @@ impl Cgroup {
     /// As [`Cgroup::enter`], version 1 only: version 2's cgroup is where the process was born.
     pub(crate) fn enter_version_1(&self) -> Result<(), RuntimeError> {
         for hierarchy in self.layout.hierarchies().filter(|hierarchy| !hierarchy.is_unified()) {
-            write(&hierarchy.directory(&self.name).join("tasks"), "0")?;
+            write(&self.directory_in(hierarchy).join("tasks"), "0")?;
         }
         Ok(())
     }
@@ -263,6 +278,19 @@ impl Cgroup {
         Ok(Self { layout: CgroupLayout::of_host()?, name: PathBuf::from(relative), scope: None })
     }
 
+    /// Where its processes are.
+    pub(crate) fn directory_in(&self, hierarchy: &Hierarchy) -> PathBuf {
+        hierarchy.directory(&self.name_in(hierarchy))
+    }
+
+    fn name_in(&self, hierarchy: &Hierarchy) -> Cow<'_, Path> {
+        match self.scope.is_some() && hierarchy.has("devices") {
+            true => self.name.join(BELOW_SCOPE).into(),
+            false => self.name.as_path().into(),
+        }
+    }
+
+    /// What is its own in each hierarchy, and all below is too.
     fn directories(&self) -> impl Iterator<Item = PathBuf> {
         self.layout.hierarchies().map(|hierarchy| hierarchy.directory(&self.name))
     }
@@ -272,10 +300,21 @@ impl Cgroup {
 fn make(hierarchy: &Hierarchy, name: &Path) -> Result<(), RuntimeError> {
     let path = hierarchy.directory(name);
     match fs::create_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        result => return result.context(|| format!("make cgroup {}", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_all(hierarchy, name)?,
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(RuntimeError::system(format!("make cgroup {}", path.display()), error));
+        }
+        _ => {}
     }
+    if hierarchy.is_unified() || !hierarchy.has("cpuset") {
+        Ok(())
+    } else {
+        cpuset::inherit(hierarchy.mount_point(), name)
+    }
+}
+
+/// With the parents.
+fn make_all(hierarchy: &Hierarchy, name: &Path) -> Result<(), RuntimeError> {
     let mut parent = hierarchy.mount_point().to_path_buf();
     prepare_parent(hierarchy, &parent)?;
     let mut parts = name.iter().peekable();
@@ -294,7 +333,8 @@ fn make(hierarchy: &Hierarchy, name: &Path) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Lets children of a cgroup have what it has: controllers in version 2, cpus and memory nodes in version 1.
+/// Lets children of a cgroup have what it has: controllers in version 2; in version 1 processors and memory nodes, but of
+/// the root, whose flag is everyone's, see [`cpuset::inherit`].
 fn prepare_parent(hierarchy: &Hierarchy, directory: &Path) -> Result<(), RuntimeError> {
     if hierarchy.is_unified() {
         let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
@@ -315,8 +355,7 @@ fn prepare_parent(hierarchy: &Hierarchy, directory: &Path) -> Result<(), Runtime
             // A controller that cannot be had shows when a limit needs it.
             let _ = fs::write(&file, controller);
         }
-    } else if hierarchy.has("cpuset") {
-        // Without this a new cpuset has no cpus, and no process may enter it (cgroup-v1/cpusets.rst).
+    } else if hierarchy.has("cpuset") && directory != hierarchy.mount_point() {
         write(&directory.join("cgroup.clone_children"), "1")?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNetwork, LinuxResources};
 
+pub(super) use self::io::weight_of_blkio;
 pub(crate) use self::memory::swap_alone;
 use super::CgroupLayout;
 use crate::error::RuntimeError;

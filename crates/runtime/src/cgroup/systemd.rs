@@ -138,22 +138,37 @@ impl Scope {
     }
 
     /// Tells systemd of limits, and returns when it has written what it writes of them.
-    pub(super) fn limit(&self, settings: &[Setting]) -> Result<(), RuntimeError> {
-        let properties = properties::properties(settings)?;
-        if properties.is_empty() {
+    pub(super) fn limit(&self, settings: &[Setting], is_unified: bool) -> Result<(), RuntimeError> {
+        let properties = properties::properties(settings, is_unified)?;
+        let idle = properties::idle(settings).filter(|_| is_unified);
+        if properties.is_empty() && idle.is_none() {
             return Ok(());
         }
-        self.limit_over(&mut Connection::open()?, &properties)
+        self.limit_over(&mut Connection::open()?, &properties, idle)
     }
 
-    fn limit_over(&self, connection: &mut Connection, properties: &[(&str, Value)]) -> Result<(), RuntimeError> {
-        let mut body = Writer::default();
-        // Not beyond the next boot.
-        body.text(&self.unit).flag(true).properties(properties);
-        connection
-            .call("SetUnitProperties", "sba(sv)", &body)
-            .and_then(|_| connection.settle())
-            .map_err(|error| error.during(format!("set properties of {}", self.unit)))
+    fn limit_over(
+        &self,
+        connection: &mut Connection,
+        properties: &[(&str, Value)],
+        idle: Option<(&str, Value)>,
+    ) -> Result<(), RuntimeError> {
+        let all = || {
+            let mut set = |properties: &[(&str, Value)]| {
+                let mut body = Writer::default();
+                // Not beyond the next boot.
+                body.text(&self.unit).flag(true).properties(properties);
+                connection.call("SetUnitProperties", "sba(sv)", &body).map(drop)
+            };
+            if !properties.is_empty() {
+                set(properties)?;
+            }
+            match idle.map(|idle| set(&[idle])) {
+                Some(Err(error)) if !error.is("InvalidArgs") => Err(error),
+                _ => connection.settle(),
+            }
+        };
+        all().map_err(|error| error.during(format!("set properties of {}", self.unit)))
     }
 }
 

@@ -19,7 +19,7 @@ impl Cgroup {
         let present = |controller: &str, file: &str| self.read(controller, file);
         let settings = limits::decide_update(self.layout, &self.name, resources, &present)?;
         self.check_memory(resources)?;
-        self.scope.as_ref().map_or(Ok(()), |scope| scope.limit(&settings))?;
+        self.scope.as_ref().map_or(Ok(()), |scope| scope.limit(&settings, self.layout.is_unified()))?;
         control::set(self.layout, settings)
     }
 

@@ -199,7 +199,7 @@ impl RootTree {
         attach(&holder, &place)?;
         for hierarchy in layout.hierarchies().filter(|hierarchy| !hierarchy.is_unified()) {
             let Some(name) = hierarchy.mount_point().file_name() else { continue };
-            let source = hierarchy.directory(cgroup.name());
+            let source = cgroup.directory_in(hierarchy);
             let tree = clone_tree(CWD, source.as_os_str(), false).context(|| format!("clone {}", source.display()))?;
             set_attributes(&tree, false, mount.set, mount.clear)?;
             rustix::fs::mkdirat(&holder, name, Mode::from_raw_mode(0o755)).context(|| format!("make {name:?}"))?;

@@ -4,7 +4,7 @@
 //! the same values; what it has no property for, it leaves alone in a scope that is delegated.
 
 use super::message::Value;
-use crate::cgroup::limits::Setting;
+use crate::cgroup::limits::{Setting, weight_of_blkio};
 use crate::error::RuntimeError;
 
 /// systemd's "no limit".
@@ -12,10 +12,11 @@ const INFINITY: u64 = u64::MAX;
 const DEFAULT_PERIOD_US: u64 = 100_000;
 
 /// The properties for what is going to be written in control files.
-pub(super) fn properties(settings: &[Setting]) -> Result<Vec<(&'static str, Value)>, RuntimeError> {
+pub(super) fn properties(settings: &[Setting], is_unified: bool) -> Result<Vec<(&'static str, Value)>, RuntimeError> {
     let mut properties = Vec::new();
     // Version 1 has them in two files.
     let (mut quota, mut period) = (None, None);
+    let idle = settings.iter().find(|setting| setting.file == "cpu.idle").map(|setting| setting.value != "0");
     for setting in settings {
         let value = setting.value.trim();
         let number = || amount(value, &setting.file);
@@ -27,8 +28,19 @@ pub(super) fn properties(settings: &[Setting]) -> Result<Vec<(&'static str, Valu
             "memory.swap.max" => properties.push(("MemorySwapMax", Value::Number(number()?))),
             "memory.limit_in_bytes" => properties.push(("MemoryLimit", Value::Number(number()?))),
             "pids.max" => properties.push(("TasksMax", Value::Number(number()?))),
+            // One that is idle has no weight, see `idle`.
+            "cpu.weight" if idle == Some(true) => {}
             "cpu.weight" => properties.push(("CPUWeight", Value::Number(number()?))),
             "cpu.shares" => properties.push(("CPUShares", Value::Number(number()?))),
+            "io.weight" | "io.bfq.weight" | "blkio.weight" => {
+                // The weights of single devices stay as they are.
+                let Ok(weight) = value.trim_start_matches("default ").parse::<u16>() else { continue };
+                properties.push(match &*setting.file {
+                    "io.weight" => ("IOWeight", Value::Number(weight.into())),
+                    "io.bfq.weight" => ("IOWeight", Value::Number(weight_of_blkio(weight))),
+                    _ => ("BlockIOWeight", Value::Number(weight.into())),
+                });
+            }
             "cpuset.cpus" => properties.push(("AllowedCPUs", Value::Bytes(bits(value)?))),
             "cpuset.mems" => properties.push(("AllowedMemoryNodes", Value::Bytes(bits(value)?))),
             "cpu.cfs_quota_us" => quota = Some(number()?),
@@ -46,7 +58,16 @@ pub(super) fn properties(settings: &[Setting]) -> Result<Vec<(&'static str, Valu
         properties.push(("CPUQuotaPeriodUSec", Value::Number(period)));
         properties.push(("CPUQuotaPerSecUSec", Value::Number(per_second(quota.unwrap_or(INFINITY), period))));
     }
+    if idle == Some(false) && is_unified && !properties.iter().any(|(name, _)| *name == "CPUWeight") {
+        properties.push(("CPUWeight", Value::Number(INFINITY)));
+    }
     Ok(properties)
+}
+
+/// What says since systemd 252 that a cgroup of version 2 is idle. One before that leaves `cpu.idle` alone, and refuses it.
+pub(super) fn idle(settings: &[Setting]) -> Option<(&'static str, Value)> {
+    let is_idle = |setting: &Setting| setting.file == "cpu.idle" && setting.value != "0";
+    settings.iter().any(is_idle).then_some(("CPUWeight", Value::Number(0)))
 }
 
 /// Microseconds in each second. systemd keeps it in percent: rounded up, so that it never allows less.
@@ -99,7 +120,10 @@ mod tests {
             once_more: false,
         };
         let settings: Vec<Setting> = files.iter().map(setting).collect();
-        assert_eq!(properties(&settings).unwrap(), expected);
+        assert_eq!(properties(&settings, true).unwrap(), expected);
+        // What is idle is so in a property of its own.
+        let is_idle = files.contains(&("cpu.idle", "1"));
+        assert_eq!(idle(&settings), is_idle.then_some(("CPUWeight", Value::Number(0))));
     }
 
     #[test]
@@ -120,6 +144,13 @@ mod tests {
         check(&[("cpu.max", "max 100000")], &quota(100_000, u64::MAX));
         check(&[("cpu.cfs_period_us", "50000"), ("cpu.cfs_quota_us", "12345")], &quota(50_000, 250_000));
         check(&[("cpu.cfs_quota_us", "-1")], &quota(100_000, u64::MAX));
+        let weight = |name, weight| [(name, Value::Number(weight))];
+        check(&[("io.bfq.weight", "1000"), ("io.bfq.weight", "8:0 500")], &weight("IOWeight", 10_000));
+        check(&[("io.weight", "default 70"), ("io.weight", "8:0 500")], &weight("IOWeight", 70));
+        check(&[("blkio.weight", "500")], &weight("BlockIOWeight", 500));
+        check(&[("cpu.idle", "1"), ("cpu.weight", "50")], &[]);
+        check(&[("cpu.idle", "0"), ("cpu.weight", "50")], &weight("CPUWeight", 50));
+        check(&[("cpu.idle", "0")], &weight("CPUWeight", u64::MAX));
         check(&[("cpuset.cpus", "0-2,9")], &[("AllowedCPUs", Value::Bytes(vec![0b111, 0b10]))]);
     }
 

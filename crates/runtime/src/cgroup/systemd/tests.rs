@@ -166,8 +166,16 @@ fn limits_are_in_force_when_the_manager_comes_round() {
         ("SetUnitProperties", Box::new(|serial| vec![returns(serial)])),
         ("Ping", Box::new(|serial| vec![returns(serial)])),
     ];
-    let limit = |connection: &mut Connection| scope().limit_over(connection, &[("TasksMax", Value::Number(5))]);
-    converse(false, script, limit).unwrap();
+    let tasks = [("TasksMax", Value::Number(5))];
+    converse(false, script, |connection| scope().limit_over(connection, &tasks, None)).unwrap();
+    // A manager that knows of no idleness refuses the value, and all else is in force.
+    let script: Vec<(&str, Answer)> = vec![
+        ("SetUnitProperties", Box::new(|serial| vec![returns(serial)])),
+        ("SetUnitProperties", Box::new(|serial| vec![refusal(serial, "InvalidArgs")])),
+        ("Ping", Box::new(|serial| vec![returns(serial)])),
+    ];
+    let idle = Some(("CPUWeight", Value::Number(0)));
+    converse(false, script, |connection| scope().limit_over(connection, &tasks, idle)).unwrap();
 }
 
 #[test]
