@@ -47,7 +47,11 @@ fn apply_apparmor(profile: &str) -> Result<(), RuntimeError> {
         Err(Errno::NOENT) if !exists("attr/apparmor/exec") => write("attr/exec", command.as_bytes()),
         written => written,
     };
-    written.context(|| format!("apply AppArmor profile {profile:?}"))
+    let applied = || format!("apply AppArmor profile {profile:?}");
+    match written {
+        Err(Errno::NOENT) => Err(RuntimeError::Invalid(format!("{}: no such profile is loaded", applied()))),
+        written => written.context(applied),
+    }
 }
 
 /// The file system by which it is spoken to (linux/magic.h, SELINUX_MAGIC) is there only if it is in force.

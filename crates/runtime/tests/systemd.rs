@@ -1,4 +1,4 @@
-//! Containers as scopes of systemd's, where systemd is process 1: only `cargo xtask vm` runs these.
+//! Containers as scopes of systemd's, where systemd is process 1: only `cargo xtask vm` runs these, with any `--cgroups`.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -7,7 +7,8 @@
 mod bundle;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use bundle::{Bundle, failure, stdout};
@@ -27,6 +28,30 @@ fn turn() -> fs::File {
     turn
 }
 
+/// No controller is in version 1.
+fn is_unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// `unified` where version 2 stands beside version 1, `freezer` where it does not.
+fn freezer() -> &'static str {
+    if Path::new("/sys/fs/cgroup/unified").exists() { "unified" } else { "freezer" }
+}
+
+/// Every hierarchy that is mounted has this process in the same cgroup; of the devices' it is in the one below.
+#[track_caller]
+fn is_in(cgroups: &str, name: &str) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let has_version_2 = mounts.lines().any(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let lines: Vec<&str> = cgroups.lines().filter(|line| has_version_2 || !line.starts_with("0:")).collect();
+    assert!(if is_unified() { lines.len() == 1 } else { lines.len() > 5 }, "{cgroups}");
+    for line in lines {
+        let below = if line.contains(":devices:") { "/container" } else { "" };
+        let place = line.splitn(3, ':').nth(2).unwrap();
+        assert!(place == name || place == format!("{name}{below}"), "{line}");
+    }
+}
+
 impl Container {
     fn new(command: &str) -> Self {
         let bundle = Bundle::new(command);
@@ -39,12 +64,29 @@ impl Container {
         format!("probe-{}.scope", self.bundle.id)
     }
 
-    fn directory(&self) -> PathBuf {
-        format!("/sys/fs/cgroup/dozen.slice/dozen-test.slice/{}", self.unit()).into()
+    fn name(&self) -> String {
+        format!("/dozen.slice/dozen-test.slice/{}", self.unit())
     }
 
-    fn value(&self, file: &str) -> String {
-        fs::read_to_string(self.directory().join(file)).unwrap().trim().to_owned()
+    fn directory(&self, controller: &str) -> PathBuf {
+        let controller = if is_unified() { "" } else { controller };
+        Path::new("/sys/fs/cgroup").join(controller).join(&self.name()[1..])
+    }
+
+    /// A value by its file's name in version 1 or 2.
+    fn value(&self, version_1: &str, version_2: &str) -> String {
+        let file = if is_unified() { version_2 } else { version_1 };
+        let path = self.directory(file.split('.').next().unwrap()).join(file);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
+    }
+
+    /// By the names in version 1, or in version 2.
+    #[track_caller]
+    fn check(&self, version_1: &[(&str, &str)], version_2: &[(&str, &str)]) {
+        for (name, expected) in if is_unified() { version_2 } else { version_1 } {
+            let is = if name.contains('.') { self.value(name, name) } else { self.property(name) };
+            assert_eq!(is, *expected, "{name}");
+        }
     }
 
     fn property(&self, name: &str) -> String {
@@ -85,7 +127,12 @@ impl Container {
     #[track_caller]
     fn check_nothing_is_left(&self) {
         assert_eq!(self.property("LoadState"), "not-found");
-        assert!(!self.directory().exists());
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let is_cgroup = |line: &&str| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup"));
+        for hierarchy in mounts.lines().filter(is_cgroup).map(|line| line.split(' ').nth(1).unwrap()) {
+            let directory = Path::new(hierarchy).join(&self.name()[1..]);
+            assert!(!directory.exists(), "{}", directory.display());
+        }
         self.bundle.check_nothing_is_left();
     }
 }
@@ -96,7 +143,7 @@ fn systemctl(verb: &str) {
 
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
-fn on_systemd_a_container_is_a_scope() {
+fn vm_only_a_container_is_a_scope() {
     let _turn = turn();
     let mut container = Container::new("exec sleep 1000");
     container.bundle = container.bundle.with(|spec| {
@@ -107,35 +154,58 @@ fn on_systemd_a_container_is_a_scope() {
     container.create();
     let state: Value = serde_json::from_str(&container.ok(&["state"])).unwrap();
     let pid = state["pid"].as_i64().unwrap();
-    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    assert_eq!(cgroup.trim(), format!("0::/dozen.slice/dozen-test.slice/{}", container.unit()));
+    is_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap(), &container.name());
     // Whoever held the place is gone.
     assert_eq!(container.ok(&["ps", "--format", "json"]).trim(), format!("[{pid}]"));
-    let properties = ["ActiveState", "Slice", "Delegate", "MemoryMax", "MemorySwapMax", "TasksMax", "AllowedCPUs"];
-    let expected = ["active", "dozen-test.slice", "yes", "67108864", "33554432", "20", "0"];
-    assert_eq!(properties.map(|name| container.property(name)), expected);
-    let files = ["memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.weight", "cpuset.cpus"];
-    let limits = ["67108864", "33554432", "20", "12345 50000", "20", "0"];
-    assert_eq!(files.map(|file| container.value(file)), limits);
+    let properties = ["ActiveState", "Slice", "Delegate", "TasksMax"];
+    assert_eq!(properties.map(|name| container.property(name)), ["active", "dozen-test.slice", "yes", "20"]);
+    container.check(
+        &[("MemoryLimit", "67108864"), ("CPUShares", "512")],
+        &[("MemoryMax", "67108864"), ("MemorySwapMax", "33554432"), ("AllowedCPUs", "0")],
+    );
+    let limits = || {
+        container.check(
+            &[
+                ("memory.limit_in_bytes", "67108864"),
+                ("memory.memsw.limit_in_bytes", "100663296"),
+                ("pids.max", "20"),
+                ("cpu.shares", "512"),
+                ("cpuset.cpus", "0"),
+            ],
+            &[
+                ("memory.max", "67108864"),
+                ("memory.swap.max", "33554432"),
+                ("pids.max", "20"),
+                ("cpu.weight", "20"),
+                ("cpuset.cpus", "0"),
+            ],
+        );
+    };
+    limits();
+    container.check(&[("cpu.cfs_quota_us", "12345"), ("cpu.cfs_period_us", "50000")], &[("cpu.max", "12345 50000")]);
     container.ok(&["start"]);
-    // systemd writes what it knows; the process stays, and so do the devices.
+    // systemd writes what it knows; the process stays.
     systemctl("daemon-reload");
-    assert_eq!(["memory.max", "pids.max"].map(|file| container.value(file)), ["67108864", "20"]);
-    assert_eq!(container.ok(&["exec", "sh", "-c", "echo > /dev/null; cat /proc/self/cgroup"]), "0::/\n");
+    limits();
+    is_in(&container.ok(&["exec", "cat", "/proc/self/cgroup"]), "/");
 
     container.ok(&["update", "--memory", "128M", "--memory-swap", "128M", "--pids-limit", "30"]);
-    assert_eq!(
-        ["MemoryMax", "MemorySwapMax", "TasksMax"].map(|name| container.property(name)),
-        ["134217728", "0", "30"]
-    );
+    container.check(&[("MemoryLimit", "134217728")], &[("MemoryMax", "134217728"), ("MemorySwapMax", "0")]);
     systemctl("daemon-reload");
-    assert_eq!(
-        ["memory.max", "memory.swap.max", "pids.max"].map(|file| container.value(file)),
-        ["134217728", "0", "30"]
+    container.check(
+        &[
+            ("memory.limit_in_bytes", "134217728"),
+            ("memory.memsw.limit_in_bytes", "134217728"),
+            ("pids.max", "30"),
+            ("TasksMax", "30"),
+        ],
+        &[("memory.max", "134217728"), ("memory.swap.max", "0"), ("pids.max", "30"), ("TasksMax", "30")],
     );
 
     container.ok(&["pause"]);
-    assert_eq!(container.value("cgroup.freeze"), "1");
+    let (file, frozen) = if freezer() == "freezer" { ("freezer.state", "FROZEN") } else { ("cgroup.freeze", "1") };
+    let state = fs::read_to_string(container.directory(freezer()).join(file)).unwrap();
+    assert_eq!(state.trim(), frozen);
     container.ok(&["resume"]);
     // Two in one cgroup would end as one.
     let other = Container::new("true");
@@ -146,9 +216,47 @@ fn on_systemd_a_container_is_a_scope() {
     container.check_nothing_is_left();
 }
 
+/// Of what systemd writes anew when it has read its units, nothing gives the container more than it was given, or less.
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
-fn on_systemd_a_scope_ends_with_its_container() {
+fn vm_only_a_scope_is_as_it_was_when_systemd_reads_its_units() {
+    let _turn = turn();
+    if !is_unified() {
+        // Version 1 has weights of BFQ's only, and they come with it.
+        assert!(Command::new("modprobe").arg("bfq").status().unwrap().success());
+    }
+    let mut container = Container::new("exec sleep 1000");
+    container.bundle = container.bundle.with(|spec| spec["linux"]["resources"]["blockIO"] = json!({"weight": 100}));
+    container.create();
+    container.ok(&["start"]);
+    // The machine's disk, which is nobody's to read in there.
+    let disk = fs::metadata("/").unwrap().dev();
+    let node = format!("mknod /tmp/disk b {} {}", rustix::fs::major(disk), rustix::fs::minor(disk));
+    container.ok(&["exec", "sh", "-c", &node]);
+    let devices =
+        "dd if=/tmp/disk of=/dev/null bs=512 count=1 2>/dev/null && echo read; echo x > /dev/null && echo null";
+    let same = || {
+        assert_eq!(container.ok(&["exec", "sh", "-c", devices]), "null\n");
+        container.check(&[("blkio.bfq.weight", "100")], &[("io.weight", "default 910")]);
+    };
+    same();
+    systemctl("daemon-reload");
+    same();
+    container.ok(&["update", "--cpu-idle", "1"]);
+    systemctl("daemon-reload");
+    same();
+    assert_eq!(container.value("cpu.idle", "cpu.idle"), "1");
+    container.ok(&["update", "--cpu-idle", "0"]);
+    container.ok(&["update", "--cpu-share", "512"]);
+    systemctl("daemon-reload");
+    container.check(&[("cpu.idle", "0"), ("cpu.shares", "512")], &[("cpu.idle", "0"), ("cpu.weight", "20")]);
+    container.ok(&["delete", "--force"]);
+    container.check_nothing_is_left();
+}
+
+#[test]
+#[ignore = "needs systemd as process 1: cargo xtask vm"]
+fn vm_only_a_scope_ends_with_its_container() {
     let _turn = turn();
     let container = Container::new("exit 7");
     let ended = container.run();
@@ -178,7 +286,7 @@ fn on_systemd_a_scope_ends_with_its_container() {
         // Without a namespace of its own it sees the whole path.
         spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "cgroup");
     });
-    assert_eq!(stdout(&container.run()), format!("0::/system.slice/dozen-{}.scope\n", container.bundle.id));
+    is_in(&stdout(&container.run()), &format!("/system.slice/dozen-{}.scope", container.bundle.id));
     container.bundle = container.bundle.with(|spec| spec["linux"]["cgroupsPath"] = json!("/a/b"));
     assert!(failure(&container.run()).contains("slice:prefix:name"));
 }
@@ -186,7 +294,7 @@ fn on_systemd_a_scope_ends_with_its_container() {
 /// The same where systemd's own socket is out of reach.
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
-fn on_systemd_a_scope_is_made_by_way_of_the_bus() {
+fn vm_only_a_scope_is_made_by_way_of_the_bus() {
     let _turn = turn();
     let hide = "mount --bind /dev/null /run/systemd/private && exec \"$@\"";
     let mut container = Container::new("exec sleep 1000");
@@ -194,7 +302,7 @@ fn on_systemd_a_scope_is_made_by_way_of_the_bus() {
     container.create();
     assert_eq!(container.property("ActiveState"), "active");
     container.ok(&["update", "--pids-limit", "30"]);
-    assert_eq!((container.property("TasksMax"), container.value("pids.max")), ("30".to_owned(), "30".to_owned()));
+    container.check(&[("TasksMax", "30"), ("pids.max", "30")], &[("TasksMax", "30"), ("pids.max", "30")]);
     container.ok(&["delete", "--force"]);
     container.check_nothing_is_left();
 }

@@ -1,5 +1,5 @@
 //! The engine as a service of systemd, on a machine whose process 1 that is: only `cargo xtask vm` runs these, on the
-//! virtual machine itself instead of in a box.
+//! virtual machine itself instead of in a box, and with any `--cgroups`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(clippy::print_stderr, reason = "a test that fails shows what the service has said")]
@@ -12,6 +12,7 @@ use dozen_testbox::{dozen_program, image_archive, until};
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid};
 
 const UNIT: &str = include_str!("../../../examples/systemd/dozen.service");
+/// Those that limits need; version 1 calls `io` `blkio`.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
 /// A service with roots of its own. Dropping it removes all of it.
@@ -108,8 +109,8 @@ fn systemctl(arguments: &[&str]) {
 /// A container with a published port, and where it is.
 struct Web {
     pid: String,
-    /// In the one hierarchy.
-    cgroup: PathBuf,
+    /// Of each hierarchy: its controllers' names, and the directory.
+    cgroups: Vec<(Vec<String>, PathBuf)>,
     port: u16,
 }
 
@@ -119,9 +120,8 @@ impl Web {
         let serve = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
         service.dozen(&["run", "-d", "--name", "web", "-p", &publish, "busybox", "sh", "-c", serve]);
         let pid = service.dozen(&["inspect", "--format", "{{.State.Pid}}", "web"]);
-        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-        let cgroup = cgroup.trim().strip_prefix("0::/").expect("the machine has version 2 alone");
-        let web = Self { pid, cgroup: PathBuf::from("/sys/fs/cgroup").join(cgroup), port };
+        let cgroups = cgroups(&pid);
+        let web = Self { pid, cgroups, port };
         until("the container serves", || web.serves().then_some(()));
         web
     }
@@ -138,21 +138,51 @@ impl Web {
         fetch().is_ok_and(|answer| answer.ends_with("served\n"))
     }
 
-    /// It runs, serves, is in its cgroup, and has all controllers there.
+    /// It runs, serves, is in its cgroups, and has all controllers there.
     #[track_caller]
     fn check(&self) {
         assert!(self.serves());
-        let inside = std::fs::read_to_string(self.cgroup.join("cgroup.procs")).unwrap();
-        assert!(inside.lines().any(|pid| pid == self.pid), "{} is not in {}", self.pid, self.cgroup.display());
-        let controllers = std::fs::read_to_string(self.cgroup.join("cgroup.controllers")).unwrap();
-        let has = |name: &&str| controllers.split_whitespace().any(|controller| controller == *name);
-        assert!(CONTROLLERS.iter().all(has), "controllers: {controllers}");
+        let mut controllers = Vec::new();
+        for (names, directory) in &self.cgroups {
+            let inside = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+            assert!(inside.lines().any(|pid| pid == self.pid), "{} is not in {}", self.pid, directory.display());
+            controllers.extend(names.iter().map(|name| name.replace("blkio", "io")));
+            let handed_on = std::fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+            controllers.extend(handed_on.split_whitespace().map(str::to_owned));
+        }
+        assert!(CONTROLLERS.iter().all(|name| controllers.iter().any(|has| has == name)), "{controllers:?}");
     }
+
+    fn has_cgroups(&self) -> bool {
+        self.cgroups.iter().any(|(_, directory)| directory.exists())
+    }
+}
+
+/// Where a process is in each hierarchy that is mounted (proc_pid_cgroup(5)).
+fn cgroups(pid: &str) -> Vec<(Vec<String>, PathBuf)> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let mut found = Vec::new();
+    for line in std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, name) = (fields.next().unwrap(), fields.next().unwrap());
+        let is_its = |mount: &&str| {
+            let fields: Vec<&str> = mount.split(' ').collect();
+            let options: Vec<&str> = fields[3].split(',').collect();
+            match controllers {
+                "" => fields[2] == "cgroup2",
+                _ => fields[2] == "cgroup" && controllers.split(',').all(|controller| options.contains(&controller)),
+            }
+        };
+        let Some(mount) = mounts.lines().find(is_its) else { continue };
+        let directory = PathBuf::from(mount.split(' ').nth(1).unwrap()).join(name.trim_start_matches('/'));
+        found.push((controllers.split(',').map(str::to_owned).collect(), directory));
+    }
+    found
 }
 
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
-fn on_systemd_a_service_is_stopped_and_its_containers_are_not() {
+fn vm_only_a_service_is_stopped_and_its_containers_are_not() {
     let service = Service::start("dozen-test-service", |unit| unit);
     let web = Web::run(&service, 18080);
     web.check();
@@ -169,17 +199,17 @@ fn on_systemd_a_service_is_stopped_and_its_containers_are_not() {
     web.check();
     assert_eq!(service.dozen(&["exec", "web", "cat", "/www/index.html"]), "served");
     service.dozen(&["rm", "-f", "web"]);
-    assert!(!web.cgroup.exists() && !web.serves());
+    assert!(!web.has_cgroups() && !web.serves());
     // Nothing runs: an engine that is stopped takes its cgroups along.
     service.systemctl("stop");
-    assert!(!web.cgroup.parent().unwrap().exists());
+    assert!(!web.cgroups.iter().any(|(_, directory)| directory.parent().unwrap().exists()));
 }
 
 /// A unit that says nothing about it has `KillMode=control-group`: what is in the service's own cgroup is told to end,
 /// and killed after a while. Only the engine is.
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
-fn on_systemd_a_unit_that_kills_all_of_its_cgroup_kills_no_container() {
+fn vm_only_a_unit_that_kills_all_of_its_cgroup_kills_no_container() {
     let service = Service::start("dozen-test-killer", |unit| unit.replace("KillMode=process\n", "TimeoutStopSec=3\n"));
     let web = Web::run(&service, 18081);
     let keeper = service.keeper().expect("the engine has a keeper");

@@ -1,7 +1,7 @@
 //! Which tests are run in the machine. Pure.
 
-use super::Options;
 use super::report::Test;
+use super::{Options, Security};
 
 /// The tests of `--smoke`: of each kind of edge that Debian's kernel, systemd and cgroup v2 could make different, what
 /// meets it in the shortest time. A binary, and how the names of its tests begin.
@@ -19,6 +19,15 @@ const SMOKE: &[(&str, &str)] = &[
     ("testbox::run", ""),
     ("testbox::survival", ""),
     ("testbox::escapes", ""),
+    ("testbox::escapes_runtime", "n"),
+    ("testbox::hostile", ""),
+    // Archives that mean ill, but for those whose size is what is hostile.
+    ("image", "tests::hostile::attributes"),
+    ("image", "tests::hostile::documents"),
+    ("image", "tests::hostile::headers"),
+    ("image", "tests::hostile::names"),
+    ("image", "tests::hostile::whiteouts"),
+    ("image", "tests::judge"),
     // Overlays without lowerdir+, and cgroups in cgroups.
     ("testbox::layers", ""),
     ("testbox::applications", "dozen_in_dozen"),
@@ -28,14 +37,20 @@ const SMOKE: &[(&str, &str)] = &[
 /// every machine, and slow on this one.
 const LIBRARIES: &[(&str, &str)] = &[("image", ""), ("runtime", "device_filter::")];
 /// How the names of tests begin that no other machine can run.
-pub const HERE_ONLY: &str = "on_systemd_";
+pub const HERE_ONLY: &str = "vm_only_";
+/// Of those, they that one module's rules are for.
+const OF_MODULES: [(Security, &str); 2] = [(Security::Apparmor, "apparmor_"), (Security::Selinux, "selinux_")];
 
 /// Chooses from a binary's tests; each has a name, and whether it is ignored by default.
 pub fn choose(binary: &str, tests: &[(String, bool)], options: &Options) -> Vec<Test> {
     let listed =
         |list: &[(&str, &str)], name: &str| list.iter().any(|(of, begin)| *of == binary && name.starts_with(begin));
     let wanted = |(name, ignored): &&(String, bool)| {
-        (options.heavy || !ignored || name.starts_with(HERE_ONLY))
+        let here = name.rsplit("::").next().unwrap_or(name).strip_prefix(HERE_ONLY);
+        let has_module = |rest: &str| {
+            OF_MODULES.iter().all(|(module, begin)| !rest.starts_with(begin) || *module == options.security)
+        };
+        here.map_or(options.heavy || !ignored, has_module)
             && (binary.contains("::") || listed(LIBRARIES, name))
             && (!options.smoke || listed(SMOKE, name))
             // The corpora of the fuzzers lie in the work tree, which is not there; and they are decisions.
@@ -58,8 +73,14 @@ mod tests {
 
     #[test]
     fn what_only_this_machine_can_run_is_run() {
-        let tests = [("on_systemd_it_works".to_owned(), true)];
-        assert_eq!(choose("testbox::systemd", &tests, &Options::default()).len(), 1);
+        let names = ["vm_only_it_works", "labels::vm_only_apparmor_confines", "labels::vm_only_selinux_confines"];
+        let tests = names.map(|name| (name.to_owned(), true));
+        let chosen = |security: Security| -> Vec<String> {
+            let options = Options { security, heavy: true, ..Options::default() };
+            choose("runtime::runtime", &tests, &options).into_iter().map(|test| test.name).collect()
+        };
+        assert_eq!(chosen(Security::Apparmor), names[..2]);
+        assert_eq!(chosen(Security::Selinux), [names[0], names[2]]);
     }
 
     fn check(options: Options, expected: &[&str]) {

@@ -1,5 +1,6 @@
 //! The virtual machine's disks: ext4 images filled by mke2fs, so that nothing has to be mounted.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +11,7 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, images, steps};
 
 /// Debian packages of the machine. The kernel is Debian's smallest: without drivers of real hardware.
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 21] = [
     "linux-image-cloud-amd64",
     "initramfs-tools",
     "systemd",
@@ -28,6 +29,10 @@ const PACKAGES: [&str; 18] = [
     "crun",
     "runc",
     "skopeo",
+    "umoci",
+    // What loads profiles of AppArmor, and what makes a policy of SELinux's: the tests have their own.
+    "apparmor",
+    "checkpolicy",
     // A ledger that cannot be written, and a disk that turns read-only.
     "strace",
     "e2fsprogs",
@@ -62,7 +67,7 @@ mkdir -p etc/systemd/system/multi-user.target.wants etc/systemd/system.conf.d
 ln -sf ../dozen-tests.service etc/systemd/system/multi-user.target.wants/dozen-tests.service
 # Nobody is there to be asked, and nothing is to run beside the tests.
 for unit in getty@.service serial-getty@.service apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer \
-    fstrim.timer systemd-timesyncd.service systemd-networkd-wait-online.service; do
+    fstrim.timer systemd-timesyncd.service systemd-networkd-wait-online.service apparmor.service; do
     ln -sf /dev/null "etc/systemd/system/$unit"
 done
 "#;
@@ -87,14 +92,19 @@ pub fn system() -> Result<System, Failure> {
     let hash: String = Sha256::digest(recipe).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let place = directory.join(&hash);
     let system = System { disk: place.join("disk"), kernel: place.join("vmlinuz"), initrd: place.join("initrd") };
+    std::fs::create_dir_all(&directory).attempting(format_args!("create {}", directory.display()))?;
+    // One builds it, and nobody takes it from under another's hands.
+    let lock = File::create(directory.join("lock")).attempting("make a lock for the machine")?;
+    lock.lock().attempting("wait for whoever builds the machine")?;
     if place.is_dir() {
         return Ok(system);
     }
     steps::step("building the virtual machine from Debian's packages");
-    if directory.exists() {
-        std::fs::remove_dir_all(&directory).attempting("remove the older machine")?;
+    for entry in std::fs::read_dir(&directory).attempting("look for older machines")?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            std::fs::remove_dir_all(entry.path()).attempting("remove the older machine")?;
+        }
     }
-    std::fs::create_dir_all(&directory).attempting(format_args!("create {}", directory.display()))?;
     let scratch = tempfile::tempdir_in(&directory).attempting("make a scratch directory")?;
     let script = scratch.path().join("script");
     std::fs::write(&script, SCRIPT).attempting("write a script")?;

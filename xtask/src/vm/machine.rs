@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::disks::System;
+use super::variant::Variant;
 use crate::failure::{Attempt, Failure};
 use crate::{host, processes, steps};
 
@@ -23,6 +24,7 @@ const KERNEL_OPTIONS: &str = "root=/dev/vda rw console=ttyS0 panic=-1 systemd.sh
 pub struct Machine<'a> {
     pub system: &'a System,
     pub payload: &'a Path,
+    pub variant: Variant,
     pub kvm: bool,
     /// Where the console's talk goes.
     pub log: PathBuf,
@@ -90,7 +92,8 @@ impl Machine<'_> {
         command.args(["-machine", &format!("q35,accel={accelerator}"), "-cpu", "max", "-smp", "2", "-m", "3072"]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot", "-snapshot"]);
         command.arg("-kernel").arg(&self.system.kernel).arg("-initrd").arg(&self.system.initrd);
-        command.arg("-append").arg(KERNEL_OPTIONS);
+        let options: Vec<&str> = [KERNEL_OPTIONS].into_iter().chain(self.variant.kernel_options()).collect();
+        command.arg("-append").arg(options.join(" "));
         command.args(["-drive", &drive(&self.system.disk), "-drive", &drive(self.payload)]);
         command.args(["-device", "virtio-rng-pci"]);
         command.args(["-serial", &format!("file:{}", self.log.display()), "-chardev", tests]);

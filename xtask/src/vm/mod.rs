@@ -1,5 +1,5 @@
 //! `cargo xtask vm`: the end-to-end tests on the machine that most users have: Debian's kernel, systemd as process 1,
-//! cgroup v2 alone.
+//! cgroup v2 alone, AppArmor; or, of the same disk, with other cgroups, or with SELinux.
 //!
 //! ```text
 //! first disk    Debian and its cloud kernel, cached by the hash of its recipe; what is written to it is thrown away
@@ -12,6 +12,7 @@ mod disks;
 mod machine;
 mod payload;
 mod report;
+mod variant;
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, packages, steps};
 use machine::Machine;
 use report::Report;
+use variant::{Cgroups, Security, Variant};
 
 /// How many times as long as elsewhere the tests wait for what they wait for (`DOZEN_TEST_PATIENCE`): an emulated
 /// processor is some twenty times slower, and no test spends all of its patience unless it fails.
@@ -41,6 +43,12 @@ pub struct Options {
     /// The long ones too (those marked `#[ignore]`), with their images.
     #[arg(long)]
     heavy: bool,
+    /// Which cgroups systemd mounts.
+    #[arg(long, value_enum, default_value_t, value_name = "WHICH")]
+    cgroups: Cgroups,
+    /// Which module of the kernel's judges by labels.
+    #[arg(long, value_enum, default_value_t, value_name = "MODULE")]
+    security: Security,
     /// A shell in the machine instead of a run of the tests.
     #[arg(long)]
     shell: bool,
@@ -52,6 +60,10 @@ pub struct Options {
 }
 
 impl Options {
+    fn variant(&self) -> Variant {
+        Variant { cgroups: self.cgroups, security: self.security }
+    }
+
     fn minutes(&self) -> u64 {
         self.minutes.unwrap_or(if self.smoke { 20 } else { 180 })
     }
@@ -66,7 +78,8 @@ pub fn verb(options: &Options) -> Result<(), Failure> {
     let scratch = scratch()?;
     let payload = payload::make(scratch.path(), options)?;
     let log = host::cache_directory()?.join("vm.log");
-    let machine = Machine { system: &system, payload: &payload.disk, kvm: options.kvm, log };
+    let machine =
+        Machine { system: &system, payload: &payload.disk, variant: options.variant(), kvm: options.kvm, log };
     steps::step(format_args!("booting the virtual machine; its console's log is {}", machine.log.display()));
     if options.shell {
         return machine.talk();

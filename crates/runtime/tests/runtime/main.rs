@@ -8,6 +8,7 @@ mod command_line;
 mod container;
 mod hooks;
 mod joined_mounts;
+mod labels;
 mod mounts;
 mod namespaces;
 mod notify;
