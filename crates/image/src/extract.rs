@@ -25,6 +25,7 @@ use crate::tree;
 /// What one layer may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
+    /// Entries, and directories that only their names imply.
     pub(crate) entries: u64,
     /// Bytes of files, without the holes of sparse ones.
     pub(crate) content_bytes: u64,
@@ -37,6 +38,7 @@ pub(crate) struct Limits {
 pub(crate) struct Extracted {
     /// Bytes of files, the holes of sparse ones included.
     pub(crate) content_bytes: u64,
+    /// And directories that none of them names.
     pub(crate) entries: u64,
     /// The layer hides all layers below it. The kernel does not heed the mark on the root of a lower directory, so
     /// whoever stacks layers has to.
@@ -91,14 +93,38 @@ fn extract_recorded(
         buffer: vec![0; 128 * 1024],
     };
     while let Some(entry) = reader.next_entry().map_err(ExtractError::Read)? {
-        extractor.done.entries += 1;
-        if extractor.done.entries > limits.entries {
-            return Err(ExtractError::Limit(format!("the layer has more than {} entries", limits.entries)));
-        }
+        extractor.count()?;
         extractor.entry(&entry, &mut reader)?;
     }
     reader.drain().map_err(ExtractError::Read)?;
     extractor.finish()
+}
+
+/// The layer has more entries than this, or implies more directories.
+struct TooMany(u64);
+
+/// Why there is no directory for an entry.
+enum NoParent {
+    Errno(Errno),
+    TooMany(TooMany),
+}
+
+impl From<Errno> for NoParent {
+    fn from(error: Errno) -> Self {
+        Self::Errno(error)
+    }
+}
+
+impl From<TooMany> for NoParent {
+    fn from(error: TooMany) -> Self {
+        Self::TooMany(error)
+    }
+}
+
+impl From<TooMany> for ExtractError {
+    fn from(TooMany(limit): TooMany) -> Self {
+        Self::Limit(format!("the layer has more than {limit} entries, counting directories that none names"))
+    }
 }
 
 struct Extractor<'a, 'r> {
@@ -132,8 +158,9 @@ impl Extractor<'_, '_> {
             return Err(refuse("a whiteout holds nothing"));
         }
         let parent = self.parent(parent_path).map_err(|error| match error {
-            Errno::NOTDIR | Errno::LOOP | Errno::EXIST => refuse("what its path goes through is no directory"),
-            source => failed("make the directory of")(source),
+            NoParent::Errno(Errno::NOTDIR | Errno::LOOP) => refuse("what its path goes through is no directory"),
+            NoParent::Errno(source) => failed("make the directory of")(source),
+            NoParent::TooMany(error) => error.into(),
         })?;
         let parent = parent.as_fd();
         if let Some(hidden) = name.strip_prefix(b".wh.") {
@@ -170,7 +197,7 @@ impl Extractor<'_, '_> {
     }
 
     /// Opens the directory an entry belongs in; what is missing of it is made, root's and 0755.
-    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
+    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>, NoParent> {
         if let Some((cached, directory)) = &self.parent
             && cached == path
         {
@@ -178,57 +205,63 @@ impl Extractor<'_, '_> {
         }
         self.times.settle()?;
         let directory = match tree::open_in_root(self.root, path, tree::DIRECTORY) {
-            Err(Errno::NOENT) => {
-                let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-                for end in ends.chain([path.len()]) {
-                    let (above, name) = tree::split(&path[..end]);
-                    let above = Rc::new(tree::open_in_root(self.root, above, tree::DIRECTORY)?);
-                    self.times.enter(&above)?;
-                    if tree::stat(above.as_fd(), name)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
-                        tree::remove(above.as_fd(), name)?;
-                        self.make_directory(above.as_fd(), name)?;
-                        self.make_opaque(above.as_fd(), name)?;
-                    } else if tree::open_in_root(self.root, &path[..end], tree::DIRECTORY).is_err() {
-                        self.make_directory(above.as_fd(), name)?;
-                    }
-                    self.times.settle()?;
-                }
-                tree::open_in_root(self.root, path, tree::DIRECTORY)?
-            }
-            // A whiteout of this same layer stands where a directory has to be.
-            Err(Errno::NOTDIR) => {
-                self.unhide_parents(path)?;
-                return self.parent(path);
-            }
-            result => result?,
+            Ok(directory) => Rc::new(directory),
+            // Something is missing, or a whiteout of this same layer stands where a directory has to be.
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(path)?,
+            Err(error) => return Err(error.into()),
         };
-        let directory = Rc::new(directory);
         self.times.enter(&directory)?;
         self.parent = Some((path.to_vec(), directory.clone()));
         Ok(directory)
     }
 
-    /// Turns the first whiteout on a path into an opaque directory; an error if there is none.
-    fn unhide_parents(&mut self, path: &[u8]) -> Result<(), Errno> {
+    /// Makes what is missing on a path, from one directory to the next: a name of four kilobytes can have two thousand.
+    /// They count as if the archive had named them.
+    fn make_parents(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>, NoParent> {
+        let mut here = Rc::new(tree::open_in_root(self.root, b"", tree::DIRECTORY)?);
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
-            let (above, name) = tree::split(&path[..end]);
-            let above = Rc::new(tree::open_in_root(self.root, above, tree::DIRECTORY)?);
-            if tree::stat(above.as_fd(), name)?.is_some_and(|stat| tree::is_whiteout(&stat)) {
-                self.times.enter(&above)?;
-                tree::remove(above.as_fd(), name)?;
-                self.make_directory(above.as_fd(), name)?;
-                self.make_opaque(above.as_fd(), name)?;
-                return self.times.settle();
-            }
+            let name = tree::split(&path[..end]).1;
+            let next = match tree::open_no_links(here.as_fd(), name, tree::DIRECTORY) {
+                Err(Errno::NOENT) => self.make_parent(&here, name, false)?,
+                Err(Errno::NOTDIR | Errno::LOOP) => match tree::stat(here.as_fd(), name)? {
+                    Some(stat) if tree::is_whiteout(&stat) => self.make_parent(&here, name, true)?,
+                    // By the whole path: where a link leads depends on where it stands. The kernel follows forty of
+                    // them on one path (path_resolution(7)).
+                    Some(stat) if tree::file_type(&stat) == FileType::Symlink => {
+                        let found = tree::open_in_root(self.root, &path[..end], tree::DIRECTORY);
+                        found.map_err(|error| if error == Errno::NOENT { Errno::NOTDIR } else { error })?
+                    }
+                    _ => return Err(Errno::NOTDIR.into()),
+                },
+                next => next?,
+            };
+            here = Rc::new(next);
         }
-        Err(Errno::NOTDIR)
+        Ok(here)
     }
 
-    fn make_directory(&self, above: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    /// Makes one directory that no entry has named; one in the place of a whiteout hides what is below it.
+    fn make_parent(&mut self, above: &Rc<OwnedFd>, name: &[u8], is_hidden: bool) -> Result<OwnedFd, NoParent> {
+        self.count()?;
+        self.times.enter(above)?;
+        if is_hidden {
+            rustix::fs::unlinkat(above, name, AtFlags::empty())?;
+        }
         rustix::fs::mkdirat(above, name, Mode::RWXU)?;
-        let made = tree::open_no_links(above, name, tree::DIRECTORY)?;
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))
+        let made = tree::open_no_links(above.as_fd(), name, tree::DIRECTORY)?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+        if is_hidden {
+            rustix::fs::fsetxattr(&made, tree::OPAQUE, b"y", XattrFlags::empty())?;
+        }
+        self.times.settle()?;
+        Ok(made)
+    }
+
+    /// One more thing is made.
+    fn count(&mut self) -> Result<(), TooMany> {
+        self.done.entries += 1;
+        if self.done.entries > self.limits.entries { Err(TooMany(self.limits.entries)) } else { Ok(()) }
     }
 
     fn make_opaque(&self, above: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {

@@ -9,7 +9,7 @@
 //! An archive is hostile until proven: it is parsed by `tarball`, extracted by `extract` beneath a directory
 //! descriptor, and bounded in every direction; all digests are verified before a row is written. The bounds: 100,000
 //! files in an archive and 16 MiB of their names, 1000 images with 10,000 names, 500 layers in an image and 50,000 in all,
-//! 2,000,000 entries in a layer, 4 MiB for a manifest or configuration and 16 MiB for all configurations, 1 MiB for the
+//! 2,000,000 entries in a layer and directories that they imply, 4 MiB for a manifest or configuration and 16 MiB for all configurations, 1 MiB for the
 //! names and attributes of one entry, 4095 bytes for a path. What is compressed may swell to 1 GiB, or to 200 times its
 //! size if that is more, and all layers of an archive together to as much of the archive's (`budget`); the holes
 //! of sparse files, which take nothing of the disk, are 16 TiB in a layer at the most; a zstd window is 32 MiB at the most. Thus a load takes less than 64 MiB of memory whatever it is given: JSON is weighed before it is

@@ -20,7 +20,7 @@ use crate::extract::{ExtractError, Extracted, Limits, extract};
 use crate::recording::{Kept, Paths, Recording, Sum};
 use crate::tree;
 
-/// How many entries a layer may have. A test that makes two million of them takes minutes.
+/// How many entries a layer may have, with directories that only their names imply. A test that makes two million of them takes minutes.
 const ENTRIES_LIMIT: u64 = if cfg!(test) { 20_000 } else { 2_000_000 };
 /// Holes of all files in a layer together: more than `lastlog` has of the highest user number there is, and no more than
 /// one file on ext4 may have.

@@ -127,6 +127,36 @@ fn names_that_lead_out_are_refused_or_contained() {
     hostile(&[link(Symlink, "out", ".."), file("out/.wh..wh..opq", "")], "");
 }
 
+/// Directories that no entry names are made behind links of the layer's own, and nowhere else.
+#[test]
+fn directories_are_made_where_links_of_the_layer_lead() {
+    use EntryType::Symlink;
+    let links = [
+        directory("real/deep"),
+        link(Symlink, "absolute", "/real"),
+        link(Symlink, "real/up", "../real/deep"),
+        link(Symlink, "out", "../../.."),
+        link(Symlink, "dangling", "nothing"),
+    ];
+    let with = |path: &'static str, want: &str| {
+        let mut entries = links.to_vec();
+        entries.push(file(path, "x"));
+        hostile(&entries, want)
+    };
+    for (path, lands) in [
+        ("absolute/new/a/f", "real/new/a/f"),
+        ("absolute/up/new/a/f", "real/deep/new/a/f"),
+        ("real/up/new/a/f", "real/deep/new/a/f"),
+        ("out/new/a/f", "new/a/f"),
+    ] {
+        assert!(with(path, "").root().join(lands).exists(), "{path}");
+    }
+    with("dangling/new/f", "is no directory");
+    // A whiteout on the way gives way to a directory that hides what it hid.
+    let cell = hostile(&[file("a/.wh.b", ""), link(Symlink, "l", "a"), file("l/b/c/d", "x")], "");
+    assert!(is_opaque(&cell.root().join("a/b")) && !is_opaque(&cell.root().join("a/b/c")));
+}
+
 #[test]
 fn a_link_swapped_under_a_directory_that_was_just_used_is_seen() {
     use EntryType::Symlink;
@@ -145,7 +175,8 @@ fn limits_hold() {
     let long = "n/".repeat(2048) + "x";
     hostile(&[file(&long, "")], "longer than 4095");
     let deep = "n/".repeat(2000) + "x";
-    let cell = hostile(&[file(&deep, "")], "");
+    hostile(&[file(&deep, "")], "more than 1000 entries");
+    let cell = hostile(&[file(&"n/".repeat(999), "")], "");
     crate::remove_tree(&cell.root().join("n")).unwrap();
     assert_eq!(fs::read_dir(cell.root()).unwrap().count(), 0);
 }

@@ -89,6 +89,26 @@ fn ten_million_entries_are_too_many() {
     refuses_archive(many.as_slice(), "it holds more than 100000 files");
 }
 
+/// An entry whose name is as long as a path may be makes two thousand directories: a block of the disk for two bytes.
+#[test]
+fn directories_that_names_imply_are_entries() {
+    let deep = |number: u32| format!("{number}/{}f", "a/".repeat(2000));
+    let layer = |count: u32| {
+        let names: Vec<String> = (0..count).map(deep).collect();
+        archive(&names.iter().map(|name| file(name, "")).collect::<Vec<_>>())
+    };
+    let bomb = layer(10_000);
+    assert!(zstd(&bomb).len() < 200_000);
+    refuses_archive(image_of_blob(zstd(&bomb), &sha256(&bomb)).as_slice(), "more than 20000 entries");
+    refuses(&layer(10), "more than 20000 entries");
+    contains(&layer(9));
+    // A directory counts once, whoever names it and however often.
+    let names: Vec<String> = (0..20).flat_map(|_| (0..2).map(|number| deep(number) + "/x")).collect();
+    contains(&archive(&names.iter().map(|name| file(name, "")).collect::<Vec<_>>()));
+    let hidden: Vec<String> = (0..10).map(|number| format!("{number}/{}.wh.f", "a/".repeat(2000))).collect();
+    refuses(&archive(&hidden.iter().map(|name| file(name, "")).collect::<Vec<_>>()), "more than 20000 entries");
+}
+
 #[test]
 fn what_a_compressed_stream_says_of_itself_is_bounded() {
     // A file name in the header of a gzip stream, without an end.
