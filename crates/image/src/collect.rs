@@ -61,6 +61,7 @@ impl State {
         self.blobs.contains_key(digest)
             || self.images.contains_key(&id)
             || self.removed.contains_key(&id)
+            || self.unreadable.contains_key(&id)
             || self.layers.values().any(|row| row.recipe_size_bytes.is_none() && row.blob == *digest)
     }
 
@@ -75,7 +76,8 @@ impl State {
             Some(image) => {
                 named.contains(&target.digest) || (image.references.is_empty() && image.repo_digests.is_empty())
             }
-            None => false,
+            // Whoever heals the image gets them back.
+            None => self.unreadable.get(&target.image).is_some_and(|image| !image.removed),
         };
         self.targets.values().filter(|target| !is_alive(target)).map(|target| target.digest.clone()).collect()
     }

@@ -62,7 +62,7 @@ impl ImageStore {
         let base = {
             let state = inner.read_state();
             let base = state.images.get(&request.base).or_else(|| state.removed.get(&request.base)).cloned();
-            base.ok_or_else(|| ImageError::NoSuchImage(request.base.to_string()))?
+            base.ok_or_else(|| state.missing(&request.base))?
         };
         let missing = || ImageError::NoSuchImage(request.base.to_string());
         let _pins = base.diff_ids.iter().map(|id| inner.pin(id).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;

@@ -29,11 +29,7 @@ impl ImageStore {
     /// that is not empty is not filled again. Nothing copied, nothing synced.
     pub fn copy_up(&self, id: &ImageId, path_in_image: &Path, destination: &Path) -> Result<bool, ImageError> {
         let lower = self.lower_directories(id)?;
-        let pins = {
-            let state = self.0.read_state();
-            let image = state.images.get(id).or_else(|| state.removed.get(id)).cloned();
-            image.into_iter().flat_map(|image| image.diff_ids.to_vec()).collect::<Vec<_>>()
-        };
+        let pins = self.0.read_state().diff_ids(id)?;
         let _pins: Vec<_> = pins.iter().filter_map(|diff_id| self.0.pin(diff_id)).collect();
         let root = match lower.as_slice() {
             [] => return Ok(false),

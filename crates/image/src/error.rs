@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use dozen_ledger::LedgerError;
-use dozen_model::{Classified, ErrorKind, ReferenceError};
+use dozen_model::{Classified, ErrorKind, ImageId, ReferenceError};
 use rustix::io::Errno;
 
 use crate::extract::ExtractError;
@@ -67,6 +67,14 @@ pub enum ImageError {
         path: PathBuf,
         /// The digest of the plain layer.
         expected: String,
+    },
+    /// An image is there, and what its configuration says is not to be had.
+    #[error("image {image} cannot be read: {why}")]
+    Unreadable {
+        /// Its id.
+        image: ImageId,
+        /// What is wrong with its configuration.
+        why: String,
     },
     /// The host refused.
     #[error("cannot {attempted} {object}")]
@@ -194,7 +202,7 @@ impl Classified for ImageError {
             | Self::Import(_) => ErrorKind::Invalid,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::NotBuilt(_) => ErrorKind::NotBuilt,
-            Self::Damaged { .. } => ErrorKind::Internal,
+            Self::Damaged { .. } | Self::Unreadable { .. } => ErrorKind::Internal,
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
                     ErrorKind::Exhausted
@@ -216,6 +224,10 @@ impl Classified for ImageError {
             Self::Archive(_) | Self::Layer { .. } => {
                 Some("make the archive again with `docker save` or `dozen save`, or copy it again".into())
             }
+            Self::Unreadable { .. } => Some(
+                "load the image again, which heals it, or remove it; containers that stand on it can still be started"
+                    .into(),
+            ),
             Self::Damaged { .. } => Some("remove the image and load it again".into()),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

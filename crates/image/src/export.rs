@@ -28,11 +28,7 @@ impl ImageStore {
     pub fn export(&self, base: &ImageId, upper: &Path, out: impl Write) -> Result<(), ImageError> {
         let inner = &self.0;
         let gone = || ImageError::NoSuchImage(base.to_string());
-        let diff_ids = {
-            let state = inner.read_state();
-            let image = state.images.get(base).or_else(|| state.removed.get(base)).ok_or_else(gone)?;
-            image.diff_ids.clone()
-        };
+        let diff_ids = inner.read_state().diff_ids(base)?;
         let _pins = diff_ids.iter().map(|id| inner.pin(id).ok_or_else(gone)).collect::<Result<Vec<_>, _>>()?;
         let lower = self.lower_directories(base)?;
         let paths = [upper].into_iter().chain(lower.iter().map(|path| path.as_path()));

@@ -107,6 +107,10 @@ impl Inner {
         state.blobs.extend(placing.blobs);
         for (mut new, image) in parsed.into_iter().zip(images) {
             new.size_bytes = state.size_of(&new.diff_ids);
+            if let Some(healed) = state.unreadable.remove(&image.id) {
+                // As its row says.
+                new.parent = healed.parent;
+            }
             if let Some(known) = state.removed.remove(&image.id) {
                 state.images.insert(image.id.clone(), known);
             }

@@ -53,6 +53,7 @@ mod tests;
 mod tree;
 mod union;
 mod unpack;
+mod unreadable;
 
 pub use commit::CommitRequest;
 pub use copy_up::pour;

@@ -37,7 +37,7 @@ struct Plan {
     steps: Vec<Removal>,
 }
 
-type InUse<'a> = &'a dyn Fn(&ImageId) -> Option<Use>;
+pub(crate) type InUse<'a> = &'a dyn Fn(&ImageId) -> Option<Use>;
 
 impl ImageStore {
     /// Removes a name, and the image with its last name. Without `no_prune`, parents that have no name go with it.
@@ -54,6 +54,13 @@ impl ImageStore {
     ) -> Result<Vec<Removal>, ImageError> {
         let inner = &self.0;
         let _change = inner.lock_change();
+        let unreadable = {
+            let state = inner.read_state();
+            matches!(state.find(name), Err(ImageError::Unreadable { .. })).then(|| state.find_unreadable(name).cloned())
+        };
+        if let Some(id) = unreadable.flatten() {
+            return inner.remove_unreadable(&id, name, force, in_use);
+        }
         let Plan { untag, delete, mut steps } = plan(&inner.read_state(), name, force, !no_prune, in_use)?;
         let (held, free): (Vec<_>, Vec<_>) = delete.into_iter().partition(|id| in_use(id).is_some());
         let rows = (untag.clone(), held.clone(), free.clone());
@@ -87,11 +94,12 @@ impl ImageStore {
     /// and after opening.
     pub fn collect(&self, in_use: InUse<'_>) -> Result<(), ImageError> {
         let inner = &self.0;
-        if inner.read_state().removed.is_empty() {
+        let removed = || inner.read_state().removed_ids();
+        if removed().is_empty() {
             return Ok(());
         }
         let _change = inner.lock_change();
-        let free: Vec<_> = inner.read_state().removed.keys().filter(|id| in_use(id).is_none()).cloned().collect();
+        let free: Vec<_> = removed().into_iter().filter(|id| in_use(id).is_none()).collect();
         if free.is_empty() {
             return Ok(());
         }
@@ -100,7 +108,7 @@ impl ImageStore {
             rows.iter().try_for_each(|id| schema::delete_image(connection, id))
         })?;
         for id in &free {
-            inner.write_state().removed.remove(id);
+            inner.write_state().forget_removed(id);
             inner.delete_content(id.digest());
         }
         inner.collect_layers().map(drop)
@@ -193,7 +201,7 @@ fn is_single(names: &[&Reference]) -> bool {
 }
 
 #[derive(Debug)]
-struct ConflictWith {
+pub(crate) struct ConflictWith {
     hard: bool,
     used: bool,
     message: String,
@@ -205,7 +213,7 @@ impl From<ConflictWith> for ImageError {
     }
 }
 
-fn conflict(
+pub(crate) fn conflict(
     state: &State,
     id: &ImageId,
     names: &BTreeMap<Reference, ()>,

@@ -270,10 +270,9 @@ fn choose(state: &State, names: &[String]) -> Result<Vec<Chosen>, ImageError> {
                 same && known.digest().is_none() && (!has_tag || known.tag() == reference.tag())
             };
             for (known, id) in state.references.iter().filter(|(known, _)| fits(known)) {
-                if let Some(image) = state.images.get(id) {
-                    add(image, Some(known));
-                    found = true;
-                }
+                // One that cannot be read is missed, and not left out.
+                add(state.images.get(id).ok_or_else(|| state.missing(id))?, Some(known));
+                found = true;
             }
         }
         if !found {

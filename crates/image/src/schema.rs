@@ -176,6 +176,17 @@ pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
     Ok(rows)
 }
 
+/// The layers of an image, lowest first.
+pub(crate) fn layers_of(connection: &Connection, id: &ImageId) -> Result<Vec<Digest>, LedgerError> {
+    let mut statement = connection.prepare("SELECT diff_id FROM image_layer WHERE image = ?1 ORDER BY position")?;
+    let mut found = statement.query([id.digest().as_str()])?;
+    let mut layers = Vec::new();
+    while let Some(row) = found.next()? {
+        layers.push(parsed(row.get(0)?)?);
+    }
+    Ok(layers)
+}
+
 fn read_targets(connection: &Connection, rows: &mut Rows) -> Result<(), LedgerError> {
     let mut statement = connection.prepare("SELECT digest, size_bytes FROM blob")?;
     let mut found = statement.query([])?;

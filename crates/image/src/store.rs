@@ -22,6 +22,7 @@ use crate::image::Image;
 use crate::schema::{self, ImageRow, LayerRow};
 use crate::target::Target;
 use crate::tree;
+use crate::unreadable::Unreadable;
 
 /// The images of one engine. Clones share one store.
 #[derive(Clone)]
@@ -51,6 +52,7 @@ pub(crate) struct State {
     pub(crate) images: BTreeMap<ImageId, Arc<Image>>,
     /// Removed, and not yet deleted because a container stands on their layers.
     pub(crate) removed: BTreeMap<ImageId, Arc<Image>>,
+    pub(crate) unreadable: BTreeMap<ImageId, Unreadable>,
     pub(crate) references: BTreeMap<Reference, ImageId>,
     pub(crate) layers: HashMap<Digest, Arc<LayerRow>>,
     /// Files below `content/` that are neither a layer's nor an image's own, with their sizes.
@@ -111,18 +113,19 @@ impl ImageStore {
             ..State::default()
         };
         state.layers = rows.layers.into_iter().map(|(digest, row)| (digest, Arc::new(row))).collect();
-        for ImageRow { id, parent, removed } in rows.images {
-            let Some(mut image) = inner.read_image(&id, parent)? else {
-                tracing::warn!(image = %id, "its configuration is lost or damaged, and the image with it");
-                let lost = id.clone();
-                inner.ledger.write(Durability::Power, move |connection| schema::delete_image(connection, &lost))?;
-                state.references.retain(|_, named| *named != id);
-                state.targets.retain(|_, target| target.image != id);
-                continue;
-            };
-            image.size_bytes = state.size_of(&image.diff_ids);
-            let images = if removed { &mut state.removed } else { &mut state.images };
-            images.insert(id, Arc::new(image));
+        for row in rows.images {
+            match inner.read_image(&row) {
+                Ok(mut image) => {
+                    image.size_bytes = state.size_of(&image.diff_ids);
+                    let images = if row.removed { &mut state.removed } else { &mut state.images };
+                    images.insert(row.id, Arc::new(image));
+                }
+                Err(why) => {
+                    let id = row.id.clone();
+                    let image = inner.read_unreadable(row, why, &state.references)?;
+                    state.unreadable.insert(id, image);
+                }
+            }
         }
         state.name_images();
         *inner.write_state() = state;
@@ -189,10 +192,9 @@ impl ImageStore {
     /// [`ImageStore::collect`] finds it unused.
     pub fn lower_directories(&self, id: &ImageId) -> Result<Vec<PathBuf>, ImageError> {
         let state = self.0.read_state();
-        let image = state.images.get(id).or_else(|| state.removed.get(id));
-        let image = image.ok_or_else(|| ImageError::NoSuchImage(id.to_string()))?;
-        let mut directories = Vec::with_capacity(image.diff_ids.len());
-        for diff_id in image.diff_ids.iter().rev() {
+        let diff_ids = state.diff_ids(id)?;
+        let mut directories = Vec::with_capacity(diff_ids.len());
+        for diff_id in diff_ids.iter().rev() {
             let layer = &state.layers[diff_id];
             let path = self.0.layers.join(&layer.directory);
             // An overlay refuses one directory twice; the same layer again below its own copy changes nothing there.
@@ -244,7 +246,8 @@ impl ImageStore {
         let owned_layers: BTreeSet<_> = state.layers.values().map(|layer| layer.directory.clone()).collect();
         let mut owned_blobs: BTreeSet<_> = state.layers.values().map(|layer| layer.content_name()).collect();
         owned_blobs.extend(state.blobs.keys().map(|digest| digest.hex().to_owned()));
-        owned_blobs.extend(state.images.keys().chain(state.removed.keys()).map(|id| id.digest().hex().to_owned()));
+        let images = state.images.keys().chain(state.removed.keys()).chain(state.unreadable.keys());
+        owned_blobs.extend(images.map(|id| id.digest().hex().to_owned()));
         drop(state);
         let nothing = BTreeSet::new();
         for (directory, owned) in
@@ -268,6 +271,13 @@ impl ImageStore {
 
 impl State {
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Image>, ImageError> {
+        self.find_readable(name).map_err(|error| match (&error, self.find_unreadable(name)) {
+            (ImageError::NoSuchImage(_), Some(id)) => self.missing(id),
+            _ => error,
+        })
+    }
+
+    fn find_readable(&self, name: &str) -> Result<Arc<Image>, ImageError> {
         let reference = name.parse::<Reference>();
         if let Ok(reference) = &reference {
             if let Some(image) = self.references.get(reference).and_then(|id| self.images.get(id)) {
@@ -337,18 +347,14 @@ impl State {
 }
 
 impl Inner {
-    /// Reads an image's configuration; `None` if it is gone or no longer what its digest says. A disk that cannot be
-    /// read is an error instead, and costs no image.
-    fn read_image(&self, id: &ImageId, parent: Option<ImageId>) -> Result<Option<Image>, ImageError> {
-        let path = self.blob_path(id.digest());
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.map_err(ImageError::io("read", path.display()))?,
-        };
-        if Digest::from_sha256(Sha256::digest(&bytes).into()) != *id.digest() {
-            return Ok(None);
+    /// Reads an image's configuration; the error says what is wrong with it.
+    fn read_image(&self, row: &ImageRow) -> Result<Image, String> {
+        let path = self.blob_path(row.id.digest());
+        let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        if Digest::from_sha256(Sha256::digest(&bytes).into()) != *row.id.digest() {
+            return Err(format!("{} is damaged: it no longer gives its digest", path.display()));
         }
-        Ok(Image::new(id.clone(), &bytes, 0, parent).ok())
+        Image::new(row.id.clone(), &bytes, 0, row.parent.clone())
     }
 
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
@@ -380,8 +386,9 @@ impl Inner {
             // Pins before state, here as in `pin`.
             let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
             let state = self.read_state();
-            let needed: BTreeSet<_> =
-                state.images.values().chain(state.removed.values()).flat_map(|image| image.diff_ids.iter()).collect();
+            let readable = state.images.values().chain(state.removed.values()).map(|image| &image.diff_ids);
+            let of_images = readable.chain(state.unreadable.values().map(|image| &image.diff_ids));
+            let needed: BTreeSet<_> = of_images.flat_map(|diff_ids| diff_ids.iter()).collect();
             let by_targets = state.needed_by_targets();
             let is_dead = |layer: &&Arc<LayerRow>| {
                 !needed.contains(&layer.diff_id)

@@ -28,6 +28,7 @@ mod refusal;
 mod removal;
 mod save;
 mod targets;
+mod unreadable;
 
 /// A data root of a test's own.
 struct Home(tempfile::TempDir);
