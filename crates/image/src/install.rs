@@ -75,7 +75,7 @@ impl Inner {
         let targets = self.targets_of(carried);
         let mut placing = Placing { inner: self, paths: Vec::new(), rows: Vec::new(), blobs: Vec::new() };
         let installed = placing.place(scratch, staged, images, carried).and_then(|parsed| {
-            self.sync()?;
+            scratch.sync()?;
             failpoint("image.synced");
             self.write_rows(placing.rows.clone(), placing.blobs.clone(), images, &targets)?;
             failpoint("image.rows");

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -455,15 +456,6 @@ impl Inner {
         self.layers.join(name)
     }
 
-    /// Makes everything below the data root safe from a power cut.
-    ///
-    /// One syncfs(2) before the rows are written, instead of marks of what is not synced yet: a row therefore always
-    /// means whole files, at the price of one wait for the disk per load or commit.
-    pub(crate) fn sync(&self) -> Result<(), ImageError> {
-        let synced = tree::open_root(&self.layers).and_then(rustix::fs::syncfs);
-        synced.map_err(ImageError::io("sync", self.layers.display()))
-    }
-
     /// A directory of one operation's own, deleted with the guard.
     pub(crate) fn scratch(&self) -> Result<Scratch, ImageError> {
         let mut random = [0; 8];
@@ -471,7 +463,13 @@ impl Inner {
         let path = self.tmp.join(format!("{:016x}", u64::from_ne_bytes(random)));
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(ImageError::io("make directory", path.display()))?;
-        Ok(Scratch(path))
+        match tree::open_root(&path) {
+            Ok(descriptor) => Ok(Scratch(path, descriptor)),
+            Err(error) => {
+                delete(&path);
+                Err(ImageError::io("open", path.display())(error))
+            }
+        }
     }
 
     /// Keeps a known layer from being collected; `None` if it is not known.
@@ -516,8 +514,21 @@ impl Drop for Pin {
     }
 }
 
-/// See [`Inner::scratch`].
-pub(crate) struct Scratch(pub(crate) PathBuf);
+/// See [`Inner::scratch`]. The descriptor is older than anything that is written on behalf of the operation.
+pub(crate) struct Scratch(pub(crate) PathBuf, OwnedFd);
+
+impl Scratch {
+    /// Makes everything below the data root safe from a power cut, or says that something was lost since this scratch
+    /// directory was made.
+    ///
+    /// One syncfs(2) before the rows are written, instead of marks of what is not synced yet: a row therefore always
+    /// means whole files, at the price of one wait for the disk per load or commit. By a descriptor from before the
+    /// first write: an error that somebody else has been told meanwhile, by a load at the same time perhaps, is not told
+    /// to descriptors that are opened later (syncfs(2), ERRORS and VERSIONS; kernel: lib/errseq.c).
+    pub(crate) fn sync(&self) -> Result<(), ImageError> {
+        rustix::fs::syncfs(&self.1).map_err(ImageError::io("write to the disk what is in", self.0.display()))
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {

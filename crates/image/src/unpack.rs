@@ -282,7 +282,7 @@ fn work(chunks: Chunks, root: BorrowedFd<'_>, recorded: Option<Paths>, limits: L
         _ => None,
     };
     if extracted.content_bytes >= LARGE_BYTES {
-        // An error is told once, to whoever asks first (syncfs(2), ERRORS): it must not be lost.
+        // An error is told once to each descriptor that was open by then: this one, and again the scratch directory's.
         rustix::fs::syncfs(root).map_err(|source| ExtractError::Write {
             entry: "./".into(),
             attempted: "write to the disk what is in",
