@@ -63,6 +63,7 @@ pub use history::HistoryEntry;
 pub use image::{Image, ImageConfig, ImageConfiguration};
 pub use import::ImportRequest;
 pub use load::{Loaded, Progress, ProgressEvent};
+pub use manifest::{ManifestKind, ManifestSummary};
 pub use platform::{Platform, PlatformError};
 pub use remove::{Removal, Use};
 pub use schema::{MIGRATION, RECIPES, TARGETS};

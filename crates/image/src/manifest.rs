@@ -18,8 +18,11 @@ use crate::platform::Platform;
 
 mod directory;
 mod layout;
+mod summary;
 
 pub(crate) use layout::{Selected, no_such_platform, select};
+pub(crate) use summary::summaries;
+pub use summary::{ManifestKind, ManifestSummary};
 
 /// Bytes of one JSON document: manifests and configurations of real images stay below a tenth of it.
 const DOCUMENT_LIMIT: u64 = 4 * 1024 * 1024;

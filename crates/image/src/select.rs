@@ -10,7 +10,7 @@ use crate::chunks::Pool;
 use crate::image::{Image, parse_config};
 use crate::install::NewImage;
 use crate::load::{Job, unpack_all};
-use crate::manifest::{Held, Selected, no_such_platform, select};
+use crate::manifest::{Held, ManifestKind, ManifestSummary, Selected, no_such_platform, select, summaries};
 use crate::platform::Platform;
 use crate::store::{ImageStore, State};
 
@@ -79,6 +79,27 @@ impl ImageStore {
         let state = self.0.read_state();
         is_nameless
             && state.targets.values().any(|target| target.image != image.id && target.blobs.contains(image.id.digest()))
+    }
+
+    /// The manifests that an image came with, of other platforms too; none if it came in an archive without any, or was
+    /// made here.
+    pub fn manifests(&self, image: &ImageId) -> Result<Vec<ManifestSummary>, ImageError> {
+        let state: &State = &self.0.read_state();
+        let mut found: Vec<ManifestSummary> = Vec::new();
+        for target in state.targets.values().filter(|target| target.image == *image) {
+            for summary in summaries(&state.files_of(&self.0, target), &target.descriptor)? {
+                // Names may lead to an index and to a manifest in it.
+                if !found.iter().any(|known| known.digest == summary.digest) {
+                    found.push(summary);
+                }
+            }
+        }
+        for summary in &mut found {
+            if let ManifestKind::Image { image: Some(image), unpacked_bytes, .. } = &mut summary.kind {
+                *unpacked_bytes = state.images.get(image).map_or(0, |image| image.size_bytes);
+            }
+        }
+        Ok(found)
     }
 
     fn choose(&self, name: &str, platform: Option<&Platform>) -> Result<Choice, ImageError> {

@@ -331,3 +331,25 @@ fn half_a_request_and_nonsense_do_no_harm() {
     assert!(wire.body(&head).contains("invalid JSON"));
     engine.dozen(&["version"]).expect(0);
 }
+
+/// They came with 1.47 in listings and with 1.48 here; a platform is one of them already.
+#[test]
+fn an_inspection_tells_of_manifests_since_there_are_any() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let mut wire = Wire::to(&machine);
+    for (request, status, words) in [
+        ("/v1.48/images/busybox/json?manifests=1", 200, "\"Kind\":\"image\""),
+        ("/v1.47/images/json?manifests=true", 200, "\"Kind\":\"image\""),
+        ("/v1.48/images/busybox/json?manifests=0&platform=linux", 200, "\"Id\""),
+        ("/v1.48/images/busybox/json?manifests=1&platform=linux", 400, "cannot both be set"),
+        ("/v1.46/images/json?manifests=1", 501, "manifests"),
+    ] {
+        wire.send(&format!("GET {request}"), "", "");
+        let head = wire.head();
+        let body = wire.body(&head);
+        assert_eq!(head.status, status, "{request}: {body}");
+        assert!(body.contains(words), "{request}: {body}");
+    }
+}

@@ -1,9 +1,12 @@
 //! Images: list, inspect, history, tag, remove, commit. Names have slashes, so paths are taken apart here.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use dozen_engine::{CommitOptions, Engine, EngineError, Image, Removal};
+use dozen_engine::image::{ImageError, ManifestKind, ManifestSummary};
+use dozen_engine::{CommitOptions, Engine, EngineError, Image, Platform, Removal};
 use dozen_model::{ImageId, Reference, moment};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
@@ -66,7 +69,7 @@ pub(super) async fn list(
     Extension(version): Extension<ApiVersion>,
     query: Query,
 ) -> Answer {
-    query.refuse("manifests")?;
+    let with_manifests = wants_manifests(&query, version, 47)?;
     let filters = Filters::read(&query, &["before", "dangling", "label", "label!", "reference", "since", "until"])?;
     let mut selection = Selection { dangling: filters.flag("dangling")?, before: None, since: None, filters };
     for (name, place) in [("before", &mut selection.before), ("since", &mut selection.since)] {
@@ -82,13 +85,21 @@ pub(super) async fn list(
     // The oldest clients have a parameter of its own for the reference.
     let pattern = query.text("filter").map(str::to_owned);
     let store = engine.images().clone();
-    let images = store.clone();
-    let images = tokio::task::spawn_blocking(move || images.list()).await.map_err(join_failed)?;
-    let mut images = images.map_err(EngineError::from)?;
-    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let blocking = store.clone();
+    let read = move || {
+        let with = |image: Image| {
+            let manifests = if with_manifests { Some(blocking.manifests(&image.id)?) } else { None };
+            Ok((image, manifests))
+        };
+        blocking.list()?.into_iter().map(with).collect::<Result<Vec<_>, ImageError>>()
+    };
+    let mut images = tokio::task::spawn_blocking(read).await.map_err(join_failed)?.map_err(EngineError::from)?;
+    images.sort_by_key(|(image, _)| std::cmp::Reverse(image.created));
     let all = query.flag("all");
-    let parents: std::collections::BTreeSet<ImageId> = images.iter().filter_map(|image| image.parent.clone()).collect();
-    let rows = images.iter().filter_map(|image| {
+    let parents: std::collections::BTreeSet<ImageId> =
+        images.iter().filter_map(|(image, _)| image.parent.clone()).collect();
+    let users = users(&engine);
+    let rows = images.iter().filter_map(|(image, manifests)| {
         // An untagged image that others are made from is a step on the way: shown on demand only.
         let is_step = image.references.is_empty() && image.repo_digests.is_empty() && parents.contains(&image.id);
         if (is_step || store.is_of_an_index(image)) && !all {
@@ -98,6 +109,9 @@ pub(super) async fn list(
         let mut row = row(image, &names);
         shims::image(version, &mut row);
         shims::image_row(version, &mut row);
+        if let Some(manifests) = manifests {
+            row["Manifests"] = manifests.iter().map(|manifest| summary(manifest, &users)).collect();
+        }
         Some(row)
     });
     ok(&rows.collect())
@@ -169,7 +183,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
     pattern[at..].iter().all(|letter| *letter == b'*')
 }
 
-fn labels(image: &Image) -> std::collections::BTreeMap<String, String> {
+fn labels(image: &Image) -> BTreeMap<String, String> {
     let labels = image.raw.get("config").and_then(|config| config.get("Labels"));
     labels.and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default()
 }
@@ -188,9 +202,64 @@ fn row(image: &Image, names: &[String]) -> Value {
     })
 }
 
+/// Whether manifests are to be told of. Before the version that has them they are a parameter of nobody's.
+fn wants_manifests(query: &Query, version: ApiVersion, since: u16) -> Result<bool, ApiError> {
+    if version.minor < since {
+        query.refuse("manifests")?;
+    }
+    Ok(query.flag("manifests"))
+}
+
+/// The containers of each image.
+fn users(engine: &Engine) -> BTreeMap<ImageId, Vec<String>> {
+    let mut users: BTreeMap<ImageId, Vec<String>> = BTreeMap::new();
+    for container in engine.containers() {
+        users.entry(container.spec.image.clone()).or_default().push(container.id.to_string());
+    }
+    users
+}
+
+/// Docker's ImageManifestSummary.
+fn summary(manifest: &ManifestSummary, users: &BTreeMap<ImageId, Vec<String>>) -> Value {
+    let mut summary = json!({
+        "ID": manifest.digest,
+        "Descriptor": manifest.descriptor,
+        "Available": manifest.available,
+        "Size": { "Content": manifest.content_bytes, "Total": manifest.content_bytes },
+    });
+    summary["Kind"] = match &manifest.kind {
+        ManifestKind::Image { platform, image, unpacked_bytes } => {
+            let mut shown = json!({ "architecture": "", "os": "" });
+            if let Some(Platform { os, architecture, variant }) = platform {
+                shown = json!({ "architecture": architecture, "os": os });
+                if let Some(variant) = variant {
+                    shown["variant"] = json!(variant);
+                }
+            }
+            summary["ImageData"] = json!({
+                "Platform": shown,
+                "Containers": image.as_ref().and_then(|image| users.get(image)).cloned().unwrap_or_default(),
+                "Size": { "Unpacked": unpacked_bytes },
+            });
+            summary["Size"]["Total"] = json!(manifest.content_bytes + unpacked_bytes);
+            json!("image")
+        }
+        ManifestKind::Attestation { of } => {
+            summary["AttestationData"] = json!({ "For": of });
+            json!("attestation")
+        }
+        ManifestKind::Unknown => json!("unknown"),
+    };
+    summary
+}
+
 async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> Answer {
-    query.refuse("manifests")?;
-    let image = engine.image_for(name, archives::platform(query)?).await?;
+    let with_manifests = wants_manifests(query, version, 48)?;
+    let platform = archives::platform(query)?;
+    if with_manifests && platform.is_some() {
+        return Err(ApiError::invalid("conflicting options: manifests and platform options cannot both be set"));
+    }
+    let image = engine.image_for(name, platform).await?;
     let text = |field: &str| image.raw.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
     let comment = image.raw.get("history").and_then(Value::as_array).and_then(|history| history.last());
     let comment = comment.and_then(|step| step.get("comment")).and_then(Value::as_str).unwrap_or("");
@@ -216,6 +285,12 @@ async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query
         value["Variant"] = json!(variant);
     }
     shims::image(version, &mut value);
+    if with_manifests {
+        let (images, id) = (engine.images().clone(), image.id.clone());
+        let found = tokio::task::spawn_blocking(move || images.manifests(&id)).await.map_err(join_failed)?;
+        let (found, users) = (found.map_err(EngineError::from)?, users(engine));
+        value["Manifests"] = found.iter().map(|manifest| summary(manifest, &users)).collect();
+    }
     ok(&value)
 }
 

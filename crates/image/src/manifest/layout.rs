@@ -14,21 +14,21 @@ use crate::ImageError;
 use crate::platform::Platform;
 
 /// An index may name indexes; real ones go two deep.
-const DEPTH_LIMIT: usize = 4;
+pub(super) const DEPTH_LIMIT: usize = 4;
 /// Digests that all targets of one archive may lead to together: they are in memory for as long as their images are.
-const BLOBS_LIMIT: usize = 50_000;
+pub(super) const BLOBS_LIMIT: usize = 50_000;
 
 /// OCI image-spec, descriptor.md.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+pub(super) struct Descriptor {
     #[serde(default)]
-    media_type: String,
-    digest: Digest,
+    pub(super) media_type: String,
+    pub(super) digest: Digest,
     #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
+    pub(super) annotations: Option<BTreeMap<String, String>>,
     #[serde(default)]
-    platform: Option<Platform>,
+    pub(super) platform: Option<Platform>,
     #[serde(default)]
     urls: Option<Vec<String>>,
 }
@@ -36,16 +36,16 @@ struct Descriptor {
 /// An index or a manifest: which of the two its members say.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Document {
+pub(super) struct Document {
     #[serde(default)]
-    manifests: Option<Vec<Descriptor>>,
+    pub(super) manifests: Option<Vec<Descriptor>>,
     #[serde(default)]
-    config: Option<Descriptor>,
+    pub(super) config: Option<Descriptor>,
     #[serde(default)]
-    layers: Option<Vec<Descriptor>>,
+    pub(super) layers: Option<Vec<Descriptor>>,
     /// Of the artifact manifests that the specification had before 1.1.
     #[serde(default)]
-    blobs: Option<Vec<Descriptor>>,
+    pub(super) blobs: Option<Vec<Descriptor>>,
     #[serde(default)]
     subject: Option<Descriptor>,
 }
@@ -321,7 +321,7 @@ fn find(
     Ok(Some(Found { manifest, config: spooled, layers, layer_descriptors, missing: absent }))
 }
 
-fn is_image_config(media_type: &str) -> bool {
+pub(super) fn is_image_config(media_type: &str) -> bool {
     media_type.contains("image.config.v1") || media_type.contains("container.image.v1")
 }
 
@@ -366,7 +366,7 @@ pub(crate) fn no_such_platform(what: &str, wanted: &Platform) -> ImageError {
 }
 
 /// As the index says it, or else the image's configuration.
-fn platform_of(files: &Files, descriptor: &Descriptor) -> Option<Platform> {
+pub(super) fn platform_of(files: &Files, descriptor: &Descriptor) -> Option<Platform> {
     if let Some(platform) = &descriptor.platform {
         return Some(platform.clone());
     }
@@ -377,7 +377,7 @@ fn platform_of(files: &Files, descriptor: &Descriptor) -> Option<Platform> {
 }
 
 /// All that a descriptor leads to, as far as the archive has it. What is not known to lead further does not.
-fn collect(
+pub(super) fn collect(
     files: &Files,
     descriptor: &Descriptor,
     depth: usize,
@@ -393,11 +393,7 @@ fn collect(
         .checked_sub(1)
         .ok_or_else(|| ImageError::Archive(format!("its indexes and manifests name more than {BLOBS_LIMIT} blobs")))?;
     blobs.insert(descriptor.digest.clone(), blob.clone());
-    let leads_further = depth == 0
-        || ["image.manifest.v1", "image.index.v1", "artifact.manifest.v1", "distribution.manifest"]
-            .iter()
-            .any(|kind| descriptor.media_type.contains(kind));
-    if !leads_further {
+    if depth > 0 && !leads_further(descriptor) {
         return Ok(());
     }
     if depth > DEPTH_LIMIT + 1 {
@@ -411,8 +407,15 @@ fn collect(
     Ok(())
 }
 
+/// Whether it is of a kind that names others.
+pub(super) fn leads_further(descriptor: &Descriptor) -> bool {
+    ["image.manifest.v1", "image.index.v1", "artifact.manifest.v1", "distribution.manifest"]
+        .iter()
+        .any(|kind| descriptor.media_type.contains(kind))
+}
+
 /// A builder's note about an image (its provenance, its parts), which stands in an index like a platform's image.
-fn is_note(descriptor: &Descriptor) -> bool {
+pub(super) fn is_note(descriptor: &Descriptor) -> bool {
     descriptor.annotations.as_ref().is_some_and(|all| all.contains_key("vnd.docker.reference.type"))
         || descriptor.platform.as_ref().is_some_and(|platform| platform.os == "unknown")
 }

@@ -201,6 +201,70 @@ fn one_platform_of_many_is_chosen() {
 }
 
 #[test]
+fn manifests_are_told_of_one_by_one() {
+    let (mut layout, _) = many();
+    // One platform's layer did not come along, nor did a whole platform of another name.
+    let partial = layout.image("linux/riscv64", gzip);
+    let absent = layout.image("linux/ppc64le", gzip);
+    let ours = layout.image(&host(), gzip);
+    let index = layout.index_of(&[partial.clone(), absent.clone(), ours.clone()]);
+    layout.name(&index, "many:2");
+    layout.name(&ours, "many:3");
+    let read = |layout: &Layout, digest: &Value| -> Value {
+        let name = format!("blobs/sha256/{}", &digest.as_str().unwrap()[7..]);
+        serde_json::from_slice(&layout.files.iter().find(|(known, _)| *known == name).unwrap().1).unwrap()
+    };
+    let gone = [read(&layout, &partial["digest"])["layers"][0]["digest"].clone(), absent["digest"].clone()];
+    let is_gone = |name: &str| gone.iter().any(|digest| name.ends_with(&digest.as_str().unwrap()[7..]));
+    layout.files.retain(|(name, _)| !is_gone(name));
+    let home = Home::new();
+    let store = home.open();
+    let id = load(&store, &layout.archive()).id;
+    let found = store.manifests(&id).unwrap();
+    let mut shown: Vec<String> = found
+        .iter()
+        .map(|one| match &one.kind {
+            ManifestKind::Image { platform, unpacked_bytes, .. } => {
+                format!("{} {} {}", platform.as_ref().unwrap(), one.available, unpacked_bytes)
+            }
+            ManifestKind::Attestation { of } => format!("about {of:?} {}", one.available),
+            ManifestKind::Unknown => format!("unknown {}", one.available),
+        })
+        .collect();
+    shown.sort();
+    let unpacked = store.find("many:1").unwrap().size_bytes;
+    assert!(unpacked > 0);
+    let mut expected = vec![
+        format!("{} true {unpacked}", host()),
+        "about \"\" true".to_owned(),
+        "linux/arm/v6 true 0".to_owned(),
+        "linux/ppc64le false 0".to_owned(),
+        "linux/riscv64 false 0".to_owned(),
+        "linux/s390x true 0".to_owned(),
+        "unknown true".to_owned(),
+    ];
+    expected.sort();
+    assert_eq!(shown, expected);
+    let ours = found.iter().find(|one| json!(one.digest) == ours["digest"]).unwrap();
+    let parts = read(&layout, &ours.descriptor["digest"]);
+    let size = |part: &Value| part["size"].as_u64().unwrap();
+    let content = size(&ours.descriptor) + size(&parts["config"]) + size(&parts["layers"][0]);
+    assert_eq!(ours.content_bytes, content);
+    let absent = found.iter().find(|one| json!(one.digest) == absent["digest"]).unwrap();
+    assert_eq!(absent.content_bytes, 0);
+    // Another one, once it is unpacked too.
+    let other = store.prepare_for("many:1", Some(&"linux/s390x".parse().unwrap())).unwrap();
+    let is_other = |one: &&ManifestSummary| {
+        matches!(&one.kind, ManifestKind::Image { image, unpacked_bytes, .. }
+            if image.as_ref() == Some(&other.id) && *unpacked_bytes == other.size_bytes)
+    };
+    assert_eq!(store.manifests(&id).unwrap().iter().filter(is_other).count(), 1);
+    // What came without any has none.
+    let single = load(&store, &tarball(&docker_files(&two_layers(), &["single"], plain))).id;
+    assert_eq!(store.manifests(&single).unwrap(), []);
+}
+
+#[test]
 fn names_lead_each_to_its_own() {
     let mut layout = Layout::default();
     let image = layout.image(&host(), gzip);

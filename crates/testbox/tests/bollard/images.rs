@@ -1,6 +1,6 @@
 //! Images: load, list, inspect, tag, history, save, commit, remove.
 
-use bollard::models::ContainerConfig;
+use bollard::models::{ContainerConfig, ImageManifestSummaryKindEnum};
 use bollard::query_parameters::{
     CommitContainerOptions, ImportImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions,
 };
@@ -90,4 +90,23 @@ async fn a_container_becomes_an_image() {
     // An image that a container was made from stays, unless it is forced.
     let (status, message) = refusal(docker.remove_image("product:1", None::<RemoveImageOptions>, None).await);
     assert!(status == 409 && message.contains("unable to remove repository reference"), "{status} {message}");
+}
+
+#[tokio::test]
+async fn manifests_are_listed() {
+    let machine = Machine::new();
+    let (_engine, docker) = with_busybox(&machine);
+    let id = run(&docker, "user", shell("true")).await;
+    let asked = ListImagesOptions { manifests: true, ..ListImagesOptions::default() };
+    let listed = docker.list_images(Some(asked)).await.unwrap().remove(0).manifests.unwrap();
+    let [manifest] = listed.as_slice() else { panic!("{listed:?}") };
+    let data = manifest.image_data.as_ref().unwrap();
+    assert_eq!(manifest.kind, Some(ImageManifestSummaryKindEnum::IMAGE));
+    assert_eq!(data.platform.os.as_deref(), Some("linux"));
+    assert_eq!(data.containers, [id]);
+    assert!(manifest.available && data.size.unpacked > 0 && manifest.size.content > 0);
+    assert_eq!(manifest.size.total, manifest.size.content + data.size.unpacked);
+    assert_eq!(manifest.descriptor.digest.as_ref(), Some(&manifest.id));
+    let plain = docker.list_images(None::<ListImagesOptions>).await.unwrap().remove(0);
+    assert!(plain.manifests.is_none_or(|all| all.is_empty()));
 }
