@@ -3,6 +3,9 @@
 //! As `nft` would write it, with 172.17.0.0/16 for the subnet and dozen0 for the bridge:
 //! ```text
 //! chain guard { type filter hook prerouting priority raw
+//!   iifname "dozen0" ip saddr 172.17.0.0/16 ip daddr != 127.0.0.0/8 accept
+//!                                                      the rules below are not about these, which are nearly all
+//!                                                      that a container sends: they need not be asked for each packet
 //!   iifname != "lo" ip daddr 127.0.0.0/8 drop          route_localnet on our bridge must not let a container,
 //!   iifname != "lo" ip saddr 127.0.0.0/8 drop          or a neighbour, speak to or as the host's own loopback
 //!   iifname "dozen0" ip saddr != 172.17.0.0/16 ip saddr != 0.0.0.0 fib saddr . iif oif 0 drop
@@ -104,7 +107,11 @@ impl Rules {
         };
         let no_way_back = || vec![Expression::WayBack, equal([0; 4]), Expression::Verdict(Verdict::Drop)];
         let anyone = Ipv4Subnet::containing(Ipv4Addr::UNSPECIFIED, 32);
-        let mut rules = loopback_alone();
+        let elsewhere = Expression::Compare { equal: false, value: vec![127] };
+        let to_elsewhere = vec![Expression::Network { offset: 16, length: 1, register: REGISTER_1 }, elsewhere];
+        let accept = vec![Expression::Verdict(Verdict::Accept)];
+        let mut rules = vec![[from_us(), from_ipv4(self.ipv4), to_elsewhere, accept].concat()];
+        rules.extend(loopback_alone());
         rules.push([from_us(), but(from_ipv4(self.ipv4)), but(from_ipv4(anyone)), no_way_back()].concat());
         rules.push([from_elsewhere(), from_ipv4(self.ipv4), no_way_back()].concat());
         if let Some(subnet) = self.ipv6 {
