@@ -9,14 +9,14 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::{Buf, Bytes, BytesMut};
-use dozen_engine::image::{PlatformError, ProgressEvent};
-use dozen_engine::{Engine, EngineError, ImportOptions, Loaded, Platform, Progress};
+use dozen_engine::image::ProgressEvent;
+use dozen_engine::{Engine, EngineError, ImportOptions, Loaded, Progress};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::images;
+use super::image_query;
 use crate::error::{Answer, ApiError, join_failed};
 use crate::extract::Query;
 
@@ -31,7 +31,7 @@ type Pieces = mpsc::Sender<Result<Bytes, io::Error>>;
 
 /// `POST /images/load`. The status is always 200: what goes wrong is said in the stream, as Docker says it.
 pub(super) async fn load(State(engine): State<Engine>, query: Query, body: Body) -> Answer {
-    let platform = platform(&query)?;
+    let platform = image_query::platform(&query)?;
     let quiet = query.flag("quiet");
     let (archive, pieces) = mpsc::channel(PIECES);
     let (lines, answer) = mpsc::channel(PIECES);
@@ -131,11 +131,11 @@ pub(super) async fn create(State(engine): State<Engine>, query: Query, body: Bod
             .with_hint("fetch it and import the file: dozen import FILE"));
     }
     let options = ImportOptions {
-        reference: images::target(&query)?,
+        reference: image_query::target(&query)?,
         message: query.text("message").unwrap_or("Imported from -").to_owned(),
-        changes: images::changes(&query),
-        platform: platform(&query)?,
-        created: images::created(&query)?,
+        changes: image_query::changes(&query),
+        platform: image_query::platform(&query)?,
+        created: image_query::created(&query)?,
     };
     let (archive, pieces) = mpsc::channel(PIECES);
     tokio::spawn(pump(body, archive));
@@ -143,20 +143,6 @@ pub(super) async fn create(State(engine): State<Engine>, query: Query, body: Bod
     let id = tokio::task::spawn_blocking(import).await.map_err(join_failed)??;
     let line = format!("{}\r\n", json!({ "status": id.to_string() }));
     Ok(([(header::CONTENT_TYPE, "application/json")], line).into_response())
-}
-
-/// `platform`: as text, or, as newer clients have it for images, as OCI's JSON.
-pub(super) fn platform(query: &Query) -> Result<Option<Platform>, ApiError> {
-    let mut all = query.all("platform").filter(|text| !text.is_empty());
-    let Some(text) = all.next() else { return Ok(None) };
-    if all.next().is_some() {
-        return Err(ApiError::not_built("more than one platform at a time"));
-    }
-    if text.starts_with('{') {
-        let parsed = serde_json::from_str(text);
-        return parsed.map(Some).map_err(|error| ApiError::invalid(format!("invalid platform {text:?}: {error}")));
-    }
-    text.parse().map(Some).map_err(|error: PlatformError| ApiError::invalid(error.to_string()))
 }
 
 /// Progress as Docker's lines, at most one per layer and pause. It never waits for the client.
@@ -207,7 +193,7 @@ pub(super) async fn save(State(engine): State<Engine>, query: Query) -> Answer {
 
 /// Streams an archive of these images. What is not there is said before the head is sent.
 pub(super) async fn save_names(engine: Engine, names: Vec<String>, query: &Query) -> Answer {
-    let platform = platform(query)?;
+    let platform = image_query::platform(query)?;
     stream("application/x-tar", move |out| engine.save_images(&names, platform.as_ref(), out)).await
 }
 
@@ -277,22 +263,6 @@ impl Write for ChannelWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_platform_is_text_or_json() {
-        let read = |query: &str| platform(&Query::from(query)).map(|found| found.map(|found| found.to_string()));
-        assert_eq!(read(""), Ok(None));
-        assert_eq!(read("platform="), Ok(None));
-        assert_eq!(read("platform=linux/arm64"), Ok(Some("linux/arm64".into())));
-        assert_eq!(
-            read("platform=%7B%22os%22:%22linux%22,%22architecture%22:%22aarch64%22%7D"),
-            Ok(Some("linux/arm64".into()))
-        );
-        assert_eq!(read("platform=linux/arm64&platform=linux/amd64").unwrap_err().status(), 501);
-        for wrong in ["%7B%22os%22:1%7D", "%5B%5D", "a/b/c/d", "nonsense"] {
-            assert_eq!(read(&format!("platform={wrong}")).unwrap_err().status(), 400, "{wrong}");
-        }
-    }
 
     #[tokio::test]
     async fn a_body_reaches_a_blocking_reader_whole() {

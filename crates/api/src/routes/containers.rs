@@ -61,7 +61,7 @@ async fn ancestors(engine: &Engine, names: &[String]) -> Result<BTreeSet<ImageId
 }
 
 pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body): Json) -> Answer {
-    let platform = super::archives::platform(&query)?;
+    let platform = super::image_query::platform(&query)?;
     let name = query.text("name").map(|name| name.trim_start_matches('/').parse()).transpose()?;
     let request: request::Create = request::read(body, fields::CREATE)?;
     if request.image.is_empty() {

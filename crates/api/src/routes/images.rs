@@ -11,7 +11,7 @@ use dozen_model::{ImageId, Reference, moment};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
-use super::archives;
+use super::{archives, image_query};
 use crate::convert::{self, fields};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
@@ -255,7 +255,7 @@ fn summary(manifest: &ManifestSummary, users: &BTreeMap<ImageId, Vec<String>>) -
 
 async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> Answer {
     let with_manifests = wants_manifests(query, version, 48)?;
-    let platform = archives::platform(query)?;
+    let platform = image_query::platform(query)?;
     if with_manifests && platform.is_some() {
         return Err(ApiError::invalid("conflicting options: manifests and platform options cannot both be set"));
     }
@@ -296,7 +296,7 @@ async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query
 
 async fn history(engine: &Engine, name: &str, query: &Query) -> Answer {
     // Of one that is not unpacked nothing is known of the layers: it is unpacked.
-    let image = engine.image_to_run(name, archives::platform(query)?).await?;
+    let image = engine.image_to_run(name, image_query::platform(query)?).await?;
     let (images, name) = (engine.images().clone(), image.id.to_string());
     let entries = tokio::task::spawn_blocking(move || images.history(&name)).await.map_err(join_failed)?;
     let entries = entries.map_err(EngineError::from)?;
@@ -316,37 +316,10 @@ async fn history(engine: &Engine, name: &str, query: &Query) -> Answer {
 }
 
 async fn tag(engine: &Engine, name: &str, query: &Query) -> Answer {
-    let target =
-        target(query)?.ok_or_else(|| ApiError::invalid("no name is given: the parameter \"repo\" is missing"))?;
+    let target = image_query::target(query)?
+        .ok_or_else(|| ApiError::invalid("no name is given: the parameter \"repo\" is missing"))?;
     engine.tag_image(name, target).await?;
     empty(StatusCode::CREATED)
-}
-
-/// `repo` and `tag`.
-pub(super) fn target(query: &Query) -> Result<Option<Reference>, ApiError> {
-    let Some(repository) = query.text("repo") else { return Ok(None) };
-    let reference: Reference = repository.parse()?;
-    if reference.digest().is_some() {
-        return Err(ApiError::invalid("refusing to create a tag with a digest reference"));
-    }
-    Ok(Some(match query.text("tag") {
-        Some(tag) => reference.with_tag(tag)?,
-        None => reference,
-    }))
-}
-
-/// `changes`: a parameter may hold several instructions, a line each.
-pub(super) fn changes(query: &Query) -> Vec<String> {
-    let lines = query.all("changes").flat_map(str::lines).map(str::trim);
-    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
-}
-
-/// `sourceDateEpoch`: when the image was made, in place of now, in seconds since 1970, so that making it again gives the
-/// same one (reproducible-builds.org, "SOURCE_DATE_EPOCH"). Docker's API has no such parameter.
-pub(super) fn created(query: &Query) -> Result<Option<Timestamp>, ApiError> {
-    let Some(seconds) = query.number::<i64>("sourceDateEpoch")? else { return Ok(None) };
-    let created = Timestamp::from_second(seconds);
-    created.map(Some).map_err(|error| ApiError::invalid(format!("invalid value for \"sourceDateEpoch\": {error}")))
 }
 
 /// `POST /commit`.
@@ -355,11 +328,11 @@ pub(super) async fn commit(State(engine): State<Engine>, query: Query, Json(mut 
     let container =
         query.text("container").ok_or_else(|| ApiError::invalid("the parameter \"container\" is missing"))?;
     let options = CommitOptions {
-        reference: target(&query)?,
+        reference: image_query::target(&query)?,
         author: query.text("author").map(str::to_owned),
         comment: query.text("comment").map(str::to_owned),
-        changes: changes(&query),
-        created: created(&query)?,
+        changes: image_query::changes(&query),
+        created: image_query::created(&query)?,
         pause: query.flag_or("pause", true),
     };
     let id = engine.commit(container, options).await?;
@@ -387,16 +360,6 @@ mod tests {
         ] {
             assert_eq!(reference_matches(&name.parse().unwrap(), pattern), want, "{pattern} {name}");
         }
-    }
-
-    #[test]
-    fn targets_parse_or_are_refused() {
-        let familiar = |query: &str| target(&Query::from(query)).map(|r| r.map(|r| r.familiar()));
-        assert_eq!(familiar("repo=a&tag=1"), Ok(Some("a:1".into())));
-        assert_eq!(familiar("repo=localhost:5000/a"), Ok(Some("localhost:5000/a:latest".into())));
-        assert_eq!(familiar(""), Ok(None));
-        assert!(familiar("repo=A").unwrap_err().message.contains("invalid reference format"));
-        assert!(familiar("repo=a&tag=b%2Fc").is_err());
     }
 
     proptest! {

@@ -11,6 +11,7 @@ mod attach;
 mod containers;
 mod events;
 mod exec;
+mod image_query;
 mod images;
 mod layers;
 mod logs;
