@@ -17,6 +17,7 @@ mod process;
 mod ps;
 mod resctrl;
 mod show;
+mod start;
 mod state;
 mod terminal;
 mod told;
