@@ -6,7 +6,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::{RootTree, attach, clone_tree, make_entry};
+use super::places::make_entry;
+use super::{RootTree, attach, clone_tree};
 use crate::error::{Context, RuntimeError};
 use crate::plan::Device;
 
