@@ -2,6 +2,8 @@
 
 use std::io::{self, BufReader, Chain, Cursor, Read};
 
+use crate::tarball::begins_tar;
+
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
@@ -57,11 +59,12 @@ pub(crate) enum Decompressed<R: Read> {
     Zstd(Box<zstd::stream::read::Decoder<'static, Peeked<R>>>, u64),
 }
 
-/// Looks at the first bytes and decompresses accordingly; unknown bytes are passed through.
+/// Looks at the first bytes and decompresses accordingly; unknown bytes are passed through, and so is a tar stream: the
+/// name of its first entry may begin as anything.
 pub(crate) fn decompress<R: Read>(mut source: R) -> io::Result<(Compression, Decompressed<R>)> {
     let mut magic = Vec::new();
-    source.by_ref().take(6).read_to_end(&mut magic)?;
-    let kind = Compression::of(&magic)?;
+    source.by_ref().take(512).read_to_end(&mut magic)?;
+    let kind = if begins_tar(&magic) { Compression::None } else { Compression::of(&magic)? };
     let length = magic.len() as u64;
     let peeked = BufReader::with_capacity(64 * 1024, Cursor::new(magic).chain(Counted { source, read: length }));
     let decompressed = match kind {

@@ -382,18 +382,21 @@ struct Source {
     kept: File,
     /// The layer's directory, if a recipe is kept.
     root: Option<OwnedFd>,
+    /// The blob is the plain stream, whatever it begins with.
+    is_plain: bool,
 }
 
 impl Source {
     fn open(inner: &Inner, row: &LayerRow) -> Result<Self, ImageError> {
         let kept_path = inner.content_path(row);
         let kept = File::open(&kept_path).map_err(ImageError::io("open", kept_path.display()))?;
+        let is_plain = row.blob == row.diff_id;
         if row.recipe_size_bytes.is_none() {
-            return Ok(Self { path: kept_path, kept, root: None });
+            return Ok(Self { path: kept_path, kept, root: None, is_plain });
         }
         let path = inner.layer_path(&row.directory);
         let root = tree::open_root(&path).map_err(ImageError::io("open", path.display()))?;
-        Ok(Self { path, kept, root: Some(root) })
+        Ok(Self { path, kept, root: Some(root), is_plain })
     }
 
     /// The plain stream in chunks, until it ends or nobody takes them any more; what is damaged, in words.
@@ -407,7 +410,10 @@ impl Source {
                 Err(RecipeError::Damaged(what)) => Err(what),
             };
         }
-        let (_, mut plain) = decompress(kept).map_err(|error| error.to_string())?;
+        let mut plain: Box<dyn Read> = match self.is_plain {
+            true => Box::new(kept),
+            false => Box::new(decompress(kept).map_err(|error| error.to_string())?.1),
+        };
         loop {
             let mut chunk = pool.chunk();
             chunk.fill_from(&mut plain).map_err(|error| error.to_string())?;

@@ -61,6 +61,33 @@ fn a_compressed_layer_and_one_that_replaces_its_own_entries_keep_their_blobs() {
     assert_eq!(home.counts(), [0, 0, 0]);
 }
 
+/// A tar stream begins with a name, and that may begin as compressed bytes do.
+#[test]
+fn a_plain_layer_is_not_taken_for_a_compressed_one() {
+    for magic in [&b"BZh"[..], b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18", b"\xfd7zXZ"] {
+        let first = (Description::plain(magic, EntryType::Regular, 0o644, 1), &b"1"[..]);
+        // A second entry of a name: the blob is kept.
+        let layers = [archive(&[first.clone(), file("b", "two"), file("b", "three")]), archive(&[first])];
+        let (home, other) = (Home::new(), Home::new());
+        let (store, there) = (home.open(), other.open());
+        let id = load(&store, &tarball(&docker_files(&layers, &["a"], plain))).id;
+        let saved = save(&store, "a");
+        assert!(layers.iter().all(|layer| saved.windows(layer.len()).any(|part| part == layer)), "{magic:?}");
+        assert_eq!(load(&there, &saved).id, id);
+        for packed in [plain as Pack, gzip, zstd] {
+            let import = ImportRequest {
+                config: ImageConfig::default(),
+                platform: Platform::host(),
+                message: String::new(),
+                reference: None,
+                created: jiff::Timestamp::UNIX_EPOCH,
+            };
+            let imported = store.import(packed(&layers[0]).as_slice(), import).unwrap();
+            assert_eq!(store.find(&imported.to_string()).unwrap().diff_ids[..], [sha256(&layers[0])]);
+        }
+    }
+}
+
 #[test]
 fn a_store_from_before_recipes_goes_on_as_it_is() {
     let new = Home::new();
