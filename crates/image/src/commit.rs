@@ -13,6 +13,7 @@ use crate::chunks::Pool;
 use crate::failpoint::failpoint;
 use crate::image::{Image, ImageConfig};
 use crate::install::{NewImage, Staged};
+use crate::manifest::LAYERS_LIMIT;
 use crate::pack::{PackError, pack};
 use crate::store::{ImageStore, Scratch};
 use crate::tree;
@@ -72,6 +73,13 @@ impl ImageStore {
             return Ok(None);
         }
         let staged = Some(packed?).filter(|staged| staged.row.tar_size_bytes != EMPTY_TAR_BYTES);
+        let layers = base.diff_ids.len() + usize::from(staged.is_some());
+        if layers > LAYERS_LIMIT {
+            return Err(ImageError::Commit(format!(
+                "it would have {layers} layers, and the kernel stacks {LAYERS_LIMIT} at the most; export the container \
+                 and import that, which makes one layer of them"
+            )));
+        }
         failpoint("image.packed");
         let layer = staged.as_ref().map(|staged| &staged.row.diff_id);
         let config = new_config(&base, &request, layer, request.created.unwrap_or_else(Timestamp::now));

@@ -27,7 +27,7 @@ pub use summary::{ManifestKind, ManifestSummary};
 /// Bytes of one JSON document: manifests and configurations of real images stay below a tenth of it.
 const DOCUMENT_LIMIT: u64 = 4 * 1024 * 1024;
 /// An overlay takes 500 lower directories (kernel: fs/overlayfs, OVL_MAX_STACK).
-const LAYERS_LIMIT: usize = 500;
+pub(crate) const LAYERS_LIMIT: usize = 500;
 const IMAGES_LIMIT: usize = 1000;
 /// Bytes of all configurations of one archive: they are parsed, and kept in memory for as long as their images are there.
 const CONFIGS_LIMIT: u64 = 16 * 1024 * 1024;

@@ -85,8 +85,7 @@ impl ImageStore {
         }
         free.iter().for_each(|id| inner.delete_content(id.digest()));
         failpoint("image.remove.configurations");
-        let layers = inner.collect_layers()?;
-        steps.extend(layers.into_iter().map(|layer| Removal::Deleted(layer.to_string())));
+        steps.extend(inner.sweep_layers().into_iter().map(|layer| Removal::Deleted(layer.to_string())));
         Ok(steps)
     }
 

@@ -227,14 +227,12 @@ impl ImageStore {
             size_bytes: image.size_bytes,
             shared_bytes: shared(image),
         };
+        // Another platform's layer that was unpacked has its blob in common with the index.
+        let is_blob = |row: &LayerRow| row.recipe_size_bytes.is_none() && state.blobs.contains_key(&row.blob);
+        let kept = state.layers.values().filter(|layer| !is_blob(layer));
         Ok(DiskUsage {
             layers_bytes: state.layers.values().map(|layer| layer.content_bytes).sum(),
-            blobs_bytes: state
-                .layers
-                .values()
-                .map(|layer| layer.kept_bytes())
-                .chain(state.blobs.values().copied())
-                .sum(),
+            blobs_bytes: kept.map(|layer| layer.kept_bytes()).chain(state.blobs.values().copied()).sum(),
             images: state.images.values().map(usage).collect(),
         })
     }
@@ -391,11 +389,13 @@ impl Inner {
             let of_images = readable.chain(state.unreadable.values().map(|image| &image.diff_ids));
             let needed: BTreeSet<_> = of_images.flat_map(|diff_ids| diff_ids.iter()).collect();
             let by_targets = state.needed_by_targets();
+            // Of another platform's layer that was unpacked to run the blob lies there by itself.
+            let is_of_target = |digest: &Digest| by_targets.contains(digest) && !state.blobs.contains_key(digest);
             let is_dead = |layer: &&Arc<LayerRow>| {
                 !needed.contains(&layer.diff_id)
                     && !pins.contains_key(&layer.diff_id)
-                    && !by_targets.contains(&layer.diff_id)
-                    && !by_targets.contains(&layer.blob)
+                    && !is_of_target(&layer.diff_id)
+                    && !is_of_target(&layer.blob)
             };
             let dead: Vec<_> = state.layers.values().filter(is_dead).cloned().collect();
             drop(state);
@@ -428,6 +428,14 @@ impl Inner {
         }
         failpoint("image.collect.files");
         Ok(digests)
+    }
+
+    /// The same behind what is done and cannot be taken back: what fails is for the next removal, or the next start.
+    pub(crate) fn sweep_layers(&self) -> Vec<Digest> {
+        self.collect_layers().unwrap_or_else(|error| {
+            tracing::error!(error = error_chain(&error), "cannot delete layers that no image needs any more");
+            Vec::new()
+        })
     }
 
     /// Deletes what has no row any more.

@@ -123,7 +123,7 @@ impl Inner {
             }
         }
         failpoint("image.remove.configurations");
-        steps.extend(self.collect_layers()?.into_iter().map(|layer| Removal::Deleted(layer.to_string())));
+        steps.extend(self.sweep_layers().into_iter().map(|layer| Removal::Deleted(layer.to_string())));
         Ok(steps)
     }
 

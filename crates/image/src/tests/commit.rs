@@ -151,6 +151,27 @@ fn a_commit_that_cannot_be_leaves_nothing() {
 }
 
 #[test]
+fn a_commit_makes_no_image_that_cannot_run() {
+    let home = Home::new();
+    let store = home.open();
+    // One layer may come any number of times, and counts as often.
+    let layers = vec![archive(&[file("a", "1")]); 499];
+    let base = load(&store, &tarball(&docker_files(&layers, &["base"], plain))).id;
+    let upper = tempfile::tempdir().unwrap();
+    fs::set_permissions(upper.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(upper.path().join("b"), "2").unwrap();
+    let full = commit(&store, &base, upper.path(), Some("full")).unwrap();
+    assert_eq!(store.find("full").unwrap().diff_ids.len(), 500);
+    let counts = home.counts();
+    let error = commit(&store, &full, upper.path(), Some("more")).unwrap_err();
+    assert!(error.to_string().contains("501 layers"), "{error}");
+    assert_eq!((error.kind(), home.counts(), store.list().unwrap().len()), (ErrorKind::Invalid, counts, 2));
+    fs::remove_file(upper.path().join("b")).unwrap();
+    commit(&store, &full, upper.path(), Some("same")).unwrap();
+    load(&Home::new().open(), &save(&store, "same"));
+}
+
+#[test]
 fn a_container_that_is_removed_meanwhile_makes_no_image() {
     let home = Home::new();
     let store = home.open();

@@ -77,3 +77,26 @@ fn layers_outlive_their_image_while_a_container_stands_on_them() {
     store.collect(&nobody).unwrap();
     assert_eq!(home.counts(), [0, 0, 0]);
 }
+
+/// The image is gone as soon as its row is: whoever removes it is told so, whatever becomes of its layers.
+#[test]
+fn a_removal_that_cannot_delete_layers_is_one_all_the_same() {
+    let home = Home::new();
+    let store = home.open();
+    load(&store, &tarball(&docker_files(&two_layers(), &["a"], plain)));
+    let other = archive(&[file("other", "")]);
+    load(&store, &tarball(&docker_files(&[other], &["b"], plain)));
+    let execute = |sql: &'static str| {
+        let done = store.0.ledger.write(dozen_ledger::Durability::Kill, move |connection| {
+            Ok::<_, dozen_ledger::LedgerError>(connection.execute_batch(sql)?)
+        });
+        done.unwrap();
+    };
+    execute("CREATE TRIGGER stays BEFORE DELETE ON layer BEGIN SELECT RAISE(ABORT, 'it stays'); END");
+    let removed = store.remove("a", false, false, &nobody).unwrap();
+    assert!(matches!(&removed[..], [Removal::Untagged(_), Removal::Deleted(_)]), "{removed:?}");
+    assert_eq!((store.find("a").unwrap_err().kind(), home.counts()), (ErrorKind::NotFound, [4, 3, 0]));
+    execute("DROP TRIGGER stays");
+    let removed = store.remove("b", false, false, &nobody).unwrap();
+    assert_eq!((removed.len(), home.counts()), (5, [0, 0, 0]));
+}

@@ -419,6 +419,30 @@ fn an_index_with_gaps_is_kept_with_its_gaps() {
     assert_eq!(home.counts(), [0, 0, 0]);
 }
 
+/// Its blob is the index's too, on the disk once.
+#[test]
+fn another_platforms_directory_goes_with_its_image_and_the_index_stays() {
+    let (layout, _) = many();
+    let home = Home::new();
+    let store = home.open();
+    load(&store, &layout.archive());
+    let (whole, before, usage) = (save(&store, "many:1"), home.counts(), store.disk_usage().unwrap());
+    let platform: Platform = "linux/s390x".parse().unwrap();
+    for _ in 0..2 {
+        let image = store.prepare_for("many:1", Some(&platform)).unwrap();
+        let now = store.disk_usage().unwrap();
+        assert_eq!((home.counts()[1], now.blobs_bytes), (before[1] + 1, usage.blobs_bytes));
+        let lower = store.lower_directories(&image.id).unwrap();
+        let removed = store.remove(&image.id.to_string(), false, false, &nobody).unwrap();
+        assert_eq!(removed[1..], [Removal::Deleted(image.diff_ids[0].to_string())]);
+        assert!(!lower[0].exists() && home.counts() == before);
+        assert_eq!(store.disk_usage().unwrap(), usage);
+        assert!(save(&store, "many:1") == whole);
+    }
+    drop(store);
+    assert!(save(&home.open(), "many:1") == whole && home.counts() == before);
+}
+
 /// `run --platform`.
 #[test]
 fn another_platform_is_unpacked_when_it_is_to_run() {
