@@ -116,7 +116,7 @@ fn policy() -> String {
     let labelled = each(&|name| format!("sid {name} {BASE}\n"));
     format!(
         "class process\nclass file\n{declared}\
-         class process {{ transition }}\nclass file {{ write }}\n\
+         class process {{ transition dyntransition }}\nclass file {{ write }}\n\
          type base_t;\ntype confined_t;\ntype shared_t;\nrole base_r;\nrole base_r types {{ base_t confined_t shared_t }};\n\
          allow base_t {{ base_t confined_t }}:process transition;\n\
          allow base_t {{ base_t confined_t shared_t }}:file write;\n\
