@@ -144,10 +144,29 @@ impl Cgroup {
         set(self.layout, settings)
     }
 
-    /// Who is in it and below it, in our own pid namespace.
+    /// Who is in it and below it in any hierarchy, in our own pid namespace.
     pub fn pids(&self) -> Result<Vec<i32>, RuntimeError> {
-        let Some(directory) = self.directories().find(|directory| directory.is_dir()) else { return Ok(Vec::new()) };
-        below::pids(&directory).context(|| format!("list the processes of {}", directory.display()))
+        let mut pids = self.everyone()?;
+        pids.retain(|pid| *pid > 0);
+        Ok(pids)
+    }
+
+    /// Whether nobody is in it and below it, of any pid namespace and in any hierarchy: a service of systemd's on a hybrid
+    /// is in two of them.
+    pub(crate) fn is_free(&self) -> Result<bool, RuntimeError> {
+        Ok(self.everyone()?.is_empty())
+    }
+
+    /// Each once; 0 for all whom our own pid namespace does not show.
+    fn everyone(&self) -> Result<Vec<i32>, RuntimeError> {
+        let mut everyone = Vec::new();
+        for directory in self.directories() {
+            let here = below::pids(&directory).context(|| format!("list the processes of {}", directory.display()))?;
+            everyone.extend(here);
+        }
+        everyone.sort_unstable();
+        everyone.dedup();
+        Ok(everyone)
     }
 
     /// Sends a signal to everyone in it, in no order. With SIGKILL see [`Cgroup::kill`].

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
-/// Who is in it and below it, in our own pid namespace; nobody, if it is not there.
+/// Who is in it and below it; nobody, if it is not there. 0 is one whom our own pid namespace does not show (cgroups(7)).
 pub(super) fn pids(directory: &Path) -> io::Result<Vec<i32>> {
     let mut pids = Vec::new();
     let look = |here: BorrowedFd<'_>| {
@@ -24,7 +24,7 @@ pub(super) fn pids(directory: &Path) -> io::Result<Vec<i32>> {
             Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => return Ok(()),
             text => text?,
         };
-        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
         Ok(())
     };
     match rustix::fs::openat(CWD, directory, DIRECTORY, Mode::empty()) {

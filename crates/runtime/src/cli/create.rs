@@ -220,7 +220,7 @@ fn make(
 /// Who is in a container's cgroup ends with the container: no one may be there before it.
 fn check_cgroup_is_free(name: &str) -> Result<(), RuntimeError> {
     let Some(cgroup) = Cgroup::open(name)? else { return Ok(()) };
-    if !cgroup.pids()?.is_empty() {
+    if !cgroup.is_free()? {
         return Err(RuntimeError::Conflict(format!(
             "container's cgroup is not empty: cgroup {name} is in use: processes are in it"
         )));

@@ -15,3 +15,4 @@ mod notify;
 mod oracle;
 mod process;
 mod seccomp;
+mod shared_cgroups;
