@@ -17,7 +17,6 @@ mod process;
 mod ps;
 mod resctrl;
 mod show;
-mod start;
 mod state;
 mod terminal;
 mod told;

@@ -195,18 +195,6 @@ impl Listening {
     }
 }
 
-/// Waits until the container is ready. That nobody hears of it is no reason to stop it.
-pub(super) fn pass_on(
-    listening: Option<Listening>,
-    process: BorrowedFd<'_>,
-    leaving: Option<i32>,
-    warn: &dyn Fn(&str),
-) {
-    if let Some(Err(error)) = listening.map(|listening| listening.wait(process, leaving)) {
-        warn(&error.to_string());
-    }
-}
-
 /// A message is of lines, each a variable (sd_notify(3)).
 fn is_ready(message: &[u8]) -> bool {
     message.split(|byte| *byte == b'\n').any(|line| line == b"READY=1")
