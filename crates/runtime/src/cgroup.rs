@@ -7,6 +7,7 @@ mod below;
 mod control;
 mod cpuset;
 mod freezer;
+mod identity;
 mod layout;
 mod limits;
 mod oom;
@@ -22,9 +23,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
-use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use self::control::{set, write};
+use self::control::{set, write, write_in};
+pub(crate) use self::identity::Identity;
 pub use self::layout::CgroupLayout;
 pub(crate) use self::layout::Hierarchy;
 pub use self::oom::OomWatch;
@@ -51,6 +53,17 @@ pub struct Cgroup {
     name: PathBuf,
     /// systemd has made it, and is to remove it.
     scope: Option<Scope>,
+    /// It alone is meant, and no other that has its name by now.
+    identity: Option<Identity>,
+}
+
+/// A cgroup for a container that is being made.
+pub(crate) struct Begun {
+    pub(crate) cgroup: Cgroup,
+    /// Who is in a scope of systemd's until the container's first process is.
+    pub(crate) placeholder: Option<Placeholder>,
+    /// It was not there before: whoever is in it is the container's.
+    pub(crate) is_new: bool,
 }
 
 impl Cgroup {
@@ -71,14 +84,21 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// As [`Cgroup::create_unified`], or a scope of systemd's, which is there as long as somebody is in it: until the
-    /// container's first process is, the placeholder. The calling process must have one thread.
-    pub(crate) fn begin(name: &str) -> Result<(Self, Option<Placeholder>), RuntimeError> {
+    /// As [`Cgroup::create_unified`] (or as [`Cgroup::create`], where there is no version 2), or a scope of systemd's,
+    /// which is there as long as somebody is in it: until the container's first process is, the placeholder. The calling
+    /// process must have one thread.
+    pub(crate) fn begin(name: &str) -> Result<Begun, RuntimeError> {
         let cgroup = Self::named(name)?;
-        let Some(scope) = &cgroup.scope else { return Ok((Self::create_unified(name)?, None)) };
-        let placeholder = Placeholder::new()?;
-        scope.start(placeholder.pid(), cgroup.layout.is_unified())?;
-        Ok((cgroup, Some(placeholder)))
+        if let Some(scope) = &cgroup.scope {
+            let placeholder = Placeholder::new()?;
+            scope.start(placeholder.pid(), cgroup.layout.is_unified())?;
+            return Ok(Begun { cgroup, placeholder: Some(placeholder), is_new: true });
+        }
+        let is_new = match cgroup.layout.unified() {
+            Some(unified) => make(unified, &cgroup.name)?,
+            None => cgroup.create_version_1()?,
+        };
+        Ok(Begun { cgroup, placeholder: None, is_new })
     }
 
     /// The half of [`Cgroup::create`] that a process has to be born into.
@@ -93,12 +113,13 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// The other half, which a process joins later.
-    pub(crate) fn create_version_1(&self) -> Result<(), RuntimeError> {
-        self.layout
-            .hierarchies()
-            .filter(|hierarchy| !hierarchy.is_unified())
-            .try_for_each(|hierarchy| make(hierarchy, &self.name_in(hierarchy)))
+    /// The other half, which a process joins later; whether none of it was there before.
+    pub(crate) fn create_version_1(&self) -> Result<bool, RuntimeError> {
+        let mut is_new = true;
+        for hierarchy in self.layout.hierarchies().filter(|hierarchy| !hierarchy.is_unified()) {
+            is_new &= make(hierarchy, &self.name_in(hierarchy))?;
+        }
+        Ok(is_new)
     }
 
     /// Moves the calling process into the cgroup of this name, which is made if it is missing.
@@ -182,12 +203,15 @@ impl Cgroup {
 
     /// Kills everyone in it, those who are being forked meanwhile included.
     pub fn kill(&self) -> Result<(), RuntimeError> {
-        if let Some(unified) = self.layout.unified() {
-            match fs::write(unified.directory(&self.name).join("cgroup.kill"), "1") {
+        if !self.is_as_pinned()? {
+            return Ok(());
+        }
+        if let Some(directory) = self.open_unified()? {
+            match write_in(&directory, c"cgroup.kill", "1") {
                 Ok(()) => return Ok(()),
-                // No such cgroup (any more), or a kernel before 5.14: version 1's way decides.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {}
-                Err(error) => return Err(RuntimeError::system(format!("kill cgroup {}", self.name.display()), error)),
+                // No such cgroup any more, or a kernel before 5.14: version 1's way decides.
+                Err(Errno::NOENT | Errno::NODEV) => {}
+                Err(errno) => return Err(RuntimeError::system(format!("kill cgroup {}", self.name.display()), errno)),
             }
         }
         // The usual end of a container: its pid namespace has killed everyone, and nobody in here can fork any more.
@@ -219,14 +243,12 @@ impl Cgroup {
     /// Removes it and what is below it, once it is empty; waits a while for those who are dying. Goes on past a
     /// failure and reports the first.
     pub fn delete(&self) -> Result<(), RuntimeError> {
-        let mut first = self.scope.as_ref().and_then(|scope| scope.stop().err());
-        let deadline = Instant::now() + DELETE_PATIENCE;
-        for directory in self.directories() {
-            if let Err(error) = below::remove(&directory, deadline) {
-                first.get_or_insert(RuntimeError::system(format!("remove cgroup {}", directory.display()), error));
-            }
+        if !self.is_as_pinned()? {
+            return Ok(());
         }
-        first.map_or(Ok(()), Err)
+        let stopped = self.scope.as_ref().map_or(Ok(()), Scope::stop);
+        let removed = self.remove_directories(Instant::now() + DELETE_PATIENCE);
+        stopped.and(removed)
     }
 
     /// Whether the kernel has killed one of it for want of memory.
@@ -265,10 +287,11 @@ impl Cgroup {
 
     /// Version 2's directory, for clone3(2) and eBPF.
     pub(crate) fn unified_directory(&self) -> Result<Option<OwnedFd>, RuntimeError> {
-        let Some(unified) = self.layout.unified() else { return Ok(None) };
-        let path = unified.directory(&self.name);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open(&path, flags, Mode::empty()).map(Some).context(|| format!("open cgroup {}", path.display()))
+        if self.layout.unified().is_none() {
+            return Ok(None);
+        }
+        let gone = || RuntimeError::Conflict(format!("cgroup {} has been removed meanwhile", self.name.display()));
+        self.open_unified()?.ok_or_else(gone).map(Some)
     }
 
     pub(crate) fn layout(&self) -> &'static CgroupLayout {
@@ -287,14 +310,14 @@ impl Cgroup {
     fn named(name: &str) -> Result<Self, RuntimeError> {
         if let Some(scope) = Scope::parse(name).transpose()? {
             let name = PathBuf::from(scope.directory()?);
-            return Ok(Self { layout: CgroupLayout::of_host()?, name, scope: Some(scope) });
+            return Ok(Self { layout: CgroupLayout::of_host()?, name, scope: Some(scope), identity: None });
         }
         let relative = name.strip_prefix('/').unwrap_or(name);
         let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
         if !relative.split('/').all(plain) || relative.contains(['\0', '\n']) {
             return Err(RuntimeError::Invalid(format!("invalid cgroup name {name:?}: want /a/b, without . and ..")));
         }
-        Ok(Self { layout: CgroupLayout::of_host()?, name: PathBuf::from(relative), scope: None })
+        Ok(Self { layout: CgroupLayout::of_host()?, name: PathBuf::from(relative), scope: None, identity: None })
     }
 
     /// Where its processes are.
@@ -315,41 +338,38 @@ impl Cgroup {
     }
 }
 
-/// Makes one hierarchy's directories. In the common case, where the parent is there, that is one mkdir(2).
-fn make(hierarchy: &Hierarchy, name: &Path) -> Result<(), RuntimeError> {
+/// Makes one hierarchy's directories; whether the last was not there before. In the common case, where the parent is
+/// there, that is one mkdir(2).
+fn make(hierarchy: &Hierarchy, name: &Path) -> Result<bool, RuntimeError> {
     let path = hierarchy.directory(name);
-    match fs::create_dir(&path) {
+    let is_new = match fs::create_dir(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => make_all(hierarchy, name)?,
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(RuntimeError::system(format!("make cgroup {}", path.display()), error));
-        }
-        _ => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        result => result.context(|| format!("make cgroup {}", path.display())).map(|()| true)?,
+    };
+    if !hierarchy.is_unified() && hierarchy.has("cpuset") {
+        cpuset::inherit(hierarchy.mount_point(), name)?;
     }
-    if hierarchy.is_unified() || !hierarchy.has("cpuset") {
-        Ok(())
-    } else {
-        cpuset::inherit(hierarchy.mount_point(), name)
-    }
+    Ok(is_new)
 }
 
 /// With the parents.
-fn make_all(hierarchy: &Hierarchy, name: &Path) -> Result<(), RuntimeError> {
+fn make_all(hierarchy: &Hierarchy, name: &Path) -> Result<bool, RuntimeError> {
     let mut parent = hierarchy.mount_point().to_path_buf();
     prepare_parent(hierarchy, &parent)?;
+    let mut is_new = false;
     let mut parts = name.iter().peekable();
     while let Some(part) = parts.next() {
         parent.push(part);
-        match fs::create_dir(&parent) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(RuntimeError::system(format!("make cgroup {}", parent.display()), error));
-            }
-            _ => {}
-        }
+        is_new = match fs::create_dir(&parent) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            made => made.context(|| format!("make cgroup {}", parent.display())).map(|()| true)?,
+        };
         if parts.peek().is_some() {
             prepare_parent(hierarchy, &parent)?;
         }
     }
-    Ok(())
+    Ok(is_new)
 }
 
 /// Lets children of a cgroup have what it has: controllers in version 2; in version 1 processors and memory nodes, but of

@@ -13,7 +13,7 @@ use dozen_model::UserSpec;
 use self::launch::{launch, want_of_memory};
 use crate::about::About;
 use crate::agent::Agent;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Begun, Cgroup};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
 use crate::hooks;
@@ -62,15 +62,17 @@ pub struct Running {
 ///
 /// The calling process must have one thread.
 pub fn create(options: CreateOptions<'_>) -> Result<Created, RuntimeError> {
-    create_with(options, None, false)
+    create_with(options, None, false, &mut |_, _| Ok(()))
 }
 
 /// As [`create`]; with a listening socket, the word to start comes from a connection to it. `listens`: as of
-/// [`crate::exec::exec_at`].
+/// [`crate::exec::exec_at`]. `grouped` is told of the cgroup when it is there and nobody is in it, and whether it was not
+/// there before; it may refuse it.
 pub(crate) fn create_with(
     mut options: CreateOptions<'_>,
     listener: Option<OwnedFd>,
     listens: bool,
+    grouped: &mut dyn FnMut(&mut Cgroup, bool) -> Result<(), RuntimeError>,
 ) -> Result<Created, RuntimeError> {
     if let Stdio::Terminal { size: size @ None } = &mut options.stdio {
         *size = console_size(options.spec);
@@ -78,8 +80,14 @@ pub(crate) fn create_with(
     let plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
     let init = if options.init { Some(crate::own_binary()?) } else { None };
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
-    let (cgroup, placeholder) = Cgroup::begin(options.cgroup)?;
+    let Begun { mut cgroup, placeholder, is_new } = Cgroup::begin(options.cgroup)?;
     failpoint("create.cgroup");
+    if let Err(error) = grouped(&mut cgroup, is_new) {
+        drop(placeholder);
+        // The first error is the one to tell. What was there before us is not ours to remove.
+        let _ = if is_new { cgroup.delete() } else { Ok(()) };
+        return Err(error);
+    }
     let asked = plan.process.filter.as_ref().and_then(|filter| filter.listener.clone());
     let is_told = !plan.hooks.is_empty() || asked.is_some();
     let about = is_told.then(|| About::new(options.id, options.bundle, options.spec));

@@ -37,10 +37,11 @@ pub(super) fn pids(directory: &Path) -> io::Result<Vec<i32>> {
 /// Removes it with what is below it; a busy one is asked again, ever more rarely, until the deadline.
 pub(super) fn remove(directory: &Path, deadline: Instant) -> io::Result<()> {
     let mut pause = Duration::from_micros(50);
+    let mut has_walked = false;
     loop {
         match rustix::fs::unlinkat(CWD, directory, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY) if Instant::now() < deadline => {}
+            Err(Errno::BUSY) if !has_walked || Instant::now() < deadline => has_walked = true,
             Err(errno) => return Err(errno.into()),
         }
         match rustix::fs::openat(CWD, directory, DIRECTORY, Mode::empty()) {

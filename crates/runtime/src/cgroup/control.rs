@@ -1,5 +1,6 @@
 //! Control files: written, never made.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,12 @@ fn write_instead(layout: &CgroupLayout, setting: Setting) -> Result<(), RuntimeE
 pub(super) fn write(file: &Path, value: &str) -> Result<(), RuntimeError> {
     let opened = open_for_writing(file).context(|| format!("open {} to write it", file.display()))?;
     rustix::io::write(&opened, value.as_bytes()).map(drop).map_err(|errno| refused(file, value, errno))
+}
+
+/// Writes one of the cgroup whose directory this is.
+pub(super) fn write_in(directory: &OwnedFd, file: &CStr, value: &str) -> Result<(), Errno> {
+    let opened = rustix::fs::openat(directory, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&opened, value.as_bytes()).map(drop)
 }
 
 fn open_for_writing(file: &Path) -> Result<OwnedFd, Errno> {

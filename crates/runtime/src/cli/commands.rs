@@ -88,7 +88,7 @@ fn kill(directory: &Directory, signal: &str, all: bool) -> Result<(), RuntimeErr
     };
     let record = directory.read()?;
     if all {
-        return match Cgroup::open(&record.cgroup)? {
+        return match record.cgroup()? {
             Some(cgroup) => cgroup.signal(number),
             None => Ok(()),
         };
@@ -98,7 +98,7 @@ fn kill(directory: &Directory, signal: &str, all: bool) -> Result<(), RuntimeErr
             send(&pidfd, number)?;
             // Version 1's freezer keeps even the killed.
             if number == libc::SIGKILL
-                && let Some(cgroup) = Cgroup::open(&record.cgroup)?
+                && let Some(cgroup) = record.cgroup()?
                 && cgroup.is_paused()?
             {
                 cgroup.resume()?;
@@ -122,7 +122,7 @@ fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(),
         )));
     }
     let told = Told::of(directory, &record)?;
-    let gone = match Cgroup::open(&record.cgroup)? {
+    let gone = match record.cgroup()? {
         Some(cgroup) => {
             let killed = cgroup.kill();
             // A created container's process is not yet the user's: it goes with the container.
@@ -132,7 +132,7 @@ fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(),
             failpoint("command.delete.killed");
             cgroup.delete().and(killed)
         }
-        None => Ok(()),
+        None => Cgroup::sweep(&record.cgroup, record.cgroup_identity),
     };
     failpoint("command.delete.cgroup");
     let ungrouped = resctrl::remove(record.resctrl_group.as_ref());

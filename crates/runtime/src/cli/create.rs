@@ -14,6 +14,7 @@ use super::listening;
 use super::notify::{Listening, Notify};
 use super::process::{Signals, send, send_terminal, stdio, wait_and_forward, write_pid};
 use super::resctrl::{self, Group, Resctrl};
+use super::show::records;
 use super::state::{self, Directory, Record, Status};
 use super::terminal::{carry, write_plain_lines};
 use super::told::Told;
@@ -52,8 +53,21 @@ pub(super) fn create_waiting(
         created.leave();
         Ok(())
     })();
-    // The id is free again if there is nothing of this name.
-    result.inspect_err(|_: &RuntimeError| drop(directory.remove()))
+    result.inspect_err(|_: &RuntimeError| abandon(directory))
+}
+
+/// The id is free again, unless there is something of this name that could not be undone: `delete --force` finds it then.
+fn abandon(directory: &Directory) {
+    let is_gone = |record: Record| {
+        record.process().is_none()
+            && matches!(record.cgroup(), Ok(None))
+            // Without an identity it was somebody else's, and has stayed as it was.
+            && record.cgroup_identity.is_none_or(|identity| Cgroup::sweep(&record.cgroup, Some(identity)).is_ok())
+    };
+    if directory.read().map_or(true, is_gone) {
+        // What cannot be removed is there to be seen.
+        let _ = directory.remove();
+    }
 }
 
 pub(super) fn run_to_the_end(
@@ -88,7 +102,7 @@ pub(super) fn run_to_the_end(
         }
         created.start()
     })();
-    let running = started.inspect_err(|_| drop(directory.remove()))?;
+    let running = started.inspect_err(|_| abandon(directory))?;
     if run.detach {
         pass_on(listening, running.pidfd.as_fd(), Some(running.pid), warn);
         return Ok(0);
@@ -196,7 +210,7 @@ pub(super) fn start(directory: &Directory, warn: &dyn Fn(&str)) -> Result<(), Ru
 /// which then runs the hooks that take away what others have made.
 fn stop(record: &Record) {
     // What comes of it is seen by `state`.
-    if let Ok(Some(cgroup)) = Cgroup::open(&record.cgroup) {
+    if let Ok(Some(cgroup)) = record.cgroup() {
         let _ = cgroup.kill();
     }
     if let Some(pidfd) = record.process() {
@@ -240,7 +254,6 @@ fn make(
     listener: Option<OwnedFd>,
     stdio: Stdio,
 ) -> Result<Created, RuntimeError> {
-    check_cgroup_is_free(&bundle.cgroup)?;
     let mut record = Record {
         id: create.id.clone(),
         pid: 0,
@@ -251,6 +264,7 @@ fn make(
             Root::Overlay { .. } => PathBuf::new(),
         },
         cgroup: bundle.cgroup.clone(),
+        cgroup_identity: None,
         created: state::now(),
         started: false,
         resctrl_group: None,
@@ -266,6 +280,7 @@ fn make(
     directory.write_spec(&bundle.config)?;
     directory.begin(&record)?;
     failpoint("command.create.record");
+    take_cgroup(directory, &record)?;
     let undo = |record: &Record| drop(resctrl::remove(record.resctrl_group.as_ref()));
     if let Some((resctrl, group)) = &resctrl {
         resctrl.enter(group, std::process::id()).inspect_err(|_| undo(&record))?;
@@ -289,8 +304,20 @@ fn make(
         },
         listener,
         listening > 0,
-    )
-    .inspect_err(|_| undo(&record))?;
+        &mut |cgroup, is_new| {
+            if !is_new {
+                return Err(RuntimeError::Conflict(format!(
+                    "cgroup {} is in use: another has just made it",
+                    record.cgroup
+                )));
+            }
+            record.cgroup_identity = Some(cgroup.pin()?);
+            directory.write(&record)?;
+            failpoint("command.create.cgroup");
+            Ok(())
+        },
+    );
+    let created = created.inspect_err(|_| undo(&record))?;
     failpoint("command.create.created");
     record.pid = created.pid();
     record.started = is_started_at_once;
@@ -304,19 +331,19 @@ fn make(
     Ok(created)
 }
 
-/// Who is in a container's cgroup ends with the container: no one may be there before it.
-fn check_cgroup_is_free(name: &str) -> Result<(), RuntimeError> {
-    let Some(cgroup) = Cgroup::open(name)? else { return Ok(()) };
-    if !cgroup.is_free()? {
-        return Err(RuntimeError::Conflict(format!(
-            "container's cgroup is not empty: cgroup {name} is in use: processes are in it"
-        )));
+/// Who is in a container's cgroup ends with the container: no one may be there before it, nor another container be of
+/// the mind that it is its own. What one that has stopped has left goes, and it is told from the new one by that.
+fn take_cgroup(directory: &Directory, record: &Record) -> Result<(), RuntimeError> {
+    let name = &record.cgroup;
+    if Cgroup::open(name)?.is_none() {
+        return Ok(());
     }
-    // Whoever enters it stands still, and says nothing.
-    if cgroup.is_paused()? {
-        return Err(RuntimeError::Conflict(format!("container's cgroup unexpectedly frozen: {name}")));
+    // Of two that are being created each has written its record before it comes here, so one sees the other.
+    let has_it = |other: &&Record| other.cgroup == *name && other.id != record.id && other.phase() != Status::Stopped;
+    if let Some(other) = records(directory.root())?.iter().find(has_it) {
+        return Err(RuntimeError::Conflict(format!("cgroup {name} is in use: by container {}", other.id)));
     }
-    Ok(())
+    Cgroup::vacate(name)
 }
 
 fn wants_terminal(spec: &Spec) -> bool {

@@ -28,7 +28,7 @@ pub(super) fn execute(
     warn: &dyn Fn(&str),
 ) -> Result<u8, RuntimeError> {
     let record = directory.read()?;
-    let (Some(pidfd), Some(cgroup)) = (record.process(), Cgroup::open(&record.cgroup)?) else {
+    let (Some(pidfd), Some(cgroup)) = (record.process(), record.cgroup()?) else {
         return Err(RuntimeError::Conflict("cannot exec in a stopped container".to_owned()));
     };
     // It would stand still with the others before it has said anything.

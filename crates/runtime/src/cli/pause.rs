@@ -24,7 +24,7 @@ pub(super) fn resume(directory: &Directory) -> Result<(), RuntimeError> {
 pub(super) fn living(directory: &Directory) -> Result<(Record, Cgroup), RuntimeError> {
     let record = directory.read()?;
     let lives = matches!(record.status(), Status::Created | Status::Running | Status::Paused);
-    match Cgroup::open(&record.cgroup)?.filter(|_| lives) {
+    match record.cgroup()?.filter(|_| lives) {
         Some(cgroup) => Ok((record, cgroup)),
         None => Err(RuntimeError::Conflict(format!("container not running: {}", record.id))),
     }

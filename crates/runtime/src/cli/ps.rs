@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use clap::Args;
 
 use super::state::{Directory, Status};
-use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 
 #[derive(Debug, Args)]
@@ -26,7 +25,7 @@ pub(super) fn list_processes(arguments: &PsArguments, directory: &Directory) -> 
     let record = directory.read()?;
     let mut pids = match record.status() {
         Status::Stopped => Vec::new(),
-        _ => Cgroup::open(&record.cgroup)?.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())?,
+        _ => record.cgroup()?.map_or(Ok(Vec::new()), |cgroup| cgroup.pids())?,
     };
     pids.sort_unstable();
     let printed = match arguments.format.as_str() {

@@ -13,8 +13,7 @@ use crate::error::{Context, RuntimeError};
 
 pub(super) fn print_state(directory: &Directory) -> Result<(), RuntimeError> {
     let record = directory.read()?;
-    let root = directory.path.parent().unwrap_or(Path::new("/"));
-    print(&State::of(&record, root))
+    print(&State::of(&record, directory.root()))
 }
 
 pub(super) fn list(root: &Path, quiet: bool, format: &str) -> Result<(), RuntimeError> {

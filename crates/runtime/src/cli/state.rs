@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::Spec;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Identity};
 use crate::error::{Context, RuntimeError};
 
 /// A container's record.
@@ -31,6 +31,9 @@ pub(super) struct Record {
     #[serde(default)]
     pub(super) rootfs: PathBuf,
     pub(super) cgroup: String,
+    /// Which of that name: `None` until it is made, before anybody is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cgroup_identity: Option<Identity>,
     pub(super) created: String,
     /// `start` has been called.
     pub(super) started: bool,
@@ -84,7 +87,7 @@ impl Directory {
 
     /// Takes the id: of two that try, one succeeds.
     pub(super) fn make(&self) -> Result<(), RuntimeError> {
-        let root = self.path.parent().unwrap_or(Path::new("/"));
+        let root = self.root();
         // Whoever may write here decides whom `kill` and `delete` meet.
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o711)
@@ -94,6 +97,11 @@ impl Directory {
             Err(Errno::EXIST) => Err(RuntimeError::Conflict(format!("container with id exists already: {}", self.id))),
             result => result.context(|| format!("make {}", self.path.display())),
         }
+    }
+
+    /// That of all containers.
+    pub(super) fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
     }
 
     pub(super) fn remove(&self) -> Result<(), RuntimeError> {
@@ -160,6 +168,11 @@ impl Record {
         (start_time(self.pid) == Some(self.start_time)).then_some(pidfd)
     }
 
+    /// Where its processes are; `None` if that is gone, also if others have a cgroup of that name by now.
+    pub(super) fn cgroup(&self) -> Result<Option<Cgroup>, RuntimeError> {
+        self.cgroup_identity.map_or(Ok(None), |identity| Cgroup::open_pinned(&self.cgroup, identity))
+    }
+
     /// Where it is in its life, paused or not.
     pub(super) fn phase(&self) -> Status {
         if self.pid == 0 {
@@ -173,7 +186,7 @@ impl Record {
     }
 
     pub(super) fn status(&self) -> Status {
-        let is_paused = || Cgroup::open(&self.cgroup).ok().flatten().is_some_and(|it| it.is_paused().unwrap_or(false));
+        let is_paused = || self.cgroup().ok().flatten().is_some_and(|it| it.is_paused().unwrap_or(false));
         match self.phase() {
             Status::Created | Status::Running if is_paused() => Status::Paused,
             phase => phase,

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::bundle::{Bundle, failure, stdout};
 use crate::oracle::without_version_2;
 use dozen_runtime::Cgroup;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::json;
 
 /// A process of nobody's container.
@@ -32,6 +33,16 @@ impl Drop for Stranger {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A command of the runtime's, executed by something.
+fn within(bundle: &Bundle, surroundings: &[String], arguments: &[&str]) -> Command {
+    let command = bundle.command(arguments);
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_owned());
+    let mut words = surroundings.iter().map(Into::into).chain(words);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).stdin(Stdio::null());
+    command
 }
 
 /// Where the machine's hierarchies are mounted.
@@ -68,16 +79,9 @@ fn who_is_in_one_hierarchy_only_is_killed() {
         spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
     });
     bundle.write();
-    let run = |arguments: &[&str]| {
-        let command = bundle.command(arguments);
-        let words = std::iter::once(command.get_program()).chain(command.get_args()).map(|word| word.to_owned());
-        let mut words = without_version_2().into_iter().map(Into::into).chain(words);
-        let mut command = Command::new(words.next().unwrap());
-        command.args(words).stdin(Stdio::null());
-        command
-    };
-    let create = run(&["run", "--detach", "--bundle", bundle.path(), &bundle.id]).stdout(Stdio::null()).status();
-    assert!(create.unwrap().success());
+    let surroundings = without_version_2();
+    let run = |arguments: &[&str]| within(&bundle, &surroundings, arguments);
+    detached(&bundle, &surroundings, &bundle.id);
     let mut stranger = Stranger::new();
     let hierarchies = hierarchies();
     stranger.enter(&hierarchies.iter().rfind(|place| place.join(&bundle.id).exists()).unwrap().join(&bundle.id));
@@ -86,4 +90,93 @@ fn who_is_in_one_hierarchy_only_is_killed() {
     assert!(!stranger.0.wait().unwrap().success());
     stdout(&run(&["delete", "--force", &bundle.id]).output().unwrap());
     bundle.check_nothing_is_left();
+}
+
+/// Creates it and starts it; nothing of it holds a pipe of ours.
+fn detached(bundle: &Bundle, surroundings: &[String], id: &str) {
+    bundle.write();
+    let run = within(bundle, surroundings, &["run", "--detach", "--bundle", bundle.path(), id])
+        .stdout(Stdio::null())
+        .status();
+    assert!(run.unwrap().success());
+}
+
+/// Two containers of one name of a cgroup, of which the first has ended: nothing that is said of it meets the second.
+fn second_is_left_alone(surroundings: &[String], is_same_root: bool) {
+    let first = Bundle::new("exec sleep 1000");
+    let path = json!(format!("/{}-shared", first.id));
+    let first = first.with(|spec| spec["linux"]["cgroupsPath"] = path.clone());
+    let other = Bundle::new("exec sleep 1000").with(|spec| spec["linux"]["cgroupsPath"] = path.clone());
+    let run = |bundle: &Bundle, arguments: &[&str]| within(bundle, surroundings, arguments).output().unwrap();
+    detached(&first, surroundings, &first.id);
+    let (second, id) = match is_same_root {
+        true => (&first, format!("{}-second", first.id)),
+        false => (&other, other.id.clone()),
+    };
+    second.write();
+    let early = run(second, &["run", "--detach", "--bundle", second.path(), &id]);
+    assert!(failure(&early).contains("is in use"));
+    // What it has made below stays, empty.
+    let below = hierarchies().into_iter().map(|place| place.join(path.as_str().unwrap().trim_start_matches('/')));
+    below.filter(|place| place.exists()).for_each(|place| fs::create_dir_all(place.join("below/it")).unwrap());
+    let state = |bundle: &Bundle, id: &str| -> serde_json::Value {
+        serde_json::from_str(&stdout(&run(bundle, &["state", id]))).unwrap()
+    };
+    let process = |bundle: &Bundle, id: &str| {
+        let pid = rustix::process::Pid::from_raw(state(bundle, id)["pid"].as_i64().unwrap() as i32).unwrap();
+        rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap()
+    };
+    let ends = process(&first, &first.id);
+    stdout(&run(&first, &["kill", &first.id, "KILL"]));
+    rustix::event::poll(&mut [PollFd::new(&ends, PollFlags::IN)], None).unwrap();
+    detached(second, surroundings, &id);
+    let lives = process(second, &id);
+    stdout(&run(&first, &["kill", "--all", &first.id, "KILL"]));
+    assert_eq!(stdout(&run(&first, &["ps", "--format", "json", &first.id])), "[]\n");
+    stdout(&run(&first, &["delete", &first.id]));
+    // Who is killed has ended when its cgroup is gone; who is not, never.
+    assert_eq!(state(second, &id)["status"], "running");
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut [PollFd::new(&lives, PollFlags::IN)], Some(&now)), Ok(0));
+    assert!(stdout(&run(second, &["ps", "--format", "json", &id])).len() > 3);
+    stdout(&run(second, &["delete", "--force", &id]));
+    for left in hierarchies() {
+        assert!(!left.join(path.as_str().unwrap().trim_start_matches('/')).exists(), "{}", left.display());
+    }
+    first.check_nothing_is_left();
+    other.check_nothing_is_left();
+}
+
+#[test]
+fn who_has_a_cgroup_next_is_left_alone() {
+    second_is_left_alone(&[], true);
+    second_is_left_alone(&[], false);
+}
+
+#[test]
+fn who_has_a_cgroup_next_is_left_alone_without_version_2() {
+    second_is_left_alone(&without_version_2(), true);
+    second_is_left_alone(&without_version_2(), false);
+}
+
+/// Its directories are empty, and yet they are not for anybody else: it may be about to enter them.
+#[test]
+fn the_cgroup_of_a_container_that_is_being_created_is_taken() {
+    let bundle = Bundle::new("true");
+    let path = json!(format!("/{}-shared", bundle.id));
+    let bundle = bundle.with(|spec| spec["linux"]["cgroupsPath"] = path);
+    bundle.write();
+    let failpoints = bundle.directory.path().join("failpoints");
+    fs::create_dir(&failpoints).unwrap();
+    for armed in ["create.cgroup", "command.create.cgroup"] {
+        fs::write(failpoints.join(format!("runtime.{armed}")), "").unwrap();
+        let mut create = bundle.command(&["create", "--bundle", bundle.path(), &bundle.id]);
+        assert!(!create.env("DOZEN_FAILPOINTS", &failpoints).stdout(Stdio::null()).status().unwrap().success());
+        let second = format!("{}-second", bundle.id);
+        let run = || bundle.command(&["run", "--bundle", bundle.path(), &second]).output().unwrap();
+        assert!(failure(&run()).contains(&format!("is in use: by container {}", bundle.id)));
+        stdout(&bundle.command(&["delete", "--force", &bundle.id]).output().unwrap());
+        stdout(&run());
+        bundle.check_nothing_is_left();
+    }
 }
