@@ -112,7 +112,10 @@ pub(crate) fn create_with(
         }
         Err(error) => {
             failpoint("failed.before");
-            // The first error is the one to tell; one more here would only hide it.
+            // A hook that came before the failure may have left somebody in it. The first error is the one to tell; one
+            // more here would only hide it.
+            let _ = if is_new { cgroup.kill() } else { Ok(()) };
+            failpoint("failed.killed");
             let _ = cgroup.delete();
             failpoint("failed.deleted");
             if let Some(about) = about.filter(|_| is_hooked) {

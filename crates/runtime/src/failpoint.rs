@@ -3,7 +3,7 @@
 /// Those that a monitor comes to, in the order of a container's life: `dozen daemon --failpoints` prints the list to
 /// the crash suite. At those of `child` and `usher` it is the new process that dies, and only as long as it still
 /// sees the host's files.
-pub const FAILPOINTS: [&str; 18] = [
+pub const FAILPOINTS: [&str; 19] = [
     "create.cgroup",
     "create.cloned",
     "create.version_1",
@@ -16,6 +16,7 @@ pub const FAILPOINTS: [&str; 18] = [
     "child.furnished",
     // It cannot be created after all.
     "failed.before",
+    "failed.killed",
     "failed.deleted",
     // Nobody wants it started.
     "undo.killed",

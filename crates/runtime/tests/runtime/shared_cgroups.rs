@@ -180,3 +180,22 @@ fn the_cgroup_of_a_container_that_is_being_created_is_taken() {
         bundle.check_nothing_is_left();
     }
 }
+
+/// Not even by a creation that fails.
+#[test]
+fn who_a_hook_has_left_goes_when_the_creation_fails() {
+    for surroundings in [Vec::new(), without_version_2()] {
+        let bundle = Bundle::new("true").with(|spec| {
+            spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+            let shell =
+                |script: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]});
+            let daemon = "setsid sleep 1000 </dev/null >/dev/null 2>&1 &";
+            spec["hooks"]["createContainer"] = json!([shell(daemon), shell("exit 3")]);
+        });
+        bundle.write();
+        let create =
+            within(&bundle, &surroundings, &["create", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
+        assert!(failure(&create).contains("createContainer"));
+        bundle.check_nothing_is_left();
+    }
+}
