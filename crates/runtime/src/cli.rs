@@ -17,6 +17,8 @@ mod process;
 mod ps;
 mod resctrl;
 mod show;
+mod start;
+mod start_socket;
 mod state;
 mod terminal;
 mod told;

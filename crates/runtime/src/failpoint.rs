@@ -35,15 +35,16 @@ pub const THRESHOLD_FAILPOINTS: [&str; 2] = ["create.mapped", "create.devices_mo
 pub const JOIN_FAILPOINTS: [&str; 1] = ["child.joined"];
 
 /// Those of `dozen runtime create`, `start` and `delete`, beside the ones that creating a container has anyway.
-pub const COMMAND_FAILPOINTS: [&str; 11] = [
+pub const COMMAND_FAILPOINTS: [&str; 12] = [
     "command.create.directory",
     "command.create.record",
     "command.create.cgroup",
     "command.create.created",
     "command.create.process",
     "command.create.pid_file",
-    "command.start.told",
     "command.start.record",
+    "command.start.told",
+    "command.start.served",
     "command.delete.killed",
     "command.delete.cgroup",
     "command.delete.directory",

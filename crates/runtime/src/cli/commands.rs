@@ -6,7 +6,7 @@ use dozen_model::Signal;
 
 use super::arguments::{Arguments, CgroupManager, Command, Rootless, RunArguments};
 use super::bundle::write_spec;
-use super::create::{create_waiting, run_to_the_end, start};
+use super::create::{create_waiting, run_to_the_end};
 use super::events::events;
 use super::exec::execute;
 use super::features::features;
@@ -16,6 +16,7 @@ use super::process::send;
 use super::ps::list_processes;
 use super::resctrl;
 use super::show::{list, print, print_state, records};
+use super::start::start;
 use super::state::{Directory, Status};
 use super::told::Told;
 use super::update::update;

@@ -16,3 +16,4 @@ mod oracle;
 mod process;
 mod seccomp;
 mod shared_cgroups;
+mod starts;
