@@ -35,7 +35,7 @@ pub const THRESHOLD_FAILPOINTS: [&str; 2] = ["create.mapped", "create.devices_mo
 pub const JOIN_FAILPOINTS: [&str; 1] = ["child.joined"];
 
 /// Those of `dozen runtime create`, `start` and `delete`, beside the ones that creating a container has anyway.
-pub const COMMAND_FAILPOINTS: [&str; 12] = [
+pub const COMMAND_FAILPOINTS: [&str; 13] = [
     "command.create.directory",
     "command.create.record",
     "command.create.cgroup",
@@ -43,6 +43,7 @@ pub const COMMAND_FAILPOINTS: [&str; 12] = [
     "command.create.process",
     "command.create.pid_file",
     "command.start.record",
+    "command.start.said",
     "command.start.told",
     "command.start.served",
     "command.delete.killed",

@@ -49,7 +49,8 @@
 //! ```
 //!
 //! With the command line, `create` and `start` are two processes: the child then waits for Start on a
-//! connection to a listening socket that it was given ([`crate::create`]).
+//! connection to a listening socket that it was given ([`crate::create`]), and answers Heard: the end of a connection that
+//! nobody has heard, since another was first, is no start.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -85,6 +86,8 @@ pub(crate) enum Message {
     Hooked,
     /// Parent: execute.
     Start,
+    /// Child: Start came from who has connected to its socket, and it is this one that was heard.
+    Heard,
     /// Child: its filter is in force, and asks by the descriptor that comes along.
     Notifications,
     /// Child: this failed, and I am gone.

@@ -81,20 +81,45 @@ pub(crate) fn set_patience(socket: &OwnedFd) -> Result<(), RuntimeError> {
         .context(|| "set a timeout".to_owned())
 }
 
-/// Start, and what comes of it. With an agent the process's filter asks, and that is what the agent gets.
-pub(crate) fn start_over(socket: impl AsFd, mut agent: Option<Agent>) -> Result<(), RuntimeError> {
+/// Start, and what comes of it.
+pub(crate) fn start_over(socket: impl AsFd, agent: Option<Agent>) -> Result<(), RuntimeError> {
+    say_start(&socket)?;
+    hear_out(socket, agent)
+}
+
+/// What comes of a Start that was said to a listening socket: only one who was heard has started it.
+pub(crate) fn hear_out_heard(socket: impl AsFd, agent: Option<Agent>) -> Result<(), RuntimeError> {
+    match message::receive(&socket)? {
+        Some((Message::Heard, _)) => hear_out(socket, agent),
+        Some((Message::Failed { kind, message }, _)) => Err(RuntimeError::Inside { kind, message }),
+        Some(_) => Err(out_of_turn()),
+        None => Err(RuntimeError::Conflict(
+            "the container's first process has died, or another was first to start it".to_owned(),
+        )),
+    }
+}
+
+pub(crate) fn say_start(socket: impl AsFd) -> Result<(), RuntimeError> {
     message::send(socket.as_fd(), &Message::Start, None).map_err(|errno| match errno {
         Errno::PIPE | Errno::CONNRESET => RuntimeError::Conflict("the container's first process has died".to_owned()),
         errno => RuntimeError::system("tell the container to start", errno),
-    })?;
+    })
+}
+
+/// Until execve(2) or a failure. With an agent the process's filter asks, and that is what the agent gets.
+fn hear_out(socket: impl AsFd, mut agent: Option<Agent>) -> Result<(), RuntimeError> {
     loop {
         match (message::receive(&socket)?, agent.take()) {
             (None, _) => return Ok(()),
             (Some((Message::Failed { kind, message }, _)), _) => return Err(RuntimeError::Inside { kind, message }),
             (Some((Message::Notifications, Some(notifications))), Some(agent)) => agent.hand_over(notifications)?,
-            _ => return Err(RuntimeError::Invalid("the container's first process spoke out of turn".to_owned())),
+            _ => return Err(out_of_turn()),
         }
     }
+}
+
+fn out_of_turn() -> RuntimeError {
+    RuntimeError::Invalid("the container's first process spoke out of turn".to_owned())
 }
 
 /// The connection between parent and child. Both ends above the standard streams' numbers.

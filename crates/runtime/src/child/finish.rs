@@ -22,13 +22,18 @@ pub(super) fn finish(
         let told = message::send(surroundings.socket.as_fd(), &Message::Ready, master.as_ref().map(AsFd::as_fd));
         drop(master);
         told.context(|| "tell that the container is ready".to_owned())?;
-        if let Some(listener) = surroundings.listener.take() {
+        let listener = surroundings.listener.take();
+        if let Some(listener) = &listener {
             let flags = rustix::net::SocketFlags::CLOEXEC;
             surroundings.socket =
-                rustix::net::accept_with(&listener, flags).context(|| "wait for the start".to_owned())?;
+                rustix::net::accept_with(listener, flags).context(|| "wait for the start".to_owned())?;
         }
         match message::receive(&surroundings.socket)? {
-            Some((Message::Start, _)) => execute(plan, surroundings, prepared, before_execution),
+            Some((Message::Start, _)) => {
+                // Who has said it may have been killed since, and meant it.
+                let _ = listener.map_or(Ok(()), |_| message::send(surroundings.socket.as_fd(), &Message::Heard, None));
+                execute(plan, surroundings, prepared, before_execution)
+            }
             // The parent has gone, or wants us gone.
             _ => exit(),
         }

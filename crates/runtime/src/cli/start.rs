@@ -15,13 +15,17 @@ use super::state::{Directory, Record, Status};
 use super::told::Told;
 use crate::error::RuntimeError;
 use crate::failpoint::failpoint;
-use crate::process::start_over;
+use crate::process::{hear_out_heard, say_start};
 
 /// A `start` that comes a moment before its `create` has ended waits that moment.
 const PATIENCE_ROUNDS: u32 = 50;
 const PATIENCE_ROUND: Duration = Duration::from_millis(10);
 
 pub(super) fn start(directory: &Directory, warn: &dyn Fn(&str)) -> Result<(), RuntimeError> {
+    // To say that there is none.
+    directory.read()?;
+    // Until we end, however we do.
+    let _only_start = directory.lock()?;
     let mut record = startable(directory)?;
     let told = Told::of(directory, &record)?;
     // First: one that has nobody to answer for it waits on.
@@ -40,7 +44,9 @@ pub(super) fn start(directory: &Directory, warn: &dyn Fn(&str)) -> Result<(), Ru
         let _ = directory.write(&record);
     });
     let Some(socket) = connected? else { return Err(not_waiting(&record)) };
-    let started = start_over(&socket, agent);
+    say_start(&socket)?;
+    failpoint("command.start.said");
+    let started = hear_out_heard(&socket, agent);
     // Who answers for it may not have got what it answers by.
     started.inspect_err(|_| {
         if is_answered {

@@ -4,12 +4,12 @@
 //! finds all that there is of a container, wherever its `create` was killed.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, FlockOperation, Mode};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,18 @@ impl Directory {
         match rustix::fs::mkdirat(CWD, &self.path, Mode::from_raw_mode(0o700)) {
             Err(Errno::EXIST) => Err(RuntimeError::Conflict(format!("container with id exists already: {}", self.id))),
             result => result.context(|| format!("make {}", self.path.display())),
+        }
+    }
+
+    /// For the one who starts it, until what is returned is closed.
+    pub(super) fn lock(&self) -> Result<File, RuntimeError> {
+        let context = || format!("lock {}", self.path.display());
+        let directory = File::open(&self.path).context(context)?;
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                Err(RuntimeError::Conflict("cannot start a container that is being started".to_owned()))
+            }
+            locked => locked.context(context).map(|()| directory),
         }
     }
 

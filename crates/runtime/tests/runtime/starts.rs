@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use crate::bundle::{Bundle, failure, stdout};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::PidfdFlags;
 use serde_json::{Value, json};
 
 /// A container that is created, says in its root that it runs, and has a hook that counts its starts.
@@ -91,12 +93,48 @@ fn whoever_may_run_is_not_deleted_without_force() {
     assert_eq!(waiting.starts(), 1);
     waiting.end();
     // Killed after it.
-    for failpoint in ["command.start.told", "command.start.served"] {
+    for failpoint in ["command.start.said", "command.start.told", "command.start.served"] {
         let waiting = Waiting::new();
         waiting.start_until(failpoint);
         assert_eq!(waiting.status(), "running");
         assert!(failure(&waiting.run(&["delete"])).contains("not stopped"));
-        assert!(failure(&waiting.run(&["start"])).contains("already running"));
+        // Said, it is heard a moment later.
+        let again = failure(&waiting.run(&["start"]));
+        assert!(again.contains("already running") || again.contains("another was first"), "{again}");
         waiting.end();
     }
+}
+
+/// Of two, one has started it.
+#[test]
+fn a_container_is_started_once() {
+    let waiting = Waiting::new();
+    stdout(&waiting.run(&["pause"]));
+    let start = || waiting.bundle.command(&["start", &waiting.bundle.id]).stderr(Stdio::null()).spawn().unwrap();
+    let mut both = [start(), start()];
+    // It stands still, and hears nobody: only who is refused comes back.
+    let pidfd = |id| rustix::process::pidfd_open(rustix::process::Pid::from_raw(id).unwrap(), PidfdFlags::empty());
+    let ends = [0, 1].map(|index: usize| pidfd(both[index].id() as i32).unwrap());
+    let mut polled = [PollFd::new(&ends[0], PollFlags::IN), PollFd::new(&ends[1], PollFlags::IN)];
+    poll(&mut polled, None).unwrap();
+    let refused = usize::from(polled[0].revents().is_empty());
+    assert!(!both[refused].wait().unwrap().success());
+    stdout(&waiting.run(&["resume"]));
+    assert!(both[1 - refused].wait().unwrap().success());
+    assert_eq!(waiting.starts(), 1);
+    waiting.end();
+}
+
+/// The word of one who was killed is heard when the container moves again; who comes after has not started it.
+#[test]
+fn the_word_of_another_is_no_start() {
+    let waiting = Waiting::new();
+    stdout(&waiting.run(&["pause"]));
+    waiting.start_until("command.start.said");
+    let mut start = waiting.bundle.command(&["start", &waiting.bundle.id]).stderr(Stdio::null()).spawn().unwrap();
+    // Whether it comes before or after the resumption, it is told the truth.
+    stdout(&waiting.run(&["resume"]));
+    assert!(!start.wait().unwrap().success());
+    assert_eq!((waiting.status().as_str(), waiting.starts()), ("running", 0));
+    waiting.end();
 }
