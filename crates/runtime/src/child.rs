@@ -1,13 +1,14 @@
 //! The child of a clone, from its first instruction to execve(2). Whatever fails is told to the parent.
 //!
-//! `first`, with `threshold`, and `usher` are the two kinds of it; `prepare`, with `limits` and `program`, and `finish` are steps that both
-//! take.
+//! `first`, with `threshold`, and `usher` are the two kinds of it; `prepare`, with `limits` and `program`, `sight` and
+//! `finish` are steps that both take.
 
 mod finish;
 mod first;
 mod limits;
 mod prepare;
 mod program;
+mod sight;
 mod threshold;
 mod usher;
 
@@ -17,6 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 pub(crate) use self::first::{FirstProcess, is_own_network};
+pub(crate) use self::sight::Confinement;
 pub(crate) use self::usher::Usher;
 use crate::create::Stdio;
 use crate::error::{Context, RuntimeError};
@@ -104,6 +106,12 @@ fn begin(surroundings: &Surroundings, kept: &[RawFd]) -> Result<(), RuntimeError
 }
 
 impl Surroundings {
+    /// All that is not the program's is closed by its execve(2).
+    fn mark_descriptors(&self) -> Result<(), RuntimeError> {
+        sys::close_range(self.preserve_descriptors.saturating_add(3), u32::MAX, true)
+            .context(|| "mark descriptors to be closed".to_owned())
+    }
+
     /// Closes every descriptor but these and the standard streams.
     fn close_all_else(&self, kept: &[RawFd]) -> Result<(), Errno> {
         let mut kept: Vec<RawFd> = kept.to_vec();
@@ -138,12 +146,20 @@ fn adjust_oom_score(plan: &ProcessPlan) -> Result<(), RuntimeError> {
     }
 }
 
-/// The terminal becomes the standard streams, and the session's own.
-fn take_terminal(terminal: OwnedFd) -> Result<(), RuntimeError> {
-    for wanted in 0..3 {
-        sys::duplicate_onto(terminal.as_raw_fd(), wanted).context(|| "set up the terminal".to_owned())?;
+/// The terminal becomes the standard streams.
+fn take_terminal(terminal: &OwnedFd) -> Result<(), RuntimeError> {
+    (0..3).try_for_each(|wanted| {
+        sys::duplicate_onto(terminal.as_raw_fd(), wanted).context(|| "set up the terminal".to_owned())
+    })
+}
+
+/// And the session's own, once that has begun.
+fn control_terminal(stdio: &Stdio) -> Result<(), RuntimeError> {
+    match stdio {
+        Stdio::Terminal { .. } => terminal::control(rustix::stdio::stdin()),
+        Stdio::Streams(_) => Ok(()),
     }
-    terminal::control(&terminal).context(|| "take control of the terminal".to_owned())
+    .context(|| "take control of the terminal".to_owned())
 }
 
 pub(crate) fn exit() -> ! {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::agent::Agent;
 use crate::capability::{self, CapabilitySets};
-use crate::child::{Surroundings, Usher};
+use crate::child::{Confinement, Surroundings, Usher};
 use crate::create::{Running, Stdio};
 use crate::error::{Context, RuntimeError};
 use crate::failpoint::failpoint;
@@ -77,6 +77,7 @@ pub(crate) fn exec_at(
     if rare_namespaces & libc::CLONE_NEWUSER != 0 {
         Owner::of_process(options.container.pid)?.give_pipes(&options.stdio);
     }
+    let confinement = Confinement::of(&plan, &options.stdio, &[]);
     let cgroup = &options.container.cgroup;
     let directory = cgroup.unified_directory()?;
     let container = options.container.pidfd.as_fd();
@@ -101,12 +102,19 @@ pub(crate) fn exec_at(
                 listens,
                 keep_session_keyring: options.keep_session_keyring,
             };
-            Usher { plan: &plan, cgroup, container, rare_namespaces, surroundings }.run()
+            let pid = options.container.pid;
+            Usher { plan: &plan, cgroup, container, pid, rare_namespaces, confinement: &confinement, surroundings }
+                .run()
         }
         sys::Cloned::Parent { pid, pidfd } => process::Process { pid, pidfd },
     };
     drop((childs_socket, stdio, visit));
     failpoint("exec.cloned");
+    let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
+    let notifications = match (listener, &confinement) {
+        (Some(_), Confinement::Early) => Some(hear_of_filter(&usher, &socket)?),
+        _ => None,
+    };
     let process = usher.sibling(&socket)?;
     failpoint("exec.brought_in");
     // One that died meanwhile says so by the end of its connection.
@@ -119,14 +127,31 @@ pub(crate) fn exec_at(
         .and_then(|()| scheduling::apply(&plan.scheduling, process.pid))
         .and_then(|()| terminal.as_ref().map_or(Ok(()), set_terminal))
         .inspect_err(|_| process.kill())?;
-    let listener = plan.filter.as_ref().and_then(|filter| filter.listener.as_ref());
     let agent = listener.map(|listener| {
         let about = options.container.about.as_ref();
         let about = about.ok_or_else(|| RuntimeError::Invalid("nobody is told of this container".to_owned()))?;
         Agent::connect(listener, about, "running", process.pid)
     });
-    process.execute(&socket, agent.transpose().inspect_err(|_| process.kill())?)?;
+    let mut agent = agent.transpose().inspect_err(|_| process.kill())?;
+    if let Some(notifications) = notifications
+        && let Some(agent) = agent.take()
+    {
+        agent.hand_over(notifications).inspect_err(|_| process.kill())?;
+    }
+    process.execute(&socket, agent)?;
     Ok(ExecProcess { pid: process.pid, pidfd: process.pidfd, terminal })
+}
+
+/// By the usher's filter whoever is brought in is under it too. Only the host's get the descriptor by which it asks.
+fn hear_of_filter(usher: &process::Process, socket: &OwnedFd) -> Result<OwnedFd, RuntimeError> {
+    let answer = message::receive(socket).inspect_err(|_| usher.kill())?;
+    match answer {
+        Some((Message::Notifications, Some(notifications))) => Ok(notifications),
+        answer => {
+            usher.kill();
+            Err(process::Process::failure(answer.map(|(message, _)| message)))
+        }
+    }
 }
 
 /// Its process 1 is gone.

@@ -24,10 +24,11 @@
 //! parent                      usher (in our pid namespace, seen by nobody inside)     child (inside)
 //!   ├─ clone3 ───────────────────▶│ lets go of all that is the parent's, joins the      │
 //!   │                             │ container's cgroups and namespaces, changes user,   │
-//!   │                             │ looks the program up, seccomp, capabilities         │
+//!   │                             │ looks the program up, terminal, seccomp,            │
+//!   │◀── Notifications, or none ──┤ capabilities                                        │
 //!   │                             ├─ clone(CLONE_PARENT) ──────────────────────────────▶│ waits
 //!   │◀── Sibling (+ its pidfd) ───┤ exits
-//!   ├─ Grouped ────────────────────────────────────────────────────────────────────────▶│ terminal, limits
+//!   ├─ Grouped ────────────────────────────────────────────────────────────────────────▶│ session, limits
 //!   │◀─────────────────────────────────────────── Ready, and on as above ───────────────┤
 //! ```
 //!

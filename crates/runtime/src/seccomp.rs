@@ -17,7 +17,7 @@ use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator as Operator, LinuxSyscall,
 };
 
-use self::assemble::assemble;
+use self::assemble::{assemble, assemble_besides};
 use crate::error::RuntimeError;
 use crate::sys::{self, Instruction};
 
@@ -42,18 +42,49 @@ pub(crate) struct Listener {
     pub(crate) metadata: Option<String>,
 }
 
-impl Filter {
-    /// Whether a process of ours may make all of these calls, by name and first two arguments.
-    pub(crate) fn permits(&self, calls: &[(&str, [u64; 2])]) -> bool {
-        const ALLOW: u32 = 0x7fff_0000;
-        const LOG: u32 = 0x7ffc_0000;
-        calls.iter().all(|(name, [first, second])| {
-            let verdict =
-                |number| interpret::run(&self.program, Machine::NATIVE, number, [*first, *second, 0, 0, 0, 0]);
-            Machine::NATIVE.number(name).map(verdict).is_some_and(|verdict| matches!(verdict, ALLOW | LOG))
-        })
+/// A system call of this program's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    /// The lower half of an argument, by its number.
+    argument: Option<(u32, u32)>,
+}
+
+impl Call {
+    /// Whatever its arguments are.
+    pub(crate) const fn any(name: &'static str) -> Self {
+        Self { name, argument: None }
+    }
+
+    pub(crate) const fn with(name: &'static str, argument: u32, value: u32) -> Self {
+        Self { name, argument: Some((argument, value)) }
     }
 }
+
+impl Filter {
+    /// Whether a process of ours may make this call.
+    pub(crate) fn permits(&self, call: &Call) -> bool {
+        const LOG: u32 = 0x7ffc_0000;
+        let mut arguments = [0; 6];
+        if let Some((argument, value)) = call.argument {
+            arguments[argument as usize] = u64::from(value);
+        }
+        let verdict = |number| interpret::run(&self.program, Machine::NATIVE, number, arguments);
+        Machine::NATIVE.number(call.name).map(verdict).is_some_and(|verdict| matches!(verdict, ALLOW | LOG))
+    }
+
+    /// The same, but that these are let through besides, and nobody is asked.
+    pub(crate) fn besides(&self, calls: &[Call]) -> Self {
+        let native = calls.iter().filter_map(|call| Some((Machine::NATIVE.number(call.name)?, call.argument)));
+        let program = assemble_besides(Machine::NATIVE, &native.collect::<Vec<_>>(), &self.program);
+        Self { program, flags: self.flags & !(sys::NEW_LISTENER | WAIT_KILLABLE), listener: None }
+    }
+}
+
+/// SECCOMP_RET_ALLOW.
+const ALLOW: u32 = 0x7fff_0000;
+/// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV.
+const WAIT_KILLABLE: u64 = 32;
 
 /// An architecture that a filter can tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,7 +204,7 @@ pub(crate) fn compile(spec: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
             LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => 4,
             // Of how one waits for an answer; the kernel refuses it where nobody is asked.
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv if listener.is_none() => 0,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => 32,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => WAIT_KILLABLE,
         };
     }
     if spec.flags().is_none() {

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::prepare::Prepared;
+use super::prepare::{Prepared, needs_right_to_be_confined};
 use super::{Surroundings, exit};
 use crate::error::{Context, RuntimeError, words};
 use crate::message::{self, Message};
@@ -51,8 +51,9 @@ fn execute(
     prepared: Prepared,
     before_execution: impl FnOnce(&[CString]) -> Result<(), RuntimeError>,
 ) -> Result<std::convert::Infallible, RuntimeError> {
-    sys::close_range(surroundings.preserve_descriptors.saturating_add(3), u32::MAX, true)
-        .context(|| "mark descriptors to be closed".to_owned())?;
+    if !prepared.is_brought_in {
+        surroundings.mark_descriptors()?;
+    }
     if !prepared.confined {
         confine(plan, &prepared, Some(surroundings.socket.as_fd()))?;
     }
@@ -71,38 +72,34 @@ fn execute(
     Err(RuntimeError::Invalid(format!("exec: {text:?}: {}", words(&errno.into()))))
 }
 
-/// seccomp and the last capabilities, in the order in which nothing is forbidden too early. By `socket` the parent gets
-/// the descriptor of a filter that asks.
+/// seccomp, and the last capabilities where those were needed for it. By `socket` the parent gets the descriptor of a
+/// filter that asks.
 pub(super) fn confine(
     plan: &ProcessPlan,
     prepared: &Prepared,
     socket: Option<BorrowedFd<'_>>,
 ) -> Result<(), RuntimeError> {
     let capabilities = &prepared.capabilities;
-    let install = || -> Result<(), RuntimeError> {
-        let Some(filter) = &plan.filter else { return Ok(()) };
-        let notifications =
-            sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())?;
-        match (notifications, socket) {
-            // Whatever is asked after this waits for the answer.
-            (Some(notifications), Some(socket)) => {
-                message::send(socket, &Message::Notifications, Some(notifications.as_fd()))
-                    .context(|| "tell of the seccomp filter".to_owned())
-            }
-            _ => Ok(()),
+    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which was kept for this and is given away right after.
+    if needs_right_to_be_confined(plan) {
+        let kept = prepared.kept_capabilities;
+        sys::capset(kept, kept, capabilities.inheritable).context(|| "raise capabilities".to_owned())?;
+        install(plan, socket)?;
+        return capability::set(capabilities).context(|| "set capabilities".to_owned());
+    }
+    install(plan, socket)
+}
+
+fn install(plan: &ProcessPlan, socket: Option<BorrowedFd<'_>>) -> Result<(), RuntimeError> {
+    let Some(filter) = &plan.filter else { return Ok(()) };
+    let notifications =
+        sys::install_filter(&filter.program, filter.flags).context(|| "install the seccomp filter".to_owned())?;
+    match (notifications, socket) {
+        // Whatever is asked after this waits for the answer.
+        (Some(notifications), Some(socket)) => {
+            message::send(socket, &Message::Notifications, Some(notifications.as_fd()))
+                .context(|| "tell of the seccomp filter".to_owned())
         }
-    };
-    let drop_the_rest = || capability::set(capabilities).context(|| "set capabilities".to_owned());
-    if plan.no_new_privileges {
-        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).context(|| "set no_new_privs".to_owned())?;
-        drop_the_rest()?;
-        return install();
+        _ => Ok(()),
     }
-    // Without no_new_privs a filter needs CAP_SYS_ADMIN, which we give away right after.
-    if plan.filter.is_some() {
-        let all = prepared.all_capabilities;
-        sys::capset(all, all, capabilities.inheritable).context(|| "raise capabilities".to_owned())?;
-    }
-    install()?;
-    drop_the_rest()
 }

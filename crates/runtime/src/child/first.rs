@@ -11,7 +11,9 @@ use super::finish::finish;
 use super::limits::set_limits;
 use super::prepare::{Prepared, become_user};
 use super::threshold;
-use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, exit, gone_or, take_terminal};
+use super::{
+    Surroundings, adjust_oom_score, await_introduction, begin, bring_in, control_terminal, exit, gone_or, take_terminal,
+};
 use crate::about::About;
 use crate::cgroup::Cgroup;
 use crate::create::{Root, Stdio};
@@ -73,6 +75,7 @@ impl FirstProcess<'_> {
             None => furnished.and_then(|tree| {
                 drop(brought);
                 let master = move_in(tree, plan, &surroundings.stdio, mount_namespace)?;
+                control_terminal(&surroundings.stdio)?;
                 Ok((become_user(&plan.process, set_limits, true)?, master))
             }),
             Some(namespace) => {
@@ -148,7 +151,7 @@ fn make_terminal(tree: &RootTree, plan: &Plan, stdio: &Stdio) -> Result<Option<O
     if plan.furnish_dev {
         tree.bind_console(&slave)?;
     }
-    take_terminal(slave)?;
+    take_terminal(&slave)?;
     Ok(Some(master))
 }
 
@@ -177,6 +180,7 @@ fn in_joined_pid_namespace(
             master
         }
     };
+    control_terminal(&surroundings.stdio)?;
     Ok((become_user(&plan.process, set_limits, true)?, master))
 }
 

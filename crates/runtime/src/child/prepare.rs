@@ -19,9 +19,12 @@ pub(super) struct Prepared {
     pub(super) program: CString,
     pub(super) environment: Vec<CString>,
     pub(super) capabilities: capability::CapabilitySets,
-    pub(super) all_capabilities: u64,
-    /// seccomp and the last capabilities are done already.
+    /// What is permitted until the filter is there.
+    pub(super) kept_capabilities: u64,
+    /// seccomp is done already.
     pub(super) confined: bool,
+    /// Its usher has marked the descriptors that its program is not to have.
+    pub(super) is_brought_in: bool,
 }
 
 /// From root of the host to the user of the container. Only seccomp and the last capabilities are left to do.
@@ -60,11 +63,35 @@ pub(super) fn become_user(
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
     // With the capabilities that the process will have: what it cannot reach is not found.
-    sys::capset(capabilities.effective, ours, capabilities.inheritable).context(|| "set capabilities".to_owned())?;
+    let kept_capabilities = give_up_rights(plan, &capabilities, ours)?;
     entered.or_else(|_| rustix::process::chdir(directory)).map_err(|errno| cannot_enter(directory, errno))?;
     check_working_directory()?;
     let program = find_program(plan)?;
-    Ok(Prepared { program, environment, capabilities, all_capabilities: ours, confined: false })
+    Ok(Prepared { program, environment, capabilities, kept_capabilities, confined: false, is_brought_in: false })
+}
+
+/// seccomp(2): without no_new_privs only who has CAP_SYS_ADMIN loads a filter.
+pub(super) fn needs_right_to_be_confined(plan: &ProcessPlan) -> bool {
+    plan.filter.is_some() && !plan.no_new_privileges
+}
+
+/// What the process is not to have, but for the one right that loads its filter. What is permitted then.
+fn give_up_rights(
+    plan: &ProcessPlan,
+    capabilities: &capability::CapabilitySets,
+    ours: u64,
+) -> Result<u64, RuntimeError> {
+    let context = || "set capabilities".to_owned();
+    if needs_right_to_be_confined(plan) {
+        let kept = capabilities.permitted | ours & capability::bit("SYS_ADMIN").unwrap_or(0);
+        sys::capset(capabilities.effective, kept, capabilities.inheritable).context(context)?;
+        return Ok(kept);
+    }
+    if plan.no_new_privileges {
+        sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).context(|| "set no_new_privs".to_owned())?;
+    }
+    capability::set(capabilities).context(context)?;
+    Ok(capabilities.permitted)
 }
 
 fn cannot_enter(directory: &Path, errno: Errno) -> RuntimeError {

@@ -12,7 +12,7 @@ use super::first::{
 };
 use super::limits::set_limits;
 use super::prepare::{Prepared, become_user};
-use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, exit};
+use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, control_terminal, exit};
 use crate::about::About;
 use crate::cgroup::Cgroup;
 use crate::create::Root;
@@ -76,6 +76,7 @@ fn born(
     failpoint_of_child("child.furnished");
     run_hooks_before_pivot(plan, about, &tree, &surroundings.socket)?;
     let master = move_in(tree, plan, &surroundings.stdio, mount_namespace)?;
+    control_terminal(&surroundings.stdio)?;
     Ok((become_user(&plan.process, set_limits, true)?, master))
 }
 

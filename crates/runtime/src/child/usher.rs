@@ -1,17 +1,21 @@
 //! Who brings a further process into a running container.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::finish::{confine, finish};
 use super::limits::{raise_limits, set_limits};
-use super::prepare::become_user;
+use super::prepare::{Prepared, become_user};
+use super::sight::Confinement;
 use super::threshold::become_root_inside;
-use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, gone_or, take_terminal};
+use super::{
+    Surroundings, adjust_oom_score, await_introduction, begin, bring_in, control_terminal, gone_or, take_terminal,
+};
 use crate::cgroup::Cgroup;
 use crate::create::Stdio;
 use crate::error::{Context, RuntimeError};
+use crate::exec::not_running;
 use crate::failpoint::failpoint_of_child;
 use crate::mounts::RootTree;
 use crate::plan::ProcessPlan;
@@ -23,8 +27,11 @@ pub(crate) struct Usher<'a> {
     pub(crate) cgroup: &'a Cgroup,
     /// Process 1, whose namespaces are joined.
     pub(crate) container: BorrowedFd<'a>,
+    /// The same, by number.
+    pub(crate) pid: i32,
     /// CLONE_NEWUSER and CLONE_NEWTIME, if it has these.
     pub(crate) rare_namespaces: libc::c_int,
+    pub(crate) confinement: &'a Confinement,
     pub(crate) surroundings: Surroundings,
 }
 
@@ -33,12 +40,13 @@ impl Usher<'_> {
     ///
     /// The usher stays in our own pid namespace: as long as a process still has something of the host's, be it a
     /// descriptor, its root or its rights, nobody in the container may see it, let alone trace it. What is cloned last
-    /// has none of them from its first instruction on.
+    /// has none of them from its first instruction on (`sight`).
     pub(crate) fn run(self) -> ! {
-        let Self { plan, cgroup, container, rare_namespaces, mut surroundings } = self;
+        let Self { plan, cgroup, container, pid, rare_namespaces, confinement, mut surroundings } = self;
         let prepared = (|| {
             begin(&surroundings, &[container.as_raw_fd()])?;
             failpoint_of_child("usher.begun");
+            confinement.check(plan, || std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_err(|_| not_running()))?;
             cgroup.enter_version_1()?;
             failpoint_of_child("usher.grouped");
             adjust_oom_score(plan)?;
@@ -60,11 +68,11 @@ impl Usher<'_> {
             // What stands in a terminal's place is not the user's.
             let streams = matches!(surroundings.stdio, Stdio::Streams(_));
             let mut prepared = become_user(plan, raise_limits, streams)?;
-            if may_be_confined_early(plan) {
-                confine(plan, &prepared, None)?;
-                prepared.confined = true;
-            }
-            Ok(prepared)
+            let master = open_terminal(&surroundings.stdio)?;
+            surroundings.mark_descriptors()?;
+            prepared.is_brought_in = true;
+            confine_in_time(plan, &mut prepared, confinement, &surroundings)?;
+            Ok((prepared, master))
         })();
         let (prepared, ready) = match prepared {
             Ok(prepared) => (Some(prepared), Ok(())),
@@ -72,59 +80,43 @@ impl Usher<'_> {
         };
         bring_in(&surroundings, ready, 0);
         let prepared = prepared.expect("only what is ready is brought in");
-        let prepared = further_process(plan, &surroundings).map(|master| (prepared, master));
+        let prepared = settle(plan, &surroundings).map(|()| prepared);
         finish(plan, &mut surroundings, prepared, |_| Ok(()))
     }
 }
 
-/// Whether what a process brought in has yet to do may be done under its filter: then it never has a right, not even
-/// for a moment, that is not the container's. Those in the container who may trace (CAP_SYS_PTRACE) would take it.
-fn may_be_confined_early(plan: &ProcessPlan) -> bool {
-    const CALLS: [&str; 19] = [
-        "brk",
-        "capset",
-        "close",
-        "close_range",
-        "dup3",
-        "execve",
-        "exit_group",
-        "fcntl",
-        "fstatfs",
-        "getpid",
-        "mmap",
-        "mremap",
-        "munmap",
-        "openat",
-        "prctl",
-        "prlimit64",
-        "recvmsg",
-        "sendmsg",
-        "setsid",
-    ];
-    let requests = [libc::TIOCSPTLCK, libc::TIOCGPTPEER, libc::TIOCSWINSZ, libc::TIOCSCTTY];
-    plan.filter.as_ref().is_none_or(|filter| {
-        // The parent hears of one that asks only from who is brought in.
-        filter.listener.is_none()
-            && filter.permits(&CALLS.map(|name| (name, [0, 0])))
-            && filter.permits(&requests.map(|request| ("ioctl", [0, request])))
-            && filter.permits(&[("clone", [sys::SIBLING, 0])])
-    })
+/// By the usher: the filter, or what is in its place until it comes.
+pub(super) fn confine_in_time(
+    plan: &ProcessPlan,
+    prepared: &mut Prepared,
+    confinement: &Confinement,
+    surroundings: &Surroundings,
+) -> Result<(), RuntimeError> {
+    if let Confinement::Early = confinement {
+        prepared.confined = true;
+        return confine(plan, prepared, Some(surroundings.socket.as_fd()));
+    }
+    match confinement.stand_in(plan) {
+        Some(filter) => sys::install_filter(&filter.program, filter.flags)
+            .map(drop)
+            .context(|| "install a seccomp filter".to_owned()),
+        None => Ok(()),
+    }
 }
 
-/// A further process of a running container, brought in: the usher has done all but this.
-fn further_process(plan: &ProcessPlan, surroundings: &Surroundings) -> Result<Option<OwnedFd>, RuntimeError> {
+/// By who was brought in: what nobody else can do for it.
+pub(super) fn settle(plan: &ProcessPlan, surroundings: &Surroundings) -> Result<(), RuntimeError> {
     await_introduction(surroundings)?;
-    let master = match surroundings.stdio {
-        Stdio::Terminal { size } => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let pts =
-                rustix::fs::openat(CWD, "/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
-            let master = crate::mounts::open_multiplexer(&pts)?;
-            take_terminal(terminal::open_pair(&master, size)?)?;
-            Some(master)
-        }
-        Stdio::Streams(_) => None,
-    };
-    set_limits(plan)?;
-    Ok(master)
+    control_terminal(&surroundings.stdio)?;
+    set_limits(plan)
+}
+
+/// One of the container's. Its user owns it.
+fn open_terminal(stdio: &Stdio) -> Result<Option<OwnedFd>, RuntimeError> {
+    let Stdio::Terminal { size } = stdio else { return Ok(None) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let pts = rustix::fs::openat(CWD, "/dev/pts", flags, Mode::empty()).context(|| "open /dev/pts".to_owned())?;
+    let master = crate::mounts::open_multiplexer(&pts)?;
+    take_terminal(&terminal::open_pair(&master, *size)?)?;
+    Ok(Some(master))
 }

@@ -1,6 +1,6 @@
 //! From verdicts to instructions.
 
-use super::{Condition, ConditionalRule, FOREIGN_ARCHITECTURE, Machine, Operator, Verdict};
+use super::{ALLOW, Condition, ConditionalRule, FOREIGN_ARCHITECTURE, Machine, Operator, Verdict};
 use crate::sys::Instruction;
 
 // linux/bpf_common.h: class, size or operation, mode or source.
@@ -52,6 +52,31 @@ pub(super) fn assemble(blocks: &[(Machine, Vec<(u32, Verdict)>)]) -> Vec<Instruc
         program.extend(block);
     }
     program.push(plain(RETURN, FOREIGN_ARCHITECTURE));
+    program
+}
+
+/// Before another program: what these calls are let through by, each with the lower half of an argument, if that matters.
+pub(super) fn assemble_besides(
+    machine: Machine,
+    calls: &[(u32, Option<(u32, u32)>)],
+    rest: &[Instruction],
+) -> Vec<Instruction> {
+    let mut block = vec![plain(LOAD, NUMBER)];
+    for (number, argument) in calls {
+        let (skipped, condition) = match argument {
+            None => (1, Vec::new()),
+            Some((argument, value)) => (4, vec![plain(LOAD, ARGUMENTS + 8 * argument), branch(IF_EQUAL, *value, 0, 1)]),
+        };
+        let again = condition.first().map(|_| plain(LOAD, NUMBER));
+        block.push(branch(IF_EQUAL, *number, 0, skipped));
+        block.extend(condition);
+        block.push(plain(RETURN, ALLOW));
+        block.extend(again);
+    }
+    let mut program = vec![plain(LOAD, ARCHITECTURE), branch(IF_EQUAL, machine.audit_number(), 1, 0)];
+    program.push(plain(JUMP, block.len() as u32));
+    program.extend(block);
+    program.extend_from_slice(rest);
     program
 }
 

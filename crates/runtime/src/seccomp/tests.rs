@@ -275,3 +275,26 @@ proptest! {
         check_all(&serde_json::from_value(spec).unwrap(), arguments);
     }
 }
+
+#[test]
+fn a_filter_lets_its_own_calls_through_besides() {
+    let spec: LinuxSeccomp = serde_json::from_value(serde_json::json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}],
+    }))
+    .unwrap();
+    let filter = compile(&spec).unwrap();
+    let calls = [Call::any("setsid"), Call::with("ioctl", 1, 7), Call::any("close")];
+    let wider = filter.besides(&calls);
+    let permits = |filter: &Filter, call| filter.permits(&call);
+    for call in calls {
+        assert!(!permits(&filter, call) && permits(&wider, call), "{call:?}");
+    }
+    assert!(permits(&wider, Call::any("read")) && !permits(&wider, Call::any("write")));
+    assert!(!permits(&wider, Call::with("ioctl", 1, 8)) && !permits(&wider, Call::with("ioctl", 0, 7)));
+    // Of other architectures nothing.
+    let number = Machine::X86.number("setsid").unwrap();
+    let verdict = |filter: &Filter| interpret::run(&filter.program, Machine::X86, number, [0; 6]);
+    assert_eq!(verdict(&wider), verdict(&filter));
+}

@@ -71,6 +71,65 @@ fn an_exec_brings_no_rights_along() {
     assert_eq!(running.log(), "ready\n");
 }
 
+/// The same where the filter refuses what a process does on its way in, so that it cannot come first. With no_new_privs it
+/// needs no right; without, the right to load it would be the container's. Guarded by `child/sight.rs`.
+#[test]
+fn no_filter_makes_an_exec_bring_rights_along() {
+    for forbidden in ["clone", "close_range", "getpid", "mremap", "prlimit64", "recvmsg", "sendmsg", "setsid"] {
+        for no_new_privileges in [true, false] {
+            let hunter = Bundle::new(RIGHTS_HUNT).with(tracing).with(|spec| {
+                let rule = json!({"names": [forbidden], "action": "SCMP_ACT_ERRNO", "errnoRet": 1});
+                spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+                spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            });
+            let running = Running::new(&hunter);
+            assert_eq!(running.first_words(), "ready\n");
+            let mut errors = 0;
+            for _ in 0..8 {
+                let output =
+                    running.exec(&[&hunter.id, "/bin/grep", "Seccomp:", "/proc/self/status"]).output().unwrap();
+                if output.status.success() {
+                    assert_eq!(stdout(&output), "Seccomp:\t2\n");
+                } else {
+                    let error = failure(&output);
+                    assert!(error.contains(&format!("does not let {forbidden} through")), "{error}");
+                    errors += 1;
+                }
+            }
+            assert_eq!(running.log(), "ready\n", "{forbidden} {no_new_privileges}");
+            // What is marked to be closed is so before the filter.
+            let refused = forbidden != "close_range" && !no_new_privileges;
+            assert_eq!(errors, if refused { 8 } else { 0 }, "{forbidden} {no_new_privileges}");
+        }
+    }
+}
+
+/// Nor does one that asks others: the descriptor by which it asks is not to be had inside.
+#[test]
+fn an_exec_shows_nobody_inside_its_filters_descriptor() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("agent");
+    let agent = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let hunt = "echo ready; while :; do for link in /proc/[0-9]*/fd/*; do case $(readlink $link) in \
+        *seccomp*) echo seen;; esac; done; done 2>/dev/null";
+    let hunter = Bundle::new(hunt).with(tracing).with(|spec| {
+        let rule = json!({"names": ["mkdirat", "mkdir"], "action": "SCMP_ACT_NOTIFY"});
+        spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule], "listenerPath": path});
+    });
+    // Kept, or what asks would be told that nobody answers.
+    let accepted = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = accepted.clone();
+    std::thread::spawn(move || agent.incoming().for_each(|connection| kept.lock().unwrap().push(connection)));
+    let running = Running::new(&hunter);
+    assert_eq!(running.first_words(), "ready\n");
+    for _ in 0..30 {
+        let output = stdout(&running.exec(&[&hunter.id, "grep", "Seccomp:", "/proc/self/status"]).output().unwrap());
+        assert_eq!(output, "Seccomp:\t2\n");
+    }
+    assert_eq!(running.log(), "ready\n");
+    assert_eq!(accepted.lock().unwrap().len(), 31);
+}
+
 /// A filter that forbids what it takes to be brought in early is still in force in time.
 #[test]
 fn an_exec_comes_in_under_any_filter() {
