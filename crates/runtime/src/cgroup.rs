@@ -92,6 +92,10 @@ impl Cgroup {
         if let Some(scope) = &cgroup.scope {
             let placeholder = Placeholder::new()?;
             scope.start(placeholder.pid(), cgroup.layout.is_unified())?;
+            cgroup.hold(placeholder.pid()).inspect_err(|_| {
+                // The error that is reported is the one that came first.
+                let _ = cgroup.delete();
+            })?;
             return Ok(Begun { cgroup, placeholder: Some(placeholder), is_new: true });
         }
         let is_new = match cgroup.layout.unified() {
@@ -99,6 +103,25 @@ impl Cgroup {
             None => cgroup.create_version_1()?,
         };
         Ok(Begun { cgroup, placeholder: None, is_new })
+    }
+
+    /// Puts a scope's placeholder where the container is going to be in version 1's devices: as long as nobody is there,
+    /// systemd may clear it away, with the rules that have been written to it.
+    fn hold(&self, pid: i32) -> Result<(), RuntimeError> {
+        let Some(devices) = self.layout.controller("devices") else { return Ok(()) };
+        let procs = self.directory_in(devices).join("cgroup.procs");
+        let is_gone = |error: &RuntimeError| {
+            matches!(error, RuntimeError::System { source, .. }
+                if matches!(source.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)))
+        };
+        let mut held = Ok(());
+        for _ in 0..100 {
+            held = make(devices, &self.name_in(devices)).and_then(|_| write(&procs, &pid.to_string()));
+            if !held.as_ref().is_err_and(is_gone) {
+                break;
+            }
+        }
+        held
     }
 
     /// The half of [`Cgroup::create`] that a process has to be born into.
