@@ -36,7 +36,9 @@ pub(crate) fn write_file<W: Write>(
     let written = match Map::of(&file, header.size).map_err(failed)? {
         None => {
             let size = header.size;
-            writer.header(&header).and_then(|()| writer.data(std::fs::File::from(file), size))
+            // By offsets: whoever looks for holes moves the file's own.
+            let whole = Pieces { file: file.as_fd(), rest: &[(0, size)], done: 0 };
+            writer.header(&header).and_then(|()| writer.data(whole, size))
         }
         Some(map) if map.filled_bytes() > FILLED_LIMIT_BYTES.max(map.data_bytes) => {
             let why = "it has more holes than an archive can tell of";
@@ -233,6 +235,25 @@ mod tests {
         let want = [(0, GRAIN), (8192 + MIB, GRAIN), (MIB + 16_384, GRAIN), (4 * MIB, 0)];
         check(4 * MIB, around, Some(&want));
         check(4 * MIB, &[(0, &vec![0; 4 * MIB as usize])], None);
+    }
+
+    /// What a file of these bytes is written as, with or without the header's and the map's blocks.
+    fn written(content: &[u8]) -> Vec<u8> {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, content).unwrap();
+        let mut out = Vec::new();
+        let header = Description::plain(b"file", tar::EntryType::Regular, 0o644, content.len() as u64);
+        write_file(&mut TarWriter::new(&mut out), header, file.into()).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_file_without_holes_is_written_whole_whatever_its_size() {
+        for size in [0, 1, GRAIN, WORTHWHILE_BYTES - 1, WORTHWHILE_BYTES, 3 * WORTHWHILE_BYTES + 5] {
+            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8 + 1).collect();
+            let out = written(&content);
+            assert!(out[512..][..content.len()] == content, "{size}");
+        }
     }
 
     #[test]
