@@ -228,7 +228,10 @@ impl Classified for ImageError {
                 "load the image again, which heals it, or remove it; containers that stand on it can still be started"
                     .into(),
             ),
-            Self::Damaged { .. } => Some("remove the image and load it again".into()),
+            Self::Damaged { .. } => Some(
+                "load the archive that the image came in again: that mends it, and containers that stand on it go on"
+                    .into(),
+            ),
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("free some space on the file system of the data root: remove images that nobody needs".into())

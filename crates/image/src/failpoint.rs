@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 21] = [
+pub const FAILPOINTS: [&str; 22] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -10,6 +10,7 @@ pub const FAILPOINTS: [&str; 21] = [
     "image.blob_placed",
     "image.configuration_placed",
     "image.carried_placed",
+    "image.mended",
     "image.synced",
     "image.rows",
     "image.tag.before",

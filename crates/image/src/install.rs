@@ -183,11 +183,16 @@ impl Placing<'_> {
 
     fn layers(&mut self, staged: Vec<Staged>) -> Result<(), ImageError> {
         let mut seen = BTreeSet::new();
-        for Staged { mut row, directory, kept } in staged {
+        for new in staged {
+            let known = self.inner.read_state().layers.get(&new.row.diff_id).cloned();
             // Another load was faster, or it came both plain and compressed: this one goes with the scratch directory.
-            if self.inner.read_state().layers.contains_key(&row.diff_id) || !seen.insert(row.diff_id.clone()) {
+            if known.is_some() || !seen.insert(new.row.diff_id.clone()) {
+                if let Some(known) = known.filter(|known| self.inner.is_damaged(&known.diff_id)) {
+                    self.inner.mend(&known, &new)?;
+                }
                 continue;
             }
+            let Staged { mut row, directory, kept } = new;
             row.directory = self.inner.place_layer(&directory)?;
             self.paths.push(self.inner.layer_path(&row.directory));
             failpoint("image.layer_placed");
@@ -204,10 +209,11 @@ impl Placing<'_> {
                 let state = self.inner.read_state();
                 state.images.contains_key(&image.id) || state.removed.contains_key(&image.id)
             };
-            if !is_known {
+            if !is_known || self.inner.is_damaged(image.id.digest()) {
                 let path = scratch.0.join(format!("c{number}"));
                 std::fs::write(&path, &image.config).map_err(ImageError::io("write", path.display()))?;
                 self.file(&path, self.inner.blob_path(image.id.digest()), "image.configuration_placed")?;
+                self.inner.is_mended(&[image.id.digest()]);
             }
         }
         Ok(())
@@ -221,10 +227,12 @@ impl Placing<'_> {
             let state = self.inner.read_state();
             let of_layers = state.layers.values().map(|row| &row.blob).chain(state.layers.keys());
             let new = self.rows.iter().flat_map(|row| [&row.blob, &row.diff_id]);
-            state.blobs.keys().chain(of_layers).chain(new).cloned().collect()
+            let is_sound = |digest: &&Digest| !state.damaged.contains(*digest);
+            state.blobs.keys().filter(is_sound).chain(of_layers).chain(new).cloned().collect()
         };
         for (digest, (path, size_bytes)) in files.iter().filter(|(digest, _)| !kept.contains(digest)) {
             self.file(path, self.inner.blob_path(digest), "image.carried_placed")?;
+            self.inner.is_mended(&[digest]);
             self.blobs.push((digest.clone(), *size_bytes));
         }
         Ok(())

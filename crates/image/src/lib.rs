@@ -36,6 +36,7 @@ mod import;
 mod install;
 mod load;
 mod manifest;
+mod mend;
 mod names;
 mod pack;
 mod platform;

@@ -85,9 +85,11 @@ impl ImageStore {
                     continue;
                 }
                 if let Some(pin) = inner.pin(diff_id) {
-                    progress.report(ProgressEvent::Exists { layer: diff_id });
                     pins.push(pin);
-                    continue;
+                    if file.is_none() || !inner.is_damaged(diff_id) {
+                        progress.report(ProgressEvent::Exists { layer: diff_id });
+                        continue;
+                    }
                 }
                 let Some(file) = file else {
                     return Err(ImageError::Layer {

@@ -65,13 +65,15 @@ impl ImageStore {
             }
             let mut contents = Contents::default();
             for (image, references) in &chosen {
-                let state = inner.read_state();
-                for (target, references) in by_target(&state, image, references) {
-                    match target {
-                        Some(target) => contents.add_target(inner, &state, &target, &references, platform)?,
-                        None => contents.add_image(inner, &state, image, &references, platform)?,
-                    }
-                }
+                let added = {
+                    let state = inner.read_state();
+                    let mut groups = by_target(&state, image, references).into_iter();
+                    groups.try_for_each(|(target, references)| match target {
+                        Some(target) => contents.add_target(inner, &state, &target, &references, platform),
+                        None => contents.add_image(inner, &state, image, &references, platform),
+                    })
+                };
+                added.map_err(|error| inner.note_damage_of(&image.id, error))?;
             }
             // Layers of other platforms stay, too.
             let layers: Vec<Digest> = contents.blobs.keys().cloned().collect();
@@ -87,8 +89,14 @@ impl ImageStore {
             let name = blob_name(digest);
             match blob {
                 Blob::Bytes(bytes) => archive.file(&name, bytes)?,
-                Blob::Stored(Stored::File(path)) => archive.stored(&name, path, digest)?,
-                Blob::Stored(Stored::Layer(row)) => archive.layer(&name, inner, row)?,
+                Blob::Stored(Stored::File(path)) => {
+                    let stored = archive.stored(&name, path, digest);
+                    stored.inspect_err(|error| inner.note_damage(digest, error))?;
+                }
+                Blob::Stored(Stored::Layer(row)) => {
+                    let written = archive.layer(&name, inner, row);
+                    written.inspect_err(|error| inner.note_damage(&row.diff_id, error))?;
+                }
             }
         }
         archive.file("index.json", &bytes(&index))?;
@@ -169,6 +177,9 @@ impl Contents {
         }
         let path = inner.blob_path(image.id.digest());
         let config = std::fs::read(&path).map_err(ImageError::io("read", path.display()))?;
+        if Digest::from_sha256(Sha256::digest(&config).into()) != *image.id.digest() {
+            return Err(ImageError::Damaged { path, expected: image.id.to_string() });
+        }
         let layers: Vec<Value> =
             image.diff_ids.iter().map(|diff_id| layer_descriptor(&state.layers[diff_id])).collect();
         let manifest = bytes(&json!({

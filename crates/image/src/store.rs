@@ -54,6 +54,8 @@ pub(crate) struct State {
     /// Removed, and not yet deleted because a container stands on their layers.
     pub(crate) removed: BTreeMap<ImageId, Arc<Image>>,
     pub(crate) unreadable: BTreeMap<ImageId, Unreadable>,
+    /// What has turned out to be damaged since the store was opened: layers, and files below `content/`.
+    pub(crate) damaged: BTreeSet<Digest>,
     pub(crate) references: BTreeMap<Reference, ImageId>,
     pub(crate) layers: HashMap<Digest, Arc<LayerRow>>,
     /// Files below `content/` that are neither a layer's nor an image's own, with their sizes.
@@ -182,11 +184,12 @@ impl ImageStore {
     }
 
     /// Of which of these digests the bytes are there: layers' plain tar streams, and blobs as they came. They may be gone in
-    /// the next moment.
+    /// the next moment. What was found to be damaged is not there: it is to come again.
     pub fn known_contents(&self, digests: Vec<Digest>) -> Vec<Digest> {
         let state = self.0.read_state();
         let blobs: BTreeSet<&Digest> = state.layers.values().map(|row| &row.blob).chain(state.blobs.keys()).collect();
-        digests.into_iter().filter(|digest| state.layers.contains_key(digest) || blobs.contains(digest)).collect()
+        let is_there = |digest: &Digest| state.layers.contains_key(digest) || blobs.contains(digest);
+        digests.into_iter().filter(|digest| is_there(digest) && !state.is_damaged(digest)).collect()
     }
 
     /// The directories of an image's layers for an overlay, top first. They stay until the image is removed and

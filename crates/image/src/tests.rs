@@ -23,6 +23,7 @@ mod disk;
 mod hostile;
 mod judge;
 mod load;
+mod mend;
 mod recipe;
 mod refusal;
 mod removal;

@@ -134,6 +134,7 @@ impl<'a> Intake<'a> {
         let size = entry.size;
         let claimed = claimed_digest(name);
         if let Some(claimed) = &claimed
+            && !self.inner.is_damaged(claimed)
             && let Some(pin) = self.inner.pin_content(claimed)
         {
             self.progress.report(ProgressEvent::Exists { layer: &pin.diff_id });

@@ -1,6 +1,7 @@
 //! What people do with containers, from making one to removing the last trace of it.
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 
 use dozen_testbox::Side;
 
@@ -19,6 +20,8 @@ enum Step {
     Dozen(&'static [&'static str], i32),
     /// The victim's page, and a word to it, through the keeper.
     Visit,
+    /// The disk loses what is kept of the layer of `twice.tar`.
+    Damage,
 }
 
 const STEPS: &[Step] = &[
@@ -77,6 +80,11 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["rmi", "--force", IMAGES[0], IMAGES[1]], 0),
     // Its layer's blob is kept.
     Step::Dozen(&["load", "--input", "DIRECTORY/twice.tar"], 0),
+    Step::Damage,
+    Step::Dozen(&["save", "--output", "DIRECTORY/again.tar", IMAGES[2]], 1),
+    // It is mended.
+    Step::Dozen(&["load", "--input", "DIRECTORY/twice.tar"], 0),
+    Step::Dozen(&["save", "--output", "DIRECTORY/again.tar", IMAGES[2]], 0),
     Step::Dozen(&["rmi", IMAGES[2]], 0),
 ];
 
@@ -89,6 +97,7 @@ pub fn run(bench: &mut Bench) {
                 drop(bench.machine.page(Side::Machine, page()));
                 say(bench);
             }
+            Step::Damage => std::fs::write(blob_of_twice(bench), "lost").unwrap(),
         }
     }
 }
@@ -106,6 +115,7 @@ pub fn try_run(bench: &mut Bench) {
                 drop(bench.machine.get(Side::Machine, page()));
                 say(bench);
             }
+            Step::Damage => drop(std::fs::write(blob_of_twice(bench), "lost")),
         }
     }
 }
@@ -129,6 +139,13 @@ pub fn clear(bench: &mut Bench) {
 fn words(bench: &Bench, step: &[&str]) -> Vec<String> {
     let directory = bench.machine.directory().display().to_string();
     step.iter().map(|word| word.replace("DIRECTORY", &directory)).collect()
+}
+
+fn blob_of_twice(bench: &Bench) -> PathBuf {
+    let directory = bench.machine.directory();
+    let config = std::fs::read_to_string(directory.join("twice/config.json")).unwrap();
+    let digest = config.split("sha256:").nth(1).and_then(|rest| rest.get(..64)).unwrap();
+    directory.join("data/content/sha256").join(digest)
 }
 
 /// A datagram, which nobody answers.
