@@ -15,6 +15,7 @@ mod notify;
 mod pause;
 mod process;
 mod ps;
+mod removal;
 mod resctrl;
 mod show;
 mod start;

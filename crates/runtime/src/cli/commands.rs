@@ -14,15 +14,13 @@ use super::listening::reserve;
 use super::pause::{pause, resume};
 use super::process::send;
 use super::ps::list_processes;
-use super::resctrl;
+use super::removal;
 use super::show::{list, print, print_state, records};
 use super::start::start;
 use super::state::{Directory, Status};
 use super::told::Told;
 use super::update::update;
-use crate::cgroup::Cgroup;
 use crate::error::RuntimeError;
-use crate::failpoint::failpoint;
 
 /// Does what was asked; the exit code.
 ///
@@ -122,25 +120,13 @@ fn delete(directory: &Directory, force: bool, warn: &dyn Fn(&str)) -> Result<(),
             record.id
         )));
     }
-    let told = Told::of(directory, &record)?;
-    let gone = match record.cgroup()? {
-        Some(cgroup) => {
-            let killed = cgroup.kill();
-            // A created container's process is not yet the user's: it goes with the container.
-            if let Some(pidfd) = record.process() {
-                send(&pidfd, libc::SIGKILL)?;
-            }
-            failpoint("command.delete.killed");
-            cgroup.delete().and(killed)
+    let told = match Told::of(directory, &record) {
+        // The spec may have been removed by a `delete` that was killed before it came to the record.
+        Err(error) if force => {
+            warn(&format!("hooks after the container's end are not run: {error}"));
+            None
         }
-        None => Cgroup::sweep(&record.cgroup, record.cgroup_identity),
+        told => told?,
     };
-    failpoint("command.delete.cgroup");
-    let ungrouped = resctrl::remove(record.resctrl_group.as_ref());
-    directory.remove()?;
-    failpoint("command.delete.directory");
-    if let Some(told) = told {
-        told.run_poststop(warn);
-    }
-    gone.and(ungrouped)
+    removal::remove(directory, &record, told.as_ref(), warn)
 }

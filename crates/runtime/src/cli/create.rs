@@ -9,6 +9,7 @@ use super::bundle::{Bundle, read_bundle};
 use super::listening;
 use super::notify::Notify;
 use super::process::{Signals, send_terminal, stdio, wait_and_forward, write_pid};
+use super::removal;
 use super::resctrl::{self, Group, Resctrl};
 use super::show::records;
 use super::start::pass_on;
@@ -121,14 +122,11 @@ pub(super) fn run_to_the_end(
     if run.keep {
         return code;
     }
-    let gone = running.cgroup.kill().and_then(|()| running.cgroup.delete());
-    let made = directory.read().ok().and_then(|record| record.resctrl_group);
-    let ungrouped = resctrl::remove(made.as_ref());
-    directory.remove()?;
-    if let Some(told) = told {
-        told.run_poststop(warn);
+    match directory.read() {
+        // Somebody has deleted it meanwhile.
+        Err(RuntimeError::NotFound(_)) => {}
+        record => removal::remove(directory, &record?, told.as_ref(), warn)?,
     }
-    gone.and(ungrouped)?;
     code
 }
 

@@ -366,3 +366,47 @@ fn a_container_that_is_waited_for_is_running() {
     assert_eq!(state["status"], "running");
     bundle.check_nothing_is_left();
 }
+
+/// What cannot be taken away is not forgotten: the next `delete` knows of it.
+#[test]
+fn a_container_is_remembered_until_all_of_it_is_gone() {
+    let bundle = Bundle::new("true");
+    let log = bundle.directory.path().join("stopped");
+    let bundle = bundle.with(|spec| {
+        let script = format!("echo >> {}", log.display());
+        spec["hooks"]["poststop"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    });
+    bundle.write();
+    let run = |arguments: &[&str]| bundle.command(arguments).output().unwrap();
+    let keep = bundle.command(&["run", "--keep", "--bundle", bundle.path(), &bundle.id]).status().unwrap();
+    assert!(keep.success());
+    // For this one command no cgroup can be changed.
+    let script = "for place in $(grep -E ' cgroup2? ' /proc/self/mounts | cut -d' ' -f2); do \
+                    mount -o remount,bind,ro $place || exit 9; \
+                  done; exec \"$@\"";
+    let delete = bundle.command(&["delete", &bundle.id]);
+    let mut hindered = std::process::Command::new("unshare");
+    hindered.args(["--mount", "sh", "-c", script, "sh"]).arg(delete.get_program()).args(delete.get_args());
+    assert!(failure(&hindered.output().unwrap()).contains("read-only file system"));
+    let state: Value = serde_json::from_str(&stdout(&run(&["state", &bundle.id]))).unwrap();
+    assert_eq!((&state["status"], log.exists()), (&json!("stopped"), false));
+    stdout(&run(&["delete", &bundle.id]));
+    assert_eq!(fs::read_to_string(&log).unwrap(), "\n");
+    bundle.check_nothing_is_left();
+}
+
+/// A `delete` that is killed while it removes the directory is ended by the next, whatever was removed first.
+#[test]
+fn a_container_whose_spec_is_gone_is_deleted_by_force() {
+    let bundle = Bundle::new("exec sleep 1000").with(|spec| {
+        spec["hooks"]["poststop"] = json!([{"path": "/bin/true"}]);
+    });
+    bundle.write();
+    detached(&bundle, &bundle.id);
+    fs::remove_file(bundle.directory.path().join("state").join(&bundle.id).join("config.json")).unwrap();
+    let log = bundle.directory.path().join("log");
+    let delete = ["--log", log.to_str().unwrap(), "delete", "--force", &bundle.id];
+    stdout(&bundle.command(&delete).output().unwrap());
+    assert!(fs::read_to_string(&log).unwrap().contains("hooks after the container's end are not run"));
+    bundle.check_nothing_is_left();
+}
