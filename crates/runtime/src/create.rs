@@ -75,7 +75,7 @@ pub(crate) fn create_with(
     grouped: &mut dyn FnMut(&mut Cgroup, bool) -> Result<(), RuntimeError>,
 ) -> Result<Created, RuntimeError> {
     if let Stdio::Terminal { size: size @ None } = &mut options.stdio {
-        *size = console_size(options.spec);
+        *size = console_size(options.spec)?;
     }
     let plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
     let init = if options.init { Some(crate::own_binary()?) } else { None };

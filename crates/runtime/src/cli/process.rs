@@ -17,7 +17,7 @@ use crate::error::{Context, RuntimeError};
 /// Our own streams, or a terminal: of the spec's size, else, if it is `carried` to the user's own, of that one's.
 pub(super) fn stdio(spec: &Spec, terminal: bool, carried: bool) -> Result<Stdio, RuntimeError> {
     if terminal {
-        let size = create::console_size(spec);
+        let size = create::console_size(spec)?;
         return Ok(Stdio::Terminal { size: if carried { size.or_else(users_size) } else { size } });
     }
     let copy = |stream: &dyn AsFd| {

@@ -84,8 +84,35 @@ impl Stdio {
     }
 }
 
-/// The spec's size of a terminal.
-pub(crate) fn console_size(spec: &Spec) -> Option<WindowSize> {
-    let size = spec.process().as_ref()?.console_size()?;
-    Some(WindowSize { rows: u16::try_from(size.height()).ok()?, columns: u16::try_from(size.width()).ok()? })
+/// The spec's size of a terminal; the kernel has 16 bits for each side of it (struct winsize of ioctl_tty(2)).
+pub(crate) fn console_size(spec: &Spec) -> Result<Option<WindowSize>, RuntimeError> {
+    let Some(size) = spec.process().as_ref().and_then(|process| process.console_size()) else { return Ok(None) };
+    let side = |name: &str, value: u64| {
+        u16::try_from(value).map_err(|_| {
+            RuntimeError::Invalid(format!("process.consoleSize.{name}: {value} is more than {} characters", u16::MAX))
+        })
+    };
+    Ok(Some(WindowSize { rows: side("height", size.height())?, columns: side("width", size.width())? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_terminal_is_as_large_as_the_kernel_can_have_it() {
+        let size = |height: u64, width: u64| {
+            let process = json!({"cwd": "/", "args": ["x"], "user": {"uid": 0, "gid": 0},
+                "consoleSize": {"height": height, "width": width}});
+            let spec: Spec = serde_json::from_value(json!({"ociVersion": "1.2.0", "process": process})).unwrap();
+            console_size(&spec).map_err(|error| error.to_string())
+        };
+        assert_eq!(size(24, 65535), Ok(Some(WindowSize { rows: 24, columns: 65535 })));
+        assert_eq!(size(65536, 80), Err("process.consoleSize.height: 65536 is more than 65535 characters".to_owned()));
+        assert_eq!(
+            size(24, 1 << 40),
+            Err(format!("process.consoleSize.width: {} is more than 65535 characters", 1u64 << 40))
+        );
+    }
 }

@@ -230,6 +230,8 @@ fn a_terminal_without_a_user_at_one() {
     assert_eq!(stdout(&bundle.run()), "/dev/pts/0\n/dev/pts/0\n");
     let detached = bundle.command(&["run", "--detach", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
     assert!(failure(&detached).contains("use --console-socket"));
+    let too_large = bundle.with(|spec| spec["process"]["consoleSize"] = json!({"height": 24, "width": 65536})).run();
+    assert!(failure(&too_large).contains("process.consoleSize.width: 65536 is more than 65535"));
 }
 
 #[test]
