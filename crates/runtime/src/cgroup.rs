@@ -226,7 +226,7 @@ impl Cgroup {
 
     /// Kills everyone in it, those who are being forked meanwhile included.
     pub fn kill(&self) -> Result<(), RuntimeError> {
-        if !self.is_as_pinned()? {
+        if self.is_anothers()? {
             return Ok(());
         }
         if let Some(directory) = self.open_unified()? {
@@ -266,7 +266,7 @@ impl Cgroup {
     /// Removes it and what is below it, once it is empty; waits a while for those who are dying. Goes on past a
     /// failure and reports the first.
     pub fn delete(&self) -> Result<(), RuntimeError> {
-        if !self.is_as_pinned()? {
+        if self.is_anothers()? {
             return Ok(());
         }
         let stopped = self.scope.as_ref().map_or(Ok(()), Scope::stop);

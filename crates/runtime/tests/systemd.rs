@@ -291,6 +291,32 @@ fn vm_only_a_scope_ends_with_its_container() {
     assert!(failure(&container.run()).contains("slice:prefix:name"));
 }
 
+/// A scope of the same name, after the first has ended: what is said of the first does not meet it.
+#[test]
+#[ignore = "needs systemd as process 1: cargo xtask vm"]
+fn on_systemd_who_has_a_scope_next_is_left_alone() {
+    let _turn = turn();
+    let first = Container::new("true");
+    first.bundle.write();
+    let keep = first.command(&["run", "--keep", "--bundle", first.bundle.path(), &first.bundle.id]).status();
+    assert!(keep.unwrap().success());
+    // Of another `--root`.
+    let second = Container::new("exec sleep 1000");
+    let path = first.bundle.spec["linux"]["cgroupsPath"].clone();
+    let second = Container { bundle: second.bundle.with(|spec| spec["linux"]["cgroupsPath"] = path), ..second };
+    second.create();
+    second.ok(&["start"]);
+    let state = || -> Value { serde_json::from_str(&second.ok(&["state"])).unwrap() };
+    let pid = state()["pid"].clone();
+    first.ok(&["kill", "--all", "KILL"]);
+    first.ok(&["delete"]);
+    assert_eq!((&state()["status"], &state()["pid"]), (&json!("running"), &pid));
+    assert_eq!(first.property("ActiveState"), "active");
+    second.ok(&["delete", "--force"]);
+    first.check_nothing_is_left();
+    second.bundle.check_nothing_is_left();
+}
+
 /// The same where systemd's own socket is out of reach.
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::systemd::Scope;
 use super::{Cgroup, below};
 use crate::error::{Context, RuntimeError};
 
@@ -57,7 +58,7 @@ impl Cgroup {
         if cgroup.is_paused()? {
             return Err(RuntimeError::Conflict(format!("container's cgroup unexpectedly frozen: {name}")));
         }
-        match cgroup.remove_directories(Instant::now() + PATIENCE) {
+        match cgroup.remove_empty() {
             // Somebody has entered it meanwhile.
             Err(RuntimeError::System { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Err(in_use()),
             removed => removed,
@@ -67,7 +68,7 @@ impl Cgroup {
     /// Removes the empty directories that somebody has left who was killed while making a cgroup, or removing the one that
     /// was pinned. One that others have by now stays.
     pub(crate) fn sweep(name: &str, pinned: Option<Identity>) -> Result<(), RuntimeError> {
-        let cgroup = Self::named(name)?;
+        let Some(cgroup) = Self::open(name)? else { return Ok(()) };
         let others = match pinned {
             Some(identity) => cgroup.current(identity)?.is_some(),
             None => false,
@@ -75,13 +76,19 @@ impl Cgroup {
         if others || !cgroup.is_free()? {
             return Ok(());
         }
-        cgroup.remove_directories(Instant::now() + PATIENCE)
+        cgroup.remove_empty()
     }
 
-    /// False once the pinned cgroup is gone, whatever has its name now.
-    pub(super) fn is_as_pinned(&self) -> Result<bool, RuntimeError> {
-        let Some(identity) = self.identity else { return Ok(true) };
-        Ok(self.current(identity)? == Some(identity))
+    fn remove_empty(&self) -> Result<(), RuntimeError> {
+        // systemd hears a moment later than we that nobody is in a scope any more.
+        let stopped = self.scope.as_ref().map_or(Ok(()), Scope::stop);
+        stopped.and(self.remove_directories(Instant::now() + PATIENCE))
+    }
+
+    /// Whether the pinned cgroup is gone, and others have one of its name.
+    pub(super) fn is_anothers(&self) -> Result<bool, RuntimeError> {
+        let Some(identity) = self.identity else { return Ok(false) };
+        Ok(self.current(identity)?.is_some_and(|current| current != identity))
     }
 
     /// Version 2's directory, `None` if it is not there, or not of the pinned cgroup.
