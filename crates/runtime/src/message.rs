@@ -32,8 +32,9 @@
 //!   │◀─────────────────────────────────────────── Ready, and on as above ───────────────┤
 //! ```
 //!
-//! So does the first process of a container that joins the pid namespace of another: its usher mounts all but the
-//! procfs, which shows the namespace of who mounts it, and enters the root.
+//! So does the first process of a container that joins the pid namespace of another. Where a procfs can only show the
+//! namespace of who mounts it (before Linux 6.17), the usher mounts all else and enters the root, and the rest is done
+//! inside.
 //!
 //! And so does that of a container with a user or a time namespace, with one step more:
 //!

@@ -22,7 +22,7 @@ pub(crate) use self::places::open_inside;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -50,6 +50,8 @@ pub(crate) struct RootTree {
     own: RefCell<Vec<(PathBuf, OwnedFd)>>,
     /// Each tmpfs that is to be read-only when all is in it: mounts, devices, the terminal.
     unsealed: RefCell<Vec<OwnedFd>>,
+    /// Which its procfs shows, if not that of who mounts it.
+    pid_namespace: Option<OwnedFd>,
 }
 
 /// Our mount namespace is a copy of the host's: nothing that we mount goes back there, and what the host mounts
@@ -97,7 +99,25 @@ impl RootTree {
             moved => moved,
         };
         moved.context(|| "mount the container's root".to_owned())?;
-        Ok(Self { root: tree, own: RefCell::default(), unsealed: RefCell::default() })
+        Ok(Self { root: tree, own: RefCell::default(), unsealed: RefCell::default(), pid_namespace: None })
+    }
+
+    /// Its procfs is to show this namespace, although who mounts it is not in there. Older kernels than Linux 6.17 have no
+    /// such procfs (filesystems/proc.rst, `pidns=`): false.
+    pub(crate) fn show(&mut self, pid_namespace: BorrowedFd<'_>) -> Result<bool, RuntimeError> {
+        match procfs_of(pid_namespace) {
+            Ok(_) => {}
+            Err(Errno::INVAL) => return Ok(false),
+            Err(errno) => return Err(RuntimeError::system("begin a procfs of the pid namespace", errno)),
+        }
+        let kept = rustix::io::fcntl_dupfd_cloexec(pid_namespace, 3).context(|| "duplicate a descriptor".to_owned())?;
+        self.pid_namespace = Some(kept);
+        Ok(true)
+    }
+
+    /// It shows the pid namespace of who mounts it, or lies on what does, and we are only the usher of who will be there.
+    fn waits_for_pid_namespace(&self, plan: &Plan, mount: &PlannedMount) -> bool {
+        self.pid_namespace.is_none() && plan.joins_pid_namespace() && !plan.needs_threshold() && mount.is_on_procfs()
     }
 
     /// Everything in it: mounts, devices, sysctls. `join_cgroups` is called once, before what needs it.
@@ -115,7 +135,7 @@ impl RootTree {
             {
                 join()?;
             }
-            if waits_for_pid_namespace(plan, mount) {
+            if self.waits_for_pid_namespace(plan, mount) {
                 if mount.is_kind("proc") {
                     self.own_directory(&mount.target)?;
                 }
@@ -138,12 +158,12 @@ impl RootTree {
     pub(crate) fn of_this_process() -> Result<Self, RuntimeError> {
         let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         let root = root.context(|| "open /".to_owned())?;
-        Ok(Self { root, own: RefCell::default(), unsealed: RefCell::default() })
+        Ok(Self { root, own: RefCell::default(), unsealed: RefCell::default(), pid_namespace: None })
     }
 
     /// What [`RootTree::furnish`] has left to who is in the pid namespace that they show, and what goes over it.
     pub(crate) fn mount_procfs(&self, plan: &Plan, cgroup: &Cgroup, brought: &mut Brought) -> Result<(), RuntimeError> {
-        let mounts = plan.mounts.iter().enumerate().filter(|(_, mount)| waits_for_pid_namespace(plan, mount));
+        let mounts = plan.mounts.iter().enumerate().filter(|(_, mount)| mount.is_on_procfs());
         mounts.into_iter().try_for_each(|(index, mount)| {
             self.add(mount, plan, cgroup, brought.take(index)).map_err(|error| at(error, &mount.target))
         })
@@ -156,9 +176,23 @@ impl RootTree {
 
     /// The last of it, after the terminal: masks, and the root read-only.
     pub(crate) fn close_off(&self, plan: &Plan) -> Result<(), RuntimeError> {
-        self.mask(&plan.masked_paths)?;
-        self.make_read_only(&plan.readonly_paths)?;
-        self.seal()?;
+        self.close_off_beside_procfs(plan)?;
+        self.close_off_procfs(plan)
+    }
+
+    /// Its first half, for who has no procfs yet: while the mounts that it is about are known by more than their names.
+    pub(crate) fn close_off_beside_procfs(&self, plan: &Plan) -> Result<(), RuntimeError> {
+        let chosen = |path: &&PathBuf| !path.starts_with("/proc");
+        self.mask(plan.masked_paths.iter().filter(chosen))?;
+        self.make_read_only(plan.readonly_paths.iter().filter(chosen))?;
+        self.seal()
+    }
+
+    /// And its second.
+    pub(crate) fn close_off_procfs(&self, plan: &Plan) -> Result<(), RuntimeError> {
+        let chosen = |path: &&PathBuf| path.starts_with("/proc");
+        self.mask(plan.masked_paths.iter().filter(chosen))?;
+        self.make_read_only(plan.readonly_paths.iter().filter(chosen))?;
         if plan.read_only_root {
             let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
             sys::mount_setattr(&self.root, false, attributes).context(|| "make the root read-only".to_owned())?;
@@ -233,11 +267,6 @@ fn make_private(tree: OwnedFd, path: &Path) -> Result<OwnedFd, RuntimeError> {
     Ok(tree)
 }
 
-/// It shows the pid namespace of who mounts it, or lies on what does, and we are only the usher of who will be there.
-fn waits_for_pid_namespace(plan: &Plan, mount: &PlannedMount) -> bool {
-    plan.joins_pid_namespace() && !plan.needs_threshold() && (mount.is_kind("proc") || mount.is_below_proc())
-}
-
 fn at(error: RuntimeError, target: &Path) -> RuntimeError {
     match error {
         RuntimeError::System { action, source } => {
@@ -264,6 +293,23 @@ fn new_mount(
 ) -> Result<OwnedFd, RuntimeError> {
     let context =
         rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).context(|| format!("open file system {kind}"))?;
+    complete_mount(context, kind, source, options, set)
+}
+
+/// A procfs that is yet to be configured and that shows another pid namespace than ours.
+fn procfs_of(pid_namespace: impl AsFd) -> Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_fd(&context, "pidns", pid_namespace)?;
+    Ok(context)
+}
+
+fn complete_mount(
+    context: OwnedFd,
+    kind: &str,
+    source: &str,
+    options: &[(String, Option<String>)],
+    set: u64,
+) -> Result<OwnedFd, RuntimeError> {
     if !source.is_empty() {
         rustix::mount::fsconfig_set_string(&context, "source", source).context(|| format!("set {kind}'s source"))?;
     }

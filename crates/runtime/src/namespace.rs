@@ -32,6 +32,12 @@ pub(crate) fn open(path: &Path, kind: libc::c_int) -> Result<OwnedFd, RuntimeErr
     Ok(file)
 }
 
+/// By which it is told from all others of its kind.
+pub(crate) fn identity(namespace: impl AsFd) -> Result<(u64, u64), RuntimeError> {
+    let status = rustix::fs::fstat(namespace).context(|| "examine a namespace".to_owned())?;
+    Ok((status.st_dev, status.st_ino))
+}
+
 /// Whether two descriptors, or a descriptor and a path, are of one namespace.
 pub(crate) fn is_that_of(namespace: impl AsFd, path: &str) -> Result<bool, Errno> {
     let (one, other) = (rustix::fs::fstat(namespace)?, rustix::fs::stat(path)?);

@@ -8,9 +8,11 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::finish::finish;
-use super::limits::set_limits;
+use super::limits::{raise_limits, set_limits};
 use super::prepare::{Prepared, become_user};
+use super::sight::{self, Confinement};
 use super::threshold;
+use super::usher::{confine_in_time, settle};
 use super::{
     Surroundings, adjust_oom_score, await_introduction, begin, bring_in, control_terminal, exit, gone_or, take_terminal,
 };
@@ -22,7 +24,8 @@ use crate::failpoint::failpoint_of_child;
 use crate::hooks::{self, Place, Stage};
 use crate::message::{self, Message};
 use crate::mounts::{Brought, RootTree};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedMount};
+use crate::seccomp::Call;
 use crate::{labels, namespace, sys, terminal};
 
 /// The container's first process.
@@ -57,37 +60,69 @@ impl FirstProcess<'_> {
         let kept: Vec<RawFd> = self.namespaces().into_iter().chain(self.brought.descriptors()).collect();
         let Self { plan, root, cgroup, network_namespace, mount_namespace, pid_namespace, about, .. } = self;
         let Self { mut brought, mut surroundings, .. } = self;
+        let confinement = Confinement::of(&plan.process, &surroundings.stdio, besides(&surroundings));
         let furnished = (|| {
             begin(&surroundings, &kept)?;
             failpoint_of_child("child.begun");
             adjust_oom_score(&plan.process)?;
+            if let Some(namespace) = pid_namespace {
+                confinement.check(&plan.process, || namespace::identity(namespace))?;
+            }
             join_namespaces(plan, network_namespace)?;
             name_host(plan)?;
-            let tree = RootTree::mount(root, plan, &mut brought)?;
+            // While the host's procfs is seen.
+            let watched = pid_namespace.map(sight::refusal_of_rights).transpose()?.flatten();
+            let mut tree = RootTree::mount(root, plan, &mut brought)?;
             failpoint_of_child("child.rooted");
+            let is_shown = match pid_namespace {
+                Some(namespace) if plan.mounts.iter().any(PlannedMount::is_on_procfs) => tree.show(namespace)?,
+                _ => true,
+            };
+            if let (false, Some(refusal)) = (is_shown, watched) {
+                return Err(refusal);
+            }
             tree.furnish(plan, cgroup, &mut brought, || join_cgroups(plan, cgroup, &surroundings.socket))?;
             tree.take_null_streams()?;
             failpoint_of_child("child.furnished");
             run_hooks_before_pivot(plan, about, &tree, &surroundings.socket)?;
-            Ok(tree)
+            Ok((tree, is_shown))
         })();
-        let prepared = match pid_namespace {
-            None => furnished.and_then(|tree| {
+        let prepared = match (pid_namespace, furnished) {
+            (None, furnished) => furnished.and_then(|(tree, _)| {
                 drop(brought);
                 let master = move_in(tree, plan, &surroundings.stdio, mount_namespace)?;
                 control_terminal(&surroundings.stdio)?;
                 Ok((become_user(&plan.process, set_limits, true)?, master))
             }),
-            Some(namespace) => {
-                let ready = furnished.and_then(|tree| {
+            (Some(namespace), Ok((tree, true))) => {
+                drop(brought);
+                let ready = (|| {
+                    let master = move_in(tree, plan, &surroundings.stdio, mount_namespace)?;
+                    join_pid_namespace(namespace)?;
+                    let kept: Vec<RawFd> = master.iter().map(AsRawFd::as_raw_fd).collect();
+                    surroundings.close_all_else(&kept).context(|| "close descriptors".to_owned())?;
+                    let mut prepared = become_user(&plan.process, raise_limits, true)?;
+                    confine_in_time(&plan.process, &mut prepared, &confinement, &surroundings)?;
+                    Ok((prepared, master))
+                })();
+                let (prepared, ready) = match ready {
+                    Ok(prepared) => (Some(prepared), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                bring_in(&surroundings, ready, 0);
+                let prepared = prepared.expect("only what is ready is brought in");
+                settle(&plan.process, &surroundings).map(|()| prepared)
+            }
+            (Some(namespace), furnished) => {
+                let ready = furnished.and_then(|(tree, _)| {
                     if plan.furnish_dev && matches!(surroundings.stdio, Stdio::Terminal { .. }) {
                         tree.make_console()?;
                     }
-                    tree.seal()?;
+                    tree.close_off_beside_procfs(plan)?;
                     labels::apply(&plan.process)?;
                     tree.enter(plan)?;
                     drop(tree);
-                    sys::setns(namespace, libc::CLONE_NEWPID).map_err(|e| gone_or(e, "join the pid namespace"))?;
+                    join_pid_namespace(namespace)?;
                     // What is left of these goes below /proc, in the container's sight anyway, or is joined.
                     let kept = mount_namespace.iter().map(AsRawFd::as_raw_fd).chain(brought.descriptors());
                     surroundings.close_all_else(&kept.collect::<Vec<_>>()).context(|| "close descriptors".to_owned())
@@ -97,6 +132,21 @@ impl FirstProcess<'_> {
             }
         };
         finish(&plan.process, &mut surroundings, prepared, |environment| run_start_hooks(plan, about, environment))
+    }
+}
+
+fn join_pid_namespace(namespace: BorrowedFd<'_>) -> Result<(), RuntimeError> {
+    sys::setns(namespace, libc::CLONE_NEWPID).map_err(|errno| gone_or(errno, "join the pid namespace"))
+}
+
+/// What a first process does, brought in or not, and others do not.
+fn besides(surroundings: &Surroundings) -> &'static [Call] {
+    const WAITS_ELSEWHERE: [Call; 2] = [Call::any("accept4"), Call::any("execveat")];
+    match (&surroundings.listener, &surroundings.init) {
+        (Some(_), Some(_)) => &WAITS_ELSEWHERE,
+        (Some(_), None) => &WAITS_ELSEWHERE[..1],
+        (None, Some(_)) => &WAITS_ELSEWHERE[1..],
+        (None, None) => &[],
     }
 }
 
@@ -130,6 +180,15 @@ fn complete_in(
         tree.make_console()?;
     }
     close(&tree, plan)?;
+    enter_joined(mounts, tree, plan, stdio)
+}
+
+fn enter_joined(
+    mounts: BorrowedFd<'_>,
+    tree: RootTree,
+    plan: &Plan,
+    stdio: &Stdio,
+) -> Result<Option<OwnedFd>, RuntimeError> {
     let tree = tree.enter_joined(mounts)?;
     // One of the mounts that stay, or its name would lead nowhere (ttyname(3)).
     let master = make_terminal(&tree, plan, stdio)?;
@@ -160,7 +219,8 @@ fn close(tree: &RootTree, plan: &Plan) -> Result<(), RuntimeError> {
     tree.close_off(plan)
 }
 
-/// The process that an usher has brought in, in the root that the usher has entered.
+/// The process that an usher has brought in, in the root that the usher has entered, where only who is inside has a procfs
+/// that shows it: it comes with all rights, and so only where nobody takes them.
 fn in_joined_pid_namespace(
     plan: &Plan,
     cgroup: &Cgroup,
@@ -172,10 +232,18 @@ fn in_joined_pid_namespace(
     let tree = RootTree::of_this_process()?;
     tree.mount_procfs(plan, cgroup, &mut brought)?;
     drop(brought);
+    let close = |tree: &RootTree| {
+        tree.make_working_directory(&plan.process.working_directory)?;
+        tree.close_off_procfs(plan)
+    };
     let master = match mount_namespace {
-        Some(mounts) => complete_in(mounts, tree, plan, &surroundings.stdio)?,
+        Some(mounts) => {
+            close(&tree)?;
+            enter_joined(mounts, tree, plan, &surroundings.stdio)?
+        }
         None => {
-            let master = complete(&tree, plan, &surroundings.stdio)?;
+            let master = make_terminal(&tree, plan, &surroundings.stdio)?;
+            close(&tree)?;
             tree.propagate(plan)?;
             master
         }

@@ -7,14 +7,14 @@
 //! besides. Without, it takes CAP_SYS_ADMIN to load it inside: where anyone is who could take that, nobody comes in.
 
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 
-use crate::capability;
 use crate::create::Stdio;
 use crate::error::{Context, RuntimeError};
 use crate::plan::ProcessPlan;
 use crate::seccomp::{Call, Filter};
-use crate::sys;
+use crate::{capability, namespace, sys};
 
 /// When the filter of a process that is brought in comes into force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,11 +65,11 @@ impl Confinement {
         }
     }
 
-    /// Asked before anything is done. `namespace`: the file of the pid namespace that it comes into.
+    /// Asked before anything is done. `namespace`: device and number of the pid namespace that it comes into.
     pub(super) fn check(
         &self,
         plan: &ProcessPlan,
-        namespace: impl FnOnce() -> Result<fs::Metadata, RuntimeError>,
+        namespace: impl FnOnce() -> Result<(u64, u64), RuntimeError>,
     ) -> Result<(), RuntimeError> {
         let Self::Late { refused, .. } = self else { return Ok(()) };
         let asks = plan.filter.as_ref().is_some_and(|filter| filter.listener.is_some());
@@ -77,8 +77,7 @@ impl Confinement {
         if plan.no_new_privileges && !asks {
             return Ok(());
         }
-        let namespace = namespace()?;
-        if !somebody_may_trace((namespace.dev(), namespace.ino()))? {
+        if !somebody_may_trace(namespace()?, 0)? {
             return Ok(());
         }
         let remedy = if asks { "" } else { ", or no_new_privs" };
@@ -98,9 +97,23 @@ impl Confinement {
     }
 }
 
-/// Whether any thread in a pid namespace has CAP_SYS_PTRACE, or may come to have it. By the procfs of ours, in which a
-/// namespace has one device and one number.
-fn somebody_may_trace(namespace: (u64, u64)) -> Result<bool, RuntimeError> {
+/// Why nobody may come into this pid namespace with all rights, if so: someone there could take them, and has not got them
+/// already.
+pub(super) fn refusal_of_rights(namespace: BorrowedFd<'_>) -> Result<Option<RuntimeError>, RuntimeError> {
+    let ours = sys::capget_permitted().context(|| "read our capabilities".to_owned())?;
+    Ok(somebody_may_trace(namespace::identity(namespace)?, ours)?.then(|| {
+        RuntimeError::Invalid(
+            "someone in the pid namespace that is joined may trace (CAP_SYS_PTRACE): the rights of the process that \
+             sets the container up would be theirs. Since Linux 6.17 it can be set up from outside, without a user or \
+             time namespace"
+                .to_owned(),
+        )
+    }))
+}
+
+/// Whether any thread in a pid namespace has CAP_SYS_PTRACE, or may come to have it. Who may have all of `harmless`
+/// besides is not meant. By the procfs of ours, in which a namespace has one device and one number.
+fn somebody_may_trace(namespace: (u64, u64), harmless: u64) -> Result<bool, RuntimeError> {
     let context = || "look at the processes of the pid namespace".to_owned();
     let trace = capability::bit("SYS_PTRACE").unwrap_or(0);
     for process in fs::read_dir("/proc").context(context)? {
@@ -112,7 +125,8 @@ fn somebody_may_trace(namespace: (u64, u64)) -> Result<bool, RuntimeError> {
         }
         for thread in fs::read_dir(process.join("task")).into_iter().flatten().flatten() {
             let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-            if rights(&status) & trace != 0 {
+            let rights = rights(&status);
+            if rights & trace != 0 && (harmless == 0 || rights & harmless != harmless) {
                 return Ok(true);
             }
         }
@@ -148,7 +162,7 @@ mod tests {
     fn this_process_is_found() {
         let namespace = fs::metadata("/proc/self/ns/pid").unwrap();
         let expected = rights(&fs::read_to_string("/proc/self/status").unwrap()) & 1 << 19 != 0;
-        assert!(!expected || somebody_may_trace((namespace.dev(), namespace.ino())).unwrap());
-        assert!(!somebody_may_trace((namespace.dev(), 1)).unwrap());
+        assert!(!expected || somebody_may_trace((namespace.dev(), namespace.ino()), 0).unwrap());
+        assert!(!somebody_may_trace((namespace.dev(), 1), 0).unwrap());
     }
 }

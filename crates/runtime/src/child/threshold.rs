@@ -12,6 +12,7 @@ use super::first::{
 };
 use super::limits::set_limits;
 use super::prepare::{Prepared, become_user};
+use super::sight;
 use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, control_terminal, exit};
 use crate::about::About;
 use crate::cgroup::Cgroup;
@@ -32,6 +33,9 @@ pub(super) fn run(first: FirstProcess<'_>) -> ! {
         begin(&surroundings, &kept)?;
         failpoint_of_child("child.begun");
         adjust_oom_score(&plan.process)?;
+        if let Some(refusal) = pid_namespace.map(sight::refusal_of_rights).transpose()?.flatten() {
+            return Err(refusal);
+        }
         await_word(&surroundings)?;
         cgroup.enter_version_1()?;
         // With the host's rights, which those of a user namespace are less than.

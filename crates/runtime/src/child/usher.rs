@@ -46,7 +46,10 @@ impl Usher<'_> {
         let prepared = (|| {
             begin(&surroundings, &[container.as_raw_fd()])?;
             failpoint_of_child("usher.begun");
-            confinement.check(plan, || std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_err(|_| not_running()))?;
+            confinement.check(plan, || {
+                let namespace = rustix::fs::stat(format!("/proc/{pid}/ns/pid")).map_err(|_| not_running())?;
+                Ok((namespace.st_dev, namespace.st_ino))
+            })?;
             cgroup.enter_version_1()?;
             failpoint_of_child("usher.grouped");
             adjust_oom_score(plan)?;
@@ -69,8 +72,6 @@ impl Usher<'_> {
             let streams = matches!(surroundings.stdio, Stdio::Streams(_));
             let mut prepared = become_user(plan, raise_limits, streams)?;
             let master = open_terminal(&surroundings.stdio)?;
-            surroundings.mark_descriptors()?;
-            prepared.is_brought_in = true;
             confine_in_time(plan, &mut prepared, confinement, &surroundings)?;
             Ok((prepared, master))
         })();
@@ -85,13 +86,15 @@ impl Usher<'_> {
     }
 }
 
-/// By the usher: the filter, or what is in its place until it comes.
+/// By the usher, the last that it does: the filter, or what is in its place until it comes.
 pub(super) fn confine_in_time(
     plan: &ProcessPlan,
     prepared: &mut Prepared,
     confinement: &Confinement,
     surroundings: &Surroundings,
 ) -> Result<(), RuntimeError> {
+    surroundings.mark_descriptors()?;
+    prepared.is_brought_in = true;
     if let Confinement::Early = confinement {
         prepared.confined = true;
         return confine(plan, prepared, Some(surroundings.socket.as_fd()));

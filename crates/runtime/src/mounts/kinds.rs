@@ -10,8 +10,8 @@ use rustix::mount::{FsPickFlags, MoveMountFlags};
 use super::brought::BroughtMount;
 use super::copy_up::copy_up;
 use super::{
-    OWN, RootTree, attach, bind_failed, clone_tree, dress_bind, is_directory, new_mount, propagation, set_attributes,
-    set_options,
+    OWN, RootTree, attach, bind_failed, clone_tree, complete_mount, dress_bind, is_directory, new_mount, procfs_of,
+    propagation, set_attributes, set_options,
 };
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
@@ -33,7 +33,13 @@ impl RootTree {
                 self.add_tmpfs(mount)
             }
             (MountKind::New { kind, source, options, .. }, brought) => {
-                let tree = match (new_mount(kind, source, options, mount.set), brought) {
+                let made = match &self.pid_namespace {
+                    Some(namespace) if kind == "proc" => procfs_of(namespace)
+                        .context(|| "open a procfs of the pid namespace".to_owned())
+                        .and_then(|context| complete_mount(context, kind, source, options, mount.set)),
+                    _ => new_mount(kind, source, options, mount.set),
+                };
+                let tree = match (made, brought) {
                     // It shows a namespace that belongs to another user namespace: then it is as the host has it.
                     (Err(error), Some(BroughtMount::Tree(tree))) if is_refused(&error) => tree,
                     (Err(error), None) if kind == "proc" && plan.user_namespace.is_some() && is_refused(&error) => {

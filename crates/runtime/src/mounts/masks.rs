@@ -13,7 +13,7 @@ use crate::sys::{self, MountAttributes};
 impl RootTree {
     /// Hides paths: files behind the null device, directories behind one empty, read-only tmpfs. What is not there
     /// needs no mask.
-    pub(super) fn mask(&self, paths: &[PathBuf]) -> Result<(), RuntimeError> {
+    pub(super) fn mask<'a>(&self, paths: impl Iterator<Item = &'a PathBuf>) -> Result<(), RuntimeError> {
         let (mut null, mut empty): (Option<OwnedFd>, Option<OwnedFd>) = (None, None);
         for path in paths {
             let place = match self.open_on_own(path, OFlags::PATH) {
@@ -42,7 +42,7 @@ impl RootTree {
         Ok(())
     }
 
-    pub(super) fn make_read_only(&self, paths: &[PathBuf]) -> Result<(), RuntimeError> {
+    pub(super) fn make_read_only<'a>(&self, paths: impl Iterator<Item = &'a PathBuf>) -> Result<(), RuntimeError> {
         for path in paths {
             let context = || format!("make {} read-only", path.display());
             let place = match self.open_on_own(path, OFlags::PATH) {

@@ -235,6 +235,11 @@ impl PlannedMount {
         self.target.starts_with("/proc") && self.target != Path::new("/proc")
     }
 
+    /// A procfs, or what lies on one.
+    pub(crate) fn is_on_procfs(&self) -> bool {
+        self.is_kind("proc") || self.is_below_proc()
+    }
+
     /// A new file system of this type.
     pub(crate) fn is_kind(&self, wanted: &str) -> bool {
         matches!(&self.kind, MountKind::New { kind, .. } if kind == wanted)

@@ -21,6 +21,7 @@ pub fn run(way: &str, arguments: Vec<OsString>) -> ExitCode {
         "nest" => nest(&arguments),
         "keyring" => keyring(),
         "with-key" => with_key(&arguments),
+        "without-pidns" => without_pidns(&arguments),
         _ => return ExitCode::FAILURE,
     };
     let written = std::io::stdout().write_all(said.as_bytes());
@@ -176,6 +177,31 @@ fn with_key(arguments: &[OsString]) -> String {
     };
     if added < 0 {
         return format!("no key: {}\n", std::io::Error::last_os_error());
+    }
+    let [program, arguments @ ..] = arguments else { return String::new() };
+    let error = Command::new(program).args(arguments).exec();
+    format!("{error}\n")
+}
+
+/// Executes a program on a kernel without `pidns=` of proc(5): no option can be given a descriptor (FSCONFIG_SET_FD).
+fn without_pidns(arguments: &[OsString]) -> String {
+    const FSCONFIG_SET_FD: u32 = 5;
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, equal, answer) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET);
+    let mut program = [
+        instruction(load, 0, 0, 0),
+        instruction(equal, 0, 3, libc::SYS_fsconfig as u32),
+        // The second argument.
+        instruction(load, 0, 0, 24),
+        instruction(equal, 0, 1, FSCONFIG_SET_FD),
+        instruction(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        instruction(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: a program with its length, only read (seccomp(2)).
+    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) } != 0 {
+        return format!("no filter: {}\n", std::io::Error::last_os_error());
     }
     let [program, arguments @ ..] = arguments else { return String::new() };
     let error = Command::new(program).args(arguments).exec();
