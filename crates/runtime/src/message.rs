@@ -150,7 +150,25 @@ impl Message {
     /// A failure as a message, short enough for one packet.
     pub(crate) fn failed(error: &RuntimeError) -> Self {
         use dozen_model::Classified;
-        let message = error.to_string().chars().take(1500).collect();
+        // A character takes at most six bytes in JSON (`\u0001`), and what is around them far less than the rest.
+        let message = error.to_string().chars().take((LIMIT - 200) / 6).collect();
         Self::Failed { kind: error.kind(), message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_fits_one_packet() {
+        for character in ["a", "\u{1}", "\"", "\\", "\u{7f}", "\u{2028}", "\u{10ffff}"] {
+            let (ours, theirs) = crate::process::socket_pair().unwrap();
+            let message = Message::failed(&RuntimeError::Invalid(character.repeat(10_000)));
+            send(ours.as_fd(), &message, None).unwrap();
+            let Message::Failed { message: text, .. } = &message else { panic!("{message:?}") };
+            assert!(text.chars().count() > 1300);
+            assert_eq!(receive(&theirs).unwrap().unwrap().0, message, "{character:?}");
+        }
     }
 }
