@@ -214,8 +214,12 @@ pub(crate) fn join_new_session_keyring() -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<libc::c_char>()) }).map(drop)
 }
 
-/// Sets user or group ids of the whole process, which has one thread, so the raw call will do.
+/// Sets user or group ids of the whole process, which has one thread, so the raw call will do. What would leave an id as
+/// it is (-1 of setresuid(2)) is an error.
 pub(crate) fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
+    if [uid, gid].iter().chain(groups).any(|id| *id == u32::MAX) {
+        return Err(Errno::INVAL);
+    }
     // SAFETY: plain integers and a slice with its length.
     unsafe {
         check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
@@ -227,6 +231,9 @@ pub(crate) fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
 
 /// The calling thread's files are made by this user (setfsuid(2)); its capabilities stay.
 pub(crate) fn act_as(uid: u32, gid: u32) -> Result<(), Errno> {
+    if [uid, gid].contains(&u32::MAX) {
+        return Err(Errno::INVAL);
+    }
     let permitted = capget_permitted()?;
     // SAFETY: plain integers. Neither call tells of a failure: each answers with the id from before.
     unsafe {
@@ -401,4 +408,17 @@ pub(crate) fn hard_limit(resource: libc::__rlimit_resource_t) -> u64 {
 /// Makes the calling process invisible to ptrace(2) and /proc for all without CAP_SYS_PTRACE over it.
 pub(crate) fn make_undumpable() -> Result<(), Errno> {
     prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_is_left_as_it_is() {
+        for (uid, gid, groups) in [(u32::MAX, 0, &[][..]), (0, u32::MAX, &[]), (0, 0, &[0, u32::MAX])] {
+            assert_eq!(set_ids(uid, gid, groups), Err(Errno::INVAL));
+        }
+        assert_eq!(act_as(u32::MAX, 0), Err(Errno::INVAL));
+    }
 }

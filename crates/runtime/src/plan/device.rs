@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
+use super::process::check_id;
 use super::{clean, invalid};
 use crate::error::RuntimeError;
 
@@ -58,12 +59,15 @@ pub(super) fn devices(asked: &[LinuxDevice]) -> Result<Vec<Device>, RuntimeError
         let number = |number: i64| {
             u32::try_from(number).map_err(|_| invalid(format!("{}: a device number is not negative", path.display())))
         };
+        let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+        check_id(&format!("{}: uid", path.display()), uid)?;
+        check_id(&format!("{}: gid", path.display()), gid)?;
         let device = Device {
             mode: kind | device.file_mode().unwrap_or(0o666) & 0o7777,
             major: number(device.major())?,
             minor: number(device.minor())?,
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
+            uid,
+            gid,
             asked: true,
             path,
         };

@@ -70,6 +70,9 @@ impl ProcessPlan {
             None => {
                 let (uid, gid) = (process.user().uid(), process.user().gid());
                 let groups = process.user().additional_gids().clone().unwrap_or_default();
+                check_id("process.user.uid", uid)?;
+                check_id("process.user.gid", gid)?;
+                groups.iter().try_for_each(|group| check_id("process.user.additionalGids", *group))?;
                 Who::Numbers(Identity { uid, gid, groups, home: String::new() })
             }
         };
@@ -108,6 +111,14 @@ impl ProcessPlan {
         let has_home = self.environment.iter().any(|entry| entry.starts_with("HOME="));
         let extra = (!has_home).then(|| format!("HOME={home}"));
         self.environment.iter().chain(&extra).map(|entry| c_string("env", entry)).collect()
+    }
+}
+
+/// The last number of 32 bits is no id: setresuid(2) and chown(2) take it for "as it is", which is root's.
+pub(super) fn check_id(what: &str, id: u32) -> Result<(), RuntimeError> {
+    match id {
+        u32::MAX => Err(invalid(format!("{what}: {id} is no id"))),
+        _ => Ok(()),
     }
 }
 

@@ -105,6 +105,26 @@ fn what_cannot_be_right_is_refused() {
 }
 
 #[test]
+fn the_number_that_leaves_an_id_as_it_is_is_none() {
+    let none = u32::MAX;
+    refused(|v| v["process"]["user"] = json!({"uid": none, "gid": 0}), "process.user.uid: 4294967295 is no id");
+    refused(|v| v["process"]["user"] = json!({"uid": 0, "gid": none}), "process.user.gid: 4294967295 is no id");
+    refused(
+        |v| v["process"]["user"] = json!({"uid": 0, "gid": 0, "additionalGids": [1, none]}),
+        "process.user.additionalGids: 4294967295 is no id",
+    );
+    for owner in ["uid", "gid"] {
+        refused(
+            |v| {
+                v["linux"]["devices"] = json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]);
+                v["linux"]["devices"][0][owner] = json!(none);
+            },
+            "4294967295 is no id",
+        );
+    }
+}
+
+#[test]
 fn mount_options_are_parted() {
     let plan = plan(&spec(|v| {
         v["mounts"] = json!([

@@ -291,3 +291,25 @@ fn no_process_runs_without_the_label_that_was_asked_for() {
         assert!(error.contains("SELinux"), "{number}: {error}");
     }
 }
+
+/// The last number of 32 bits means "as it is" to setresuid(2): it would be root's. Guarded by `check_id`.
+#[test]
+fn nobody_is_root_by_the_last_number() {
+    let last = u32::MAX;
+    let bundle = Bundle::new("id").with(|spec| spec["process"]["user"] = json!({"uid": last, "gid": last}));
+    assert!(failure(&bundle.run()).contains("4294967295 is no id"));
+    let bundle =
+        Bundle::new("exec sleep 1000").with(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    let running = Running::new(&bundle);
+    for user in ["4294967295:4294967295", "4294967295", "1000:4294967295"] {
+        let output = running.exec(&["-u", user, &bundle.id, "id"]).output().unwrap();
+        assert!(failure(&output).contains("4294967295 is no id"), "{user}");
+    }
+    let output = running.exec(&["--additional-gids", "4294967295", &bundle.id, "id"]).output().unwrap();
+    assert!(failure(&output).contains("4294967295 is no id"));
+    // By name it is looked up, and not found.
+    for user in ["4294967295", "0:4294967295"] {
+        let error = failure(&Bundle::new("id").live(json!({"user": user})));
+        assert!(error.contains("unable to find"), "{error}");
+    }
+}
