@@ -230,8 +230,13 @@ mod tests {
         assert!(ask(CHARACTER, READ | WRITE, 1, 3) && !ask(CHARACTER, READ | WRITE | MAKE, 1, 3));
         assert!(ask(CHARACTER, READ, 1, 4) && !ask(CHARACTER, READ | WRITE, 1, 4));
         assert!(ask(BLOCK, ALL, 8, 0) && !ask(BLOCK, ALL, 8, 1) && ask(BLOCK, MAKE, 8, 1));
-        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow": true, "access": "r"}]"#).unwrap();
+        let all: Vec<LinuxDeviceCgroup> = serde_json::from_str(r#"[{"allow": true}]"#).unwrap();
         assert!(run(&compile(&all).unwrap(), BLOCK, ALL, 8, 0), "`a` is all of everything");
+        for less in [r#"[{"allow": true, "access": "r"}]"#, r#"[{"allow": true, "major": 10, "minor": 200}]"#] {
+            let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(less).unwrap();
+            let error = compile(&rules).unwrap_err().to_string();
+            assert!(error.contains("a rule without a type, or of type a, is for all access"), "{error}");
+        }
     }
 
     /// A cgroup of version 2's, where this machine has any.

@@ -17,7 +17,7 @@ pub(super) struct Rule {
 /// Whom a rule is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
-    /// All access to everything, whatever else the rule says: it makes all before it void (cgroup-v1/devices.rst).
+    /// All access to everything: it makes all before it void (cgroup-v1/devices.rst).
     Everything,
     Devices {
         kind: Kind,
@@ -46,14 +46,6 @@ impl Rule {
             };
         }
         let access = if access == 0 { ALL } else { access };
-        let kind = match rule.typ() {
-            Some(LinuxDeviceType::B) => Kind::Block,
-            Some(LinuxDeviceType::C | LinuxDeviceType::U) => Kind::Character,
-            None | Some(LinuxDeviceType::A) => {
-                return Ok(Self { allow: rule.allow(), target: Target::Everything, access: ALL });
-            }
-            Some(LinuxDeviceType::P) => return Err(refused("a type is a, b or c".to_owned())),
-        };
         // -1 is how many a tool writes "any".
         let number = |number: Option<i64>| match number {
             None | Some(-1) => Ok(None),
@@ -61,7 +53,22 @@ impl Rule {
                 u32::try_from(number).map(Some).map_err(|_| refused(format!("{number} is no device number")))
             }
         };
-        let target = Target::Devices { kind, major: number(rule.major())?, minor: number(rule.minor())? };
+        let (major, minor) = (number(rule.major())?, number(rule.minor())?);
+        let kind = match rule.typ() {
+            Some(LinuxDeviceType::B) => Kind::Block,
+            Some(LinuxDeviceType::C | LinuxDeviceType::U) => Kind::Character,
+            // Version 1's controller would take it for all access to everything, whatever it says besides.
+            None | Some(LinuxDeviceType::A) if (major, minor, access) != (None, None, ALL) => {
+                return Err(refused(
+                    "a rule without a type, or of type a, is for all access (rwm) to all devices".to_owned(),
+                ));
+            }
+            None | Some(LinuxDeviceType::A) => {
+                return Ok(Self { allow: rule.allow(), target: Target::Everything, access: ALL });
+            }
+            Some(LinuxDeviceType::P) => return Err(refused("a type is a, b or c".to_owned())),
+        };
+        let target = Target::Devices { kind, major, minor };
         Ok(Self { allow: rule.allow(), target, access })
     }
 
@@ -105,18 +112,15 @@ impl Target {
 /// like that; anything else it passes over without a word. So the list is worked out here, and what would need an
 /// exception from an exception is refused.
 pub(crate) fn lines_of_version_1(rules: &[LinuxDeviceCgroup]) -> Result<Vec<(bool, String)>, RuntimeError> {
-    // Without a rule for everything the default is that of the cgroup above, which is all unless someone changed it.
-    let (mut default, mut exceptions) = (None::<Rule>, Vec::<Rule>::new());
+    // Nothing is allowed but by a rule, as with version 2. Without any rule there is nothing to be said.
+    let nothing = Rule { allow: false, target: Target::Everything, access: ALL };
+    let (mut default, mut exceptions) = (nothing, Vec::<Rule>::new());
     for rule in rules {
         let rule = Rule::new(rule)?;
         if rule.target == Target::Everything {
-            (default, exceptions) = (Some(rule), Vec::new());
+            (default, exceptions) = (rule, Vec::new());
             continue;
         }
-        let Some(default) = default else {
-            exceptions.push(rule);
-            continue;
-        };
         if default.allow != rule.allow {
             match exceptions.iter_mut().find(|known| known.target == rule.target) {
                 Some(known) => known.access |= rule.access,
@@ -137,6 +141,7 @@ pub(crate) fn lines_of_version_1(rules: &[LinuxDeviceCgroup]) -> Result<Vec<(boo
         }
         exceptions.retain(|known| known.access != 0);
     }
+    let default = (!rules.is_empty()).then_some(default);
     Ok(default.iter().chain(&exceptions).map(|rule| (rule.allow, rule.line())).collect())
 }
 
@@ -175,8 +180,10 @@ mod tests {
             r#"[{"allow": true}, {"allow": false, "type": "b", "major": -1, "minor": -1, "access": "m"}]"#,
             &["+a", "-b *:* m"],
         );
-        // Without a default they stand as they are.
-        check(r#"[{"allow": false, "type": "u", "major": 10, "access": "w"}]"#, &["-c 10:* w"]);
+        // Where none is for everything, what no rule allows is denied.
+        check(r#"[{"allow": false, "type": "u", "major": 10, "access": "w"}]"#, &["-a"]);
+        check(r#"[{"allow": true, "type": "c", "major": 10, "minor": 200}]"#, &["-a", "+c 10:200 rwm"]);
+        check(r#"[{"allow": true, "type": "a", "major": -1, "minor": -1, "access": "mwr"}]"#, &["+a"]);
     }
 
     #[test]
@@ -187,6 +194,10 @@ mod tests {
         for bad in [
             r#"[{"allow": true, "type": "p"}]"#,
             r#"[{"allow": true, "type": "c", "access": "rx"}]"#,
+            r#"[{"allow": false}, {"allow": true, "major": 10, "minor": 200, "access": "rw"}]"#,
+            r#"[{"allow": true, "type": "a", "major": 10}]"#,
+            r#"[{"allow": true, "minor": 0}]"#,
+            r#"[{"allow": false, "access": "w"}]"#,
             r#"[{"allow": true, "type": "c", "major": -2}]"#,
             r#"[{"allow": true, "type": "c", "major": 4294967296}]"#,
         ] {

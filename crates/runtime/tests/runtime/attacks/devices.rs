@@ -132,3 +132,16 @@ fn devices_of_the_host_cannot_be_opened() {
     );
     assert_eq!(stdout(&bundle.run()), "done\n");
 }
+
+/// What no rule allows is forbidden, also where none forbids everything; and a rule that is for everything says so. In
+/// version 1 of cgroups both would have allowed all. Guarded by `device_filter::rules`.
+#[test]
+fn rules_of_devices_allow_no_more_than_they_say() {
+    let script = "mknod /tmp/mem c 1 1; (: < /tmp/mem) 2>/dev/null && echo opened; echo done";
+    let with_rules = |rules: Value| Bundle::new(script).with(|spec| spec["linux"]["resources"]["devices"] = rules);
+    let tun = json!({"allow": true, "type": "c", "major": 10, "minor": 200});
+    assert_eq!(stdout(&with_rules(json!([tun])).run()), "done\n");
+    let untyped = json!({"allow": true, "major": 10, "minor": 200, "access": "rw"});
+    let error = failure(&with_rules(json!([{"allow": false}, untyped])).run());
+    assert!(error.contains("a rule without a type, or of type a, is for all access (rwm) to all devices"), "{error}");
+}
