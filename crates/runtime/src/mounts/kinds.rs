@@ -95,9 +95,8 @@ impl RootTree {
         self.keep_off_procfs(mount, &tree, &place)?;
         if let MountKind::Bind { recursive, .. } = mount.kind {
             dress_bind(&tree, mount, recursive)?;
-        } else if mount.propagation != 0 {
-            sys::mount_setattr(&tree, mount.propagation_below, propagation(mount.propagation))
-                .context(|| "set its propagation".to_owned())?;
+        } else {
+            propagate(mount, &tree)?;
         }
         self.settle(mount, tree, &place)
     }
@@ -195,6 +194,7 @@ impl RootTree {
             let tree =
                 clone_tree(CWD, unified.as_os_str(), false).context(|| format!("clone {}", unified.display()))?;
             set_attributes(&tree, false, mount.set, mount.clear)?;
+            propagate(mount, &tree)?;
             let place = self.own_directory(&mount.target)?;
             return attach(&tree, &place);
         }
@@ -217,8 +217,18 @@ impl RootTree {
                 rustix::fs::symlinkat(&*name, &holder, alias).context(|| format!("link {alias:?}"))?;
             }
         }
+        propagate(mount, &holder)?;
         set_attributes(&holder, false, read_only, 0)
     }
+}
+
+/// As the options say, if they do.
+fn propagate(mount: &PlannedMount, tree: &OwnedFd) -> Result<(), RuntimeError> {
+    if mount.propagation == 0 {
+        return Ok(());
+    }
+    sys::mount_setattr(tree, mount.propagation_below, propagation(mount.propagation))
+        .context(|| "set its propagation".to_owned())
 }
 
 /// As mount(2) has it with MS_BIND and MS_REMOUNT: what is not asked for is cleared, but for the times of access. No
@@ -238,11 +248,7 @@ fn remount(mount: &PlannedMount, place: &OwnedFd) -> Result<(), RuntimeError> {
         }
         changed => changed,
     }?;
-    if mount.propagation != 0 {
-        sys::mount_setattr(place, mount.propagation_below, propagation(mount.propagation))
-            .context(|| "set its propagation".to_owned())?;
-    }
-    Ok(())
+    propagate(mount, place)
 }
 
 /// Of those that are what their place is called.

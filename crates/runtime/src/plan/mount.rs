@@ -154,20 +154,31 @@ impl PlannedMount {
         if planned.id_map.is_some() && (bind.is_none() || remount || copy_link) {
             return Err(invalid(format!("{}: only a bind can be idmapped", what())));
         }
+        let left = |what: &str, options: &[(String, Option<String>)]| match options.first() {
+            Some((option, _)) => {
+                Err(invalid(format!("{what} {} has option {option:?}", mount.destination().display())))
+            }
+            None => Ok(()),
+        };
         planned.kind = match bind {
-            Some(_) if remount => MountKind::Remount,
+            Some(_) if remount => {
+                left("the remount of", &options)?;
+                MountKind::Remount
+            }
             None if remount && kind == "tmpfs" => MountKind::Reconfigure { options },
             None if remount => return not_built(format!("{}: remount without bind, of a whole file system,", what())),
             Some(recursive) => {
                 if source.as_os_str().is_empty() {
                     return Err(invalid(format!("the bind on {} has no source", planned.target.display())));
                 }
-                if let Some((option, _)) = options.first() {
-                    return Err(invalid(format!("the bind on {} has option {option:?}", planned.target.display())));
-                }
+                left("the bind on", &options)?;
                 MountKind::Bind { source: bundle.join(source), recursive, copy_link }
             }
-            None if kind == "cgroup" || kind == "cgroup2" => MountKind::Cgroup,
+            None if kind == "cgroup" || kind == "cgroup2" => {
+                // Those of a file system that is mounted already, whose binds these are.
+                left("the cgroup mount on", &options)?;
+                MountKind::Cgroup
+            }
             None if kind.is_empty() => {
                 return Err(invalid(format!("the mount on {} has no type", planned.target.display())));
             }

@@ -105,6 +105,25 @@ fn what_cannot_be_right_is_refused() {
 }
 
 #[test]
+fn no_option_of_a_mount_is_passed_over() {
+    for (mount, words) in [
+        (json!({"type": "cgroup", "options": ["ro", "bogus=1"]}), "the cgroup mount on /a has option \"bogus\""),
+        (json!({"type": "cgroup2", "options": ["none", "name=nothing"]}), "the cgroup mount on /a has option \"none\""),
+        (json!({"source": "/b", "options": ["bind", "remount", "bogus"]}), "the remount of /a has option \"bogus\""),
+        (json!({"source": "/b", "options": ["bind", "remount", "size=5"]}), "the remount of /a has option \"size\""),
+        (json!({"source": "/b", "options": ["bind", "size=5"]}), "the bind on /a has option \"size\""),
+    ] {
+        refused(
+            |v| {
+                v["mounts"] = json!([mount]);
+                v["mounts"][0]["destination"] = json!("/a");
+            },
+            words,
+        );
+    }
+}
+
+#[test]
 fn the_number_that_leaves_an_id_as_it_is_is_none() {
     let none = u32::MAX;
     refused(|v| v["process"]["user"] = json!({"uid": none, "gid": 0}), "process.user.uid: 4294967295 is no id");

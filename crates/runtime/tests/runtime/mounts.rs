@@ -452,3 +452,26 @@ fn a_dev_is_read_only_when_all_is_in_it() {
     assert_eq!(same(&Bundle::new(&format!("{{ {look}; }} 2>/dev/null")).with(read_only)), expected);
     assert_eq!(stdout(&mapped(&format!("{{ {look}; }} 2>/dev/null")).with(read_only).run()), expected);
 }
+
+/// What is said of cgroups' mounts is so of all of them.
+#[test]
+fn cgroups_are_propagated_as_it_is_said() {
+    for (option, expected) in
+        [("rshared", "shared:"), ("rslave", "master:"), ("runbindable", "unbindable"), ("rprivate", "")]
+    {
+        let bundle = Bundle::new("grep ' /sys/fs/cgroup' /proc/self/mountinfo").with(|spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            let cgroups = mounts.iter_mut().find(|mount| mount["type"] == "cgroup").unwrap();
+            cgroups["options"].as_array_mut().unwrap().push(json!(option));
+        });
+        let output = stdout(&bundle.run());
+        assert!(!output.is_empty());
+        for line in output.lines() {
+            let optional: Vec<&str> = line.split(" - ").next().unwrap().split(' ').skip(6).collect();
+            let said = optional.join(" ");
+            // A slave of nobody is private.
+            let is_private = said.is_empty() && matches!(option, "rslave" | "rprivate");
+            assert!(is_private || !expected.is_empty() && said.starts_with(expected), "{option}: {line}");
+        }
+    }
+}
