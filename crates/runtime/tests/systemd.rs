@@ -294,7 +294,7 @@ fn vm_only_a_scope_ends_with_its_container() {
 /// A scope of the same name, after the first has ended: what is said of the first does not meet it.
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
-fn on_systemd_who_has_a_scope_next_is_left_alone() {
+fn vm_only_who_has_a_scope_next_is_left_alone() {
     let _turn = turn();
     let first = Container::new("true");
     first.bundle.write();

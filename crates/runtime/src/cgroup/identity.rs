@@ -121,7 +121,9 @@ impl Cgroup {
 
     /// What has the name now where the other one was.
     fn current(&self, identity: Identity) -> Result<Option<Identity>, RuntimeError> {
-        for path in self.directories() {
+        // Nearly always it is version 2's.
+        let unified = self.layout.unified().map(|unified| unified.directory(&self.name));
+        for path in unified.into_iter().chain(self.directories()) {
             match fs::metadata(&path) {
                 Ok(status) if status.dev() == identity.device => {
                     return Ok(Some(Identity { device: status.dev(), inode: status.ino() }));
