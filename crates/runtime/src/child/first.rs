@@ -70,15 +70,16 @@ impl FirstProcess<'_> {
             }
             join_namespaces(plan, network_namespace)?;
             name_host(plan)?;
-            // While the host's procfs is seen.
-            let watched = pid_namespace.map(sight::refusal_of_rights).transpose()?.flatten();
             let mut tree = RootTree::mount(root, plan, &mut brought)?;
             failpoint_of_child("child.rooted");
             let is_shown = match pid_namespace {
                 Some(namespace) if plan.mounts.iter().any(PlannedMount::is_on_procfs) => tree.show(namespace)?,
                 _ => true,
             };
-            if let (false, Some(refusal)) = (is_shown, watched) {
+            // The host's procfs is still seen.
+            if let (false, Some(namespace)) = (is_shown, pid_namespace)
+                && let Some(refusal) = sight::refusal_of_rights(namespace)?
+            {
                 return Err(refusal);
             }
             tree.furnish(plan, cgroup, &mut brought, || join_cgroups(plan, cgroup, &surroundings.socket))?;
