@@ -1,6 +1,7 @@
 //! A terminal with a program on it, and a person who types.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -31,6 +32,8 @@ impl Machine {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         rustix::pty::grantpt(&master).unwrap();
         rustix::pty::unlockpt(&master).unwrap();
+        // Before there is a program that could ask for it.
+        set_size(&master, 24, 80);
         let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let side = || Stdio::from(rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap());
@@ -39,10 +42,13 @@ impl Machine {
         command.args(["--ctty", "--wait"]).arg(program).args(arguments);
         command.stdin(side()).stdout(side()).stderr(side());
         let child = command.spawn().unwrap();
-        let screen = Screen { master: master.into(), child, shown: String::new() };
-        screen.resize(24, 80);
-        screen
+        Screen { master: master.into(), child, shown: String::new() }
     }
+}
+
+fn set_size(master: impl AsFd, rows: u16, columns: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(master, size).unwrap();
 }
 
 impl Screen {
@@ -53,8 +59,7 @@ impl Screen {
 
     /// Changes the size, as a person who drags the window's corner.
     pub fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        rustix::termios::tcsetwinsize(&self.master, size).unwrap();
+        set_size(&self.master, rows, columns);
     }
 
     /// Waits until this is on the screen, below what was waited for before.

@@ -53,6 +53,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let is_interactive = is_on(matches, "interactive") && !is_detached;
     terminal::check_input(is_interactive, is_tty && !is_detached)?;
     let keys = detach_keys(matches)?;
+    // Before the size is read, or a new one of this moment would go unheard.
+    let resizes = (is_tty && !is_detached).then(Signals::of_resize);
     let size = if is_tty { terminal::size() } else { None };
     let console = size.map(|size| json!([size.rows, size.columns]));
 
@@ -88,7 +90,6 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         context.client.post_for_nothing(&format!("{path}/start"), Some(&start)).await.map_err(failed)?;
         return Ok(0);
     }
-    let resizes = size.map(|_| Signals::of_resize());
     let (stream, _) = context.client.take_over(&format!("{path}/start"), Some(&start)).await.map_err(failed)?;
     let streams = Streams { stdin: is_interactive, is_tty, detach_keys: keys };
     let resize_path = format!("{path}/resize");
