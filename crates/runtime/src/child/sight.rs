@@ -111,9 +111,17 @@ pub(super) fn refusal_of_rights(namespace: BorrowedFd<'_>) -> Result<Option<Runt
     }))
 }
 
-/// Whether any thread in a pid namespace has CAP_SYS_PTRACE, or may come to have it. Who may have all of `harmless`
-/// besides is not meant. By the procfs of ours, in which a namespace has one device and one number.
+/// Whether anyone who could not do so anyway may trace who comes into a pid namespace. Who may have all of `harmless`
+/// besides is not meant.
 fn somebody_may_trace(namespace: (u64, u64), harmless: u64) -> Result<bool, RuntimeError> {
+    // In our own this program is seen with all its rights, whatever it brings in.
+    let own = fs::metadata("/proc/self/ns/pid").context(|| "look at our own pid namespace".to_owned())?;
+    Ok((own.dev(), own.ino()) != namespace && has_tracer(namespace, harmless)?)
+}
+
+/// Whether any thread in a pid namespace has CAP_SYS_PTRACE, or may come to have it. By the procfs of ours, in which a
+/// namespace has one device and one number.
+fn has_tracer(namespace: (u64, u64), harmless: u64) -> Result<bool, RuntimeError> {
     let context = || "look at the processes of the pid namespace".to_owned();
     let trace = capability::bit("SYS_PTRACE").unwrap_or(0);
     for process in fs::read_dir("/proc").context(context)? {
@@ -162,7 +170,9 @@ mod tests {
     fn this_process_is_found() {
         let namespace = fs::metadata("/proc/self/ns/pid").unwrap();
         let expected = rights(&fs::read_to_string("/proc/self/status").unwrap()) & 1 << 19 != 0;
-        assert!(!expected || somebody_may_trace((namespace.dev(), namespace.ino()), 0).unwrap());
-        assert!(!somebody_may_trace((namespace.dev(), 1), 0).unwrap());
+        let namespace = (namespace.dev(), namespace.ino());
+        assert!(!expected || has_tracer(namespace, 0).unwrap());
+        assert!(!has_tracer((namespace.0, 1), 0).unwrap());
+        assert!(!somebody_may_trace(namespace, 0).unwrap());
     }
 }
