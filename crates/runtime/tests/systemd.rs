@@ -33,9 +33,12 @@ fn is_unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
-/// `unified` where version 2 stands beside version 1, `freezer` where it does not.
-fn freezer() -> &'static str {
-    if Path::new("/sys/fs/cgroup/unified").exists() { "unified" } else { "freezer" }
+/// Where a container is paused, and by which words of which file. Version 2 does it wherever there is one.
+fn freezer() -> (&'static str, &'static str, &'static str) {
+    match Path::new("/sys/fs/cgroup/unified").exists() || is_unified() {
+        true => ("unified", "cgroup.freeze", "1"),
+        false => ("freezer", "freezer.state", "FROZEN"),
+    }
 }
 
 /// Every hierarchy that is mounted has this process in the same cgroup; of the devices' it is in the one below.
@@ -203,8 +206,8 @@ fn vm_only_a_container_is_a_scope() {
     );
 
     container.ok(&["pause"]);
-    let (file, frozen) = if freezer() == "freezer" { ("freezer.state", "FROZEN") } else { ("cgroup.freeze", "1") };
-    let state = fs::read_to_string(container.directory(freezer()).join(file)).unwrap();
+    let (controller, file, frozen) = freezer();
+    let state = fs::read_to_string(container.directory(controller).join(file)).unwrap();
     assert_eq!(state.trim(), frozen);
     container.ok(&["resume"]);
     // Two in one cgroup would end as one.
