@@ -6,6 +6,7 @@
 mod below;
 mod control;
 mod cpuset;
+mod end;
 mod freezer;
 mod identity;
 mod layout;
@@ -20,12 +21,10 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
-use rustix::io::Errno;
 
-use self::control::{set, write, write_in};
+use self::control::{set, write};
 pub(crate) use self::identity::Identity;
 pub use self::layout::CgroupLayout;
 pub(crate) use self::layout::Hierarchy;
@@ -34,10 +33,6 @@ pub use self::stats::{Amount, CgroupStats, CpuStats, CpusetStats, IoEntry, IoSta
 pub(crate) use self::systemd::Placeholder;
 use self::systemd::Scope;
 use crate::error::{Context, RuntimeError};
-
-/// How long a cgroup may stay busy after all in it were killed: a dying process that writes a large core
-/// or waits for a disk is not gone at once.
-const DELETE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the processes of a scope are, below it, in version 1's hierarchy of devices.
 ///
@@ -222,56 +217,6 @@ impl Cgroup {
             send_signal(pid, signal)?;
         }
         Ok(())
-    }
-
-    /// Kills everyone in it, those who are being forked meanwhile included.
-    pub fn kill(&self) -> Result<(), RuntimeError> {
-        if self.is_anothers()? {
-            return Ok(());
-        }
-        if let Some(directory) = self.open_unified()? {
-            match write_in(&directory, c"cgroup.kill", "1") {
-                Ok(()) => return Ok(()),
-                // No such cgroup any more, or a kernel before 5.14: version 1's way decides.
-                Err(Errno::NOENT | Errno::NODEV) => {}
-                Err(errno) => return Err(RuntimeError::system(format!("kill cgroup {}", self.name.display()), errno)),
-            }
-        }
-        // The usual end of a container: its pid namespace has killed everyone, and nobody in here can fork any more.
-        if self.pids()?.is_empty() {
-            return Ok(());
-        }
-        let freezer =
-            self.layout.controller("freezer").map(|freezer| freezer.directory(&self.name).join("freezer.state"));
-        // Frozen, nobody forks away from under our list. Without a freezer we repeat until the list is empty.
-        let frozen = freezer.as_ref().is_some_and(|file| fs::write(file, "FROZEN").is_ok());
-        let result = (|| {
-            for _ in 0..if frozen { 1 } else { 100 } {
-                let pids = self.pids()?;
-                if pids.is_empty() {
-                    break;
-                }
-                for pid in pids {
-                    send_signal(pid, libc::SIGKILL)?;
-                }
-            }
-            Ok(())
-        })();
-        if let Some(file) = freezer.filter(|_| frozen) {
-            write(&file, "THAWED")?;
-        }
-        result
-    }
-
-    /// Removes it and what is below it, once it is empty; waits a while for those who are dying. Goes on past a
-    /// failure and reports the first.
-    pub fn delete(&self) -> Result<(), RuntimeError> {
-        if self.is_anothers()? {
-            return Ok(());
-        }
-        let stopped = self.scope.as_ref().map_or(Ok(()), Scope::stop);
-        let removed = self.remove_directories(Instant::now() + DELETE_PATIENCE);
-        stopped.and(removed)
     }
 
     /// Whether the kernel has killed one of it for want of memory.

@@ -10,8 +10,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::Cgroup;
 use super::systemd::Scope;
-use super::{Cgroup, below};
 use crate::error::{Context, RuntimeError};
 
 /// A cgroup's directory in one hierarchy: the file system, and the number that it has there, which is not given twice
@@ -105,18 +105,6 @@ impl Cgroup {
         let status = rustix::fs::fstat(&directory).context(context)?;
         let is_another = status.st_dev == identity.device && status.st_ino != identity.inode;
         Ok((!is_another).then_some(directory))
-    }
-
-    /// Removes it and what is below it in every hierarchy, and tries those that are busy until the deadline. Goes on past
-    /// a failure and reports the first.
-    pub(super) fn remove_directories(&self, deadline: Instant) -> Result<(), RuntimeError> {
-        let mut first = None;
-        for directory in self.directories() {
-            if let Err(error) = below::remove(&directory, deadline) {
-                first.get_or_insert(RuntimeError::system(format!("remove cgroup {}", directory.display()), error));
-            }
-        }
-        first.map_or(Ok(()), Err)
     }
 
     /// What has the name now where the other one was.

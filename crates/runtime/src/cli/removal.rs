@@ -38,6 +38,9 @@ pub(super) fn remove(
 
 fn remove_cgroup(record: &Record) -> Result<(), RuntimeError> {
     let Some(cgroup) = record.cgroup()? else { return Cgroup::sweep(&record.cgroup, record.cgroup_identity) };
+    if cgroup.remove_unused()? {
+        return Ok(());
+    }
     let killed = cgroup.kill();
     // A created container's process is not yet the user's: it goes with the container.
     let sent = record.process().map_or(Ok(()), |pidfd| send(&pidfd, libc::SIGKILL));
