@@ -1,9 +1,10 @@
 //! A handle on one container: what can be asked of it.
 //!
 //! Inside: `snapshot` is its state, `lifecycle` decides, `owner` acts, `rescue` does so past a monitor that hangs;
-//! `launch`, `oci` and `files` start it; `attach`, `commit`, `exec`, `export`, `logs` and `top` are asked of it.
+//! `change` gives it another spec; `launch`, `oci` and `files` start it; `attach`, `commit`, `exec`, `export`, `logs` and `top` are asked of it.
 
 pub(crate) mod attach;
+pub(crate) mod change;
 pub(crate) mod changes;
 pub(crate) mod commit;
 pub(crate) mod exec;
@@ -16,8 +17,10 @@ pub(crate) mod logs;
 pub(crate) mod oci;
 pub(crate) mod owner;
 mod rescue;
+mod resources;
 pub(crate) mod snapshot;
 pub(crate) mod top;
+pub(crate) mod update;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod events;
 mod failpoint;
+mod host_resources;
 mod keeper_link;
 mod monitor_link;
 mod names;
@@ -29,12 +30,14 @@ pub use container::logs::{LogEntry, LogOptions, LogStream, OutputStream};
 pub use container::owner::Changed;
 pub use container::snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure};
 pub use container::top::Top;
+pub use container::update::ResourceChange;
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
 pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
 pub use engine::{CreateRequest, Engine, EngineInfo, ImportOptions};
 pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use failpoint::FAILPOINTS;
+pub use host_resources::{HostResources, parse_cpu_list};
 pub use volumes::{Volume, VolumeSpec};
 
 // The services' own types that the API shows.

@@ -17,6 +17,7 @@ use dozen_network::{Endpoint, PublishedPort};
 use dozen_runtime::Cgroup;
 
 use self::roots_lock::RootsLock;
+use crate::container::change::{self, SPEC_BEFORE};
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::owner::Owner;
@@ -34,8 +35,14 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     make_private(&config.data_root)?;
     make_traversable(&config.run_root)?;
     let roots_lock = RootsLock::take(&config)?;
-    let migrations =
-        [rows::MIGRATION, dozen_image::MIGRATION, rows::WISHES, dozen_image::RECIPES, dozen_image::TARGETS];
+    let migrations = [
+        rows::MIGRATION,
+        dozen_image::MIGRATION,
+        rows::WISHES,
+        dozen_image::RECIPES,
+        dozen_image::TARGETS,
+        SPEC_BEFORE,
+    ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
         Some(id) => id,
@@ -51,7 +58,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     make_private(&config.data_root.join("volumes"))?;
     let volumes = Volumes::open(config.data_root.join("volumes"), ledger.clone())?;
     let network = crate::network::Network::new(&config, instance, crate::shared::monitors_in(&cgroup), ledger.clone());
-    let rows = rows::containers(&ledger)?;
+    let mut rows = rows::containers(&ledger)?;
     let shared = Shared {
         config,
         id,
@@ -70,6 +77,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     failpoint("recover.opened");
     collect_garbage(&shared, &rows)?;
     failpoint("recover.collected");
+    change::settle_interrupted(&shared, &mut rows)?;
     rows.iter().filter(|row| matches!(row.phase, Phase::Running(_))).for_each(|row| resume(&shared, row));
     shared.network.adopt(rows.iter().filter_map(held).collect())?;
     failpoint("recover.adopted");

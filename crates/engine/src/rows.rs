@@ -150,6 +150,36 @@ pub(crate) async fn save_life(
     }
 }
 
+/// A changed spec, power-safe. While a change is under way `before` is the one that it had: see `container/change.rs`.
+pub(crate) fn save_spec(
+    ledger: &Ledger,
+    id: &ContainerId,
+    spec: &ContainerSpec,
+    before: Option<&ContainerSpec>,
+) -> Result<(), LedgerError> {
+    let (id, spec, before) = (id.clone(), json(spec), before.map(json));
+    ledger.write(Durability::Power, move |connection| {
+        let statement = "UPDATE containers SET spec = ?2, spec_before = ?3 WHERE id = ?1";
+        connection.prepare_cached(statement)?.execute(params![id.as_str(), spec, before])?;
+        Ok(())
+    })
+}
+
+/// Containers whose change was interrupted, with the specs that they had before it.
+pub(crate) fn specs_before(ledger: &Ledger) -> Result<Vec<(ContainerId, ContainerSpec)>, LedgerError> {
+    ledger.read(|connection| {
+        let mut statement =
+            connection.prepare("SELECT id, spec_before FROM containers WHERE spec_before IS NOT NULL")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        rows.map(|row| {
+            let (id, spec) = row?;
+            let id = id.parse().map_err(|error| corrupt("a container's id", error))?;
+            Ok((id, from_json("a container's spec before a change", &spec)?))
+        })
+        .collect()
+    })
+}
+
 /// A container's row goes, and with it those of the volumes that were only its own: power-safe, all or nothing.
 pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<VolumeName>) -> Result<(), LedgerError> {
     ledger.write_essential(Durability::Power, move |connection| {
@@ -300,6 +330,42 @@ mod tests {
         let removing = |volumes| Phase::Removing { volumes, failure: None };
         assert_eq!(phases, [removing(true), removing(false), Phase::Created { last_failure: None }]);
         assert!(rows.iter().all(|(_, wish)| from_json::<Wish>("wish", wish).unwrap() == Wish::None));
+    }
+
+    #[test]
+    fn what_a_spec_was_is_kept_while_it_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let migrations = [MIGRATION, WISHES, crate::container::change::SPEC_BEFORE];
+        let ledger = Ledger::open(&directory.path().join("state.db"), &migrations).unwrap();
+        // As an engine that knew of no limits wrote it.
+        let older = r#"{"image":"sha256:aa","image_name":"x","process":{"entrypoint":[],"command":["a"],"environment":[],
+            "working_directory":"/","user":"","terminal":false,"stdin":"closed",
+            "attach":[false,false,false]},"hostname":null,"domainname":null,"labels":{},"stop":{"signal":15,
+            "timeout_s":null},"mounts":[],"network":"none","exposed_ports":[],"ports":[],"publish_all":false,
+            "extra_hosts":[],"isolation":{"privileged":false,"capabilities":{"add":[],"drop":[]},"read_only_root":false,
+            "no_new_privileges":false,"seccomp":"default","unmasked_system_paths":false},"init":false,"auto_remove":false,
+            "shm_size_bytes":1,"log":{"file_size_bytes":1,"files":1}}"#
+            .replace("sha256:aa", &format!("sha256:{}", "a".repeat(64)));
+        let spec: ContainerSpec = from_json("an older spec", &older).unwrap();
+        assert_eq!(spec.resources, dozen_model::ResourceSpec::default());
+        let id: ContainerId = "a".repeat(64).parse().unwrap();
+        let row = ContainerRow {
+            id: id.clone(),
+            name: "web".parse().unwrap(),
+            created: "2026-01-02T03:04:05Z".parse().unwrap(),
+            spec: spec.clone(),
+            phase: Phase::Created { last_failure: None },
+            wish: Wish::None,
+        };
+        insert_container(&ledger, row, Vec::new()).unwrap().unwrap();
+        let kept = || containers(&ledger).unwrap().remove(0).spec;
+        assert_eq!((kept(), specs_before(&ledger).unwrap()), (spec.clone(), Vec::new()));
+        let mut after = spec.clone();
+        after.resources.pids_max = Some(5);
+        save_spec(&ledger, &id, &after, Some(&spec)).unwrap();
+        assert_eq!((kept(), specs_before(&ledger).unwrap()), (after.clone(), vec![(id.clone(), spec)]));
+        save_spec(&ledger, &id, &after, None).unwrap();
+        assert_eq!((kept(), specs_before(&ledger).unwrap()), (after, Vec::new()));
     }
 
     #[test]

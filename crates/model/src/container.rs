@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::ImageId;
 use crate::name::VolumeName;
 use crate::network::{NetworkMode, PortBinding, Protocol};
+use crate::resources::ResourceSpec;
 use crate::signal::Signal;
 use crate::user::UserSpec;
 
@@ -52,6 +53,9 @@ pub struct ContainerSpec {
     pub shm_size_bytes: u64,
     /// How much log is kept.
     pub log: LogLimits,
+    /// How much of the host it may use, and which devices.
+    #[serde(default)]
+    pub resources: ResourceSpec,
 }
 
 /// The container's first process.

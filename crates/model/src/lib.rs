@@ -15,6 +15,7 @@ pub mod moment;
 mod name;
 mod network;
 mod reference;
+mod resources;
 pub mod run_root;
 mod signal;
 mod user;
@@ -29,5 +30,9 @@ pub use id::{ContainerId, ExecId, IdError, ImageId};
 pub use name::{ContainerName, NameError, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
 pub use reference::{Reference, ReferenceError};
+pub use resources::{
+    BlockDeviceRate, BlockIoSpec, CpuSpec, DeviceMapping, DeviceRequest, DeviceRule, DeviceSpec, MemorySpec,
+    ResourceSpec, Ulimit,
+};
 pub use signal::{Signal, SignalError};
 pub use user::{UserSpec, UserSpecError};

@@ -103,6 +103,7 @@ pub(crate) fn spec(
             Err(_) => return Err(ApiError::invalid("SHM size can not be less than 0")),
         },
         log: log_limits(&host.log_config)?,
+        resources: dozen_model::ResourceSpec::default(),
     };
     Ok((spec, warnings))
 }

@@ -11,8 +11,8 @@ use dozen_runtime::default_spec::{self, DefaultSpec};
 use oci_spec::runtime::{BoxBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder};
 
 use crate::EngineError;
-use crate::container::files;
 use crate::container::snapshot::Snapshot;
+use crate::container::{files, resources};
 use crate::shared::Shared;
 
 /// What Docker puts where the image and the user name no PATH.
@@ -66,6 +66,7 @@ pub(crate) fn spec(
         }
         linux.set_cgroups_path(Some(PathBuf::from(shared.container_cgroup(&snapshot.id))));
     }
+    resources::apply(&mut spec, &asked.resources)?;
     Ok(spec)
 }
 
@@ -84,6 +85,7 @@ pub(crate) fn check(asked: &ContainerSpec) -> Result<(), EngineError> {
             });
         }
     }
+    resources::check(&asked.resources)?;
     Ok(default_spec::docker(&defaults(asked)).map(drop)?)
 }
 

@@ -18,6 +18,7 @@ pub use self::askers::Changed;
 use self::askers::{Asked, Askers, Reply, WaitingClients, failure};
 use crate::EngineError;
 use crate::container::attach::{AttachOptions, PendingAttach, StdioStream};
+use crate::container::change::{self, SpecChange};
 use crate::container::launch;
 use crate::container::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Wish, decide};
 use crate::container::snapshot::{Phase, Run, Snapshot};
@@ -53,6 +54,11 @@ pub(crate) enum Command {
     },
     Rename {
         name: ContainerName,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    /// Answered once the ledger, what runs and everyone who looks know of it.
+    Change {
+        change: SpecChange,
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
     /// Answered once it is gone.
@@ -189,6 +195,7 @@ impl Owner {
             },
             Command::Attach { options, reply } => drop(reply.send(self.attach(options).await)),
             Command::Rename { name, reply } => drop(reply.send(self.rename(name).await)),
+            Command::Change { change, reply } => drop(reply.send(self.change(change).await)),
             Command::Ended(status) => drop(self.apply(Input::Ended(status)).await),
             Command::CannotEnd(why) => {
                 drop(self.apply(Input::GivenUp).await);
@@ -399,6 +406,25 @@ impl Owner {
         let old = snapshot.name.to_string();
         self.update(|snapshot| snapshot.name = name);
         self.shared.announce(&self.snapshot(), "rename", [("oldName".to_owned(), format!("/{old}"))]);
+        Ok(())
+    }
+
+    async fn change(&mut self, change: SpecChange) -> Result<(), EngineError> {
+        let snapshot = self.snapshot();
+        if matches!(self.life.phase, Phase::Removing { .. }) {
+            return Err(self.explain(Failed::Refused(Refusal::Removing)));
+        }
+        let after = change.applied_to(&snapshot.spec)?;
+        let (shared, runs) = (self.shared.clone(), matches!(self.life.phase, Phase::Running(_)));
+        let spec = {
+            let snapshot = snapshot.clone();
+            let work = move || change::change(&shared, &snapshot.id, runs, &snapshot.spec, after);
+            self.shared.blocking(work).await?
+        };
+        self.update(|snapshot| {
+            snapshot.spec = spec;
+            self.shared.announce(snapshot, change.event(), None);
+        });
         Ok(())
     }
 

@@ -113,6 +113,11 @@ impl CgroupLayout {
         self.hierarchies.iter().find(|hierarchy| hierarchy.has(name))
     }
 
+    /// Where the hierarchy that has this controller is mounted, and whether it is version 2's.
+    pub fn mount_of(&self, controller: &str) -> Option<(&Path, bool)> {
+        self.controller(controller).map(|hierarchy| (hierarchy.mount_point(), hierarchy.is_unified()))
+    }
+
     /// Version 2 and nothing else.
     pub(crate) fn is_unified(&self) -> bool {
         self.hierarchies.iter().all(|hierarchy| hierarchy.unified)
