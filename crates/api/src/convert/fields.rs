@@ -321,6 +321,9 @@ fn asks_for_nothing(value: &Value) -> bool {
 }
 
 #[cfg(test)]
+mod models;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
