@@ -8,7 +8,7 @@ use crate::failure::{Attempt, Failure};
 use crate::steps;
 
 /// From the bottom up. ARCHITECTURE.md says what each is for.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "dozen-failpoint",
     "dozen-model",
     "dozen-ledger",
@@ -16,6 +16,7 @@ const ORDER: [&str; 12] = [
     "dozen-monitor",
     "dozen-image",
     "dozen-network",
+    "dozen-names",
     "dozen-keeper",
     "dozen-engine",
     "dozen-api",
