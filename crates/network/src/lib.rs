@@ -29,6 +29,7 @@ pub use bridge::{BridgeNetwork, NetworkConfig};
 pub use error::NetworkError;
 pub use failpoint::FAILPOINTS;
 pub use firewall::foreign as firewall_check;
+pub use firewall::names as name_translation;
 pub use namespace::new_loopback_namespace;
 pub use netlink::Refusal;
 pub use ports::{PortsError, PublishedPort};

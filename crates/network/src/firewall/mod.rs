@@ -4,6 +4,7 @@ mod expression;
 mod fate;
 pub mod foreign;
 mod frame;
+pub mod names;
 mod ruleset;
 mod table;
 

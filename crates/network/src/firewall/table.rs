@@ -466,13 +466,13 @@ pub(crate) fn other_tables(socket: &mut Socket, ours: &Table) -> Result<Vec<Tabl
     Ok(names.into_iter().filter(|name| is_engine(name) && *name != ours.0).map(Table).collect())
 }
 
-fn begin() -> Batch {
+pub(super) fn begin() -> Batch {
     let mut batch = Batch::default();
     batch.message("begin an nftables transaction", BATCH_BEGIN, 0, &batch_message(), |_| {});
     batch
 }
 
-fn commit(socket: &mut Socket, mut batch: Batch) -> Result<(), Refusal> {
+pub(super) fn commit(socket: &mut Socket, mut batch: Batch) -> Result<(), Refusal> {
     // The acknowledgement of the last change comes after the commit; the end itself gets one only since Linux 6.10.
     batch.acknowledge_newest();
     let acknowledged = u32::try_from(batch.len() - 1).expect("a batch is small");
