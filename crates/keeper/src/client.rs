@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dozen_names::Zones;
 use dozen_runtime::detach::NAME;
 use dozen_runtime::{Cgroup, RuntimeError};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -18,6 +19,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid, PidfdFlags, Signal};
 
 use crate::error::KeeperError;
+use crate::names::{NameFailure, NamesSnapshot};
 use crate::protocol::{self, Envelope, Reply, Request};
 use crate::snapshot::{PortFailure, Snapshot, VERSION};
 
@@ -208,6 +210,21 @@ impl Keeper {
         let action = "take the published ports";
         match self.ask(action, Request::Reload, None)? {
             (Reply::Applied(failures), _) => Ok(failures),
+            other => Err(unexpected(action, &other.0)),
+        }
+    }
+
+    /// Says who is called what, and who may ask. Answers the containers that cannot; one whose process has ended is
+    /// none of them.
+    ///
+    /// # Errors
+    /// It cannot be written, or the keeper does not answer.
+    pub fn name(&self, zones: &Zones) -> Result<Vec<NameFailure>, KeeperError> {
+        let path = || self.run_root.join("names.json");
+        NamesSnapshot::write(&self.run_root, zones).map_err(|source| KeeperError::Write { path: path(), source })?;
+        let action = "answer for names";
+        match self.ask(action, Request::Names, None)? {
+            (Reply::Named(failures), _) => Ok(failures),
             other => Err(unexpected(action, &other.0)),
         }
     }

@@ -37,8 +37,20 @@ pub const FAILPOINTS: [&str; 26] = [
     "shutdown.answered",
 ];
 
+/// Those of names, which no engine asks for yet.
+const NAMES: [&str; 8] = [
+    "names.before",
+    "names.closed",
+    "names.listening",
+    "names.translated",
+    "names.opened",
+    "names.answered",
+    "names.forwarding",
+    "names.ended",
+];
+
 /// Dies here if this failpoint is armed.
 pub(crate) fn failpoint(name: &str) {
-    debug_assert!(FAILPOINTS.contains(&name), "{name} is missing from the list");
+    debug_assert!(FAILPOINTS.contains(&name) || NAMES.contains(&name), "{name} is missing from the list");
     dozen_failpoint::reached("keeper", name);
 }

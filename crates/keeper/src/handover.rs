@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::net::SocketAddrV6;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,8 @@ pub struct Handover {
     pub ports: Vec<HandedPort>,
     pub forwards: Vec<HandedForward>,
     pub flows: Vec<HandedFlow>,
+    pub names: Vec<HandedNames>,
+    pub questions: Vec<HandedQuestion>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +81,23 @@ pub struct HandedFlow {
     pub key: PortKey,
     pub client: SocketAddrV6,
     pub socket: i32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HandedNames {
+    pub container_id: String,
+    pub pid: i32,
+    pub process: i32,
+    pub datagrams: i32,
+    pub listener: i32,
+}
+
+/// A question that waits for name servers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HandedQuestion {
+    pub container_id: String,
+    pub client: SocketAddrV4,
+    pub message: Vec<u8>,
 }
 
 impl Handover {
@@ -127,6 +146,7 @@ impl Handover {
             numbers.extend(forward.directions.iter().flat_map(|direction| [direction.reader, direction.writer]));
         }
         numbers.extend(self.flows.iter().map(|flow| flow.socket));
+        numbers.extend(self.names.iter().flat_map(|names| [names.process, names.datagrams, names.listener]));
         numbers
     }
 }

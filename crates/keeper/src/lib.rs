@@ -1,5 +1,6 @@
 //! The keeper: one small process per engine that outlives it and holds what must answer while the engine is
-//! dead: the API's listening socket, the reservations of published host ports, the `[::1]` forwards.
+//! dead: the API's listening socket, the reservations of published host ports, the `[::1]` forwards, the names that
+//! containers ask for.
 //!
 //! It decides nothing. What it holds follows from a [`Snapshot`] that the engine writes to
 //! `<run_root>/keeper.json` by rename; on [`Keeper::apply`], and when it starts, the keeper opens what is new there,
@@ -14,6 +15,8 @@
 //!   │◀───────────── a copy of the descriptor ─┤
 //!   ├─ apply(snapshot) ──────────────────────▶│ reads keeper.json
 //!   │◀──────── ports that could not be bound ─┤
+//!   ├─ name(zones) ──────────────────────────▶│ reads names.json
+//!   │◀──────────── containers that cannot ask ─┤
 //!   ├─ upgrade (a program) ──────────────────▶│ becomes that program, with all that it holds (`handover`)
 //! ```
 
@@ -25,6 +28,7 @@ mod failpoint;
 mod forward;
 mod handover;
 mod listener;
+mod names;
 mod port;
 mod protocol;
 mod server;
@@ -35,4 +39,5 @@ pub use begin::main;
 pub use client::Keeper;
 pub use error::KeeperError;
 pub use failpoint::FAILPOINTS;
+pub use names::NameFailure;
 pub use snapshot::{PortFailure, PortReservation, Snapshot, VERSION};

@@ -13,6 +13,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::names::NameFailure;
 use crate::snapshot::PortFailure;
 
 /// The longest line: a failure of each of 65535 ports on a few addresses would be longer, and is no use to anyone.
@@ -46,6 +47,8 @@ pub enum Request {
     },
     /// keeper.json is new.
     Reload,
+    /// names.json is new. A keeper that knows of no names does not answer.
+    Names,
     /// Become the program whose descriptor was sent along, with all that is held. Every version answers it.
     Upgrade,
     /// Close everything and end.
@@ -59,6 +62,8 @@ pub enum Reply {
     Done,
     /// The snapshot is in force, but for these ports.
     Applied(Vec<PortFailure>),
+    /// The names are in force, but these containers cannot ask.
+    Named(Vec<NameFailure>),
     /// It failed, and nothing changed.
     Failed {
         /// What failed and why.

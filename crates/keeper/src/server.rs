@@ -24,6 +24,7 @@ use crate::failpoint::failpoint;
 use crate::forward::{Forward, Pumped};
 use crate::handover::{Descriptors, Handover};
 use crate::listener::{Listener, listen_after_predecessor};
+use crate::names::Names;
 use crate::protocol::{self, Reply};
 use crate::snapshot::{PortKey, PortReservation};
 
@@ -31,6 +32,8 @@ use crate::snapshot::{PortKey, PortReservation};
 const ACCEPT_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Token of keeper.sock.
 const CONTROL: u64 = 0;
+/// Token of all that has to do with names, which has an epoll of its own.
+const NAMES: u64 = 1;
 /// Descriptors of one forward: two sockets, two pipes.
 const DESCRIPTORS_PER_FORWARD: u64 = 6;
 
@@ -61,6 +64,7 @@ pub(crate) struct Server {
     accepting: BTreeMap<u64, PortKey>,
     forwards: BTreeMap<u64, (PortKey, Forward)>,
     datagrams: Datagrams,
+    names: Names,
     hungry: Vec<u64>,
     /// Listeners that are not watched for a moment.
     resting: Vec<u64>,
@@ -83,13 +87,16 @@ impl Server {
         // A keeper that replaces a dead one takes the ports back before anyone asks. What fails now fails again, with
         // an answer, when the engine applies its snapshot.
         let _ = server.reload();
+        let _ = server.names.reload(&server.run_root);
         failpoint("begin.loaded");
         Ok(server)
     }
 
-    fn empty(run_root: &Path, lock: std::fs::File, control: UnixListener) -> rustix::io::Result<Self> {
+    fn empty(run_root: &Path, lock: std::fs::File, control: UnixListener) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
+        let names = Names::empty()?;
+        epoll::add(&epoll, names.descriptor(), EventData::new_u64(NAMES), EventFlags::IN)?;
         Ok(Self {
             run_root: run_root.to_owned(),
             lock,
@@ -100,10 +107,11 @@ impl Server {
             accepting: BTreeMap::new(),
             forwards: BTreeMap::new(),
             datagrams: Datagrams::new(most_forwards() * 2),
+            names,
             hungry: Vec::new(),
             resting: Vec::new(),
             most_forwards: most_forwards(),
-            next_token: CONTROL + 1,
+            next_token: NAMES + 1,
             ended: false,
         })
     }
@@ -131,6 +139,7 @@ impl Server {
             let token = server.token();
             server.datagrams.take_over(&server.epoll, handed, &mut descriptors, token)?;
         }
+        server.names.take_over(run_root, handover.names, handover.questions, &mut descriptors)?;
         failpoint("upgrade.taken");
         // An engine that is gone asks again when it is back.
         let _ = protocol::send(&UnixStream::from(descriptors.take(handover.reply_to)?), &Reply::Done, None);
@@ -141,12 +150,14 @@ impl Server {
     pub(crate) fn serve(&mut self) -> rustix::io::Result<()> {
         while !self.ended {
             let mut space = [MaybeUninit::uninit(); 64];
-            let silence = self.datagrams.end_silent(Instant::now());
+            let now = Instant::now();
+            // One second later is early enough, and then there are several to end at once.
+            let silence = self.datagrams.end_silent(now).map(|left| left + Duration::from_secs(1));
+            let silence = silence.into_iter().chain(self.names.next_deadline(now)).min();
             let timeout = match (self.hungry.is_empty(), self.resting.is_empty()) {
                 (false, _) => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
                 (true, false) => Some(ACCEPT_PAUSE),
-                // One second later is early enough, and then there are several to end at once.
-                (true, true) => silence.and_then(|left| Timespec::try_from(left + Duration::from_secs(1)).ok()),
+                (true, true) => silence.and_then(|left| Timespec::try_from(left).ok()),
             };
             let events = match epoll::wait(&self.epoll, &mut space, timeout.as_ref()) {
                 Ok((events, _)) => events,
@@ -155,6 +166,7 @@ impl Server {
             };
             let mut tokens: Vec<u64> = events.iter().map(|event| event.data.u64()).collect();
             self.watch_again()?;
+            self.names.take_turn();
             // The two sockets of a forward share a token.
             tokens.append(&mut self.hungry);
             tokens.sort_unstable();
@@ -162,6 +174,8 @@ impl Server {
             for token in tokens {
                 if token == CONTROL {
                     self.answer();
+                } else if token == NAMES {
+                    // They have had their turn.
                 } else if let Some(key) = self.accepting.get(&token) {
                     match key.0 {
                         Protocol::Tcp => self.accept(*key),

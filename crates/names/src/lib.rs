@@ -22,7 +22,7 @@ pub use answer::{Answer, Data, Record};
 pub use cache::{Cache, Key};
 pub use name::Name;
 pub use query::{Extended, Query, Unanswerable, kind};
-pub use race::{MOST_SERVERS, Race, Step, Upstreams};
+pub use race::{HEAD_START, MOST_SERVERS, Race, Step, Upstreams};
 pub use reply::{Reply, for_client, forwarded};
 pub use resolv_conf::name_servers;
 pub use zone::{Asker, Decision, Index, Member, NetworkZone, ServicePort, Zones};

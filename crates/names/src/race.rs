@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// Of those that are listed, so many are asked (resolv.conf(5) has 3).
 pub const MOST_SERVERS: usize = 8;
 /// Before the next one is asked. A dead server may cost 250 ms.
-const HEAD_START: Duration = Duration::from_millis(200);
+pub const HEAD_START: Duration = Duration::from_millis(200);
 /// After the last has been asked, before all are asked again: a datagram may be lost.
 const AGAIN: Duration = Duration::from_millis(1_000);
 /// Nobody waits longer: glibc and musl ask again after 5 s (resolv.conf(5), `timeout`).
@@ -15,15 +15,32 @@ const PATIENCE: Duration = Duration::from_millis(4_500);
 const SLOW: Duration = Duration::from_secs(30);
 
 /// Name servers in their order, and which of them were slow.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Upstreams<A> {
     servers: Vec<(A, Option<Instant>)>,
+}
+
+impl<A> Default for Upstreams<A> {
+    fn default() -> Self {
+        Self { servers: Vec::new() }
+    }
 }
 
 impl<A: Clone + PartialEq> Upstreams<A> {
     /// These, in this order; the first [`MOST_SERVERS`] of them.
     pub fn new(servers: impl IntoIterator<Item = A>) -> Self {
         Self { servers: servers.into_iter().take(MOST_SERVERS).map(|server| (server, None)).collect() }
+    }
+
+    /// These from now on; true if they are not the same. Those who stay stay as slow as they were.
+    pub fn change(&mut self, servers: impl IntoIterator<Item = A>) -> bool {
+        let mut new = Self::new(servers);
+        for (server, slow) in &mut new.servers {
+            *slow = self.servers.iter().find(|(other, _)| other == server).and_then(|(_, slow)| *slow);
+        }
+        let same = new.servers.iter().map(|(server, _)| server).eq(self.servers.iter().map(|(server, _)| server));
+        *self = new;
+        !same
     }
 
     /// Those who are not known to be slow, then the others.
@@ -166,5 +183,8 @@ mod tests {
         servers.was_good(&"a");
         assert_eq!(servers.order(now), ["a", "c", "b"]);
         assert_eq!(Upstreams::new(0..20).order(now).len(), MOST_SERVERS);
+        assert!(!servers.change(["a", "b", "c"]));
+        assert!(servers.change(["b", "d"]));
+        assert_eq!(servers.order(now), ["d", "b"], "b is as slow as it was");
     }
 }

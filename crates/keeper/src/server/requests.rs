@@ -13,6 +13,7 @@ use super::{CONTROL, Held, Server};
 use crate::failpoint::failpoint;
 use crate::handover::{HandedListener, HandedPort, Handover};
 use crate::listener::{Listener, identity, listen};
+use crate::names::NamesSnapshot;
 use crate::port;
 use crate::protocol::{self, Envelope, Reply, Request};
 use crate::snapshot::{self, PortFailure, PortKey, PortReservation, Snapshot, VERSION};
@@ -47,6 +48,7 @@ impl Server {
         let _ = protocol::send(&stream, &reply, copy);
         match reply {
             Reply::Applied(_) => failpoint("reload.answered"),
+            Reply::Named(_) => failpoint("names.answered"),
             _ if self.ended => failpoint("shutdown.answered"),
             _ => {}
         }
@@ -82,6 +84,7 @@ impl Server {
             }
             Request::Upgrade => unreachable!("answered before, whatever the version"),
             Request::Reload => Ok((Reply::Applied(self.reload()?), None)),
+            Request::Names => Ok((Reply::Named(self.names.reload(&self.run_root)?), None)),
             Request::Shutdown => {
                 self.shutdown();
                 Ok((Reply::Done, None))
@@ -103,6 +106,7 @@ impl Server {
             socket: held.socket.as_raw_fd(),
             loopback: held.loopback.as_ref().map(AsRawFd::as_raw_fd),
         });
+        let (names, questions) = self.names.hand_over();
         let handover = Handover {
             lock: self.lock.as_raw_fd(),
             control: self.control.as_raw_fd(),
@@ -111,6 +115,8 @@ impl Server {
             ports: ports.collect(),
             forwards: self.forwards.values().map(|(key, forward)| forward.hand_over(*key)).collect(),
             flows: self.datagrams.hand_over(),
+            names,
+            questions,
         };
         handover.carry_out(&program, &self.run_root)
     }
@@ -178,7 +184,9 @@ impl Server {
         for key in std::mem::take(&mut self.ports).into_keys() {
             self.datagrams.close(key);
         }
+        self.names.close_all();
         failpoint("shutdown.ports");
+        NamesSnapshot::remove(&self.run_root);
         for name in ["keeper.sock", "keeper.json"] {
             let _ = std::fs::remove_file(self.run_root.join(name));
         }
