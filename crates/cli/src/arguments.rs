@@ -10,6 +10,7 @@ pub mod key_values;
 pub mod mounts;
 pub mod neutral;
 pub mod ports;
+pub mod restart;
 pub mod security;
 pub mod sizes;
 pub mod time;

@@ -24,6 +24,7 @@ mod info;
 mod inspect;
 mod load;
 mod logs;
+mod pause;
 mod per_container;
 mod ps;
 mod rm;
@@ -121,6 +122,7 @@ pub fn command() -> Command {
             per_container::kill_command(),
             load::command(),
             logs::command(),
+            pause::pause_command(),
             per_container::rename_command(),
             per_container::restart_command(),
             rm::command(),
@@ -130,6 +132,7 @@ pub fn command() -> Command {
             per_container::stop_command(),
             tag::command(),
             top::command(),
+            pause::unpause_command(),
             wait::command(),
         ])
         .subcommands([
@@ -195,6 +198,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
         "inspect" => inspect::execute(context, matches, Some("container")).await,
         "kill" => per_container::kill(context, matches).await,
         "logs" => logs::execute(context, matches).await,
+        "pause" => pause::pause(context, matches).await,
         "ps" | "ls" => ps::execute(context, matches).await,
         "rename" => per_container::rename(context, matches).await,
         "restart" => per_container::restart(context, matches).await,
@@ -203,6 +207,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
         "start" => start::execute(context, matches).await,
         "stop" => per_container::stop(context, matches).await,
         "top" => top::execute(context, matches).await,
+        "unpause" => pause::unpause(context, matches).await,
         "wait" => wait::execute(context, matches).await,
         _ => unreachable!("clap knows no other verb"),
     }

@@ -16,8 +16,10 @@ pub(crate) mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod oci;
 pub(crate) mod owner;
+mod pause;
 mod rescue;
 mod resources;
+pub(crate) mod restart;
 pub(crate) mod snapshot;
 pub(crate) mod top;
 pub(crate) mod update;
@@ -25,7 +27,7 @@ pub(crate) mod update;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_model::{ContainerId, ContainerName, ErrorKind, Signal};
+use dozen_model::{ContainerId, ContainerName, ErrorKind, RestartPolicy, Signal};
 use dozen_monitor::protocol::{Request, WindowSize};
 use tokio::sync::{oneshot, watch};
 
@@ -93,7 +95,7 @@ impl Waiter {
             match condition {
                 // One that was started again meanwhile had ended.
                 WaitCondition::NotRunning => {
-                    ended || !matches!(snapshot.phase, Phase::Running(_) | Phase::Starting { .. })
+                    ended || !matches!(snapshot.phase, Phase::Running(_) | Phase::Starting { .. } | Phase::Waiting(_))
                 }
                 WaitCondition::NextExit => ended,
                 WaitCondition::Removed => matches!(snapshot.phase, Phase::Removing { failure: Some(_), .. }),
@@ -183,6 +185,7 @@ impl Container {
             Err(EngineError::MonitorHangs { .. }) => return rescue::end_with_monitor(self).await,
             sent => sent?,
         }
+        self.thaw().await;
         failpoint("end.signalled");
         let ended = ended.wait();
         let Some(grace_s) = plan.grace_s else {
@@ -198,14 +201,29 @@ impl Container {
 
     /// Sends a signal to process 1. After SIGKILL it returns once the container has ended.
     pub async fn kill(&self, signal: Signal) -> Result<(), EngineError> {
-        let snapshot = self.settled().await;
+        let mut snapshot = self.settled().await;
+        let is_to_end = signal == Signal::KILL || signal == snapshot.spec.stop.signal;
+        if is_to_end && snapshot.spec.restart != RestartPolicy::No {
+            if self.ask(|reply| Command::ByHand { reply }).await? == Changed::Yes {
+                // It was about to start again, and is not.
+                return Ok(());
+            }
+            snapshot = self.settled().await;
+        }
         if snapshot.phase.run().is_none() {
             return Err(EngineError::Conflict {
                 message: format!("cannot kill container: {}: container {} is not running", snapshot.name, snapshot.id),
                 hint: None,
             });
         }
-        if signal == Signal::KILL { rescue::end(self).await } else { self.signal(signal).await }
+        if signal == Signal::KILL {
+            return rescue::end(self).await;
+        }
+        self.signal(signal).await?;
+        if is_to_end {
+            self.thaw().await;
+        }
+        Ok(())
     }
 
     /// Removes it with its layer, log and directory. It goes on if whoever asked goes away.
@@ -267,9 +285,7 @@ impl Container {
     /// Registers an exec, to be started by its id.
     pub async fn exec(&self, spec: ExecSpec) -> Result<Exec, EngineError> {
         let snapshot = self.snapshot();
-        if snapshot.phase.run().is_none() {
-            return Err(EngineError::NotRunning(self.id.to_string()));
-        }
+        pause::check_moves(&snapshot, "exec")?;
         let action = format!("exec_create: {}", spec.arguments.join(" "));
         let id = self.shared.execs.register(self.id.clone(), spec);
         self.shared.announce(&snapshot, &action, [("execID".to_owned(), id.to_string())]);

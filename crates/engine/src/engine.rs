@@ -20,6 +20,7 @@ use crate::container::exec::Exec;
 use crate::container::lifecycle::Wish;
 use crate::container::oci;
 use crate::container::owner::{Entry, Owner};
+use crate::container::restart::Restarts;
 use crate::container::snapshot::{Phase, Snapshot};
 use crate::events::{EventKind, EventStream, EventsQuery};
 use crate::failpoint::failpoint;
@@ -61,6 +62,7 @@ pub struct EngineInfo {
     pub id: String,
     pub data_root: PathBuf,
     pub containers_running: usize,
+    pub containers_paused: usize,
     pub containers_stopped: usize,
     pub images: usize,
     /// 1 or 2.
@@ -91,7 +93,9 @@ impl Engine {
     /// For an engine that goes down in order: if nothing runs, bridge, firewall table, keeper and cgroups go too, and
     /// nothing is left on the host but the data root. What runs keeps all of them. Blocks.
     pub fn retire(&self) -> Result<(), EngineError> {
-        let idle = |snapshot: &Arc<Snapshot>| matches!(snapshot.phase, Phase::Created { .. } | Phase::Exited(_));
+        let idle = |snapshot: &Arc<Snapshot>| {
+            !matches!(snapshot.phase, Phase::Starting { .. } | Phase::Running(_) | Phase::Removing { .. })
+        };
         let busy = !self.containers().iter().all(idle);
         if busy {
             return Ok(());
@@ -141,6 +145,7 @@ impl Engine {
     pub async fn info(&self) -> EngineInfo {
         let containers = self.containers();
         let running = containers.iter().filter(|snapshot| snapshot.phase.run().is_some()).count();
+        let paused = containers.iter().filter(|snapshot| snapshot.phase.is_paused()).count();
         let shared = self.shared.clone();
         let images = self.shared.blocking(move || Ok(shared.images.list()?.len())).await.unwrap_or(0);
         // An engine that has had no container on its bridge does not make one to be asked about it.
@@ -154,7 +159,8 @@ impl Engine {
         EngineInfo {
             id: self.shared.id.clone(),
             data_root: self.shared.config.data_root.clone(),
-            containers_running: running,
+            containers_running: running - paused,
+            containers_paused: paused,
             containers_stopped: containers.len() - running,
             images,
             cgroup_version: dozen_runtime::Cgroup::version(),
@@ -406,7 +412,7 @@ fn create_whole(
     let wish = Wish::None;
     let row = |name: ContainerName| {
         let (spec, phase, wish) = (spec.clone(), phase.clone(), wish.clone());
-        ContainerRow { id: id.clone(), name, created, spec, phase, wish }
+        ContainerRow { id: id.clone(), name, created, spec, phase, wish, restarts: Restarts::default() }
     };
     let inserted = match name {
         Some(name) => {
@@ -422,7 +428,8 @@ fn create_whole(
     failpoint("create.row");
     match inserted {
         Ok(name) => {
-            Ok(Snapshot { id, name, spec: Arc::new(spec), created, phase, last_exit: None, exits: 0, directory })
+            let (spec, restarts) = (Arc::new(spec), Restarts::default());
+            Ok(Snapshot { id, name, spec, created, phase, restarts, last_exit: None, exits: 0, directory })
         }
         Err(error) => {
             if let Err(undo) = crate::volumes::remove_tree(&directory) {

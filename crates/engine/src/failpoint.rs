@@ -100,6 +100,21 @@ pub const FAILPOINTS: &[&str] = &[
     "retire.before",
     "retire.torn_down",
     "retire.after",
+    // It starts again by itself.
+    "save.waiting.before",
+    "save.waiting.after",
+    "restart.due",
+    // It is paused, and goes on.
+    "save.paused.before",
+    "save.paused.after",
+    "freeze.before",
+    "freeze.after",
+    "announce.pause.before",
+    "announce.pause.after",
+    "thaw.before",
+    "thaw.after",
+    "announce.unpause.before",
+    "announce.unpause.after",
 ];
 
 /// Dies here if this failpoint is armed.

@@ -21,6 +21,7 @@ use crate::container::change::{self, SPEC_BEFORE};
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::owner::Owner;
+use crate::container::restart;
 use crate::container::snapshot::{Phase, Snapshot};
 use crate::failpoint::failpoint;
 use crate::registry::Registry;
@@ -42,6 +43,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         dozen_image::RECIPES,
         dozen_image::TARGETS,
         SPEC_BEFORE,
+        restart::MIGRATION,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -78,14 +80,17 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     collect_garbage(&shared, &rows)?;
     failpoint("recover.collected");
     change::settle_interrupted(&shared, &mut rows)?;
-    rows.iter().filter(|row| matches!(row.phase, Phase::Running(_))).for_each(|row| resume(&shared, row));
+    let is_to_move = |row: &&ContainerRow| row.phase.run().is_some_and(|run| !run.is_paused);
+    rows.iter().filter(is_to_move).for_each(|row| resume(&shared, row));
     shared.network.adopt(rows.iter().filter_map(held).collect())?;
     failpoint("recover.adopted");
     Ok((Arc::new(shared), rows))
 }
 
 /// Puts an owner to each container, which takes it up where it stands.
-pub(crate) fn adopt(shared: &Arc<Shared>, rows: Vec<ContainerRow>) {
+pub(crate) fn adopt(shared: &Arc<Shared>, mut rows: Vec<ContainerRow>) {
+    // Those that others join before these: they were made before them.
+    rows.sort_by_key(|row| row.created);
     for row in rows {
         let wish = row.wish.clone();
         Owner::spawn(shared.clone(), snapshot(shared, row), wish);
@@ -115,9 +120,10 @@ fn resume(shared: &Shared, row: &ContainerRow) {
 fn snapshot(shared: &Shared, row: ContainerRow) -> Snapshot {
     let last_exit = match &row.phase {
         Phase::Exited(status) => Some(status.clone()),
-        _ => None,
+        _ => row.restarts.last_exit.clone(),
     };
     Snapshot {
+        restarts: row.restarts,
         directory: shared.data_directory(&row.id),
         id: row.id,
         name: row.name,

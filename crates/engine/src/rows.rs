@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::container::lifecycle::{Life, Wish};
+use crate::container::restart::Restarts;
 use crate::container::snapshot::Phase;
 
 /// The engine's tables. The phase is JSON: it is read and written whole, by the container's owner.
@@ -47,6 +48,7 @@ pub(crate) struct ContainerRow {
     pub spec: ContainerSpec,
     pub phase: Phase,
     pub wish: Wish,
+    pub restarts: Restarts,
 }
 
 /// A volume's row in the ledger.
@@ -131,10 +133,10 @@ pub(crate) async fn save_life(
     life: &Life,
     essential: bool,
 ) -> Result<(), LedgerError> {
-    let (phase, wish) = (json(&life.phase), json(&life.wish));
+    let (phase, wish, restarts) = (json(&life.phase), json(&life.wish), json(&life.restarts));
     let update = move |connection: &Connection| {
-        let statement = "UPDATE containers SET phase = ?2, wish = ?3 WHERE id = ?1";
-        connection.prepare_cached(statement)?.execute(params![id.as_str(), phase, wish])?;
+        let statement = "UPDATE containers SET phase = ?2, wish = ?3, restarts = ?4 WHERE id = ?1";
+        connection.prepare_cached(statement)?.execute(params![id.as_str(), phase, wish, restarts])?;
         Ok(())
     };
     let (done, saved) = oneshot::channel();
@@ -194,13 +196,14 @@ pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<Vo
 /// All of them.
 pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerError> {
     ledger.read(|connection| {
-        let mut statement = connection.prepare("SELECT id, name, created, spec, phase, wish FROM containers")?;
+        let mut statement =
+            connection.prepare("SELECT id, name, created, spec, phase, wish, restarts FROM containers")?;
         let rows = statement.query_map([], |row| {
             let text = |column| row.get::<_, String>(column);
-            Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?, text(5)?])
+            Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?, text(5)?, text(6)?])
         })?;
         rows.map(|row| {
-            let [id, name, created, spec, phase, wish] = row?;
+            let [id, name, created, spec, phase, wish, restarts] = row?;
             Ok(ContainerRow {
                 id: id.parse().map_err(|error| corrupt("a container's id", error))?,
                 name: name.parse().map_err(|error| corrupt("a container's name", error))?,
@@ -208,6 +211,7 @@ pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerErr
                 spec: from_json("a container's spec", &spec)?,
                 phase: from_json("a container's phase", &phase)?,
                 wish: from_json("a container's wish", &wish)?,
+                restarts: from_json("a container's restarts", &restarts)?,
             })
         })
         .collect()

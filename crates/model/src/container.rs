@@ -11,6 +11,7 @@ use crate::id::ImageId;
 use crate::name::VolumeName;
 use crate::network::{NetworkMode, PortBinding, Protocol};
 use crate::resources::ResourceSpec;
+use crate::restart::RestartPolicy;
 use crate::signal::Signal;
 use crate::user::UserSpec;
 
@@ -56,6 +57,9 @@ pub struct ContainerSpec {
     /// How much of the host it may use, and which devices.
     #[serde(default)]
     pub resources: ResourceSpec,
+    /// Whether it runs again when it has ended by itself.
+    #[serde(default)]
+    pub restart: RestartPolicy,
 }
 
 /// The container's first process.

@@ -16,6 +16,7 @@ mod name;
 mod network;
 mod reference;
 mod resources;
+mod restart;
 pub mod run_root;
 mod signal;
 mod user;
@@ -34,5 +35,6 @@ pub use resources::{
     BlockDeviceRate, BlockIoSpec, CpuSpec, DeviceMapping, DeviceRequest, DeviceRule, DeviceSpec, MemorySpec,
     ResourceSpec, Ulimit,
 };
+pub use restart::RestartPolicy;
 pub use signal::{Signal, SignalError};
 pub use user::{UserSpec, UserSpecError};

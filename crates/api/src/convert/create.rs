@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::request::{Create, LogConfig};
-use super::{mounts, ports, security};
+use super::{mounts, ports, restart, security};
 use crate::error::ApiError;
 
 /// Docker's size of /dev/shm.
@@ -104,6 +104,7 @@ pub(crate) fn spec(
         },
         log: log_limits(&host.log_config)?,
         resources: dozen_model::ResourceSpec::default(),
+        restart: restart::policy(&host.restart_policy, host.auto_remove)?,
     };
     Ok((spec, warnings))
 }

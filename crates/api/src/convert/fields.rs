@@ -148,7 +148,7 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("IOMaximumBandwidth", Refused),
 ];
 
-const RESTART_POLICY: Fields = &[("Name", RefusedUnless(&[r#""no""#])), ("MaximumRetryCount", Refused)];
+const RESTART_POLICY: Fields = &[("Name", Acts), ("MaximumRetryCount", Acts)];
 
 const MOUNT: Fields = &[
     ("Type", Acts),
@@ -340,7 +340,6 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         refused(json!({"HostConfig": {"Memory": 1}}), "HostConfig.Memory is not built yet");
         refused(json!({"hostconfig": {"memory": 1}}), "HostConfig.Memory is not built yet");
-        refused(json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), "HostConfig.RestartPolicy.Name is not");
         refused(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test is not built yet");
         refused(
             json!({"HostConfig": {"Mounts": [{"BindOptions": {"NonRecursive": true}}]}}),

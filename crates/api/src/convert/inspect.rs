@@ -6,7 +6,7 @@ use dozen_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::networks;
+use super::{networks, restart};
 use crate::time::NEVER;
 
 /// The name of what runs containers, as `info` shows it too.
@@ -30,7 +30,7 @@ pub(crate) fn inspect(snapshot: &Snapshot, execs: &[ExecId], mountpoint: &dyn Fn
         "HostsPath": file("hosts"),
         "LogPath": file("log.json"),
         "Name": format!("/{}", snapshot.name),
-        "RestartCount": 0,
+        "RestartCount": snapshot.restarts.count,
         "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",
@@ -45,11 +45,12 @@ pub(crate) fn inspect(snapshot: &Snapshot, execs: &[ExecId], mountpoint: &dyn Fn
     })
 }
 
-/// Docker's booleans, of which at most one is true here.
+/// Docker's booleans.
 fn state(snapshot: &Snapshot) -> Value {
     let (exit, failure) = match &snapshot.phase {
         Phase::Created { last_failure } => (None, last_failure.as_ref()),
         Phase::Exited(exit) => (Some(exit), None),
+        Phase::Waiting(waiting) => (Some(&waiting.exit), waiting.failure.as_ref()),
         _ => (None, None),
     };
     let unremoved = match &snapshot.phase {
@@ -58,8 +59,8 @@ fn state(snapshot: &Snapshot) -> Value {
     };
     let last = exit.or(snapshot.last_exit.as_ref());
     let run = snapshot.phase.run();
-    json!({
-        "Status": snapshot.phase.status(),
+    let mut state = json!({
+        "Status": snapshot.status(),
         "Running": run.is_some(),
         "Paused": false,
         "Restarting": false,
@@ -70,7 +71,9 @@ fn state(snapshot: &Snapshot) -> Value {
         "Error": unremoved.clone().or_else(|| failure.map(|f| f.message.clone())).or_else(|| exit.and_then(|exit| exit.error.clone())).unwrap_or_default(),
         "StartedAt": run.map(|run| run.started).or(last.map(|exit| exit.started)).map_or(NEVER.into(), |t| t.to_string()),
         "FinishedAt": last.map_or(NEVER.into(), |exit| exit.finished.to_string()),
-    })
+    });
+    restart::add_to_state(snapshot, &mut state);
+    state
 }
 
 fn config(snapshot: &Snapshot) -> Value {
@@ -127,7 +130,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         },
         "NetworkMode": networks::mode(&spec.network),
         "PortBindings": port_bindings(spec),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": restart::shown(spec.restart),
         "AutoRemove": spec.auto_remove,
         "VolumeDriver": "",
         "VolumesFrom": null,

@@ -92,7 +92,7 @@ impl Listing {
         };
         let (before, since) = (created("before")?, created("since")?);
         let wanted = |snapshot: &Arc<Snapshot>| {
-            (all || matches!(snapshot.phase, Phase::Running(_)))
+            (all || matches!(snapshot.phase, Phase::Running(_) | Phase::Waiting(_)))
                 && before.is_none_or(|before| snapshot.created < before)
                 && since.is_none_or(|since| snapshot.created > since)
                 && self.matches(snapshot, ancestors)
@@ -139,7 +139,7 @@ impl Listing {
             // Names match with their slash and without it.
             && (!filters.has("name") || filters.matches("name", &name) || filters.matches("name", &name[1..]))
             && filters.labels(&spec.labels)
-            && filters.any("status", |wanted| snapshot.phase.status() == wanted)
+            && filters.any("status", |wanted| snapshot.status() == wanted)
             && filters.any("exited", |wanted| exit_code.is_some_and(|code| code.to_string() == wanted))
             && filters.any("volume", mounted)
             && filters.any("publish", |wanted| has_port(true, wanted))
@@ -200,7 +200,7 @@ pub(crate) fn row(
         "Created": snapshot.created.as_second(),
         "Ports": row_ports(snapshot),
         "Labels": spec.labels,
-        "State": snapshot.phase.status(),
+        "State": snapshot.status(),
         "Status": status(&snapshot.phase, now),
         "HostConfig": { "NetworkMode": networks::mode(&spec.network) },
         "NetworkSettings": { "Networks": networks::of_container(snapshot) },
@@ -241,7 +241,11 @@ pub(crate) fn status(phase: &Phase, now: Timestamp) -> String {
     let ago = |then: Timestamp| time::human(now.as_second() - then.as_second());
     match phase {
         Phase::Created { .. } | Phase::Starting { .. } => "Created".into(),
+        Phase::Running(run) if run.is_paused => format!("Up {} (Paused)", ago(run.started)),
         Phase::Running(run) => format!("Up {}", ago(run.started)),
+        Phase::Waiting(waiting) => {
+            format!("Restarting ({}) {} ago", waiting.outcome().exit_code, ago(waiting.exit.finished))
+        }
         Phase::Exited(exit) => format!("Exited ({}) {} ago", exit.exit_code, ago(exit.finished)),
         Phase::Removing { failure: None, .. } => "Removal In Progress".into(),
         Phase::Removing { failure: Some(_), .. } => "Dead".into(),
@@ -258,6 +262,12 @@ mod tests {
         assert_eq!(status(&running(), at(1_700_000_121)), "Up 2 minutes");
         assert_eq!(status(&exited(0), at(1_700_000_012)), "Exited (0) 3 seconds ago");
         assert_eq!(status(&Phase::Created { last_failure: None }, at(0)), "Created");
+        let Phase::Running(run) = running() else { unreachable!() };
+        let paused = Phase::Running(dozen_engine::Run { is_paused: true, ..run });
+        assert_eq!(status(&paused, at(1_700_000_121)), "Up 2 minutes (Paused)");
+        let Phase::Exited(exit) = exited(1) else { unreachable!() };
+        let waiting = Phase::Waiting(dozen_engine::Waiting { exit, failure: None, pause_ms: 100 });
+        assert_eq!(status(&waiting, at(1_700_000_012)), "Restarting (1) 3 seconds ago");
         let removing = |failure| Phase::Removing { volumes: false, failure };
         assert_eq!(status(&removing(None), at(0)), "Removal In Progress");
         assert_eq!(status(&removing(Some("why".into())), at(0)), "Dead");

@@ -10,4 +10,5 @@ pub(crate) mod mounts;
 pub(crate) mod networks;
 pub(crate) mod ports;
 pub(crate) mod request;
+pub(crate) mod restart;
 pub(crate) mod security;

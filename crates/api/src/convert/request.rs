@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::fields::{self, Fields};
+use super::restart;
 use crate::error::ApiError;
 
 /// Checks a body against its table and reads what acts.
@@ -54,6 +55,7 @@ pub(crate) struct HostConfig {
     pub(crate) log_config: LogConfig,
     pub(crate) network_mode: String,
     pub(crate) port_bindings: BTreeMap<String, Option<Vec<HostPort>>>,
+    pub(crate) restart_policy: restart::Requested,
     pub(crate) auto_remove: bool,
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,

@@ -16,6 +16,7 @@ mod images;
 mod layers;
 mod logs;
 mod networks;
+mod pause;
 mod refused;
 mod system;
 mod volumes;
@@ -39,6 +40,8 @@ fn routes() -> Router<Engine> {
         .route("/containers/{id}/stop", post(containers::stop))
         .route("/containers/{id}/restart", post(containers::restart))
         .route("/containers/{id}/kill", post(containers::kill))
+        .route("/containers/{id}/pause", post(pause::pause))
+        .route("/containers/{id}/unpause", post(pause::unpause))
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/rename", post(containers::rename))
         .route("/containers/{id}/resize", post(containers::resize))

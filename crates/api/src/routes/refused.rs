@@ -18,8 +18,6 @@ const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
     (MethodFilter::POST, "/containers/prune", "pruning containers"),
     (MethodFilter::POST, "/containers/{id}/update", "updating a container"),
-    (MethodFilter::POST, "/containers/{id}/pause", "pause"),
-    (MethodFilter::POST, "/containers/{id}/unpause", "unpause"),
     (MethodFilter::GET, "/containers/{id}/stats", "stats"),
     (MethodFilter::GET, "/containers/{id}/changes", "diff"),
     (MethodFilter::GET, "/containers/{id}/archive", "copying from a container"),

@@ -58,9 +58,9 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
     ok(&json!({
         "ID": facts.id,
         "Name": uname.hostname,
-        "Containers": facts.containers_running + facts.containers_stopped,
+        "Containers": facts.containers_running + facts.containers_paused + facts.containers_stopped,
         "ContainersRunning": facts.containers_running,
-        "ContainersPaused": 0,
+        "ContainersPaused": facts.containers_paused,
         "ContainersStopped": facts.containers_stopped,
         "Images": facts.images,
         "Driver": "overlay2",

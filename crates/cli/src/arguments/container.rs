@@ -9,7 +9,7 @@ use crate::arguments::flags::{self, invalid, is_on, list, owned, switch, text, t
 use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
-use crate::arguments::{hosts, key_values, mounts, neutral, security, sizes, volumes};
+use crate::arguments::{hosts, key_values, mounts, neutral, restart, security, sizes, volumes};
 use crate::failure::{ENGINE_FAILED, Failure};
 
 /// What `POST /containers/create` needs, and what the client itself must know of it.
@@ -75,6 +75,7 @@ pub fn flags() -> Vec<Arg> {
         value("pull", None, "string", "Pull image before running (\"missing\", \"never\")"),
         switch("quiet", 'q', "Do not say that an image is missing locally"),
         switch("read-only", None, "Mount the container's root filesystem as read only"),
+        restart::flag(),
         switch("rm", None, "Automatically remove the container and its associated anonymous volumes when it exits"),
         list("security-opt", None, "Security Options (seccomp=, no-new-privileges, systempaths=unconfined)"),
         value("shm-size", None, "bytes", "Size of /dev/shm"),
@@ -302,6 +303,7 @@ fn host_config(
     host: &mut Map<String, Value>,
 ) -> Result<(), Failure> {
     neutral::apply(matches, host)?;
+    restart::apply(matches, host)?;
     let mut put = |key: &str, value: Value| host.insert(key.to_owned(), value);
     if let Some(network) = text(matches, "network") {
         put("NetworkMode", network_mode(network)?.into());

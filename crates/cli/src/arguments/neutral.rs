@@ -16,13 +16,7 @@ struct Neutral {
     key: &'static str,
 }
 
-const NEUTRAL: [Neutral; 4] = [
-    Neutral {
-        flag: "restart",
-        value: "no",
-        help: "Restart policy to apply when a container exits (no)",
-        key: "RestartPolicy",
-    },
+const NEUTRAL: [Neutral; 3] = [
     Neutral { flag: "cgroupns", value: "private", help: "Cgroup namespace to use (private)", key: "CgroupnsMode" },
     Neutral { flag: "ipc", value: "private", help: "IPC mode to use (private)", key: "IpcMode" },
     Neutral { flag: "userns", value: "host", help: "User namespace to use (host)", key: "UsernsMode" },
@@ -39,8 +33,7 @@ pub fn apply(matches: &ArgMatches, host: &mut Map<String, Value>) -> Result<(), 
         match text(matches, flag) {
             None | Some("") => {}
             Some(given) if given == *value => {
-                let field = if *flag == "restart" { json!({ "Name": value }) } else { json!(value) };
-                host.insert((*key).to_owned(), field);
+                host.insert((*key).to_owned(), json!(value));
             }
             Some(given) => {
                 return Err(Failure::not_built(&format!("--{flag} {given}"))

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use super::{attach, commit, create, exec, export, inspect, logs, per_container, ps, rm, run, start, top, wait};
+use super::{attach, commit, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, top, wait};
 
 pub fn command() -> Command {
     Command::new("container")
@@ -18,6 +18,7 @@ pub fn command() -> Command {
             inspect::command_for_containers(),
             per_container::kill_command(),
             logs::command(),
+            pause::pause_command(),
             ps::command("ls").visible_aliases(["ps", "list"]),
             per_container::rename_command(),
             per_container::restart_command(),
@@ -26,6 +27,7 @@ pub fn command() -> Command {
             start::command(),
             per_container::stop_command(),
             top::command(),
+            pause::unpause_command(),
             wait::command(),
         ])
 }

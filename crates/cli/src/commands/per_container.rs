@@ -75,7 +75,7 @@ fn stop_query(matches: &ArgMatches) -> Query {
 }
 
 /// All at once, because stopping takes its time; names are printed in the order given.
-async fn each(context: &Context, matches: &ArgMatches, action: &str, query: &Query) -> Outcome {
+pub(super) async fn each(context: &Context, matches: &ArgMatches, action: &str, query: &Query) -> Outcome {
     let names = texts(matches, "names");
     let requests = names.iter().map(|name| {
         let path = container_path(name, &format!("{action}{query}"));

@@ -9,7 +9,7 @@ use dozen_monitor::protocol::{ExecRequest, Reply, Request, WindowSize};
 
 use crate::container::Container;
 use crate::container::launch::docker_exit_code;
-use crate::container::oci;
+use crate::container::{oci, pause};
 use crate::monitor_link::MonitorLink;
 use crate::{EngineError, StdioStream};
 
@@ -217,10 +217,10 @@ impl Exec {
 
     /// Starts it. With `detach`, no streams; a conflict if it was started before.
     pub async fn start(&self, detach: bool, size: Option<WindowSize>) -> Result<Option<StdioStream>, EngineError> {
+        // Whoever is brought in while the others are made to stand still would keep the monitor waiting.
+        let _moves = self.container.entry.moves.read().await;
         let snapshot = self.container.snapshot();
-        if snapshot.phase.run().is_none() {
-            return Err(EngineError::NotRunning(snapshot.id.to_string()));
-        }
+        pause::check_moves(&snapshot, "exec")?;
         let spec = self.execs().claim(&self.id)?.spec;
         let request = ExecRequest {
             exec_id: self.id.to_string(),

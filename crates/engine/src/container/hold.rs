@@ -18,10 +18,11 @@ use dozen_runtime::Cgroup;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown};
+use tokio::sync::OwnedRwLockReadGuard;
 
 use crate::EngineError;
 use crate::container::Container;
-use crate::container::snapshot::{Phase, Snapshot};
+use crate::container::snapshot::Snapshot;
 use crate::failpoint::failpoint;
 use crate::monitor_link::{MonitorLink, PATIENCE};
 
@@ -31,13 +32,16 @@ pub(crate) struct Hold {
     connection: OwnedFd,
     cgroup: Option<Cgroup>,
     container: String,
+    /// Nobody pauses it meanwhile: the end of the hold would be the end of that.
+    _moves: Option<OwnedRwLockReadGuard<()>>,
 }
 
 impl Container {
-    /// `None`: it does not run, and nobody needs to stand still.
+    /// `None`: it does not run, or is paused, and nobody needs to stand still.
     pub(crate) async fn hold(&self) -> Result<Option<Hold>, EngineError> {
+        let moves = self.entry.moves.clone().read_owned().await;
         let snapshot = self.snapshot();
-        if !matches!(snapshot.phase, Phase::Running(_)) {
+        if snapshot.phase.run().is_none_or(|run| run.is_paused) {
             return Ok(None);
         }
         let link = match MonitorLink::request(&self.shared.run_directory(&self.id), &Request::Hold).await {
@@ -51,7 +55,7 @@ impl Container {
         let lost = EngineError::system(|| "keep the connection to a monitor".to_owned());
         let connection = link.into_stream().into_std().map_err(lost)?.into();
         let cgroup = Cgroup::open(&self.shared.container_cgroup(&self.id))?;
-        Ok(Some(Hold { connection, cgroup, container: snapshot.name.to_string() }))
+        Ok(Some(Hold { connection, cgroup, container: snapshot.name.to_string(), _moves: Some(moves) }))
     }
 }
 
@@ -122,7 +126,7 @@ mod tests {
     fn a_hold_lasts_until_it_is_released_or_the_monitor_ends_it() {
         let held = || {
             let (connection, monitor) = UnixStream::pair().unwrap();
-            (Hold { connection: connection.into(), cgroup: None, container: "c".to_owned() }, monitor)
+            (Hold { connection: connection.into(), cgroup: None, container: "c".to_owned(), _moves: None }, monitor)
         };
         let (hold, mut monitor) = held();
         assert!(hold.is_granted());

@@ -27,7 +27,7 @@ pub(crate) struct Prepared {
 /// A monitor, network, files, process. Whatever fails, nothing of it is left.
 pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
     failpoint("launch.before");
-    let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new() };
+    let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new(), is_paused: false };
     let prepared = prepare_with(shared, snapshot, &mut run);
     if prepared.is_err()
         && let Err(error) = release(shared, &snapshot.id, &run)

@@ -9,16 +9,18 @@
 //!    ▲  ▲              (no run)            (a run)               │ Ended
 //!    │  └──────────────── StartFailed ─────────┘                 ▼
 //!    │                                                        Exited ──Start, or the wish to restart──▶ Starting …
-//!    └─ Created, Exited ──Remove, `--rm`, or that wish──▶ Removing ──▶ (gone)
+//!    │                                    its policy says so: Waiting ──Due, or someone's Start───────▶ Starting …
+//!    └─ Created, Exited, Waiting ──Remove, `--rm`, or that wish──▶ Removing ──▶ (gone)
 //! ```
 //!
 //! A wish is kept with the phase until it has come true, so that whoever is killed in between, the next engine goes on
 //! with it: the container that it finds is not one that someone had stopped, but one that someone wanted to run again.
 //! Of two wishes the later holds, but for a removal, which nothing takes back.
 
-use dozen_model::Signal;
+use dozen_model::{RestartPolicy, Signal};
 use serde::{Deserialize, Serialize};
 
+use crate::container::restart::{RestartReason, Restarts};
 use crate::container::snapshot::{ExitStatus, Phase, Run, StartFailure};
 
 /// Everything that is decided about a container.
@@ -28,6 +30,17 @@ pub(crate) struct Life {
     pub(crate) phase: Phase,
     /// What is to become of it once it has ended.
     pub(crate) wish: Wish,
+    /// How it came to its present run, and what that says of the next one.
+    pub(crate) restarts: Restarts,
+}
+
+/// What of a container's spec decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// `--rm`.
+    pub(crate) auto_remove: bool,
+    /// `--restart`.
+    pub(crate) policy: RestartPolicy,
 }
 
 /// What someone has asked for that cannot be done before the container has ended.
@@ -77,6 +90,16 @@ pub(crate) enum Input {
     StartLost,
     /// Process 1 has ended.
     Ended(ExitStatus),
+    /// The pause before a restart is over.
+    Due,
+    /// Someone kills it, and does not want it back.
+    ByHand,
+    /// Someone wants nobody in it to move.
+    Pause,
+    /// Someone wants them to go on.
+    Unpause,
+    /// They move, and were not to.
+    FoundMoving,
     /// Someone wants it to end.
     Stop(StopPlan),
     /// Someone wants it to end, if it runs, and to start again.
@@ -118,6 +141,12 @@ pub(crate) enum Effect {
     Launch,
     /// Ask it to end, wait, and kill it; without waiting for any of it here.
     End(StopPlan),
+    /// Nobody in it moves any more. If that cannot be, nothing has happened.
+    Freeze,
+    /// All in it go on. If that cannot be, nothing has happened.
+    Thaw,
+    /// Say so when this pause, in milliseconds, is over.
+    Await(u64),
     /// Start, as was wished.
     StartAgain,
     /// Remove it, as it wished itself, or someone else.
@@ -141,6 +170,14 @@ pub(crate) enum Refusal {
     NotRunning,
     /// It runs, and must not be removed like this.
     Running,
+    /// It is about to run again, and must not be removed, or paused, like this.
+    Restarting,
+    /// It is paused, and must not be removed, or paused again, like this.
+    Paused,
+    /// It is not paused, and cannot be unpaused.
+    NotPaused,
+    /// Someone wants it to end: it is not paused.
+    Ending,
     /// It is on its way out.
     Removing,
     /// The news does not fit the phase: it is of an earlier run, and is passed over.
@@ -148,11 +185,17 @@ pub(crate) enum Refusal {
 }
 
 /// What comes next, and what to do.
-pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Life, Vec<Effect>), Refusal> {
-    use Effect::{Announce, End, Erase, Launch, Publish, Record, ReleaseRun, RemoveItself, Save, StartAgain};
-    let wish = life.wish.clone();
+pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, Vec<Effect>), Refusal> {
+    use Effect::{
+        Announce, Await, End, Erase, Freeze, Launch, Publish, Record, ReleaseRun, RemoveItself, Save, StartAgain, Thaw,
+    };
+    let Terms { auto_remove, policy } = terms;
+    let (wish, restarts) = (life.wish.clone(), life.restarts.clone());
     let remove_itself = auto_remove.then_some(RemoveItself { volumes: true });
-    let next = |phase: Phase, wish: Wish, effects: Vec<Effect>| Ok((Life { phase, wish }, effects));
+    let turn = |phase: Phase, wish: Wish, restarts: Restarts, effects: Vec<Effect>| {
+        Ok((Life { phase, wish, restarts }, effects))
+    };
+    let next = |phase: Phase, wish: Wish, effects: Vec<Effect>| turn(phase, wish, life.restarts.clone(), effects);
     let stay = |wish: Wish, effects: Vec<Effect>| next(life.phase.clone(), wish, effects);
     match (&life.phase, input) {
         // ---- on its way out ----
@@ -167,12 +210,18 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
         (Phase::Removing { .. }, _) => Err(Refusal::Removing),
 
         // ---- on its way up ----
-        (Phase::Created { .. } | Phase::Exited(_), Input::Start) => {
+        (Phase::Created { .. } | Phase::Exited(_) | Phase::Waiting(_), Input::Start) => {
             // Someone else's start fulfils the wish to restart as well.
-            next(Phase::Starting { run: None }, wish.if_restart(), vec![Save, Publish(None), Launch])
+            let wish = wish.if_restart();
+            let begun = Restarts::begun((wish != Wish::None).then_some(RestartReason::Asked));
+            turn(Phase::Starting { run: None }, wish, begun, vec![Save, Publish(None), Launch])
         }
-        (Phase::Created { .. } | Phase::Exited(_), Input::Restart(plan)) => {
-            next(Phase::Starting { run: None }, Wish::Restart(plan), vec![Save, Publish(None), Launch])
+        (Phase::Created { .. } | Phase::Exited(_) | Phase::Waiting(_), Input::Restart(plan)) => {
+            let begun = Restarts::begun(Some(RestartReason::Asked));
+            turn(Phase::Starting { run: None }, Wish::Restart(plan), begun, vec![Save, Publish(None), Launch])
+        }
+        (Phase::Waiting(_), Input::Due) => {
+            next(Phase::Starting { run: None }, Wish::None, vec![Save, Publish(None), Launch])
         }
         (Phase::Starting { run: None }, Input::Prepared(run)) => {
             next(Phase::Starting { run: Some(run) }, wish, vec![Record])
@@ -187,21 +236,34 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
             let effects = [Record].into_iter().chain(release(run)).chain([Publish(None), Launch]);
             next(Phase::Starting { run: None }, Wish::None, effects.collect())
         }
-        (Phase::Starting { run }, Input::StartLost) => {
-            let message = "the engine ended while it was starting".to_owned();
-            let failure = StartFailure { exit_code: 128, message };
-            let effects = [Record].into_iter().chain(release(run)).chain([Publish(None)]).chain(remove_itself);
-            next(Phase::Created { last_failure: Some(failure) }, Wish::None, effects.collect())
-        }
-        (Phase::Starting { run }, Input::StartFailed(failure)) => {
-            let effects = [Record].into_iter().chain(release(run)).chain([Publish(None)]).chain(remove_itself);
-            next(Phase::Created { last_failure: Some(failure) }, Wish::None, effects.collect())
+        (Phase::Starting { run }, input @ (Input::StartLost | Input::StartFailed(_))) => {
+            let failure = match input {
+                Input::StartFailed(failure) => failure,
+                _ => StartFailure { exit_code: 128, message: "the engine ended while it was starting".to_owned() },
+            };
+            let effects = [Record].into_iter().chain(release(run)).chain([Publish(None)]);
+            if let Some((restarts, waiting)) = restarts.after_failure(policy, failure.clone()) {
+                let effects = effects.chain([Await(waiting.pause_ms)]).collect();
+                return turn(Phase::Waiting(waiting), Wish::None, restarts, effects);
+            }
+            let phase = match restarts.last_exit.as_ref().filter(|_| restarts.is_by_itself) {
+                Some(exit) => Phase::Exited(exit.failing(failure)),
+                None => Phase::Created { last_failure: Some(failure) },
+            };
+            next(phase, Wish::None, effects.chain(remove_itself).collect())
         }
 
         // ---- it ends ----
         // A short-lived process can end before word of its start has come.
         (Phase::Starting { run: Some(run) } | Phase::Running(run), Input::Ended(status)) => {
             let mut effects = vec![Record, ReleaseRun(Box::new(run.clone())), Publish(Some("die"))];
+            if wish == Wish::None
+                && !auto_remove
+                && let Some((restarts, waiting)) = restarts.after_end(policy, &status)
+            {
+                effects.push(Await(waiting.pause_ms));
+                return turn(Phase::Waiting(waiting), wish, restarts, effects);
+            }
             let wish = match wish {
                 Wish::None => {
                     effects.extend(remove_itself);
@@ -227,8 +289,21 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
         // ---- it shall end ----
         (Phase::Running(_), Input::Stop(plan)) => match wish {
             Wish::Remove { .. } => stay(wish, vec![End(plan)]),
-            _ => stay(Wish::Stop(plan), vec![Record, End(plan)]),
+            _ => turn(life.phase.clone(), Wish::Stop(plan), restarts.stopped_by_hand(), vec![Record, End(plan)]),
         },
+        // Its run is over: it only shall not begin again.
+        (Phase::Waiting(waiting), Input::Stop(_)) => {
+            let effects = vec![Record, Publish(None), Announce("stop")];
+            turn(Phase::Exited(waiting.outcome()), Wish::None, restarts.stopped_by_hand(), effects)
+        }
+        (Phase::Waiting(waiting), Input::ByHand) => {
+            let effects = vec![Record, Publish(None)];
+            turn(Phase::Exited(waiting.outcome()), Wish::None, restarts.stopped_by_hand(), effects)
+        }
+        (Phase::Running(_), Input::ByHand) if policy == RestartPolicy::No || restarts.is_stopped_by_hand => {
+            stay(wish, Vec::new())
+        }
+        (Phase::Running(_), Input::ByHand) => turn(life.phase.clone(), wish, restarts.stopped_by_hand(), vec![Record]),
         (Phase::Running(_), Input::Restart(_)) if matches!(wish, Wish::Remove { .. }) => Err(Refusal::Removing),
         (Phase::Running(_), Input::Restart(plan)) => stay(Wish::Restart(plan), vec![Save, End(plan)]),
         (Phase::Running(_), Input::Remove { force: true, volumes }) => {
@@ -239,10 +314,31 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
         (Phase::Created { .. } | Phase::Exited(_), Input::GivenUp) if wish != Wish::None => {
             stay(Wish::None, [Record].into_iter().chain(remove_itself).collect())
         }
-        (Phase::Created { .. } | Phase::Exited(_), Input::Stop(_)) => Err(Refusal::NotRunning),
+        (Phase::Created { .. } | Phase::Exited(_), Input::Stop(_) | Input::ByHand) => Err(Refusal::NotRunning),
+
+        // ---- nobody in it moves ----
+        (Phase::Running(run), Input::Pause) if run.is_paused => Err(Refusal::Paused),
+        (Phase::Running(_), Input::Pause) if wish != Wish::None => Err(Refusal::Ending),
+        (Phase::Running(run), Input::Pause) => {
+            let run = Run { is_paused: true, ..run.clone() };
+            next(Phase::Running(run), wish, vec![Save, Freeze, Publish(Some("pause"))])
+        }
+        (Phase::Running(run), Input::Unpause) if run.is_paused => {
+            let run = Run { is_paused: false, ..run.clone() };
+            next(Phase::Running(run), wish, vec![Thaw, Record, Publish(Some("unpause"))])
+        }
+        (Phase::Running(run), Input::FoundMoving) if run.is_paused => {
+            let run = Run { is_paused: false, ..run.clone() };
+            next(Phase::Running(run), wish, vec![Record, Publish(None)])
+        }
+        (Phase::Waiting(_), Input::Pause) => Err(Refusal::Restarting),
+        (Phase::Created { .. } | Phase::Exited(_), Input::Pause) => Err(Refusal::NotRunning),
+        (Phase::Starting { .. }, Input::Pause) => Err(Refusal::NotRunning),
+        (_, Input::Unpause) => Err(Refusal::NotPaused),
 
         // ---- it shall go ----
-        (Phase::Created { .. } | Phase::Exited(_), Input::Remove { volumes, .. }) => {
+        (Phase::Waiting(_), Input::Remove { force: false, .. }) => Err(Refusal::Restarting),
+        (Phase::Created { .. } | Phase::Exited(_) | Phase::Waiting(_), Input::Remove { volumes, .. }) => {
             let phase = Phase::Removing { volumes, failure: None };
             next(phase, Wish::None, vec![Record, Publish(None), Erase { volumes }])
         }
@@ -251,14 +347,23 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
             let phase = Phase::Removing { volumes, failure: None };
             next(phase, Wish::None, vec![Publish(None), Erase { volumes }])
         }
+        (Phase::Running(run), Input::Remove { .. }) if run.is_paused => Err(Refusal::Paused),
         (Phase::Running(_) | Phase::Starting { .. }, Input::Remove { .. }) => Err(Refusal::Running),
 
         // ---- a new engine ----
         (Phase::Exited(_), Input::TakenUp) if matches!(wish, Wish::Restart(_)) => stay(wish, vec![StartAgain]),
-        (Phase::Exited(_), Input::TakenUp) => match wish {
+        (Phase::Waiting(waiting), Input::TakenUp) => stay(Wish::None, vec![Await(waiting.pause_ms)]),
+        (Phase::Exited(exit), Input::TakenUp) => match wish {
             Wish::Remove { volumes } => stay(wish, vec![RemoveItself { volumes: volumes || auto_remove }]),
             // It had ended, and was about to remove itself.
-            _ => stay(Wish::None, remove_itself.into_iter().collect()),
+            _ if auto_remove => stay(Wish::None, remove_itself.into_iter().collect()),
+            _ => match restarts.at_engine_start(policy, exit) {
+                Some((restarts, waiting)) => {
+                    let effects = vec![Record, Publish(None), Await(waiting.pause_ms)];
+                    turn(Phase::Waiting(waiting), Wish::None, restarts, effects)
+                }
+                None => stay(Wish::None, Vec::new()),
+            },
         },
         (Phase::Created { last_failure: Some(_) }, Input::TakenUp) => {
             stay(Wish::None, remove_itself.into_iter().collect())
@@ -279,6 +384,9 @@ pub(crate) fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Li
             | Input::StartFailed(_)
             | Input::StartLost
             | Input::Ended(_)
+            | Input::Due
+            | Input::ByHand
+            | Input::FoundMoving
             | Input::GivenUp
             | Input::RemoveItself { .. }
             | Input::RemovalFailed(_)

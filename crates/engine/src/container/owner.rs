@@ -3,6 +3,7 @@
 
 mod askers;
 mod erase;
+mod restart;
 mod start;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use dozen_model::{ContainerName, ErrorKind, error_chain};
 use dozen_monitor::protocol::{self, Failure, Request};
 use jiff::Timestamp;
-use tokio::sync::{RwLock, mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 pub use self::askers::Changed;
@@ -20,8 +21,9 @@ use crate::EngineError;
 use crate::container::attach::{AttachOptions, PendingAttach, StdioStream};
 use crate::container::change::{self, SpecChange};
 use crate::container::launch;
-use crate::container::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Wish, decide};
-use crate::container::snapshot::{Phase, Run, Snapshot};
+use crate::container::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Terms, Wish, decide};
+use crate::container::pause;
+use crate::container::snapshot::{Phase, Run, Snapshot, Waiting};
 use crate::container::{Container, WaitCondition};
 use crate::failpoint::failpoint;
 use crate::monitor_link::MonitorLink;
@@ -36,6 +38,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub(crate) enum Command {
     Start {
+        reply: Reply,
+    },
+    /// Someone kills it. Answered with a change if there was nobody to kill, and it does not start again.
+    ByHand {
+        reply: Reply,
+    },
+    Pause {
+        reply: Reply,
+    },
+    Unpause {
         reply: Reply,
     },
     /// Answered once it has ended.
@@ -81,6 +93,10 @@ pub(crate) struct Entry {
     /// Held for reading from a request to the monitor until the world has been told of it. What the monitor says later
     /// is passed on only when nobody holds it, so that `kill` comes before `die`, `exec_start` before `exec_die`.
     pub(crate) news: Arc<RwLock<()>>,
+    /// Held for reading while someone in the container must be able to move, for writing while it is paused.
+    pub(crate) moves: Arc<RwLock<()>>,
+    /// True once what an engine before this one has left is taken up.
+    pub(crate) taken_up: watch::Receiver<bool>,
 }
 
 impl Entry {
@@ -98,6 +114,11 @@ pub(crate) struct Owner {
     /// Weak, so that an owner does not keep its own mailbox open.
     own_mailbox: mpsc::WeakSender<Command>,
     news: Arc<RwLock<()>>,
+    moves: Arc<RwLock<()>>,
+    /// From the moment that nobody moves to when everyone has been told.
+    stillness: Option<OwnedRwLockWriteGuard<()>>,
+    /// When it starts again by itself.
+    restart_at: Option<Instant>,
     waiting_clients: WaitingClients,
     askers: Askers,
     unfinished: Option<Unfinished>,
@@ -121,19 +142,35 @@ impl Owner {
     /// way in or out, is taken up where a crash left it.
     pub(crate) fn spawn(shared: Arc<Shared>, snapshot: Snapshot, wish: Wish) -> Entry {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
-        let life = Life { phase: snapshot.phase.clone(), wish };
+        let life = Life { phase: snapshot.phase.clone(), wish, restarts: snapshot.restarts.clone() };
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let own_mailbox = sender.downgrade();
-        let news = Arc::new(RwLock::new(()));
-        let entry = Entry { mailbox: sender, snapshots: receiver, news: news.clone() };
+        let (news, moves) = (Arc::new(RwLock::new(())), Arc::new(RwLock::new(())));
+        let (is_taken_up, taken_up) = watch::channel(false);
+        let entry = Entry { mailbox: sender, snapshots: receiver, news: news.clone(), moves: moves.clone(), taken_up };
         // Known before the task begins: what an interrupted removal takes away again must not come back.
         shared.registry.insert(entry.clone());
         let (waiting_clients, askers) = (WaitingClients::default(), Askers::default());
         let (unfinished, erased) = (None, false);
-        let mut owner =
-            Self { shared, life, snapshots, mailbox, own_mailbox, news, waiting_clients, askers, unfinished, erased };
+        let (stillness, restart_at) = (None, None);
+        let mut owner = Self {
+            shared,
+            life,
+            snapshots,
+            mailbox,
+            own_mailbox,
+            news,
+            moves,
+            stillness,
+            restart_at,
+            waiting_clients,
+            askers,
+            unfinished,
+            erased,
+        };
         tokio::spawn(async move {
             owner.take_up().await;
+            is_taken_up.send_replace(true);
             owner.serve().await;
         });
         entry
@@ -154,12 +191,20 @@ impl Owner {
 
     /// Meanwhile, and before it, what is unfinished is tried again. `None`: it is gone, or nobody can ask any more.
     async fn next_command(&mut self) -> Option<Command> {
-        while let Some(unfinished) = &self.unfinished {
+        loop {
+            let again_at = self.unfinished.as_ref().map(|unfinished| unfinished.again_at);
+            let due = self.due();
             let command = tokio::select! {
                 command = self.mailbox.recv() => Some(command?),
-                () = tokio::time::sleep_until(unfinished.again_at) => None,
+                () = sleep_until(again_at) => None,
+                () = due => {
+                    self.restart_by_itself().await;
+                    continue;
+                }
             };
-            self.finish().await;
+            if again_at.is_some() {
+                self.finish().await;
+            }
             match command {
                 // Who asks something of a container that is gone finds that out by the lost command.
                 _ if self.erased => return None,
@@ -167,7 +212,6 @@ impl Owner {
                 None => {}
             }
         }
-        self.mailbox.recv().await
     }
 
     /// A client that went away does not wait for its answer: every failed send below is that.
@@ -180,7 +224,23 @@ impl Owner {
                 };
                 drop(reply.send(started));
             }
+            Command::ByHand { reply } => {
+                let is_waiting = matches!(self.life.phase, Phase::Waiting(_));
+                let marked = self.apply(Input::ByHand).await;
+                let changed = if is_waiting && marked.is_ok() { Changed::Yes } else { Changed::Already };
+                drop(reply.send(Ok(changed)));
+            }
+            Command::Pause { reply } => {
+                let paused = self.apply(Input::Pause).await.map_err(|failed| self.explain_pause(failed));
+                drop(reply.send(paused.map(|()| Changed::Yes)));
+            }
+            Command::Unpause { reply } => {
+                let unpaused = self.apply(Input::Unpause).await.map_err(|failed| self.explain_pause(failed));
+                drop(reply.send(unpaused.map(|()| Changed::Yes)));
+            }
             Command::Stop { plan, reply } => match self.apply(Input::Stop(plan)).await {
+                // It was only about to run.
+                Ok(()) if matches!(self.life.phase, Phase::Exited(_)) => drop(reply.send(Ok(Changed::Yes))),
                 Ok(()) => self.askers.add(Asked::Stop, reply),
                 Err(Failed::Refused(Refusal::NotRunning)) => drop(reply.send(Ok(Changed::Already))),
                 Err(failed) => drop(reply.send(Err(self.explain(failed)))),
@@ -207,7 +267,8 @@ impl Owner {
     /// Asks what becomes of the container, and does it.
     async fn apply(&mut self, input: Input) -> Result<(), Failed> {
         let snapshot = self.snapshot();
-        let (next, effects) = decide(&self.life, input, snapshot.spec.auto_remove).map_err(Failed::Refused)?;
+        let terms = Terms { auto_remove: snapshot.spec.auto_remove, policy: snapshot.spec.restart };
+        let (next, effects) = decide(&self.life, input, terms).map_err(Failed::Refused)?;
         let before = std::mem::replace(&mut self.life, next);
         if matches!((&before.wish, &self.life.wish), (Wish::Restart(_), Wish::Stop(_) | Wish::Remove { .. })) {
             let message = format!("container {} was stopped or removed before it could start again", snapshot.name);
@@ -241,6 +302,28 @@ impl Owner {
                     self.bring_to_end(plan);
                     Ok(())
                 }
+                Effect::Freeze => match pause::freeze(&self.shared, &snapshot, &self.moves).await {
+                    Ok(stillness) => {
+                        self.stillness = Some(stillness);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        self.life = before;
+                        self.record().await;
+                        return Err(Failed::Error(error));
+                    }
+                },
+                Effect::Thaw => match pause::thaw(&self.shared, &snapshot).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        self.life = before;
+                        return Err(Failed::Error(error));
+                    }
+                },
+                Effect::Await(pause_ms) => {
+                    self.await_restart(pause_ms);
+                    Ok(())
+                }
                 Effect::StartAgain => Box::pin(self.start_again()).await,
                 Effect::RemoveItself { volumes } => Box::pin(self.remove_itself(volumes)).await,
                 Effect::Erase { volumes } => Box::pin(self.erase(volumes)).await,
@@ -251,7 +334,8 @@ impl Owner {
                 result = result.and(Err(Failed::Error(error)));
             }
         }
-        if matches!(self.life.phase, Phase::Exited(_)) {
+        self.stillness = None;
+        if matches!(self.life.phase, Phase::Exited(_) | Phase::Waiting(_)) {
             self.askers.answer(Asked::Stop, &Ok(()));
         }
         result
@@ -282,13 +366,15 @@ impl Owner {
 
     /// In one step for those who look and those who listen: who hears of it sees it, and who sees it comes after it.
     fn publish(&mut self, action: Option<&'static str>) {
-        let phase = self.life.phase.clone();
+        let (phase, restarts) = (self.life.phase.clone(), self.life.restarts.clone());
         self.update(|snapshot| {
-            if let Phase::Exited(status) = &phase {
-                snapshot.last_exit = Some(status.clone());
+            if let Phase::Exited(exit) | Phase::Waiting(Waiting { exit, .. }) = &phase {
+                snapshot.last_exit = Some(exit.clone());
+            }
+            if matches!(phase, Phase::Exited(_)) || action == Some("die") {
                 snapshot.exits += 1;
             }
-            snapshot.phase = phase;
+            (snapshot.phase, snapshot.restarts) = (phase, restarts);
             if let Some(action) = action {
                 self.announce(snapshot, action);
             }
@@ -301,6 +387,8 @@ impl Owner {
             "die" => ("announce.die.before", "announce.die.after"),
             "stop" => ("announce.stop.before", "announce.stop.after"),
             "restart" => ("announce.restart.before", "announce.restart.after"),
+            "pause" => ("announce.pause.before", "announce.pause.after"),
+            "unpause" => ("announce.unpause.before", "announce.unpause.after"),
             _ => ("announce.destroy.before", "announce.destroy.after"),
         };
         failpoint(before);
@@ -435,10 +523,12 @@ impl Owner {
         let (sender, stream) = oneshot::channel();
         let not_running = match &self.life.phase {
             Phase::Running(_) => {
+                pause::check_moves(&snapshot, "attach")?;
                 drop(sender.send(self.connect(options).await));
                 None
             }
             Phase::Removing { .. } => return Err(self.explain(Failed::Refused(Refusal::Removing))),
+            Phase::Waiting(_) => return Err(pause::is_restarting(&snapshot)),
             _ => {
                 self.waiting_clients.add(AttachOptions { log: false, ..options }, sender);
                 Some(Timestamp::now())
@@ -471,21 +561,36 @@ impl Owner {
         let name = self.snapshot().name.clone();
         match failed {
             Failed::Error(error) => error,
-            Failed::Refused(Refusal::Running) => EngineError::Conflict {
-                message: format!(
-                    "cannot remove container \"/{name}\": container is running: stop the container before removing or force remove"
-                ),
-                hint: Some(format!("dozen rm -f {name}")),
-            },
+            Failed::Refused(refusal @ (Refusal::Running | Refusal::Restarting | Refusal::Paused)) => {
+                let why = match refusal {
+                    Refusal::Paused => "container is paused and must be unpaused first",
+                    Refusal::Restarting => {
+                        "container is restarting: stop the container before removing or force remove"
+                    }
+                    _ => "container is running: stop the container before removing or force remove",
+                };
+                EngineError::Conflict {
+                    message: format!("cannot remove container \"/{name}\": {why}"),
+                    hint: Some(format!("dozen rm -f {name}")),
+                }
+            }
             Failed::Refused(Refusal::Removing) => EngineError::Conflict {
                 message: format!("removal of container {name} is already in progress"),
                 hint: None,
             },
             Failed::Refused(Refusal::NotRunning) => EngineError::NotRunning(name.to_string()),
-            Failed::Refused(Refusal::AlreadyRunning | Refusal::Stale) => {
+            Failed::Refused(Refusal::AlreadyRunning | Refusal::Stale | Refusal::NotPaused | Refusal::Ending) => {
                 EngineError::Conflict { message: format!("container {name} is running already"), hint: None }
             }
         }
+    }
+}
+
+/// At this moment, if there is one.
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -496,7 +601,9 @@ fn write_failpoints(life: &Life) -> (&'static str, &'static str) {
         Phase::Starting { run: None } => ("save.starting.before", "save.starting.after"),
         Phase::Starting { run: Some(_) } => ("save.prepared.before", "save.prepared.after"),
         Phase::Running(_) if life.wish != Wish::None => ("save.wish.before", "save.wish.after"),
+        Phase::Running(run) if run.is_paused => ("save.paused.before", "save.paused.after"),
         Phase::Running(_) => ("save.running.before", "save.running.after"),
+        Phase::Waiting(_) => ("save.waiting.before", "save.waiting.after"),
         Phase::Exited(_) => ("save.exited.before", "save.exited.after"),
         Phase::Removing { .. } => ("save.removing.before", "save.removing.after"),
     }

@@ -22,6 +22,7 @@ pub(crate) async fn end(container: &Container) -> Result<(), EngineError> {
             Err(EngineError::MonitorHangs { .. }) => return end_with_monitor(container).await,
             sent => sent?,
         }
+        container.thaw().await;
         // A process may take long to die, but a monitor may also have been stopped after it had answered: then the
         // next signal finds it out.
         if tokio::time::timeout(PATIENCE, &mut ended).await.is_ok() {

@@ -8,6 +8,8 @@ use dozen_network::{Endpoint, PublishedPort};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::container::restart::Restarts;
+
 /// A container at one moment. Cheap to clone, never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub created: Timestamp,
     /// Where it is in its life.
     pub phase: Phase,
+    /// How it came to its present run.
+    pub restarts: Restarts,
     /// How its last run ended, also while it runs again or is being removed.
     pub last_exit: Option<ExitStatus>,
     /// How many runs have ended under this engine's eyes: a wait for the next exit compares it.
@@ -47,6 +51,8 @@ pub enum Phase {
     Running(Run),
     /// Process 1 has ended.
     Exited(ExitStatus),
+    /// Process 1 has ended, and it is about to start again by itself.
+    Waiting(Waiting),
     /// On its way out.
     Removing {
         /// Its anonymous volumes go with it.
@@ -55,6 +61,27 @@ pub enum Phase {
         #[serde(skip)]
         failure: Option<String>,
     },
+}
+
+/// The pause before a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// How the last run ended.
+    pub exit: ExitStatus,
+    /// Why the last try to start it again failed.
+    pub failure: Option<StartFailure>,
+    /// How long it is, in milliseconds. An engine that finds it waits as long again.
+    pub pause_ms: u64,
+}
+
+impl Waiting {
+    /// How it has ended if it is not started any more.
+    pub fn outcome(&self) -> ExitStatus {
+        match &self.failure {
+            Some(failure) => self.exit.failing(failure.clone()),
+            None => self.exit.clone(),
+        }
+    }
 }
 
 /// A failed start.
@@ -77,6 +104,9 @@ pub struct Run {
     pub endpoint: Option<Endpoint>,
     /// Its published ports, host ports chosen.
     pub ports: Vec<PublishedPort>,
+    /// Nobody in it moves, for someone wants that.
+    #[serde(default)]
+    pub is_paused: bool,
 }
 
 /// How the last run ended.
@@ -94,8 +124,25 @@ pub struct ExitStatus {
     pub error: Option<String>,
 }
 
+impl Snapshot {
+    /// Docker's word for where it is, as [`Phase::status`]. One that starts again by itself is still restarting.
+    pub fn status(&self) -> &'static str {
+        match &self.phase {
+            Phase::Starting { .. } if self.restarts.is_by_itself => "restarting",
+            phase => phase.status(),
+        }
+    }
+}
+
+impl ExitStatus {
+    /// What is to be seen of a container that ended so, and could then not be started again.
+    pub(crate) fn failing(&self, failure: StartFailure) -> Self {
+        Self { exit_code: failure.exit_code, error: Some(failure.message), ..self.clone() }
+    }
+}
+
 impl Phase {
-    /// The present run, if process 1 runs.
+    /// The present run, if process 1 runs; it may be paused.
     pub fn run(&self) -> Option<&Run> {
         match self {
             Self::Running(run) => Some(run),
@@ -103,11 +150,19 @@ impl Phase {
         }
     }
 
-    /// Docker's word for it: created, running, exited, removing, and dead for what could not be removed.
+    /// Nobody in it moves.
+    pub fn is_paused(&self) -> bool {
+        self.run().is_some_and(|run| run.is_paused)
+    }
+
+    /// Docker's word for it: created, running, paused, restarting, exited, removing, and dead for what could not be
+    /// removed.
     pub fn status(&self) -> &'static str {
         match self {
             Self::Created { .. } | Self::Starting { .. } => "created",
+            Self::Running(run) if run.is_paused => "paused",
             Self::Running(_) => "running",
+            Self::Waiting(_) => "restarting",
             Self::Exited(_) => "exited",
             Self::Removing { failure: None, .. } => "removing",
             Self::Removing { failure: Some(_), .. } => "dead",

@@ -16,6 +16,7 @@ struct Row {
     id: String,
     name: String,
     runs: bool,
+    is_paused: bool,
 }
 
 impl Row {
@@ -31,8 +32,9 @@ fn differences(bench: &mut Bench) -> Vec<String> {
         .lines()
         .map(|line| {
             let [id, name, state] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("ps says: {line}") };
-            found.check(["created", "running", "exited"].contains(&state), format!("{name} is {state}"));
-            Row { id: id.to_owned(), name: name.to_owned(), runs: state == "running" }
+            found.check(["created", "running", "paused", "exited"].contains(&state), format!("{name} is {state}"));
+            let is_paused = state == "paused";
+            Row { id: id.to_owned(), name: name.to_owned(), runs: state == "running" || is_paused, is_paused }
         })
         .collect();
     let running: Vec<&Row> = rows.iter().filter(|row| row.runs).collect();
@@ -63,10 +65,15 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     let running_ids = running.iter().map(|row| row.id.clone()).collect();
     found.same("cgroups", &cgroups.map(str::to_owned).collect(), &running_ids);
 
-    // Version 1's file and version 2's: nobody is committed any more.
+    // Version 1's file and version 2's: nobody is committed any more, and who is paused stands still.
     let frozen = "find /sys/fs/cgroup -name freezer.state -o -name cgroup.freeze | xargs grep -lsx 'FR.*\\|1'";
     let frozen = bench.machine.run("sh", &["-c", frozen]).out;
-    found.check(frozen.is_empty(), format!("stands still: {frozen}"));
+    let frozen = frozen.lines().filter_map(|path| path.rsplit('/').find(is_id)).map(str::to_owned).collect();
+    found.same(
+        "who stands still",
+        &frozen,
+        &rows.iter().filter(|row| row.is_paused).map(|row| row.id.clone()).collect(),
+    );
 
     let links = of_kind("interface ").into_iter().filter(|name| name.starts_with("dz") && !name.starts_with("dz-"));
     let links: Vec<String> = links.map(|name| name[2..8].to_owned()).collect();

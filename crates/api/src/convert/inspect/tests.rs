@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use dozen_engine::{ExitStatus, Run, StartFailure};
+use dozen_engine::{ExitStatus, Restarts, Run, StartFailure, Waiting};
 use dozen_model::{ContainerId, Digest, ImageId};
 use jiff::Timestamp;
 
@@ -18,6 +18,7 @@ pub(crate) fn snapshot(body: Value, phase: Phase) -> Snapshot {
         spec: Arc::new(spec),
         created: at(1_700_000_000),
         phase,
+        restarts: Restarts::default(),
         last_exit: None,
         exits: 0,
         directory: "/data/containers/x".into(),
@@ -29,7 +30,7 @@ pub(crate) fn at(second: i64) -> Timestamp {
 }
 
 pub(crate) fn running() -> Phase {
-    Phase::Running(Run { pid: 42, started: at(1_700_000_001), endpoint: None, ports: vec![] })
+    Phase::Running(Run { pid: 42, started: at(1_700_000_001), endpoint: None, ports: vec![], is_paused: false })
 }
 
 pub(crate) fn exited(exit_code: i32) -> Phase {
@@ -56,6 +57,11 @@ fn states_are_dockers() {
     check(Phase::Created { last_failure: None }, "created", false, 0, 0, NEVER);
     check(running(), "running", true, 42, 0, NEVER);
     check(exited(3), "exited", false, 0, 3, "2023-11-14T22:13:29Z");
+    let Phase::Exited(exit) = exited(3) else { unreachable!() };
+    let waiting = Phase::Waiting(Waiting { exit, failure: None, pause_ms: 100 });
+    check(waiting, "restarting", true, 0, 3, "2023-11-14T22:13:29Z");
+    let Phase::Running(run) = running() else { unreachable!() };
+    check(Phase::Running(Run { is_paused: true, ..run }), "paused", true, 42, 0, NEVER);
     let failure = StartFailure { exit_code: 127, message: "no such file".into() };
     check(Phase::Created { last_failure: Some(failure) }, "created", false, 0, 127, NEVER);
 }

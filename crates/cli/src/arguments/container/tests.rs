@@ -98,7 +98,8 @@ fn switches_take_values_and_options_stop_at_the_image() {
 #[test]
 fn what_is_so_anyway_may_be_asked_for() {
     for (line, host) in [
-        (&["--restart", "no"][..], json!({"RestartPolicy": {"Name": "no"}})),
+        (&["--restart", "no"][..], json!({"RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}})),
+        (&["--restart", "on-failure:3"], json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}})),
         (&["--restart="], json!({})),
         (
             &["--cgroupns=private", "--ipc", "private", "--userns", "host"],
@@ -123,7 +124,7 @@ fn what_cannot_be_is_refused() {
             "invalid argument \"x\" for \"--attach\" flag: valid streams are STDIN, STDOUT and STDERR",
         ),
         (&["--network", "mine", "img"], "--network mine: a network of your own is not built yet"),
-        (&["--restart", "always", "img"], "--restart always is not built yet"),
+        (&["--restart", "always", "--rm", "img"], "conflicting options: cannot specify both --restart and --rm"),
         (&["--cgroupns", "host", "img"], "--cgroupns host is not built yet"),
         (&["--ipc", "container:x", "img"], "--ipc container:x is not built yet"),
         (&["--userns", "private", "img"], "--userns private is not built yet"),

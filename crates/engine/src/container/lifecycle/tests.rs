@@ -2,10 +2,12 @@ use super::*;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use Effect::{Announce, End, Erase, Launch, Publish, Record, ReleaseRun, RemoveItself, Save, StartAgain};
+use Effect::{
+    Announce, Await, End, Erase, Freeze, Launch, Publish, Record, ReleaseRun, RemoveItself, Save, StartAgain, Thaw,
+};
 
 fn run(pid: i32) -> Run {
-    Run { pid, started: Timestamp::UNIX_EPOCH, endpoint: None, ports: vec![] }
+    Run { pid, started: Timestamp::UNIX_EPOCH, endpoint: None, ports: vec![], is_paused: false }
 }
 
 fn status(exit_code: i32) -> ExitStatus {
@@ -22,7 +24,12 @@ const REMOVE: Input = Input::Remove { force: false, volumes: false };
 const FORCE: Input = Input::Remove { force: true, volumes: true };
 
 fn life(phase: Phase, wish: Wish) -> Life {
-    Life { phase, wish }
+    Life { phase, wish, restarts: Restarts::default() }
+}
+
+/// As for a container that does not start again by itself.
+fn decide(life: &Life, input: Input, auto_remove: bool) -> Result<(Life, Vec<Effect>), Refusal> {
+    super::decide(life, input, Terms { auto_remove, policy: RestartPolicy::No })
 }
 
 fn new() -> Life {
@@ -53,7 +60,7 @@ fn released() -> Effect {
 #[track_caller]
 fn check(from: Life, input: Input, auto_remove: bool, to: Life, effects: &[Effect]) {
     let (next, done) = decide(&from, input, auto_remove).unwrap();
-    assert_eq!((next, done.as_slice()), (to, effects));
+    assert_eq!((next.phase, next.wish, done.as_slice()), (to.phase, to.wish, effects));
 }
 
 #[test]
@@ -69,6 +76,7 @@ fn the_whole_life() {
     let down = [Record, released(), Publish(Some("die")), Record, Publish(None), Erase { volumes: false }];
     assert_eq!(effects, [&up[..], &down[..]].concat());
     assert_eq!(life, removing(false));
+    assert_eq!(life.restarts, Restarts::default());
 }
 
 #[test]
@@ -185,6 +193,127 @@ fn a_removal_is_written_once() {
     assert_eq!(decide(&running(Wish::None), itself, true), Err(Refusal::Stale));
 }
 
+const ALWAYS: Terms = Terms { auto_remove: false, policy: RestartPolicy::Always };
+
+/// What follows from inputs one after the other; each is accepted.
+#[track_caller]
+fn follow(life: &mut Life, terms: Terms, inputs: impl IntoIterator<Item = Input>) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    for input in inputs {
+        let (next, more) = super::decide(life, input, terms).unwrap();
+        *life = next;
+        effects.extend(more);
+    }
+    effects
+}
+
+fn up(pid: i32) -> [Input; 2] {
+    [Input::Prepared(run(pid)), Input::Started]
+}
+
+#[test]
+fn what_ends_by_itself_waits_and_starts_again() {
+    let mut life = new();
+    follow(&mut life, ALWAYS, [Input::Start]);
+    follow(&mut life, ALWAYS, up(1));
+    let end = follow(&mut life, ALWAYS, [Input::Ended(status(3))]);
+    let Phase::Waiting(waiting) = &life.phase else { panic!("{life:?}") };
+    assert_eq!(end, [Record, released(), Publish(Some("die")), Await(waiting.pause_ms)]);
+    assert_eq!((waiting.outcome(), life.restarts.count), (status(3), 1));
+    // The next engine waits as well.
+    let found = super::decide(&life, Input::TakenUp, ALWAYS).unwrap();
+    assert_eq!(found, (life.clone(), vec![Await(waiting.pause_ms)]));
+    assert_eq!(follow(&mut life, ALWAYS, [Input::Due]), [Save, Publish(None), Launch]);
+    assert_eq!(follow(&mut life, ALWAYS, up(1)), [Record, Record, Publish(Some("start"))]);
+    assert_eq!(life.restarts.reason, Some(RestartReason::Exited(3)));
+    // Whoever starts it by hand begins anew.
+    follow(&mut life, ALWAYS, [Input::Ended(status(3)), Input::Start]);
+    assert_eq!((&life.phase, &life.restarts), (&Phase::Starting { run: None }, &Restarts::default()));
+}
+
+#[test]
+fn a_restart_that_fails_waits_longer_and_one_that_engines_die_of_too() {
+    let mut life = new();
+    follow(&mut life, ALWAYS, [Input::Start]);
+    follow(&mut life, ALWAYS, up(1));
+    follow(&mut life, ALWAYS, [Input::Ended(status(3))]);
+    for (count, input) in [(2, Input::StartFailed(failure())), (3, Input::StartLost)] {
+        follow(&mut life, ALWAYS, [Input::Due]);
+        let effects = follow(&mut life, ALWAYS, [input]);
+        let Phase::Waiting(waiting) = &life.phase else { panic!("{life:?}") };
+        assert_eq!(effects, [Record, Publish(None), Await(waiting.pause_ms)]);
+        assert_eq!(life.restarts.count, count);
+        assert!(waiting.outcome().error.is_some());
+    }
+    // At the end of all tries it has ended, with the code of the last.
+    let thrice = Terms { policy: RestartPolicy::OnFailure { most: 3 }, ..ALWAYS };
+    follow(&mut life, thrice, [Input::Due, Input::StartFailed(failure())]);
+    let Phase::Exited(exit) = &life.phase else { panic!("{life:?}") };
+    assert_eq!((exit.exit_code, exit.error.as_deref()), (127, Some("no")));
+}
+
+#[test]
+fn a_stop_ends_a_wait_and_only_a_start_or_a_new_engine_begins_again() {
+    let waiting = || {
+        let mut life = running(Wish::None);
+        follow(&mut life, ALWAYS, [Input::Ended(status(3))]);
+        life
+    };
+    let refused = |input| super::decide(&waiting(), input, ALWAYS).unwrap_err();
+    assert_eq!(refused(REMOVE), Refusal::Restarting);
+    assert_eq!(refused(Input::Pause), Refusal::Restarting);
+    let mut life = waiting();
+    assert_eq!(follow(&mut life, ALWAYS, [FORCE]), [Record, Publish(None), Erase { volumes: true }]);
+    let mut life = waiting();
+    let effects = follow(&mut life, ALWAYS, [Input::Stop(PLAN)]);
+    assert_eq!(
+        (&life.phase, &effects[..]),
+        (&Phase::Exited(status(3)), &[Record, Publish(None), Announce("stop")][..])
+    );
+    assert_eq!(super::decide(&life, Input::Due, ALWAYS), Err(Refusal::Stale));
+    // Docker's rule: with `always` it runs once the engine starts anew, and with `unless-stopped` it does not.
+    let unless_stopped = Terms { policy: RestartPolicy::UnlessStopped, ..ALWAYS };
+    assert_eq!(super::decide(&life, Input::TakenUp, unless_stopped).unwrap(), (life.clone(), vec![]));
+    assert_eq!(follow(&mut life, ALWAYS, [Input::TakenUp]), [Record, Publish(None), Await(0)]);
+    assert_eq!(life.restarts.reason, Some(RestartReason::EngineStarted));
+    // Killed, it stays down, also if it dies of it much later.
+    for policy in [RestartPolicy::Always, RestartPolicy::UnlessStopped, RestartPolicy::OnFailure { most: 0 }] {
+        let terms = Terms { policy, ..ALWAYS };
+        let mut life = running(Wish::None);
+        assert_eq!(follow(&mut life, terms, [Input::ByHand, Input::ByHand]), [Record]);
+        follow(&mut life, terms, [Input::Ended(status(137))]);
+        assert_eq!(life.phase, Phase::Exited(status(137)));
+        let mut life = waiting();
+        follow(&mut life, terms, [Input::ByHand]);
+        assert_eq!(life.phase, Phase::Exited(status(3)));
+    }
+    let mut life = running(Wish::None);
+    follow(&mut life, ALWAYS, [Input::Stop(PLAN), Input::Ended(status(0))]);
+    assert_eq!(life.phase, Phase::Exited(status(0)));
+}
+
+#[test]
+fn a_pause_is_written_before_it_is_true_and_its_end_after() {
+    let mut life = running(Wish::None);
+    let no = Terms { policy: RestartPolicy::No, ..ALWAYS };
+    let refused = |life: &Life, input, why| assert_eq!(super::decide(life, input, no), Err(why));
+    refused(&life, Input::Unpause, Refusal::NotPaused);
+    assert_eq!(follow(&mut life, no, [Input::Pause]), [Save, Freeze, Publish(Some("pause"))]);
+    assert!(life.phase.is_paused() && life.phase.status() == "paused");
+    refused(&life, Input::Pause, Refusal::Paused);
+    refused(&life, REMOVE, Refusal::Paused);
+    // It is ended as any other; that it has to move for that is the edge's business.
+    assert_eq!(follow(&mut life.clone(), no, [Input::Stop(PLAN)]), [Record, End(PLAN)]);
+    assert_eq!(follow(&mut life.clone(), no, [FORCE]), [Record, End(StopPlan::KILL)]);
+    // A new engine finds it as it is, and what the freezer says is true.
+    assert_eq!(follow(&mut life.clone(), no, [Input::TakenUp]), []);
+    assert_eq!(follow(&mut life.clone(), no, [Input::FoundMoving]), [Record, Publish(None)]);
+    assert_eq!(follow(&mut life, no, [Input::Unpause]), [Thaw, Record, Publish(Some("unpause"))]);
+    assert_eq!(life, running(Wish::None));
+    refused(&running(Wish::Stop(PLAN)), Input::Pause, Refusal::Ending);
+    refused(&exited(Wish::None), Input::Pause, Refusal::NotRunning);
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         3 => Just(Input::Start),
@@ -199,13 +328,27 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::GivenUp),
         1 => Just(Input::RemovalFailed("why".into())),
         1 => Just(Input::TakenUp),
+        2 => Just(Input::Due),
+        1 => Just(Input::ByHand),
+        1 => Just(Input::Pause),
+        1 => Just(Input::Unpause),
     ]
 }
 
+fn any_terms() -> impl Strategy<Value = Terms> {
+    use RestartPolicy::{Always, No, OnFailure, UnlessStopped};
+    let policy = prop::sample::select(vec![No, Always, UnlessStopped, OnFailure { most: 0 }, OnFailure { most: 2 }]);
+    (any::<bool>(), policy).prop_map(|(auto_remove, policy)| match auto_remove {
+        // The API accepts no more of both.
+        true => Terms { auto_remove, policy: No },
+        false => Terms { auto_remove, policy },
+    })
+}
+
 /// A life as the owner leads it: what an effect asks of the container itself is asked at once.
-fn lead(life: &mut Life, input: Input, auto_remove: bool) -> Result<Vec<(Life, Life, Vec<Effect>)>, Refusal> {
+fn lead(life: &mut Life, input: Input, terms: Terms) -> Result<Vec<(Life, Life, Vec<Effect>)>, Refusal> {
     let before = life.clone();
-    let (next, effects) = decide(life, input, auto_remove)?;
+    let (next, effects) = super::decide(life, input, terms)?;
     *life = next.clone();
     let mut steps = vec![(before, next, effects.clone())];
     for effect in effects {
@@ -214,7 +357,7 @@ fn lead(life: &mut Life, input: Input, auto_remove: bool) -> Result<Vec<(Life, L
             RemoveItself { volumes } => Input::RemoveItself { volumes },
             _ => continue,
         };
-        let more = lead(life, asked, auto_remove);
+        let more = lead(life, asked, terms);
         steps.extend(more.expect("what a decision asks for can be done"));
     }
     Ok(steps)
@@ -227,12 +370,12 @@ fn is_written(effect: &Effect) -> bool {
 proptest! {
     /// Whatever happens in whatever order.
     #[test]
-    fn a_life_holds_its_promises(inputs in prop::collection::vec(any_input(), 0..80), auto_remove: bool) {
+    fn a_life_holds_its_promises(inputs in prop::collection::vec(any_input(), 0..80), terms in any_terms()) {
         let mut life = new();
         let mut held = 0;
         for input in inputs {
             let prepared = matches!(input, Input::Prepared(_));
-            let Ok(steps) = lead(&mut life, input.clone(), auto_remove) else { continue };
+            let Ok(steps) = lead(&mut life, input.clone(), terms) else { continue };
             held += i32::from(prepared);
             for (before, after, effects) in steps {
                 // What a run holds is released exactly once.
@@ -248,8 +391,9 @@ proptest! {
                 // What is seen is written, and nobody waits for what is still held.
                 if let Some(seen) = effects.iter().position(|effect| matches!(effect, Publish(_))) {
                     prop_assert!(effects[seen..].iter().all(|effect| !is_written(effect)));
+                    prop_assert!(effects[seen..].iter().all(|effect| !matches!(effect, Freeze | Thaw)));
                     // A removal of its own was, with the end that it follows.
-                    prop_assert!(is_written(&effects[0]) || leaves);
+                    prop_assert!(is_written(&effects[0]) || effects[0] == Thaw || leaves);
                 }
                 // What changes is written; what changes for those who look is seen.
                 let removal = matches!(before.phase, Phase::Removing { .. });
@@ -269,6 +413,10 @@ proptest! {
                 // A wish lives no longer than what it is about.
                 let settled = matches!(after.phase, Phase::Created { .. } | Phase::Removing { .. });
                 prop_assert!(!settled || after.wish == Wish::None);
+                // Whoever waits is told when, and nobody waits whom someone has stopped.
+                let waits = matches!(after.phase, Phase::Waiting(_));
+                prop_assert!(!waits || effects.iter().any(|effect| matches!(effect, Await(_))));
+                prop_assert!(!waits || !after.restarts.is_stopped_by_hand && after.wish == Wish::None);
             }
         }
     }

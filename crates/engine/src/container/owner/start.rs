@@ -8,6 +8,7 @@ use super::{Command, Failed, Owner};
 use crate::EngineError;
 use crate::container::launch;
 use crate::container::lifecycle::Input;
+use crate::container::pause;
 use crate::container::snapshot::{Phase, StartFailure};
 use crate::failpoint::failpoint;
 use crate::monitor_link::MonitorLink;
@@ -154,8 +155,14 @@ impl Owner {
                     _ => Input::Ended(self.shared.last_word(&id, run.started).await),
                 }
             }
-            Phase::Created { .. } | Phase::Exited(_) | Phase::Removing { .. } => Input::TakenUp,
+            Phase::Created { .. } | Phase::Exited(_) | Phase::Waiting(_) | Phase::Removing { .. } => Input::TakenUp,
         };
+        if self.life.phase.is_paused()
+            && let Input::TakenUp = found
+            && let Ok(false) = pause::is_still(&self.shared, &self.snapshot()).await
+        {
+            drop(self.apply(Input::FoundMoving).await);
+        }
         // What fails of it is logged, and stays to be done.
         drop(self.apply(found).await);
     }
