@@ -26,7 +26,7 @@ pub use config::EngineConfig;
 pub use container::attach::{AttachOptions, PendingAttach, StdioStream};
 pub use container::commit::CommitOptions;
 pub use container::exec::{Exec, ExecSnapshot, ExecSpec};
-pub use container::logs::{LogEntry, LogOptions, LogStream, OutputStream};
+pub use container::logs::{LogBatch, LogEntry, LogOptions, LogStream, LogTime, OutputStream, check as check_log};
 pub use container::owner::Changed;
 pub use container::restart::{RestartReason, Restarts};
 pub use container::snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure, Waiting};

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ImageId;
+use crate::log::LogSpec;
 use crate::name::VolumeName;
 use crate::network::{NetworkMode, PortBinding, Protocol};
 use crate::resources::ResourceSpec;
@@ -52,14 +53,14 @@ pub struct ContainerSpec {
     pub auto_remove: bool,
     /// Bytes of /dev/shm.
     pub shm_size_bytes: u64,
-    /// How much log is kept.
-    pub log: LogLimits,
     /// How much of the host it may use, and which devices.
     #[serde(default)]
     pub resources: ResourceSpec,
     /// Whether it runs again when it has ended by itself.
     #[serde(default)]
     pub restart: RestartPolicy,
+    /// Where its output goes, and how much of it is kept.
+    pub log: LogSpec,
 }
 
 /// The container's first process.
@@ -232,20 +233,4 @@ pub enum SeccompChoice {
     Unconfined,
     /// A profile in Docker's JSON format, as given; it compiled when it was accepted.
     Profile(String),
-}
-
-/// How much of a container's log is kept on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLimits {
-    /// A file is rotated once it is this long.
-    pub file_size_bytes: u64,
-    /// How many files are kept, the current one included. At least 1.
-    pub files: u32,
-}
-
-impl Default for LogLimits {
-    /// Bounded by default: 60 MB a container.
-    fn default() -> Self {
-        Self { file_size_bytes: 20_000_000, files: 3 }
-    }
 }

@@ -11,6 +11,7 @@ mod error;
 pub mod fuzzing;
 mod hex;
 mod id;
+mod log;
 pub mod moment;
 mod name;
 mod network;
@@ -22,12 +23,13 @@ mod signal;
 mod user;
 
 pub use container::{
-    BindPropagation, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, LogLimits, Mount,
-    MountSource, ProcessSpec, SeccompChoice, StdinMode, StopSpec, TmpfsOptions,
+    BindPropagation, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, Mount, MountSource,
+    ProcessSpec, SeccompChoice, StdinMode, StopSpec, TmpfsOptions,
 };
 pub use digest::{Digest, DigestError};
 pub use error::{Classified, ErrorKind, error_chain};
 pub use id::{ContainerId, ExecId, IdError, ImageId};
+pub use log::{LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError};
 pub use name::{ContainerName, NameError, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
 pub use reference::{Reference, ReferenceError};

@@ -28,9 +28,7 @@ use crate::connection::Connection;
 use crate::failpoint::failpoint;
 use crate::failure::internal;
 use crate::isolate::Isolate;
-use crate::log::Stream;
-use crate::log::file::LogFile;
-use crate::log::lines::LineEncoder;
+use crate::log::ContainerLog;
 use crate::packet;
 use crate::protocol::{Failure, StartReply};
 use crate::session::Session;
@@ -51,7 +49,7 @@ pub struct Files {
     /// Socket, lock.
     pub run_directory: PathBuf,
     /// The container's log.
-    pub log: LogFile,
+    pub log: ContainerLog,
     /// Held for life.
     pub lock: Option<File>,
     /// monitor.sock.
@@ -81,7 +79,6 @@ enum Stage {
 pub struct Monitor<'a> {
     isolate: &'a mut dyn Isolate,
     files: Files,
-    encoders: [LineEncoder; 2],
     epoll: OwnedFd,
     pair: Option<Watched>,
     listener: Option<Watched>,
@@ -124,7 +121,6 @@ impl<'a> Monitor<'a> {
         Ok(Self {
             isolate,
             files,
-            encoders: [LineEncoder::new(Stream::Stdout), LineEncoder::new(Stream::Stderr)],
             epoll,
             pair: None,
             listener,

@@ -24,9 +24,11 @@
 
 use std::path::PathBuf;
 
-use dozen_model::{ErrorKind, LogLimits, UserSpec};
+use dozen_model::{ErrorKind, UserSpec};
 use dozen_runtime::{Root, Spec};
 use serde::{Deserialize, Serialize};
+
+pub use crate::log::settings::{LogFileSettings, LogFormat, LogSettings};
 
 /// Raised when an older monitor could misunderstand a request.
 pub const VERSION: u32 = 1;
@@ -58,8 +60,8 @@ pub struct StartRequest {
     pub stdin_once: bool,
     /// `--init`: dozen's own init is process 1.
     pub init: bool,
-    /// How much log is kept.
-    pub log: LogLimits,
+    /// What becomes of its output.
+    pub log: LogSettings,
     /// A network namespace descriptor comes with this message, to be joined in place of the spec's.
     pub network_namespace_attached: bool,
 }

@@ -11,7 +11,7 @@ use dozen_runtime::detach::{self, Side};
 use crate::failpoint::failpoint;
 use crate::failure::{complain, internal};
 use crate::isolate::Isolate;
-use crate::log::file::LogFile;
+use crate::log::ContainerLog;
 use crate::monitor::{Files, Monitor};
 use crate::protocol::{Failure, StartReply, StartRequest, VERSION};
 use crate::session::{self, Session, Wanted};
@@ -76,7 +76,7 @@ fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd, born_in_cgroup: bool)
     isolate.settle(&request, born_in_cgroup);
     failpoint("settled");
     let data_directory = request.data_directory.clone();
-    let log = LogFile::open(&data_directory, request.log)
+    let log = ContainerLog::open(&data_directory, &request.log)
         .map_err(|error| internal(&format!("open the log in {}", data_directory.display()), &error))?;
     failpoint("log");
     let listener = listen(&run_directory)

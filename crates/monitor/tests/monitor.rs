@@ -1,6 +1,7 @@
 //! The monitor as a process of its own, over plain processes in place of containers.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
@@ -9,11 +10,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dozen_model::{ErrorKind, LogLimits, UserSpec};
+use dozen_model::{ErrorKind, LogFiles, UserSpec};
 use dozen_monitor::client::{self, PendingStart};
 use dozen_monitor::exit;
 use dozen_monitor::protocol::{
-    ExecRequest, ExitRecord, Failure, LogEnd, Reply, Request, StartRequest, VERSION, WindowSize,
+    ExecRequest, ExitRecord, Failure, LogEnd, LogFileSettings, LogFormat, LogSettings, Reply, Request, StartRequest,
+    VERSION, WindowSize,
 };
 use dozen_runtime::Root;
 use oci_spec::runtime::{ProcessBuilder, SpecBuilder};
@@ -22,6 +24,14 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dozen-monitor-fake");
 const STREAMS: Request = Request::Attach { stdin: true, stdout: true, stderr: true, log: false };
+
+fn log_file() -> LogFileSettings {
+    LogFileSettings {
+        format: LogFormat::Json,
+        files: LogFiles { file_size_bytes: 20_000_000, files: 3, compress: true },
+        attributes: BTreeMap::new(),
+    }
+}
 
 struct Bench {
     _directory: TempDir,
@@ -50,7 +60,7 @@ impl Bench {
             stdin_open: true,
             stdin_once: true,
             init: false,
-            log: LogLimits::default(),
+            log: LogSettings { file: Some(log_file()) },
             network_namespace_attached: false,
         };
         Self { _directory: directory, request }
@@ -270,7 +280,7 @@ fn a_client_that_wants_the_log_goes_on_where_it_ends() {
 #[test]
 fn a_slow_client_holds_the_output_up_and_loses_none_of_it() {
     let mut bench = Bench::shell("seq 1 300000; echo end >&2");
-    bench.request.log.file_size_bytes = 1 << 30;
+    bench.request.log.file.as_mut().unwrap().files.file_size_bytes = 1 << 30;
     let pending = bench.created();
     let watch = bench.connect(&Request::Watch);
     let attached = bench.connect(&STREAMS);

@@ -3,14 +3,12 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use dozen_model::{
-    ContainerId, ContainerSpec, HostEntry, ImageId, LogLimits, NetworkMode, ProcessSpec, StdinMode, StopSpec,
-};
+use dozen_model::{ContainerId, ContainerSpec, HostEntry, ImageId, NetworkMode, ProcessSpec, StdinMode, StopSpec};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::request::{Create, LogConfig};
-use super::{mounts, ports, restart, security};
+use super::request::Create;
+use super::{log, mounts, ports, restart, security};
 use crate::error::ApiError;
 
 /// Docker's size of /dev/shm.
@@ -102,9 +100,9 @@ pub(crate) fn spec(
             Ok(size) => size,
             Err(_) => return Err(ApiError::invalid("SHM size can not be less than 0")),
         },
-        log: log_limits(&host.log_config)?,
         resources: dozen_model::ResourceSpec::default(),
         restart: restart::policy(&host.restart_policy, host.auto_remove)?,
+        log: log::spec(&host.log_config)?,
     };
     Ok((spec, warnings))
 }
@@ -283,33 +281,6 @@ fn host_entry(text: &str) -> Result<HostEntry, ApiError> {
     let address =
         bare.parse().map_err(|_| ApiError::invalid(format!("invalid IP address in add-host: {address:?}")))?;
     Ok(HostEntry { name: name.to_owned(), address: Some(address) })
-}
-
-/// The json-file driver with `max-size` and `max-file`; Docker keeps one file unless told otherwise.
-fn log_limits(config: &LogConfig) -> Result<LogLimits, ApiError> {
-    if !matches!(config.r#type.as_str(), "" | "json-file") {
-        return Err(ApiError::not_built(format_args!("the log driver {:?}", config.r#type)).with_hint("use json-file"));
-    }
-    let mut limits = LogLimits::default();
-    for (option, value) in &config.config {
-        let bad = || ApiError::invalid(format!("invalid value for the log option {option}: {value:?}"));
-        match option.as_str() {
-            "max-size" if value == "-1" => limits.file_size_bytes = u64::MAX,
-            "max-size" => {
-                limits.file_size_bytes = mounts::size_bytes(value).filter(|size| *size > 0).ok_or_else(bad)?;
-            }
-            "max-file" => limits.files = value.parse().ok().filter(|files| *files > 0).ok_or_else(bad)?,
-            "compress" if value == "false" => {}
-            "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {
-                return Err(ApiError::not_built(format_args!("the log option {option}")));
-            }
-            _ => return Err(ApiError::invalid(format!("unknown log opt '{option}' for json-file log driver"))),
-        }
-    }
-    if config.config.contains_key("max-size") && !config.config.contains_key("max-file") {
-        limits.files = 1;
-    }
-    Ok(limits)
 }
 
 #[cfg(test)]

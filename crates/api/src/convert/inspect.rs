@@ -6,7 +6,7 @@ use dozen_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{networks, restart};
+use super::{log, networks, restart};
 use crate::time::NEVER;
 
 /// The name of what runs containers, as `info` shows it too.
@@ -28,7 +28,7 @@ pub(crate) fn inspect(snapshot: &Snapshot, execs: &[ExecId], mountpoint: &dyn Fn
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": file("log.json"),
+        "LogPath": log::file_name(&spec.log).map(file).unwrap_or_default(),
         "Name": format!("/{}", snapshot.name),
         "RestartCount": snapshot.restarts.count,
         "Driver": "overlay2",
@@ -124,10 +124,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     let mut value = json!({
         "Binds": null_if_empty(&spec.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
         "ContainerIDFile": "",
-        "LogConfig": {
-            "Type": "json-file",
-            "Config": { "max-size": spec.log.file_size_bytes.to_string(), "max-file": spec.log.files.to_string() },
-        },
+        "LogConfig": log::config(&spec.log),
         "NetworkMode": networks::mode(&spec.network),
         "PortBindings": port_bindings(spec),
         "RestartPolicy": restart::shown(spec.restart),

@@ -6,6 +6,7 @@ pub(crate) mod fields;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod listing;
+pub(crate) mod log;
 pub(crate) mod mounts;
 pub(crate) mod networks;
 pub(crate) mod ports;

@@ -1,12 +1,14 @@
 //! `GET /containers/{id}/logs`: the log, as frames or, with a terminal, as it is.
 
+use std::collections::BTreeMap;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::IntoResponse;
 use bytes::{BufMut, Bytes, BytesMut};
-use dozen_engine::{Engine, EngineError, LogEntry, LogOptions, OutputStream};
+use dozen_engine::{Engine, EngineError, LogBatch, LogOptions, OutputStream};
 use dozen_model::error_chain;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,7 +40,7 @@ pub(super) async fn logs(
 pub(super) fn complaint(message: &str, terminal: bool) -> Bytes {
     let format = Format { terminal, timestamps: false, details: false };
     let mut out = BytesMut::new();
-    format.put(&mut out, OutputStream::Stderr, "", &format!("{message}\r\n"));
+    format.put(&mut out, OutputStream::Stderr, b"", None, format!("{message}\r\n").as_bytes());
     out.freeze()
 }
 
@@ -67,18 +69,25 @@ pub(super) struct Format {
 }
 
 impl Format {
-    pub(super) fn batch(self, batch: Result<Vec<LogEntry>, EngineError>) -> Bytes {
+    pub(super) fn batch(self, batch: Result<LogBatch, EngineError>) -> Bytes {
         let mut out = BytesMut::new();
         match batch {
-            Ok(entries) => entries.iter().for_each(|entry| self.put(&mut out, entry.stream, &entry.time, &entry.line)),
+            Ok(entries) => {
+                out.reserve(entries.text_bytes() + entries.len() * 48);
+                for entry in entries.iter() {
+                    let details = self.details.then(|| details(&entry.attributes()));
+                    self.put(&mut out, entry.stream, entry.time, details.as_deref(), entry.line);
+                }
+            }
             // The head is sent: the failure goes where errors are read.
             Err(error) => {
                 let plain = Self { timestamps: false, details: false, ..self };
                 plain.put(
                     &mut out,
                     OutputStream::Stderr,
-                    "",
-                    &format!("Error grabbing logs: {}\n", error_chain(&error)),
+                    b"",
+                    None,
+                    format!("Error grabbing logs: {}\n", error_chain(&error)).as_bytes(),
                 );
             }
         }
@@ -86,7 +95,7 @@ impl Format {
     }
 
     /// Docker's frame: a byte for the stream, three zeros, the length as big-endian u32, the bytes.
-    fn put(self, out: &mut BytesMut, stream: OutputStream, time: &str, line: &str) {
+    fn put(self, out: &mut BytesMut, stream: OutputStream, time: &[u8], details: Option<&str>, line: &[u8]) {
         let begin = out.len();
         if !self.terminal {
             out.put_u32(match stream {
@@ -97,19 +106,37 @@ impl Format {
         }
         let head = out.len();
         if self.timestamps {
-            out.put_slice(time.as_bytes());
+            out.put_slice(time);
             out.put_u8(b' ');
         }
-        if self.details {
-            // The details of a line are the log driver's attributes, of which there are none here; then a space.
+        if let Some(details) = details {
+            out.put_slice(details.as_bytes());
             out.put_u8(b' ');
         }
-        out.put_slice(line.as_bytes());
+        out.put_slice(line);
         if !self.terminal {
             let length = u32::try_from(out.len() - head).unwrap_or(u32::MAX);
             out[begin + 4..begin + 8].copy_from_slice(&length.to_be_bytes());
         }
     }
+}
+
+/// What goes with a line, as Docker writes it: `name=value,…`, each escaped as in a query.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let pair = |(name, value): (&String, &String)| format!("{}={}", query_escape(name), query_escape(value));
+    attributes.iter().map(pair).collect::<Vec<_>>().join(",")
+}
+
+/// Go's url.QueryEscape.
+fn query_escape(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+            b' ' => escaped.push('+'),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+        escaped
+    })
 }
 
 #[cfg(test)]
@@ -118,12 +145,24 @@ mod tests {
 
     #[test]
     fn lines_are_framed_unless_there_is_a_terminal() {
-        let entry = |stream, line: &str| LogEntry { time: "T".into(), stream, line: line.into() };
-        let entries = || Ok(vec![entry(OutputStream::Stdout, "hi\n"), entry(OutputStream::Stderr, "")]);
+        let put = |format: Format, details| {
+            let mut out = BytesMut::new();
+            format.put(&mut out, OutputStream::Stdout, b"T", details, b"hi\n");
+            format.put(&mut out, OutputStream::Stderr, b"T", details, b"");
+            out
+        };
         let format = Format { terminal: false, timestamps: false, details: false };
-        assert_eq!(&format.batch(entries())[..], b"\x01\0\0\0\0\0\0\x03hi\n\x02\0\0\0\0\0\0\0");
+        assert_eq!(&put(format, None)[..], b"\x01\0\0\0\0\0\0\x03hi\n\x02\0\0\0\0\0\0\0");
         let format = Format { terminal: true, timestamps: true, details: true };
-        assert_eq!(&format.batch(entries())[..], b"T  hi\nT  ");
+        assert_eq!(&put(format, Some(""))[..], b"T  hi\nT  ");
+        assert_eq!(&put(format, Some("a=b"))[..], b"T a=b hi\nT a=b ");
+    }
+
+    #[test]
+    fn details_are_escaped_as_in_a_query() {
+        let attributes = [("tag", "a b,c=d"), ("é", "~"), ("b", "")];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert_eq!(details(&attributes), "b=,tag=a+b%2Cc%3Dd,%C3%A9=~");
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
         "Driver": "overlay2",
         "DriverStatus": [["Backing Filesystem", "overlayfs"]],
         "DockerRootDir": facts.data_root,
-        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": ["json-file"] },
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": dozen_model::LogSpec::DRIVERS },
         // What is false here is what create refuses.
         "MemoryLimit": false,
         "SwapLimit": false,

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::EngineError;
 use crate::container::files;
+use crate::container::logs;
 use crate::container::oci;
 use crate::container::snapshot::{Run, Snapshot};
 use crate::failpoint::failpoint;
@@ -70,7 +71,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
         stdin_open: snapshot.spec.process.stdin != dozen_model::StdinMode::Closed,
         stdin_once: snapshot.spec.process.stdin == dozen_model::StdinMode::Once,
         init: snapshot.spec.init,
-        log: snapshot.spec.log,
+        log: logs::settings(snapshot)?,
         network_namespace_attached: namespace.is_some(),
     };
     let mut pending = monitor.ask(&request, namespace.as_ref().map(AsFd::as_fd))?;

@@ -5,18 +5,24 @@
 //! instance that all followers share.
 
 mod cursor;
+mod entries;
+mod files;
 mod notices;
+mod settings;
+mod tag;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use dozen_monitor::protocol::LogEnd;
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
 
 use self::cursor::{Cursor, State};
+pub use self::entries::{LogBatch, LogEntry, LogTime, OutputStream};
 use self::notices::{Notices, Subscription};
+pub use self::settings::check;
+pub(crate) use self::settings::settings;
 use crate::container::Container;
 use crate::container::snapshot::Phase;
 use crate::{EngineError, Snapshot};
@@ -40,29 +46,8 @@ pub struct LogOptions {
     pub follow: bool,
 }
 
-/// Which stream a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the streams' own names")]
-pub enum OutputStream {
-    Stdout,
-    Stderr,
-}
-
-/// A piece of a log: a line with its newline, or a part of a very long one.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct LogEntry {
-    /// When it was read from the container, as written in the log: RFC 3339 with nanoseconds, UTC.
-    pub time: String,
-    /// Where it was written.
-    pub stream: OutputStream,
-    /// The text; what is not UTF-8 was replaced when it was written, as Docker does.
-    #[serde(rename = "log")]
-    pub line: String,
-}
-
 /// Entries in order, by the batch; the channel closes after the last. Dropping it ends the reader.
-pub type LogStream = mpsc::Receiver<Result<Vec<LogEntry>, EngineError>>;
+pub type LogStream = mpsc::Receiver<Result<LogBatch, EngineError>>;
 
 /// How many logs are read at one moment: enough for a disk, and few beside the threads that all other work needs.
 const READING: usize = 8;
@@ -84,6 +69,7 @@ impl Default for Logs {
 pub(crate) fn read(container: &Container, options: LogOptions) -> Result<LogStream, EngineError> {
     let logs = &container.shared.logs;
     let snapshot = container.snapshot();
+    let format = settings::format(&snapshot.spec.log).ok_or_else(unreadable)?;
     let follower = if options.follow {
         // Watched before anything is read: what is written in between is not missed.
         let notice = logs.notices.subscribe(&snapshot.directory).map_err(|error| match error.kind() {
@@ -106,9 +92,17 @@ pub(crate) fn read(container: &Container, options: LogOptions) -> Result<LogStre
     };
     // One batch waits for a slow client, and one is in its hands.
     let (sender, receiver) = mpsc::channel(1);
-    let cursor = Cursor::new(snapshot.directory.join("log.json"), options);
+    let cursor = Cursor::new(snapshot.directory.join(format.file_name()), format, options);
     tokio::spawn(serve(cursor, follower, logs.reading.clone(), sender));
     Ok(receiver)
+}
+
+/// In Docker's words.
+fn unreadable() -> EngineError {
+    EngineError::NotBuilt {
+        message: "configured logging driver does not support reading".to_owned(),
+        hint: Some("nothing of its output is kept here".to_owned()),
+    }
 }
 
 /// A follower's log ends with the run that it follows, also if the next one begins at once.
@@ -138,7 +132,7 @@ async fn serve(
     mut cursor: Cursor,
     mut follower: Option<Follower>,
     reading: Arc<Semaphore>,
-    sender: mpsc::Sender<Result<Vec<LogEntry>, EngineError>>,
+    sender: mpsc::Sender<Result<LogBatch, EngineError>>,
 ) {
     loop {
         // Known before reading: whatever was written before the end is still read after it.
@@ -154,10 +148,10 @@ async fn serve(
             drop(permit);
             cursor = back;
             let (message, state) = match batch {
-                Ok(batch) => (Ok(batch.entries), batch.state),
+                Ok((batch, state)) => (Ok(batch), state),
                 Err(error) => (Err(error), State::Finished),
             };
-            let empty = matches!(&message, Ok(entries) if entries.is_empty());
+            let empty = matches!(&message, Ok(batch) if batch.is_empty());
             if !empty && sender.send(message).await.is_err() {
                 return;
             }

@@ -2,6 +2,9 @@
 //!
 //! A log that cannot be written (a full disk) never stops the container: the entries are counted as lost, the
 //! file is cut back to its last whole entry, and the next batch is tried again.
+//!
+//! The newest file has the log's own name; `.1` after it is the one before, `.2` the one before that. What is compressed
+//! has `.gz` after the number. Where both are there, a kill has come in between, and the uncompressed one counts.
 
 use std::fs::File;
 use std::io;
@@ -9,14 +12,16 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use dozen_model::LogLimits;
+use dozen_model::LogFiles;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
 
+use super::compression::Compressor;
 use crate::protocol::LogEnd;
 
 /// Looked through, from the end of a log that a killed monitor left, for the last whole entry. An entry is
-/// shorter: 16 KiB, each byte of it escaped to at most 6, and a hundred bytes around them.
-const LONGEST_ENTRY_BYTES: u64 = 128 * 1024;
+/// shorter: 16 KiB, each byte of it escaped to at most 6, attributes, and a hundred bytes around them.
+const LONGEST_ENTRY_BYTES: u64 = 256 * 1024;
 
 /// What to do next with a batch of entries.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,21 +52,42 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     size_bytes: u64,
-    limits: LogLimits,
-    lost_entries: u64,
+    files: LogFiles,
     last_error: Option<io::Error>,
+    compressor: Option<Compressor>,
+}
+
+/// A rotated file, by its number from 1.
+pub fn numbered(path: &Path, number: u32) -> PathBuf {
+    with_suffix(path, &format!(".{number}"))
+}
+
+/// The same, compressed.
+pub fn compressed(path: &Path, number: u32) -> PathBuf {
+    with_suffix(path, &format!(".{number}.gz"))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 impl LogFile {
-    /// Opens `<data_directory>/log.json` for more, or begins it; a last entry that was torn is cut off.
+    /// Opens it for more, or begins it; a last entry that was torn is cut off. What is more than is to be kept, and what
+    /// a killed monitor has left half compressed, goes.
     ///
     /// # Errors
     /// The file can be neither opened nor made.
-    pub fn open(data_directory: &Path, limits: LogLimits) -> io::Result<Self> {
-        let path = data_directory.join("log.json");
-        let file = open(&path, false)?;
+    pub fn open(path: &Path, files: LogFiles) -> io::Result<Self> {
+        let file = open(path, false)?;
         let size_bytes = whole_entries(&file)?;
-        Ok(Self { path, file, size_bytes, limits, lost_entries: 0, last_error: None })
+        let mut log = Self { path: path.to_owned(), file, size_bytes, files, last_error: None, compressor: None };
+        // Nothing of it keeps a container from starting.
+        if let Err(error) = log.tidy() {
+            log.last_error = Some(error);
+        }
+        Ok(log)
     }
 
     /// Where it ends now.
@@ -72,34 +98,35 @@ impl LogFile {
         Ok(LogEnd { inode: self.file.metadata()?.ino(), size_bytes: self.size_bytes })
     }
 
-    /// Entries that could not be written so far, and why the last one could not.
-    pub fn lost(&self) -> Option<(u64, String)> {
-        (self.lost_entries > 0)
-            .then(|| (self.lost_entries, self.last_error.as_ref().map_or_else(String::new, io::Error::to_string)))
+    /// Why something could not be written, the last time.
+    pub fn last_error(&self) -> String {
+        self.last_error.as_ref().map_or_else(String::new, io::Error::to_string)
     }
 
-    /// Appends whole entries; one write(2) unless they are rotated in between.
-    pub fn append(&mut self, mut batch: &[u8]) {
+    /// Appends whole entries; one write(2) unless they are rotated in between. How many could not be written.
+    pub fn append(&mut self, mut batch: &[u8]) -> u64 {
+        let mut lost = 0;
         while !batch.is_empty() {
-            match next_step(self.size_bytes, batch, self.limits.file_size_bytes) {
+            match next_step(self.size_bytes, batch, self.files.file_size_bytes) {
                 Step::Rotate => {
                     if let Err(error) = self.rotate() {
                         // Better a file that is too long than a lost line.
                         self.last_error = Some(error);
-                        self.write(batch);
-                        return;
+                        return lost + self.write(batch);
                     }
+                    self.compress_next();
                 }
                 Step::Append(length) => {
                     let (now, later) = batch.split_at(length);
-                    self.write(now);
+                    lost += self.write(now);
                     batch = later;
                 }
             }
         }
+        lost
     }
 
-    fn write(&mut self, entries: &[u8]) {
+    fn write(&mut self, entries: &[u8]) -> u64 {
         let mut rest = entries;
         while !rest.is_empty() {
             match rustix::io::write(&self.file, rest) {
@@ -110,45 +137,137 @@ impl LogFile {
                     let written = &entries[..entries.len() - rest.len()];
                     let whole = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
                     self.size_bytes += whole as u64;
-                    self.lost_entries += entries[whole..].iter().filter(|byte| **byte == b'\n').count() as u64;
                     self.last_error = Some(error.into());
-                    if let Err(error) = self.file.set_len(self.size_bytes) {
-                        self.last_error = Some(error);
-                    }
-                    return;
+                    // Where even that fails, readers pass over what is torn.
+                    let _ = self.file.set_len(self.size_bytes);
+                    return entries[whole..].iter().filter(|byte| **byte == b'\n').count() as u64;
                 }
             }
         }
         self.size_bytes += entries.len() as u64;
+        0
     }
 
-    /// log.json becomes log.json.1, that log.json.2, and so on; the oldest goes. The new file is there before anything is
-    /// moved: without one (no inode is free), nothing has changed.
+    /// The log becomes .1, that .2, and so on; the oldest goes. The new file is there before anything is moved: without
+    /// one (no inode is free), nothing has changed.
     fn rotate(&mut self) -> io::Result<()> {
-        let numbered = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
-        let kept = self.limits.files.max(1) - 1;
-        let new = if kept == 0 { self.path.clone() } else { PathBuf::from(format!("{}.new", self.path.display())) };
+        let kept = self.files.files.max(1) - 1;
+        let new = if kept == 0 { self.path.clone() } else { with_suffix(&self.path, ".new") };
         let file = open(&new, true)?;
         if kept > 0 {
             // As many as there are, not as many as there may be.
-            let older = (1..kept).take_while(|number| numbered(*number).exists()).last().unwrap_or(0);
-            let moves = (1..=older).rev().map(|number| (numbered(number), numbered(number + 1)));
-            for (from, to) in moves.chain([(self.path.clone(), numbered(1))]) {
-                match std::fs::rename(from, to) {
-                    // Somebody has removed it.
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+            let older = (1..=kept).take_while(|number| self.has(*number)).last().unwrap_or(0);
+            if older == kept {
+                self.remove(kept)?;
             }
+            for number in (1..=older.min(kept - 1)).rev() {
+                rename(&numbered(&self.path, number), &numbered(&self.path, number + 1))?;
+                rename(&compressed(&self.path, number), &compressed(&self.path, number + 1))?;
+            }
+            rename(&self.path, &numbered(&self.path, 1))?;
             std::fs::rename(&new, &self.path)?;
         }
         self.file = file;
         self.size_bytes = 0;
         Ok(())
     }
+
+    fn has(&self, number: u32) -> bool {
+        numbered(&self.path, number).exists() || compressed(&self.path, number).exists()
+    }
+
+    fn remove(&self, number: u32) -> io::Result<()> {
+        remove(&numbered(&self.path, number))?;
+        remove(&compressed(&self.path, number))
+    }
+
+    /// What nobody else would take away.
+    fn tidy(&self) -> io::Result<()> {
+        remove(&self.half_compressed())?;
+        let mut number = 1;
+        while self.has(number) {
+            if number >= self.files.files {
+                self.remove(number)?;
+            } else if numbered(&self.path, number).exists() {
+                remove(&compressed(&self.path, number))?;
+            }
+            number += 1;
+        }
+        Ok(())
+    }
+
+    fn half_compressed(&self) -> PathBuf {
+        with_suffix(&self.path, ".gz.new")
+    }
+
+    /// Has the oldest file compressed that is not yet. One after the other: they are not many.
+    fn compress_next(&mut self) {
+        if !self.files.compress || self.compressor.is_some() {
+            return;
+        }
+        let waiting = (1..self.files.files).take_while(|number| self.has(*number));
+        let Some(source) = waiting.map(|number| numbered(&self.path, number)).filter(|path| path.exists()).last()
+        else {
+            return;
+        };
+        match Compressor::begin(&source, &self.half_compressed()) {
+            Ok(compressor) => self.compressor = Some(compressor),
+            // It stays as it is until the next rotation.
+            Err(error) => self.last_error = Some(error),
+        }
+    }
+
+    /// A child of this process has ended. If it was the one that compresses, what it has made takes its place.
+    pub fn child_ended(&mut self, child: Pid, successful: bool) {
+        let Some(compressor) = self.compressor.take_if(|compressor| compressor.child == child) else { return };
+        let is_source = |number: &u32| {
+            std::fs::metadata(numbered(&self.path, *number)).is_ok_and(|metadata| metadata.ino() == compressor.inode)
+        };
+        // It goes by another number than it did, or was thrown away.
+        let result = match (1..self.files.files).take_while(|number| self.has(*number)).find(is_source) {
+            Some(number) if successful => rename(&self.half_compressed(), &compressed(&self.path, number))
+                .and_then(|()| remove(&numbered(&self.path, number))),
+            _ => remove(&self.half_compressed()),
+        };
+        match result {
+            Ok(()) if successful => self.compress_next(),
+            // Most likely a full disk: trying at once again would end as this did.
+            Ok(()) => {}
+            Err(error) => self.last_error = Some(error),
+        }
+    }
+
+    /// Has it write elsewhere, and gives what it wrote to.
+    #[cfg(test)]
+    pub(super) fn replace(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+
+    /// Nothing more comes: no child is left. What it was compressing stays as it is.
+    pub fn close(&mut self) {
+        if let Some(compressor) = self.compressor.take() {
+            compressor.stop();
+            let _ = remove(&self.half_compressed());
+        }
+    }
 }
 
-fn open(path: &Path, empty: bool) -> io::Result<File> {
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::rename(from, to) {
+        // There is none, or somebody has removed it.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn open(path: &Path, empty: bool) -> io::Result<File> {
     let mut flags = OFlags::RDWR | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     flags.set(OFlags::TRUNC, empty);
     Ok(rustix::fs::open(path, flags, Mode::from_raw_mode(0o640))?.into())
@@ -189,9 +308,37 @@ mod tests {
         }
     }
 
+    const PLENTY: LogFiles = LogFiles { file_size_bytes: 20_000_000, files: 3, compress: false };
+
+    fn log(directory: &Path, files: LogFiles) -> LogFile {
+        LogFile::open(&directory.join("log.json"), files).unwrap()
+    }
+
+    fn unpacked(path: &Path) -> String {
+        use std::io::Read;
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(File::open(path).unwrap()).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// All that is kept, oldest first.
     fn read(directory: &Path, files: u32) -> String {
-        let older = (1..files).rev().map(|number| directory.join(format!("log.json.{number}")));
-        older.chain([directory.join("log.json")]).filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+        let path = directory.join("log.json");
+        let older = (1..files).rev().map(|number| {
+            std::fs::read_to_string(numbered(&path, number)).unwrap_or_else(|_| {
+                let path = compressed(&path, number);
+                if path.exists() { unpacked(&path) } else { String::new() }
+            })
+        });
+        older.chain([std::fs::read_to_string(&path).unwrap_or_default()]).collect()
+    }
+
+    /// As the monitor does when a child has ended.
+    fn wait_for_compressor(log: &mut LogFile) {
+        let child = log.compressor.as_ref().unwrap().child;
+        let (_, status) =
+            rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+        log.child_ended(child, status.exit_status() == Some(0));
     }
 
     proptest! {
@@ -204,7 +351,7 @@ mod tests {
             files in 1_u32..5,
         ) {
             let directory = tempfile::tempdir().unwrap();
-            let mut log = LogFile::open(directory.path(), LogLimits { file_size_bytes, files }).unwrap();
+            let mut log = log(directory.path(), LogFiles { file_size_bytes, files, compress: false });
             for batch in &batches {
                 log.append(batch.as_bytes());
             }
@@ -224,10 +371,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.json");
         std::fs::write(&path, "one\ntwo\ntor").unwrap();
-        LogFile::open(directory.path(), LogLimits::default()).unwrap().append(b"three\n");
+        log(directory.path(), PLENTY).append(b"three\n");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\n");
         std::fs::write(&path, "tor").unwrap();
-        LogFile::open(directory.path(), LogLimits::default()).unwrap();
+        log(directory.path(), PLENTY);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }
 
@@ -235,8 +382,8 @@ mod tests {
     fn a_log_that_somebody_has_removed_begins_anew_with_the_next_rotation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.json");
-        let limits = LogLimits { file_size_bytes: 4, files: u32::MAX };
-        let mut log = LogFile::open(directory.path(), limits).unwrap();
+        let files = LogFiles { file_size_bytes: 4, files: u32::MAX, compress: false };
+        let mut log = log(directory.path(), files);
         log.append(b"one\n");
         std::fs::remove_file(&path).unwrap();
         log.append(b"two\nthr\n");
@@ -249,8 +396,8 @@ mod tests {
     fn a_rotation_that_cannot_make_a_file_moves_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.json");
-        let limits = LogLimits { file_size_bytes: 4, files: 3 };
-        let mut log = LogFile::open(directory.path(), limits).unwrap();
+        let files = LogFiles { file_size_bytes: 4, files: 3, compress: false };
+        let mut log = log(directory.path(), files);
         log.append(b"one\n");
         std::fs::create_dir(path.with_extension("json.new")).unwrap();
         log.append(b"two\n");
@@ -265,14 +412,79 @@ mod tests {
     #[test]
     fn a_full_disk_is_counted_and_survived() {
         let directory = tempfile::tempdir().unwrap();
-        let mut log = LogFile::open(directory.path(), LogLimits::default()).unwrap();
+        let mut log = log(directory.path(), PLENTY);
         log.append(b"kept\n");
         let file = std::mem::replace(&mut log.file, File::options().append(true).open("/dev/full").unwrap());
-        log.append(b"lost\nlost too\n");
-        let (entries, _) = log.lost().unwrap();
-        assert_eq!(entries, 2);
+        assert_eq!(log.append(b"lost\nlost too\n"), 2);
+        assert!(log.last_error().contains("No space left"));
         log.file = file;
         log.append(b"kept again\n");
         assert_eq!(std::fs::read_to_string(directory.path().join("log.json")).unwrap(), "kept\nkept again\n");
+    }
+
+    #[test]
+    fn rotated_files_are_compressed_one_after_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.json");
+        let mut log = log(directory.path(), LogFiles { file_size_bytes: 4, files: 4, compress: true });
+        log.append(b"one\ntwo\n");
+        let first = File::open(numbered(&path, 1)).unwrap().metadata().unwrap().ino();
+        // It goes by another number when it is done.
+        log.append(b"thr\n");
+        wait_for_compressor(&mut log);
+        assert!(!numbered(&path, 2).exists());
+        assert_eq!(unpacked(&compressed(&path, 2)), "one\n");
+        assert_eq!(super::super::compression::inode_of(&std::fs::read(compressed(&path, 2)).unwrap()), Some(first));
+        // The next one is begun at once.
+        wait_for_compressor(&mut log);
+        assert_eq!(unpacked(&compressed(&path, 1)), "two\n");
+        assert!(log.compressor.is_none());
+        for text in ["fou\n", "fiv\n", "six\n"] {
+            log.append(text.as_bytes());
+            wait_for_compressor(&mut log);
+        }
+        assert_eq!(read(directory.path(), 9), "thr\nfou\nfiv\nsix\n");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn what_was_thrown_away_meanwhile_does_not_come_back_compressed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = log(directory.path(), LogFiles { file_size_bytes: 4, files: 2, compress: true });
+        log.append(b"one\ntwo\nthr\n");
+        wait_for_compressor(&mut log);
+        wait_for_compressor(&mut log);
+        assert_eq!(read(directory.path(), 9), "two\nthr\n");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_log_that_ends_leaves_no_child_and_nothing_half_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = log(directory.path(), LogFiles { file_size_bytes: 4, files: 2, compress: true });
+        log.append(b"one\ntwo\n");
+        let child = log.compressor.as_ref().unwrap().child;
+        log.close();
+        assert!(rustix::process::test_kill_process(child).is_err());
+        assert_eq!(read(directory.path(), 9), "one\ntwo\n");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    /// At every moment at which a monitor can be killed: nothing is lost, nothing is there twice.
+    #[test]
+    fn what_a_killed_monitor_left_is_tidied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.json");
+        let write = |path: &Path, text: &str| std::fs::write(path, text).unwrap();
+        write(&path, "e\n");
+        write(&numbered(&path, 1), "d\n");
+        write(&compressed(&path, 1), "renamed, and the source not yet removed");
+        write(&with_suffix(&path, ".gz.new"), "half");
+        write(&numbered(&path, 2), "c\n");
+        write(&numbered(&path, 3), "one too many");
+        write(&compressed(&path, 4), "another");
+        log(directory.path(), PLENTY);
+        assert_eq!(read(directory.path(), 9), "c\nd\ne\n");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
     }
 }

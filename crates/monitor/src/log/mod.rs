@@ -1,14 +1,26 @@
-//! The container's log in Docker's json-file format, one JSON object a line:
+//! The container's output: cut into lines, encoded, and kept.
 //!
-//! ```text
-//! {"log":"hello\n","stream":"stdout","time":"2026-01-01T00:00:00.000000000Z"}
-//! ```
-//!
-//! [`lines`] decides what is written (pure), [`timestamp`] says when, [`file`] writes and rotates.
+//! [`lines`] cuts, [`json`] and [`compact`] say how an entry is written (all of them pure), [`timestamp`] says when;
+//! [`file`] writes and rotates, and has a child of its own compress what is rotated (`compression`).
 
+pub mod compact;
+pub mod compression;
 pub mod file;
+pub mod json;
 pub mod lines;
+pub mod settings;
 pub mod timestamp;
+
+use std::io;
+use std::path::Path;
+
+use rustix::process::Pid;
+use rustix::time::Timespec;
+
+use self::file::LogFile;
+use self::lines::{LineCutter, Piece};
+use self::settings::{LogFormat, LogSettings};
+use crate::protocol::LogEnd;
 
 /// Which of the process's streams a piece of output came from. A terminal has only `Stdout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,3 +40,146 @@ impl Stream {
         }
     }
 }
+
+/// Takes all that the container's first process writes.
+#[derive(Debug)]
+pub struct ContainerLog {
+    cutters: [LineCutter; 2],
+    kept: Option<Kept>,
+}
+
+/// What is kept on disk.
+#[derive(Debug)]
+struct Kept {
+    file: LogFile,
+    encoder: Encoder,
+    /// So many entries could not be written, and nobody has been told yet.
+    missing: u64,
+}
+
+/// Writes entries down.
+#[derive(Debug)]
+enum Encoder {
+    /// With the attributes of every entry, encoded already.
+    Json(Vec<u8>),
+    Compact,
+}
+
+impl Encoder {
+    fn encode(&self, piece: Piece<'_>, stream: Stream, now: &Now, entries: &mut Vec<u8>) {
+        match self {
+            Self::Json(attributes) => json::encode(piece, stream, &now.text, attributes, entries),
+            Self::Compact => compact::encode(piece, stream, now.time, entries),
+        }
+    }
+}
+
+/// The moment at which something was read.
+struct Now {
+    time: Timespec,
+    text: [u8; timestamp::LENGTH_BYTES],
+}
+
+impl Now {
+    fn new() -> Self {
+        let time = timestamp::time_now();
+        Self { time, text: timestamp::format(time) }
+    }
+}
+
+impl ContainerLog {
+    /// Opens what is kept in the container's directory for more, or begins it.
+    ///
+    /// # Errors
+    /// A file can be neither opened nor made.
+    pub fn open(data_directory: &Path, settings: &LogSettings) -> io::Result<Self> {
+        let open = |settings: &settings::LogFileSettings| -> io::Result<Kept> {
+            let encoder = match settings.format {
+                LogFormat::Json => Encoder::Json(json::attributes(&settings.attributes)),
+                LogFormat::Compact => Encoder::Compact,
+            };
+            let file = LogFile::open(&data_directory.join(settings.format.file_name()), settings.files)?;
+            Ok(Kept { file, encoder, missing: 0 })
+        };
+        Ok(Self { cutters: Default::default(), kept: settings.file.as_ref().map(open).transpose()? })
+    }
+
+    /// A stream's unfinished line, which is in no entry yet.
+    pub fn held(&self, stream: Stream) -> &[u8] {
+        self.cutters[stream as usize].held()
+    }
+
+    /// Where what is kept ends now; `None`: nothing is.
+    ///
+    /// # Errors
+    /// The file cannot be looked at.
+    pub fn end(&self) -> io::Result<Option<LogEnd>> {
+        self.kept.as_ref().map(|kept| kept.file.end()).transpose()
+    }
+
+    /// More of a stream.
+    pub fn push(&mut self, stream: Stream, chunk: &[u8]) {
+        let now = Now::new();
+        let mut entries = Vec::new();
+        self.cutters[stream as usize].push(chunk, &mut |piece| {
+            if let Some(kept) = &self.kept {
+                kept.encoder.encode(piece, stream, &now, &mut entries);
+            }
+        });
+        if let Some(kept) = &mut self.kept {
+            kept.append(&entries, &now);
+        }
+    }
+
+    /// The streams have ended: what was held back is written, and no child is left.
+    pub fn finish(&mut self) {
+        let now = Now::new();
+        let mut entries = Vec::new();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.cutters[stream as usize].finish(&mut |piece| {
+                if let Some(kept) = &self.kept {
+                    kept.encoder.encode(piece, stream, &now, &mut entries);
+                }
+            });
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.append(&entries, &now);
+            kept.file.close();
+        }
+    }
+
+    /// A child of this process has ended; `successful`: with 0. It may have been one that compresses.
+    pub fn child_ended(&mut self, child: Pid, successful: bool) {
+        if let Some(kept) = &mut self.kept {
+            kept.file.child_ended(child, successful);
+        }
+    }
+
+    /// How many entries could not be written since the last that could, and why.
+    pub fn missing(&self) -> Option<(u64, String)> {
+        let kept = self.kept.as_ref().filter(|kept| kept.missing > 0)?;
+        Some((kept.missing, kept.file.last_error()))
+    }
+}
+
+impl Kept {
+    /// What is missing is said in its place, as soon as there is room for it.
+    fn append(&mut self, entries: &[u8], now: &Now) {
+        if self.missing > 0 {
+            let text = format!(
+                "dozen: {} entries of the log are missing here: {}\n",
+                self.missing,
+                self.file.last_error().trim_end()
+            );
+            let mut notice = Vec::new();
+            self.encoder.encode(Piece { text: text.as_bytes(), part: 0 }, Stream::Stderr, now, &mut notice);
+            if self.file.append(&notice) == 0 {
+                self.missing = 0;
+            }
+        }
+        self.missing += self.file.append(entries);
+    }
+}
+
+#[cfg(test)]
+mod tests;

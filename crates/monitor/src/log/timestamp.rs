@@ -11,6 +11,11 @@ pub fn now() -> [u8; LENGTH_BYTES] {
     format(clock_gettime(ClockId::Realtime))
 }
 
+/// Now, as seconds and nanoseconds since 1970.
+pub fn time_now() -> Timespec {
+    clock_gettime(ClockId::Realtime)
+}
+
 /// Formats seconds since 1970. Times outside the years 0 to 9999 are cut to the nearest that can be written.
 pub fn format(time: Timespec) -> [u8; LENGTH_BYTES] {
     const FIRST: i64 = -62_167_219_200;

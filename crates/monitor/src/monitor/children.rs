@@ -8,7 +8,7 @@ use rustix::process::WaitOptions;
 use super::Monitor;
 
 impl Monitor<'_> {
-    /// Waits for children that are none of ours: orphans that came to us as the subreaper.
+    /// Waits for children that are no session's: orphans that came to us as the subreaper, and the log's own.
     pub(super) fn reap_orphans(&mut self) {
         while let Some(pid) = ended_child() {
             if self.sessions.values().any(|session| session.pid == pid && session.exit_code.is_none()) {
@@ -16,9 +16,9 @@ impl Monitor<'_> {
                 return;
             }
             let Some(pid) = rustix::process::Pid::from_raw(pid) else { return };
-            if rustix::process::waitpid(Some(pid), WaitOptions::NOHANG).is_err() {
-                return;
-            }
+            let Ok(status) = rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) else { return };
+            let successful = status.is_some_and(|(_, status)| status.exit_status() == Some(0));
+            self.files.log.child_ended(pid, successful);
         }
     }
 }

@@ -100,11 +100,7 @@ impl Monitor<'_> {
     pub(super) fn finish(&mut self) {
         let Some(init) = self.sessions.remove(&INIT) else { return };
         self.isolate.kill_rest();
-        let mut entries = Vec::new();
-        for encoder in &mut self.encoders {
-            encoder.finish(&timestamp::now(), &mut entries);
-        }
-        self.files.log.append(&entries);
+        self.files.log.finish();
         failpoint("log.complete");
         // Execs have ended with it, or were killed just now.
         for id in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -117,7 +113,7 @@ impl Monitor<'_> {
         failpoint("finish.after");
         let finished_at = String::from_utf8_lossy(&timestamp::now()).into_owned();
         let record = ExitRecord { exit_code: init.exit_code.unwrap_or(255), finished_at, out_of_memory, error: None };
-        if let Some((entries, why)) = self.files.log.lost() {
+        if let Some((entries, why)) = self.files.log.missing() {
             complain(format_args!("{entries} entries of the log could not be written: {why}"));
         }
         if let Err(error) = exit::write(&self.files.data_directory, &record) {

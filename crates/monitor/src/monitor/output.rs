@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::{CHUNK_BYTES, INIT, Monitor};
 use crate::connection::Connection;
-use crate::log::{Stream, timestamp};
+use crate::log::Stream;
 use crate::session::Session;
 
 /// How many chunks before others have their turn.
@@ -48,9 +48,7 @@ impl Monitor<'_> {
         };
         let chunk = &self.scratch[..count];
         if id == INIT {
-            let mut entries = Vec::new();
-            self.encoders[index].push(chunk, &timestamp::now(), &mut entries);
-            self.files.log.append(&entries);
+            self.files.log.push(stream, chunk);
         }
         for connection in self.connections.values_mut() {
             let Some(attachment) = connection.attachment().copied() else { continue };

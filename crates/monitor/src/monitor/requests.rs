@@ -45,9 +45,10 @@ impl Monitor<'_> {
         connection.reply(&reply);
         connection.closing = connection.role == Role::Answered;
         if let (Reply::Attached(_), Some(attachment)) = (&reply, connection.attachment().copied()) {
-            for (stream, encoder) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&self.encoders) {
-                if attachment.follows(stream) && !encoder.held().is_empty() {
-                    connection.output(stream, attachment.raw, encoder.held());
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                let held = self.files.log.held(stream);
+                if attachment.follows(stream) && !held.is_empty() {
+                    connection.output(stream, attachment.raw, held);
                 }
             }
         }
@@ -93,7 +94,7 @@ impl Monitor<'_> {
                 let end = log.then(|| self.files.log.end()).transpose();
                 let end = end.map_err(|error| internal("look at the log", &error))?;
                 self.set_role(id, Role::Attached(Attachment { session: INIT, stdin, stdout, stderr, raw }));
-                Ok(end.map_or(Reply::Done, Reply::Attached))
+                Ok(end.flatten().map_or(Reply::Done, Reply::Attached))
             }
             Request::Hold => {
                 if !self.is_running() {

@@ -65,7 +65,7 @@ fn what_is_not_built_is_named(program: Program) {
             (&["run", "--rm", "--ulimit", "nofile=10", "busybox", "true"], "limit"),
             (&["run", "--rm", "--pid", "host", "busybox", "true"], "id"),
             (&["run", "--rm", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "true"], "ysctl"),
-            (&["run", "--rm", "--log-driver", "syslog", "busybox", "true"], "syslog"),
+            (&["run", "--rm", "--log-driver", "splunk", "busybox", "true"], "splunk"),
             (&["run", "--rm", "--volumes-from", "x", "busybox", "true"], "olumes"),
             (&["run", "--rm", "--health-cmd", "true", "busybox", "true"], "ealth"),
             (&["network", "create", "mine"], "network"),

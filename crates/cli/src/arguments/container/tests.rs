@@ -128,7 +128,7 @@ fn what_cannot_be_is_refused() {
         (&["--cgroupns", "host", "img"], "--cgroupns host is not built yet"),
         (&["--ipc", "container:x", "img"], "--ipc container:x is not built yet"),
         (&["--userns", "private", "img"], "--userns private is not built yet"),
-        (&["--log-driver", "syslog", "img"], "--log-driver syslog is not built yet"),
+        (&["--log-opt", "max-size", "img"], "invalid argument \"max-size\" for \"--log-opt\" flag: want NAME=VALUE"),
         (&["--stop-signal", "NOPE", "img"], "invalid signal: NOPE"),
         (&["--env-file", "none", "img"], "open none: no such file or directory"),
         (&["-p", "99999:1", "img"], "invalid hostPort: 99999"),

@@ -1,36 +1,25 @@
 //! A place in a log, across its files.
 //!
-//! The monitor writes Docker's json-file format: `log.json` is the newest file, `log.json.1` the one before it. A rotation
-//! gives every file the next number and begins `log.json` anew; where only one file is kept, it is emptied instead.
 //! Whatever the log's size and however much of it is asked for, a cursor holds one batch.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, Read};
+use std::path::PathBuf;
 
-use jiff::Timestamp;
+use dozen_monitor::protocol::LogFormat;
 
-use super::{LogEntry, LogOptions, OutputStream};
+use super::entries::{LogTime, Place, log_time};
+use super::files::{self, Part, PartReader};
+use super::{LogBatch, LogOptions, OutputStream};
 use crate::EngineError;
 
 /// A batch ends with the entry that makes it as large as this, or this long.
-const BATCH_BYTES: usize = 64 * 1024;
-const BATCH_ENTRIES: usize = 1024;
+const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_ENTRIES: usize = 4096;
 /// So much is read for one batch at most: whoever looks for a few entries in a long log lets others read meanwhile.
 const BATCH_READ_BYTES: u64 = 4 << 20;
-/// An entry is shorter than 128 KiB (the monitor's log). What is longer is none, and not kept in memory.
-const LINE_LIMIT_BYTES: u64 = 256 * 1024;
-/// A log is searched for the beginning of its last lines in pieces of this size.
-const BLOCK_BYTES: usize = 64 * 1024;
-
-/// Some entries, and what comes after them.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) entries: Vec<LogEntry>,
-    pub(super) state: State,
-}
+/// An entry is shorter than 256 KiB (the monitor's log). What is longer is none, and not kept in memory.
+const LINE_LIMIT_BYTES: u64 = 512 * 1024;
 
 /// What a cursor has before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,85 +36,114 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Cursor {
     path: PathBuf,
+    format: LogFormat,
     options: LogOptions,
+    since: Option<LogTime>,
+    until: Option<LogTime>,
     opened: bool,
     /// Files after the current one, in the order in which they were written.
-    later: VecDeque<File>,
-    current: Option<Place>,
+    later: VecDeque<Part>,
+    /// The last of them is read up to here.
+    last_end: Option<u64>,
+    current: Option<Reading>,
     /// There is a newer file than the current one, whose end is looked at once more: it may have grown before that.
     superseded: bool,
 }
 
 /// A place in one file.
-#[derive(Debug)]
-struct Place {
-    reader: BufReader<File>,
+struct Reading {
+    part: Part,
+    reader: PartReader,
+    /// Where the line begins that is read next.
     offset: u64,
     /// Without `follow`, what is written from now on is not read: or a busy log would have no end.
     end: Option<u64>,
+    /// The line, as far as it has come.
+    line: Vec<u8>,
+    /// It has come whole, and was given away.
+    taken: bool,
+}
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reading").field("part", &self.part).field("offset", &self.offset).finish_non_exhaustive()
+    }
 }
 
 impl Cursor {
     /// Nothing is opened before the first batch.
-    pub(super) fn new(path: PathBuf, options: LogOptions) -> Self {
-        Self { path, options, opened: false, later: VecDeque::new(), current: None, superseded: false }
+    pub(super) fn new(path: PathBuf, format: LogFormat, options: LogOptions) -> Self {
+        Self {
+            path,
+            format,
+            since: options.since.map(log_time),
+            until: options.until.map(log_time),
+            options,
+            opened: false,
+            later: VecDeque::new(),
+            last_end: None,
+            current: None,
+            superseded: false,
+        }
     }
 
-    /// The next entries. Blocks. `cancelled` is asked in between: then nobody wants them.
-    pub(super) fn next_batch(&mut self, cancelled: &dyn Fn() -> bool) -> Result<Batch, EngineError> {
-        let result = self.read_batch(cancelled);
-        result.map_err(EngineError::system(|| format!("read the log {}", self.path.display())))
+    /// The next entries, and what comes after them. Blocks. `cancelled` is asked in between: then nobody wants them.
+    pub(super) fn next_batch(&mut self, cancelled: &dyn Fn() -> bool) -> Result<(LogBatch, State), EngineError> {
+        let mut batch = LogBatch::default();
+        let result = self.read_batch(&mut batch, cancelled);
+        batch.end();
+        let state = result.map_err(EngineError::system(|| format!("read the log {}", self.path.display())))?;
+        Ok((batch, state))
     }
 
-    fn read_batch(&mut self, cancelled: &dyn Fn() -> bool) -> io::Result<Batch> {
+    fn read_batch(&mut self, batch: &mut LogBatch, cancelled: &dyn Fn() -> bool) -> io::Result<State> {
         if !self.opened {
             self.open(cancelled)?;
             self.opened = true;
         }
-        let (mut entries, mut bytes, mut read) = (Vec::new(), 0, 0);
-        let batch = |entries, state| Ok(Batch { entries, state });
-        while entries.len() < BATCH_ENTRIES && bytes < BATCH_BYTES && read < BATCH_READ_BYTES {
-            let Some(line) = self.current.as_mut().map(Place::next_line).transpose()?.flatten() else {
+        let mut read = 0;
+        while batch.len() < BATCH_ENTRIES && batch.text_bytes() < BATCH_BYTES && read < BATCH_READ_BYTES {
+            let Some(line) = self.current.as_mut().map(Reading::next_line).transpose()?.flatten() else {
                 if self.advance()? {
                     continue;
                 }
-                return batch(entries, State::CaughtUp);
+                return Ok(State::CaughtUp);
             };
             read += line.len() as u64;
-            // A line torn by a power cut is passed over; its neighbours are whole.
-            let Ok(entry) = serde_json::from_slice::<LogEntry>(&line) else { continue };
-            match self.wants(&entry) {
-                Want::Yes => {
-                    bytes += entry.line.len();
-                    entries.push(entry);
-                }
+            let Some(place) = batch.parse(line, self.format) else { continue };
+            match self.wants(&place) {
+                Want::Yes => batch.keep(place),
                 Want::No => {}
-                Want::NoMore => return batch(entries, State::Finished),
+                Want::NoMore => return Ok(State::Finished),
             }
         }
-        batch(entries, State::More)
+        Ok(State::More)
     }
 
-    fn wants(&self, entry: &LogEntry) -> Want {
+    fn wants(&self, entry: &Place) -> Want {
         let stream = match entry.stream {
             OutputStream::Stdout => self.options.stdout,
             OutputStream::Stderr => self.options.stderr,
         };
-        let (since, until) = (self.options.since, self.options.until);
-        let time = if since.or(until).is_some() { entry.time.parse::<Timestamp>().ok() } else { None };
-        match time {
-            Some(time) if until.is_some_and(|until| time > until) => Want::NoMore,
-            Some(time) if since.is_some_and(|since| time < since) => Want::No,
-            _ if stream => Want::Yes,
-            _ => Want::No,
+        if self.until.is_some_and(|until| entry.time > until) {
+            return Want::NoMore;
         }
+        if stream && self.since.is_none_or(|since| entry.time >= since) { Want::Yes } else { Want::No }
     }
 
     fn open(&mut self, cancelled: &dyn Fn() -> bool) -> io::Result<()> {
-        self.later = open_all(&self.path)?;
+        self.later = files::open_all(&self.path)?;
+        if let Some(end) = self.options.end {
+            // From the newest on: an inode's number is given again once its file is gone.
+            let is_last = |part: &Part| part.written_inode().is_ok_and(|inode| inode == end.inode);
+            if let Some(index) = self.later.iter().rposition(is_last) {
+                self.later.truncate(index + 1);
+                self.last_end = Some(end.size_bytes);
+            }
+        }
         let mut offset = 0;
         if let Some(lines) = self.options.tail {
-            let (index, start) = tail_start(&self.later, lines, cancelled)?;
+            let (index, start) = files::tail_start(&self.later, lines, cancelled)?;
             self.later.drain(..index);
             offset = start;
         }
@@ -134,16 +152,15 @@ impl Cursor {
 
     /// False if there is none.
     fn next_file(&mut self, offset: u64) -> io::Result<bool> {
-        let Some(mut file) = self.later.pop_front() else { return Ok(false) };
-        file.seek(SeekFrom::Start(offset))?;
-        let metadata = file.metadata()?;
-        let wanted_end = self.options.end.filter(|end| end.inode == metadata.ino()).map(|end| end.size_bytes);
-        if wanted_end.is_some() {
-            self.later.clear();
-        }
-        let is_last = self.later.is_empty() && !self.options.follow;
-        let end = wanted_end.or(is_last.then_some(metadata.len()));
-        self.current = Some(Place { reader: BufReader::new(file), offset, end });
+        let Some(part) = self.later.pop_front() else { return Ok(false) };
+        let is_last = self.later.is_empty();
+        let end = match self.last_end.filter(|_| is_last) {
+            Some(end) => Some(end),
+            None if is_last && !self.options.follow => part.length()?,
+            None => None,
+        };
+        let reader = part.reader(offset)?;
+        self.current = Some(Reading { part, reader, offset, end, line: Vec::new(), taken: true });
         Ok(true)
     }
 
@@ -155,18 +172,13 @@ impl Cursor {
         if !self.options.follow {
             return Ok(false);
         }
-        let newest = match File::open(&self.path) {
-            Ok(file) => file,
-            // It is being rotated at this moment, or has not begun.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
+        let Some(newest) = files::open_newest(&self.path)? else { return Ok(false) };
         if let Some(current) = &mut self.current {
-            if is_same_file(current.reader.get_ref(), &newest)? {
-                let emptied = newest.metadata()?.len() < current.offset;
+            if current.part.is(&newest)? {
+                let read = current.offset + if current.taken { 0 } else { current.line.len() as u64 };
+                let emptied = newest.length()?.is_some_and(|length| length < read);
                 if emptied {
-                    current.offset = 0;
-                    current.reader.seek(SeekFrom::Start(0))?;
+                    current.restart()?;
                 }
                 return Ok(emptied);
             }
@@ -176,14 +188,14 @@ impl Cursor {
         }
         self.superseded = false;
         // A slow reader may be more than one rotation behind; what was thrown away meanwhile is a gap.
-        let mut files = open_all(&self.path)?;
+        let mut parts = files::open_all(&self.path)?;
         if let Some(current) = &self.current {
-            let same = |file: &File| is_same_file(current.reader.get_ref(), file).unwrap_or(false);
-            if let Some(index) = files.iter().position(same) {
-                files.drain(..=index);
+            // From the newest on, as above.
+            if let Some(index) = parts.iter().rposition(|part| current.part.is(part).unwrap_or(false)) {
+                parts.drain(..=index);
             }
         }
-        self.later = files;
+        self.later = parts;
         self.next_file(0)
     }
 }
@@ -195,80 +207,31 @@ enum Want {
     NoMore,
 }
 
-impl Place {
+impl Reading {
     /// The next whole line. One that is only half written stays for later.
-    fn next_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    fn next_line(&mut self) -> io::Result<Option<&[u8]>> {
         if self.end.is_some_and(|end| self.offset >= end) {
             return Ok(None);
         }
-        let mut line = Vec::new();
-        let length = (&mut self.reader).take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line)? as u64;
-        if line.last() != Some(&b'\n') && length < LINE_LIMIT_BYTES {
-            self.reader.seek_relative(-(length as i64))?;
+        if std::mem::take(&mut self.taken) {
+            self.line.clear();
+        }
+        let room = LINE_LIMIT_BYTES - self.line.len() as u64;
+        (&mut self.reader).take(room).read_until(b'\n', &mut self.line)?;
+        if self.line.last() != Some(&b'\n') && (self.line.len() as u64) < LINE_LIMIT_BYTES {
             return Ok(None);
         }
-        self.offset += length;
-        Ok(Some(line))
+        self.taken = true;
+        self.offset += self.line.len() as u64;
+        Ok(Some(&self.line))
     }
-}
 
-/// The files of a log, oldest first.
-///
-/// They are opened from the newest on, in the direction in which a rotation moves them: one may be met twice, and none is
-/// missed. A rotation that is under way leaves one number free.
-fn open_all(path: &Path) -> io::Result<VecDeque<File>> {
-    let mut files = VecDeque::<File>::new();
-    let mut missing = 0;
-    for number in 0.. {
-        let name = if number == 0 { path.to_owned() } else { path.with_extension(format!("json.{number}")) };
-        match File::open(&name) {
-            Ok(file) => {
-                missing = 0;
-                let again = files.front().is_some_and(|newer| is_same_file(newer, &file).unwrap_or(false));
-                if !again {
-                    files.push_front(file);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound && missing == 0 => missing = 1,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        }
+    /// The file was emptied.
+    fn restart(&mut self) -> io::Result<()> {
+        self.reader = self.part.reader(0)?;
+        (self.offset, self.taken) = (0, true);
+        Ok(())
     }
-    Ok(files)
-}
-
-fn is_same_file(a: &File, b: &File) -> io::Result<bool> {
-    let (a, b) = (a.metadata()?, b.metadata()?);
-    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
-}
-
-/// The file, and the place in it, at which the last `lines` whole lines begin, looked for from the end.
-fn tail_start(files: &VecDeque<File>, lines: u64, cancelled: &dyn Fn() -> bool) -> io::Result<(usize, u64)> {
-    let mut left = lines;
-    let mut block = vec![0; BLOCK_BYTES];
-    for (index, file) in files.iter().enumerate().rev() {
-        let mut end = file.metadata()?.len();
-        while end > 0 && !cancelled() {
-            let begin = end.saturating_sub(BLOCK_BYTES as u64);
-            let block = &mut block[..(end - begin) as usize];
-            // Shorter than it was a moment ago: it was emptied, and begins anew.
-            match file.read_exact_at(block, begin) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok((index, 0)),
-                result => result?,
-            }
-            for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-                if left == 0 {
-                    return Ok((index, begin + at as u64 + 1));
-                }
-                left -= 1;
-            }
-            end = begin;
-        }
-        if left == 0 {
-            return Ok((index, 0));
-        }
-    }
-    Ok((0, 0))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use dozen_monitor::protocol::LogFormat;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -16,13 +17,18 @@ fn follow(logs: &Logs, path: &Path) -> (LogStream, oneshot::Sender<()>) {
     let follower = Follower { notice, end: Box::pin(async move { drop(ended.await) }), over: false };
     let options = LogOptions { stdout: true, follow: true, ..LogOptions::default() };
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(serve(Cursor::new(path.to_owned(), options), Some(follower), logs.reading.clone(), sender));
+    tokio::spawn(serve(
+        Cursor::new(path.to_owned(), LogFormat::Json, options),
+        Some(follower),
+        logs.reading.clone(),
+        sender,
+    ));
     (receiver, end)
 }
 
 async fn next(stream: &mut LogStream) -> Option<String> {
     let entries = stream.recv().await?.unwrap();
-    Some(entries.iter().map(|entry| entry.line.trim_end()).collect::<Vec<_>>().join(" "))
+    Some(entries.iter().map(|entry| String::from_utf8_lossy(entry.line.trim_ascii_end())).collect::<Vec<_>>().join(" "))
 }
 
 /// More than there are inotify instances for a user, on no more threads than read a log at one moment.
