@@ -339,7 +339,8 @@ mod tests {
     #[test]
     fn what_a_spec_was_is_kept_while_it_changes() {
         let directory = tempfile::tempdir().unwrap();
-        let migrations = [MIGRATION, WISHES, crate::container::change::SPEC_BEFORE];
+        let migrations =
+            [MIGRATION, WISHES, crate::container::change::SPEC_BEFORE, crate::container::restart::MIGRATION];
         let ledger = Ledger::open(&directory.path().join("state.db"), &migrations).unwrap();
         // As an engine that knew of no limits wrote it.
         let older = r#"{"image":"sha256:aa","image_name":"x","process":{"entrypoint":[],"command":["a"],"environment":[],
@@ -360,6 +361,7 @@ mod tests {
             spec: spec.clone(),
             phase: Phase::Created { last_failure: None },
             wish: Wish::None,
+            restarts: Restarts::default(),
         };
         insert_container(&ledger, row, Vec::new()).unwrap().unwrap();
         let kept = || containers(&ledger).unwrap().remove(0).spec;
