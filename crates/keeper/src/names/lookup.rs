@@ -97,6 +97,7 @@ impl Lookups {
 impl Names {
     /// Answers from what is known, or asks.
     pub(super) fn look_up(&mut self, client: Client, query: Query, message: &[u8]) {
+        failpoint("names.forwarding");
         let now = Instant::now();
         let Some(served) = self.served.get_mut(client.container()) else { return };
         let servers_of = served.asks_own_servers.then(|| client.container().clone());
@@ -139,7 +140,6 @@ impl Names {
         let (attempts, waiting) = (Vec::new(), vec![waiting]);
         let lookup = Lookup { key, by_stream, query, servers_of, order, race, attempts, waiting, wakes: now };
         self.lookups.all.insert(token, lookup);
-        failpoint("names.forwarding");
         self.advance(token, now);
     }
 

@@ -145,7 +145,11 @@ impl Names {
         let gone: Vec<Rc<str>> = self
             .served
             .iter()
-            .filter(|(id, served)| zones.askers.get(id.as_ref()).is_none_or(|asker| asker.pid != served.pid))
+            .filter(|(id, served)| {
+                // The same number may be the next run's.
+                let asker = zones.askers.get(id.as_ref()).filter(|asker| asker.pid == served.pid);
+                asker.is_none() || !place::lives(&served.process)
+            })
             .map(|(id, _)| id.clone())
             .collect();
         gone.iter().for_each(|id| self.close(id));
@@ -170,7 +174,10 @@ impl Names {
     fn open(&mut self, id: &str, asker: &Asker) -> std::io::Result<()> {
         // One that has ended asks nothing any more.
         let Some(process) = self.place.process_of(asker.pid, id)? else { return Ok(()) };
-        let (datagrams, listener) = self.place.listen(&process)?;
+        let (datagrams, listener) = match self.place.listen(&process) {
+            Err(_) if !place::lives(&process) => return Ok(()),
+            listening => listening?,
+        };
         self.serve(id, asker, process, datagrams, listener)
     }
 

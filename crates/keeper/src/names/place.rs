@@ -39,10 +39,7 @@ impl Place {
         let Ok(cgroups) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return Ok(None) };
         let is_in_it = !container_id.is_empty() && cgroups.lines().any(|line| line.contains(container_id));
         // If it still lives, the number was still its own when its cgroup was read.
-        let mut ended = [PollFd::new(&process, PollFlags::IN)];
-        rustix::event::poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-        let lives = ended[0].revents().is_empty();
-        Ok((is_in_it && lives).then_some(process))
+        Ok((is_in_it && lives(&process)).then_some(process))
     }
 
     /// Sockets for datagrams and streams on 127.0.0.11 in that process's namespace, with port 53 translated to them.
@@ -96,4 +93,11 @@ impl Place {
         }
         done
     }
+}
+
+/// Whether the process of this pidfd has not ended.
+pub fn lives(process: &OwnedFd) -> bool {
+    let mut ended = [PollFd::new(process, PollFlags::IN)];
+    let looked = rustix::event::poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    looked.is_ok() && ended[0].revents().is_empty()
 }
