@@ -8,6 +8,7 @@ pub mod flags;
 pub mod hosts;
 pub mod key_values;
 pub mod mounts;
+pub mod names;
 pub mod neutral;
 pub mod ports;
 pub mod restart;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dns::DnsSpec;
 use crate::id::ImageId;
 use crate::log::LogSpec;
 use crate::name::VolumeName;
@@ -45,6 +46,9 @@ pub struct ContainerSpec {
     pub publish_all: bool,
     /// Lines of /etc/hosts beside the usual ones.
     pub extra_hosts: Vec<HostEntry>,
+    /// Lines of /etc/resolv.conf in place of the host's.
+    #[serde(default)]
+    pub dns: DnsSpec,
     /// What keeps it apart from the host.
     pub isolation: Isolation,
     /// `--init`: dozen itself is process 1, reaps orphans and forwards signals.

@@ -6,6 +6,7 @@
 
 mod container;
 mod digest;
+mod dns;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -27,6 +28,7 @@ pub use container::{
     ProcessSpec, SeccompChoice, StdinMode, StopSpec, TmpfsOptions,
 };
 pub use digest::{Digest, DigestError};
+pub use dns::DnsSpec;
 pub use error::{Classified, ErrorKind, error_chain};
 pub use id::{ContainerId, ExecId, IdError, ImageId};
 pub use log::{LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError};

@@ -3,7 +3,7 @@
 //!
 //! All of it by netlink, encoded here and sent in batches over blocking sockets (`netlink`): a container's start
 //! takes a handful of system calls and no other program. What is decided without the kernel is plain code: which
-//! subnet (`address`), which address (`pool`), which port ([`ports`]), what a container's files say ([`files`]),
+//! subnet (`address`), which address (`pool`), which port ([`ports`]), what a container's files say ([`files`], [`resolv_conf`]),
 //! what the firewall's rules are (`firewall`).
 
 mod address;
@@ -20,6 +20,7 @@ mod namespace;
 mod netlink;
 mod pool;
 pub mod ports;
+pub mod resolv_conf;
 mod setup;
 mod sysctl;
 mod watch;

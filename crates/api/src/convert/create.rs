@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::request::Create;
-use super::{log, mounts, ports, restart, security};
+use super::{dns, log, mounts, ports, restart, security};
 use crate::error::ApiError;
 
 /// Docker's size of /dev/shm.
@@ -63,6 +63,7 @@ pub(crate) fn spec(
     }
     let network = network_mode(&host.network_mode, find)?;
     check_networks(request, &network)?;
+    let dns = dns::spec(host, &network)?;
     let image_ports = defaults.exposed_ports.iter().flatten().map(|(key, _)| key.as_str());
     let bindings = ports::bindings(&host.port_bindings)?;
     let mut exposed_ports = ports::exposed(request.exposed_ports.keys().map(String::as_str).chain(image_ports))?;
@@ -92,6 +93,7 @@ pub(crate) fn spec(
         network,
         exposed_ports,
         extra_hosts: host.extra_hosts.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?,
+        dns,
         isolation: security::isolation(host)?,
         init: host.init,
         auto_remove: host.auto_remove,

@@ -6,7 +6,7 @@ use dozen_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{log, networks, restart};
+use super::{dns, log, networks, restart};
 use crate::time::NEVER;
 
 /// The name of what runs containers, as `info` shows it too.
@@ -135,9 +135,6 @@ fn host_config(spec: &ContainerSpec) -> Value {
         "CapAdd": null_if_empty(&isolation.capabilities.add.iter().map(capability).collect::<Vec<_>>()),
         "CapDrop": null_if_empty(&isolation.capabilities.drop.iter().map(capability).collect::<Vec<_>>()),
         "CgroupnsMode": if isolation.privileged { "host" } else { "private" },
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
         "ExtraHosts": null_if_empty(&spec.extra_hosts.iter().map(host_entry).collect::<Vec<_>>()),
         "GroupAdd": null,
         "IpcMode": "private",
@@ -190,6 +187,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     if let (Value::Object(value), Value::Object(resources)) = (&mut value, resources) {
         value.extend(resources);
     }
+    dns::show(&mut value, &spec.dns);
     let tmpfs: Map<String, Value> = spec
         .mounts
         .iter()

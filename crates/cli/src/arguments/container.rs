@@ -9,7 +9,7 @@ use crate::arguments::flags::{self, invalid, is_on, list, owned, switch, text, t
 use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
-use crate::arguments::{hosts, key_values, mounts, neutral, restart, security, sizes, volumes};
+use crate::arguments::{hosts, key_values, mounts, names, neutral, restart, security, sizes, volumes};
 use crate::failure::{ENGINE_FAILED, Failure};
 
 /// What `POST /containers/create` needs, and what the client itself must know of it.
@@ -44,12 +44,16 @@ pub struct Attached {
 
 /// The flags, in the order of Docker's help.
 pub fn flags() -> Vec<Arg> {
+    let [dns, dns_option, dns_search] = names::flags();
     vec![
         list("add-host", None, "Add a custom host-to-IP mapping (host:ip)"),
         list("attach", 'a', "Attach to STDIN, STDOUT or STDERR"),
         list("cap-add", None, "Add Linux capabilities"),
         list("cap-drop", None, "Drop Linux capabilities"),
         value("cidfile", None, "string", "Write the container ID to the file"),
+        dns,
+        dns_option,
+        dns_search,
         value("domainname", None, "string", "Container NIS domain name"),
         value("entrypoint", None, "string", "Overwrite the default ENTRYPOINT of the image"),
         list("env", 'e', "Set environment variables"),
@@ -304,6 +308,7 @@ fn host_config(
 ) -> Result<(), Failure> {
     neutral::apply(matches, host)?;
     restart::apply(matches, host)?;
+    names::apply(matches, host)?;
     let mut put = |key: &str, value: Value| host.insert(key.to_owned(), value);
     if let Some(network) = text(matches, "network") {
         put("NetworkMode", network_mode(network)?.into());

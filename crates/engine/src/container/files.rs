@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use dozen_model::NetworkMode;
-use dozen_network::{Endpoint, files};
+use dozen_network::{Endpoint, files, resolv_conf};
 
 use crate::EngineError;
 use crate::container::snapshot::Snapshot;
@@ -64,7 +64,7 @@ pub(crate) fn write(
     let host_resolv = read_or_empty("/etc/resolv.conf")?;
     let systemd_resolv = std::fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
     let shares_host = snapshot.spec.network == NetworkMode::Host;
-    let resolv = if shares_host { host_resolv } else { files::resolv_conf(&host_resolv, systemd_resolv.as_deref()) };
+    let resolv = resolv_conf(snapshot, &host_resolv, systemd_resolv.as_deref());
     let host_hosts = if shares_host { read_or_empty("/etc/hosts")? } else { String::new() };
     let hosts = host_hosts
         + &if shares_host { extra_lines(&extra) } else { files::hosts(&hostname, domain, &addresses, &extra) };
@@ -73,6 +73,15 @@ pub(crate) fn write(
         std::fs::write(&path, text).map_err(EngineError::system(|| format!("write {}", path.display())))?;
     }
     Ok(())
+}
+
+fn resolv_conf(snapshot: &Snapshot, host: &str, systemd: Option<&str>) -> String {
+    let dns = &snapshot.spec.dns;
+    let overrides = resolv_conf::Overrides { servers: &dns.servers, search: &dns.search, options: &dns.options };
+    match &snapshot.spec.network {
+        NetworkMode::Host => resolv_conf::shared_with_host(host, overrides),
+        _ => resolv_conf::of_host(host, systemd, overrides),
+    }
 }
 
 fn extra_lines(extra: &[(String, IpAddr)]) -> String {

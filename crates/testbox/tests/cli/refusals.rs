@@ -61,7 +61,6 @@ fn what_is_not_built_is_named(program: Program) {
             (&["run", "--rm", "--memory", "64m", "busybox", "true"][..], "emory"),
             (&["run", "--rm", "--cpus", "1", "busybox", "true"], "pus"),
             (&["run", "--rm", "--device", "/dev/fuse", "busybox", "true"], "evice"),
-            (&["run", "--rm", "--dns", "1.1.1.1", "busybox", "true"], "ns"),
             (&["run", "--rm", "--ulimit", "nofile=10", "busybox", "true"], "limit"),
             (&["run", "--rm", "--pid", "host", "busybox", "true"], "id"),
             (&["run", "--rm", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "true"], "ysctl"),

@@ -214,6 +214,7 @@ fn every_field_that_acts_makes_a_difference() {
         "Binds": ["/a:/b"], "LogConfig": { "Config": { "max-size": "1m" } }, "NetworkMode": "none",
         "PortBindings": { "7/tcp": [{ "HostPort": "8" }] }, "AutoRemove": true, "ConsoleSize": [3, 4],
         "CapAdd": ["NET_ADMIN"], "CapDrop": ["CHOWN"], "ExtraHosts": ["a:1.2.3.4"], "Privileged": true,
+        "Dns": ["1.2.3.4"], "DnsOptions": ["use-vc"], "DnsSearch": ["x"],
         "PublishAllPorts": true, "ReadonlyRootfs": true, "SecurityOpt": ["no-new-privileges"], "Tmpfs": { "/t": "" },
         "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [],
     });
