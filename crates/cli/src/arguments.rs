@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod names;
 pub mod neutral;
 pub mod ports;
+pub mod resources;
 pub mod restart;
 pub mod security;
 pub mod sizes;

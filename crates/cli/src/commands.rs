@@ -34,6 +34,7 @@ mod save;
 mod start;
 mod tag;
 mod top;
+mod update;
 mod upload;
 mod version;
 mod volume;
@@ -133,6 +134,7 @@ pub fn command() -> Command {
             tag::command(),
             top::command(),
             pause::unpause_command(),
+            update::command(),
             wait::command(),
         ])
         .subcommands([
@@ -208,6 +210,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
         "stop" => per_container::stop(context, matches).await,
         "top" => top::execute(context, matches).await,
         "unpause" => pause::unpause(context, matches).await,
+        "update" => update::execute(context, matches).await,
         "wait" => wait::execute(context, matches).await,
         _ => unreachable!("clap knows no other verb"),
     }

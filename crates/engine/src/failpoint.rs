@@ -49,6 +49,11 @@ pub const FAILPOINTS: &[&str] = &[
     "hold.granted",
     "hold.still",
     "hold.over",
+    // It is given other limits while it runs.
+    "change.before",
+    "change.row",
+    "change.carried",
+    "change.after",
     // It is told to end.
     "save.wish.before",
     "save.wish.after",

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::request::Create;
-use super::{dns, log, mounts, ports, restart, security};
+use super::{dns, log, mounts, ports, resources, restart, security};
 use crate::error::ApiError;
 
 /// Docker's size of /dev/shm.
@@ -102,7 +102,7 @@ pub(crate) fn spec(
             Ok(size) => size,
             Err(_) => return Err(ApiError::invalid("SHM size can not be less than 0")),
         },
-        resources: dozen_model::ResourceSpec::default(),
+        resources: resources::spec(&host.resources, dozen_engine::HostResources::of_host(), &mut warnings)?,
         restart: restart::policy(&host.restart_policy, host.auto_remove)?,
         log: log::spec(&host.log_config)?,
     };

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::resources::{THROTTLE_DEVICE, ULIMIT, WEIGHT_DEVICE};
 use crate::error::ApiError;
 
 /// What becomes of a field.
@@ -96,7 +97,7 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("IpcMode", RefusedUnless(&[r#""private""#])),
     ("Cgroup", Refused),
     ("Links", Refused),
-    ("OomScoreAdj", Refused),
+    ("OomScoreAdj", Acts),
     ("PidMode", RefusedUnless(&[r#""private""#])),
     ("Privileged", Acts),
     ("PublishAllPorts", Acts),
@@ -115,40 +116,40 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("MaskedPaths", Acts),
     ("ReadonlyPaths", Acts),
     // Resources
-    ("CpuShares", Refused),
-    ("Memory", Refused),
-    ("NanoCpus", Refused),
+    ("CpuShares", Acts),
+    ("Memory", Acts),
+    ("NanoCpus", Acts),
     ("CgroupParent", Refused),
-    ("BlkioWeight", Refused),
-    ("BlkioWeightDevice", Refused),
-    ("BlkioDeviceReadBps", Refused),
-    ("BlkioDeviceWriteBps", Refused),
-    ("BlkioDeviceReadIOps", Refused),
-    ("BlkioDeviceWriteIOps", Refused),
-    ("CpuPeriod", Refused),
-    ("CpuQuota", Refused),
+    ("BlkioWeight", Acts),
+    ("BlkioWeightDevice", Each(WEIGHT_DEVICE)),
+    ("BlkioDeviceReadBps", Each(THROTTLE_DEVICE)),
+    ("BlkioDeviceWriteBps", Each(THROTTLE_DEVICE)),
+    ("BlkioDeviceReadIOps", Each(THROTTLE_DEVICE)),
+    ("BlkioDeviceWriteIOps", Each(THROTTLE_DEVICE)),
+    ("CpuPeriod", Acts),
+    ("CpuQuota", Acts),
     ("CpuRealtimePeriod", Refused),
     ("CpuRealtimeRuntime", Refused),
-    ("CpusetCpus", Refused),
-    ("CpusetMems", Refused),
+    ("CpusetCpus", Acts),
+    ("CpusetMems", Acts),
     ("Devices", Refused),
     ("DeviceCgroupRules", Refused),
     ("DeviceRequests", Refused),
     ("KernelMemory", Refused),
     ("KernelMemoryTCP", Refused),
-    ("MemoryReservation", Refused),
-    ("MemorySwap", RefusedUnless(&["-1"])),       // -1: unlimited
-    ("MemorySwappiness", RefusedUnless(&["-1"])), // -1: the kernel's own
-    ("OomKillDisable", Refused),
-    ("PidsLimit", RefusedUnless(&["-1"])), // -1: unlimited
-    ("Ulimits", Refused),
+    ("MemoryReservation", Acts),
+    ("MemorySwap", Acts),
+    ("MemorySwappiness", Acts),
+    ("OomKillDisable", Acts),
+    ("PidsLimit", Acts),
+    ("Ulimits", Each(ULIMIT)),
     ("CpuCount", Refused),
     ("CpuPercent", Refused),
     ("IOMaximumIOps", Refused),
     ("IOMaximumBandwidth", Refused),
 ];
 
-const RESTART_POLICY: Fields = &[("Name", Acts), ("MaximumRetryCount", Acts)];
+pub(crate) const RESTART_POLICY: Fields = &[("Name", Acts), ("MaximumRetryCount", Acts)];
 
 const MOUNT: Fields = &[
     ("Type", Acts),
@@ -338,8 +339,8 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_by_name() {
-        refused(json!({"HostConfig": {"Memory": 1}}), "HostConfig.Memory is not built yet");
-        refused(json!({"hostconfig": {"memory": 1}}), "HostConfig.Memory is not built yet");
+        refused(json!({"HostConfig": {"KernelMemory": 1}}), "HostConfig.KernelMemory is not built yet");
+        refused(json!({"hostconfig": {"kernelmemory": 1}}), "HostConfig.KernelMemory is not built yet");
         refused(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test is not built yet");
         refused(
             json!({"HostConfig": {"Mounts": [{"BindOptions": {"NonRecursive": true}}]}}),
@@ -349,7 +350,7 @@ mod tests {
             json!({"NetworkingConfig": {"EndpointsConfig": {"x": {"Aliases": ["a"]}}}}),
             "NetworkingConfig.EndpointsConfig.Aliases is not built yet",
         );
-        refused(json!({"HostConfig": {"PidsLimit": 100}}), "HostConfig.PidsLimit");
+        refused(json!({"HostConfig": {"CpuPercent": 100}}), "HostConfig.CpuPercent");
         refused(json!({"Cmd": 1, "cmd": 2}), "given twice");
         refused(json!([]), "has to be a JSON object");
         refused(json!({"HostConfig": {"Mounts": {}}}), "has to be a list");

@@ -188,6 +188,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         value.extend(resources);
     }
     dns::show(&mut value, &spec.dns);
+    super::resources::show(&spec.resources, &mut value);
     let tmpfs: Map<String, Value> = spec
         .mounts
         .iter()

@@ -12,5 +12,6 @@ pub(crate) mod mounts;
 pub(crate) mod networks;
 pub(crate) mod ports;
 pub(crate) mod request;
+pub(crate) mod resources;
 pub(crate) mod restart;
 pub(crate) mod security;

@@ -74,6 +74,8 @@ pub(crate) struct HostConfig {
     pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) masked_paths: Option<Vec<String>>,
     pub(crate) readonly_paths: Option<Vec<String>>,
+    #[serde(flatten)]
+    pub(crate) resources: super::resources::Resources,
 }
 
 /// Which log driver, with its options.

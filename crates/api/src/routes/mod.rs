@@ -19,6 +19,7 @@ mod networks;
 mod pause;
 mod refused;
 mod system;
+mod update;
 mod volumes;
 
 /// All routes, without the version in the path.
@@ -50,6 +51,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/{id}/export", get(archives::export))
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/exec", post(exec::create))
+        .route("/containers/{id}/update", post(update::update))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))
         .route("/exec/{id}/json", get(exec::inspect))

@@ -17,7 +17,6 @@ const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::GET, "/system/df", "disk usage"),
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
     (MethodFilter::POST, "/containers/prune", "pruning containers"),
-    (MethodFilter::POST, "/containers/{id}/update", "updating a container"),
     (MethodFilter::GET, "/containers/{id}/stats", "stats"),
     (MethodFilter::GET, "/containers/{id}/changes", "diff"),
     (MethodFilter::GET, "/containers/{id}/archive", "copying from a container"),

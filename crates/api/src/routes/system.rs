@@ -52,6 +52,7 @@ pub(super) async fn version() -> Answer {
 
 pub(super) async fn info(State(engine): State<Engine>) -> Answer {
     let facts = engine.info().await;
+    let limits = dozen_engine::HostResources::of_host();
     let uname = host::uname();
     let (operating_system, os_version) = host::operating_system();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -67,15 +68,15 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
         "DriverStatus": [["Backing Filesystem", "overlayfs"]],
         "DockerRootDir": facts.data_root,
         "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": dozen_model::LogSpec::DRIVERS },
-        // What is false here is what create refuses.
-        "MemoryLimit": false,
-        "SwapLimit": false,
-        "CpuCfsPeriod": false,
-        "CpuCfsQuota": false,
-        "CPUShares": false,
-        "CPUSet": false,
-        "PidsLimit": false,
-        "OomKillDisable": false,
+        // What is false here is dropped by create, with a warning.
+        "MemoryLimit": limits.memory,
+        "SwapLimit": limits.swap,
+        "CpuCfsPeriod": limits.cpu_quota,
+        "CpuCfsQuota": limits.cpu_quota,
+        "CPUShares": limits.cpu_shares,
+        "CPUSet": limits.cpuset,
+        "PidsLimit": limits.pids,
+        "OomKillDisable": limits.oom_kill_disable,
         "IPv4Forwarding": host::sysctl_is_on("net/ipv4/ip_forward"),
         "BridgeNfIptables": host::sysctl_is_on("net/bridge/bridge-nf-call-iptables"),
         "BridgeNfIp6tables": host::sysctl_is_on("net/bridge/bridge-nf-call-ip6tables"),

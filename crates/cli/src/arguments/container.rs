@@ -9,7 +9,7 @@ use crate::arguments::flags::{self, invalid, is_on, list, owned, switch, text, t
 use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
-use crate::arguments::{hosts, key_values, mounts, names, neutral, restart, security, sizes, volumes};
+use crate::arguments::{hosts, key_values, mounts, names, neutral, resources, restart, security, sizes, volumes};
 use crate::failure::{ENGINE_FAILED, Failure};
 
 /// What `POST /containers/create` needs, and what the client itself must know of it.
@@ -100,6 +100,7 @@ pub fn with_flags(command: Command) -> Command {
         .disable_help_flag(true)
         .args(flags())
         .args(neutral::flags())
+        .args(resources::flags())
         .arg(flags::words("IMAGE [COMMAND] [ARG...]", 1))
 }
 
@@ -309,6 +310,7 @@ fn host_config(
     neutral::apply(matches, host)?;
     restart::apply(matches, host)?;
     names::apply(matches, host)?;
+    resources::apply(matches, host)?;
     let mut put = |key: &str, value: Value| host.insert(key.to_owned(), value);
     if let Some(network) = text(matches, "network") {
         put("NetworkMode", network_mode(network)?.into());

@@ -2,7 +2,9 @@
 
 use clap::Command;
 
-use super::{attach, commit, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, top, wait};
+use super::{
+    attach, commit, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, top, update, wait,
+};
 
 pub fn command() -> Command {
     Command::new("container")
@@ -28,6 +30,7 @@ pub fn command() -> Command {
             per_container::stop_command(),
             top::command(),
             pause::unpause_command(),
+            update::command(),
             wait::command(),
         ])
 }

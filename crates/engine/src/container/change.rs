@@ -19,6 +19,7 @@ use dozen_model::{ContainerId, ContainerSpec, error_chain};
 use crate::EngineError;
 use crate::container::snapshot::Phase;
 use crate::container::update::{self, ResourceChange};
+use crate::failpoint::failpoint;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
 
@@ -93,16 +94,20 @@ pub(crate) fn change(
         rows::save_spec(&shared.ledger, id, &after, None)?;
         return Ok(Arc::new(after));
     }
+    failpoint("change.before");
     rows::save_spec(&shared.ledger, id, &after, Some(before))?;
+    failpoint("change.row");
     if let Err(error) = carry_out(shared, id, before, &after) {
         if let Err(undo) = rows::save_spec(&shared.ledger, id, before, None) {
             tracing::error!(container = id.short(), error = error_chain(&undo), "cannot undo a refused change yet");
         }
         return Err(error);
     }
+    failpoint("change.carried");
     // Should it fail, the next engine does it, once more and to the same end.
     if let Err(error) = rows::save_spec(&shared.ledger, id, &after, None) {
         tracing::warn!(container = id.short(), error = error_chain(&error), "a change is not marked as done yet");
     }
+    failpoint("change.after");
     Ok(Arc::new(after))
 }

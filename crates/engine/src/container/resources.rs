@@ -243,11 +243,15 @@ fn block_io(asked: &ResourceSpec, numbers: Numbers<'_>) -> Result<Option<LinuxBl
 
 /// Of a block device's node on the host.
 fn block_device(path: &Path) -> Result<(i64, i64), EngineError> {
-    let context = EngineError::system(|| format!("look at the device {}", path.display()));
-    let status = rustix::fs::stat(path).map_err(context)?;
+    let hint = || Some("lsblk -p lists them".to_owned());
+    // Not in the kernel's words: clients take those for a program that is missing.
+    let status = rustix::fs::stat(path).map_err(|_| EngineError::Invalid {
+        message: format!("the host has no block device {}", path.display()),
+        hint: hint(),
+    })?;
     if rustix::fs::FileType::from_raw_mode(status.st_mode) != rustix::fs::FileType::BlockDevice {
         let message = format!("{} is no block device", path.display());
-        return Err(EngineError::Invalid { message, hint: Some("lsblk -p lists them".to_owned()) });
+        return Err(EngineError::Invalid { message, hint: hint() });
     }
     Ok((i64::from(rustix::fs::major(status.st_rdev)), i64::from(rustix::fs::minor(status.st_rdev))))
 }

@@ -86,9 +86,9 @@ assert web.ports["80/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": "8080"}], web
 assert web.exec_run("hostname").output == b"front\n"
 assert b"10.1.2.3\tdb" in web.exec_run("cat /etc/hosts").output
 try:
-    client.containers.run("busybox", "true", mem_limit="64m")
+    client.containers.run("busybox", "true", cpu_rt_runtime=1000)
 except docker.errors.APIError as error:
-    assert error.status_code == 501 and "Memory" in error.explanation, error
+    assert error.status_code == 501 and "CpuRealtimeRuntime" in error.explanation, error
 else:
     raise AssertionError("a limit that does not limit")
 try:

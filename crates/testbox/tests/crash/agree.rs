@@ -93,6 +93,15 @@ fn differences(bench: &mut Bench) -> Vec<String> {
         found.check(bench.monitor(&row.short()).is_some(), format!("nobody holds the lock of {}", row.name));
     }
 
+    // What inspect shows is in force, however an update of it was cut short.
+    for row in &running {
+        let shown = bench.dozen(&["inspect", "--format", "{{.HostConfig.PidsLimit}}", &row.name]).expect(0);
+        let script = format!("cat $(find /sys/fs/cgroup -path '*/{}/pids.max')", row.id);
+        let kernel = bench.machine.run("sh", &["-c", &script]).out;
+        let limit = if shown.trim() == "<nil>" { "max" } else { shown.trim() };
+        found.check(kernel.trim() == limit, format!("{}: pids.max is {kernel}, shown is {shown}", row.name));
+    }
+
     let ports: BTreeSet<String> = running.iter().filter_map(|row| port_of(&row.name)).map(|p| p.to_string()).collect();
     // elements = { tcp . 8080 : 172.17.0.2 . 80,
     //              tcp . 8081 : 172.17.0.3 . 80 }

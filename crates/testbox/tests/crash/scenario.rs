@@ -49,6 +49,7 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["restart", "victim"], 0),
     Step::Visit,
     Step::Dozen(&["exec", "victim", "touch", "/bin/file", "/made"], 0),
+    Step::Dozen(&["update", "--pids-limit", "100", "victim"], 0),
     // It stands still for that, and goes on.
     Step::Dozen(&["commit", "victim", IMAGES[3]], 0),
     Step::Dozen(&["rmi", IMAGES[3]], 0),

@@ -167,7 +167,7 @@ fn bad_values_are_refused() {
     );
     refused(json!({"HostConfig": {"LogConfig": {"Config": {"tag": "{{.X}}"}}}}), 400, "the log option tag");
     refused(json!({"HostConfig": {"LogConfig": {"Config": {"x": "x"}}}}), 400, "unknown log opt 'x'");
-    refused(json!({"HostConfig": {"Memory": 5}}), 501, "HostConfig.Memory is not built yet");
+    refused(json!({"HostConfig": {"KernelMemory": 5}}), 501, "HostConfig.KernelMemory is not built yet");
     refused(json!({"Tty": "yes"}), 400, "invalid request");
 }
 
@@ -216,7 +216,10 @@ fn every_field_that_acts_makes_a_difference() {
         "CapAdd": ["NET_ADMIN"], "CapDrop": ["CHOWN"], "ExtraHosts": ["a:1.2.3.4"], "Privileged": true,
         "Dns": ["1.2.3.4"], "DnsOptions": ["use-vc"], "DnsSearch": ["x"],
         "PublishAllPorts": true, "ReadonlyRootfs": true, "SecurityOpt": ["no-new-privileges"], "Tmpfs": { "/t": "" },
-        "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [],
+        "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [], "OomScoreAdj": 5, "CpuShares": 7,
+        "Memory": 64 << 20, "NanoCpus": 500_000_000, "BlkioWeight": 10, "CpuPeriod": 5000, "CpuQuota": 5000,
+        "CpusetCpus": "0", "CpusetMems": "0", "MemoryReservation": 64 << 20, "MemorySwap": -1, "MemorySwappiness": 5,
+        "OomKillDisable": true, "PidsLimit": 5,
     });
     let base = json!({ "Image": "x", "Cmd": ["c"] });
     let acts = |table: fields::Fields| {
