@@ -11,6 +11,7 @@ use crate::failure::{Failure, Outcome};
 mod attach;
 mod commit;
 mod container;
+mod cp;
 mod create;
 mod download;
 mod events;
@@ -114,6 +115,7 @@ pub fn command() -> Command {
         .subcommands([
             attach::command(),
             commit::command(),
+            cp::command(),
             create::command(),
             events::command(),
             export::command(),
@@ -194,6 +196,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
     match verb {
         "attach" => attach::execute(context, matches).await,
         "commit" => commit::execute(context, matches).await,
+        "cp" => cp::execute(context, matches).await,
         "create" => create::execute(context, matches, &full).await,
         "exec" => exec::execute(context, matches).await,
         "export" => export::execute(context, matches).await,

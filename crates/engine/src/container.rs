@@ -3,6 +3,7 @@
 //! Inside: `snapshot` is its state, `lifecycle` decides, `owner` acts, `rescue` does so past a monitor that hangs;
 //! `change` gives it another spec; `launch`, `oci` and `files` start it; `attach`, `commit`, `exec`, `export`, `logs` and `top` are asked of it.
 
+pub(crate) mod archive;
 pub(crate) mod attach;
 pub(crate) mod change;
 pub(crate) mod changes;
@@ -23,6 +24,7 @@ pub(crate) mod restart;
 pub(crate) mod snapshot;
 pub(crate) mod top;
 pub(crate) mod update;
+pub(crate) mod view;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -120,6 +120,9 @@ pub const FAILPOINTS: &[&str] = &[
     "thaw.after",
     "announce.unpause.before",
     "announce.unpause.after",
+    // Something is copied out of it or into it.
+    "view.mounted",
+    "archive.extracted",
 ];
 
 /// Dies here if this failpoint is armed.

@@ -23,6 +23,7 @@ mod shared;
 mod volumes;
 
 pub use config::EngineConfig;
+pub use container::archive::{ContainerPath, ExtractOptions};
 pub use container::attach::{AttachOptions, PendingAttach, StdioStream};
 pub use container::commit::CommitOptions;
 pub use container::exec::{Exec, ExecSnapshot, ExecSpec};

@@ -73,6 +73,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         execs: Execs::default(),
         events: crate::events::EventLog::default(),
         logs: Logs::default(),
+        views: Default::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };

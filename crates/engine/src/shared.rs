@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use dozen_image::{ImageStore, Use};
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::snapshot::{ExitStatus, Snapshot};
+use crate::container::view::Views;
 use crate::events::{Event, EventKind, EventLog};
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) execs: Execs,
     pub(crate) events: EventLog,
     pub(crate) logs: Logs,
+    pub(crate) views: Arc<Views>,
     /// Images of containers that are being made, which are not in the registry yet.
     pub(crate) images_in_use: Mutex<Vec<ImageId>>,
     /// Held for as long as this engine lives: no other may use its roots.

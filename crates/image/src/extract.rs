@@ -5,7 +5,7 @@
 //! are taken as relative. Whiteouts (OCI image-spec, layer.md, "Whiteouts") become the overlay's own marks in the
 //! layer itself; a layer is therefore independent of those below it and is stored once for all images.
 
-mod times;
+pub(crate) mod times;
 
 use std::cell::RefCell;
 use std::io::Read;

@@ -168,13 +168,28 @@ pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 /// All attributes of what stands at `name`, a link not followed, sorted.
 pub(crate) fn xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs> {
     let path = proc_path(directory, name);
-    let list = match grow(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer)) {
+    xattrs_by(
+        |buffer| rustix::fs::llistxattr(path.as_slice(), buffer),
+        |key, buffer| rustix::fs::lgetxattr(path.as_slice(), key, buffer),
+    )
+}
+
+/// The same of what a path leads to, such as a descriptor's own link in /proc.
+pub(crate) fn xattrs_at(path: &[u8]) -> Result<Xattrs> {
+    xattrs_by(|buffer| rustix::fs::listxattr(path, buffer), |key, buffer| rustix::fs::getxattr(path, key, buffer))
+}
+
+fn xattrs_by(
+    list: impl FnMut(&mut [u8]) -> Result<usize>,
+    get: impl Fn(&[u8], &mut [u8]) -> Result<usize>,
+) -> Result<Xattrs> {
+    let list = match grow(list) {
         Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         list => list?,
     };
     let mut found = Vec::new();
     for key in list.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
-        match grow(|buffer| rustix::fs::lgetxattr(path.as_slice(), key, buffer)) {
+        match grow(|buffer| get(key, buffer)) {
             Ok(value) => found.push((key.to_vec(), value)),
             Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(error) => return Err(error),

@@ -59,7 +59,9 @@ pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
 pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS, JOIN_FAILPOINTS, THRESHOLD_FAILPOINTS};
 
+pub use mounts::view::{ViewedBind, view};
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;
 pub use plan::check_place;
 pub use seccomp::check_profile;
+pub use user::user_in;

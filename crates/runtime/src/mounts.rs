@@ -13,6 +13,7 @@ mod masks;
 mod nodes;
 mod null;
 mod places;
+pub(crate) mod view;
 
 pub(crate) use self::brought::{Brought, idmap};
 pub(crate) use self::devices::open_multiplexer;

@@ -2,12 +2,14 @@
 //! which happens after pivot_root, inside.
 
 use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use dozen_model::UserSpec;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::error::RuntimeError;
-use crate::mounts::is_procfs;
+use crate::mounts::{is_procfs, open_inside};
 
 /// A process's ids, and where it is at home.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,10 +35,31 @@ pub(crate) fn home_of(uid: u32) -> String {
     users(&passwd).find(|user| user.uid == uid).map_or("/".to_owned(), |user| home(user.home))
 }
 
+/// User and group by the files of a root that is seen from outside, and may be anyone's: for `cp -a`.
+pub fn user_in(root: BorrowedFd<'_>, spec: &UserSpec) -> Result<(u32, u32), RuntimeError> {
+    let read = |path: &str| {
+        let path = std::path::Path::new(path);
+        // Looked at before it is opened: what is no file must not be touched.
+        let found = open_inside(root, path, OFlags::PATH).and_then(|found| rustix::fs::fstat(&found));
+        match found {
+            Ok(status) if rustix::fs::FileType::from_raw_mode(status.st_mode).is_file() => {
+                text(open_inside(root, path, FLAGS))
+            }
+            _ => String::new(),
+        }
+    };
+    decide(spec, &read("/etc/passwd"), &read("/etc/group")).map(|identity| (identity.uid, identity.gid))
+}
+
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
 /// The text, or none if there is none to read. Never waits: a FIFO of that name has no writer.
 fn read(path: &str) -> String {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return String::new() };
+    text(rustix::fs::open(path, FLAGS, Mode::empty()))
+}
+
+fn text(opened: Result<OwnedFd, Errno>) -> String {
+    let Ok(file) = opened else { return String::new() };
     // Of procfs some files wait, and some forget what was read from them: read with all rights that is the host's.
     let is_file = !is_procfs(&file)
         && rustix::fs::fstat(&file).is_ok_and(|status| rustix::fs::FileType::from_raw_mode(status.st_mode).is_file());

@@ -21,7 +21,7 @@ use crate::error::{Answer, ApiError, join_failed};
 use crate::extract::Query;
 
 /// Pieces of an archive between the two sides; a piece is at most 256 KiB.
-const PIECES: usize = 16;
+pub(super) const PIECES: usize = 16;
 /// How much of an archive is gathered before it is sent.
 const PIECE_BYTES: usize = 256 << 10;
 /// How often progress is told. More often, a terminal shows nothing more.
@@ -76,7 +76,7 @@ fn send(lines: &Pieces, line: &Value) {
 
 /// Moves a body into the channel. When the reader has seen enough (an archive's padding, an error), the rest is
 /// read and dropped: a client that is cut off while it sends would not read the answer.
-async fn pump(mut body: Body, archive: mpsc::Sender<Result<Bytes, io::Error>>) {
+pub(super) async fn pump(mut body: Body, archive: mpsc::Sender<Result<Bytes, io::Error>>) {
     let mut wanted = true;
     while let Some(frame) = body.frame().await {
         let piece = match frame.map(|frame| frame.into_data()) {
@@ -93,13 +93,13 @@ async fn pump(mut body: Body, archive: mpsc::Sender<Result<Bytes, io::Error>>) {
 }
 
 /// A channel of pieces as a blocking reader.
-struct ChannelReader {
+pub(super) struct ChannelReader {
     pieces: mpsc::Receiver<Result<Bytes, io::Error>>,
     current: Bytes,
 }
 
 impl ChannelReader {
-    fn new(pieces: mpsc::Receiver<Result<Bytes, io::Error>>) -> Self {
+    pub(super) fn new(pieces: mpsc::Receiver<Result<Bytes, io::Error>>) -> Self {
         Self { pieces, current: Bytes::new() }
     }
 }
@@ -204,7 +204,7 @@ pub(super) async fn export(State(engine): State<Engine>, Path(id): Path<String>)
 }
 
 /// Streams what is written. What goes wrong before the first byte is the answer.
-async fn stream(
+pub(super) async fn stream(
     content_type: &'static str,
     write: impl FnOnce(&mut ChannelWriter) -> Result<(), EngineError> + Send + 'static,
 ) -> Answer {
@@ -234,7 +234,7 @@ async fn stream(
 }
 
 /// A blocking writer into a channel of pieces.
-struct ChannelWriter {
+pub(super) struct ChannelWriter {
     pieces: Pieces,
     gathered: BytesMut,
 }

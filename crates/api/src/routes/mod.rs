@@ -9,6 +9,7 @@ use crate::error::ApiError;
 mod archives;
 mod attach;
 mod containers;
+mod copies;
 mod events;
 mod exec;
 mod image_query;
@@ -49,6 +50,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/{id}/attach", post(attach::attach))
         .route("/containers/{id}/top", get(containers::top))
         .route("/containers/{id}/export", get(archives::export))
+        .route("/containers/{id}/archive", get(copies::get).head(copies::stat).put(copies::put))
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/exec", post(exec::create))
         .route("/containers/{id}/update", post(update::update))

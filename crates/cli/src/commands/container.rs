@@ -3,7 +3,8 @@
 use clap::Command;
 
 use super::{
-    attach, commit, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, top, update, wait,
+    attach, commit, cp, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, top, update,
+    wait,
 };
 
 pub fn command() -> Command {
@@ -14,6 +15,7 @@ pub fn command() -> Command {
         .subcommands([
             attach::command(),
             commit::command(),
+            cp::command(),
             create::command(),
             exec::command(),
             export::command(),

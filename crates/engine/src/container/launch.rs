@@ -28,6 +28,7 @@ pub(crate) struct Prepared {
 /// A monitor, network, files, process. Whatever fails, nothing of it is left.
 pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
     failpoint("launch.before");
+    shared.views.wait_until_closed(snapshot)?;
     let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new(), is_paused: false };
     let prepared = prepare_with(shared, snapshot, &mut run);
     if prepared.is_err()
@@ -113,7 +114,10 @@ fn namespace_of(shared: &Shared, id: &ContainerId) -> Result<OwnedFd, EngineErro
 }
 
 /// Where each of the container's mounts comes from on the host, in the order of the spec; made if it may be.
-fn mount_sources(shared: &Shared, snapshot: &Snapshot) -> Result<Vec<Option<std::path::PathBuf>>, EngineError> {
+pub(super) fn mount_sources(
+    shared: &Shared,
+    snapshot: &Snapshot,
+) -> Result<Vec<Option<std::path::PathBuf>>, EngineError> {
     let source = |mount: &dozen_model::Mount| match &mount.source {
         MountSource::Bind { path, create_missing: true, .. } if !path.exists() => {
             make_directory(path)?;

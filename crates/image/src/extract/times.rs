@@ -18,7 +18,7 @@ const LIMIT_BYTES: usize = 16 << 20;
 const EACH_BYTES: usize = 64;
 
 #[derive(Default)]
-pub(super) struct DirectoryTimes {
+pub(crate) struct DirectoryTimes {
     /// Paths and times to be set, in the archive's order: the last of a path counts.
     waiting: Vec<(Vec<u8>, (i64, u32))>,
     waiting_bytes: usize,
@@ -30,7 +30,7 @@ pub(super) struct DirectoryTimes {
 
 impl DirectoryTimes {
     /// The time of a directory that stands at a path. True if times are kept by entering and leaving from now on.
-    pub(super) fn remember(
+    pub(crate) fn remember(
         &mut self,
         directory: BorrowedFd<'_>,
         path: Vec<u8>,
@@ -54,7 +54,7 @@ impl DirectoryTimes {
     }
 
     /// Something may be made in this directory until [`Self::settle`].
-    pub(super) fn enter(&mut self, directory: &Rc<OwnedFd>) -> Result<(), Errno> {
+    pub(crate) fn enter(&mut self, directory: &Rc<OwnedFd>) -> Result<(), Errno> {
         if self.is_full {
             let stat = rustix::fs::fstat(directory)?;
             let mtime = Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ };
@@ -64,14 +64,14 @@ impl DirectoryTimes {
     }
 
     /// Gives the directory that was entered its time back.
-    pub(super) fn settle(&mut self) -> Result<(), Errno> {
+    pub(crate) fn settle(&mut self) -> Result<(), Errno> {
         match self.entered.take() {
             Some((directory, times)) => futimens(directory, &times),
             None => Ok(()),
         }
     }
 
-    pub(super) fn finish(&mut self, root: BorrowedFd<'_>) -> Result<(), Errno> {
+    pub(crate) fn finish(&mut self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         self.settle()?;
         self.set_waiting(root)
     }

@@ -67,7 +67,6 @@ fn what_is_not_built_is_named(program: Program) {
             (&["run", "--rm", "--health-cmd", "true", "busybox", "true"], "ealth"),
             (&["network", "create", "mine"], "network"),
             (&["stats", "--no-stream", "x"], "stats"),
-            (&["cp", "x:/etc/passwd", "copy"], "c"),
             (&["diff", "x"], "diff"),
             (&["pull", "busybox"], "not built yet"),
             (&["import", "http://example.com/tree.tar"], "importing from the address"),

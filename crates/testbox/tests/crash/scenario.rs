@@ -55,6 +55,8 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["rmi", IMAGES[3]], 0),
     Step::Visit,
     Step::Dozen(&["stop", "victim"], 0),
+    Step::Dozen(&["cp", "victim:/bin/file", "DIRECTORY/file"], 0),
+    Step::Dozen(&["cp", "DIRECTORY/file", "victim:/copied"], 0),
     Step::Dozen(&["commit", "victim", IMAGES[0]], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
