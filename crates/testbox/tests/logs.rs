@@ -1,0 +1,153 @@
+//! Where a container's output goes, and how it is read back.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::PathBuf;
+
+use dozen_testbox::{Engine, Machine, until};
+
+fn with_busybox(machine: &Machine) -> Engine<'_> {
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine
+}
+
+/// Its directory on the data root.
+fn directory(machine: &Machine, engine: &Engine<'_>, name: &str) -> PathBuf {
+    let id = engine.dozen(&["inspect", "--format", "{{.Id}}", name]).text();
+    machine.directory().join("data/containers").join(id.trim())
+}
+
+/// More than ten kilobytes of lines by number.
+const TALK: &str = "seq 10001 12000 | sed 's/^/line number /'";
+
+fn talk() -> String {
+    (10_001..=12_000).map(|number| format!("line number {number}\n")).collect()
+}
+
+/// In a container: goes on when it is told to.
+fn wait_for(file: &str) -> String {
+    format!("while [ ! -e {file} ]; do sleep 0.1; done")
+}
+
+/// Someone listens while files are rotated and compressed under their eyes; and whoever comes later reads the same.
+fn reads_back_across_rotation(arguments: &[&str], name: &str) {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let start = ["run", "-d", "--name", "talker", "--network", "none"];
+    let script = format!("{}; {TALK}; {}", wait_for("/begin"), wait_for("/end"));
+    let line = [&start[..], arguments, &["busybox", "sh", "-c", &script]].concat();
+    engine.dozen(&line).expect(0);
+    let directory = directory(&machine, &engine, "talker");
+    let files = || {
+        let files =
+            std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        files.filter(|file| file.starts_with(name)).collect::<Vec<_>>()
+    };
+    let done = std::thread::scope(|scope| {
+        let follower = scope.spawn(|| engine.dozen(&["logs", "-f", "talker"]).expect(0));
+        engine.dozen(&["exec", "talker", "touch", "/begin"]).expect(0);
+        until("all but the newest file are compressed", || {
+            let files = files();
+            (files.len() > 3 && files.iter().all(|file| file == name || file.ends_with(".gz"))).then_some(())
+        });
+        engine.dozen(&["exec", "talker", "touch", "/end"]).expect(0);
+        follower.join().unwrap()
+    });
+    assert!(done.out == talk(), "{} bytes", done.out.len());
+    for reader in [Engine::dozen, Engine::docker] {
+        let all = reader(&engine, &["logs", "talker"]).expect(0).out;
+        assert!(all == talk(), "{} bytes", all.len());
+        let tail = reader(&engine, &["logs", "--tail", "1990", "talker"]).expect(0).out;
+        assert!(tail == talk().split_inclusive('\n').skip(10).collect::<String>(), "{} bytes", tail.len());
+    }
+}
+
+#[test]
+fn a_json_log_is_rotated_compressed_and_read_back() {
+    let options = ["--log-opt", "max-size=20k", "--log-opt", "max-file=30", "--log-opt", "compress=true"];
+    reads_back_across_rotation(&options, "log.json");
+}
+
+#[test]
+fn a_local_log_is_rotated_compressed_and_read_back() {
+    let options = ["--log-driver", "local", "--log-opt", "max-size=10k", "--log-opt", "max-file=30"];
+    reads_back_across_rotation(&options, "log.local");
+}
+
+#[test]
+fn labels_variables_and_a_tag_go_with_every_line() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let line = [
+        "run",
+        "--name",
+        "web",
+        "--network",
+        "none",
+        "-l",
+        "team=blue",
+        "-l",
+        "other=x",
+        "-e",
+        "MODE=a b",
+        "--log-opt",
+        "labels=team",
+        "--log-opt",
+        "env-regex=^MO",
+        "--log-opt",
+        "tag={{.Name}}/{{.ImageName}}",
+        "busybox",
+        "echo",
+        "hello",
+    ];
+    engine.dozen(&line).expect(0);
+    let file = std::fs::read_to_string(directory(&machine, &engine, "web").join("log.json")).unwrap();
+    let wanted =
+        r#"{"log":"hello\n","stream":"stdout","attrs":{"MODE":"a b","tag":"web/busybox","team":"blue"},"time":""#;
+    assert!(file.starts_with(wanted), "{file}");
+    for reader in [Engine::dozen, Engine::docker] {
+        let details = reader(&engine, &["logs", "--details", "web"]).expect(0).out;
+        assert_eq!(details, "MODE=a+b,tag=web%2Fbusybox,team=blue hello\n");
+        assert_eq!(reader(&engine, &["logs", "web"]).expect(0).out, "hello\n");
+    }
+    let asked = engine.dozen(&["inspect", "--format", "{{json .HostConfig.LogConfig}}", "web"]).text();
+    let asked: serde_json::Value = serde_json::from_str(&asked).unwrap();
+    assert_eq!(asked["Type"], "json-file");
+    assert_eq!(asked["Config"]["labels"], "team");
+}
+
+#[test]
+fn without_a_log_there_is_output_and_nothing_to_read() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    for (program, name) in [(Engine::dozen as fn(&_, &[&str]) -> _, "one"), (Engine::docker, "two")] {
+        let line = ["run", "--name", name, "--log-driver", "none", "--network", "none", "busybox", "echo", "hello"];
+        assert_eq!(program(&engine, &line).text(), "hello\n");
+        program(&engine, &["logs", name]).refuses(1, &["configured logging driver does not support reading"]);
+        assert_eq!(engine.dozen(&["inspect", "--format", "{{.HostConfig.LogConfig.Type}}", name]).text(), "none\n");
+        let files = std::fs::read_dir(directory(&machine, &engine, name)).unwrap();
+        let files: Vec<_> = files.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!files.iter().any(|file| file.to_string_lossy().starts_with("log")), "{files:?}");
+    }
+}
+
+#[test]
+fn log_options_that_cannot_be_are_refused_before_anything_is_made() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    for (options, words) in [
+        (&["--log-driver", "nothing"][..], "no log driver named 'nothing' is registered"),
+        (&["--log-driver", "splunk"], "not built yet"),
+        (&["--log-opt", "x=y"], "unknown log opt 'x' for json-file log driver"),
+        (&["--log-opt", "tag={{.Secret}}"], "\".Secret\" is not known"),
+        (&["--log-opt", "labels-regex=("], "labels-regex"),
+    ] {
+        let line = [&["create"][..], options, &["busybox", "true"]].concat();
+        for program in [Engine::dozen, Engine::docker] {
+            let done = program(&engine, &line);
+            assert!(done.code != 0 && done.err.contains(words), "{done:?}");
+        }
+    }
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+}
