@@ -11,6 +11,7 @@ use crate::steps;
 const ORDER: [&str; 13] = [
     "dozen-failpoint",
     "dozen-model",
+    "dozen-settings",
     "dozen-ledger",
     "dozen-runtime",
     "dozen-monitor",

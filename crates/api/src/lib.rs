@@ -19,6 +19,7 @@ mod filters;
 pub mod fuzzing;
 mod host;
 mod leftover;
+mod listening;
 mod routes;
 mod server;
 mod shims;
@@ -26,4 +27,13 @@ mod sizes;
 mod stream;
 mod time;
 
+pub use listening::ListeningSockets;
 pub use server::serve;
+
+/// Why an engine with these settings could not make containers, in words for the one who wrote them.
+///
+/// # Errors
+/// The default log driver, or one of its options, is refused.
+pub fn check_settings(settings: &dozen_settings::Settings) -> Result<(), String> {
+    convert::defaults::check(settings).map(drop).map_err(|error| error.message)
+}

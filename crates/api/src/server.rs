@@ -14,11 +14,12 @@ use dozen_engine::Engine;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::edge;
+use crate::listening::ListeningSockets;
 use crate::routes;
 use crate::stream::socket::{ClientSocket, Control};
 use crate::stream::takeover::Takeover;
@@ -32,15 +33,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// Serves the API on `listener` until `shutdown` ends: then no new connection is accepted, requests in progress
+/// Serves the API to whoever comes in until `shutdown` ends: then no new connection is accepted, requests in progress
 /// have [`GRACE`] to finish, and the rest (attached streams, `events`) is cut.
-pub async fn serve(engine: Engine, listener: UnixListener, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
-    serve_router(routes::router(engine), listener, shutdown).await
+pub async fn serve(
+    engine: Engine,
+    incoming: ListeningSockets,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    serve_router(routes::router(engine), incoming, shutdown).await
 }
 
 async fn serve_router(
     router: Router,
-    listener: UnixListener,
+    mut incoming: ListeningSockets,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let (stop, stopping) = watch::channel(false);
@@ -49,8 +54,8 @@ async fn serve_router(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+            accepted = incoming.accept() => match accepted {
+                Ok(stream) => {
                     connections.spawn(connection(stream, router.clone(), stopping.clone()));
                 }
                 Err(error) => {

@@ -65,19 +65,20 @@ fn spawn(roots: &Roots, socket: &Path, log: &File) -> std::io::Result<Child> {
     command
         .arg0("dozen")
         .arg("daemon")
-        .arg("--run-root")
-        .arg(&roots.run_root)
-        .arg("--data-root")
-        .arg(&roots.data_root)
-        // Said in full, because DOZEN_HOST in our environment may name another one.
-        .arg("--host")
-        .arg(address)
+        // By the environment, which goes before the engine's configuration file; a flag would contradict it. The
+        // address in full, because DOZEN_HOST in ours may name another one.
+        .env("DOZEN_RUN_ROOT", &roots.run_root)
+        .env("DOZEN_HOST", address)
         // Whoever runs this command as a service is not to hear from the engine.
         .env_remove("NOTIFY_SOCKET")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log.try_clone()?);
+    // Where nobody has named one, the file may.
+    if roots.data_root != Path::new(crate::host::DEFAULT_DATA_ROOT) {
+        command.env("DOZEN_DATA_ROOT", &roots.data_root);
+    }
     // A session of its own: neither ^C nor the end of this terminal reaches it.
     //
     // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and allocates nothing.

@@ -7,51 +7,27 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use dozen_api::serve;
 use dozen_engine::{Engine, EngineConfig, EngineError};
-use dozen_model::run_root::SOCKET_NAME;
 use dozen_model::{Classified, error_chain};
+use dozen_settings::{Settings, SharedSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::arguments::Arguments;
+use crate::configuration::Unconfigured;
+use crate::log::Log;
 use crate::notify::Notify;
 use crate::rest::Rest;
+use crate::{inherited, listening};
+
+/// Where an engine keeps what lasts, unless it is told.
+const DATA_ROOT: &str = "/var/lib/dozen";
 
 /// Threads that run the engine's async code; blocking work has threads of its own, which end when they are idle.
 const WORKERS: usize = 2;
 
-#[derive(Parser)]
-#[command(
-    name = "dozen daemon",
-    about = "Run the engine in the foreground",
-    after_help = "Examples:\n  dozen daemon\n  dozen daemon --data-root /srv/dozen --run-root /run/dozen-2\n\n\
-                  SIGTERM ends it. What runs goes on without it, and is found again by the next one."
-)]
-struct Arguments {
-    /// Where images, containers and volumes are kept
-    #[arg(long, env = "DOZEN_DATA_ROOT", default_value = "/var/lib/dozen")]
-    data_root: PathBuf,
-    /// Where sockets and locks are kept
-    #[arg(long, env = "DOZEN_RUN_ROOT", default_value = "/run/dozen")]
-    run_root: PathBuf,
-    /// Address to listen on: unix:///path (by default the socket dozen.sock in the run root)
-    #[arg(short = 'H', long, env = "DOZEN_HOST", value_parser = unix_path)]
-    host: Option<PathBuf>,
-    /// Print the places where the crash suite can kill engine, monitor and keeper, and end
-    #[arg(long, hide = true)]
-    failpoints: bool,
-}
-
-fn unix_path(text: &str) -> Result<PathBuf, String> {
-    match text.strip_prefix("unix://") {
-        Some(path) if path.starts_with('/') => Ok(path.into()),
-        Some(_) => Err("the socket's path is absolute: unix:///path".into()),
-        None => Err("only unix:///path is built yet".into()),
-    }
-}
-
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let arguments = Arguments::parse_from(arguments);
+    let arguments = Arguments::read(arguments);
     if arguments.failpoints {
         let mut out = std::io::stdout().lock();
         let all: &[(&str, &[&str])] = &[
@@ -66,8 +42,12 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         let printed = names.try_for_each(|(process, name)| writeln!(out, "{process}.{name}"));
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+    if arguments.validate {
+        return validate(&arguments);
+    }
+    let handed_over = inherited::take();
     let notify = Notify::take();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    let log = Log::start();
     let rest = Rest::start().expect("threads can be started at start-up");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -77,11 +57,12 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         .enable_all()
         .build()
         .expect("threads can be started at start-up");
-    match runtime.block_on(run(arguments, &notify)) {
+    match runtime.block_on(run(arguments, &notify, log, handed_over)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", error_chain(error.as_ref()));
-            if let Some(hint) = error.downcast_ref::<EngineError>().and_then(Classified::hint) {
+            let of_engine = error.downcast_ref::<EngineError>().and_then(Classified::hint);
+            if let Some(hint) = of_engine.or_else(|| error.downcast_ref::<Unconfigured>()?.hint()) {
                 tracing::error!("hint: {hint}");
             }
             ExitCode::FAILURE
@@ -89,28 +70,59 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments, notify: &Notify) -> Result<(), Box<dyn Error>> {
-    raise_descriptor_limit();
+/// `--validate`: Docker's words for a good one.
+fn validate(arguments: &Arguments) -> ExitCode {
+    let read = arguments.sources().map_err(Unconfigured::Unusable).and_then(|sources| sources.read());
+    let (words, code) = match read {
+        Ok(_) => ("configuration OK\n".to_owned(), ExitCode::SUCCESS),
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            (format!("{}\n{hint}", error_chain(&error)), ExitCode::FAILURE)
+        }
+    };
+    let written = std::io::stderr().write_all(words.as_bytes());
+    if written.is_ok() { code } else { ExitCode::FAILURE }
+}
+
+async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<OwnedFd>) -> Result<(), Box<dyn Error>> {
+    // From the first moment on: by itself, SIGHUP would end the process.
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let sources = arguments.sources()?;
+    let settings = sources.read()?;
+    log.set(settings.log_level);
+    raise_descriptor_limit();
     // Monitors and keeper are executed from a read-only mount of this very binary: an upgrade replaces the path,
     // not what they run, and nothing in a container can write to it.
     let binary: OwnedFd = dozen_runtime::own_binary()?;
     let program = PathBuf::from(format!("/proc/self/fd/{}", binary.as_raw_fd()));
-    let socket = absolute(arguments.host.unwrap_or_else(|| arguments.run_root.join(SOCKET_NAME)))?;
-    let config =
-        EngineConfig { data_root: absolute(arguments.data_root)?, run_root: absolute(arguments.run_root)?, program };
-    let engine = Engine::open(config).await?;
-    let listener = {
-        let (engine, socket) = (engine.clone(), socket.clone());
-        tokio::task::spawn_blocking(move || engine.listener(&socket)).await??
+    let config = EngineConfig {
+        data_root: settings.data_root.clone().unwrap_or_else(|| DATA_ROOT.into()),
+        run_root: std::path::absolute(&arguments.run_root)?,
+        program,
+        settings: SharedSettings::new(settings),
     };
-    let listener = std::os::unix::net::UnixListener::from(listener);
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    tracing::info!("listening on {}", socket.display());
+    let engine = Engine::open(config).await?;
+    let sockets = listening::open(&engine, &sources, handed_over).await?;
     notify.ready();
-    serve(engine.clone(), listener, async move {
+    let reloading = tokio::spawn({
+        let engine = engine.clone();
+        async move {
+            while hangup.recv().await.is_some() {
+                let sources = sources.clone();
+                let read = tokio::task::spawn_blocking(move || sources.read());
+                match read.await {
+                    Ok(Ok(settings)) => reload(&engine, &log, settings),
+                    Ok(Err(error)) => {
+                        tracing::error!("{}: the settings stay as they were", error_chain(&error));
+                    }
+                    Err(error) => tracing::error!(%error, "the settings stay as they were"),
+                }
+            }
+        }
+    });
+    serve(engine.clone(), sockets, async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
@@ -118,9 +130,22 @@ async fn run(arguments: Arguments, notify: &Notify) -> Result<(), Box<dyn Error>
         notify.stopping();
     })
     .await?;
+    reloading.abort();
     tokio::task::spawn_blocking(move || engine.retire()).await??;
     drop(binary);
     Ok(())
+}
+
+/// These hold from now on, as far as an engine that runs can change.
+fn reload(engine: &Engine, log: &Log, settings: Settings) {
+    let present = engine.settings();
+    for key in present.needs_restart(&settings) {
+        tracing::warn!("{key} has changed: that takes effect when the engine is started again");
+    }
+    let settings = settings.reloaded_over(&present);
+    log.set(settings.log_level);
+    engine.reload(settings);
+    tracing::info!("the settings have been read again");
 }
 
 /// A running container costs the engine a descriptor, a client a few: the usual soft limit of 1024 is too near.
@@ -130,8 +155,4 @@ fn raise_descriptor_limit() {
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
         tracing::warn!(%error, "cannot raise the limit of open descriptors");
     }
-}
-
-fn absolute(path: PathBuf) -> std::io::Result<PathBuf> {
-    std::path::absolute(path)
 }

@@ -1,6 +1,13 @@
 //! One binary: its first argument decides what it is, before any thread starts and before anything large is touched.
 
+mod addresses;
+mod arguments;
+mod configuration;
 mod daemon;
+mod group;
+mod inherited;
+mod listening;
+mod log;
 mod notify;
 mod rest;
 

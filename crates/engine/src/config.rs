@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use dozen_settings::SharedSettings;
+
 /// What an engine is started with.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -11,4 +13,6 @@ pub struct EngineConfig {
     pub run_root: PathBuf,
     /// dozen's own binary as monitors and keepers are executed from: a path that stays valid in this process.
     pub program: PathBuf,
+    /// What the configuration file and the flags say; a reload changes it.
+    pub settings: SharedSettings,
 }

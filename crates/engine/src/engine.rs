@@ -73,7 +73,7 @@ pub struct EngineInfo {
 /// A running engine; clones share it.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Engine {
@@ -86,8 +86,9 @@ impl Engine {
     }
 
     /// The API's listening socket, held by the keeper, so that it outlives this process. Blocks.
-    pub fn listener(&self, path: &Path) -> Result<std::os::fd::OwnedFd, EngineError> {
-        self.shared.network.listener(path)
+    /// It is root's and, if one is named, this group's.
+    pub fn listener(&self, path: &Path, group: Option<u32>) -> Result<std::os::fd::OwnedFd, EngineError> {
+        self.shared.network.listener(path, group)
     }
 
     /// For an engine that goes down in order: if nothing runs, bridge, firewall table, keeper and cgroups go too, and

@@ -14,6 +14,7 @@ pub enum EventKind {
     Image,
     Volume,
     Network,
+    Daemon,
 }
 
 impl EventKind {
@@ -24,6 +25,7 @@ impl EventKind {
             Self::Image => "image",
             Self::Volume => "volume",
             Self::Network => "network",
+            Self::Daemon => "daemon",
         }
     }
 }

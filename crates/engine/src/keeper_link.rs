@@ -1,5 +1,6 @@
 //! The engine's end of the keeper: started when it is first needed, watched, and replaced when it has died.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,9 +36,9 @@ struct State {
     /// With a number of its own, so that news of an earlier one's death is told from this one's.
     keeper: Option<(u64, Keeper)>,
     keepers_so_far: u64,
-    /// What it holds, and what a new one is given: all ports, and our own copy of the API's socket.
+    /// What it holds, and what a new one is given: all ports, and our own copies of the API's sockets.
     wanted: Snapshot,
-    listener: Option<(PathBuf, OwnedFd)>,
+    listeners: BTreeMap<PathBuf, OwnedFd>,
     /// It was told to end.
     retired: bool,
 }
@@ -47,12 +48,17 @@ impl KeeperLink {
         Self(Arc::new(Inner { program, run_root, cgroup, state: Mutex::default() }))
     }
 
-    /// The API's socket, listening in the keeper.
-    pub(crate) fn listener(&self, path: &Path) -> Result<OwnedFd, KeeperError> {
+    /// A socket of the API's, listening in the keeper, for root and this group.
+    pub(crate) fn listener(&self, path: &Path, group: Option<u32>) -> Result<OwnedFd, KeeperError> {
         let mut state = self.0.lock();
-        let listener = self.0.ask(&mut state, |keeper, _| keeper.listener(path, 0o660, None))?;
+        let listener = self.0.ask(&mut state, |keeper, _| keeper.listener(path, 0o660, group))?;
+        // A keeper that has had it from an earlier engine left it the group that it had.
+        let group = group.unwrap_or_else(|| rustix::process::getegid().as_raw());
+        if let Err(error) = std::os::unix::fs::lchown(path, None, Some(group)) {
+            tracing::warn!(%error, "cannot give {} to group {group}", path.display());
+        }
         match listener.try_clone() {
-            Ok(copy) => state.listener = Some((path.to_owned(), copy)),
+            Ok(copy) => drop(state.listeners.insert(path.to_owned(), copy)),
             Err(error) => tracing::warn!(%error, "cannot keep a copy of the API's socket for the next keeper"),
         }
         Ok(listener)
@@ -120,7 +126,7 @@ impl Inner {
                 "the keeper stays in the cgroup of whoever started it, and ends with that"
             ),
         }
-        if let Some((path, listener)) = &state.listener {
+        for (path, listener) in &state.listeners {
             keeper.adopt(path, listener.as_fd())?;
         }
         state.keepers_so_far += 1;

@@ -19,6 +19,7 @@ mod network;
 mod recover;
 mod registry;
 mod rows;
+mod settings;
 mod shared;
 mod volumes;
 

@@ -63,8 +63,8 @@ impl Network {
     }
 
     /// The API's socket, listening in the keeper.
-    pub(crate) fn listener(&self, path: &Path) -> Result<OwnedFd, EngineError> {
-        self.keeper.listener(path).map_err(keeper_failed)
+    pub(crate) fn listener(&self, path: &Path, group: Option<u32>) -> Result<OwnedFd, EngineError> {
+        self.keeper.listener(path, group).map_err(keeper_failed)
     }
 
     /// Takes down bridge, firewall table and keeper: nothing runs, and the engine goes down. Whoever comes next

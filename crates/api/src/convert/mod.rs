@@ -1,6 +1,7 @@
 //! Pure: Docker's JSON to the model's types, and snapshots to Docker's JSON.
 
 pub(crate) mod create;
+pub(crate) mod defaults;
 pub(crate) mod dns;
 pub(crate) mod exec;
 pub(crate) mod fields;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
-use crate::convert::{fields, inspect as shapes, request};
+use crate::convert::{defaults as engine_defaults, fields, inspect as shapes, request};
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
 use crate::sizes;
@@ -63,7 +63,8 @@ async fn ancestors(engine: &Engine, names: &[String]) -> Result<BTreeSet<ImageId
 pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body): Json) -> Answer {
     let platform = super::image_query::platform(&query)?;
     let name = query.text("name").map(|name| name.trim_start_matches('/').parse()).transpose()?;
-    let request: request::Create = request::read(body, fields::CREATE)?;
+    let mut request: request::Create = request::read(body, fields::CREATE)?;
+    engine_defaults::merge(&mut request, &engine.settings());
     if request.image.is_empty() {
         return Err(ApiError::invalid("no image is given").with_hint("set Image to a name or an id"));
     }

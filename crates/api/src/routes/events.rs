@@ -112,7 +112,8 @@ fn matches(filters: &Filters, event: &Event) -> bool {
         && filters.any("name", |wanted| attribute("name") == Some(wanted))
         && filters.any("scope", |wanted| wanted == "local")
         && filters.labels(&event.attributes)
-        && ["config", "daemon", "node", "plugin", "secret", "service"].iter().all(|name| filters.any(name, nothing))
+        && filters.any("daemon", |wanted| is(EventKind::Daemon, wanted))
+        && ["config", "node", "plugin", "secret", "service"].iter().all(|name| filters.any(name, nothing))
 }
 
 fn render(event: &Event) -> Value {

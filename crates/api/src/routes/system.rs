@@ -53,6 +53,7 @@ pub(super) async fn version() -> Answer {
 pub(super) async fn info(State(engine): State<Engine>) -> Answer {
     let facts = engine.info().await;
     let limits = dozen_engine::HostResources::of_host();
+    let settings = engine.settings();
     let uname = host::uname();
     let (operating_system, os_version) = host::operating_system();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -80,12 +81,12 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
         "IPv4Forwarding": host::sysctl_is_on("net/ipv4/ip_forward"),
         "BridgeNfIptables": host::sysctl_is_on("net/bridge/bridge-nf-call-iptables"),
         "BridgeNfIp6tables": host::sysctl_is_on("net/bridge/bridge-nf-call-ip6tables"),
-        "Debug": false,
+        "Debug": settings.log_level == dozen_settings::LogLevel::Debug,
         "NFd": 0,
         "NGoroutines": 0,
         "NEventsListener": 0,
         "SystemTime": jiff::Timestamp::now().to_string(),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": settings.logging.driver,
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": facts.cgroup_version.to_string(),
         "KernelVersion": uname.release,
@@ -100,7 +101,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
         "HttpProxy": "",
         "HttpsProxy": "",
         "NoProxy": "",
-        "Labels": [],
+        "Labels": settings.labels,
         "ExperimentalBuild": false,
         "ServerVersion": VERSION,
         "Runtimes": { RUNTIME: { "path": RUNTIME } },

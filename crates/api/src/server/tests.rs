@@ -21,7 +21,7 @@ impl Served {
     fn new(router: Router) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("api.sock");
-        let listener = UnixListener::bind(&path).unwrap();
+        let listener = ListeningSockets::new(vec![tokio::net::UnixListener::bind(&path).unwrap()]);
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(serve_router(router, listener, async {
             let _ = stopped.await;

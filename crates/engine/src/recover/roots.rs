@@ -82,8 +82,12 @@ mod tests {
         for (data_root, run_root, name, flag) in
             [(&file, &good, "data root", "--data-root"), (&good, &file, "run root", "--run-root")]
         {
-            let config =
-                EngineConfig { data_root: data_root.clone(), run_root: run_root.clone(), program: "dozen".into() };
+            let config = EngineConfig {
+                data_root: data_root.clone(),
+                run_root: run_root.clone(),
+                program: "dozen".into(),
+                settings: Default::default(),
+            };
             let error = check(&config).unwrap_err();
             assert_eq!(error.to_string(), format!("{} cannot be the {name}: it is not a directory", file.display()));
             assert!(error.hint().unwrap().starts_with(flag));

@@ -69,7 +69,7 @@ mod tests {
             for root in [&data_root, &run_root] {
                 std::fs::create_dir_all(root).unwrap();
             }
-            EngineConfig { data_root, run_root, program: "/nonexistent".into() }
+            EngineConfig { data_root, run_root, program: "/nonexistent".into(), settings: Default::default() }
         };
         let first = RootsLock::take(&roots("data", "run")).unwrap();
         let refused = |config: EngineConfig| RootsLock::take(&config).unwrap_err().to_string();

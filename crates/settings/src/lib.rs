@@ -1,0 +1,21 @@
+//! What an engine is told by its configuration file and its flags, read once and valid from then on.
+//!
+//! The file is JSON with the keys of Docker's `daemon.json` (docs.docker.com, "dockerd": daemon configuration file). A
+//! key acts, or is refused by name with the reason ([`keys`]); one that nobody knows is refused with the nearest that
+//! is known. [`merge`] lays file, environment and flags over each other; [`Settings`] is what comes out.
+
+mod error;
+mod file;
+mod keys;
+mod merge;
+mod settings;
+mod shared;
+
+pub use error::SettingsError;
+pub use file::{DEFAULT_PATH, read};
+pub use merge::{Layers, merge};
+pub use settings::{LogLevel, LoggingSettings, Settings, TlsSettings};
+pub use shared::SharedSettings;
+
+/// Keys and values, by Docker's names: a file's, or the same said by flags.
+pub type Keys = serde_json::Map<String, serde_json::Value>;

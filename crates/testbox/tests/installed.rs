@@ -1,0 +1,212 @@
+//! An engine that is installed for good: its configuration file, what it listens on, and how it is reached.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command};
+
+use dozen_testbox::{Machine, dozen_program, image_archive, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// An engine with arguments of the test's own.
+struct Daemon<'a> {
+    machine: &'a Machine,
+    process: Child,
+    log: std::path::PathBuf,
+}
+
+impl<'a> Daemon<'a> {
+    fn start(machine: &'a Machine, arguments: &[&str]) -> Self {
+        let mut command = machine.command(dozen_program());
+        command.arg("daemon").args(arguments);
+        Self::of(machine, command)
+    }
+
+    fn of(machine: &'a Machine, mut command: Command) -> Self {
+        let log = machine.directory().join("daemon.log");
+        let file = std::fs::File::create(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let mut process = command.spawn().unwrap();
+        until("the engine answers", || {
+            let said = std::fs::read_to_string(&log).unwrap();
+            assert!(process.try_wait().unwrap().is_none(), "the engine has ended: {said}");
+            said.contains("listening on").then_some(())
+        });
+        Self { machine, process, log }
+    }
+
+    fn dozen(&self, arguments: &[&str]) -> String {
+        self.machine.run(dozen_program(), arguments).text()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.process.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Waits until the log has said this so often.
+    fn says(&self, words: &str, times: usize) {
+        until(words, || (std::fs::read_to_string(&self.log).unwrap().matches(words).count() >= times).then_some(()));
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = std::io::stderr().write_all(&std::fs::read(&self.log).unwrap_or_default());
+        }
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.signal(Signal::TERM);
+            let _ = self.process.wait();
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> String {
+    std::fs::write(path, text).unwrap();
+    path.display().to_string()
+}
+
+fn ping(socket: &Path) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_file_sets_what_containers_get_and_sighup_reads_it_again() {
+    let machine = Machine::new();
+    let path = machine.directory().join("daemon.json");
+    let file = write(
+        &path,
+        r#"{ "labels": ["rack=7"], "default-shm-size": "8m", "log-opts": { "max-size": "1m", "max-file": "2" },
+             "ip": "127.0.0.1", "debug": true }"#,
+    );
+    let daemon = Daemon::start(&machine, &["--config-file", &file]);
+    let info = daemon.dozen(&["info", "-f", "{{.Labels}} {{.Debug}} {{.LoggingDriver}}"]);
+    assert_eq!(info.trim(), "[rack=7] true json-file");
+    daemon.dozen(&["load", "--input", image_archive("busybox").to_str().unwrap()]);
+    let shown = |name: &str| {
+        let format = "{{.HostConfig.ShmSize}} {{json .HostConfig.LogConfig.Config}}";
+        daemon.dozen(&["inspect", "-f", format, name]).trim().to_owned()
+    };
+    daemon.dozen(&["create", "--name", "first", "busybox", "true"]);
+    assert_eq!(shown("first"), r#"8388608 {"max-file":"2","max-size":"1m"}"#);
+    let df = daemon.dozen(&["run", "--rm", "-p", "8088:80", "busybox", "df", "-k", "/dev/shm"]);
+    assert!(df.contains(" 8192 "), "{df}");
+
+    std::fs::write(&path, r#"{ "labels": ["rack=8"], "group": "1", "log-opts": { "max-size": "3m" } }"#).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.says("the settings have been read again", 1);
+    daemon.says("group has changed: that takes effect when the engine is started again", 1);
+    assert_eq!(daemon.dozen(&["info", "-f", "{{.Labels}} {{.Debug}}"]).trim(), "[rack=8] false");
+    daemon.dozen(&["create", "--name", "second", "busybox", "true"]);
+    assert_eq!(shown("second"), r#"67108864 {"max-size":"3m"}"#);
+    assert_eq!(shown("first"), r#"8388608 {"max-file":"2","max-size":"1m"}"#, "what is made stays as it was made");
+    let events = daemon.dozen(&["events", "--since", "1h", "--until", "0s", "--filter", "type=daemon"]);
+    assert!(events.contains(" daemon reload "), "{events}");
+
+    // A bad file is named, and changes nothing.
+    std::fs::write(&path, r#"{ "label": ["rack=9"] }"#).unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.says("the following directives don't match any configuration option: label: the settings stay", 1);
+    assert_eq!(daemon.dozen(&["info", "-f", "{{.Labels}}"]).trim(), "[rack=8]");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_refused_by_name() {
+    let machine = Machine::new();
+    let path = machine.directory().join("daemon.json");
+    let validate = |text: &str, flags: &[&str]| {
+        let file = write(&path, text);
+        let mut arguments = vec!["daemon", "--validate", "--config-file", &file];
+        arguments.extend(flags);
+        machine.run(dozen_program(), &arguments)
+    };
+    assert_eq!(validate(r#"{ "debug": true, "hosts": ["unix://"] }"#, &[]).expect(0).err, "configuration OK\n");
+    let prefix = format!("unable to configure the engine with file {}: ", path.display());
+    for (text, flags, words) in [
+        ("{ \"log_driver\": \"x\" }", &[][..], "don't match any configuration option: log_driver"),
+        ("{ \"log_driver\": \"x\" }", &[], "did you mean log-driver?"),
+        ("{ \"bip\": \"10.0.0.1/24\" }", &[], "the configuration option bip is refused"),
+        ("{ \"debug\": 1 }", &[], "option debug: 1 is neither true nor false"),
+        ("{ \"debug\": true", &[], "EOF while parsing an object at line 1"),
+        (
+            "{ \"labels\": [\"a=1\"] }",
+            &["--label", "b=1"],
+            "the following directives are specified both as a flag and in the configuration file: \
+             labels: (from flag: [\"b=1\"], from file: [\"a=1\"])",
+        ),
+    ] {
+        let done = validate(text, flags).expect(1);
+        assert!(done.err.starts_with(&prefix) && done.err.contains(words), "{text}: {done:?}");
+    }
+    for (text, words) in [
+        ("{ \"log-opts\": { \"max-sise\": \"1m\" } }", "unknown log opt 'max-sise'"),
+        ("{ \"hosts\": [\"tcp://0.0.0.0:2375\"] }", "tcp://0.0.0.0:2375: "),
+        ("{ \"group\": \"no-such-group\" }", "there is no group \"no-such-group\""),
+    ] {
+        let done = validate(text, &[]).expect(1);
+        assert!(done.err.contains(words), "{text}: {done:?}");
+        // What --validate refuses does not start.
+        let file = path.to_str().unwrap();
+        assert!(machine.run(dozen_program(), &["daemon", "--config-file", file]).expect(1).err.contains(words));
+    }
+    machine.run(dozen_program(), &["daemon", "--validate", "--config-file", "/no/such.json"]).expect(1);
+}
+
+#[test]
+fn every_host_is_listened_on_and_the_group_may_use_it() {
+    let machine = Machine::new();
+    let second = machine.directory().join("second.sock");
+    let host = format!("unix://{}", second.display());
+    // The box's environment names an engine's address for commands only.
+    let daemon = Daemon::start(&machine, &["-H", "unix://", "-H", &host, "--group", "4242"]);
+    for socket in [&machine.socket(), &second] {
+        assert!(ping(socket).contains("200 OK"));
+        let file = std::fs::metadata(socket).unwrap();
+        assert_eq!((file.gid(), file.permissions().mode() & 0o777), (4242, 0o660), "{}", socket.display());
+    }
+    // Both outlive the engine; the next one's group counts.
+    daemon.dozen(&["load", "--input", image_archive("busybox").to_str().unwrap()]);
+    daemon.dozen(&["run", "-d", "--name", "stays", "busybox", "sleep", "1000"]);
+    drop(daemon);
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| ping(&second));
+        let next = Daemon::start(&machine, &["-H", "unix://", "-H", &host]);
+        let answer = waiting.join().unwrap();
+        assert_eq!(std::fs::metadata(&second).unwrap().gid(), 0);
+        next.dozen(&["rm", "-f", "stays"]);
+        answer
+    });
+    assert!(waiting.contains("200 OK"));
+}
+
+#[test]
+fn a_socket_that_a_service_manager_opened_is_served() {
+    let machine = Machine::new();
+    let path = machine.directory().join("activated.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    // Somebody comes before there is an engine.
+    let mut early = UnixStream::connect(&path).unwrap();
+    early.write_all(b"GET /_ping HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n").unwrap();
+    // The shell keeps its number when it becomes the engine: LISTEN_PID is that (sd_listen_fds(3)).
+    let mut command = machine.command("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" daemon --host fd://";
+    command.args(["-ec", script]).arg(dozen_program()).stdin(std::os::fd::OwnedFd::from(listener));
+    let daemon = Daemon::of(&machine, command);
+    let mut answer = String::new();
+    early.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("200 OK"));
+    assert!(ping(&path).contains("200 OK"));
+    // It is nobody else's: containers and monitors do not inherit it, and our own path is not listened on.
+    assert!(!machine.socket().exists());
+    drop(daemon);
+
+    let refused = machine.run(dozen_program(), &["daemon", "--host", "fd://"]).expect(1);
+    assert!(refused.err.contains("no socket was handed over (LISTEN_FDS)"), "{refused:?}");
+}
