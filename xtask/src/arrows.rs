@@ -8,7 +8,7 @@ use crate::failure::{Attempt, Failure};
 use crate::steps;
 
 /// From the bottom up. ARCHITECTURE.md says what each is for.
-const ORDER: [&str; 13] = [
+const ORDER: &[&str] = &[
     "dozen-failpoint",
     "dozen-model",
     "dozen-settings",
