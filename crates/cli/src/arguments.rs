@@ -9,6 +9,7 @@ pub mod hosts;
 pub mod key_values;
 pub mod mounts;
 pub mod names;
+pub mod network;
 pub mod neutral;
 pub mod ports;
 pub mod resources;

@@ -26,6 +26,7 @@ mod inspect;
 mod load;
 mod logs;
 mod pause;
+mod network;
 mod per_container;
 mod ps;
 mod rm;
@@ -110,6 +111,7 @@ pub fn command() -> Command {
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommands([events::command(), info::command()]),
+            network::command(),
             volume::command(),
         ])
         .subcommands([
@@ -178,6 +180,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("image", Some((verb, matches))) => image_verb(context, verb, matches).await,
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
         ("system", Some((_, matches))) => info::execute(context, matches).await,
+        ("network", Some((verb, matches))) => network::execute(context, verb, matches).await,
         ("volume", Some((verb, matches))) => volume::execute(context, verb, matches).await,
         ("events", _) => events::execute(context, matches).await,
         ("info", _) => info::execute(context, matches).await,

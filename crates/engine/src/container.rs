@@ -327,7 +327,7 @@ impl Container {
         MonitorLink::request(&self.shared.run_directory(&self.id), request).await.map(drop)
     }
 
-    async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Command,
     ) -> Result<T, EngineError> {

@@ -345,7 +345,7 @@ fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result
     oci::check(&spec)?;
     let ports = oci::wanted_ports(&spec);
     shared.ledger.check_room()?;
-    let publishes = spec.network == NetworkMode::Bridge && !ports.is_empty();
+    let publishes = matches!(spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) && !ports.is_empty();
     let image = spec.image.clone();
     shared.images_being_used().push(image.clone());
     let created = create_and_register(shared, name, spec, claim);

@@ -18,6 +18,15 @@ pub enum EngineError {
     #[error("get {0}: no such volume")]
     #[allow(missing_docs)]
     NoSuchVolume(String),
+    #[error("network {0} not found")]
+    #[allow(missing_docs)]
+    NoSuchNetwork(String),
+    /// A rule of Docker's forbids it, whatever the state.
+    #[error("{message}")]
+    Forbidden {
+        /// The rule.
+        message: String,
+    },
     /// More than one container's id begins so.
     #[error("Multiple IDs found with provided prefix: {0}")]
     Ambiguous(String),
@@ -112,7 +121,10 @@ impl EngineError {
 impl Classified for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchVolume(_) => ErrorKind::NotFound,
+            Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchVolume(_) | Self::NoSuchNetwork(_) => {
+                ErrorKind::NotFound
+            }
+            Self::Forbidden { .. } => ErrorKind::Forbidden,
             Self::Ambiguous(_) | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::NotRunning(_) | Self::Conflict { .. } => ErrorKind::Conflict,
             Self::NotBuilt { .. } => ErrorKind::NotBuilt,
@@ -135,6 +147,7 @@ impl Classified for EngineError {
         match self {
             Self::NameInUse { name, .. } => Some(format!("dozen rm -f {name}, or choose another --name")),
             Self::NotRunning(name) => Some(format!("dozen start {name}")),
+            Self::NoSuchNetwork(_) => Some("dozen network ls lists them".into()),
             Self::Ambiguous(_) => Some("give more digits of the id, or the name".into()),
             Self::Conflict { hint, .. } | Self::Invalid { hint, .. } | Self::NotBuilt { hint, .. } => hint.clone(),
             Self::MonitorHangs { pid, .. } => Some(match pid {

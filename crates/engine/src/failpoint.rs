@@ -123,6 +123,21 @@ pub const FAILPOINTS: &[&str] = &[
     // Something is copied out of it or into it.
     "view.mounted",
     "archive.extracted",
+    // A network is made, and removed.
+    "network_create.before",
+    "network_create.row",
+    "network_remove.before",
+    "network_remove.row",
+    "network_remove.after",
+    // A running container is connected to one, and disconnected.
+    "connect.before",
+    "connect.linked",
+    "connect.row",
+    "connect.published",
+    "disconnect.before",
+    "disconnect.row",
+    "disconnect.unlinked",
+    "disconnect.after",
 ];
 
 /// Dies here if this failpoint is armed.

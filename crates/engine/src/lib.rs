@@ -31,7 +31,7 @@ pub use container::exec::{Exec, ExecSnapshot, ExecSpec};
 pub use container::logs::{LogBatch, LogEntry, LogOptions, LogStream, LogTime, OutputStream, check as check_log};
 pub use container::owner::Changed;
 pub use container::restart::{RestartReason, Restarts};
-pub use container::snapshot::{ExitStatus, Phase, Run, Snapshot, StartFailure, Waiting};
+pub use container::snapshot::{ExitStatus, Phase, Run, RunEndpoint, Snapshot, StartFailure, Waiting};
 pub use container::top::Top;
 pub use container::update::ResourceChange;
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
@@ -41,9 +41,10 @@ pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use failpoint::FAILPOINTS;
 pub use host_resources::{HostResources, parse_cpu_list};
+pub use network::objects::{Network, NetworkRequest};
 pub use volumes::{Volume, VolumeSpec};
 
 // The services' own types that the API shows.
 pub use dozen_image::{self as image, Image, ImageStore, Loaded, Platform, Progress, Removal};
 pub use dozen_monitor::protocol::WindowSize;
-pub use dozen_network::{BridgeAddresses, Endpoint, PublishedPort};
+pub use dozen_network::{BridgeAddresses, Endpoint, MacAddress, PublishedPort};

@@ -1,5 +1,14 @@
-//! The default bridge and published ports, as the engine uses them: made with the first container that needs
-//! them, found again after a restart.
+//! Networks and published ports, as the engine uses them: a bridge is made with the first container that needs it,
+//! and found again after a restart.
+//!
+//! Inside: `objects` are the networks that users make, `addressing` decides their addresses, `rows` keeps them; `places`
+//! are containers' places on them.
+
+mod addressing;
+mod connect;
+pub(crate) mod objects;
+pub(crate) mod places;
+pub(crate) mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -10,16 +19,22 @@ use std::time::{Duration, Instant};
 
 use dozen_keeper::{PortFailure, PortReservation};
 use dozen_ledger::Ledger;
-use dozen_model::{ContainerId, PortBinding, Protocol, error_chain};
-use dozen_network::{BridgeAddresses, BridgeNetwork, Endpoint, NetworkConfig, PublishedPort, firewall_check, ports};
+use dozen_model::{ContainerId, NetworkId, PortBinding, Protocol, error_chain};
+use dozen_network::{
+    BridgeAddresses, BridgeNetwork, Endpoint, HostNetwork, NetworkConfig, PublishedPort, firewall_check, ports,
+};
 
+use self::rows::NetworkRow;
+use crate::container::snapshot::RunEndpoint;
 use crate::failpoint::failpoint;
 use crate::keeper_link::KeeperLink;
-use crate::rows;
+use crate::rows as facts;
 use crate::{EngineConfig, EngineError};
 
 /// The fact under which the ledger keeps the bridge's addresses.
 const BRIDGE_FACT: &str = "bridge";
+/// The fact that a network of the user's own has had a bridge.
+const OWN_NETWORKS_FACT: &str = "own_networks";
 
 /// After a look at the host's firewall, containers may start for so long before it is looked at again.
 const FIREWALL_LOOK: Duration = Duration::from_secs(10);
@@ -29,17 +44,33 @@ pub(crate) struct Network {
     instance: String,
     ledger: Ledger,
     keeper: KeeperLink,
-    /// Opened when the first container needs it: an engine without one leaves the host's network alone. Locked while
-    /// it is made, which only the kernel can delay.
-    bridge: Mutex<Option<Arc<BridgeNetwork>>>,
-    /// What readers see of the bridge: never locked while anything is waited for.
+    /// Opened when the first container needs them: an engine without one leaves the host's network alone. Locked while
+    /// one is made or removed, which only the kernel and the ledger can delay.
+    bridges: Mutex<Bridges>,
+    /// The networks of the user's own. Written with [`Self::bridges`] locked.
+    rows: RwLock<BTreeMap<NetworkId, Arc<NetworkRow>>>,
+    /// What readers see of the default bridge: never locked while anything is waited for.
     addresses: RwLock<Option<BridgeAddresses>>,
     /// Locked while the keeper is asked, which may hang: those who publish and give back ports wait, nobody else.
     published: Mutex<Published>,
     firewall: Mutex<FirewallLook>,
 }
 
-type Published = BTreeMap<ContainerId, (Endpoint, Vec<PublishedPort>)>;
+/// Each container's ports, and where they lead: nowhere while it is on no network that leads out.
+type Published = BTreeMap<ContainerId, (Option<Endpoint>, Vec<PublishedPort>)>;
+
+#[derive(Default)]
+struct Bridges {
+    host: Option<Arc<HostNetwork>>,
+    opened: BTreeMap<NetworkId, Opened>,
+}
+
+/// A network whose bridge is there.
+struct Opened {
+    bridge: Arc<BridgeNetwork>,
+    /// How many places on it are taken: it stays for as long as there is one.
+    endpoints: usize,
+}
 
 #[derive(Default)]
 struct FirewallLook {
@@ -50,16 +81,23 @@ struct FirewallLook {
 
 impl Network {
     /// `cgroup` is the keeper's.
-    pub(crate) fn new(config: &EngineConfig, instance: String, cgroup: String, ledger: Ledger) -> Self {
-        Self {
+    pub(crate) fn new(
+        config: &EngineConfig,
+        instance: String,
+        cgroup: String,
+        ledger: Ledger,
+    ) -> Result<Self, EngineError> {
+        let rows = RwLock::new(objects::read(&ledger)?);
+        Ok(Self {
             instance,
             ledger,
+            rows,
             keeper: KeeperLink::new(config.program.clone(), config.run_root.clone(), cgroup),
-            bridge: Mutex::default(),
+            bridges: Mutex::default(),
             addresses: RwLock::default(),
             published: Mutex::default(),
             firewall: Mutex::default(),
-        }
+        })
     }
 
     /// The API's socket, listening in the keeper.
@@ -71,9 +109,11 @@ impl Network {
     /// makes them again. Goes on past a failure; the first is reported.
     pub(crate) fn retire(&self) -> Result<(), EngineError> {
         failpoint("retire.before");
-        let was_there = rows::fact::<BridgeAddresses>(&self.ledger, BRIDGE_FACT)?.is_some();
-        let torn_down = if was_there { self.bridge().and_then(|bridge| tear_down(&bridge)) } else { Ok(()) };
-        *locked(&self.bridge) = None;
+        let mut bridges = locked(&self.bridges);
+        let was_there = self.was_there()?;
+        let torn_down = if was_there { self.tear_down(&mut bridges) } else { Ok(()) };
+        *bridges = Bridges::default();
+        drop(bridges);
         self.show(None);
         failpoint("retire.torn_down");
         let ended = self.keeper.retire().map_err(keeper_failed);
@@ -81,43 +121,92 @@ impl Network {
         torn_down.and(ended)
     }
 
-    fn bridge(&self) -> Result<Arc<BridgeNetwork>, EngineError> {
-        let mut present = locked(&self.bridge);
-        if let Some(bridge) = &*present {
-            return Ok(bridge.clone());
+    /// Everything that is known of the host's network; changes nothing there.
+    fn host(&self, bridges: &mut Bridges) -> Result<Arc<HostNetwork>, EngineError> {
+        if let Some(host) = &bridges.host {
+            return Ok(host.clone());
         }
-        let previous: Option<BridgeAddresses> = rows::fact(&self.ledger, BRIDGE_FACT)?;
+        let host = Arc::new(HostNetwork::open(&self.instance)?);
+        bridges.host = Some(host.clone());
+        Ok(host)
+    }
+
+    /// A network's bridge, made if it is not there.
+    fn open<'a>(&self, bridges: &'a mut Bridges, id: &NetworkId) -> Result<&'a mut Opened, EngineError> {
+        if !bridges.opened.contains_key(id) {
+            let bridge = if *id == default_id() { self.open_default(bridges)? } else { self.open_own(bridges, id)? };
+            bridges.opened.insert(id.clone(), Opened { bridge: Arc::new(bridge), endpoints: 0 });
+        }
+        Ok(bridges.opened.get_mut(id).expect("it was put there, if it was not there before"))
+    }
+
+    fn open_default(&self, bridges: &mut Bridges) -> Result<BridgeNetwork, EngineError> {
+        let previous = self.default_addresses()?;
         let config = NetworkConfig {
             instance: self.instance.clone(),
             address_pools: Vec::new(),
+            avoid: self.rows().values().map(|row| row.addresses.ipv4_subnet()).collect(),
             ipv6: true,
             previous: previous.clone(),
         };
-        let bridge = Arc::new(BridgeNetwork::open(config)?);
+        let bridge = self.host(bridges)?.default_bridge(&config)?;
         if previous.as_ref() != Some(bridge.addresses()) {
-            rows::set_fact(&self.ledger, BRIDGE_FACT, bridge.addresses())?;
+            facts::set_fact(&self.ledger, BRIDGE_FACT, bridge.addresses())?;
         }
         self.show(Some(bridge.addresses().clone()));
-        *present = Some(bridge.clone());
         Ok(bridge)
+    }
+
+    fn open_own(&self, bridges: &mut Bridges, id: &NetworkId) -> Result<BridgeNetwork, EngineError> {
+        let row = self.rows().get(id).cloned().ok_or_else(|| EngineError::NoSuchNetwork(id.to_string()))?;
+        if facts::fact::<bool>(&self.ledger, OWN_NETWORKS_FACT)?.is_none() {
+            facts::set_fact(&self.ledger, OWN_NETWORKS_FACT, &true)?;
+        }
+        Ok(self.host(bridges)?.bridge(addressing::config(&row.spec, &row.addresses))?)
+    }
+
+    /// The default bridge's addresses, which it has or had last.
+    fn default_addresses(&self) -> Result<Option<BridgeAddresses>, EngineError> {
+        Ok(facts::fact(&self.ledger, BRIDGE_FACT)?)
+    }
+
+    fn tear_down(&self, bridges: &mut Bridges) -> Result<(), EngineError> {
+        self.host(bridges)?.teardown().map_err(|errors| {
+            let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            EngineError::Conflict { message: format!("cannot take the bridges down: {}", words.join("; ")), hint: None }
+        })
+    }
+
+    /// Whether there may be something of this engine's on the host's network, from an earlier engine or this one.
+    fn was_there(&self) -> Result<bool, EngineError> {
+        let own = || facts::fact::<bool>(&self.ledger, OWN_NETWORKS_FACT);
+        Ok(self.default_addresses()?.is_some() || own()?.is_some())
+    }
+
+    /// The networks of the user's own, as they are now.
+    fn rows(&self) -> BTreeMap<NetworkId, Arc<NetworkRow>> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn show(&self, addresses: Option<BridgeAddresses>) {
         *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    /// A fresh namespace on the bridge.
-    pub(crate) fn attach(&self, id: &ContainerId) -> Result<(Endpoint, OwnedFd), EngineError> {
-        failpoint("attach.before");
-        let attached = self.bridge()?.attach(id)?;
-        failpoint("attach.after");
-        Ok(attached)
-    }
-
     /// What on this host drops containers' packets, in words for the user: each names the firewall's chain and the
-    /// commands that open it. Makes the bridge if it is not there, since the commands name it.
+    /// commands that open it. Without a bridge nothing is looked at but for the default one, which is made: the commands
+    /// name it.
     pub(crate) fn firewall_warnings(&self) -> Result<Vec<String>, EngineError> {
-        let chains = firewall_check::dropping_chains(&self.bridge()?.addresses().name)?;
+        let names: Vec<String> = {
+            let mut bridges = locked(&self.bridges);
+            if bridges.opened.is_empty() {
+                self.open(&mut bridges, &default_id())?;
+            }
+            bridges.opened.values().map(|opened| opened.bridge.addresses().name.clone()).collect()
+        };
+        let mut chains = Vec::new();
+        for name in &names {
+            chains.extend(firewall_check::dropping_chains(name)?);
+        }
         let say = |chain: &firewall_check::DroppingChain| {
             format!("{chain}, also what containers send and are sent; to let it through: {}", chain.commands.join("; "))
         };
@@ -151,17 +240,22 @@ impl Network {
         self.addresses().map(|addresses| IpAddr::V4(addresses.ipv4_gateway))
     }
 
-    /// Chooses host ports, holds them through the keeper, and opens them in the firewall's maps.
+    /// Chooses host ports, holds them through the keeper, and opens them in the firewall's maps. They lead to the
+    /// container by the network that has its default route; without one, none is published.
     pub(crate) fn publish(
         &self,
         id: &ContainerId,
-        endpoint: &Endpoint,
+        endpoints: &[RunEndpoint],
         wanted: &[PortBinding],
     ) -> Result<Vec<PublishedPort>, EngineError> {
-        if wanted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let bridge = self.bridge()?;
+        let Some(place) = places::way_out(endpoints).filter(|_| !wanted.is_empty()) else { return Ok(Vec::new()) };
+        let endpoint = &place.endpoint;
+        let host = self.host(&mut locked(&self.bridges))?;
+        let binding = self.rows().get(&place.network).and_then(|row| row.spec.bridge.host_binding);
+        let wanted: Vec<PortBinding> = wanted
+            .iter()
+            .map(|port| PortBinding { host_address: port.host_address.or(binding.map(IpAddr::V4)), ..port.clone() })
+            .collect();
         let mut all = locked(&self.published);
         let taken: BTreeSet<(Protocol, IpAddr, u16)> = all
             .values()
@@ -173,12 +267,12 @@ impl Network {
                 |(p, a, n): &(Protocol, IpAddr, u16)| (*p, *n) == (protocol, port) && ports::overlap(*a, address);
             taken.iter().any(overlaps) || !can_bind(address, port, protocol)
         };
-        let published = ports::choose(wanted, bridge.addresses().ipv6_gateway.is_some(), in_use)?;
-        all.insert(id.clone(), (endpoint.clone(), published.clone()));
+        let published = ports::choose(&wanted, endpoint.ipv6_gateway.is_some(), in_use)?;
+        all.insert(id.clone(), (Some(endpoint.clone()), published.clone()));
         failpoint("publish.before");
         let opened = self.hold(&all, Some(id)).and_then(|()| {
             failpoint("publish.held");
-            Ok(bridge.publish(endpoint, &published)?)
+            Ok(host.publish(endpoint, &published)?)
         });
         failpoint("publish.after");
         if let Err(error) = opened {
@@ -191,54 +285,117 @@ impl Network {
         Ok(published)
     }
 
+    /// Leads a running container's ports to it by another of its networks.
+    pub(crate) fn move_ports(
+        &self,
+        id: &ContainerId,
+        endpoints: &[RunEndpoint],
+        ports: &[PublishedPort],
+    ) -> Result<(), EngineError> {
+        let mut all = locked(&self.published);
+        let Some((before, _)) = all.get(id).cloned() else { return Ok(()) };
+        // Without a way to it the ports stay its own, for the next network that leads out.
+        let after = places::way_out(endpoints).map(|place| place.endpoint.clone());
+        if after == before {
+            return Ok(());
+        }
+        let host = self.host(&mut locked(&self.bridges))?;
+        if let Some(before) = &before {
+            host.unpublish(before, &reachable(before, ports))?;
+        }
+        if let Some(after) = &after {
+            host.publish(after, &reachable(after, ports))?;
+        }
+        all.insert(id.clone(), (after, ports.to_vec()));
+        self.hold(&all, None)
+    }
+
     /// Gives back addresses and ports of a run that is over. Goes on past a failure; the first is reported.
     pub(crate) fn release(
         &self,
         id: &ContainerId,
-        endpoint: &Endpoint,
+        endpoints: &[RunEndpoint],
         ports: &[PublishedPort],
     ) -> Result<(), EngineError> {
-        let bridge = self.bridge()?;
         let mut result = Ok(());
         if !ports.is_empty() {
             failpoint("unpublish.before");
-            result = bridge.unpublish(endpoint, ports).map_err(EngineError::from);
-            failpoint("unpublish.after");
             let mut all = locked(&self.published);
+            let leads_to = match all.get(id) {
+                Some((endpoint, _)) => endpoint.clone(),
+                None => places::way_out(endpoints).map(|place| place.endpoint.clone()),
+            };
+            if let Some(endpoint) = leads_to {
+                let host = self.host(&mut locked(&self.bridges));
+                result = host.and_then(|host| Ok(host.unpublish(&endpoint, &reachable(&endpoint, ports))?));
+            }
+            failpoint("unpublish.after");
             all.remove(id);
             result = result.and(self.hold(&all, None));
             failpoint("unhold.after");
         }
-        bridge.release(endpoint);
+        let mut bridges = locked(&self.bridges);
+        endpoints.iter().for_each(|place| bridges.release(place));
         result
     }
 
     /// What an earlier engine's runs hold, dead or alive: it is theirs until they are known to have ended. Whatever
-    /// else the earlier engine left on bridge and table goes.
-    pub(crate) fn adopt(&self, runs: Vec<(ContainerId, Endpoint, Vec<PublishedPort>)>) -> Result<(), EngineError> {
-        if runs.is_empty() && rows::fact::<BridgeAddresses>(&self.ledger, BRIDGE_FACT)?.is_none() {
+    /// else the earlier engine left of bridges and in the table goes.
+    pub(crate) fn adopt(
+        &self,
+        runs: Vec<(ContainerId, Vec<RunEndpoint>, Vec<PublishedPort>)>,
+    ) -> Result<(), EngineError> {
+        let had_default = self.default_addresses()?.is_some();
+        if runs.is_empty() && !self.was_there()? {
             return Ok(());
         }
-        let bridge = self.bridge()?;
-        for (id, endpoint, ports) in &runs {
-            // One container's trouble is not the others': its traffic stops, and the log says why.
-            if let Err(error) = bridge.restore(endpoint, ports) {
-                tracing::error!(
-                    container = id.short(),
-                    error = error_chain(&error),
-                    "cannot restore the network of a running container"
-                );
+        let mut bridges = locked(&self.bridges);
+        let host = self.host(&mut bridges)?;
+        // One network's or container's trouble is not the others': its traffic stops, and the log says why.
+        let trouble = |error: &dyn std::error::Error| {
+            tracing::error!(error = error_chain(error), "cannot restore the network of running containers");
+        };
+        if had_default && let Err(error) = self.open(&mut bridges, &default_id()) {
+            trouble(&error);
+        }
+        let inherited = host.inherited_bridges();
+        for row in self.rows().values().filter(|row| inherited.contains(&row.addresses.name)) {
+            if let Err(error) = self.open(&mut bridges, &row.id) {
+                trouble(&error);
             }
         }
-        let endpoints: Vec<Endpoint> = runs.iter().map(|(_, endpoint, _)| endpoint.clone()).collect();
-        if let Err(errors) = bridge.retain(&endpoints) {
+        for (_, endpoints, _) in &runs {
+            for place in endpoints {
+                let restored = self.open(&mut bridges, &place.network).and_then(|opened| {
+                    opened.endpoints += 1;
+                    Ok(opened.bridge.restore(&place.endpoint)?)
+                });
+                if let Err(error) = restored {
+                    trouble(&error);
+                }
+            }
+        }
+        drop(bridges);
+        let mut all = locked(&self.published);
+        for (id, endpoints, ports) in &runs {
+            if ports.is_empty() {
+                continue;
+            }
+            let endpoint = places::way_out(endpoints).map(|place| place.endpoint.clone());
+            if let Some(endpoint) = &endpoint
+                && let Err(error) = host.publish(endpoint, &reachable(endpoint, ports))
+            {
+                trouble(&error);
+            }
+            all.insert(id.clone(), (endpoint, ports.clone()));
+        }
+        let endpoints: Vec<Endpoint> =
+            runs.iter().flat_map(|(_, endpoints, _)| endpoints).map(|place| place.endpoint.clone()).collect();
+        if let Err(errors) = host.retain(&endpoints) {
             errors.iter().for_each(|error| {
                 tracing::error!(error = error_chain(error), "cannot clear what an earlier engine left")
             });
         }
-        let mut all = locked(&self.published);
-        let published = runs.into_iter().filter(|(_, _, ports)| !ports.is_empty());
-        all.extend(published.map(|(id, endpoint, ports)| (id, (endpoint, ports))));
         self.hold(&all, None)
     }
 
@@ -246,7 +403,7 @@ impl Network {
     /// this container's cannot be had; that another's cannot (it was taken while no keeper was there) is logged.
     fn hold(&self, all: &Published, of: Option<&ContainerId>) -> Result<(), EngineError> {
         let ports =
-            all.iter().flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint, port))).collect();
+            all.iter().flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint.as_ref(), port))).collect();
         let failures = self.keeper.hold(ports).map_err(keeper_failed)?;
         let (own, others): (Vec<_>, Vec<_>) =
             failures.into_iter().partition(|failure| of.is_some_and(|id| id.as_str() == failure.container_id));
@@ -272,7 +429,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// IPv6's loopback cannot be translated to another address: the keeper forwards it.
-fn held(id: &ContainerId, endpoint: &Endpoint, port: &PublishedPort) -> PortReservation {
+fn held(id: &ContainerId, endpoint: Option<&Endpoint>, port: &PublishedPort) -> PortReservation {
     let forwarded = match port.host_address {
         IpAddr::V6(address) => address.is_unspecified() || address.is_loopback(),
         IpAddr::V4(_) => false,
@@ -282,7 +439,9 @@ fn held(id: &ContainerId, endpoint: &Endpoint, port: &PublishedPort) -> PortRese
         host_address: port.host_address,
         host_port: port.host_port,
         protocol: port.protocol,
-        forward_to: forwarded.then(|| SocketAddr::new(IpAddr::V4(endpoint.ipv4), port.container_port)),
+        forward_to: endpoint
+            .filter(|_| forwarded)
+            .map(|endpoint| SocketAddr::new(IpAddr::V4(endpoint.ipv4), port.container_port)),
     }
 }
 
@@ -295,11 +454,23 @@ fn can_bind(address: IpAddr, port: u16, protocol: Protocol) -> bool {
     }
 }
 
-fn tear_down(bridge: &BridgeNetwork) -> Result<(), EngineError> {
-    bridge.teardown().map_err(|errors| {
-        let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        EngineError::Conflict { message: format!("cannot take the bridge down: {}", words.join("; ")), hint: None }
-    })
+/// A port of one of the host's IPv6 addresses leads nowhere if the network that the container is reached by has none.
+fn reachable(endpoint: &Endpoint, ports: &[PublishedPort]) -> Vec<PublishedPort> {
+    ports.iter().filter(|port| port.host_address.is_ipv4() || endpoint.ipv6.is_some()).copied().collect()
+}
+
+fn default_id() -> NetworkId {
+    NetworkId::predefined(dozen_model::DEFAULT_NETWORK)
+}
+
+impl Bridges {
+    /// Gives a place back. Of a network that is gone nothing is left to give.
+    fn release(&mut self, place: &RunEndpoint) {
+        if let Some(opened) = self.opened.get_mut(&place.network) {
+            opened.bridge.release(&place.endpoint);
+            opened.endpoints = opened.endpoints.saturating_sub(1);
+        }
+    }
 }
 
 fn keeper_failed(error: dozen_keeper::KeeperError) -> EngineError {

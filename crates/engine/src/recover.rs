@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use dozen_image::ImageStore;
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, error_chain};
-use dozen_network::{Endpoint, PublishedPort};
+use dozen_network::PublishedPort;
 use dozen_runtime::Cgroup;
 
 use self::roots_lock::RootsLock;
@@ -22,7 +22,7 @@ use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::owner::Owner;
 use crate::container::restart;
-use crate::container::snapshot::{Phase, Snapshot};
+use crate::container::snapshot::{Phase, RunEndpoint, Snapshot};
 use crate::failpoint::failpoint;
 use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
@@ -44,6 +44,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         dozen_image::TARGETS,
         SPEC_BEFORE,
         restart::MIGRATION,
+        crate::network::rows::NETWORKS,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -59,7 +60,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let images = ImageStore::open(&config.data_root, ledger.clone())?;
     make_private(&config.data_root.join("volumes"))?;
     let volumes = Volumes::open(config.data_root.join("volumes"), ledger.clone())?;
-    let network = crate::network::Network::new(&config, instance, crate::shared::monitors_in(&cgroup), ledger.clone());
+    let network = crate::network::Network::new(&config, instance, crate::shared::monitors_in(&cgroup), ledger.clone())?;
     let mut rows = rows::containers(&ledger)?;
     let shared = Shared {
         config,
@@ -102,9 +103,9 @@ pub(crate) fn adopt(shared: &Arc<Shared>, mut rows: Vec<ContainerRow>) {
 }
 
 /// What a run that was not seen to end holds of the network.
-fn held(row: &ContainerRow) -> Option<(ContainerId, Endpoint, Vec<PublishedPort>)> {
+fn held(row: &ContainerRow) -> Option<(ContainerId, Vec<RunEndpoint>, Vec<PublishedPort>)> {
     let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
-    Some((row.id.clone(), run.endpoint.clone()?, run.ports.clone()))
+    (!run.endpoints.is_empty()).then(|| (row.id.clone(), run.endpoints.clone(), run.ports.clone()))
 }
 
 /// An engine that died right when a hold had ended may have left it standing still.

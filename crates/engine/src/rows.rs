@@ -61,16 +61,16 @@ pub(crate) struct VolumeRow {
 }
 
 /// What one cannot read is the ledger's fault, not the caller's.
-fn corrupt(what: &str, error: impl std::fmt::Display) -> LedgerError {
+pub(crate) fn corrupt(what: &str, error: impl std::fmt::Display) -> LedgerError {
     let words = format!("{what}: {error}");
     LedgerError::Statement(dozen_ledger::rusqlite::Error::ToSqlConversionFailure(words.into()))
 }
 
-fn json<T: serde::Serialize>(value: &T) -> String {
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("our own types have string keys only")
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, LedgerError> {
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, LedgerError> {
     serde_json::from_str(text).map_err(|error| corrupt(what, error))
 }
 

@@ -12,6 +12,7 @@ use crate::id::ImageId;
 use crate::log::LogSpec;
 use crate::name::VolumeName;
 use crate::network::{NetworkMode, PortBinding, Protocol};
+use crate::network_spec::EndpointSpec;
 use crate::resources::ResourceSpec;
 use crate::restart::RestartPolicy;
 use crate::signal::Signal;
@@ -38,6 +39,10 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// The network that it joins.
     pub network: NetworkMode,
+    /// Its places on networks, in the order of its interfaces. `None`: what `network` says, from before it could have
+    /// several.
+    #[serde(default)]
+    pub endpoints: Option<Vec<EndpointSpec>>,
     /// Ports that the image or the user declares, published or not.
     pub exposed_ports: BTreeSet<(u16, Protocol)>,
     /// Published ports.

@@ -89,6 +89,18 @@ random_id! {
     ExecId, "exec"
 }
 
+random_id! {
+    /// A network's id.
+    NetworkId, "network"
+}
+
+impl NetworkId {
+    /// The id of a network that every engine has, and no row: its name in hexadecimal, filled up to 64 digits.
+    pub fn predefined(name: &str) -> Self {
+        Self(format!("{:0<64}", hex(name.as_bytes())).into())
+    }
+}
+
 /// An image's id: the digest of its configuration blob.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -17,6 +17,7 @@ mod log;
 pub mod moment;
 mod name;
 mod network;
+mod network_spec;
 mod reference;
 mod resources;
 mod restart;
@@ -31,10 +32,11 @@ pub use container::{
 pub use digest::{Digest, DigestError};
 pub use dns::DnsSpec;
 pub use error::{Classified, ErrorKind, error_chain};
-pub use id::{ContainerId, ExecId, IdError, ImageId};
 pub use log::{LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError};
-pub use name::{ContainerName, NameError, VolumeName};
+pub use id::{ContainerId, ExecId, IdError, ImageId, NetworkId};
+pub use name::{ContainerName, NameError, NetworkName, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
+pub use network_spec::{BridgeOptions, DEFAULT_NETWORK, EndpointSpec, NetworkSpec, SubnetSpec};
 pub use reference::{Reference, ReferenceError};
 pub use resources::{
     BlockDeviceRate, BlockIoSpec, CpuSpec, DeviceMapping, DeviceRequest, DeviceRule, DeviceSpec, MemorySpec,

@@ -14,7 +14,7 @@ pub struct NameError {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $shortest:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -30,7 +30,7 @@ macro_rules! name {
         impl FromStr for $name {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                if is_name(text) {
+                if is_name(text, $shortest) {
                     Ok(Self(text.into()))
                 } else {
                     Err(NameError { kind: $kind, text: text.chars().take(260).collect() })
@@ -61,17 +61,22 @@ macro_rules! name {
 
 name! {
     /// A container's name: unique in its engine.
-    ContainerName, "container"
+    ContainerName, "container", 2
 }
 name! {
     /// A volume's name: unique in its engine; also a directory's name, which is why it must be one path component.
-    VolumeName, "volume"
+    VolumeName, "volume", 2
 }
 
-/// Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, with a length that fits a file name.
-fn is_name(text: &str) -> bool {
+name! {
+    /// A network's name: unique in its engine.
+    NetworkName, "network", 1
+}
+
+/// Docker's rule, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, with a length that fits a file name; a network's may have one character.
+fn is_name(text: &str, shortest: usize) -> bool {
     let bytes = text.as_bytes();
-    (2..=255).contains(&bytes.len())
+    (shortest..=255).contains(&bytes.len())
         && bytes[0].is_ascii_alphanumeric()
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }

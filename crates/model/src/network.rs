@@ -20,6 +20,9 @@ pub enum NetworkMode {
     Host,
     /// The network namespace of another container.
     Container(ContainerId),
+    /// Networks of the user's own: the one that was named first, as it was named. [`crate::ContainerSpec::endpoints`]
+    /// has all of them.
+    Network(String),
 }
 
 /// A transport whose ports can be published.

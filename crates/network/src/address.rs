@@ -18,7 +18,7 @@ pub struct BridgeAddresses {
     pub ipv4_prefix_length: u8,
     /// The host as containers see it; `None` without IPv6.
     pub ipv6_gateway: Option<Ipv6Addr>,
-    /// Length of the subnet's prefix, always 64.
+    /// Length of the subnet's prefix: 64 unless the user chose another.
     pub ipv6_prefix_length: u8,
 }
 
@@ -30,21 +30,41 @@ impl BridgeAddresses {
 
     /// The first address of the bridge's IPv6 subnet.
     pub fn ipv6_subnet(&self) -> Option<Ipv6Addr> {
-        self.ipv6_gateway.map(|gateway| Ipv6Addr::from_bits(gateway.to_bits() & (u128::MAX << 64)))
+        self.ipv6_gateway.map(|gateway| Ipv6Addr::from_bits(gateway.to_bits() & ipv6_mask(self.ipv6_prefix_length)))
     }
 
-    /// The IPv6 address that goes with an IPv4 address of the subnet: the same number, counted from its start.
+    /// The last address of the bridge's IPv6 subnet.
+    pub(crate) fn ipv6_last(&self) -> Option<Ipv6Addr> {
+        self.ipv6_subnet().map(|first| Ipv6Addr::from_bits(first.to_bits() | !ipv6_mask(self.ipv6_prefix_length)))
+    }
+
+    /// The IPv6 address that goes with an IPv4 address of the subnet: the same number, counted from its start. `None`
+    /// without IPv6, and where the IPv6 subnet has no such number.
     pub(crate) fn ipv6_beside(&self, ipv4: Ipv4Addr) -> Option<Ipv6Addr> {
-        let number = ipv4.to_bits() - self.ipv4_subnet().network().to_bits();
-        self.ipv6_subnet().map(|subnet| Ipv6Addr::from_bits(subnet.to_bits() | u128::from(number)))
+        let number = u128::from(ipv4.to_bits().wrapping_sub(self.ipv4_subnet().network().to_bits()));
+        let fits = number & ipv6_mask(self.ipv6_prefix_length) == 0;
+        self.ipv6_subnet().filter(|_| fits).map(|subnet| Ipv6Addr::from_bits(subnet.to_bits() | number))
+    }
+
+    /// Whether one of its subnets has the address.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.ipv4_subnet().contains(address),
+            IpAddr::V6(address) => self
+                .ipv6_subnet()
+                .is_some_and(|subnet| (address.to_bits() ^ subnet.to_bits()) & ipv6_mask(self.ipv6_prefix_length) == 0),
+        }
     }
 }
 
 /// One end of a container's link to the bridge, with all that is set on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The host's side of the link; the container's is always `eth0`.
+    /// The host's side of the link.
     pub interface: String,
+    /// The container's side.
+    #[serde(default = "eth0")]
+    pub inside: String,
     /// The container's hardware address.
     pub mac: MacAddress,
     /// The container's IPv4 address.
@@ -59,6 +79,14 @@ pub struct Endpoint {
     pub ipv6_prefix_length: u8,
     /// Its default route.
     pub ipv6_gateway: Option<Ipv6Addr>,
+    /// The network leads nowhere: no default route goes by it, and no port is published to it.
+    #[serde(default)]
+    pub internal: bool,
+}
+
+/// Endpoints that were made before a container could have several have no name of their own.
+fn eth0() -> String {
+    "eth0".to_owned()
 }
 
 impl Endpoint {
@@ -170,6 +198,11 @@ impl Ipv4Subnet {
         (!mask(self.prefix_length)).saturating_sub(1)
     }
 
+    /// Its last address.
+    pub fn last(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network | !mask(self.prefix_length))
+    }
+
     /// The address with this number, counted from the first.
     pub fn address(self, number: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.network.wrapping_add(number))
@@ -184,6 +217,10 @@ impl fmt::Display for Ipv4Subnet {
 
 fn mask(prefix_length: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0)
+}
+
+fn ipv6_mask(prefix_length: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(prefix_length.min(128))).unwrap_or(0)
 }
 
 /// Where a bridge's subnet is looked for when nobody says: Docker's own list (172.17.0.0/16 to 172.31.0.0/16,
@@ -274,5 +311,10 @@ mod tests {
             ipv6_prefix_length: 64,
         };
         assert_eq!(addresses.ipv6_beside(Ipv4Addr::new(172, 17, 1, 2)), Some("fd00::102".parse().unwrap()));
+        let small = BridgeAddresses { ipv6_prefix_length: 120, ..addresses };
+        assert_eq!(small.ipv6_beside(Ipv4Addr::new(172, 17, 0, 2)), Some("fd00::2".parse().unwrap()));
+        assert_eq!(small.ipv6_beside(Ipv4Addr::new(172, 17, 1, 2)), None);
+        assert_eq!(small.ipv6_last(), Some("fd00::ff".parse().unwrap()));
+        assert!(small.contains("fd00::fe".parse().unwrap()) && !small.contains("fd00::100".parse().unwrap()));
     }
 }

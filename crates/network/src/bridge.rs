@@ -1,46 +1,36 @@
-//! The default network: a bridge with a subnet of its own, behind the host's addresses.
+//! One network: a bridge with subnets of its own, and containers' places on it.
 //!
-//! What happens, in order: `open` makes or adopts the bridge, its addresses and the nftables table; `attach` makes a
-//! container's namespace with a link to the bridge; `publish` leads ports of the host to it. `unpublish` and `release`
-//! undo the two; the link itself goes with the namespace. After a restart: `open`, `restore` for each container that
-//! runs, `retain` with all of them.
+//! What happens, in order: [`HostNetwork::bridge`] makes or adopts the bridge; [`take`](BridgeNetwork::take) finds a
+//! container's addresses, [`crate::new_namespace`] or [`crate::plug`] link it. [`release`](BridgeNetwork::release) gives
+//! the addresses back; the link itself goes with the namespace. After a restart: [`restore`](BridgeNetwork::restore).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dozen_model::{ContainerId, Protocol};
+use dozen_model::ContainerId;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 
-use crate::address::{BridgeAddresses, Endpoint, MacAddress};
-use crate::conntrack;
+use crate::address::{BridgeAddresses, Endpoint, Ipv4Subnet, MacAddress};
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
-use crate::firewall::{PublishedKey, Table};
-use crate::forwarding::{self, Opened};
-use crate::host::{Host, Published, Target, element, locked};
+use crate::host::locked;
+use crate::host_network::HostNetwork;
 use crate::link;
 use crate::namespace;
 use crate::netlink::{Batch, Socket};
-use crate::pool::AddressPool;
-use crate::ports::PublishedPort;
-use crate::watch::Watcher;
-use crate::{setup, sysctl};
+use crate::pool::{AddressPool, Ipv6Pool};
 
-/// The bridge of the engine without a tag.
-pub(crate) const DEFAULT_BRIDGE: &str = "dozen0";
-/// What the names of the other engines' bridges begin with.
-pub(crate) const TAGGED_BRIDGE: &str = "dz-";
-/// How long `attach` waits for a link to go when every address rests. The kernel takes some 20 ms.
+/// How long `take` waits for a link to go when every address rests. The kernel takes some 20 ms.
 const LINK_GONE_TIMEOUT: Duration = Duration::from_secs(2);
 /// `RTMGRP_LINK`.
 const LINK_EVENTS: u32 = 1;
 pub(crate) const IPV6_PREFIX_LENGTH: u8 = 64;
 
-/// What the network of one engine is asked to be.
+/// What the default network of one engine is asked to be.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkConfig {
     /// Empty for the engine that is alone: bridge `dozen0`, table `dozen`. Otherwise a tag of up to 8 lower-case
@@ -48,236 +38,178 @@ pub struct NetworkConfig {
     pub instance: String,
     /// Subnets to choose from, as (address, prefix length); empty for [`crate::default_pools`].
     pub address_pools: Vec<(Ipv4Addr, u8)>,
+    /// Subnets of other networks, which need not be there yet.
+    pub avoid: Vec<Ipv4Subnet>,
     /// Whether containers get IPv6 too: a unique local /64, behind the host's address as IPv4 is.
     pub ipv6: bool,
     /// What this engine used before; kept if nothing of the host's stands in its way by now.
     pub previous: Option<BridgeAddresses>,
 }
 
-/// The default network of one engine, in the network namespace of the thread that opened it.
+/// A network, all of it decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// The bridge's name and its addresses.
+    pub addresses: BridgeAddresses,
+    /// It leads nowhere else.
+    pub internal: bool,
+    /// What leaves it is hidden behind the host's address.
+    pub masquerade: bool,
+    /// Its containers reach each other.
+    pub between_containers: bool,
+    /// Largest packet in bytes; `None`: the kernel's 1500.
+    pub mtu: Option<u32>,
+    /// The part of the subnet that containers get their addresses from; `None`: all of it.
+    pub ipv4_range: Option<Ipv4Subnet>,
+    /// Addresses that only those get who ask for them.
+    pub kept: BTreeSet<Ipv4Addr>,
+}
+
+impl BridgeConfig {
+    /// As the default network is.
+    pub fn plain(addresses: BridgeAddresses) -> Self {
+        Self {
+            addresses,
+            internal: false,
+            masquerade: true,
+            between_containers: true,
+            mtu: None,
+            ipv4_range: None,
+            kept: BTreeSet::new(),
+        }
+    }
+}
+
+/// What a container asks of its place on a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointWish {
+    /// The name of the interface inside; empty for `eth0`.
+    pub inside: String,
+    /// `None`: any.
+    pub ipv4: Option<Ipv4Addr>,
+    /// `None`: any.
+    pub ipv6: Option<Ipv6Addr>,
+    /// `None`: one that follows from the IPv4 address.
+    pub mac: Option<MacAddress>,
+}
+
+/// A network whose bridge is there.
 #[derive(Debug)]
 pub struct BridgeNetwork {
-    host: Arc<Host>,
-    /// br_netfilter puts bridged packets through the host's rules: see [`link::hairpin`].
-    hairpin: bool,
+    on: Arc<HostNetwork>,
+    config: BridgeConfig,
+    index: u32,
     pool: Mutex<AddressPool>,
-    watcher: Mutex<Option<Watcher>>,
+    pool6: Mutex<Ipv6Pool>,
 }
 
 impl BridgeNetwork {
-    /// Makes the bridge and its table, or adopts what an earlier engine of this tag left.
-    ///
-    /// Running containers and those who call them notice nothing: the table and its ports are there throughout.
-    pub fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
-        let (bridge, table) = names(&config.instance)?;
-        let mut route = Socket::route()?;
-        let mut netfilter = Socket::netfilter()?;
-        let addresses = setup::choose_addresses(&mut route, &config, &bridge)?;
-        let index = setup::ensure_bridge(&mut route, &addresses)?;
-        let elements = table.read(&mut netfilter)?;
-        let host = Arc::new(Host {
-            addresses,
-            index,
-            table,
-            route: Mutex::new(route),
-            published: Mutex::new(Published::of(netfilter, &elements)),
-        });
-        host.set_up_table()?;
-        let network = Self {
-            hairpin: sysctl::is_one("bridge/bridge-nf-call-iptables")
-                || sysctl::is_one("bridge/bridge-nf-call-ip6tables"),
-            pool: Mutex::new(AddressPool::new(host.addresses.ipv4_subnet(), host.addresses.ipv4_gateway)),
-            watcher: Mutex::new(None),
-            host,
-        };
-        setup::settle(&network.host)?;
-        // From here on; what changed since `set_up_table` looked is seen by the watcher's own first look.
-        *locked(&network.watcher) = Some(Watcher::start(network.host.clone())?);
-        Ok(network)
-    }
-
-    /// Looks again which of the host's interfaces have to forward. It happens by itself when one gets an address.
-    pub fn refresh(&self) -> Result<(), NetworkError> {
-        self.host.refresh()
+    pub(crate) fn new(on: Arc<HostNetwork>, config: BridgeConfig, index: u32) -> Self {
+        let pool = AddressPool::new(config.addresses.ipv4_subnet(), config.addresses.ipv4_gateway)
+            .within(config.ipv4_range, config.kept.clone());
+        Self { on, config, index, pool: Mutex::new(pool), pool6: Mutex::default() }
     }
 
     /// The bridge's name and addresses.
     pub fn addresses(&self) -> &BridgeAddresses {
-        &self.host.addresses
+        &self.config.addresses
     }
 
-    /// Makes a network namespace with loopback and `eth0` up, addresses and default routes set, linked to the bridge.
-    ///
-    /// The link lives as long as the namespace: as long as the descriptor or a process in it.
-    pub fn attach(&self, container_id: &ContainerId) -> Result<(Endpoint, OwnedFd), NetworkError> {
-        let ipv4 = self.take_address()?;
-        let ipv6 = self.host.addresses.ipv6_beside(ipv4);
-        let mut endpoint = Endpoint {
-            interface: interface_name(container_id),
-            mac: MacAddress::beside(ipv4),
-            ipv4,
-            ipv4_prefix_length: self.host.addresses.ipv4_prefix_length,
-            ipv4_gateway: self.host.addresses.ipv4_gateway,
-            ipv6,
-            ipv6_prefix_length: if ipv6.is_some() { IPV6_PREFIX_LENGTH } else { 0 },
-            ipv6_gateway: self.host.addresses.ipv6_gateway,
+    /// Finds a container's addresses; they are its own until they are released.
+    pub fn take(&self, container_id: &ContainerId, wish: &EndpointWish) -> Result<Endpoint, NetworkError> {
+        let addresses = &self.config.addresses;
+        let ipv4 = match wish.ipv4 {
+            None => self.take_address()?,
+            Some(wanted) if !addresses.contains(wanted.into()) => {
+                return Err(NetworkError::OutsideSubnets { address: wanted.into() });
+            }
+            Some(wanted) if locked(&self.pool).reserve(wanted) => wanted,
+            Some(wanted) => return Err(NetworkError::AddressInUse { address: wanted.into() }),
         };
-        for last_try in [false, false, true] {
-            match namespace::new_endpoint_namespace(&endpoint, |namespace| self.connect(&endpoint, namespace)) {
-                Ok(namespace) => return Ok((endpoint, namespace)),
-                // The name of the link is taken: once in 65536 runs of one container, if its last run is still going.
-                Err(NetworkError::Refused(refusal)) if refusal.is(libc::EEXIST) && !last_try => {
-                    endpoint.interface = interface_name(container_id);
+        let interface = interface_name(container_id);
+        let ipv6 = match wish.ipv6 {
+            None => Ok(locked(&self.pool6).take(addresses, ipv4)),
+            Some(wanted) if !addresses.contains(wanted.into()) => {
+                Err(NetworkError::OutsideSubnets { address: wanted.into() })
+            }
+            Some(wanted) if locked(&self.pool6).reserve(addresses, wanted) => Ok(Some(wanted)),
+            Some(wanted) => Err(NetworkError::AddressInUse { address: wanted.into() }),
+        };
+        let ipv6 = ipv6.inspect_err(|_| locked(&self.pool).release(ipv4, &interface))?;
+        Ok(Endpoint {
+            interface,
+            inside: if wish.inside.is_empty() { "eth0".to_owned() } else { wish.inside.clone() },
+            mac: wish.mac.unwrap_or_else(|| MacAddress::beside(ipv4)),
+            ipv4,
+            ipv4_prefix_length: addresses.ipv4_prefix_length,
+            ipv4_gateway: addresses.ipv4_gateway,
+            ipv6,
+            ipv6_prefix_length: if ipv6.is_some() { addresses.ipv6_prefix_length } else { 0 },
+            ipv6_gateway: addresses.ipv6_gateway.filter(|_| ipv6.is_some()),
+            internal: self.config.internal,
+        })
+    }
+
+    /// Links the namespace to the bridge. The link's name on the host becomes another if it is taken: once in 65536
+    /// runs of one container, if its last run is still going.
+    pub(crate) fn connect(&self, endpoint: &mut Endpoint, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+        let mut tries = 3;
+        loop {
+            let mut batch = Batch::default();
+            let veth = link::Veth {
+                name: &endpoint.interface,
+                inside: &endpoint.inside,
+                bridge: self.index,
+                mac: endpoint.mac,
+                mtu: self.config.mtu,
+            };
+            link::create_veth(&mut batch, &veth, namespace::number_of(namespace));
+            if self.on.hairpin {
+                link::hairpin(&mut batch, &endpoint.interface);
+            }
+            if !self.config.between_containers {
+                link::isolate(&mut batch, &endpoint.interface);
+            }
+            tries -= 1;
+            match locked(&self.on.host.route).run(&mut batch) {
+                Err(refusal) if refusal.is(libc::EEXIST) && tries > 0 => {
+                    let digits: String = endpoint.interface.chars().skip(2).take(6).collect();
+                    endpoint.interface = interface_of(&digits);
                 }
-                Err(error) => {
-                    // The namespace is going, and a link in it with it.
-                    locked(&self.pool).release(ipv4, &endpoint.interface);
-                    return Err(error);
+                outcome => {
+                    outcome?;
+                    failpoint("network.attach.link");
+                    return Ok(());
                 }
             }
         }
-        unreachable!("the last try returns")
     }
 
-    /// Links the namespace to the bridge.
-    fn connect(&self, endpoint: &Endpoint, namespace: &OwnedFd) -> Result<(), NetworkError> {
-        let mut batch = Batch::default();
-        let number = namespace::number_of(namespace);
-        link::create_veth(&mut batch, &endpoint.interface, self.host.index, number, endpoint.mac);
-        if self.hairpin {
-            link::hairpin(&mut batch, &endpoint.interface);
-        }
-        locked(&self.host.route).run(&mut batch)?;
-        failpoint("network.attach.link");
-        Ok(())
-    }
-
-    /// After a restart: the addresses of a container that runs are its own, and its ports lead to it.
-    pub fn restore(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+    /// After a restart: the addresses of a container that runs are its own.
+    pub fn restore(&self, endpoint: &Endpoint) -> Result<(), NetworkError> {
+        let taken = |address| NetworkError::AddressTaken { bridge: self.config.addresses.name.clone(), address };
         if !locked(&self.pool).reserve(endpoint.ipv4) {
-            let (bridge, address) = (self.host.addresses.name.clone(), endpoint.ipv4.into());
-            return Err(NetworkError::AddressTaken { bridge, address });
+            return Err(taken(endpoint.ipv4.into()));
         }
-        self.publish(endpoint, ports)
-    }
-
-    /// Leads these ports of the host to the container, all of them or none. What led elsewhere before leads here now:
-    /// it is the caller who knows which ports are free.
-    pub fn publish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        let wanted = wanted(endpoint, ports)?;
-        if wanted.is_empty() {
-            return Ok(());
+        if let Some(ipv6) = endpoint.ipv6
+            && !locked(&self.pool6).reserve(&self.config.addresses, ipv6)
+        {
+            return Err(taken(ipv6.into()));
         }
-        let mut published = locked(&self.host.published);
-        let Published { socket, ports: present, .. } = &mut *published;
-        let remove: Vec<_> = wanted
-            .iter()
-            .filter_map(|(key, target)| present.get(key).filter(|old| *old != target).map(|old| element(key, *old)))
-            .collect();
-        let add: Vec<_> = wanted.iter().map(|(key, target)| element(key, *target)).collect();
-        match self.host.table.change(socket, &remove, &add) {
-            // Somebody flushed the host's firewall. What we know is enough to make the table again.
-            Err(refusal) if refusal.is(libc::ENOENT) => {
-                drop(published);
-                self.host.set_up_table()?;
-                published = locked(&self.host.published);
-                self.host.table.change(&mut published.socket, &remove, &add)?;
-            }
-            outcome => outcome?,
-        }
-        failpoint("network.publish.elements");
-        let Published { socket, ports: present, .. } = &mut *published;
-        present.extend(wanted.iter().copied());
-        self.host.forget_misled_flows(socket, &wanted)?;
-        failpoint("network.publish.flows");
         Ok(())
-    }
-
-    /// Undoes [`publish`](Self::publish). What leads to another container by now stays.
-    pub fn unpublish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        let wanted = wanted(endpoint, ports)?;
-        let mut published = locked(&self.host.published);
-        let Published { socket, ports: present, .. } = &mut *published;
-        let ours: Vec<_> = wanted.into_iter().filter(|(key, target)| present.get(key) == Some(target)).collect();
-        remove_ports(&self.host.table, socket, present, &ours)
     }
 
     /// Gives the endpoint's addresses back; they are used again once the kernel has taken its link away.
     pub fn release(&self, endpoint: &Endpoint) {
+        if let Some(ipv6) = endpoint.ipv6 {
+            locked(&self.pool6).release(ipv6);
+        }
         locked(&self.pool).release(endpoint.ipv4, &endpoint.interface);
-    }
-
-    /// After a restart, when every running container is [restored](Self::restore): removes the ports and the links of
-    /// those that are gone. Goes on past failures and reports them all.
-    pub fn retain(&self, running: &[Endpoint]) -> Result<(), Vec<NetworkError>> {
-        let mut errors = Vec::new();
-        let addresses: BTreeSet<IpAddr> =
-            running.iter().flat_map(|e| [Some(e.ipv4.into()), e.ipv6.map(IpAddr::V6)]).flatten().collect();
-        {
-            let mut published = locked(&self.host.published);
-            let Published { socket, ports: present, .. } = &mut *published;
-            let gone: Vec<_> = present
-                .iter()
-                .filter(|(_, target)| !addresses.contains(&target.0))
-                .map(|(key, target)| (*key, *target))
-                .collect();
-            errors.extend(remove_ports(&self.host.table, socket, present, &gone).err());
-        }
-        failpoint("network.retain.ports");
-        let interfaces: BTreeSet<&str> = running.iter().map(|endpoint| endpoint.interface.as_str()).collect();
-        let mut route = locked(&self.host.route);
-        match link::links(&mut route) {
-            Ok(links) => {
-                let ports = links.values().filter(|link| link.master == Some(self.host.index));
-                for port in ports.filter(|link| !interfaces.contains(link.name.as_str())) {
-                    errors.extend(delete_link(&mut route, &port.name).err());
-                }
-            }
-            Err(refusal) => errors.push(refusal.into()),
-        }
-        failpoint("network.retain.links");
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
-    }
-
-    /// Removes the bridge, the links on it, the table, and turns off the forwarding that we turned on.
-    /// Goes on past failures and reports them all. To be called in the namespace that the network was opened in.
-    pub fn teardown(&self) -> Result<(), Vec<NetworkError>> {
-        let mut errors = Vec::new();
-        // First, so that it does not make again what goes.
-        drop(locked(&self.watcher).take());
-        {
-            let mut published = locked(&self.host.published);
-            let Published { socket, ports, opened } = &mut *published;
-            match self.host.hand_over(socket, opened) {
-                Ok(opened) => errors.extend(forwarding::undo(&opened)),
-                Err(error) => errors.push(error),
-            }
-            failpoint("network.teardown.forwarding");
-            match self.host.table.delete(socket) {
-                Ok(()) => {
-                    ports.clear();
-                    *opened = Opened::default();
-                }
-                Err(refusal) => errors.push(refusal.into()),
-            }
-        }
-        failpoint("network.teardown.table");
-        let mut route = locked(&self.host.route);
-        match link::links(&mut route) {
-            Ok(links) => {
-                for port in links.values().filter(|link| link.master == Some(self.host.index)) {
-                    errors.extend(delete_link(&mut route, &port.name).err());
-                }
-            }
-            Err(refusal) => errors.push(refusal.into()),
-        }
-        failpoint("network.teardown.links");
-        errors.extend(delete_link(&mut route, &self.host.addresses.name).err());
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     fn take_address(&self) -> Result<Ipv4Addr, NetworkError> {
         let mut pool = locked(&self.pool);
+        let usable = pool.size();
         if let Some(address) = pool.take() {
             return Ok(address);
         }
@@ -285,7 +217,7 @@ impl BridgeNetwork {
         let mut events = Socket::route_events(LINK_EVENTS)?;
         let deadline = Instant::now() + LINK_GONE_TIMEOUT;
         while pool.has_resting() {
-            let links = link::links(&mut locked(&self.host.route))?;
+            let links = link::links(&mut locked(&self.on.host.route))?;
             pool.wake(&links.into_values().map(|link| link.name).collect());
             if let Some(address) = pool.take() {
                 return Ok(address);
@@ -298,89 +230,29 @@ impl BridgeNetwork {
             wait_for_event(&mut events, left);
             pool = locked(&self.pool);
         }
-        let subnet = self.host.addresses.ipv4_subnet();
         Err(NetworkError::AddressesExhausted {
-            bridge: self.host.addresses.name.clone(),
-            subnet: subnet.to_string(),
-            usable: subnet.usable() - 1,
+            bridge: self.config.addresses.name.clone(),
+            subnet: self.config.ipv4_range.unwrap_or(self.config.addresses.ipv4_subnet()).to_string(),
+            usable,
         })
     }
 }
 
-/// The names of the bridge and of the table.
-fn names(instance: &str) -> Result<(String, Table), NetworkError> {
-    if instance.is_empty() {
-        return Ok((DEFAULT_BRIDGE.to_owned(), Table("dozen".to_owned())));
-    }
-    let valid = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
-    if instance.len() > 8 || !instance.bytes().all(valid) {
-        return Err(NetworkError::InvalidInstance(instance.chars().take(40).collect()));
-    }
-    Ok((format!("{TAGGED_BRIDGE}{instance}"), Table(format!("dozen-{instance}"))))
+/// `dz`, six digits of the container's id for those who read `ip link`, and four that differ each time: the link of
+/// the container's last run may still be going, and it may have several.
+fn interface_name(container_id: &ContainerId) -> String {
+    interface_of(&container_id.as_str()[..6])
 }
 
-/// `dz`, six digits of the container's id for those who read `ip link`, and four that differ each time: the link of
-/// the container's last run may still be going.
-fn interface_name(container_id: &ContainerId) -> String {
+fn interface_of(digits: &str) -> String {
     let mut random = [0u8; 2];
     // Should the kernel have no randomness, the name is merely less unlikely to be taken.
     let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
-    format!("dz{}x{:04x}", &container_id.as_str()[..6], u16::from_ne_bytes(random))
+    format!("dz{digits}x{:04x}", u16::from_ne_bytes(random))
 }
 
-/// What each port means for the table. A wildcard of IPv6 means nothing for a container without IPv6.
-fn wanted(endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<Vec<(PublishedKey, Target)>, NetworkError> {
-    let mut wanted = Vec::with_capacity(ports.len());
-    for port in ports {
-        match endpoint.address_like(port.host_address) {
-            // [::1] is the keeper's to forward; the kernel cannot translate it.
-            Some(_) if port.host_address == IpAddr::V6(Ipv6Addr::LOCALHOST) => {}
-            Some(container) => {
-                let key = PublishedKey { address: port.host_address, protocol: port.protocol, port: port.host_port };
-                wanted.push((key, (container, port.container_port)));
-            }
-            None => return Err(NetworkError::NoIpv6 { address: port.host_address }),
-        }
-    }
-    Ok(wanted)
-}
-
-fn remove_ports(
-    table: &Table,
-    socket: &mut Socket,
-    present: &mut BTreeMap<PublishedKey, Target>,
-    gone: &[(PublishedKey, Target)],
-) -> Result<(), NetworkError> {
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let remove: Vec<_> = gone.iter().map(|(key, target)| element(key, *target)).collect();
-    match table.change(socket, &remove, &[]) {
-        // Somebody flushed the table: what is there still goes one by one.
-        Err(refusal) if refusal.is(libc::ENOENT) => {
-            for one in &remove {
-                match table.change(socket, std::slice::from_ref(one), &[]) {
-                    Err(refusal) if !refusal.is(libc::ENOENT) => return Err(refusal.into()),
-                    _ => {}
-                }
-            }
-        }
-        outcome => outcome?,
-    }
-    failpoint("network.unpublish.elements");
-    for (key, _) in gone {
-        present.remove(key);
-    }
-    if gone.iter().any(|(key, _)| key.protocol == Protocol::Udp) {
-        conntrack::forget(socket, |flow| {
-            gone.iter().any(|(key, target)| key.is_destination_of(flow) && flow.answers == target.0)
-        })?;
-    }
-    failpoint("network.unpublish.flows");
-    Ok(())
-}
-
-fn delete_link(route: &mut Socket, name: &str) -> Result<(), NetworkError> {
+/// Deletes a link by its name in the socket's namespace; fine when there is none.
+pub(crate) fn delete_link(route: &mut Socket, name: &str) -> Result<(), NetworkError> {
     let mut batch = Batch::default();
     link::delete_link(&mut batch, name);
     match route.run(&mut batch) {

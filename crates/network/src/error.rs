@@ -57,12 +57,32 @@ pub enum NetworkError {
         /// The address.
         address: IpAddr,
     },
+    /// As [`Self::NoFreeSubnet`], for a network of the user's (Docker's words).
+    #[error(
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
+    )]
+    PoolsExhausted,
+    /// The address that a container asked for has an owner (Docker's words).
+    #[error("Address already in use")]
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+    },
+    /// The address that a container asked for is of no subnet of the network (Docker's words).
+    #[error("no configured subnet or ip-range contain the IP address {address}")]
+    OutsideSubnets {
+        /// The address.
+        address: IpAddr,
+    },
     /// The tag of an engine is not one.
     #[error("invalid network tag {0:?}: want up to 8 lower-case letters and digits")]
     InvalidInstance(String),
     /// The name of the bridge belongs to an interface that is none.
     #[error("the interface {0} is not a bridge")]
     NotABridge(String),
+    /// The name of a network's bridge belongs to an interface of somebody else's.
+    #[error("the interface {0} is there, and is not this network's")]
+    InterfaceTaken(String),
     /// A port is published on an IPv6 address, but the container has none.
     #[error("cannot publish a port on {address}: the container has no IPv6 address")]
     NoIpv6 {
@@ -75,9 +95,11 @@ impl Classified for NetworkError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(_) | Self::Setting { .. } | Self::Namespace { .. } => ErrorKind::Internal,
-            Self::NoFreeSubnet { .. } | Self::AddressesExhausted { .. } => ErrorKind::Exhausted,
-            Self::AddressTaken { .. } | Self::NotABridge(_) => ErrorKind::Conflict,
-            Self::InvalidInstance(_) | Self::NoIpv6 { .. } => ErrorKind::Invalid,
+            Self::NoFreeSubnet { .. } | Self::AddressesExhausted { .. } | Self::PoolsExhausted => ErrorKind::Exhausted,
+            Self::AddressTaken { .. } | Self::AddressInUse { .. } | Self::NotABridge(_) | Self::InterfaceTaken(_) => {
+                ErrorKind::Conflict
+            }
+            Self::InvalidInstance(_) | Self::NoIpv6 { .. } | Self::OutsideSubnets { .. } => ErrorKind::Invalid,
         }
     }
 
@@ -87,14 +109,18 @@ impl Classified for NetworkError {
                 Some("the engine needs CAP_NET_ADMIN: run it as root".to_owned())
             }
             Self::Refused(refusal) if refusal.is(libc::EOPNOTSUPP) || refusal.is(libc::ENOENT) => Some(
-                "the kernel may lack a part: dozen needs bridge, veth, nf_tables with NAT and fib (Linux 5.2 or later)"
+                "the kernel may lack a part: dozen needs bridge, veth, nf_tables with NAT and fib (Linux 5.6 or later)"
                     .to_owned(),
             ),
             Self::NoFreeSubnet { .. } => Some("give the engine an address pool of its own".to_owned()),
+            Self::PoolsExhausted => Some("give the network a subnet of its own: --subnet".to_owned()),
+            Self::AddressInUse { address } => Some(format!("another container of the network has {address}")),
             Self::AddressesExhausted { .. } => {
                 Some("remove containers, or give the engine a larger address pool".to_owned())
             }
-            Self::NotABridge(name) => Some(format!("rename or remove it: ip link delete {name}")),
+            Self::NotABridge(name) | Self::InterfaceTaken(name) => {
+                Some(format!("rename or remove it: ip link delete {name}"))
+            }
             _ => None,
         }
     }

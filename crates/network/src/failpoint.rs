@@ -3,7 +3,7 @@
 
 /// All of them, in the order of a network's life: `dozen daemon --failpoints` prints the list to the crash suite. They
 /// are the engine's, in whose process they stand.
-pub const FAILPOINTS: [&str; 18] = [
+pub const FAILPOINTS: [&str; 25] = [
     // The bridge is made or adopted.
     "network.open.bridge",
     "network.open.addresses",
@@ -27,6 +27,15 @@ pub const FAILPOINTS: [&str; 18] = [
     "network.teardown.forwarding",
     "network.teardown.table",
     "network.teardown.links",
+    // A network more is opened beside others, and removed.
+    "network.more.elements",
+    "network.remove.elements",
+    "network.remove.bridge",
+    "network.retain.bridges",
+    "network.retain.elements",
+    // A running container comes to one more network.
+    "network.plug.link",
+    "network.plug.routes",
 ];
 
 /// Dies here if this failpoint is armed.

@@ -1,4 +1,4 @@
-//! The host's side of the network: the table, the forwarding, and what goes through them.
+//! The host's side of all networks: the table, the forwarding, and what goes through them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,25 +6,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dozen_model::Protocol;
 
-use crate::address::BridgeAddresses;
-use crate::bridge::{DEFAULT_BRIDGE, TAGGED_BRIDGE};
+use crate::bridge::BridgeConfig;
 use crate::conntrack;
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
-use crate::firewall::{Element, PublishedKey, Rules, Table, difference, other_tables};
+use crate::firewall::{Element, Map, PublishedKey, Rules, Table, difference, other_tables};
 use crate::forwarding::{self, Opened};
 use crate::link;
 use crate::netlink::Socket;
 
+/// The default bridge of the engine without a tag.
+pub(crate) const DEFAULT_BRIDGE: &str = "dozen0";
+/// What the names of the other engines' bridges begin with, and those of networks of one's own.
+pub(crate) const TAGGED_BRIDGE: &str = "dz-";
+
 /// A container's address and port.
 pub(crate) type Target = (IpAddr, u16);
 
-/// What the bridge and its watcher share.
+/// What the bridges and the watcher share.
 #[derive(Debug)]
 pub(crate) struct Host {
-    pub(crate) addresses: BridgeAddresses,
-    pub(crate) index: u32,
     pub(crate) table: Table,
+    /// The kernel has IPv6.
+    pub(crate) ipv6: bool,
     pub(crate) route: Mutex<Socket>,
     pub(crate) published: Mutex<Published>,
 }
@@ -36,6 +40,49 @@ pub(crate) struct Published {
     pub(crate) socket: Socket,
     pub(crate) ports: BTreeMap<PublishedKey, Target>,
     pub(crate) opened: Opened,
+    /// By name.
+    pub(crate) bridges: BTreeMap<String, Member>,
+    /// What an earlier engine's table says of bridges: it is so until they are opened, or known to be gone.
+    pub(crate) inherited: BTreeSet<Element>,
+    /// The table has been put right by this engine.
+    pub(crate) is_set_up: bool,
+}
+
+/// A bridge of ours.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// `None` while it is being made.
+    pub(crate) index: Option<u32>,
+    pub(crate) config: BridgeConfig,
+}
+
+impl Member {
+    /// What the table says of it.
+    pub(crate) fn elements(&self) -> Vec<Element> {
+        let BridgeConfig { addresses, internal, masquerade, between_containers, .. } = &self.config;
+        let subnet = addresses.ipv4_subnet();
+        let mut ranges = vec![(IpAddr::V4(subnet.network()), IpAddr::V4(subnet.last()))];
+        if let (Some(first), Some(last)) = (addresses.ipv6_subnet(), addresses.ipv6_last()) {
+            ranges.push((first.into(), last.into()));
+        }
+        let mut elements = vec![Element::interface(Map::Bridges, &addresses.name)];
+        if *internal {
+            elements.push(Element::interface(Map::Internal, &addresses.name));
+        }
+        if *between_containers {
+            elements.push(Element::within(&addresses.name));
+        }
+        for (first, last) in ranges {
+            let is_ipv4 = first.is_ipv4();
+            elements.push(Element::subnet(&addresses.name, first, last));
+            elements.push(Element::source(if is_ipv4 { Map::Sources4 } else { Map::Sources6 }, first, last));
+            if *masquerade && !internal {
+                let set = if is_ipv4 { Map::Masqueraded4 } else { Map::Masqueraded6 };
+                elements.push(Element::source(set, first, last));
+            }
+        }
+        elements
+    }
 }
 
 impl Published {
@@ -45,7 +92,22 @@ impl Published {
             socket,
             ports: ports.map(|(key, address, port)| (key, (address, port))).collect(),
             opened: Opened::of(elements),
+            bridges: BTreeMap::new(),
+            inherited: elements.iter().filter(|element| element.map.is_of_bridges()).cloned().collect(),
+            is_set_up: false,
         }
+    }
+
+    /// What the table is to say of bridges.
+    fn of_bridges(&self) -> BTreeSet<Element> {
+        let made = self.bridges.values().filter(|member| member.index.is_some()).flat_map(Member::elements);
+        made.chain(self.inherited.iter().cloned()).collect()
+    }
+
+    /// The names of the bridges that are ours.
+    fn bridge_names(&self) -> BTreeSet<String> {
+        let inherited = self.inherited.iter().filter(|e| e.map == Map::Bridges).map(Element::interface_name);
+        self.bridges.keys().cloned().chain(inherited).collect()
     }
 }
 
@@ -76,10 +138,12 @@ impl Host {
     }
 
     fn look_again(&self, whole: bool) -> Result<(), NetworkError> {
-        let (ipv4, ipv6) = self.uplinks()?;
-        let ipv6 = self.addresses.ipv6_gateway.is_some().then_some(ipv6);
         let mut published = locked(&self.published);
-        let Published { socket, ports, opened } = &mut *published;
+        let (ipv4, ipv6) = self.uplinks(&published.bridge_names())?;
+        let routes_ipv6 = published.bridges.values().any(|bridge| bridge.config.addresses.ipv6_gateway.is_some());
+        let ipv6 = routes_ipv6.then_some(ipv6);
+        let of_bridges = published.of_bridges();
+        let Published { socket, ports, opened, is_set_up, .. } = &mut *published;
         let present = self.table.read(socket)?;
         let recorded = Opened::of(&present);
         // Another engine that went away may have left its record to us.
@@ -87,9 +151,7 @@ impl Host {
         before.join(opened.clone());
         let plan = forwarding::plan(&before, &ipv4, ipv6.as_ref(), forwarding::has_ipv6_per_interface()?)?;
         let rules = |opened: &Opened| Rules {
-            bridge: self.addresses.name.clone(),
-            ipv4: self.addresses.ipv4_subnet(),
-            ipv6: self.addresses.ipv6_subnet(),
+            ipv6: self.ipv6,
             ipv6_forwarding_is_ours: opened.ipv6.contains(forwarding::ALL_INTERFACES),
         };
         let wanted = rules(&plan.opened);
@@ -106,7 +168,9 @@ impl Host {
         if whole {
             let mut elements = plan.opened.elements();
             elements.extend(ports.iter().map(|(key, target)| element(key, *target)));
+            elements.extend(of_bridges);
             self.table.put(socket, &wanted, &present, &elements)?;
+            *is_set_up = true;
         }
         if anew {
             failpoint("network.open.table");
@@ -120,23 +184,22 @@ impl Host {
     /// Makes the table again from what we know, should somebody have deleted it: `nft flush ruleset` does, and with it
     /// every restart of nftables.service. A table that is there stays as it is, whatever the administrator did to it.
     pub(crate) fn mend_table(&self) -> Result<(), NetworkError> {
-        if self.table.is_there(&mut locked(&self.published).socket)? {
-            return Ok(());
+        {
+            let mut published = locked(&self.published);
+            if !published.is_set_up || self.table.is_there(&mut published.socket)? {
+                return Ok(());
+            }
         }
         tracing::warn!("somebody deleted the firewall table inet {}: making it again", self.table.0);
         failpoint("network.mend.before");
         self.set_up_table()?;
         failpoint("network.mend.table");
         let mut published = locked(&self.published);
-        let Published { socket, ports, .. } = &mut *published;
+        let Published { socket, ports, bridges, .. } = &mut *published;
         let ports: Vec<_> = ports.iter().map(|(key, target)| (*key, *target)).collect();
         self.forget_misled_flows(socket, &ports)?;
         // What containers sent out meanwhile kept its source, and would keep it for as long as it flows.
-        let (ipv4, ipv6) = (self.addresses.ipv4_subnet(), self.addresses.ipv6_subnet());
-        let ours = |address| match address {
-            IpAddr::V4(address) => ipv4.contains(address),
-            IpAddr::V6(address) => ipv6.is_some_and(|subnet| address.to_bits() >> 64 == subnet.to_bits() >> 64),
-        };
+        let ours = |address| bridges.values().any(|bridge| bridge.config.addresses.contains(address));
         conntrack::forget(socket, |flow| {
             ours(flow.source) && flow.answered_to == flow.source && !ours(flow.destination)
         })?;
@@ -162,7 +225,7 @@ impl Host {
     }
 
     /// The interfaces that are no engine's and have a global IPv4 address; those that have a global IPv6 address.
-    fn uplinks(&self) -> Result<(BTreeSet<String>, BTreeSet<String>), NetworkError> {
+    fn uplinks(&self, bridges: &BTreeSet<String>) -> Result<(BTreeSet<String>, BTreeSet<String>), NetworkError> {
         let mut route = locked(&self.route);
         let links = link::links(&mut route)?;
         let addresses = link::addresses(&mut route)?;
@@ -172,10 +235,66 @@ impl Host {
                 .filter(|a| a.global && a.address.is_ipv4() == ipv4)
                 .filter_map(|a| links.get(&a.index))
                 .filter(|link| link.index != link::LOOPBACK_INDEX && !is_engines(&link.name))
+                .filter(|link| !bridges.contains(&link.name))
                 .map(|link| link.name.clone())
                 .collect()
         };
         Ok((with(true), with(false)))
+    }
+
+    /// The bridge is a member from here on: the table knows it, its packets are forwarded.
+    pub(crate) fn admit(&self, name: &str, index: u32) -> Result<(), NetworkError> {
+        let change = {
+            let mut published = locked(&self.published);
+            let Published { socket, bridges, inherited, is_set_up, .. } = &mut *published;
+            let Some(member) = bridges.get_mut(name) else { return Ok(()) };
+            member.index = Some(index);
+            let elements: BTreeSet<Element> = member.elements().into_iter().collect();
+            // What an earlier engine's table said of it, and is so no more, goes when all are known.
+            let add: Vec<Element> = elements.difference(inherited).cloned().collect();
+            if *is_set_up { Some(self.table.change(socket, &[], &add)) } else { None }
+        };
+        match change {
+            Some(Ok(())) => failpoint("network.more.elements"),
+            // Somebody flushed the host's firewall.
+            Some(Err(refusal)) if !refusal.is(libc::ENOENT) => return Err(refusal.into()),
+            _ => return self.set_up_table(),
+        }
+        self.refresh()
+    }
+
+    /// Undoes [`Self::admit`], and forgets the bridge.
+    pub(crate) fn dismiss(&self, name: &str) -> Result<(), NetworkError> {
+        let mut published = locked(&self.published);
+        let Some(member) = published.bridges.remove(name) else { return Ok(()) };
+        if !published.is_set_up || member.index.is_none() {
+            return Ok(());
+        }
+        self.remove_all(&mut published.socket, &member.elements())?;
+        failpoint("network.remove.elements");
+        Ok(())
+    }
+
+    /// Removes elements, also those that are not all there.
+    pub(crate) fn remove_all(&self, socket: &mut Socket, gone: &[Element]) -> Result<(), NetworkError> {
+        match self.table.change(socket, gone, &[]) {
+            // Somebody flushed the table: what is there still goes one by one.
+            Err(refusal) if refusal.is(libc::ENOENT) => {
+                for one in gone {
+                    match self.table.change(socket, std::slice::from_ref(one), &[]) {
+                        Err(refusal) if !refusal.is(libc::ENOENT) => return Err(refusal.into()),
+                        _ => {}
+                    }
+                }
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Whether the interface is a bridge of ours.
+    pub(crate) fn is_own(&self, index: u32) -> bool {
+        locked(&self.published).bridges.values().any(|member| member.index == Some(index))
     }
 
     /// Whether an address is one of the host's own.
@@ -190,7 +309,7 @@ pub(crate) fn element(key: &PublishedKey, target: Target) -> Element {
     Element::published(key, target.0, target.1)
 }
 
-fn is_engines(interface: &str) -> bool {
+pub(crate) fn is_engines(interface: &str) -> bool {
     interface == DEFAULT_BRIDGE || interface.starts_with(TAGGED_BRIDGE)
 }
 

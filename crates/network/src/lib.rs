@@ -1,5 +1,5 @@
-//! The default network: a bridge with addresses of its own, veth pairs into containers' namespaces, outgoing NAT and
-//! published ports.
+//! Networks: bridges with addresses of their own, kept apart from each other, veth pairs into containers' namespaces,
+//! outgoing NAT and published ports. [`HostNetwork`] is what an engine has once, [`BridgeNetwork`] is one network.
 //!
 //! All of it by netlink, encoded here and sent in batches over blocking sockets (`netlink`): a container's start
 //! takes a handful of system calls and no other program. What is decided without the kernel is plain code: which
@@ -15,6 +15,7 @@ pub mod files;
 mod firewall;
 mod forwarding;
 mod host;
+mod host_network;
 mod link;
 mod namespace;
 mod netlink;
@@ -26,11 +27,12 @@ mod sysctl;
 mod watch;
 
 pub use address::{BridgeAddresses, Endpoint, Ipv4Subnet, MacAddress, MacAddressError, default_pools};
-pub use bridge::{BridgeNetwork, NetworkConfig};
+pub use bridge::{BridgeConfig, BridgeNetwork, EndpointWish, NetworkConfig};
 pub use error::NetworkError;
 pub use failpoint::FAILPOINTS;
 pub use firewall::foreign as firewall_check;
 pub use firewall::names as name_translation;
-pub use namespace::new_loopback_namespace;
+pub use host_network::HostNetwork;
+pub use namespace::{Gateways, Plug, new_loopback_namespace, new_namespace, plug, set_gateways, unplug};
 pub use netlink::Refusal;
 pub use ports::{PortsError, PublishedPort};

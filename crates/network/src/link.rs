@@ -19,6 +19,7 @@ const RTM_GETROUTE: u16 = 26;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -29,6 +30,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -61,6 +63,8 @@ pub(crate) struct Link {
     pub(crate) master: Option<u32>,
     /// `bridge`, `veth`, …; none for a physical one.
     pub(crate) kind: Option<String>,
+    /// The hardware address, where it has six bytes.
+    pub(crate) mac: Option<MacAddress>,
 }
 
 /// An address of an interface.
@@ -99,32 +103,48 @@ fn put_address(attributes: &mut Attributes<'_>, kind: u16, address: IpAddr) {
 }
 
 /// Makes a bridge with a fixed hardware address (else it changes with its ports) and brings it up.
-pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress) {
+pub(crate) fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddress, mtu: Option<u32>) {
     let label = format!("create the bridge {name}");
     batch.message(label, RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, true), |a| {
         a.text(IFLA_IFNAME, name);
         a.bytes(IFLA_ADDRESS, &mac.0);
+        mtu.inspect(|mtu| a.u32(IFLA_MTU, *mtu));
         a.nest(IFLA_LINKINFO, |a| a.text(IFLA_INFO_KIND, "bridge"));
     });
 }
 
-/// Makes a veth pair: the host's side is a port of the bridge and up, the other is `eth0` in the namespace, and down,
+/// What a veth pair is to be.
+pub(crate) struct Veth<'a> {
+    /// The host's side.
+    pub(crate) name: &'a str,
+    /// The container's side.
+    pub(crate) inside: &'a str,
+    /// The index of the bridge.
+    pub(crate) bridge: u32,
+    /// The container's.
+    pub(crate) mac: MacAddress,
+    pub(crate) mtu: Option<u32>,
+}
+
+/// Makes a veth pair: the host's side is a port of the bridge and up, the other is in the namespace, and down,
 /// because a peer that is made up finds no other end yet and the kernel refuses it (ENOTCONN, drivers/net/veth.c).
 ///
 /// One queue each: a veth transmits without a lock, and every queue costs a directory in sysfs to make and to unmake.
-pub(crate) fn create_veth(batch: &mut Batch, name: &str, bridge: u32, namespace: i32, mac: MacAddress) {
-    let label = format!("create the link {name} of a container");
+pub(crate) fn create_veth(batch: &mut Batch, veth: &Veth<'_>, namespace: i32) {
+    let label = format!("create the link {} of a container", veth.name);
     batch.message(label, RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, true), |a| {
-        a.text(IFLA_IFNAME, name);
-        a.u32(IFLA_MASTER, bridge);
+        a.text(IFLA_IFNAME, veth.name);
+        a.u32(IFLA_MASTER, veth.bridge);
+        veth.mtu.inspect(|mtu| a.u32(IFLA_MTU, *mtu));
         a.u32(IFLA_NUM_TX_QUEUES, 1);
         a.u32(IFLA_NUM_RX_QUEUES, 1);
         a.nest(IFLA_LINKINFO, |a| {
             a.text(IFLA_INFO_KIND, "veth");
             a.nest(IFLA_INFO_DATA, |a| {
                 a.nest_after(VETH_INFO_PEER, &link_header(0, false), |a| {
-                    a.text(IFLA_IFNAME, "eth0");
-                    a.bytes(IFLA_ADDRESS, &mac.0);
+                    a.text(IFLA_IFNAME, veth.inside);
+                    a.bytes(IFLA_ADDRESS, &veth.mac.0);
+                    veth.mtu.inspect(|mtu| a.u32(IFLA_MTU, *mtu));
                     a.u32(IFLA_NUM_TX_QUEUES, 1);
                     a.u32(IFLA_NUM_RX_QUEUES, 1);
                     a.bytes(IFLA_NET_NS_FD, &namespace.to_ne_bytes());
@@ -134,16 +154,25 @@ pub(crate) fn create_veth(batch: &mut Batch, name: &str, bridge: u32, namespace:
     });
 }
 
+/// Keeps the containers of a bridge apart: an isolated port sends to those that are not alone (bridge(8)).
+pub(crate) fn isolate(batch: &mut Batch, name: &str) {
+    set_port(batch, format!("isolate {name}"), name, IFLA_BRPORT_ISOLATED);
+}
+
 /// Lets the bridge send a frame back through the port that it came from.
 ///
 /// Only br_netfilter needs it: it carries out our DNAT inside the bridge, where a container that calls its own
 /// published port would otherwise be both source and destination port.
 pub(crate) fn hairpin(batch: &mut Batch, name: &str) {
-    batch.message(format!("set hairpin mode on {name}"), RTM_NEWLINK, 0, &link_header(0, false), |a| {
+    set_port(batch, format!("set hairpin mode on {name}"), name, IFLA_BRPORT_MODE);
+}
+
+fn set_port(batch: &mut Batch, label: String, name: &str, setting: u16) {
+    batch.message(label, RTM_NEWLINK, 0, &link_header(0, false), |a| {
         a.text(IFLA_IFNAME, name);
         a.nest(IFLA_LINKINFO, |a| {
             a.text(IFLA_INFO_SLAVE_KIND, "bridge");
-            a.nest(IFLA_INFO_SLAVE_DATA, |a| a.u8(IFLA_BRPORT_MODE, 1));
+            a.nest(IFLA_INFO_SLAVE_DATA, |a| a.u8(setting, 1));
         });
     });
 }
@@ -181,12 +210,12 @@ pub(crate) fn delete_address(batch: &mut Batch, index: u32, address: IpAddr, pre
     batch.message(label, RTM_DELADDR, 0, &header, |a| put_address(a, IFA_LOCAL, address));
 }
 
-/// Adds the default route by this gateway.
-pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
+/// Adds the default route by this gateway, in the place of one that is there.
+pub(crate) fn set_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
     let family = if gateway.is_ipv4() { AF_INET } else { AF_INET6 };
     let header = [family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST, 0, 0, 0, 0];
     let label = format!("add the default route by {gateway}");
-    batch.message(label, RTM_NEWROUTE, CREATE | EXCLUSIVE, &header, |a| {
+    batch.message(label, RTM_NEWROUTE, CREATE | REPLACE, &header, |a| {
         put_address(a, RTA_GATEWAY, gateway);
         a.u32(RTA_OIF, index);
     });
@@ -208,6 +237,7 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
         name: text(attribute(attributes, IFLA_IFNAME)?),
         master: attribute(attributes, IFLA_MASTER).and_then(number),
         kind,
+        mac: attribute(attributes, IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()).map(MacAddress),
     })
 }
 
@@ -286,12 +316,12 @@ mod tests {
     }
 
     #[test]
-    fn a_default_route_is_encoded_as_iproute_does() {
+    fn a_default_route_is_encoded_as_iproute_replaces_it() {
         let mut batch = Batch::default();
-        add_default_route(&mut batch, 3, Ipv4Addr::new(10, 0, 0, 1).into());
+        set_default_route(&mut batch, 3, Ipv4Addr::new(10, 0, 0, 1).into());
         #[rustfmt::skip]
         assert_eq!(batch.bytes(), [
-            44, 0, 0, 0, 24, 0, 0x01, 0x06, 0, 0, 0, 0, 0, 0, 0, 0,
+            44, 0, 0, 0, 24, 0, 0x01, 0x05, 0, 0, 0, 0, 0, 0, 0, 0,
             2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0,
             8, 0, 5, 0, 10, 0, 0, 1,
             8, 0, 4, 0, 3, 0, 0, 0,

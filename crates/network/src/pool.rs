@@ -1,15 +1,20 @@
 //! Which of the subnet's addresses are in use.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::address::Ipv4Subnet;
+use crate::address::{BridgeAddresses, Ipv4Subnet};
 
 /// The addresses of one subnet. Hands them out in turn, so that one that has just been given back rests the longest.
 #[derive(Debug)]
 pub(crate) struct AddressPool {
     subnet: Ipv4Subnet,
     gateway: Ipv4Addr,
+    /// Whoever asks for none gets one of these numbers, counted from the subnet's first address.
+    first: u32,
+    last: u32,
+    /// The user keeps them for others.
+    kept: BTreeSet<Ipv4Addr>,
     next: u32,
     used: BTreeSet<Ipv4Addr>,
     /// Given back, but the link that had it may still be there: address → the host's side of that link.
@@ -18,18 +23,39 @@ pub(crate) struct AddressPool {
 
 impl AddressPool {
     pub(crate) fn new(subnet: Ipv4Subnet, gateway: Ipv4Addr) -> Self {
-        Self { subnet, gateway, next: 1, used: BTreeSet::new(), resting: BTreeMap::new() }
+        let (first, last) = (1, subnet.usable());
+        let (kept, used, resting) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        Self { subnet, gateway, first, last, kept, next: first, used, resting }
+    }
+
+    /// Gives out addresses of this part of the subnet alone (Docker's `--ip-range`), and never those that are kept
+    /// for others (`--aux-address`). The first and the last address of a range may be had, unless they are the subnet's.
+    pub(crate) fn within(mut self, range: Option<Ipv4Subnet>, kept: BTreeSet<Ipv4Addr>) -> Self {
+        if let Some(range) = range {
+            let number = |address: Ipv4Addr| address.to_bits().wrapping_sub(self.subnet.network().to_bits());
+            self.first = number(range.network()).clamp(1, self.last);
+            self.last = number(range.last()).clamp(self.first, self.last);
+            self.next = self.first;
+        }
+        self.kept = kept;
+        self
+    }
+
+    /// How many addresses there are for those who ask for none.
+    pub(crate) fn size(&self) -> u32 {
+        let gateway = self.gateway.to_bits().wrapping_sub(self.subnet.network().to_bits());
+        (self.last - self.first + 1).saturating_sub(u32::from((self.first..=self.last).contains(&gateway)))
     }
 
     /// An address that nobody has; `None` when all are in use or resting.
     pub(crate) fn take(&mut self) -> Option<Ipv4Addr> {
-        let usable = self.subnet.usable();
-        let busy = u32::try_from(self.used.len() + self.resting.len()).unwrap_or(u32::MAX);
+        let busy = u32::try_from(self.used.len() + self.resting.len() + self.kept.len()).unwrap_or(u32::MAX);
         // One more look than addresses are busy is enough to find a free one, the gateway counted as busy.
-        for _ in 0..usable.min(busy.saturating_add(2)) {
+        for _ in 0..(self.last - self.first).saturating_add(1).min(busy.saturating_add(2)) {
             let candidate = self.subnet.address(self.next);
-            self.next = if self.next >= usable { 1 } else { self.next + 1 };
-            if candidate != self.gateway && !self.resting.contains_key(&candidate) && self.used.insert(candidate) {
+            self.next = if self.next >= self.last { self.first } else { self.next + 1 };
+            let is_free = candidate != self.gateway && !self.kept.contains(&candidate);
+            if is_free && !self.resting.contains_key(&candidate) && self.used.insert(candidate) {
                 return Some(candidate);
             }
         }
@@ -44,8 +70,8 @@ impl AddressPool {
         if free {
             self.resting.remove(&address);
             // New ones come after those that were in use before a restart.
-            if number >= self.next {
-                self.next = if number >= self.subnet.usable() { 1 } else { number + 1 };
+            if number >= self.next && number <= self.last {
+                self.next = if number >= self.last { self.first } else { number + 1 };
             }
         }
         free
@@ -65,6 +91,40 @@ impl AddressPool {
 
     pub(crate) fn has_resting(&self) -> bool {
         !self.resting.is_empty()
+    }
+}
+
+/// The IPv6 addresses of one subnet that somebody has. They follow from IPv4 addresses where they can, so they rest
+/// when those do.
+#[derive(Debug, Default)]
+pub(crate) struct Ipv6Pool {
+    used: BTreeSet<Ipv6Addr>,
+}
+
+/// How far a free IPv6 address is looked for: more than containers fit on a bridge.
+const IPV6_LOOKS: u128 = 1 << 16;
+
+impl Ipv6Pool {
+    /// The address that goes with this one, or the next one that is free; `None` without IPv6 or a free address.
+    pub(crate) fn take(&mut self, addresses: &BridgeAddresses, ipv4: Ipv4Addr) -> Option<Ipv6Addr> {
+        if let Some(beside) = addresses.ipv6_beside(ipv4)
+            && self.reserve(addresses, beside)
+        {
+            return Some(beside);
+        }
+        let first = addresses.ipv6_subnet()?.to_bits();
+        let last = addresses.ipv6_last()?.to_bits();
+        (first + 1..=last.min(first + IPV6_LOOKS)).map(Ipv6Addr::from_bits).find(|one| self.reserve(addresses, *one))
+    }
+
+    /// As [`AddressPool::reserve`]. The first address of a subnet is for routers (RFC 4291, 2.6.1).
+    pub(crate) fn reserve(&mut self, addresses: &BridgeAddresses, address: Ipv6Addr) -> bool {
+        let ours = addresses.contains(address.into()) && addresses.ipv6_subnet() != Some(address);
+        ours && addresses.ipv6_gateway != Some(address) && self.used.insert(address)
+    }
+
+    pub(crate) fn release(&mut self, address: Ipv6Addr) {
+        self.used.remove(&address);
     }
 }
 
@@ -101,6 +161,36 @@ mod tests {
         assert!(pool.reserve(Ipv4Addr::new(10, 0, 0, 4)));
         assert!(!pool.reserve(Ipv4Addr::new(10, 0, 0, 4)));
         assert_eq!(pool.take(), Some(Ipv4Addr::new(10, 0, 0, 5)));
+    }
+
+    #[test]
+    fn a_range_is_given_out_and_what_is_kept_is_not() {
+        let subnet = |text: &str, prefix_length| Ipv4Subnet::containing(text.parse().unwrap(), prefix_length);
+        let kept = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 18)]);
+        let mut pool = AddressPool::new(subnet("10.0.0.0", 24), Ipv4Addr::new(10, 0, 0, 17))
+            .within(Some(subnet("10.0.0.16", 30)), kept);
+        let all: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        assert_eq!(all, [Ipv4Addr::new(10, 0, 0, 16), Ipv4Addr::new(10, 0, 0, 19)]);
+        assert!(pool.reserve(Ipv4Addr::new(10, 0, 0, 200)), "a fixed address is of the subnet, not of the range");
+        assert!(pool.reserve(Ipv4Addr::new(10, 0, 0, 18)), "it is kept for who asks for it");
+        assert_eq!(pool.take(), None);
+    }
+
+    #[test]
+    fn ipv6_goes_with_ipv4_where_it_can() {
+        let addresses = BridgeAddresses {
+            name: "a".into(),
+            ipv4_gateway: Ipv4Addr::new(10, 0, 0, 1),
+            ipv4_prefix_length: 16,
+            ipv6_gateway: Some("fd00::1".parse().unwrap()),
+            ipv6_prefix_length: 126,
+        };
+        let mut pool = Ipv6Pool::default();
+        let mut take = |last| pool.take(&addresses, Ipv4Addr::new(10, 0, 0, last)).map(|address| address.to_string());
+        assert_eq!([take(9), take(3), take(4)], [Some("fd00::2".into()), Some("fd00::3".into()), None]);
+        pool.release("fd00::2".parse().unwrap());
+        assert!(!pool.reserve(&addresses, "fd00::1".parse().unwrap()));
+        assert!(pool.reserve(&addresses, "fd00::2".parse().unwrap()));
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::address::{self, BridgeAddresses, Ipv4Subnet, MacAddress};
-use crate::bridge::{IPV6_PREFIX_LENGTH, NetworkConfig};
+use crate::bridge::{BridgeConfig, IPV6_PREFIX_LENGTH, NetworkConfig};
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
 use crate::host::{Host, locked};
@@ -37,6 +37,7 @@ pub(crate) fn choose_addresses(
         })
         .collect();
     let routes = link::routed_subnets(route)?;
+    taken.extend(&config.avoid);
     taken.extend(routes.into_iter().filter(|(by, _)| by.is_none() || *by != index).map(|(_, subnet)| subnet));
     let free = |gateway: &Ipv4Addr, prefix_length: u8| {
         let subnet = Ipv4Subnet::containing(*gateway, prefix_length);
@@ -88,20 +89,41 @@ fn choose_ipv6<'a>(
     let previous = config.previous.as_ref().and_then(|previous| previous.ipv6_gateway);
     Ok(Some(on_bridge.or(previous).unwrap_or_else(|| {
         // Without an id (a minimal root may have none) the engine keeps a random choice by `previous`.
-        let machine = fs::read("/etc/machine-id").ok().filter(|id| !id.is_empty()).unwrap_or_else(|| {
-            let mut random = vec![0; 16];
-            let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-            random
-        });
+        let machine = machine_id();
         let subnet = address::unique_local_subnet(&machine, &config.instance);
         Ipv6Addr::from_bits(subnet.to_bits() | 1)
     })))
 }
 
+/// What tells this machine from others; random where it does not say.
+pub(crate) fn machine_id() -> Vec<u8> {
+    fs::read("/etc/machine-id").ok().filter(|id| !id.is_empty()).unwrap_or_else(|| {
+        let mut random = vec![0; 16];
+        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        random
+    })
+}
+
+/// The IPv4 subnets that the host has an address in or a route to.
+pub(crate) fn occupied(route: &mut Socket) -> Result<Vec<Ipv4Subnet>, NetworkError> {
+    let addresses = link::addresses(route)?.into_iter().filter_map(|address| match address.address {
+        IpAddr::V4(ipv4) => Some(Ipv4Subnet::containing(ipv4, address.prefix_length)),
+        IpAddr::V6(_) => None,
+    });
+    let mut taken: Vec<Ipv4Subnet> = addresses.collect();
+    taken.extend(link::routed_subnets(route)?.into_iter().map(|(_, subnet)| subnet));
+    Ok(taken)
+}
+
 /// Makes the bridge unless it is there, and gives it its IPv4 address; its index.
-pub(crate) fn ensure_bridge(route: &mut Socket, addresses: &BridgeAddresses) -> Result<u32, NetworkError> {
+pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result<u32, NetworkError> {
+    let addresses = &config.addresses;
+    let present = link::links(route)?.into_values().find(|link| link.name == addresses.name);
+    if present.as_ref().is_some_and(|link| link.kind.as_deref() != Some("bridge")) {
+        return Err(NetworkError::NotABridge(addresses.name.clone()));
+    }
     let mut batch = Batch::default();
-    link::create_bridge(&mut batch, &addresses.name, MacAddress::beside(addresses.ipv4_gateway));
+    link::create_bridge(&mut batch, &addresses.name, MacAddress::beside(addresses.ipv4_gateway), config.mtu);
     match route.run(&mut batch) {
         Err(refusal) if !refusal.is(libc::EEXIST) => return Err(refusal.into()),
         _ => {}
@@ -125,9 +147,9 @@ pub(crate) fn ensure_bridge(route: &mut Socket, addresses: &BridgeAddresses) -> 
 }
 
 /// The bridge's own settings. `route_localnet` comes last: the table guards it by now.
-pub(crate) fn settle(host: &Host) -> Result<(), NetworkError> {
-    let bridge = &host.addresses.name;
-    if let Some(gateway) = host.addresses.ipv6_gateway {
+pub(crate) fn settle(host: &Host, addresses: &BridgeAddresses, index: u32) -> Result<(), NetworkError> {
+    let bridge = &addresses.name;
+    if let Some(gateway) = addresses.ipv6_gateway {
         sysctl::ensure(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0")?;
         // No container tells the host its routes.
         for setting in ["accept_ra", "autoconf", "accept_redirects"] {
@@ -137,7 +159,7 @@ pub(crate) fn settle(host: &Host) -> Result<(), NetworkError> {
             sysctl::ensure(&format!("ipv6/conf/{bridge}/force_forwarding"), "1")?;
         }
         let mut batch = Batch::default();
-        link::add_address(&mut batch, host.index, gateway.into(), IPV6_PREFIX_LENGTH);
+        link::add_address(&mut batch, index, gateway.into(), addresses.ipv6_prefix_length);
         locked(&host.route).run(&mut batch)?;
     } else {
         sysctl::ensure(&format!("ipv6/conf/{bridge}/disable_ipv6"), "1")?;

@@ -27,7 +27,7 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Looks once at first, then whenever an interface other than the bridge got a global address, or the table went.
+    /// Looks once at first, then whenever an interface other than our bridges got a global address, or the table went.
     pub(crate) fn start(host: Arc<Host>) -> Result<Self, NetworkError> {
         let cannot = |source: io::Error| NetworkError::Namespace { what: "watch the host's network", source };
         let mut addresses = Socket::route_events(ADDRESS_EVENTS)?;
@@ -50,7 +50,7 @@ impl Watcher {
                 if !waits[2].revents().is_empty() {
                     return;
                 }
-                addressed = woken.is_ok() && heard(&mut addresses, |events| news_of(events, host.index));
+                addressed = woken.is_ok() && heard(&mut addresses, |events| news_of(events, &host));
                 flushed = woken.is_ok() && heard(&mut tables, |events| host.table.is_deleted_in(events));
             }
         };
@@ -69,8 +69,8 @@ impl Drop for Watcher {
     }
 }
 
-fn news_of(events: &[u8], bridge: u32) -> bool {
-    link::new_addresses(events).any(|address| address.global && address.index != bridge)
+fn news_of(events: &[u8], host: &Host) -> bool {
+    link::new_addresses(events).any(|address| address.global && !host.is_own(address.index))
 }
 
 /// Reads every event that waits; whether one of them is of interest. When some were lost, it may have been.

@@ -62,7 +62,6 @@ pub(crate) fn spec(
         warnings.push("The image has a HEALTHCHECK. Health checks are not built yet: it does not run.".to_owned());
     }
     let network = network_mode(&host.network_mode, find)?;
-    check_networks(request, &network)?;
     let dns = dns::spec(host, &network)?;
     let image_ports = defaults.exposed_ports.iter().flatten().map(|(key, _)| key.as_str());
     let bindings = ports::bindings(&host.port_bindings)?;
@@ -88,9 +87,10 @@ pub(crate) fn spec(
         },
         mounts: mounts::mounts(host, volumes.map(String::as_str))?,
         // Docker drops published ports on the host's network, with a warning.
-        ports: if network == NetworkMode::Bridge { bindings } else { Vec::new() },
-        publish_all: host.publish_all_ports && network == NetworkMode::Bridge,
+        ports: if has_ports(&network) { bindings } else { Vec::new() },
+        publish_all: host.publish_all_ports && has_ports(&network),
         network,
+        endpoints: None,
         exposed_ports,
         extra_hosts: host.extra_hosts.iter().map(|text| host_entry(text)).collect::<Result<_, _>>()?,
         dns,
@@ -199,34 +199,13 @@ fn network_mode(text: &str, find: &dyn Fn(&str) -> Result<ContainerId, ApiError>
         _ => match text.strip_prefix("container:") {
             Some("") => Err(ApiError::invalid("invalid container format container:<name|id>")),
             Some(name) => find(name).map(NetworkMode::Container),
-            None => Err(other_network(text)),
+            None => Ok(NetworkMode::Network(text.to_owned())),
         },
     }
 }
 
-fn other_network(name: &str) -> ApiError {
-    ApiError::not_built(format_args!("a network of your own (HostConfig.NetworkMode {name:?})"))
-        .with_hint("use bridge, none, host or container:<name>")
-}
-
-/// Clients name the network a second time here; it has to be the same one.
-fn check_networks(request: &Create, network: &NetworkMode) -> Result<(), ApiError> {
-    for name in request.networking_config.endpoints_config.keys() {
-        let same = match name.as_str() {
-            "default" | "bridge" => *network == NetworkMode::Bridge,
-            "none" => *network == NetworkMode::None,
-            "host" => *network == NetworkMode::Host,
-            name if name.starts_with("container:") => matches!(network, NetworkMode::Container(_)),
-            name => return Err(other_network(name)),
-        };
-        if !same {
-            return Err(ApiError::invalid(format!(
-                "NetworkingConfig.EndpointsConfig names {name:?}, and HostConfig.NetworkMode {:?}",
-                request.host_config.network_mode
-            )));
-        }
-    }
-    Ok(())
+fn has_ports(network: &NetworkMode) -> bool {
+    matches!(network, NetworkMode::Bridge | NetworkMode::Network(_))
 }
 
 /// What cannot be had together, in Docker's words.

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::resources::{THROTTLE_DEVICE, ULIMIT, WEIGHT_DEVICE};
+use super::endpoints::ENDPOINT;
 use crate::error::ApiError;
 
 /// What becomes of a field.
@@ -53,7 +54,7 @@ pub(crate) const CREATE: Fields = &[
     ("WorkingDir", Acts),
     ("Entrypoint", Acts),
     ("NetworkDisabled", Refused),
-    ("MacAddress", Refused),
+    ("MacAddress", Acts),
     ("OnBuild", Refused),
     ("Labels", Acts),
     ("StopSignal", Acts),
@@ -180,25 +181,6 @@ const DRIVER_CONFIG: Fields = &[("Name", RefusedUnless(&[r#""local""#])), ("Opti
 const TMPFS_OPTIONS: Fields = &[("SizeBytes", Acts), ("Mode", Acts), ("Options", Acts)];
 
 const NETWORKING_CONFIG: Fields = &[("EndpointsConfig", Values(ENDPOINT))];
-
-const ENDPOINT: Fields = &[
-    ("IPAMConfig", Refused),
-    ("Links", Refused),
-    ("Aliases", Refused),
-    ("MacAddress", Refused),
-    ("DriverOpts", Refused),
-    ("GwPriority", Refused),
-    // The rest is state, which clients copy from an inspect; Docker ignores it here too.
-    ("NetworkID", Ignored),
-    ("EndpointID", Ignored),
-    ("Gateway", Ignored),
-    ("IPAddress", Ignored),
-    ("IPPrefixLen", Ignored),
-    ("IPv6Gateway", Ignored),
-    ("GlobalIPv6Address", Ignored),
-    ("GlobalIPv6PrefixLen", Ignored),
-    ("DNSNames", Ignored),
-];
 
 /// The body of `POST /containers/{id}/exec`.
 pub(crate) const EXEC: Fields = &[
@@ -347,8 +329,8 @@ mod tests {
             "Mounts.BindOptions.NonRec",
         );
         refused(
-            json!({"NetworkingConfig": {"EndpointsConfig": {"x": {"Aliases": ["a"]}}}}),
-            "NetworkingConfig.EndpointsConfig.Aliases is not built yet",
+            json!({"NetworkingConfig": {"EndpointsConfig": {"x": {"Links": ["a"]}}}}),
+            "NetworkingConfig.EndpointsConfig.Links is not built yet",
         );
         refused(json!({"HostConfig": {"CpuPercent": 100}}), "HostConfig.CpuPercent");
         refused(json!({"Cmd": 1, "cmd": 2}), "given twice");
@@ -401,6 +383,19 @@ mod tests {
         visit(("Healthcheck", HEALTHCHECK, &|body| read::<Create>(json!({ "Healthcheck": body }), CREATE)));
         visit(("NetworkingConfig.EndpointsConfig", ENDPOINT, &|body| {
             read::<Create>(json!({ "NetworkingConfig": { "EndpointsConfig": { "bridge": body } } }), CREATE)
+        }));
+        visit(("NetworkingConfig.EndpointsConfig.IPAMConfig", super::super::endpoints::ADDRESSES, &|body| {
+            let endpoint = json!({ "IPAMConfig": body });
+            read::<Create>(json!({ "NetworkingConfig": { "EndpointsConfig": { "bridge": endpoint } } }), CREATE)
+        }));
+        use super::super::endpoints::{CONNECT, Connect, DISCONNECT, Disconnect};
+        use super::super::network_request::{CreateNetwork, IPAM, IPAM_CONFIG, NETWORK};
+        visit(("", CONNECT, &|body| read::<Connect>(body, CONNECT)));
+        visit(("", DISCONNECT, &|body| read::<Disconnect>(body, DISCONNECT)));
+        visit(("", NETWORK, &|body| read::<CreateNetwork>(body, NETWORK)));
+        visit(("IPAM", IPAM, &|body| read::<CreateNetwork>(json!({ "IPAM": body }), NETWORK)));
+        visit(("IPAM.Config", IPAM_CONFIG, &|body| {
+            read::<CreateNetwork>(json!({ "IPAM": { "Config": [body] } }), NETWORK)
         }));
         visit(("", EXEC, &|body| read::<Exec>(body, EXEC)));
         visit(("", EXEC_START, &|body| read::<ExecStart>(body, EXEC_START)));

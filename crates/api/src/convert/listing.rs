@@ -8,7 +8,7 @@ use dozen_model::{ContainerSpec, ImageId, MountSource};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{inspect, networks, ports};
+use super::{endpoints, inspect, networks, ports};
 use crate::error::ApiError;
 use crate::extract::Query;
 use crate::filters::Filters;
@@ -144,10 +144,7 @@ impl Listing {
             && filters.any("volume", mounted)
             && filters.any("publish", |wanted| has_port(true, wanted))
             && filters.any("expose", |wanted| has_port(false, wanted))
-            && filters.any("network", |wanted| {
-                let mode = networks::mode(&spec.network);
-                mode == wanted || networks::find(wanted).is_some_and(|name| name == mode)
-            })
+            && filters.any("network", |wanted| endpoints::is_on(snapshot, wanted))
             // No container has a health check, and none belongs to a task or a Windows isolation.
             && filters.any("health", |wanted| wanted == "none")
             && filters.any("is-task", |wanted| matches!(wanted, "false" | "0"))
@@ -203,7 +200,7 @@ pub(crate) fn row(
         "State": snapshot.status(),
         "Status": status(&snapshot.phase, now),
         "HostConfig": { "NetworkMode": networks::mode(&spec.network) },
-        "NetworkSettings": { "Networks": networks::of_container(snapshot) },
+        "NetworkSettings": { "Networks": endpoints::of_container(snapshot) },
         "Mounts": inspect::mounts(spec, mountpoint),
     })
 }
@@ -220,7 +217,7 @@ fn row_ports(snapshot: &Snapshot) -> Vec<Value> {
             })
         })
         .collect();
-    if run.endpoint.is_some() {
+    if !run.endpoints.is_empty() {
         let published = |port: &(u16, _)| run.ports.iter().any(|p| (p.container_port, p.protocol) == *port);
         for port in spec_ports(snapshot).filter(|port| !published(port)) {
             let mut value = Map::new();

@@ -3,6 +3,7 @@
 pub(crate) mod create;
 pub(crate) mod defaults;
 pub(crate) mod dns;
+pub(crate) mod endpoints;
 pub(crate) mod exec;
 pub(crate) mod fields;
 pub(crate) mod image;
@@ -10,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod listing;
 pub(crate) mod log;
 pub(crate) mod mounts;
+pub(crate) mod network_request;
 pub(crate) mod networks;
 pub(crate) mod ports;
 pub(crate) mod request;

@@ -1,84 +1,87 @@
-//! The three networks that are there, and a container's place in them, in Docker's shapes.
+//! Networks in Docker's shapes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dozen_engine::{BridgeAddresses, Endpoint, Run, Snapshot};
-use dozen_model::NetworkMode;
+use dozen_engine::{Network, Run, Snapshot};
+use dozen_model::{NetworkMode, SubnetSpec};
 use serde_json::{Map, Value, json};
 
+use super::endpoints::{in_network, is_on, of_container, text};
 use crate::time::NEVER;
 
-/// The networks that every engine has.
-pub(crate) const NAMES: [&str; 3] = ["bridge", "host", "none"];
-
-/// A stable id for a network that is not a row anywhere: its name in hexadecimal, filled up to 64 digits.
-pub(crate) fn id(name: &str) -> String {
-    let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex:0<64}")
-}
-
-/// Finds one by name, id or the beginning of an id.
-pub(crate) fn find(text: &str) -> Option<&'static str> {
-    NAMES.into_iter().find(|name| *name == text || (!text.is_empty() && id(name).starts_with(text)))
-}
-
 /// A network's inspect. The list shows no containers.
-pub(crate) fn inspect(name: &str, bridge: Option<&BridgeAddresses>, containers: Option<&[Arc<Snapshot>]>) -> Value {
-    let bridge = bridge.filter(|_| name == "bridge");
-    let mut subnets = Vec::new();
-    let mut options = Map::new();
-    if let Some(bridge) = bridge {
-        let subnet = bridge.ipv4_subnet();
-        subnets.push(json!({
-            "Subnet": format!("{}/{}", subnet.network(), subnet.prefix_length()),
-            "Gateway": bridge.ipv4_gateway.to_string(),
-        }));
-        if let (Some(subnet), Some(gateway)) = (bridge.ipv6_subnet(), bridge.ipv6_gateway) {
-            subnets.push(json!({
-                "Subnet": format!("{subnet}/{}", bridge.ipv6_prefix_length),
-                "Gateway": gateway.to_string(),
-            }));
-        }
-        options.insert("com.docker.network.bridge.default_bridge".into(), json!("true"));
-        options.insert("com.docker.network.bridge.name".into(), json!(bridge.name));
-    }
+pub(crate) fn inspect(network: &Network, containers: Option<&[Arc<Snapshot>]>) -> Value {
     let inside: BTreeMap<String, Value> = containers
         .unwrap_or(&[])
         .iter()
-        .filter(|snapshot| mode(&snapshot.spec.network) == name)
-        .filter_map(|snapshot| snapshot.phase.run().map(|run| (snapshot, run)))
-        .map(|(snapshot, run)| {
-            let endpoint = run.endpoint.as_ref();
-            let ipv6 = endpoint.and_then(|e| e.ipv6.map(|ip| format!("{ip}/{}", e.ipv6_prefix_length)));
-            let value = json!({
-                "Name": snapshot.name.as_str(),
-                "EndpointID": snapshot.id.as_str(),
-                "MacAddress": endpoint.map(|e| e.mac.to_string()).unwrap_or_default(),
-                "IPv4Address": endpoint.map(|e| format!("{}/{}", e.ipv4, e.ipv4_prefix_length)).unwrap_or_default(),
-                "IPv6Address": ipv6.unwrap_or_default(),
-            });
-            (snapshot.id.to_string(), value)
-        })
+        .filter(|snapshot| snapshot.phase.run().is_some_and(|run| is_in(network, snapshot, run)))
+        .map(|snapshot| (snapshot.id.to_string(), in_network(snapshot, &network.id)))
         .collect();
     json!({
-        "Name": name,
-        "Id": id(name),
-        "Created": NEVER,
+        "Name": network.name,
+        "Id": network.id.as_str(),
+        "Created": network.created.map_or(NEVER.to_owned(), |created| created.to_string()),
         "Scope": "local",
-        "Driver": if name == "none" { "null" } else { name },
-        "EnableIPv4": name == "bridge",
-        "EnableIPv6": bridge.is_some_and(|bridge| bridge.ipv6_gateway.is_some()),
-        "IPAM": { "Driver": "default", "Options": null, "Config": subnets },
-        "Internal": false,
-        "Attachable": false,
+        "Driver": network.driver(),
+        "EnableIPv4": network.driver() == "bridge",
+        "EnableIPv6": network.spec.ipv6,
+        "IPAM": {
+            "Driver": "default",
+            "Options": if network.is_predefined() { Value::Null } else { json!({}) },
+            "Config": subnets(network),
+        },
+        "Internal": network.spec.internal,
+        "Attachable": network.spec.attachable,
         "Ingress": false,
         "ConfigFrom": { "Network": "" },
         "ConfigOnly": false,
         "Containers": inside,
-        "Options": options,
-        "Labels": {},
+        "Options": options(network),
+        "Labels": network.spec.labels,
     })
+}
+
+fn is_in(network: &Network, snapshot: &Snapshot, run: &Run) -> bool {
+    match network.driver() {
+        "bridge" => run.endpoints.iter().any(|place| place.network == network.id),
+        _ => is_on(snapshot, &network.name),
+    }
+}
+
+fn subnets(network: &Network) -> Vec<Value> {
+    let Some(addresses) = &network.addresses else { return Vec::new() };
+    let asked = |ipv4: bool| network.spec.subnets.iter().find(|subnet| subnet.network.is_ipv4() == ipv4);
+    let mut subnets = Vec::new();
+    let subnet = addresses.ipv4_subnet();
+    let cidr = format!("{}/{}", subnet.network(), subnet.prefix_length());
+    subnets.push(shown(cidr, addresses.ipv4_gateway.to_string(), asked(true)));
+    if let (Some(subnet), Some(gateway)) = (addresses.ipv6_subnet(), addresses.ipv6_gateway) {
+        let cidr = format!("{subnet}/{}", addresses.ipv6_prefix_length);
+        subnets.push(shown(cidr, gateway.to_string(), asked(false)));
+    }
+    subnets
+}
+
+fn shown(subnet: String, gateway: String, asked: Option<&SubnetSpec>) -> Value {
+    let mut value = json!({ "Subnet": subnet, "Gateway": gateway });
+    if let Some((range, prefix_length)) = asked.and_then(|asked| asked.range) {
+        value["IPRange"] = json!(format!("{range}/{prefix_length}"));
+    }
+    if let Some(auxiliary) = asked.map(|asked| &asked.auxiliary).filter(|auxiliary| !auxiliary.is_empty()) {
+        value["AuxiliaryAddresses"] = json!(auxiliary);
+    }
+    value
+}
+
+fn options(network: &Network) -> Map<String, Value> {
+    let mut options: Map<String, Value> =
+        network.spec.options.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    if let Some(addresses) = network.addresses.as_ref().filter(|_| network.is_predefined()) {
+        options.insert("com.docker.network.bridge.default_bridge".into(), json!("true"));
+        options.insert("com.docker.network.bridge.name".into(), json!(addresses.name));
+    }
+    options
 }
 
 /// Docker's word for a network mode.
@@ -88,41 +91,17 @@ pub(crate) fn mode(network: &NetworkMode) -> String {
         NetworkMode::None => "none".into(),
         NetworkMode::Host => "host".into(),
         NetworkMode::Container(id) => format!("container:{id}"),
+        NetworkMode::Network(name) => name.clone(),
     }
 }
 
-/// `NetworkSettings.Networks`; another container's network is not one of its own.
-pub(crate) fn of_container(snapshot: &Snapshot) -> Value {
-    let name = match &snapshot.spec.network {
-        NetworkMode::Container(_) => return json!({}),
-        network => mode(network),
-    };
-    let endpoint = snapshot.phase.run().and_then(|run| run.endpoint.as_ref());
-    let running = snapshot.phase.run().is_some();
-    let settings = json!({
-        "IPAMConfig": null,
-        "Links": null,
-        "Aliases": null,
-        "DriverOpts": null,
-        "GwPriority": 0,
-        "DNSNames": null,
-        "NetworkID": id(&name),
-        "EndpointID": if running { snapshot.id.as_str() } else { "" },
-        "Gateway": text(endpoint.map(|e| e.ipv4_gateway)),
-        "IPAddress": text(endpoint.map(|e| e.ipv4)),
-        "IPPrefixLen": endpoint.map_or(0, |e| e.ipv4_prefix_length),
-        "IPv6Gateway": text(endpoint.and_then(|e| e.ipv6_gateway)),
-        "GlobalIPv6Address": text(endpoint.and_then(|e| e.ipv6)),
-        "GlobalIPv6PrefixLen": endpoint.map_or(0, |e| e.ipv6_prefix_length),
-        "MacAddress": text(endpoint.map(|e| &e.mac)),
-    });
-    json!({ name: settings })
-}
-
-/// The whole of an inspect's `NetworkSettings`.
+/// The whole of an inspect's `NetworkSettings`. Docker's older fields are about the default bridge alone.
 pub(crate) fn settings(snapshot: &Snapshot) -> Value {
     let run = snapshot.phase.run();
-    let endpoint: Option<&Endpoint> = run.and_then(|run| run.endpoint.as_ref());
+    let networks = of_container(snapshot);
+    let default = networks.get("bridge");
+    let field = |name: &str, empty: Value| default.and_then(|default| default.get(name)).cloned().unwrap_or(empty);
+    let words = |name: &str| field(name, json!(""));
     json!({
         "Bridge": "",
         "SandboxID": if run.is_some() { snapshot.id.as_str() } else { "" },
@@ -132,23 +111,23 @@ pub(crate) fn settings(snapshot: &Snapshot) -> Value {
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": null,
         "SecondaryIPv6Addresses": null,
-        "EndpointID": if endpoint.is_some() { snapshot.id.as_str() } else { "" },
-        "Gateway": text(endpoint.map(|e| e.ipv4_gateway)),
-        "IPAddress": text(endpoint.map(|e| e.ipv4)),
-        "IPPrefixLen": endpoint.map_or(0, |e| e.ipv4_prefix_length),
-        "IPv6Gateway": text(endpoint.and_then(|e| e.ipv6_gateway)),
-        "GlobalIPv6Address": text(endpoint.and_then(|e| e.ipv6)),
-        "GlobalIPv6PrefixLen": endpoint.map_or(0, |e| e.ipv6_prefix_length),
-        "MacAddress": text(endpoint.map(|e| &e.mac)),
+        "EndpointID": words("EndpointID"),
+        "Gateway": words("Gateway"),
+        "IPAddress": words("IPAddress"),
+        "IPPrefixLen": field("IPPrefixLen", json!(0)),
+        "IPv6Gateway": words("IPv6Gateway"),
+        "GlobalIPv6Address": words("GlobalIPv6Address"),
+        "GlobalIPv6PrefixLen": field("GlobalIPv6PrefixLen", json!(0)),
+        "MacAddress": text(run.and_then(|run| run.endpoints.iter().find(|e| e.network_name == "bridge")).map(|e| &e.endpoint.mac)),
         "Ports": run.map_or_else(|| json!({}), |run| ports(snapshot, run)),
-        "Networks": of_container(snapshot),
+        "Networks": networks,
     })
 }
 
 /// `{"80/tcp": [{"HostIp": …, "HostPort": …}], "90/tcp": null}`: exposed ports that are not published are null.
 fn ports(snapshot: &Snapshot, run: &Run) -> Value {
     let mut ports = Map::new();
-    if snapshot.spec.network != NetworkMode::Bridge {
+    if !matches!(snapshot.spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) {
         return Value::Object(ports);
     }
     for (port, protocol) in &snapshot.spec.exposed_ports {
@@ -165,26 +144,4 @@ fn ports(snapshot: &Snapshot, run: &Run) -> Value {
         }
     }
     Value::Object(ports)
-}
-
-fn text(value: Option<impl std::fmt::Display>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_are_found_by_name_id_and_its_beginning() {
-        for name in NAMES {
-            assert_eq!(id(name).len(), 64);
-            assert_eq!(find(name), Some(name));
-            assert_eq!(find(&id(name)), Some(name));
-            assert_eq!(find(&id(name)[..12]), Some(name));
-        }
-        assert_eq!((find(""), find("backend")), (None, None));
-        let value = inspect("none", None, None);
-        assert_eq!((value["Driver"].as_str(), value["Name"].as_str()), (Some("null"), Some("none")));
-    }
 }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::endpoints::Endpoint;
 use super::fields::{self, Fields};
 use super::restart;
 use crate::error::ApiError;
@@ -38,6 +39,7 @@ pub(crate) struct Create {
     pub(crate) healthcheck: Option<Value>,
     pub(crate) volumes: BTreeMap<String, Value>,
     pub(crate) working_dir: String,
+    pub(crate) mac_address: String,
     #[serde(deserialize_with = "words")]
     pub(crate) entrypoint: Option<Vec<String>>,
     pub(crate) labels: BTreeMap<String, String>,
@@ -132,11 +134,11 @@ pub(crate) struct TmpfsOptions {
     pub(crate) options: Vec<Vec<String>>,
 }
 
-/// Networks by name; their settings are all refused by `fields`.
+/// Networks by name.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct NetworkingConfig {
-    pub(crate) endpoints_config: BTreeMap<String, Value>,
+    pub(crate) endpoints_config: BTreeMap<String, Option<Endpoint>>,
 }
 
 /// `POST /containers/{id}/exec`.

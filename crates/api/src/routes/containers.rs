@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
-use crate::convert::{defaults as engine_defaults, fields, inspect as shapes, request};
+use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as shapes, request};
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
 use crate::sizes;
@@ -75,7 +75,12 @@ pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body
         Ok(container) => Ok(container.id().clone()),
         Err(error) => Err(ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) }),
     };
-    let (spec, mut warnings) = create::spec(&request, image.id.clone(), &defaults, &find)?;
+    let (mut spec, mut warnings) = create::spec(&request, image.id.clone(), &defaults, &find)?;
+    // Nor this: see above.
+    let find = |name: &str| {
+        engine.network(name).map_err(|error| ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) })
+    };
+    spec.endpoints = Some(endpoints::places(&request, &spec.network, &find)?);
     let (container, more) = engine.create(CreateRequest { name, spec }).await?;
     warnings.extend(more);
     Ok(reply(StatusCode::CREATED, &json!({ "Id": container.id().as_str(), "Warnings": warnings })))

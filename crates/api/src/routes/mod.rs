@@ -72,6 +72,12 @@ fn routes() -> Router<Engine> {
         .route("/plugins", get(refused::no_plugins))
         .route("/plugins/{*rest}", get(refused::no_such_plugin))
         .route("/networks", get(networks::list))
+        // Docker's own client has a slash here for its oldest versions.
+        .route("/networks/", get(networks::list))
+        .route("/networks/create", post(networks::create))
+        .route("/networks/prune", post(networks::prune))
+        .route("/networks/{name}/connect", post(networks::connect))
+        .route("/networks/{name}/disconnect", post(networks::disconnect))
         .route("/networks/{name}", get(networks::inspect).delete(networks::remove));
     refused::add(built)
         .method_not_allowed_fallback(|| async { ApiError::page_not_found() })

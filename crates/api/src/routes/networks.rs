@@ -1,55 +1,117 @@
-//! The three networks that are there. Others are refused by name.
+//! Networks: those that every engine has, and those of the user's own.
 
 use axum::extract::{Path, State};
-use dozen_engine::Engine;
-use dozen_model::ErrorKind;
-use serde_json::Value;
+use axum::http::StatusCode;
+use dozen_engine::{Engine, Network};
+use dozen_model::{ErrorKind, moment};
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
-use crate::convert::networks::{NAMES, find, id, inspect as render};
-use crate::error::{Answer, ApiError, ok};
-use crate::extract::Query;
+use crate::convert::endpoints::{self, CONNECT, Connect, DISCONNECT, Disconnect};
+use crate::convert::network_request::{self, CreateNetwork, NETWORK};
+use crate::convert::networks::inspect as render;
+use crate::convert::request;
+use crate::error::{Answer, ApiError, empty, ok, reply};
+use crate::extract::{Json, Query};
 use crate::filters::Filters;
 
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
     let filters = Filters::read(&query, &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
-    let bridge = engine.bridge();
-    let networks: Vec<Value> = NAMES
-        .into_iter()
-        .filter(|name| wanted(&filters, name))
-        .map(|name| render(name, bridge.as_ref(), None))
+    let dangling = filters.flag("dangling")?;
+    if let Some(wanted) = filters.get("type").iter().find(|wanted| !matches!(wanted.as_str(), "builtin" | "custom")) {
+        return Err(ApiError::invalid(format!("invalid filter: 'type'='{wanted}'")));
+    }
+    let is_dangling = |network: &Network| !network.is_predefined() && engine.containers_on(&network.id).is_empty();
+    let networks: Vec<Value> = engine
+        .networks()
+        .iter()
+        .filter(|network| wanted(&filters, network) && dangling.is_none_or(|dangling| is_dangling(network) == dangling))
+        .map(|network| render(network, None))
         .collect();
     ok(&Value::Array(networks))
 }
 
-fn wanted(filters: &Filters, name: &str) -> bool {
-    let driver = if name == "none" { "null" } else { name };
-    filters.any("name", |wanted| name.contains(wanted))
-        && filters.any("id", |wanted| id(name).starts_with(wanted))
-        && filters.any("driver", |wanted| driver == wanted)
+fn wanted(filters: &Filters, network: &Network) -> bool {
+    let kind = if network.is_predefined() { "builtin" } else { "custom" };
+    (!filters.has("name") || filters.matches("name", &network.name))
+        && filters.any("id", |wanted| network.id.as_str().starts_with(wanted))
+        && filters.any("driver", |wanted| network.driver() == wanted)
         && filters.any("scope", |wanted| wanted == "local")
-        && filters.any("type", |wanted| wanted == "builtin")
-        // Docker never counts these three as dangling.
-        && filters.any("dangling", |wanted| matches!(wanted, "false" | "0"))
-        && filters.labels(&Default::default())
+        && filters.any("type", |wanted| wanted == kind)
+        && filters.labels(&network.spec.labels)
 }
 
-pub(super) async fn inspect(State(engine): State<Engine>, Path(name): Path<String>) -> Answer {
-    match find(&name) {
-        Some(name) => ok(&render(name, engine.bridge().as_ref(), Some(&engine.containers()))),
-        None => Err(no_such(&name)),
+pub(super) async fn create(State(engine): State<Engine>, Json(body): Json) -> Answer {
+    let request: CreateNetwork = request::read(body, NETWORK)?;
+    let network = engine.create_network(network_request::network(request)?).await?;
+    Ok(reply(StatusCode::CREATED, &json!({ "Id": network.id.as_str(), "Warning": "" })))
+}
+
+pub(super) async fn inspect(State(engine): State<Engine>, Path(name): Path<String>, query: Query) -> Answer {
+    if let Some(scope) = query.text("scope").filter(|scope| *scope != "local") {
+        return Err(ApiError::new(ErrorKind::NotFound, format!("network {name} not found in scope {scope}")));
     }
+    ok(&render(&engine.network(&name)?, Some(&engine.containers())))
 }
 
-pub(super) async fn remove(Path(name): Path<String>) -> Answer {
-    match find(&name) {
-        Some(name) => {
-            Err(ApiError::new(ErrorKind::Forbidden, format!("{name} is a pre-defined network and cannot be removed")))
+pub(super) async fn remove(State(engine): State<Engine>, Path(name): Path<String>) -> Answer {
+    engine.remove_network(&name).await?;
+    empty(StatusCode::NO_CONTENT)
+}
+
+/// Networks of the user's own that no running container is on.
+pub(super) async fn prune(State(engine): State<Engine>, query: Query) -> Answer {
+    let filters = Filters::read(&query, &["label", "label!", "until"])?;
+    let until = until(&filters)?;
+    let mut deleted = Vec::new();
+    for network in engine.networks() {
+        let Some(created) = network.created else { continue };
+        let wanted = filters.labels(&network.spec.labels) && until.is_none_or(|until| created <= until);
+        if !wanted || !engine.containers_on(&network.id).is_empty() {
+            continue;
         }
-        None => Err(no_such(&name)),
+        match engine.remove_network(network.id.as_str()).await {
+            Ok(network) => deleted.push(network.name),
+            // A container may have come to it in between: that is not this request's failure.
+            Err(error) => tracing::warn!(network = network.name, %error, "a network was not pruned"),
+        }
     }
+    ok(&json!({ "NetworksDeleted": deleted }))
 }
 
-fn no_such(name: &str) -> ApiError {
-    ApiError::new(ErrorKind::NotFound, format!("network {name} not found"))
-        .with_hint("networks of your own are not built yet; there are bridge, host and none")
+pub(super) async fn connect(State(engine): State<Engine>, Path(name): Path<String>, Json(body): Json) -> Answer {
+    let request: Connect = request::read(body, CONNECT)?;
+    let network = engine.network(&name)?;
+    let container = engine.container(&request.container)?;
+    if matches!(network.driver(), "host" | "null") {
+        let why = match network.driver() {
+            "host" => "container cannot be disconnected from host network or connected to host network",
+            _ => "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        };
+        return Err(ApiError::new(ErrorKind::Forbidden, why));
+    }
+    engine.connect(&container, endpoints::place(&network, &request.endpoint_config)?).await?;
+    empty(StatusCode::OK)
+}
+
+/// By force or not, the container goes off the network: nothing of it is left behind that would need force.
+pub(super) async fn disconnect(State(engine): State<Engine>, Path(name): Path<String>, Json(body): Json) -> Answer {
+    let request: Disconnect = request::read(body, DISCONNECT)?;
+    let container = match engine.container(&request.container) {
+        // Docker takes a container that is gone off the network if it is asked to by force.
+        Err(dozen_engine::EngineError::NoSuchContainer(_)) if request.force => return empty(StatusCode::OK),
+        container => container?,
+    };
+    engine.disconnect(&container, &name).await?;
+    empty(StatusCode::OK)
+}
+
+fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
+    match filters.get("until") {
+        [] => Ok(None),
+        [text] => moment::parse(text, &jiff::Zoned::now())
+            .map(Some)
+            .ok_or_else(|| ApiError::invalid(format!("invalid filter 'until={text}': want a time or how long ago"))),
+        _ => Err(ApiError::invalid("more than one until filter specified")),
+    }
 }

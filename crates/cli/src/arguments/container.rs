@@ -9,7 +9,9 @@ use crate::arguments::flags::{self, invalid, is_on, list, owned, switch, text, t
 use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
-use crate::arguments::{hosts, key_values, mounts, names, neutral, resources, restart, security, sizes, volumes};
+use crate::arguments::{
+    hosts, key_values, mounts, names, network, neutral, resources, restart, security, sizes, volumes,
+};
 use crate::failure::{ENGINE_FAILED, Failure};
 
 /// What `POST /containers/create` needs, and what the client itself must know of it.
@@ -69,8 +71,6 @@ pub fn flags() -> Vec<Arg> {
         list("log-opt", None, "Log driver options (max-size, max-file, compress, labels, env, tag, …)"),
         list("mount", None, "Attach a filesystem mount to the container"),
         value("name", None, "string", "Assign a name to the container"),
-        value("network", None, "network", "Connect a container to a network (bridge, none, host, container:NAME)")
-            .alias("net"),
         switch("no-healthcheck", None, "Disable any container-specified HEALTHCHECK"),
         value("platform", None, "string", "Set platform if server is multi-platform capable"),
         switch("privileged", None, "Give extended privileges to this container"),
@@ -99,6 +99,7 @@ pub fn with_flags(command: Command) -> Command {
     command
         .disable_help_flag(true)
         .args(flags())
+        .args(network::flags())
         .args(neutral::flags())
         .args(resources::flags())
         .arg(flags::words("IMAGE [COMMAND] [ARG...]", 1))
@@ -176,6 +177,11 @@ pub fn request(
         put("Volumes", anonymous.into());
     }
     host_config(matches, terminal, around, &mut host)?;
+    let (mode, endpoints) = network::networks(matches)?;
+    host.extend(mode.map(|mode| ("NetworkMode".to_owned(), mode.into())));
+    if !endpoints.is_empty() {
+        put("NetworkingConfig", json!({ "EndpointsConfig": endpoints }));
+    }
     put("HostConfig", host.into());
 
     Ok(CreateRequest {
@@ -312,9 +318,6 @@ fn host_config(
     names::apply(matches, host)?;
     resources::apply(matches, host)?;
     let mut put = |key: &str, value: Value| host.insert(key.to_owned(), value);
-    if let Some(network) = text(matches, "network") {
-        put("NetworkMode", network_mode(network)?.into());
-    }
     for (flag, key) in [
         ("rm", "AutoRemove"),
         ("privileged", "Privileged"),
@@ -361,16 +364,6 @@ fn host_config(
         put("LogConfig", log);
     }
     Ok(())
-}
-
-fn network_mode(network: &str) -> Result<&str, Failure> {
-    match network {
-        "bridge" | "none" | "host" | "default" => Ok(network),
-        _ if network.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => Ok(network),
-        "container:" => Err(refused("invalid container format container:<name|id>")),
-        _ => Err(refused(&format!("--network {network}: a network of your own is not built yet"))
-            .with_hint("bridge, none, host and container:NAME are")),
-    }
 }
 
 fn log_config(matches: &ArgMatches) -> Result<Option<Value>, Failure> {

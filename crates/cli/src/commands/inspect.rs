@@ -10,7 +10,7 @@ use crate::output::{self, json, listing};
 use crate::template::{Template, Value};
 
 /// The kinds that there are, in the order in which a name is looked for.
-const KINDS: [&str; 3] = ["container", "image", "volume"];
+const KINDS: [&str; 4] = ["container", "image", "network", "volume"];
 
 pub fn command() -> Command {
     verb(
@@ -21,7 +21,7 @@ pub fn command() -> Command {
     )
     .arg(inspect_format())
     .arg(switch("size", 's', "Display total file sizes if the type is container"))
-    .arg(value("type", None, "string", "Only inspect objects of the given type (container, image, volume)"))
+    .arg(value("type", None, "string", "Only inspect objects of the given type (container, image, network, volume)"))
     .arg(names("NAME|ID"))
 }
 
@@ -62,13 +62,13 @@ pub async fn execute(context: &Context, matches: &ArgMatches, only: Option<&str>
     };
     if let Some(kind) = wanted.filter(|kind| !KINDS.contains(kind)) {
         return Err(match kind {
-            "network" | "node" | "plugin" | "secret" | "service" | "task" | "config" => {
+            "node" | "plugin" | "secret" | "service" | "task" | "config" => {
                 Failure::not_built(&format!("--type {kind}"))
             }
-            _ => Failure::new(format!("unknown type: \"{kind}\": must be one of container, image or volume")),
+            _ => Failure::new(format!("unknown type: \"{kind}\": must be one of container, image, network or volume")),
         });
     }
-    let is_sized = (only != Some("image") && only != Some("volume")) && is_on(matches, "size");
+    let is_sized = only.is_none_or(|only| only == "container") && is_on(matches, "size");
     let size = Query::new().with_flag("size", is_sized).to_string();
     let platform = if only == Some("image") { text(matches, "platform") } else { None };
     let platform = Query::new().with_some("platform", platform).to_string();
@@ -105,6 +105,7 @@ async fn lookup(
         let path = match kind {
             "container" => container_path(name, &format!("/json{size}")),
             "image" => image_path(name, &format!("/json{platform}")),
+            "network" => format!("/networks/{}", encode_segment(name)),
             _ => format!("/volumes/{}", encode_segment(name)),
         };
         match context.client.get_text(&path).await {

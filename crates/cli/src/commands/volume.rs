@@ -188,7 +188,7 @@ async fn prune(context: &Context, matches: &ArgMatches) -> Outcome {
     Ok(0)
 }
 
-fn confirm(warning: &str) -> Result<bool, Failure> {
+pub(super) fn confirm(warning: &str) -> Result<bool, Failure> {
     let mut stderr = std::io::stderr();
     let _ = write!(stderr, "{warning}\nAre you sure you want to continue? [y/N] ");
     let _ = stderr.flush();

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use dozen_model::NetworkMode;
-use dozen_network::{Endpoint, files, resolv_conf};
+use dozen_network::{files, resolv_conf};
 
 use crate::EngineError;
-use crate::container::snapshot::Snapshot;
+use crate::container::snapshot::{RunEndpoint, Snapshot};
 use crate::shared::Shared;
 
 /// The files, by their names in the container's directory, and where each is bound.
@@ -24,7 +24,7 @@ pub(crate) fn hostname(shared: &Shared, snapshot: &Snapshot) -> String {
             Some(other) if !matches!(other.spec.network, NetworkMode::Container(_)) => hostname(shared, &other),
             _ => other.short().to_owned(),
         },
-        (None, NetworkMode::Bridge | NetworkMode::None) => snapshot.id.short().to_owned(),
+        (None, NetworkMode::Bridge | NetworkMode::None | NetworkMode::Network(_)) => snapshot.id.short().to_owned(),
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn directory(shared: &Shared, snapshot: &Snapshot) -> PathBuf {
 pub(crate) fn write(
     shared: &Shared,
     snapshot: &Snapshot,
-    endpoint: Option<&Endpoint>,
+    endpoints: &[RunEndpoint],
     gateway: &Option<IpAddr>,
 ) -> Result<(), EngineError> {
     if matches!(snapshot.spec.network, NetworkMode::Container(_)) {
@@ -49,13 +49,16 @@ pub(crate) fn write(
     let hostname = hostname(shared, snapshot);
     let domain = snapshot.spec.domainname.as_deref();
     let mut addresses = Vec::new();
-    if let Some(endpoint) = endpoint {
+    for RunEndpoint { endpoint, .. } in endpoints {
         addresses.push(IpAddr::V4(endpoint.ipv4));
         addresses.extend(endpoint.ipv6.map(IpAddr::V6));
     }
+    // The host as it sees it: by the network that leads out.
+    let own = endpoints.iter().find(|place| !place.endpoint.internal);
+    let gateway = own.map(|place| IpAddr::V4(place.endpoint.ipv4_gateway)).or(*gateway);
     let mut extra = Vec::new();
     for entry in &snapshot.spec.extra_hosts {
-        let address = entry.address.or(*gateway).ok_or_else(|| EngineError::Invalid {
+        let address = entry.address.or(gateway).ok_or_else(|| EngineError::Invalid {
             message: format!("host-gateway of --add-host {} needs the bridge network", entry.name),
             hint: Some("give the address itself, or use --network bridge".into()),
         })?;

@@ -29,7 +29,7 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
     failpoint("launch.before");
     shared.views.wait_until_closed(snapshot)?;
-    let mut run = Run { pid: 0, started: Timestamp::now(), endpoint: None, ports: Vec::new(), is_paused: false };
+    let mut run = Run { pid: 0, started: Timestamp::now(), endpoints: Vec::new(), ports: Vec::new(), is_paused: false };
     let prepared = prepare_with(shared, snapshot, &mut run);
     if prepared.is_err()
         && let Err(error) = release(shared, &snapshot.id, &run)
@@ -52,7 +52,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
 
     let namespace = join_network(shared, snapshot, run)?;
     failpoint("launch.network");
-    files::write(shared, snapshot, run.endpoint.as_ref(), &shared.network.host_gateway())?;
+    files::write(shared, snapshot, &run.endpoints, &shared.network.host_gateway())?;
     failpoint("launch.files");
 
     let request = StartRequest {
@@ -83,16 +83,17 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     Ok(pending)
 }
 
-/// The namespace to start in, if it is not the host's: a new one on the bridge, an empty one, or another container's.
+/// The namespace to start in, if it is not the host's: a new one on its networks, an empty one, or another container's.
 fn join_network(shared: &Shared, snapshot: &Snapshot, run: &mut Run) -> Result<Option<OwnedFd>, EngineError> {
     match &snapshot.spec.network {
         NetworkMode::Host => Ok(None),
         NetworkMode::None => Ok(Some(dozen_network::new_loopback_namespace()?)),
         NetworkMode::Container(other) => namespace_of(shared, other).map(Some),
-        NetworkMode::Bridge => {
-            let (endpoint, namespace) = shared.network.attach(&snapshot.id)?;
-            run.endpoint = Some(endpoint.clone());
-            run.ports = shared.network.publish(&snapshot.id, &endpoint, &oci::wanted_ports(&snapshot.spec))?;
+        NetworkMode::Bridge | NetworkMode::Network(_) => {
+            let (endpoints, namespace) = shared.network.attach(&snapshot.id, &snapshot.spec.places())?;
+            run.endpoints = endpoints;
+            let wanted = oci::wanted_ports(&snapshot.spec);
+            run.ports = shared.network.publish(&snapshot.id, &run.endpoints, &wanted)?;
             Ok(Some(namespace))
         }
     }
@@ -100,7 +101,7 @@ fn join_network(shared: &Shared, snapshot: &Snapshot, run: &mut Run) -> Result<O
 
 /// The network namespace of a running container, found by its process and checked against its cgroup, so that a
 /// process id that was given to someone else in between is not believed.
-fn namespace_of(shared: &Shared, id: &ContainerId) -> Result<OwnedFd, EngineError> {
+pub(super) fn namespace_of(shared: &Shared, id: &ContainerId) -> Result<OwnedFd, EngineError> {
     let entry = shared.registry.get(id).ok_or_else(|| EngineError::NoSuchContainer(id.to_string()))?;
     let snapshot = entry.snapshot();
     let not_running = || EngineError::Conflict {
@@ -140,10 +141,7 @@ pub(super) fn mount_sources(
 /// Gives back addresses and ports. Goes on past a failure; the first is reported.
 pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
     failpoint("release.before");
-    let result = match &run.endpoint {
-        Some(endpoint) => shared.network.release(id, endpoint, &run.ports),
-        None => Ok(()),
-    };
+    let result = shared.network.release(id, &run.endpoints, &run.ports);
     failpoint("release.after");
     result
 }

@@ -71,7 +71,7 @@ pub(crate) fn spec(
 }
 
 fn has_own_network(asked: &ContainerSpec) -> bool {
-    matches!(asked.network, NetworkMode::Bridge | NetworkMode::None)
+    matches!(asked.network, NetworkMode::Bridge | NetworkMode::None | NetworkMode::Network(_))
 }
 
 /// Refuses, before anything is made, what could not be started later.

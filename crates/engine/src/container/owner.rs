@@ -4,12 +4,13 @@
 mod askers;
 mod erase;
 mod restart;
+mod places;
 mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_model::{ContainerName, ErrorKind, error_chain};
+use dozen_model::{ContainerName, EndpointSpec, ErrorKind, NetworkId, error_chain};
 use dozen_monitor::protocol::{self, Failure, Request};
 use jiff::Timestamp;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
@@ -71,6 +72,17 @@ pub(crate) enum Command {
     /// Answered once the ledger, what runs and everyone who looks know of it.
     Change {
         change: SpecChange,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    /// Answered once the ledger, what runs and everyone who looks know of it.
+    Connect {
+        place: Box<EndpointSpec>,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    /// The same. The network is known by its id or its name.
+    Disconnect {
+        network: NetworkId,
+        name: String,
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
     /// Answered once it is gone.
@@ -255,6 +267,8 @@ impl Owner {
             },
             Command::Attach { options, reply } => drop(reply.send(self.attach(options).await)),
             Command::Rename { name, reply } => drop(reply.send(self.rename(name).await)),
+            Command::Connect { place, reply } => drop(reply.send(self.connect_to(*place).await)),
+            Command::Disconnect { network, name, reply } => drop(reply.send(self.disconnect(network, name).await)),
             Command::Change { change, reply } => drop(reply.send(self.change(change).await)),
             Command::Ended(status) => drop(self.apply(Input::Ended(status)).await),
             Command::CannotEnd(why) => {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dozen_model::{ContainerId, ContainerName, ContainerSpec};
+use dozen_model::{ContainerId, ContainerName, ContainerSpec, EndpointSpec, NetworkId};
 use dozen_network::{Endpoint, PublishedPort};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::container::restart::Restarts;
 
@@ -100,13 +100,45 @@ pub struct Run {
     pub pid: i32,
     /// When it started.
     pub started: Timestamp,
-    /// Its place on the bridge; `None` for none, host and another container's.
-    pub endpoint: Option<Endpoint>,
+    /// Its places on networks, in the order of its interfaces; none for `none`, `host` and another container's.
+    #[serde(default, alias = "endpoint", deserialize_with = "endpoints_or_one")]
+    pub endpoints: Vec<RunEndpoint>,
     /// Its published ports, host ports chosen.
     pub ports: Vec<PublishedPort>,
     /// Nobody in it moves, for someone wants that.
     #[serde(default)]
     pub is_paused: bool,
+}
+
+/// A running container's place on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEndpoint {
+    /// The network's id.
+    pub network: NetworkId,
+    /// The network's name.
+    pub network_name: String,
+    /// As it was asked for: see [`EndpointSpec::gateway_priority`].
+    pub gateway_priority: i64,
+    /// The link with its addresses.
+    pub endpoint: Endpoint,
+}
+
+/// Before a container could have several there was one, on the default bridge, or null.
+fn endpoints_or_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RunEndpoint>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        List(Vec<RunEndpoint>),
+        One(Box<Endpoint>),
+    }
+    Ok(match Option::<Stored>::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(Stored::List(list)) => list,
+        Some(Stored::One(endpoint)) => {
+            let EndpointSpec { network, network_name, gateway_priority, .. } = EndpointSpec::default_bridge();
+            vec![RunEndpoint { network, network_name, gateway_priority, endpoint: *endpoint }]
+        }
+    })
 }
 
 /// How the last run ended.
@@ -167,5 +199,30 @@ impl Phase {
             Self::Removing { failure: None, .. } => "removing",
             Self::Removing { failure: Some(_), .. } => "dead",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As engines wrote it that knew one network.
+    #[test]
+    fn a_run_of_an_older_dozen_is_on_the_default_bridge() {
+        let run = |endpoint: &str| -> Run {
+            let started = "2026-01-02T03:04:05Z";
+            let text = format!(r#"{{"pid":7,"started":"{started}","endpoint":{endpoint},"ports":[]}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        assert_eq!(run("null").endpoints, []);
+        let old =
+            run(r#"{"interface":"dz0123abx0001","mac":"02:42:ac:11:00:02","ipv4":"172.17.0.2","ipv4_prefix_length":16,
+                "ipv4_gateway":"172.17.0.1","ipv6":null,"ipv6_prefix_length":0,"ipv6_gateway":null}"#);
+        assert_eq!(old.endpoints.len(), 1);
+        let place = &old.endpoints[0];
+        assert_eq!((place.network.clone(), &*place.network_name), (NetworkId::predefined("bridge"), "bridge"));
+        assert_eq!((&*place.endpoint.inside, place.endpoint.internal), ("eth0", false));
+        let again: Run = serde_json::from_str(&serde_json::to_string(&old).unwrap()).unwrap();
+        assert_eq!(again, old);
     }
 }

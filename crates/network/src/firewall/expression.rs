@@ -65,6 +65,10 @@ pub(crate) enum Expression {
         set: &'static str,
         map: bool,
     },
+    /// Stops the rule if the key in [`REGISTER_1`] is in the set.
+    NotIn {
+        set: &'static str,
+    },
     /// The kind of the destination address: local, unicast, ….
     DestinationKind,
     /// The interface by which the source would be answered, if it is the one that the packet came in by; else 0.
@@ -108,6 +112,12 @@ impl Expression {
                 if *map {
                     a.u32_be(3, REGISTER_1);
                 }
+            }),
+            // NFTA_LOOKUP_FLAGS: NFT_LOOKUP_F_INV.
+            Self::NotIn { set } => named(a, "lookup", |a| {
+                a.text(1, set);
+                a.u32_be(2, REGISTER_1);
+                a.u32_be(5, 1);
             }),
             // NFT_FIB_RESULT_ADDRTYPE of NFTA_FIB_F_DADDR.
             Self::DestinationKind => named(a, "fib", |a| {

@@ -122,20 +122,12 @@ impl Hooked {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::super::ruleset::Rules;
     use super::super::table::Element;
     use super::*;
-    use crate::address::Ipv4Subnet;
 
     fn rules() -> Rules {
-        Rules {
-            bridge: "dozen0".into(),
-            ipv4: Ipv4Subnet::containing(Ipv4Addr::new(172, 17, 0, 1), 16),
-            ipv6: None,
-            ipv6_forwarding_is_ours: false,
-        }
+        Rules { ipv6: false, ipv6_forwarding_is_ours: false }
     }
 
     /// As the kernel of the machine says it, whichever that is.
@@ -147,7 +139,9 @@ mod tests {
             let (table, mut socket) = (Table("dozen".to_owned()), Socket::netfilter().unwrap());
             let wanted = Some(Frame::wanted(&rules().chains()));
             assert_eq!(Frame::read(&table, &mut socket).unwrap(), None);
-            let element = [Element::interface(Map::Opened4, "up0")];
+            let subnet = ["10.0.0.0", "10.0.255.255"].map(|text| text.parse().unwrap());
+            let mut element = [Element::interface(Map::Opened4, "up0"), Element::subnet("a", subnet[0], subnet[1])];
+            element.sort();
             table.put(&mut socket, &rules(), &[], &element).unwrap();
             assert_eq!(Frame::read(&table, &mut socket).unwrap(), wanted);
             for change in [

@@ -1,17 +1,18 @@
-//! The rules of our table: fixed text but for the bridge's name and subnets. Ports are elements of its maps.
+//! The rules of our table: fixed text. Bridges, their subnets, and ports are elements of its sets and maps, so that a
+//! network more or less changes no rule.
 //!
-//! As `nft` would write it, with 172.17.0.0/16 for the subnet and dozen0 for the bridge:
+//! As `nft` would write it:
 //! ```text
 //! chain guard { type filter hook prerouting priority raw
-//!   iifname "dozen0" ip saddr 172.17.0.0/16 ip daddr != 127.0.0.0/8 accept
+//!   iifname . ip saddr @subnets4 ip daddr != 127.0.0.0/8 accept
 //!                                                      the rules below are not about these, which are nearly all
 //!                                                      that a container sends: they need not be asked for each packet
-//!   iifname != "lo" ip daddr 127.0.0.0/8 drop          route_localnet on our bridge must not let a container,
+//!   iifname != "lo" ip daddr 127.0.0.0/8 drop          route_localnet on our bridges must not let a container,
 //!   iifname != "lo" ip saddr 127.0.0.0/8 drop          or a neighbour, speak to or as the host's own loopback
-//!   iifname "dozen0" ip saddr != 172.17.0.0/16 ip saddr != 0.0.0.0 fib saddr . iif oif 0 drop
-//!                                                      a container speaks as nobody outside, but for whom the host
-//!                                                      has a route to it
-//!   iifname != "lo" iifname != "dozen0" ip saddr 172.17.0.0/16 fib saddr . iif oif 0 drop
+//!   iifname @bridges ip saddr != 0.0.0.0 fib saddr . iif oif 0 drop
+//!                                                      a container speaks as nobody outside its own network, but for
+//!                                                      whom the host has a route to it
+//!   iifname != "lo" iifname != @bridges meta nfproto . ip saddr @sources4 fib saddr . iif oif 0 drop
 //!                                                      and nobody outside as a container
 //!   …the last two for ipv6, where a container may not speak as the host either (IPv4 knows that by itself)
 //! }
@@ -24,16 +25,20 @@
 //!   …the same for ipv6
 //! }
 //! chain postrouting { type nat hook postrouting priority srcnat
-//!   oifname != "dozen0" ip saddr 172.17.0.0/16 masquerade
-//!   oifname "dozen0" ip saddr 172.17.0.0/16 ct status dnat masquerade      a container that calls a published port
-//!   oifname "dozen0" ip saddr 127.0.0.0/8 masquerade                       the host that calls 127.0.0.1:port
-//!   …the first two for ipv6
+//!   oifname . ip saddr @subnets4 ct status dnat masquerade                 a container that calls a published port
+//!   oifname . ip saddr @subnets4 accept                                    of its own network; else nothing is hidden
+//!   meta nfproto . ip saddr @masqueraded4 masquerade                       what leaves the network
+//!   oifname @bridges ip saddr 127.0.0.0/8 masquerade                       the host that calls 127.0.0.1:port
+//!   …the first three for ipv6
 //! }
 //! chain forward { type filter hook forward priority filter; policy accept
-//!   oifname "dozen0" ct state established,related accept
-//!   oifname "dozen0" iifname "dozen0" accept
-//!   oifname "dozen0" ct status dnat accept
-//!   oifname "dozen0" drop                               what is not published is not reachable, even by a route
+//!   oifname @bridges ct state established,related accept
+//!   iifname . oifname @within accept                    within one network, unless its containers are to be apart
+//!   iifname @internal drop                              an internal network reaches nothing else, ports included
+//!   oifname @bridges ct status dnat accept
+//!   oifname @bridges drop                               what is not published is not reachable, even by a route, from
+//!                                                       another network or from outside
+//!   iifname @bridges accept
 //!   iifname "dozen0" accept; iifname "dz-*" accept; the same for oifname     other engines' tables decide on theirs
 //!   meta nfproto ipv4 iifname @opened4 drop             forwarding that only we turned on is for containers only
 //!   meta nfproto ipv6 iifname @opened6 drop
@@ -47,8 +52,8 @@ use super::expression::{Expression, Meta, REGISTER_1, Verdict, WORD_0};
 use super::table::Map;
 use crate::address::Ipv4Subnet;
 
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
+pub(super) const NFPROTO_IPV4: u8 = 2;
+pub(super) const NFPROTO_IPV6: u8 = 10;
 const HOOK_PREROUTING: u32 = 0;
 const HOOK_FORWARD: u32 = 2;
 const HOOK_OUTPUT: u32 = 3;
@@ -58,14 +63,14 @@ const STATUS_DNAT: u32 = 1 << 5;
 /// The bits of `ct state` for established and related.
 const STATE_ESTABLISHED_RELATED: u32 = 2 | 4;
 const RTN_LOCAL: u32 = 2;
+/// Words of four bytes that an interface's name fills.
+const INTERFACE_WORDS: u32 = 4;
 
 /// What the rules depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rules {
-    pub(crate) bridge: String,
-    pub(crate) ipv4: Ipv4Subnet,
-    /// A /64.
-    pub(crate) ipv6: Option<Ipv6Addr>,
+    /// The kernel has IPv6.
+    pub(crate) ipv6: bool,
     /// We turned IPv6 forwarding on for every interface: the kernel has no other way before 6.17.
     pub(crate) ipv6_forwarding_is_ours: bool,
 }
@@ -100,30 +105,30 @@ impl Rules {
     }
 
     fn guard(&self) -> Vec<Vec<Expression>> {
-        let from_us = || interface(Meta::InputInterface, true, &self.bridge);
+        let from_us = || member(Meta::InputInterface, Map::Bridges);
         let from_elsewhere = || {
-            let not_loopback = interface(Meta::InputInterface, false, "lo");
-            [not_loopback, interface(Meta::InputInterface, false, &self.bridge)].concat()
+            let input = Expression::Meta { key: Meta::InputInterface, register: REGISTER_1 };
+            let not_ours = vec![input, Expression::NotIn { set: Map::Bridges.name() }];
+            [interface(Meta::InputInterface, false, "lo"), not_ours].concat()
         };
         let no_way_back = || vec![Expression::WayBack, equal([0; 4]), Expression::Verdict(Verdict::Drop)];
         let anyone = Ipv4Subnet::containing(Ipv4Addr::UNSPECIFIED, 32);
         let elsewhere = Expression::Compare { equal: false, value: vec![127] };
         let to_elsewhere = vec![Expression::Network { offset: 16, length: 1, register: REGISTER_1 }, elsewhere];
-        let accept = vec![Expression::Verdict(Verdict::Accept)];
-        let mut rules = vec![[from_us(), from_ipv4(self.ipv4), to_elsewhere, accept].concat()];
+        let mut rules = vec![[of_subnet(Meta::InputInterface, NFPROTO_IPV4), to_elsewhere, accept()].concat()];
         rules.extend(loopback_alone());
-        rules.push([from_us(), but(from_ipv4(self.ipv4)), but(from_ipv4(anyone)), no_way_back()].concat());
-        rules.push([from_elsewhere(), from_ipv4(self.ipv4), no_way_back()].concat());
-        if let Some(subnet) = self.ipv6 {
+        rules.push([from_us(), but(from_ipv4(anyone)), no_way_back()].concat());
+        rules.push([from_elsewhere(), from_any_of(NFPROTO_IPV4, Map::Sources4), no_way_back()].concat());
+        if self.ipv6 {
             rules.push([from_us(), but(from_link_local()), no_way_back()].concat());
-            rules.push([from_elsewhere(), from_ipv6(subnet), no_way_back()].concat());
+            rules.push([from_elsewhere(), from_any_of(NFPROTO_IPV6, Map::Sources6), no_way_back()].concat());
         }
         rules
     }
 
     fn published(&self) -> Vec<Vec<Expression>> {
         let mut rules = vec![translate(NFPROTO_IPV4, true), translate(NFPROTO_IPV4, false)];
-        if self.ipv6.is_some() {
+        if self.ipv6 {
             let mut loopback = family(NFPROTO_IPV6);
             loopback.push(Expression::Network { offset: 24, length: 16, register: REGISTER_1 });
             loopback.push(equal(Ipv6Addr::LOCALHOST.octets()));
@@ -134,45 +139,49 @@ impl Rules {
     }
 
     fn postrouting(&self) -> Vec<Vec<Expression>> {
-        let leaving = || interface(Meta::OutputInterface, false, &self.bridge);
-        let arriving = || interface(Meta::OutputInterface, true, &self.bridge);
-        let mut rules = vec![
-            [leaving(), from_ipv4(self.ipv4), vec![Expression::Masquerade]].concat(),
-            [arriving(), from_ipv4(self.ipv4), translated(), vec![Expression::Masquerade]].concat(),
-            [arriving(), from_ipv4(loopback()), vec![Expression::Masquerade]].concat(),
-        ];
-        if let Some(subnet) = self.ipv6 {
-            rules.push([leaving(), from_ipv6(subnet), vec![Expression::Masquerade]].concat());
-            rules.push([arriving(), from_ipv6(subnet), translated(), vec![Expression::Masquerade]].concat());
+        let of_family = |protocol, masqueraded| {
+            [
+                [of_subnet(Meta::OutputInterface, protocol), translated(), vec![Expression::Masquerade]].concat(),
+                [of_subnet(Meta::OutputInterface, protocol), accept()].concat(),
+                [from_any_of(protocol, masqueraded), vec![Expression::Masquerade]].concat(),
+            ]
+        };
+        let arriving = member(Meta::OutputInterface, Map::Bridges);
+        let mut rules = Vec::from(of_family(NFPROTO_IPV4, Map::Masqueraded4));
+        rules.push([arriving, from_ipv4(loopback()), vec![Expression::Masquerade]].concat());
+        if self.ipv6 {
+            rules.extend(of_family(NFPROTO_IPV6, Map::Masqueraded6));
         }
         rules
     }
 
     fn forward(&self) -> Vec<Vec<Expression>> {
-        let to_us = || interface(Meta::OutputInterface, true, &self.bridge);
-        let from_us = || interface(Meta::InputInterface, true, &self.bridge);
-        let accept = || vec![Expression::Verdict(Verdict::Accept)];
-        let drop = || vec![Expression::Verdict(Verdict::Drop)];
-        let opened = |protocol, set| {
-            let input = Expression::Meta { key: Meta::InputInterface, register: REGISTER_1 };
-            [family(protocol), vec![input, Expression::Lookup { set, map: false }], drop()].concat()
-        };
+        let to_us = || member(Meta::OutputInterface, Map::Bridges);
+        let from_us = |set| member(Meta::InputInterface, set);
+        let opened = |protocol, set| [family(protocol), member(Meta::InputInterface, set), drop_it()].concat();
+        let within = vec![
+            Expression::Meta { key: Meta::InputInterface, register: WORD_0 },
+            Expression::Meta { key: Meta::OutputInterface, register: WORD_0 + INTERFACE_WORDS },
+            Expression::Lookup { set: Map::Within.name(), map: false },
+        ];
         // Packets of another engine's containers: its own table decides on them.
         let engines = [Meta::InputInterface, Meta::OutputInterface].into_iter().flat_map(|key| {
-            let default = interface(key, true, crate::bridge::DEFAULT_BRIDGE);
-            [[default, accept()].concat(), [begins_with(key, crate::bridge::TAGGED_BRIDGE), accept()].concat()]
+            let default = interface(key, true, crate::host::DEFAULT_BRIDGE);
+            [[default, accept()].concat(), [begins_with(key, crate::host::TAGGED_BRIDGE), accept()].concat()]
         });
         let mut rules = vec![
             [to_us(), established(), accept()].concat(),
-            [to_us(), from_us(), accept()].concat(),
+            [within, accept()].concat(),
+            [from_us(Map::Internal), drop_it()].concat(),
             [to_us(), translated(), accept()].concat(),
-            [to_us(), drop()].concat(),
+            [to_us(), drop_it()].concat(),
+            [from_us(Map::Bridges), accept()].concat(),
         ];
         rules.extend(engines);
-        rules.push(opened(NFPROTO_IPV4, Map::Opened4.name()));
-        rules.push(opened(NFPROTO_IPV6, Map::Opened6.name()));
+        rules.push(opened(NFPROTO_IPV4, Map::Opened4));
+        rules.push(opened(NFPROTO_IPV6, Map::Opened6));
         if self.ipv6_forwarding_is_ours {
-            rules.push([family(NFPROTO_IPV6), drop()].concat());
+            rules.push([family(NFPROTO_IPV6), drop_it()].concat());
         }
         rules
     }
@@ -243,11 +252,42 @@ fn from_ipv4(subnet: Ipv4Subnet) -> Vec<Expression> {
     rule
 }
 
-fn from_ipv6(subnet: Ipv6Addr) -> Vec<Expression> {
-    let mut rule = family(NFPROTO_IPV6);
-    rule.push(Expression::Network { offset: 8, length: 8, register: REGISTER_1 });
-    rule.push(equal(&subnet.octets()[..8]));
+/// The interface is in the set.
+fn member(key: Meta, set: Map) -> Vec<Expression> {
+    vec![Expression::Meta { key, register: REGISTER_1 }, Expression::Lookup { set: set.name(), map: false }]
+}
+
+/// The source is of the subnet of the bridge that the packet comes from, or goes to.
+fn of_subnet(key: Meta, protocol: u8) -> Vec<Expression> {
+    let set = if protocol == NFPROTO_IPV4 { Map::Subnets4 } else { Map::Subnets6 };
+    let mut rule = family(protocol);
+    rule.push(Expression::Meta { key, register: WORD_0 });
+    rule.push(source(protocol, WORD_0 + INTERFACE_WORDS));
+    rule.push(Expression::Lookup { set: set.name(), map: false });
     rule
+}
+
+/// The source is of one of these subnets. The family stands before it because a set of ranges wants two parts
+/// (`NFT_PIPAPO_MIN_FIELDS`), or has each range as two elements.
+fn from_any_of(protocol: u8, set: Map) -> Vec<Expression> {
+    let mut rule = family(protocol);
+    rule.push(Expression::Meta { key: Meta::Family, register: WORD_0 });
+    rule.push(source(protocol, WORD_0 + 1));
+    rule.push(Expression::Lookup { set: set.name(), map: false });
+    rule
+}
+
+fn source(protocol: u8, register: u32) -> Expression {
+    let (offset, length) = if protocol == NFPROTO_IPV4 { (12, 4) } else { (8, 16) };
+    Expression::Network { offset, length, register }
+}
+
+fn accept() -> Vec<Expression> {
+    vec![Expression::Verdict(Verdict::Accept)]
+}
+
+fn drop_it() -> Vec<Expression> {
+    vec![Expression::Verdict(Verdict::Drop)]
 }
 
 /// fe80::/10 (RFC 4291, 2.5.6).
@@ -295,12 +335,7 @@ mod tests {
 
     #[test]
     fn ipv6_between_other_interfaces_is_dropped_only_if_we_turned_forwarding_on() {
-        let mut rules = Rules {
-            bridge: "dozen0".into(),
-            ipv4: Ipv4Subnet::containing(Ipv4Addr::new(172, 17, 0, 1), 16),
-            ipv6: Some("fd00::".parse().unwrap()),
-            ipv6_forwarding_is_ours: false,
-        };
+        let mut rules = Rules { ipv6: true, ipv6_forwarding_is_ours: false };
         let before = rules.forward();
         rules.ipv6_forwarding_is_ours = true;
         let after = rules.forward();
@@ -310,12 +345,7 @@ mod tests {
 
     #[test]
     fn without_ipv6_no_rule_translates_it() {
-        let rules = Rules {
-            bridge: "dozen0".into(),
-            ipv4: Ipv4Subnet::containing(Ipv4Addr::new(172, 17, 0, 1), 16),
-            ipv6: None,
-            ipv6_forwarding_is_ours: false,
-        };
-        assert_eq!((rules.published().len(), rules.postrouting().len()), (2, 3));
+        let rules = Rules { ipv6: false, ipv6_forwarding_is_ours: false };
+        assert_eq!((rules.published().len(), rules.postrouting().len()), (2, 4));
     }
 }

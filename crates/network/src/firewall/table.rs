@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dozen_model::Protocol;
 
 use super::frame::Frame;
-use super::ruleset::{Chain, Rules};
+use super::ruleset::{Chain, NFPROTO_IPV4, NFPROTO_IPV6, Rules};
 use crate::conntrack::Flow;
 use crate::netlink::{APPEND, Attributes, Batch, CREATE, DUMP, Refusal, Socket, attribute, attributes, received, text};
 
@@ -36,11 +36,14 @@ const DELETE_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
 pub(crate) const EVENTS: u32 = 1 << (7 - 1);
 
 const SET_IS_MAP: u32 = 8;
+/// `NFT_SET_INTERVAL | NFT_SET_CONCAT` (Linux 5.6).
+const SET_OF_RANGES: u32 = 4 | 0x80;
 const LIST_ELEMENT: u16 = 1;
 /// An attribute holds less than 64 KiB; an element of ours takes less than 100 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 400;
 
 // How nft(8) names types: 6 bits each, concatenated (libnftables' enum datatypes). The kernel only keeps them.
+const TYPE_FAMILY: u32 = 2;
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
@@ -64,10 +67,28 @@ pub(crate) enum Map {
     Opened6,
     /// Interfaces whose `accept_ra` we raised from 1 to 2.
     Advertised,
+    /// Our bridges.
+    Bridges,
+    /// Those of them that are internal.
+    Internal,
+    /// A bridge and itself: its containers reach each other.
+    Within,
+    /// A bridge and its subnet.
+    Subnets4,
+    /// As for IPv4.
+    Subnets6,
+    /// The subnets of all bridges, each after its family.
+    Sources4,
+    /// As for IPv4.
+    Sources6,
+    /// Those of them that are hidden behind the host's address.
+    Masqueraded4,
+    /// As for IPv4.
+    Masqueraded6,
 }
 
 impl Map {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Published4At,
         Self::Published4,
         Self::Published6At,
@@ -75,6 +96,15 @@ impl Map {
         Self::Opened4,
         Self::Opened6,
         Self::Advertised,
+        Self::Bridges,
+        Self::Internal,
+        Self::Within,
+        Self::Subnets4,
+        Self::Subnets6,
+        Self::Sources4,
+        Self::Sources6,
+        Self::Masqueraded4,
+        Self::Masqueraded6,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -86,11 +116,40 @@ impl Map {
             Self::Opened4 => "opened4",
             Self::Opened6 => "opened6",
             Self::Advertised => "advertised",
+            Self::Bridges => "bridges",
+            Self::Internal => "internal",
+            Self::Within => "within",
+            Self::Subnets4 => "subnets4",
+            Self::Subnets6 => "subnets6",
+            Self::Sources4 => "sources4",
+            Self::Sources6 => "sources6",
+            Self::Masqueraded4 => "masqueraded4",
+            Self::Masqueraded6 => "masqueraded6",
         }
     }
 
     pub(super) fn flags(self) -> u32 {
-        if self.value().is_some() { SET_IS_MAP } else { 0 }
+        match self {
+            _ if self.value().is_some() => SET_IS_MAP,
+            _ if !self.ranges().is_empty() => SET_OF_RANGES,
+            _ => 0,
+        }
+    }
+
+    /// The lengths in bytes of the parts of a key, for a set whose elements are ranges; empty for the others.
+    fn ranges(self) -> &'static [u32] {
+        match self {
+            Self::Subnets4 => &[16, 4],
+            Self::Subnets6 => &[16, 16],
+            Self::Sources4 | Self::Masqueraded4 => &[1, 4],
+            Self::Sources6 | Self::Masqueraded6 => &[1, 16],
+            _ => &[],
+        }
+    }
+
+    /// Whether it says something about bridges.
+    pub(crate) fn is_of_bridges(self) -> bool {
+        matches!(self, Self::Bridges | Self::Internal | Self::Within) || !self.ranges().is_empty()
     }
 
     /// The type and length of a key.
@@ -99,7 +158,12 @@ impl Map {
             Self::Published4At => (concatenated(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_PORT]), 12),
             Self::Published6At => (concatenated(&[TYPE_IPV6, TYPE_PROTOCOL, TYPE_PORT]), 24),
             Self::Published4 | Self::Published6 => (concatenated(&[TYPE_PROTOCOL, TYPE_PORT]), 8),
-            Self::Opened4 | Self::Opened6 | Self::Advertised => (TYPE_INTERFACE, 16),
+            Self::Opened4 | Self::Opened6 | Self::Advertised | Self::Bridges | Self::Internal => (TYPE_INTERFACE, 16),
+            Self::Within => (concatenated(&[TYPE_INTERFACE, TYPE_INTERFACE]), 32),
+            Self::Subnets4 => (concatenated(&[TYPE_INTERFACE, TYPE_IPV4]), 20),
+            Self::Subnets6 => (concatenated(&[TYPE_INTERFACE, TYPE_IPV6]), 32),
+            Self::Sources4 | Self::Masqueraded4 => (concatenated(&[TYPE_FAMILY, TYPE_IPV4]), 8),
+            Self::Sources6 | Self::Masqueraded6 => (concatenated(&[TYPE_FAMILY, TYPE_IPV6]), 20),
         }
     }
 
@@ -108,7 +172,7 @@ impl Map {
         match self {
             Self::Published4At | Self::Published4 => Some((concatenated(&[TYPE_IPV4, TYPE_PORT]), 8)),
             Self::Published6At | Self::Published6 => Some((concatenated(&[TYPE_IPV6, TYPE_PORT]), 20)),
-            Self::Opened4 | Self::Opened6 | Self::Advertised => None,
+            _ => None,
         }
     }
 }
@@ -140,6 +204,8 @@ impl PublishedKey {
 pub(crate) struct Element {
     pub(crate) map: Map,
     key: Vec<u8>,
+    /// The last key of a range; empty for a single one.
+    last: Vec<u8>,
     value: Vec<u8>,
 }
 
@@ -161,14 +227,39 @@ impl Element {
             (IpAddr::V6(_), true) => Map::Published6,
             (IpAddr::V6(_), false) => Map::Published6At,
         };
-        Self { map, key: encoded, value }
+        Self { map, key: encoded, last: Vec::new(), value }
     }
 
     /// The interface is in the set.
     pub(crate) fn interface(map: Map, name: &str) -> Self {
-        let mut key = name.as_bytes().to_vec();
-        key.resize(16, 0);
-        Self { map, key, value: Vec::new() }
+        Self { map, key: interface_key(name), last: Vec::new(), value: Vec::new() }
+    }
+
+    /// The bridge may forward to itself.
+    pub(crate) fn within(name: &str) -> Self {
+        let key = [interface_key(name), interface_key(name)].concat();
+        Self { map: Map::Within, key, last: Vec::new(), value: Vec::new() }
+    }
+
+    /// The subnet is the bridge's: an element of [`Map::Subnets4`] or [`Map::Subnets6`].
+    pub(crate) fn subnet(bridge: &str, first: IpAddr, last: IpAddr) -> Self {
+        let map = if first.is_ipv4() { Map::Subnets4 } else { Map::Subnets6 };
+        Self::range(map, &interface_key(bridge), first, last)
+    }
+
+    /// The subnet is in the set, which is of its family.
+    pub(crate) fn source(map: Map, first: IpAddr, last: IpAddr) -> Self {
+        let family = if first.is_ipv4() { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
+        Self::range(map, &[family, 0, 0, 0], first, last)
+    }
+
+    fn range(map: Map, before: &[u8], first: IpAddr, last: IpAddr) -> Self {
+        let key = |address| {
+            let mut key = before.to_vec();
+            put_address(&mut key, address);
+            key
+        };
+        Self { map, key: key(first), last: key(last), value: Vec::new() }
     }
 
     /// The name, of an element of a set of interfaces.
@@ -183,7 +274,7 @@ impl Element {
             Map::Published6At => (parse_address(self.key.get(..16)?)?, &self.key[16..]),
             Map::Published4 => (Ipv4Addr::UNSPECIFIED.into(), &self.key),
             Map::Published6 => (Ipv6Addr::UNSPECIFIED.into(), &self.key),
-            Map::Opened4 | Map::Opened6 | Map::Advertised => return None,
+            _ => return None,
         };
         let protocol = match rest.first()? {
             6 => Protocol::Tcp,
@@ -195,6 +286,12 @@ impl Element {
         let container = parse_address(self.value.get(..split)?)?;
         Some((PublishedKey { address, protocol, port }, container, parse_port(self.value.get(split..split + 2)?)?))
     }
+}
+
+fn interface_key(name: &str) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.resize(16, 0);
+    key
 }
 
 fn put_address(bytes: &mut Vec<u8>, address: IpAddr) {
@@ -391,6 +488,14 @@ impl Table {
             a.u32_be(6, value_type);
             a.u32_be(7, value_length);
         }
+        if !map.ranges().is_empty() {
+            // NFTA_SET_DESC: NFTA_SET_DESC_CONCAT, a list of NFTA_SET_FIELD_LEN.
+            a.nest(9, |a| {
+                a.nest(2, |a| {
+                    map.ranges().iter().for_each(|length| a.nest(LIST_ELEMENT, |a| a.u32_be(1, *length)));
+                });
+            });
+        }
         a.u32_be(10, number);
         if key_type == TYPE_INTERFACE {
             // For nft alone, which would otherwise show the names as numbers: the key is in the host's byte order.
@@ -423,6 +528,10 @@ impl Table {
                         for element in chunk {
                             a.nest(LIST_ELEMENT, |a| {
                                 a.nest(1, |a| a.bytes(1, &element.key));
+                                if !element.last.is_empty() {
+                                    // NFTA_SET_ELEM_KEY_END.
+                                    a.nest(10, |a| a.bytes(1, &element.last));
+                                }
                                 if kind == NEW_ELEMENT && !element.value.is_empty() {
                                     a.nest(2, |a| a.bytes(1, &element.value));
                                 }
@@ -450,7 +559,8 @@ fn parse_elements(map: Map, payload: &[u8]) -> Vec<Element> {
     attributes(list)
         .filter(|(kind, _)| *kind == LIST_ELEMENT)
         .filter_map(|(_, element)| {
-            Some(Element { map, key: value(element, 1)?, value: value(element, 2).unwrap_or_default() })
+            let or_none = |kind| value(element, kind).unwrap_or_default();
+            Some(Element { map, key: value(element, 1)?, last: or_none(10), value: or_none(2) })
         })
         .collect()
 }

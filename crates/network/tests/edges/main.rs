@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test says by its panic what failed")]
 
 mod foreign;
+mod networks;
 mod restart;
 mod support;
 
@@ -12,9 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use dozen_model::Protocol;
-use dozen_network::{
-    BridgeAddresses, BridgeNetwork, NetworkConfig, PublishedPort, firewall_check, new_loopback_namespace,
-};
+use dozen_network::{BridgeAddresses, NetworkConfig, PublishedPort, firewall_check, new_loopback_namespace};
 use support::*;
 
 fn port(address: &str, host_port: u16, container_port: u16, protocol: Protocol) -> PublishedPort {
@@ -364,7 +363,7 @@ fn udp_is_published_and_a_flow_follows_the_port_to_its_new_container() {
 fn nothing_is_left_of_hundreds_of_containers_and_addresses_come_back() {
     on_a_host(|_| {
         let pools = vec![(Ipv4Addr::new(10, 99, 0, 0), 28)];
-        let network = BridgeNetwork::open(NetworkConfig { address_pools: pools, ..config() }).unwrap();
+        let network = Network::open(NetworkConfig { address_pools: pools, ..config() }).unwrap();
         let before = links();
         for round in 0..200 {
             let container = attach(&network);
@@ -440,11 +439,11 @@ fn the_subnet_avoids_the_hosts_and_is_kept_while_it_can_be() {
         network.teardown().unwrap();
         run("ip addr del 172.17.0.9/24 dev up0");
         let again = || NetworkConfig { previous: Some(previous.clone()), ..config() };
-        let network = BridgeNetwork::open(again()).unwrap();
+        let network = Network::open(again()).unwrap();
         assert_eq!(*network.addresses(), previous);
         network.teardown().unwrap();
         run(&format!("ip route add 172.19.0.0/16 via {NEIGHBOUR}"));
-        let network = BridgeNetwork::open(again()).unwrap();
+        let network = Network::open(again()).unwrap();
         assert_eq!(network.addresses().ipv4_gateway, Ipv4Addr::new(172, 17, 0, 1));
         assert_eq!(network.addresses().ipv6_gateway, previous.ipv6_gateway);
     });
@@ -454,7 +453,7 @@ fn the_subnet_avoids_the_hosts_and_is_kept_while_it_can_be() {
 fn engines_side_by_side_leave_each_other_alone() {
     on_a_host(|neighbour| {
         let one = open();
-        let two = BridgeNetwork::open(NetworkConfig { instance: "test1".into(), ..config() }).unwrap();
+        let two = Network::open(NetworkConfig { instance: "test1".into(), ..config() }).unwrap();
         let (in_one, in_two) = (attach(&one), attach(&two));
         let listener = listen(&in_two.namespace, 80);
         two.publish(&in_two.endpoint, &tcp(8080)).unwrap();
@@ -472,7 +471,7 @@ fn engines_side_by_side_leave_each_other_alone() {
 #[test]
 fn without_ipv6_a_container_has_none() {
     on_a_host(|neighbour| {
-        let network = BridgeNetwork::open(NetworkConfig::default()).unwrap();
+        let network = Network::open(NetworkConfig::default()).unwrap();
         let container = attach(&network);
         assert_eq!((container.endpoint.ipv6, network.addresses().ipv6_gateway), (None, None));
         within(&container.namespace, || assert!(!run("ip -6 addr show dev eth0").contains("inet6")));
@@ -526,11 +525,11 @@ fn network_none_has_loopback_and_nothing_else() {
 fn the_interface_of_another_kind_is_left_alone() {
     on_a_host(|_| {
         run("ip link add dozen0 type veth peer name other");
-        let error = BridgeNetwork::open(config()).unwrap_err();
+        let error = Network::open(config()).unwrap_err();
         assert_eq!(error.to_string(), "the interface dozen0 is not a bridge");
         for bad in ["Test", "a-b", "ninechars", "ä"] {
             let config = NetworkConfig { instance: bad.into(), ..config() };
-            assert!(BridgeNetwork::open(config).is_err(), "{bad}");
+            assert!(Network::open(config).is_err(), "{bad}");
         }
     });
 }

@@ -65,7 +65,7 @@ fn what_is_not_built_is_named(program: Program) {
             (&["run", "--rm", "--log-driver", "splunk", "busybox", "true"], "splunk"),
             (&["run", "--rm", "--volumes-from", "x", "busybox", "true"], "olumes"),
             (&["run", "--rm", "--health-cmd", "true", "busybox", "true"], "ealth"),
-            (&["network", "create", "mine"], "network"),
+            (&["network", "create", "-d", "macvlan", "mine"], "network"),
             (&["stats", "--no-stream", "x"], "stats"),
             (&["diff", "x"], "diff"),
             (&["pull", "busybox"], "not built yet"),

@@ -10,6 +10,7 @@ use crate::bench::Bench;
 /// Names and published ports of the containers in the scenario.
 pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), ("broken", 8083)];
 pub const VOLUME: &str = "data";
+const NETWORK: &str = "back";
 const IMAGES: [&str; 4] = ["product:1", "product:2", "twice:1", "alive:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
@@ -92,6 +93,16 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["wait", "passing"], 0),
     Step::Dozen(&["wait", "passing"], 0),
     Step::Dozen(&["rm", "passing"], 0),
+    Step::Dozen(&["network", "create", NETWORK], 0),
+    Step::Dozen(
+        &["run", "-d", "--name", "passing", "--network", NETWORK, "-p", "8082:80", "busybox", "sleep", "1000"],
+        0,
+    ),
+    Step::Dozen(&["network", "connect", "bridge", "passing"], 0),
+    // Its ports go another way now.
+    Step::Dozen(&["network", "disconnect", "bridge", "passing"], 0),
+    Step::Dozen(&["rm", "-f", "passing"], 0),
+    Step::Dozen(&["network", "rm", NETWORK], 0),
     Step::Dozen(&["create", "--name", "broken", "-p", "8083:80", "busybox", "no-such-program"], 0),
     Step::Dozen(&["start", "broken"], 1),
     Step::Dozen(&["rename", "broken", "victim"], 0),
@@ -159,6 +170,10 @@ pub fn clear(bench: &mut Bench) {
     let images = bench.dozen(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).expect(0);
     for image in IMAGES.iter().filter(|image| images.lines().any(|line| line == **image)) {
         bench.dozen(&["rmi", image]).expect(0);
+    }
+    let networks = bench.dozen(&["network", "ls", "--format", "{{.Name}}"]).expect(0);
+    if networks.lines().any(|line| line == NETWORK) {
+        bench.dozen(&["network", "rm", NETWORK]).expect(0);
     }
     let volumes = bench.dozen(&["volume", "ls", "-q"]).expect(0);
     if volumes.lines().any(|line| line == VOLUME) {

@@ -30,7 +30,7 @@ pub(crate) fn at(second: i64) -> Timestamp {
 }
 
 pub(crate) fn running() -> Phase {
-    Phase::Running(Run { pid: 42, started: at(1_700_000_001), endpoint: None, ports: vec![], is_paused: false })
+    Phase::Running(Run { pid: 42, started: at(1_700_000_001), endpoints: vec![], ports: vec![], is_paused: false })
 }
 
 pub(crate) fn exited(exit_code: i32) -> Phase {

@@ -123,7 +123,6 @@ fn what_cannot_be_is_refused() {
             &["-a", "x", "img"],
             "invalid argument \"x\" for \"--attach\" flag: valid streams are STDIN, STDOUT and STDERR",
         ),
-        (&["--network", "mine", "img"], "--network mine: a network of your own is not built yet"),
         (&["--restart", "always", "--rm", "img"], "conflicting options: cannot specify both --restart and --rm"),
         (&["--cgroupns", "host", "img"], "--cgroupns host is not built yet"),
         (&["--ipc", "container:x", "img"], "--ipc container:x is not built yet"),

@@ -7,7 +7,7 @@ use Effect::{
 };
 
 fn run(pid: i32) -> Run {
-    Run { pid, started: Timestamp::UNIX_EPOCH, endpoint: None, ports: vec![], is_paused: false }
+    Run { pid, started: Timestamp::UNIX_EPOCH, endpoints: vec![], ports: vec![], is_paused: false }
 }
 
 fn status(exit_code: i32) -> ExitStatus {

@@ -67,7 +67,7 @@ impl Owner {
             Err(refused @ Failed::Refused(_)) => return Err(self.explain(refused)),
         }
         failpoint("launch.after");
-        if snapshot.spec.network == NetworkMode::Bridge {
+        if matches!(snapshot.spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) {
             // Nobody waits for it.
             let shared = self.shared.clone();
             tokio::task::spawn_blocking(move || shared.network.look_at_firewall());

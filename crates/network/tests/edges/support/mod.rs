@@ -4,11 +4,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use dozen_model::ContainerId;
-use dozen_network::{BridgeNetwork, Endpoint, NetworkConfig, new_loopback_namespace};
+use dozen_network::{
+    BridgeAddresses, BridgeNetwork, Endpoint, EndpointWish, Gateways, HostNetwork, NetworkConfig, NetworkError, Plug,
+    PublishedPort, new_loopback_namespace, new_namespace,
+};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 pub const HOST: &str = "203.0.113.1";
@@ -85,11 +89,80 @@ pub fn config() -> NetworkConfig {
     NetworkConfig { ipv6: true, ..NetworkConfig::default() }
 }
 
-pub fn open() -> BridgeNetwork {
-    BridgeNetwork::open(config()).unwrap()
+pub fn open() -> Network {
+    Network::open(config()).unwrap()
 }
 
-pub fn attach(network: &BridgeNetwork) -> Container {
+/// The default network of an engine.
+#[derive(Debug)]
+pub struct Network {
+    pub host: Arc<HostNetwork>,
+    pub bridge: BridgeNetwork,
+}
+
+impl Network {
+    pub fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
+        let host = Arc::new(HostNetwork::open(&config.instance)?);
+        let bridge = host.default_bridge(&config)?;
+        Ok(Self { host, bridge })
+    }
+
+    pub fn addresses(&self) -> &BridgeAddresses {
+        self.bridge.addresses()
+    }
+
+    pub fn attach(&self, id: &ContainerId) -> Result<(Endpoint, OwnedFd), NetworkError> {
+        let mut endpoint = self.bridge.take(id, &EndpointWish::default())?;
+        let linked = link(&mut [(&self.bridge, &mut endpoint)]);
+        linked.inspect_err(|_| self.bridge.release(&endpoint)).map(|namespace| (endpoint, namespace))
+    }
+
+    pub fn restore(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        self.bridge.restore(endpoint)?;
+        self.publish(endpoint, ports)
+    }
+
+    pub fn release(&self, endpoint: &Endpoint) {
+        self.bridge.release(endpoint);
+    }
+
+    pub fn publish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        self.host.publish(endpoint, ports)
+    }
+
+    pub fn unpublish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        self.host.unpublish(endpoint, ports)
+    }
+
+    pub fn retain(&self, running: &[Endpoint]) -> Result<(), Vec<NetworkError>> {
+        self.host.retain(running)
+    }
+
+    pub fn refresh(&self) -> Result<(), NetworkError> {
+        self.host.refresh()
+    }
+
+    pub fn teardown(&self) -> Result<(), Vec<NetworkError>> {
+        self.host.teardown()
+    }
+}
+
+/// A namespace with these places, the default routes by the first that leads anywhere.
+pub fn link(places: &mut [(&BridgeNetwork, &mut Endpoint)]) -> Result<OwnedFd, NetworkError> {
+    let by = places.iter().map(|(_, endpoint)| &**endpoint).find(|endpoint| !endpoint.internal);
+    let gateways = by.map_or_else(Gateways::default, gateways);
+    let mut plugs: Vec<Plug<'_>> = places.iter_mut().map(|(network, endpoint)| Plug { network, endpoint }).collect();
+    new_namespace(&mut plugs, &gateways)
+}
+
+pub fn gateways(by: &Endpoint) -> Gateways {
+    Gateways {
+        ipv4: Some((by.inside.clone(), by.ipv4_gateway.into())),
+        ipv6: by.ipv6_gateway.map(|gateway| (by.inside.clone(), gateway.into())),
+    }
+}
+
+pub fn attach(network: &Network) -> Container {
     let (endpoint, namespace) = network.attach(&ContainerId::random()).unwrap();
     Container { endpoint, namespace }
 }

@@ -1,0 +1,218 @@
+//! Containers' places on networks: which addresses, which way out, and the links themselves.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use dozen_model::{ContainerId, EndpointSpec, NetworkId};
+use dozen_network::{BridgeNetwork, EndpointWish, Gateways, Plug};
+
+use super::{Network, locked};
+use crate::EngineError;
+use crate::container::snapshot::RunEndpoint;
+use crate::failpoint::failpoint;
+
+/// The place that the container's ports are published to: that of its default route.
+pub(crate) fn way_out(endpoints: &[RunEndpoint]) -> Option<&RunEndpoint> {
+    by_priority(endpoints).into_iter().find(|place| !place.endpoint.internal)
+}
+
+/// Whose gateways the container's default routes go by. Of each family, the network of the highest priority that has
+/// a way out; of several, the first by name (Docker's rule).
+pub(crate) fn gateways(endpoints: &[RunEndpoint]) -> Gateways {
+    let open: Vec<_> = by_priority(endpoints).into_iter().filter(|place| !place.endpoint.internal).collect();
+    let by = |place: &RunEndpoint| place.endpoint.inside.clone();
+    Gateways {
+        ipv4: open.first().map(|place| (by(place), place.endpoint.ipv4_gateway.into())),
+        ipv6: open.iter().find_map(|place| place.endpoint.ipv6_gateway.map(|gateway| (by(place), gateway.into()))),
+    }
+}
+
+fn by_priority(endpoints: &[RunEndpoint]) -> Vec<&RunEndpoint> {
+    let mut places: Vec<&RunEndpoint> = endpoints.iter().collect();
+    places.sort_by_key(|place| (std::cmp::Reverse(place.gateway_priority), &place.network_name));
+    places
+}
+
+/// The lowest number that no interface inside has.
+fn next_interface(endpoints: &[RunEndpoint]) -> String {
+    let taken = |name: &String| endpoints.iter().any(|place| place.endpoint.inside == *name);
+    (0..).map(|number| format!("eth{number}")).find(|name| !taken(name)).expect("there are more numbers than networks")
+}
+
+impl Network {
+    /// A fresh namespace with a place on each of these networks. Nothing is left of it on failure.
+    pub(crate) fn attach(
+        &self,
+        id: &ContainerId,
+        wanted: &[EndpointSpec],
+    ) -> Result<(Vec<RunEndpoint>, OwnedFd), EngineError> {
+        failpoint("attach.before");
+        let mut taken = Vec::new();
+        let attached = self.take_all(id, wanted, &mut taken).and_then(|networks| {
+            let gateways = gateways(&taken);
+            let mut plugs: Vec<Plug<'_>> = networks
+                .iter()
+                .zip(&mut taken)
+                .map(|(network, place)| Plug { network, endpoint: &mut place.endpoint })
+                .collect();
+            Ok(dozen_network::new_namespace(&mut plugs, &gateways)?)
+        });
+        match attached {
+            Ok(namespace) => {
+                failpoint("attach.after");
+                Ok((taken, namespace))
+            }
+            Err(error) => {
+                // The namespace is going, and the links in it with it.
+                let mut bridges = locked(&self.bridges);
+                taken.iter().for_each(|place| bridges.release(place));
+                Err(error)
+            }
+        }
+    }
+
+    fn take_all(
+        &self,
+        id: &ContainerId,
+        wanted: &[EndpointSpec],
+        taken: &mut Vec<RunEndpoint>,
+    ) -> Result<Vec<Arc<BridgeNetwork>>, EngineError> {
+        wanted.iter().map(|place| self.take(id, place, taken)).collect()
+    }
+
+    /// Finds addresses for one more place.
+    fn take(
+        &self,
+        id: &ContainerId,
+        wanted: &EndpointSpec,
+        taken: &mut Vec<RunEndpoint>,
+    ) -> Result<Arc<BridgeNetwork>, EngineError> {
+        let mac = wanted.mac.as_deref().map(str::parse).transpose();
+        let wish = EndpointWish {
+            inside: next_interface(taken),
+            ipv4: wanted.ipv4,
+            ipv6: wanted.ipv6,
+            mac: mac.map_err(|error: dozen_network::MacAddressError| EngineError::Invalid {
+                message: error.to_string(),
+                hint: None,
+            })?,
+        };
+        let mut bridges = locked(&self.bridges);
+        let network = self.present(wanted)?;
+        let opened = self.open(&mut bridges, &network)?;
+        let bridge = opened.bridge.clone();
+        opened.endpoints += 1;
+        drop(bridges);
+        // Without the lock: where every address rests, it waits.
+        match bridge.take(id, &wish) {
+            Ok(endpoint) => {
+                taken.push(RunEndpoint {
+                    network,
+                    network_name: wanted.network_name.clone(),
+                    gateway_priority: wanted.gateway_priority,
+                    endpoint,
+                });
+                Ok(bridge)
+            }
+            Err(error) => {
+                if let Some(opened) = locked(&self.bridges).opened.get_mut(&network) {
+                    opened.endpoints = opened.endpoints.saturating_sub(1);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The network that is meant: the one of this id, or, should that be gone, one of its name, as with Docker.
+    fn present(&self, wanted: &EndpointSpec) -> Result<NetworkId, EngineError> {
+        let rows = self.rows();
+        if wanted.network == super::default_id() || rows.contains_key(&wanted.network) {
+            return Ok(wanted.network.clone());
+        }
+        let same_name = rows.values().find(|row| row.name.as_str() == wanted.network_name);
+        same_name.map(|row| row.id.clone()).ok_or_else(|| EngineError::NoSuchNetwork(wanted.network_name.clone()))
+    }
+
+    /// Links a running container to one more network. Nothing is left of it on failure.
+    pub(crate) fn plug(
+        &self,
+        id: &ContainerId,
+        namespace: BorrowedFd<'_>,
+        present: &[RunEndpoint],
+        wanted: &EndpointSpec,
+    ) -> Result<Vec<RunEndpoint>, EngineError> {
+        let mut all = present.to_vec();
+        let network = self.take(id, wanted, &mut all)?;
+        let gateways = gateways(&all);
+        let place = all.last_mut().expect("it was just taken");
+        let plug = Plug { network: &network, endpoint: &mut place.endpoint };
+        let plugged = dozen_network::plug(namespace, plug, &gateways);
+        if let Err(error) = plugged {
+            self.unplug(namespace, place, present);
+            return Err(error.into());
+        }
+        Ok(all)
+    }
+
+    /// Takes a running container's link to a network away, and moves its default routes to those that remain. What fails
+    /// is logged: the place is gone all the same, and its link goes with the namespace or at the next start.
+    pub(crate) fn unplug(&self, namespace: BorrowedFd<'_>, place: &RunEndpoint, remaining: &[RunEndpoint]) {
+        let moved = dozen_network::set_gateways(namespace, &gateways(remaining));
+        let unplugged = dozen_network::unplug(namespace.as_fd(), &place.endpoint.inside);
+        for error in [moved.err(), unplugged.err()].into_iter().flatten() {
+            tracing::error!(error = dozen_model::error_chain(&error), "cannot take a container off a network cleanly");
+        }
+        locked(&self.bridges).release(place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dozen_network::Endpoint;
+
+    use super::*;
+
+    fn place(name: &str, number: u8, priority: i64, internal: bool, ipv6: bool) -> RunEndpoint {
+        let ipv6_address = format!("fd00:{number}::2").parse().unwrap();
+        let ipv4 = std::net::Ipv4Addr::new(10, number, 0, 2);
+        RunEndpoint {
+            network: NetworkId::random(),
+            network_name: name.into(),
+            gateway_priority: priority,
+            endpoint: Endpoint {
+                interface: format!("dz{number}"),
+                inside: format!("eth{number}"),
+                mac: dozen_network::MacAddress::beside(ipv4),
+                ipv4,
+                ipv4_prefix_length: 16,
+                ipv4_gateway: std::net::Ipv4Addr::new(10, number, 0, 1),
+                ipv6: ipv6.then_some(ipv6_address),
+                ipv6_prefix_length: 64,
+                ipv6_gateway: ipv6.then_some(ipv6_address),
+                internal,
+            },
+        }
+    }
+
+    #[test]
+    fn the_way_out_is_by_priority_then_by_name_and_never_internal() {
+        let by = |places: &[RunEndpoint]| {
+            let gateways = gateways(places);
+            let name = |gateway: Option<(String, _)>| gateway.map(|(name, _)| name).unwrap_or_default();
+            assert_eq!(way_out(places).map(|place| place.endpoint.inside.clone()), gateways.ipv4.clone().map(|g| g.0));
+            [name(gateways.ipv4), name(gateways.ipv6)]
+        };
+        assert_eq!(by(&[]), ["", ""]);
+        assert_eq!(by(&[place("b", 0, 0, false, true), place("a", 1, 0, false, true)]), ["eth1", "eth1"]);
+        assert_eq!(by(&[place("b", 0, 1, false, true), place("a", 1, 0, false, true)]), ["eth0", "eth0"]);
+        assert_eq!(by(&[place("a", 0, 9, true, true), place("b", 1, -1, false, true)]), ["eth1", "eth1"]);
+        assert_eq!(by(&[place("a", 0, 0, false, false), place("b", 1, 0, false, true)]), ["eth0", "eth1"]);
+        assert_eq!(by(&[place("a", 0, 0, true, true)]), ["", ""]);
+    }
+
+    #[test]
+    fn interfaces_are_numbered_and_gaps_are_filled() {
+        let places = [place("a", 0, 0, false, false), place("b", 2, 0, false, false)];
+        assert_eq!([next_interface(&[]), next_interface(&places)], ["eth0", "eth1"]);
+    }
+}

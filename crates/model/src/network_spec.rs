@@ -1,0 +1,119 @@
+//! Networks of the user's own, and a container's places on them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::ContainerSpec;
+use crate::id::NetworkId;
+use crate::network::NetworkMode;
+
+/// The default bridge's name.
+pub const DEFAULT_NETWORK: &str = "bridge";
+
+/// What a network is asked to be. Its driver is always `bridge`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// It leads nowhere else.
+    pub internal: bool,
+    /// Docker's word for what only Swarm minds.
+    pub attachable: bool,
+    /// Containers have IPv6 addresses too.
+    pub ipv6: bool,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Options of the driver, as they were given.
+    pub options: BTreeMap<String, String>,
+    /// What they mean.
+    pub bridge: BridgeOptions,
+    /// Subnets and what belongs to them, as they were asked for: at most one of each family.
+    pub subnets: Vec<SubnetSpec>,
+}
+
+/// Options of the bridge driver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeOptions {
+    /// `com.docker.network.bridge.name`; `None`: one that follows from the id.
+    pub interface: Option<String>,
+    /// `com.docker.network.bridge.enable_icc`: its containers reach each other.
+    pub between_containers: bool,
+    /// `com.docker.network.bridge.enable_ip_masquerade`: what leaves it is hidden behind the host's address.
+    pub masquerade: bool,
+    /// `com.docker.network.bridge.host_binding_ipv4`: where ports are published that name no address of the host's.
+    pub host_binding: Option<Ipv4Addr>,
+    /// `com.docker.network.driver.mtu`, in bytes.
+    pub mtu: Option<u32>,
+}
+
+impl Default for BridgeOptions {
+    fn default() -> Self {
+        Self { interface: None, between_containers: true, masquerade: true, host_binding: None, mtu: None }
+    }
+}
+
+/// A subnet that was asked for. Addresses are of one family, and in the subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetSpec {
+    /// Its first address.
+    pub network: IpAddr,
+    /// Length of its prefix.
+    pub prefix_length: u8,
+    /// The host in it; `None`: its second address.
+    pub gateway: Option<IpAddr>,
+    /// The part of it that containers get their addresses from, as first address and length of the prefix.
+    pub range: Option<(IpAddr, u8)>,
+    /// Addresses that are others', by the names that the user gave them.
+    pub auxiliary: BTreeMap<String, IpAddr>,
+}
+
+/// A container's place on a network, as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointSpec {
+    /// The network's id.
+    pub network: NetworkId,
+    /// The network's name. Should its id be gone, one of this name takes its place, as with Docker.
+    pub network_name: String,
+    /// Further names of the container on this network.
+    pub aliases: Vec<String>,
+    /// A fixed address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// A fixed address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// A fixed hardware address, as `02:42:ac:11:00:02`.
+    pub mac: Option<String>,
+    /// The network of the highest priority has the default route; of several, the first by name.
+    pub gateway_priority: i64,
+}
+
+impl EndpointSpec {
+    /// A place on this network with nothing else asked.
+    pub fn on(network: NetworkId, network_name: impl Into<String>) -> Self {
+        Self {
+            network,
+            network_name: network_name.into(),
+            aliases: Vec::new(),
+            ipv4: None,
+            ipv6: None,
+            mac: None,
+            gateway_priority: 0,
+        }
+    }
+
+    /// On the default bridge.
+    pub fn default_bridge() -> Self {
+        Self::on(NetworkId::predefined(DEFAULT_NETWORK), DEFAULT_NETWORK)
+    }
+}
+
+impl ContainerSpec {
+    /// Its places on networks, in the order of its interfaces: none where it has no network of its own.
+    pub fn places(&self) -> Vec<EndpointSpec> {
+        match (&self.endpoints, &self.network) {
+            (Some(endpoints), _) => endpoints.clone(),
+            // From before a container could have several.
+            (None, NetworkMode::Bridge) => vec![EndpointSpec::default_bridge()],
+            (None, _) => Vec::new(),
+        }
+    }
+}

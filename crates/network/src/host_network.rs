@@ -1,0 +1,354 @@
+//! The host's network as one engine uses it: what is there once, however many networks it has.
+//!
+//! [`HostNetwork::open`] looks and changes nothing; the first bridge brings the table. [`publish`](HostNetwork::publish)
+//! leads ports of the host to a container, [`unpublish`](HostNetwork::unpublish) undoes it. After a restart: `open`,
+//! every bridge that has containers, [`BridgeNetwork::restore`] and `publish` for each of them,
+//! [`retain`](HostNetwork::retain) with all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex};
+
+use dozen_model::Protocol;
+
+use crate::address::{self, Endpoint, Ipv4Subnet, MacAddress};
+use crate::bridge::{BridgeConfig, BridgeNetwork, NetworkConfig, delete_link};
+use crate::conntrack;
+use crate::error::NetworkError;
+use crate::failpoint::failpoint;
+use crate::firewall::{Element, Map, PublishedKey, Table};
+use crate::forwarding::{self, Opened};
+use crate::host::{DEFAULT_BRIDGE, Host, Member, Published, TAGGED_BRIDGE, Target, element, is_engines, locked};
+use crate::link;
+use crate::netlink::Socket;
+use crate::ports::PublishedPort;
+use crate::watch::Watcher;
+use crate::{setup, sysctl};
+
+/// The networks of one engine, in the network namespace of the thread that opened it.
+#[derive(Debug)]
+pub struct HostNetwork {
+    pub(crate) host: Arc<Host>,
+    /// br_netfilter puts bridged packets through the host's rules: see [`link::hairpin`].
+    pub(crate) hairpin: bool,
+    default_bridge: String,
+    watcher: Mutex<Option<Watcher>>,
+}
+
+impl HostNetwork {
+    /// Looks at what an earlier engine of this tag left: `NetworkConfig::instance` says what a tag is.
+    pub fn open(instance: &str) -> Result<Self, NetworkError> {
+        let (default_bridge, table) = names(instance)?;
+        let route = Socket::route()?;
+        let mut netfilter = Socket::netfilter()?;
+        let elements = table.read(&mut netfilter)?;
+        let host = Host {
+            table,
+            ipv6: sysctl::read("ipv6/conf/all/disable_ipv6")?.is_some(),
+            route: Mutex::new(route),
+            published: Mutex::new(Published::of(netfilter, &elements)),
+        };
+        Ok(Self {
+            host: Arc::new(host),
+            hairpin: sysctl::is_one("bridge/bridge-nf-call-iptables")
+                || sysctl::is_one("bridge/bridge-nf-call-ip6tables"),
+            default_bridge,
+            watcher: Mutex::new(None),
+        })
+    }
+
+    /// Makes the default network, or adopts what an earlier engine of this tag left, and chooses its addresses.
+    ///
+    /// Running containers and those who call them notice nothing: the table and its ports are there throughout.
+    pub fn default_bridge(self: &Arc<Self>, config: &NetworkConfig) -> Result<BridgeNetwork, NetworkError> {
+        let addresses = setup::choose_addresses(&mut locked(&self.host.route), config, &self.default_bridge)?;
+        self.bridge(BridgeConfig::plain(addresses))
+    }
+
+    /// Makes a network's bridge, or adopts it.
+    pub fn bridge(self: &Arc<Self>, config: BridgeConfig) -> Result<BridgeNetwork, NetworkError> {
+        let name = config.addresses.name.clone();
+        self.refuse_foreign(&config)?;
+        {
+            let mut published = locked(&self.host.published);
+            if published.bridges.contains_key(&name) {
+                return Err(NetworkError::NotABridge(name));
+            }
+            published.bridges.insert(name.clone(), Member { index: None, config: config.clone() });
+        }
+        match self.make_bridge(&config) {
+            Ok(index) => Ok(BridgeNetwork::new(self.clone(), config, index)),
+            Err(error) => {
+                // The link stays for the next try; what the table says of it does not.
+                if let Err(undo) = self.host.dismiss(&name) {
+                    tracing::error!(error = %undo, "cannot undo a network");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A name that the user chose may have become somebody else's: then the interface has not our hardware address.
+    fn refuse_foreign(&self, config: &BridgeConfig) -> Result<(), NetworkError> {
+        let name = &config.addresses.name;
+        if is_engines(name) {
+            return Ok(());
+        }
+        let ours = MacAddress::beside(config.addresses.ipv4_gateway);
+        let links = link::links(&mut locked(&self.host.route))?;
+        match links.values().find(|link| link.name == *name) {
+            Some(link) if link.mac != Some(ours) => Err(NetworkError::InterfaceTaken(name.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn make_bridge(&self, config: &BridgeConfig) -> Result<u32, NetworkError> {
+        let index = setup::ensure_bridge(&mut locked(&self.host.route), config)?;
+        self.host.admit(&config.addresses.name, index)?;
+        setup::settle(&self.host, &config.addresses, index)?;
+        let mut watcher = locked(&self.watcher);
+        if watcher.is_none() {
+            // From here on; what changed since the table was set up is seen by the watcher's own first look.
+            *watcher = Some(Watcher::start(self.host.clone())?);
+        }
+        Ok(index)
+    }
+
+    /// Takes a network's bridge away, with the links on it. Goes on past failures and reports them all.
+    pub fn remove_bridge(&self, name: &str) -> Result<(), Vec<NetworkError>> {
+        let mut errors: Vec<NetworkError> = self.host.dismiss(name).err().into_iter().collect();
+        errors.extend(delete_link(&mut locked(&self.host.route), name).err());
+        failpoint("network.remove.bridge");
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Whether the host has an interface of this name, whosever it is.
+    pub fn has_interface(&self, name: &str) -> Result<bool, NetworkError> {
+        let links = link::links(&mut locked(&self.host.route))?;
+        Ok(links.values().any(|link| link.name == name))
+    }
+
+    /// The bridges that an earlier engine's table knows and this one has not opened.
+    pub fn inherited_bridges(&self) -> BTreeSet<String> {
+        let published = locked(&self.host.published);
+        let inherited = published.inherited.iter().filter(|element| element.map == Map::Bridges);
+        inherited.map(Element::interface_name).filter(|name| !published.bridges.contains_key(name)).collect()
+    }
+
+    /// The first subnet of Docker's default pools that overlaps neither the host's routes and addresses nor these.
+    pub fn choose_subnet(&self, avoid: &[Ipv4Subnet]) -> Result<Ipv4Subnet, NetworkError> {
+        let mut taken = setup::occupied(&mut locked(&self.host.route))?;
+        taken.extend(avoid);
+        address::choose_subnet(&address::default_pools(), &taken).ok_or(NetworkError::PoolsExhausted)
+    }
+
+    /// A unique local /64 (RFC 4193) that follows from the machine, the engine's tag and the network's id. `None` if
+    /// the kernel has no IPv6.
+    pub fn choose_ipv6_subnet(&self, instance: &str, network_id: &str) -> Option<Ipv6Addr> {
+        let label = format!("{instance}\0{network_id}");
+        self.host.ipv6.then(|| address::unique_local_subnet(&setup::machine_id(), &label))
+    }
+
+    /// Looks again which of the host's interfaces have to forward. It happens by itself when one gets an address.
+    pub fn refresh(&self) -> Result<(), NetworkError> {
+        self.host.refresh()
+    }
+
+    /// Leads these ports of the host to the container, all of them or none. What led elsewhere before leads here now:
+    /// it is the caller who knows which ports are free.
+    pub fn publish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        let wanted = wanted(endpoint, ports)?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut published = locked(&self.host.published);
+        let Published { socket, ports: present, .. } = &mut *published;
+        let remove: Vec<_> = wanted
+            .iter()
+            .filter_map(|(key, target)| present.get(key).filter(|old| *old != target).map(|old| element(key, *old)))
+            .collect();
+        let add: Vec<_> = wanted.iter().map(|(key, target)| element(key, *target)).collect();
+        match self.host.table.change(socket, &remove, &add) {
+            // Somebody flushed the host's firewall. What we know is enough to make the table again.
+            Err(refusal) if refusal.is(libc::ENOENT) => {
+                drop(published);
+                self.host.set_up_table()?;
+                published = locked(&self.host.published);
+                self.host.table.change(&mut published.socket, &remove, &add)?;
+            }
+            outcome => outcome?,
+        }
+        failpoint("network.publish.elements");
+        let Published { socket, ports: present, .. } = &mut *published;
+        present.extend(wanted.iter().copied());
+        self.host.forget_misled_flows(socket, &wanted)?;
+        failpoint("network.publish.flows");
+        Ok(())
+    }
+
+    /// Undoes [`publish`](Self::publish). What leads to another container by now stays.
+    pub fn unpublish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        let wanted = wanted(endpoint, ports)?;
+        let mut published = locked(&self.host.published);
+        let Published { socket, ports: present, .. } = &mut *published;
+        let ours: Vec<_> = wanted.into_iter().filter(|(key, target)| present.get(key) == Some(target)).collect();
+        remove_ports(&self.host, socket, present, &ours)
+    }
+
+    /// After a restart, when every running container is [restored](BridgeNetwork::restore): removes the ports and the links of
+    /// those that are gone, and bridges that nobody has opened. Goes on past failures and reports them all.
+    pub fn retain(&self, running: &[Endpoint]) -> Result<(), Vec<NetworkError>> {
+        let mut errors = Vec::new();
+        let addresses: BTreeSet<IpAddr> =
+            running.iter().flat_map(|e| [Some(e.ipv4.into()), e.ipv6.map(IpAddr::V6)]).flatten().collect();
+        {
+            let mut published = locked(&self.host.published);
+            let Published { socket, ports: present, .. } = &mut *published;
+            let gone: Vec<_> = present
+                .iter()
+                .filter(|(_, target)| !addresses.contains(&target.0))
+                .map(|(key, target)| (*key, *target))
+                .collect();
+            errors.extend(remove_ports(&self.host, socket, present, &gone).err());
+        }
+        failpoint("network.retain.ports");
+        let interfaces: BTreeSet<&str> = running.iter().map(|endpoint| endpoint.interface.as_str()).collect();
+        let strangers = self.inherited_bridges();
+        let ours = self.indexes();
+        let mut route = locked(&self.host.route);
+        match link::links(&mut route) {
+            Ok(links) => {
+                let is_known =
+                    |master| ours.contains(&master) || links.get(&master).is_some_and(|m| strangers.contains(&m.name));
+                let ports = links.values().filter(|link| link.master.is_some_and(is_known));
+                for port in ports.filter(|link| !interfaces.contains(link.name.as_str())) {
+                    errors.extend(delete_link(&mut route, &port.name).err());
+                }
+            }
+            Err(refusal) => errors.push(refusal.into()),
+        }
+        failpoint("network.retain.links");
+        for bridge in &strangers {
+            errors.extend(delete_link(&mut route, bridge).err());
+        }
+        drop(route);
+        failpoint("network.retain.bridges");
+        {
+            let mut published = locked(&self.host.published);
+            let known: BTreeSet<Element> = published.bridges.values().flat_map(Member::elements).collect();
+            let gone: Vec<Element> = std::mem::take(&mut published.inherited).difference(&known).cloned().collect();
+            if !gone.is_empty() {
+                errors.extend(self.host.remove_all(&mut published.socket, &gone).err());
+            }
+        }
+        failpoint("network.retain.elements");
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Removes every bridge, the links on them, the table, and turns off the forwarding that we turned on.
+    /// Goes on past failures and reports them all. To be called in the namespace that the network was opened in.
+    pub fn teardown(&self) -> Result<(), Vec<NetworkError>> {
+        let mut errors = Vec::new();
+        // First, so that it does not make again what goes.
+        drop(locked(&self.watcher).take());
+        {
+            let mut published = locked(&self.host.published);
+            let Published { socket, ports, opened, is_set_up, .. } = &mut *published;
+            match self.host.hand_over(socket, opened) {
+                Ok(opened) => errors.extend(forwarding::undo(&opened)),
+                Err(error) => errors.push(error),
+            }
+            failpoint("network.teardown.forwarding");
+            match self.host.table.delete(socket) {
+                Ok(()) => {
+                    *is_set_up = false;
+                    ports.clear();
+                    *opened = Opened::default();
+                }
+                Err(refusal) => errors.push(refusal.into()),
+            }
+        }
+        failpoint("network.teardown.table");
+        let ours = self.indexes();
+        let strangers = self.inherited_bridges();
+        let mut published = locked(&self.host.published);
+        let bridges =
+            std::mem::take(&mut published.bridges).into_keys().chain(strangers).chain([self.default_bridge.clone()]);
+        let bridges: BTreeSet<String> = bridges.collect();
+        published.inherited.clear();
+        drop(published);
+        let mut route = locked(&self.host.route);
+        match link::links(&mut route) {
+            Ok(links) => {
+                let is_known =
+                    |master| ours.contains(&master) || links.get(&master).is_some_and(|m| bridges.contains(&m.name));
+                for port in links.values().filter(|link| link.master.is_some_and(is_known)) {
+                    errors.extend(delete_link(&mut route, &port.name).err());
+                }
+            }
+            Err(refusal) => errors.push(refusal.into()),
+        }
+        failpoint("network.teardown.links");
+        for bridge in &bridges {
+            errors.extend(delete_link(&mut route, bridge).err());
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    fn indexes(&self) -> BTreeSet<u32> {
+        locked(&self.host.published).bridges.values().filter_map(|member| member.index).collect()
+    }
+}
+
+/// The names of the bridge and of the table.
+fn names(instance: &str) -> Result<(String, Table), NetworkError> {
+    if instance.is_empty() {
+        return Ok((DEFAULT_BRIDGE.to_owned(), Table("dozen".to_owned())));
+    }
+    let valid = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+    if instance.len() > 8 || !instance.bytes().all(valid) {
+        return Err(NetworkError::InvalidInstance(instance.chars().take(40).collect()));
+    }
+    Ok((format!("{TAGGED_BRIDGE}{instance}"), Table(format!("dozen-{instance}"))))
+}
+
+/// What each port means for the table. A wildcard of IPv6 means nothing for a container without IPv6.
+fn wanted(endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<Vec<(PublishedKey, Target)>, NetworkError> {
+    let mut wanted = Vec::with_capacity(ports.len());
+    for port in ports {
+        match endpoint.address_like(port.host_address) {
+            // [::1] is the keeper's to forward; the kernel cannot translate it.
+            Some(_) if port.host_address == IpAddr::V6(Ipv6Addr::LOCALHOST) => {}
+            Some(container) => {
+                let key = PublishedKey { address: port.host_address, protocol: port.protocol, port: port.host_port };
+                wanted.push((key, (container, port.container_port)));
+            }
+            None => return Err(NetworkError::NoIpv6 { address: port.host_address }),
+        }
+    }
+    Ok(wanted)
+}
+
+fn remove_ports(
+    host: &Host,
+    socket: &mut Socket,
+    present: &mut BTreeMap<PublishedKey, Target>,
+    gone: &[(PublishedKey, Target)],
+) -> Result<(), NetworkError> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let remove: Vec<_> = gone.iter().map(|(key, target)| element(key, *target)).collect();
+    host.remove_all(socket, &remove)?;
+    failpoint("network.unpublish.elements");
+    for (key, _) in gone {
+        present.remove(key);
+    }
+    if gone.iter().any(|(key, _)| key.protocol == Protocol::Udp) {
+        conntrack::forget(socket, |flow| {
+            gone.iter().any(|(key, target)| key.is_destination_of(flow) && flow.answers == target.0)
+        })?;
+    }
+    failpoint("network.unpublish.flows");
+    Ok(())
+}
