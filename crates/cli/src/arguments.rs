@@ -3,6 +3,7 @@
 
 pub mod container;
 pub mod detach_keys;
+pub mod devices;
 pub mod filters;
 pub mod flags;
 pub mod hosts;

@@ -25,8 +25,8 @@ mod info;
 mod inspect;
 mod load;
 mod logs;
-mod pause;
 mod network;
+mod pause;
 mod per_container;
 mod ps;
 mod rm;
@@ -34,6 +34,7 @@ mod rmi;
 mod run;
 mod save;
 mod start;
+mod stats;
 mod tag;
 mod top;
 mod update;
@@ -134,6 +135,7 @@ pub fn command() -> Command {
             rmi::command("rmi"),
             save::command(),
             start::command(),
+            stats::command(),
             per_container::stop_command(),
             tag::command(),
             top::command(),
@@ -213,6 +215,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
         "rm" => rm::execute(context, matches).await,
         "run" => run::execute(context, matches, &full).await,
         "start" => start::execute(context, matches).await,
+        "stats" => stats::execute(context, matches).await,
         "stop" => per_container::stop(context, matches).await,
         "top" => top::execute(context, matches).await,
         "unpause" => pause::unpause(context, matches).await,

@@ -211,7 +211,7 @@ mod tests {
             ("container prune", 1, "dozen: 'dozen container prune' is not built yet"),
             ("run --kernel-memory 1g x", 125, "dozen: --kernel-memory of 'dozen run' is not built yet"),
             ("run --kernel-memory=1g x", 125, "dozen: --kernel-memory of 'dozen run' is not built yet"),
-            ("container run --gpus all x", 125, "dozen: --gpus of 'dozen container run' is not built yet"),
+            ("container run --runtime x x", 125, "dozen: --runtime of 'dozen container run' is not built yet"),
             ("run --pid host x", 125, "dozen: --pid of 'dozen run' is not built yet"),
             ("run --bogus x", 125, "unknown flag: --bogus\n"),
             ("run --nmae x y", 125, "unknown flag: --nmae\nhint: did you mean --name?"),

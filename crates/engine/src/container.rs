@@ -5,9 +5,11 @@
 
 pub(crate) mod archive;
 pub(crate) mod attach;
+mod cdi;
 pub(crate) mod change;
 pub(crate) mod changes;
 pub(crate) mod commit;
+mod devices;
 pub(crate) mod exec;
 mod export;
 mod files;
@@ -22,6 +24,7 @@ mod rescue;
 mod resources;
 pub(crate) mod restart;
 pub(crate) mod snapshot;
+pub(crate) mod stats;
 pub(crate) mod top;
 pub(crate) mod update;
 pub(crate) mod view;

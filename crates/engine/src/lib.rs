@@ -32,6 +32,7 @@ pub use container::logs::{LogBatch, LogEntry, LogOptions, LogStream, LogTime, Ou
 pub use container::owner::Changed;
 pub use container::restart::{RestartReason, Restarts};
 pub use container::snapshot::{ExitStatus, Phase, Run, RunEndpoint, Snapshot, StartFailure, Waiting};
+pub use container::stats::{InterfaceStats, StatsSample, StatsStream};
 pub use container::top::Top;
 pub use container::update::ResourceChange;
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
@@ -48,3 +49,4 @@ pub use volumes::{Volume, VolumeSpec};
 pub use dozen_image::{self as image, Image, ImageStore, Loaded, Platform, Progress, Removal};
 pub use dozen_monitor::protocol::WindowSize;
 pub use dozen_network::{BridgeAddresses, Endpoint, MacAddress, PublishedPort};
+pub use dozen_runtime as runtime;

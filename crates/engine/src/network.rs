@@ -402,8 +402,10 @@ impl Network {
     /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten. An error if one of
     /// this container's cannot be had; that another's cannot (it was taken while no keeper was there) is logged.
     fn hold(&self, all: &Published, of: Option<&ContainerId>) -> Result<(), EngineError> {
-        let ports =
-            all.iter().flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint.as_ref(), port))).collect();
+        let ports = all
+            .iter()
+            .flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint.as_ref(), port)))
+            .collect();
         let failures = self.keeper.hold(ports).map_err(keeper_failed)?;
         let (own, others): (Vec<_>, Vec<_>) =
             failures.into_iter().partition(|failure| of.is_some_and(|id| id.as_str() == failure.container_id));

@@ -23,6 +23,7 @@ use crate::container::logs::Logs;
 use crate::container::owner::Owner;
 use crate::container::restart;
 use crate::container::snapshot::{Phase, RunEndpoint, Snapshot};
+use crate::container::stats::Samplers;
 use crate::failpoint::failpoint;
 use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
@@ -75,6 +76,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         events: crate::events::EventLog::default(),
         logs: Logs::default(),
         views: Default::default(),
+        samplers: Samplers::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::snapshot::{ExitStatus, Snapshot};
+use crate::container::stats::Samplers;
 use crate::container::view::Views;
 use crate::events::{Event, EventKind, EventLog};
 use crate::monitor_link::MonitorLink;
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) events: EventLog,
     pub(crate) logs: Logs,
     pub(crate) views: Arc<Views>,
+    pub(crate) samplers: Samplers,
     /// Images of containers that are being made, which are not in the registry yet.
     pub(crate) images_in_use: Mutex<Vec<ImageId>>,
     /// Held for as long as this engine lives: no other may use its roots.

@@ -32,8 +32,8 @@ pub use container::{
 pub use digest::{Digest, DigestError};
 pub use dns::DnsSpec;
 pub use error::{Classified, ErrorKind, error_chain};
-pub use log::{LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError};
 pub use id::{ContainerId, ExecId, IdError, ImageId, NetworkId};
+pub use log::{LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError};
 pub use name::{ContainerName, NameError, NetworkName, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
 pub use network_spec::{BridgeOptions, DEFAULT_NETWORK, EndpointSpec, NetworkSpec, SubnetSpec};

@@ -6,8 +6,9 @@
 
 use serde_json::{Map, Value};
 
-use super::resources::{THROTTLE_DEVICE, ULIMIT, WEIGHT_DEVICE};
+use super::devices::{DEVICE, DEVICE_REQUEST};
 use super::endpoints::ENDPOINT;
+use super::resources::{THROTTLE_DEVICE, ULIMIT, WEIGHT_DEVICE};
 use crate::error::ApiError;
 
 /// What becomes of a field.
@@ -133,9 +134,9 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("CpuRealtimeRuntime", Refused),
     ("CpusetCpus", Acts),
     ("CpusetMems", Acts),
-    ("Devices", Refused),
-    ("DeviceCgroupRules", Refused),
-    ("DeviceRequests", Refused),
+    ("Devices", Each(DEVICE)),
+    ("DeviceCgroupRules", Acts),
+    ("DeviceRequests", Each(DEVICE_REQUEST)),
     ("KernelMemory", Refused),
     ("KernelMemoryTCP", Refused),
     ("MemoryReservation", Acts),

@@ -2,6 +2,7 @@
 
 pub(crate) mod create;
 pub(crate) mod defaults;
+pub(crate) mod devices;
 pub(crate) mod dns;
 pub(crate) mod endpoints;
 pub(crate) mod exec;
@@ -18,3 +19,4 @@ pub(crate) mod request;
 pub(crate) mod resources;
 pub(crate) mod restart;
 pub(crate) mod security;
+pub(crate) mod stats;

@@ -84,6 +84,8 @@ pub(crate) struct Resources {
     pub(crate) oom_score_adj: i64,
     pub(crate) pids_limit: Option<i64>,
     pub(crate) ulimits: Vec<RequestedUlimit>,
+    #[serde(flatten)]
+    pub(crate) devices: super::devices::Devices,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -153,7 +155,7 @@ pub(crate) fn spec(
         },
         ulimits: ulimits(&asked.ulimits)?,
         oom_score_adjustment: i32::try_from(asked.oom_score_adj).unwrap_or_default(),
-        ..ResourceSpec::default()
+        devices: super::devices::spec(&asked.devices)?,
     })
 }
 
@@ -433,6 +435,7 @@ pub(crate) fn show(spec: &ResourceSpec, host_config: &mut Value) {
     put("BlkioDeviceWriteIOps", rates(&block_io.write_iops, "Rate"));
     let ulimit = |limit: &Ulimit| json!({ "Name": limit.name, "Hard": limit.hard, "Soft": limit.soft });
     put("Ulimits", spec.ulimits.iter().map(ulimit).collect());
+    super::devices::show(&spec.devices, shown);
 }
 
 #[cfg(test)]

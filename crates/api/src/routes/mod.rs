@@ -19,6 +19,7 @@ mod logs;
 mod networks;
 mod pause;
 mod refused;
+mod stats;
 mod system;
 mod update;
 mod volumes;
@@ -54,6 +55,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/exec", post(exec::create))
         .route("/containers/{id}/update", post(update::update))
+        .route("/containers/{id}/stats", get(stats::stats))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))
         .route("/exec/{id}/json", get(exec::inspect))

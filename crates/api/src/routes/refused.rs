@@ -17,7 +17,6 @@ const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::GET, "/system/df", "disk usage"),
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
     (MethodFilter::POST, "/containers/prune", "pruning containers"),
-    (MethodFilter::GET, "/containers/{id}/stats", "stats"),
     (MethodFilter::GET, "/containers/{id}/changes", "diff"),
     (MethodFilter::GET, "/containers/{id}/attach/ws", "attaching by WebSocket"),
     (MethodFilter::GET, "/containers/{id}/checkpoints", "checkpoints"),
@@ -79,7 +78,6 @@ mod tests {
         let router = add(Router::new()).fallback(|| async { ApiError::page_not_found() });
         for (method, path, status, words) in [
             ("POST", "/v1.41/build?t=x", 501, "build is not built yet"),
-            ("GET", "/containers/web/stats", 501, "stats is not built yet"),
             ("GET", "/v1.30/containers/web/attach/ws", 501, "attaching by WebSocket is not built yet"),
             ("GET", "/v1.51/swarm", 503, "This node is not a swarm manager"),
             ("POST", "/services/create", 503, "This node is not a swarm manager"),

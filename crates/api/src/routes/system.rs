@@ -117,7 +117,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
         "RuncCommit": { "ID": "" },
         "InitCommit": { "ID": "" },
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
-        "CDISpecDirs": [],
+        "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
         "Warnings": facts.warnings,
     }))
 }

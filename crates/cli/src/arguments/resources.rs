@@ -4,7 +4,7 @@ use clap::{Arg, ArgMatches, value_parser};
 use serde_json::{Map, Value, json};
 
 use super::flags::{invalid, is_on, list, switch, text, texts, value};
-use super::sizes;
+use super::{devices, sizes};
 use crate::failure::Failure;
 
 /// What a new container can be given besides [`shared_flags`].
@@ -21,6 +21,7 @@ pub fn flags() -> Vec<Arg> {
         integer("oom-score-adj", None, "Tune host's OOM preferences (-1000 to 1000)"),
         list("ulimit", None, "Ulimit options"),
     ]);
+    flags.extend(devices::flags());
     flags
 }
 
@@ -70,7 +71,8 @@ pub fn apply(matches: &ArgMatches, host: &mut Map<String, Value>) -> Result<(), 
     each("device-write-bps", "BlkioDeviceWriteBps", &bytes_of_device)?;
     each("device-read-iops", "BlkioDeviceReadIOps", &operations_of_device)?;
     each("device-write-iops", "BlkioDeviceWriteIOps", &operations_of_device)?;
-    each("ulimit", "Ulimits", &ulimit)
+    each("ulimit", "Ulimits", &ulimit)?;
+    devices::apply(matches, host)
 }
 
 /// Puts the limits that `update` knows too into `HostConfig`, or its body.

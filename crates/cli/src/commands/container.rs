@@ -3,8 +3,8 @@
 use clap::Command;
 
 use super::{
-    attach, commit, cp, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, top, update,
-    wait,
+    attach, commit, cp, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, stats, top,
+    update, wait,
 };
 
 pub fn command() -> Command {
@@ -29,6 +29,7 @@ pub fn command() -> Command {
             rm::command(),
             run::command(),
             start::command(),
+            stats::command(),
             per_container::stop_command(),
             top::command(),
             pause::unpause_command(),

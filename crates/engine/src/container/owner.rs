@@ -3,8 +3,8 @@
 
 mod askers;
 mod erase;
-mod restart;
 mod places;
+mod restart;
 mod start;
 
 use std::sync::Arc;

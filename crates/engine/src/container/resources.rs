@@ -12,6 +12,7 @@ use oci_spec::runtime::{
 };
 
 use crate::EngineError;
+use crate::container::devices;
 use crate::host_resources::HostResources;
 
 /// The period of `--cpus`, and the kernel's own (scheduler/sched-bwc.rst).
@@ -34,6 +35,7 @@ pub(crate) fn apply(spec: &mut Spec, asked: &ResourceSpec) -> Result<(), EngineE
             process.set_oom_score_adj(Some(asked.oom_score_adjustment));
         }
     }
+    devices::apply(spec, &asked.devices)?;
     let Some(linux) = spec.linux_mut() else { return Ok(()) };
     let mut resources = linux.resources().clone().unwrap_or_default();
     let limits = limits(asked, &block_device)?;

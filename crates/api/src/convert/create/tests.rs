@@ -217,7 +217,7 @@ fn every_field_that_acts_makes_a_difference() {
         "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [], "OomScoreAdj": 5, "CpuShares": 7,
         "Memory": 64 << 20, "NanoCpus": 500_000_000, "BlkioWeight": 10, "CpuPeriod": 5000, "CpuQuota": 5000,
         "CpusetCpus": "0", "CpusetMems": "0", "MemoryReservation": 64 << 20, "MemorySwap": -1, "MemorySwappiness": 5,
-        "OomKillDisable": true, "PidsLimit": 5,
+        "OomKillDisable": true, "PidsLimit": 5, "DeviceCgroupRules": ["c 1:3 r"],
     });
     let base = json!({ "Image": "x", "Cmd": ["c"] });
     let acts = |table: fields::Fields| {
