@@ -167,3 +167,22 @@ fn what_ends_while_the_engine_is_dead_runs_again_with_the_next() {
     assert_eq!(inspect(&engine, "left", "{{.State.Status}} {{.State.ExitCode}}"), "exited 255");
     assert_eq!(inspect(&engine, "joined", "{{.RestartCount}}"), "1", "it was not tried before its server ran");
 }
+
+#[test]
+fn an_update_gives_another_policy_which_holds_for_what_runs() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    background(&engine, "changed", &[], COUNTS);
+    engine.docker(&["update", "--restart", "on-failure:7", "changed"]).expect(0);
+    let policy = "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}";
+    assert_eq!(inspect(&engine, "changed", policy), "on-failure 7");
+    crash(&machine, &engine, "changed");
+    becomes(&engine, "changed", COUNT, "running 1");
+    engine.dozen(&["update", "--restart", "no", "changed"]).expect(0);
+    crash(&machine, &engine, "changed");
+    becomes(&engine, "changed", COUNT, "exited 1");
+    background(&engine, "brief", &["--rm"], COUNTS);
+    let words = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+    engine.docker(&["update", "--restart", "always", "brief"]).refuses(1, &[words]);
+}

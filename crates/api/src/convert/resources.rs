@@ -88,6 +88,16 @@ pub(crate) struct Resources {
     pub(crate) devices: super::devices::Devices,
 }
 
+/// The body of `POST /containers/{id}/update`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct UpdateRequest {
+    #[serde(flatten)]
+    pub(crate) resources: Resources,
+    /// Without a name: as it is.
+    pub(crate) restart_policy: super::restart::Requested,
+}
+
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct WeightDevice {

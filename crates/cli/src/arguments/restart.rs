@@ -11,16 +11,21 @@ pub fn flag() -> Arg {
     value("restart", None, "string", "Restart policy to apply when a container exits (default \"no\")")
 }
 
-/// Puts what was given into `HostConfig`. In Docker's words.
+/// Puts what was given to a new container into `HostConfig`. In Docker's words.
 pub fn apply(matches: &ArgMatches, host: &mut Map<String, Value>) -> Result<(), Failure> {
-    let Some(policy) = text(matches, "restart").filter(|policy| !policy.is_empty()) else { return Ok(()) };
-    let (name, most) = parse(policy).map_err(|why| invalid(policy, "restart", why))?;
-    if name != "no" && is_on(matches, "rm") {
+    if put(matches, host)?.is_some_and(|name| name != "no") && is_on(matches, "rm") {
         let words = "conflicting options: cannot specify both --restart and --rm";
         return Err(Failure { is_prefixed: true, exit_code: ENGINE_FAILED, ..Failure::new(words) });
     }
-    host.insert("RestartPolicy".to_owned(), json!({ "Name": name, "MaximumRetryCount": most }));
     Ok(())
+}
+
+/// Puts what was given into a request; the policy's name.
+pub fn put<'a>(matches: &'a ArgMatches, body: &mut Map<String, Value>) -> Result<Option<&'a str>, Failure> {
+    let Some(policy) = text(matches, "restart").filter(|policy| !policy.is_empty()) else { return Ok(None) };
+    let (name, most) = parse(policy).map_err(|why| invalid(policy, "restart", why))?;
+    body.insert("RestartPolicy".to_owned(), json!({ "Name": name, "MaximumRetryCount": most }));
+    Ok(Some(name))
 }
 
 /// `always`, `on-failure:3`. Which names there are is the engine's to say.

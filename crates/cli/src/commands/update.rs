@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Context, container_path};
 use crate::arguments::flags::{names, texts, verb};
-use crate::arguments::resources;
+use crate::arguments::{resources, restart};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 
@@ -15,9 +15,10 @@ pub fn command() -> Command {
         "update",
         "Update configuration of one or more containers",
         "update [OPTIONS] CONTAINER [CONTAINER...]",
-        "dozen update --memory 512m --memory-swap 1g web\ndozen update --cpus 1.5 web db",
+        "dozen update --memory 512m --memory-swap 1g web\ndozen update --restart unless-stopped web db",
     )
     .args(resources::shared_flags())
+    .arg(restart::flag())
     .arg(names("CONTAINER"))
 }
 
@@ -30,6 +31,7 @@ struct Updated {
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let mut body = Map::new();
     resources::apply_shared(matches, &mut body)?;
+    restart::put(matches, &mut body)?;
     if body.is_empty() {
         return Err(Failure::new("you must provide one or more flags when using this command"));
     }

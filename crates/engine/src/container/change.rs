@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use dozen_ledger::Migration;
-use dozen_model::{ContainerId, ContainerSpec, error_chain};
+use dozen_model::{ContainerId, ContainerSpec, RestartPolicy, error_chain};
 
 use crate::EngineError;
 use crate::container::snapshot::Phase;
@@ -29,8 +29,12 @@ pub(crate) const SPEC_BEFORE: Migration = Migration("ALTER TABLE containers ADD 
 /// What of a spec is to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SpecChange {
-    /// Limits.
-    Resources(Box<ResourceChange>),
+    /// What `update` changes.
+    Update {
+        resources: Box<ResourceChange>,
+        /// `None`: as it is.
+        restart: Option<RestartPolicy>,
+    },
 }
 
 impl SpecChange {
@@ -38,7 +42,17 @@ impl SpecChange {
     pub(crate) fn applied_to(&self, spec: &ContainerSpec) -> Result<ContainerSpec, EngineError> {
         let mut after = spec.clone();
         match self {
-            Self::Resources(change) => after.resources = change.applied_to(&spec.resources)?,
+            Self::Update { resources, restart } => {
+                after.resources = resources.applied_to(&spec.resources)?;
+                after.restart = restart.unwrap_or(spec.restart);
+                if spec.auto_remove && after.restart != RestartPolicy::No {
+                    return Err(EngineError::Conflict {
+                        message: "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                            .into(),
+                        hint: None,
+                    });
+                }
+            }
         }
         Ok(after)
     }
@@ -46,7 +60,7 @@ impl SpecChange {
     /// Docker's name for what has happened.
     pub(crate) fn event(&self) -> &'static str {
         match self {
-            Self::Resources(_) => "update",
+            Self::Update { .. } => "update",
         }
     }
 }

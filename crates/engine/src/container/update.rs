@@ -1,6 +1,6 @@
 //! New limits for a container, running or not (Docker's `update`).
 
-use dozen_model::{ResourceSpec, error_chain};
+use dozen_model::{ResourceSpec, RestartPolicy, error_chain};
 use dozen_runtime::Cgroup;
 
 use crate::EngineError;
@@ -95,9 +95,9 @@ impl ResourceChange {
 }
 
 impl Container {
-    /// Changes its limits; durable, and in force, once answered.
-    pub async fn update(&self, change: ResourceChange) -> Result<(), EngineError> {
-        let change = SpecChange::Resources(Box::new(change));
+    /// Changes its limits, and whether it runs again by itself; durable, and in force, once answered.
+    pub async fn update(&self, resources: ResourceChange, restart: Option<RestartPolicy>) -> Result<(), EngineError> {
+        let change = SpecChange::Update { resources: Box::new(resources), restart };
         self.ask(|reply| Command::Change { change, reply }).await
     }
 }

@@ -144,8 +144,8 @@ fn what_the_kernel_lacks_is_dropped_and_said() {
 #[test]
 fn an_update_names_what_it_changes() {
     let read = |body: Value| {
-        let asked: Resources = request::read(body, UPDATE)?;
-        change(&asked, &host(), &mut Vec::new())
+        let asked: UpdateRequest = request::read(body, UPDATE)?;
+        change(&asked.resources, &host(), &mut Vec::new())
     };
     assert_eq!(read(json!({})).unwrap(), ResourceChange::default());
     // What docker's command line sends beside what was asked for.
@@ -169,7 +169,8 @@ fn an_update_names_what_it_changes() {
     let refused = |body: Value| read(body).unwrap_err().message;
     assert!(refused(json!({"Memory": 5})).contains("Minimum memory limit allowed is 6MB"));
     assert!(refused(json!({"Ulimits": [{"Name": "core"}]})).contains("Ulimits is not built yet"));
-    assert!(refused(json!({"RestartPolicy": {"Name": "always"}})).contains("RestartPolicy.Name is not built yet"));
+    let asked: UpdateRequest = request::read(json!({"RestartPolicy": {"Name": "always"}}), UPDATE).unwrap();
+    assert_eq!(asked.restart_policy.name, "always");
 }
 
 #[test]
