@@ -138,6 +138,10 @@ pub const FAILPOINTS: &[&str] = &[
     "disconnect.row",
     "disconnect.unlinked",
     "disconnect.after",
+    // Its neighbours find it by name, and no longer.
+    "name.before",
+    "name.after",
+    "forget_name.after",
 ];
 
 /// Dies here if this failpoint is armed.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use dozen_keeper::{Keeper, KeeperError, PortFailure, PortReservation, Snapshot};
+use dozen_keeper::{Keeper, KeeperError, NameFailure, PortFailure, PortReservation, Snapshot};
+use dozen_names::Zones;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
@@ -69,6 +70,17 @@ impl KeeperLink {
         let mut state = self.0.lock();
         state.wanted.ports = ports;
         self.0.ask(&mut state, |keeper, state| keeper.apply(&state.wanted))
+    }
+
+    /// Has it answer for these names and no others. Answers the containers that cannot ask.
+    pub(crate) fn name(&self, zones: &Zones) -> Result<Vec<NameFailure>, KeeperError> {
+        let mut state = self.0.lock();
+        self.0.ask(&mut state, |keeper, _| keeper.name(zones))
+    }
+
+    /// Whether an engine has told it any names, this one or one before it.
+    pub(crate) fn has_names(&self) -> bool {
+        Keeper::has_names(&self.0.run_root)
     }
 
     /// Ends it.

@@ -15,6 +15,7 @@ mod host_resources;
 mod keeper_link;
 mod monitor_link;
 mod names;
+mod naming;
 mod network;
 mod recover;
 mod registry;

@@ -28,6 +28,7 @@ use self::rows::NetworkRow;
 use crate::container::snapshot::RunEndpoint;
 use crate::failpoint::failpoint;
 use crate::keeper_link::KeeperLink;
+use crate::naming::Naming;
 use crate::rows as facts;
 use crate::{EngineConfig, EngineError};
 
@@ -44,6 +45,8 @@ pub(crate) struct Network {
     instance: String,
     ledger: Ledger,
     keeper: KeeperLink,
+    /// What its containers call each other.
+    pub(crate) names: Naming,
     /// Opened when the first container needs them: an engine without one leaves the host's network alone. Locked while
     /// one is made or removed, which only the kernel and the ledger can delay.
     bridges: Mutex<Bridges>,
@@ -88,11 +91,13 @@ impl Network {
         ledger: Ledger,
     ) -> Result<Self, EngineError> {
         let rows = RwLock::new(objects::read(&ledger)?);
+        let keeper = KeeperLink::new(config.program.clone(), config.run_root.clone(), cgroup);
         Ok(Self {
             instance,
             ledger,
             rows,
-            keeper: KeeperLink::new(config.program.clone(), config.run_root.clone(), cgroup),
+            names: Naming::new(keeper.clone()),
+            keeper,
             bridges: Mutex::default(),
             addresses: RwLock::default(),
             published: Mutex::default(),

@@ -25,6 +25,7 @@ use crate::container::restart;
 use crate::container::snapshot::{Phase, RunEndpoint, Snapshot};
 use crate::container::stats::Samplers;
 use crate::failpoint::failpoint;
+use crate::naming::Named;
 use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
@@ -87,6 +88,9 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let is_to_move = |row: &&ContainerRow| row.phase.run().is_some_and(|run| !run.is_paused);
     rows.iter().filter(is_to_move).for_each(|row| resume(&shared, row));
     shared.network.adopt(rows.iter().filter_map(held).collect())?;
+    if let Err(error) = shared.network.names.adopt(rows.iter().filter_map(named).collect()) {
+        tracing::error!(error = error_chain(&error), "running containers may not find each other by their names");
+    }
     failpoint("recover.adopted");
     Ok((Arc::new(shared), rows))
 }
@@ -108,6 +112,12 @@ pub(crate) fn adopt(shared: &Arc<Shared>, mut rows: Vec<ContainerRow>) {
 fn held(row: &ContainerRow) -> Option<(ContainerId, Vec<RunEndpoint>, Vec<PublishedPort>)> {
     let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
     (!run.endpoints.is_empty()).then(|| (row.id.clone(), run.endpoints.clone(), run.ports.clone()))
+}
+
+/// What it is called, and where.
+fn named(row: &ContainerRow) -> Option<(ContainerId, Named)> {
+    let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
+    Some((row.id.clone(), Named::of(&row.id, &row.name, &row.spec, run)?))
 }
 
 /// An engine that died right when a hold had ended may have left it standing still.

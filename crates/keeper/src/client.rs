@@ -214,6 +214,11 @@ impl Keeper {
         }
     }
 
+    /// Whether a keeper of this run root has been told names, dead or alive.
+    pub fn has_names(run_root: &Path) -> bool {
+        NamesSnapshot::is_there(run_root)
+    }
+
     /// Says who is called what, and who may ask. Answers the containers that cannot; one whose process has ended is
     /// none of them.
     ///

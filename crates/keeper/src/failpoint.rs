@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the keeper: before and after every effect.
 
 /// All of them, in the order of a keeper's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 26] = [
+pub const FAILPOINTS: [&str; 34] = [
     // Up to the word that it is ready.
     "begin",
     "begin.detached",
@@ -35,10 +35,7 @@ pub const FAILPOINTS: [&str; 26] = [
     "shutdown.listeners",
     "shutdown.ports",
     "shutdown.answered",
-];
-
-/// Those of names, which no engine asks for yet.
-const NAMES: [&str; 8] = [
+    // Names.
     "names.before",
     "names.closed",
     "names.listening",
@@ -51,6 +48,6 @@ const NAMES: [&str; 8] = [
 
 /// Dies here if this failpoint is armed.
 pub(crate) fn failpoint(name: &str) {
-    debug_assert!(FAILPOINTS.contains(&name) || NAMES.contains(&name), "{name} is missing from the list");
+    debug_assert!(FAILPOINTS.contains(&name), "{name} is missing from the list");
     dozen_failpoint::reached("keeper", name);
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use dozen_model::NetworkMode;
-use dozen_network::{files, resolv_conf};
+use dozen_network::{files, name_translation, resolv_conf};
 
 use crate::EngineError;
 use crate::container::snapshot::{RunEndpoint, Snapshot};
@@ -67,7 +67,8 @@ pub(crate) fn write(
     let host_resolv = read_or_empty("/etc/resolv.conf")?;
     let systemd_resolv = std::fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
     let shares_host = snapshot.spec.network == NetworkMode::Host;
-    let resolv = resolv_conf(snapshot, &host_resolv, systemd_resolv.as_deref());
+    let has_names = crate::naming::has_names(endpoints);
+    let resolv = resolv_conf(snapshot, has_names, &host_resolv, systemd_resolv.as_deref());
     let host_hosts = if shares_host { read_or_empty("/etc/hosts")? } else { String::new() };
     let hosts = host_hosts
         + &if shares_host { extra_lines(&extra) } else { files::hosts(&hostname, domain, &addresses, &extra) };
@@ -78,11 +79,12 @@ pub(crate) fn write(
     Ok(())
 }
 
-fn resolv_conf(snapshot: &Snapshot, host: &str, systemd: Option<&str>) -> String {
+fn resolv_conf(snapshot: &Snapshot, has_names: bool, host: &str, systemd: Option<&str>) -> String {
     let dns = &snapshot.spec.dns;
     let overrides = resolv_conf::Overrides { servers: &dns.servers, search: &dns.search, options: &dns.options };
     match &snapshot.spec.network {
         NetworkMode::Host => resolv_conf::shared_with_host(host, overrides),
+        _ if has_names => resolv_conf::of_resolver(name_translation::NAME_SERVER, host, overrides),
         _ => resolv_conf::of_host(host, systemd, overrides),
     }
 }

@@ -79,6 +79,8 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     failpoint("launch.asked");
     run.pid = pending.wait_created()?;
     failpoint("launch.created");
+    // Before it may run: the first thing that it does may be to look for its database.
+    shared.network.names.refresh(snapshot, run)?;
     run.started = Timestamp::now();
     Ok(pending)
 }
@@ -141,7 +143,8 @@ pub(super) fn mount_sources(
 /// Gives back addresses and ports. Goes on past a failure; the first is reported.
 pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
     failpoint("release.before");
-    let result = shared.network.release(id, &run.endpoints, &run.ports);
+    let forgotten = shared.network.names.forget(id);
+    let result = shared.network.release(id, &run.endpoints, &run.ports).and(forgotten);
     failpoint("release.after");
     result
 }

@@ -507,8 +507,20 @@ impl Owner {
         self.shared.registry.rename(&snapshot.id, name.clone());
         let old = snapshot.name.to_string();
         self.update(|snapshot| snapshot.name = name);
+        self.name_anew().await;
         self.shared.announce(&self.snapshot(), "rename", [("oldName".to_owned(), format!("/{old}"))]);
         Ok(())
+    }
+
+    /// Its neighbours find it by its new name.
+    async fn name_anew(&self) {
+        let (shared, snapshot) = (self.shared.clone(), self.snapshot());
+        let Some(run) = self.life.phase.run().cloned() else { return };
+        let named = self.shared.blocking(move || shared.network.names.refresh(&snapshot, &run)).await;
+        if let Err(error) = named {
+            let id = self.snapshot().id.clone();
+            tracing::error!(container = id.short(), error = error_chain(&error), "its neighbours know its former name");
+        }
     }
 
     async fn change(&mut self, change: SpecChange) -> Result<(), EngineError> {

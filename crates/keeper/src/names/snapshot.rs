@@ -49,6 +49,11 @@ impl Names {
         std::fs::rename(temporary, run_root.join(FILE))
     }
 
+    /// Whether there are any.
+    pub fn is_there(run_root: &Path) -> bool {
+        run_root.join(FILE).exists()
+    }
+
     /// There are none any more.
     pub fn remove(run_root: &Path) {
         let _ = std::fs::remove_file(run_root.join(FILE));

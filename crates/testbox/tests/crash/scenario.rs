@@ -98,6 +98,9 @@ const STEPS: &[Step] = &[
         &["run", "-d", "--name", "passing", "--network", NETWORK, "-p", "8082:80", "busybox", "sleep", "1000"],
         0,
     ),
+    Step::Dozen(&["exec", "passing", "nslookup", "-type=a", "passing"], 0),
+    // Nobody answers.
+    Step::Dozen(&["exec", "passing", "nslookup", "-type=a", "example.org"], 1),
     Step::Dozen(&["network", "connect", "bridge", "passing"], 0),
     // Its ports go another way now.
     Step::Dozen(&["network", "disconnect", "bridge", "passing"], 0),

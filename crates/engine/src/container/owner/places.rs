@@ -155,7 +155,7 @@ impl Owner {
 fn follow(shared: &Shared, snapshot: &Snapshot, run: &Run) -> Result<(), EngineError> {
     let ports = shared.network.move_ports(&snapshot.id, &run.endpoints, &run.ports);
     let written = files::write(shared, snapshot, &run.endpoints, &shared.network.host_gateway());
-    ports.and(written)
+    ports.and(written).and(shared.network.names.refresh(snapshot, run))
 }
 
 /// The spec with one more place. Docker's words.
