@@ -13,6 +13,7 @@ mod commit;
 mod container;
 mod cp;
 mod create;
+mod disk_usage;
 mod download;
 mod events;
 mod exec;
@@ -111,7 +112,7 @@ pub fn command() -> Command {
                 .about("Look at the engine")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
-                .subcommands([events::command(), info::command()]),
+                .subcommands([disk_usage::command(), events::command(), info::command()]),
             network::command(),
             volume::command(),
         ])
@@ -180,6 +181,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     match (verb, matches.subcommand()) {
         ("container", Some((verb, matches))) => container_verb(context, verb, "container ", matches).await,
         ("image", Some((verb, matches))) => image_verb(context, verb, matches).await,
+        ("system", Some(("df", matches))) => disk_usage::execute(context, matches).await,
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
         ("system", Some((_, matches))) => info::execute(context, matches).await,
         ("network", Some((verb, matches))) => network::execute(context, verb, matches).await,

@@ -39,7 +39,6 @@ const VERBS: &[&str] = &[
     "image prune",
     "image pull",
     "image push",
-    "system df",
     "system prune",
     "system dial-stdio",
     "volume update",

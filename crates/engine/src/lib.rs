@@ -7,6 +7,7 @@
 
 mod config;
 mod container;
+mod disk_usage;
 mod engine;
 mod error;
 mod events;

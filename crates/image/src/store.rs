@@ -30,8 +30,8 @@ use crate::unreadable::Unreadable;
 pub struct ImageStore(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
-    content: PathBuf,
-    layers: PathBuf,
+    pub(crate) content: PathBuf,
+    pub(crate) layers: PathBuf,
     tmp: PathBuf,
     pub(crate) ledger: Ledger,
     state: RwLock<State>,

@@ -15,7 +15,7 @@ use rustix::io::{Errno, Result};
 
 pub(crate) use removal::remove;
 pub use removal::{NotRemoved, remove_tree};
-pub use size::written_bytes;
+pub use size::{disk_bytes, written_bytes};
 
 /// The overlay file system's mark of a directory that hides those below it
 /// (kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").

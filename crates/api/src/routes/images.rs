@@ -188,7 +188,7 @@ fn labels(image: &Image) -> BTreeMap<String, String> {
     labels.and_then(|labels| serde_json::from_value(labels.clone()).ok()).unwrap_or_default()
 }
 
-fn row(image: &Image, names: &[String]) -> Value {
+pub(super) fn row(image: &Image, names: &[String]) -> Value {
     json!({
         "Id": image.id.to_string(),
         "ParentId": image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),

@@ -10,6 +10,7 @@ mod archives;
 mod attach;
 mod containers;
 mod copies;
+mod disk_usage;
 mod events;
 mod exec;
 mod image_query;
@@ -35,6 +36,7 @@ fn routes() -> Router<Engine> {
         .route("/version", get(system::version))
         .route("/info", get(system::info))
         .route("/events", get(events::events))
+        .route("/system/df", get(disk_usage::disk_usage))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
         .route("/containers/{id}", delete(containers::remove))

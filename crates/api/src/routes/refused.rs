@@ -14,7 +14,6 @@ const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::POST, "/build/cancel", "cancelling a build"),
     (MethodFilter::POST, "/session", "a build session"),
     (MethodFilter::POST, "/grpc", "the build service (BuildKit)"),
-    (MethodFilter::GET, "/system/df", "disk usage"),
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
     (MethodFilter::POST, "/containers/prune", "pruning containers"),
     (MethodFilter::GET, "/containers/{id}/changes", "diff"),

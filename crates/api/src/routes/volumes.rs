@@ -115,7 +115,7 @@ fn disk_usage(directory: &FsPath) -> u64 {
     bytes
 }
 
-fn render(volume: &Volume) -> Value {
+pub(super) fn render(volume: &Volume) -> Value {
     json!({
         "Name": volume.name.as_str(),
         "Driver": "local",

@@ -69,18 +69,18 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Image {
+pub(super) struct Image {
     id: String,
     repo_tags: Option<Vec<String>>,
     repo_digests: Option<Vec<String>>,
     created: i64,
-    size: i64,
-    shared_size: i64,
-    containers: i64,
+    pub(super) size: i64,
+    pub(super) shared_size: i64,
+    pub(super) containers: i64,
 }
 
 /// A line for each tag; an image without any has one all the same.
-fn rows(image: &Image, truncates: bool, shows_digests: bool, now_s: i64) -> Vec<Row> {
+pub(super) fn rows(image: &Image, truncates: bool, shows_digests: bool, now_s: i64) -> Vec<Row> {
     let known = |text: &&String| !text.starts_with(NONE);
     let mut digests: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, digest) in

@@ -5,16 +5,33 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 
 use super::climber::Climber;
 
 /// Bytes of all files below a directory, each counted once however many names it has. The tree is a container's: no
 /// link in it is followed, how deep or wide it is costs no descriptors, and what goes while it is counted counts nothing.
 pub fn written_bytes(directory: &Path) -> u64 {
+    count(directory, Count::default())
+}
+
+/// Bytes of the blocks that a file, or everything in a directory and that itself, takes on the disk: what du(1) says.
+pub fn disk_bytes(path: &Path) -> u64 {
+    let Ok(status) = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) else { return 0 };
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::Directory => count(path, Count { in_blocks: true, bytes: blocks(&status), ..Count::default() }),
+        _ => blocks(&status),
+    }
+}
+
+/// stat(2) counts them in 512 bytes, whatever the file system's are.
+fn blocks(status: &Stat) -> u64 {
+    u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(512)
+}
+
+fn count(directory: &Path, mut count: Count) -> u64 {
     let root = rustix::fs::openat(CWD, directory, super::DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
     let Ok(root) = root else { return 0 };
-    let mut count = Count::default();
     let mut climber = Climber::new(root.as_fd());
     let mut waiting = vec![count.add(climber.here())];
     while let Some(names) = waiting.last_mut() {
@@ -38,6 +55,8 @@ pub fn written_bytes(directory: &Path) -> u64 {
 #[derive(Default)]
 struct Count {
     bytes: u64,
+    /// Blocks of everything, in place of bytes of files.
+    in_blocks: bool,
     /// Files with several names that have been counted.
     seen: BTreeSet<(u64, u64)>,
 }
@@ -53,10 +72,13 @@ impl Count {
             }
             let Ok(status) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             match FileType::from_raw_mode(status.st_mode) {
-                FileType::Directory => directories.push(name.to_owned()),
-                FileType::RegularFile if status.st_nlink < 2 || self.seen.insert((status.st_dev, status.st_ino)) => {
-                    self.bytes += u64::try_from(status.st_size).unwrap_or(0);
+                FileType::Directory => {
+                    directories.push(name.to_owned());
+                    self.bytes += if self.in_blocks { blocks(&status) } else { 0 };
                 }
+                _ if status.st_nlink >= 2 && !self.seen.insert((status.st_dev, status.st_ino)) => {}
+                _ if self.in_blocks => self.bytes = self.bytes.saturating_add(blocks(&status)),
+                FileType::RegularFile => self.bytes += u64::try_from(status.st_size).unwrap_or(0),
                 _ => {}
             }
         }
@@ -83,6 +105,24 @@ mod tests {
         assert_eq!(written_bytes(&upper), 15);
         assert_eq!(written_bytes(&upper.join("link")), 0);
         assert_eq!(written_bytes(&root.path().join("missing")), 0);
+    }
+
+    #[test]
+    fn blocks_are_what_du_says() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = root.path().join("tree");
+        std::fs::create_dir_all(tree.join("a/b")).unwrap();
+        std::fs::write(tree.join("a/b/file"), [1; 100_000]).unwrap();
+        std::fs::hard_link(tree.join("a/b/file"), tree.join("same")).unwrap();
+        std::fs::File::create(tree.join("sparse")).unwrap().set_len(1 << 30).unwrap();
+        std::os::unix::fs::symlink("/", tree.join("link")).unwrap();
+        for path in [&tree, &tree.join("same"), &tree.join("link")] {
+            let du = std::process::Command::new("du").args(["-s", "--block-size=1"]).arg(path).output().unwrap();
+            let du = String::from_utf8(du.stdout).unwrap();
+            let du: u64 = du.split_whitespace().next().unwrap().parse().unwrap();
+            assert_eq!(disk_bytes(path), du, "{}", path.display());
+        }
+        assert_eq!(disk_bytes(&root.path().join("missing")), 0);
     }
 
     #[test]

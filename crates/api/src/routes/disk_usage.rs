@@ -1,0 +1,98 @@
+//! `GET /system/df`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Extension, State};
+use dozen_engine::{Engine, EngineError};
+use dozen_model::{ImageId, Reference};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{images, volumes};
+use crate::convert::listing;
+use crate::edge::ApiVersion;
+use crate::error::{Answer, ApiError, join_failed, ok};
+use crate::extract::Query;
+use crate::shims;
+
+const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
+
+/// Images, containers and volumes with their sizes on disk; `type` chooses among them. There is no builder, and so no
+/// cache of one.
+pub(super) async fn disk_usage(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    query: Query,
+) -> Answer {
+    let kinds: Vec<&str> = query.all("type").collect();
+    if let Some(unknown) = kinds.iter().find(|kind| !KINDS.contains(kind)) {
+        return Err(ApiError::invalid(format!("unknown object type: {unknown}")));
+    }
+    let wants = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
+    let mut shown = json!({});
+    let usage = if wants("image") || wants("container") { Some(engine.image_usage().await?) } else { None };
+    let sizes: BTreeMap<&ImageId, (u64, u64)> = usage
+        .iter()
+        .flat_map(|usage| &usage.images)
+        .map(|image| (&image.id, (image.size_bytes, image.shared_bytes)))
+        .collect();
+    if wants("image") {
+        let store = engine.images().clone();
+        let list = tokio::task::spawn_blocking(move || store.list()).await.map_err(join_failed)?;
+        let mut users: BTreeMap<ImageId, u64> = BTreeMap::new();
+        for snapshot in engine.containers() {
+            *users.entry(snapshot.spec.image.clone()).or_default() += 1;
+        }
+        let rows = list.map_err(EngineError::from)?.into_iter().map(|image| {
+            let names: Vec<String> = image.references.iter().map(Reference::familiar).collect();
+            let mut row = images::row(&image, &names);
+            let (size, shared) = sizes.get(&image.id).copied().unwrap_or_default();
+            row["Size"] = json!(size);
+            row["SharedSize"] = json!(shared);
+            row["Containers"] = json!(users.get(&image.id).copied().unwrap_or(0));
+            shims::image(version, &mut row);
+            shims::image_row(version, &mut row);
+            row
+        });
+        shown["Images"] = rows.collect();
+        shown["LayersSize"] = json!(usage.as_ref().map_or(0, |usage| usage.layers_bytes + usage.blobs_bytes));
+    }
+    if wants("container") {
+        shown["Containers"] = containers(&engine, &sizes).await?;
+    }
+    if wants("volume") {
+        let sizes = engine.volume_usage().await?;
+        let row = |volume: dozen_engine::Volume| {
+            let mut row = volumes::render(&volume);
+            row["UsageData"] = json!({
+                "Size": sizes.get(&volume.name).copied().unwrap_or(0),
+                "RefCount": engine.volume_users(&volume.name).len(),
+            });
+            row
+        };
+        shown["Volumes"] = engine.volumes().into_iter().map(row).collect();
+    }
+    if wants("build-cache") {
+        shown["BuildCache"] = json!([]);
+        if version < (ApiVersion { minor: 42 }) {
+            shown["BuilderSize"] = json!(0);
+        }
+    }
+    ok(&shown)
+}
+
+async fn containers(engine: &Engine, images: &BTreeMap<&ImageId, (u64, u64)>) -> Result<Value, ApiError> {
+    let sizes = engine.container_usage().await?;
+    let mountpoint = |name: &str| engine.volume(name).ok().map(|volume| volume.mountpoint.display().to_string());
+    let mut rows = Vec::new();
+    for snapshot in engine.containers() {
+        let named = engine.image(&snapshot.spec.image_name).await.ok().map(|image| image.id);
+        let name = listing::image_name(&snapshot.spec, named.as_ref());
+        let mut row = listing::row(&snapshot, &name, Timestamp::now(), &mountpoint);
+        let written = sizes.get(&snapshot.id).copied().unwrap_or(0);
+        row["SizeRw"] = json!(written);
+        row["SizeRootFs"] = json!(written + images.get(&snapshot.spec.image).map_or(0, |(size, _)| *size));
+        rows.push(row);
+    }
+    Ok(rows.into())
+}

@@ -1,0 +1,272 @@
+//! `dozen system df`.
+
+use std::collections::BTreeMap;
+
+use clap::{ArgMatches, Command};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Context, images};
+use crate::arguments::flags::{format, is_on, switch, text, verb};
+use crate::failure::{Failure, Outcome};
+use crate::output::listing::{self, Layout};
+use crate::output::{self, duration, ellipsis, short_id, size};
+use crate::template::Row;
+
+pub fn command() -> Command {
+    verb("df", "Show disk usage", "system df [OPTIONS]", "dozen system df\ndozen system df -v")
+        .arg(format())
+        .arg(switch("verbose", 'v', "Show detailed information on space usage"))
+}
+
+const SUMMARY: Layout = Layout {
+    table: "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+    quiet: "Type",
+    headings: &[
+        ("Type", "TYPE"),
+        ("TotalCount", "TOTAL"),
+        ("Active", "ACTIVE"),
+        ("Size", "SIZE"),
+        ("Reclaimable", "RECLAIMABLE"),
+    ],
+};
+
+const IMAGES: Layout = Layout {
+    table: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+    quiet: "ID",
+    headings: &[
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("ID", "IMAGE ID"),
+        ("CreatedSince", "CREATED"),
+        ("Size", "SIZE"),
+        ("SharedSize", "SHARED SIZE"),
+        ("UniqueSize", "UNIQUE SIZE"),
+        ("Containers", "CONTAINERS"),
+    ],
+};
+
+const CONTAINERS: Layout = Layout {
+    table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+    quiet: "ID",
+    headings: &[
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Size", "SIZE"),
+        ("RunningFor", "CREATED"),
+        ("Status", "STATUS"),
+        ("Names", "NAMES"),
+    ],
+};
+
+const VOLUMES: Layout = Layout {
+    table: "{{.Name}}\t{{.Links}}\t{{.Size}}",
+    quiet: "Name",
+    headings: &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")],
+};
+
+const BUILD_CACHE: Layout = Layout {
+    table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+    quiet: "ID",
+    headings: &[
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("Size", "SIZE"),
+        ("CreatedSince", "CREATED"),
+        ("LastUsedSince", "LAST USED"),
+        ("UsageCount", "USAGE"),
+        ("Shared", "SHARED"),
+    ],
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Usage {
+    layers_size: i64,
+    images: Option<Vec<images::Image>>,
+    containers: Option<Vec<Container>>,
+    volumes: Option<Vec<Volume>>,
+    build_cache: Option<Vec<Cache>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Container {
+    id: String,
+    names: Vec<String>,
+    image: String,
+    command: String,
+    created: i64,
+    state: String,
+    status: String,
+    size_rw: i64,
+    mounts: Option<Vec<BTreeMap<String, Value>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Volume {
+    name: String,
+    usage_data: VolumeUsage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct VolumeUsage {
+    size: i64,
+    ref_count: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Cache {
+    size: i64,
+    in_use: bool,
+    shared: bool,
+}
+
+pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
+    let usage: Usage = context.client.get("/system/df").await?;
+    let format = text(matches, "format");
+    if !is_on(matches, "verbose") {
+        output::print(&listing::render(&SUMMARY, format, false, summary(&usage))?)?;
+        return Ok(0);
+    }
+    if format.is_some() {
+        return Err(Failure::not_built("--format together with --verbose"));
+    }
+    output::print(&details(&usage, Timestamp::now().as_second())?)?;
+    Ok(0)
+}
+
+/// A line of the summary: how many, how many in use, and how much of it could be had back.
+fn line(kind: &str, total: usize, active: usize, size: i64, reclaimable: i64) -> Row {
+    let back = match size {
+        ..=0 => size::human(reclaimable),
+        size => format!("{} ({}%)", size::human(reclaimable), reclaimable.saturating_mul(100) / size),
+    };
+    Row {
+        columns: vec![
+            ("Active", active.to_string()),
+            ("Reclaimable", back),
+            ("Size", size::human(size)),
+            ("TotalCount", total.to_string()),
+            ("Type", kind.to_owned()),
+        ],
+        labels: None,
+    }
+}
+
+fn summary(usage: &Usage) -> Vec<Row> {
+    let images: Vec<&images::Image> = usage.images.iter().flatten().collect();
+    let used = images.iter().filter(|image| image.containers > 0);
+    let used_size: i64 = used.clone().map(|image| image.size - image.shared_size).sum();
+    // What is shared stays as long as one of those who share it is used.
+    let reclaimable = if used.clone().next().is_none() { usage.layers_size } else { usage.layers_size - used_size };
+    let containers: Vec<&Container> = usage.containers.iter().flatten().collect();
+    let (active, idle): (Vec<&&Container>, Vec<&&Container>) = containers
+        .iter()
+        .partition(|container| matches!(container.state.as_str(), "running" | "paused" | "restarting"));
+    let idle: i64 = idle.iter().map(|container| container.size_rw).sum();
+    let volumes: Vec<&Volume> = usage.volumes.iter().flatten().collect();
+    let unused = volumes.iter().filter(|volume| volume.usage_data.ref_count == 0);
+    let caches: Vec<&Cache> = usage.build_cache.iter().flatten().collect();
+    let unused_cache: i64 = caches.iter().filter(|cache| !cache.in_use && !cache.shared).map(|cache| cache.size).sum();
+    vec![
+        line("Images", images.len(), used.count(), usage.layers_size, reclaimable),
+        line(
+            "Containers",
+            containers.len(),
+            active.len(),
+            containers.iter().map(|container| container.size_rw).sum(),
+            idle,
+        ),
+        line(
+            "Local Volumes",
+            volumes.len(),
+            volumes.len() - unused.clone().count(),
+            volumes.iter().map(|volume| volume.usage_data.size).sum(),
+            unused.map(|volume| volume.usage_data.size).sum(),
+        ),
+        line(
+            "Build Cache",
+            caches.len(),
+            caches.iter().filter(|cache| cache.in_use).count(),
+            caches.iter().map(|cache| cache.size).sum(),
+            unused_cache,
+        ),
+    ]
+}
+
+fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
+    let images = usage.images.iter().flatten().flat_map(|image| images::rows(image, true, false, now_s)).collect();
+    let container = |container: &Container| {
+        let is_local = |mount: &&BTreeMap<String, Value>| mount.get("Driver").and_then(Value::as_str) == Some("local");
+        let names: Vec<&str> = container.names.iter().map(|name| name.strip_prefix('/').unwrap_or(name)).collect();
+        let image = if container.image.starts_with("sha256:") { short_id(&container.image) } else { &container.image };
+        let columns = vec![
+            ("ID", short_id(&container.id).to_owned()),
+            ("Image", image.to_owned()),
+            ("Command", Value::from(ellipsis(&container.command, 20)).to_string()),
+            ("LocalVolumes", container.mounts.iter().flatten().filter(is_local).count().to_string()),
+            ("Size", size::of_image(container.size_rw)),
+            ("RunningFor", duration::ago(container.created, now_s)),
+            ("Status", container.status.clone()),
+            ("Names", names.join(",")),
+        ];
+        Row { columns, labels: None }
+    };
+    let volume = |volume: &Volume| {
+        let columns = vec![
+            ("Name", volume.name.clone()),
+            ("Links", volume.usage_data.ref_count.to_string()),
+            ("Size", size::human(volume.usage_data.size)),
+        ];
+        Row { columns, labels: None }
+    };
+    let containers = usage.containers.iter().flatten().map(container).collect();
+    let volumes = usage.volumes.iter().flatten().map(volume).collect();
+    let cache: i64 = usage.build_cache.iter().flatten().map(|cache| cache.size).sum();
+    Ok(format!(
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
+         Build cache usage: {}\n\n{}",
+        listing::render(&IMAGES, None, false, images)?,
+        listing::render(&CONTAINERS, None, false, containers)?,
+        listing::render(&VOLUMES, None, false, volumes)?,
+        size::human(cache),
+        listing::render(&BUILD_CACHE, None, false, Vec::new())?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_is_dockers() {
+        let usage: Usage = serde_json::from_str(
+            r#"{"LayersSize":1000,"Images":[
+                {"Id":"sha256:0123456789abcdef","Size":700,"SharedSize":200,"Containers":1,"RepoTags":["a:1"]},
+                {"Id":"sha256:1123456789abcdef","Size":500,"SharedSize":200,"Containers":0}],
+              "Containers":[{"Id":"c","State":"running","SizeRw":50},{"Id":"d","State":"exited","SizeRw":150}],
+              "Volumes":[{"Name":"v","UsageData":{"Size":10,"RefCount":1}},{"Name":"w","UsageData":{"Size":30,"RefCount":0}}],
+              "BuildCache":[]}"#,
+        )
+        .unwrap();
+        let shown = listing::render(&SUMMARY, None, false, summary(&usage)).unwrap();
+        assert_eq!(
+            shown,
+            "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
+             Images          2         1         1kB       500B (50%)\n\
+             Containers      2         1         200B      150B (75%)\n\
+             Local Volumes   2         1         40B       30B (75%)\n\
+             Build Cache     0         0         0B        0B\n"
+        );
+        let details = details(&usage, 0).unwrap();
+        assert!(details.contains("v             1         10B\n"), "{details}");
+        assert!(details.contains("Build cache usage: 0B\n"), "{details}");
+    }
+}

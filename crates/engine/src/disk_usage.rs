@@ -1,0 +1,44 @@
+//! How much of the disk everything takes, as du(1) counts: blocks, each file once.
+
+use std::collections::BTreeMap;
+
+use dozen_image::{DiskUsage, disk_bytes};
+use dozen_model::{ContainerId, VolumeName};
+
+use crate::{Engine, EngineError};
+
+impl Engine {
+    /// Images: all layers and what is kept beside them.
+    pub async fn image_usage(&self) -> Result<DiskUsage, EngineError> {
+        let images = self.images().clone();
+        self.measure(move || images.measured_usage()).await
+    }
+
+    /// What each container has written.
+    pub async fn container_usage(&self) -> Result<BTreeMap<ContainerId, u64>, EngineError> {
+        let containers: Vec<_> = self
+            .containers()
+            .into_iter()
+            .map(|snapshot| (snapshot.id.clone(), snapshot.directory.join("upper")))
+            .collect();
+        self.measure(move || containers.into_iter().map(|(id, upper)| (id, content_bytes(&upper))).collect()).await
+    }
+
+    /// What is in each volume.
+    pub async fn volume_usage(&self) -> Result<BTreeMap<VolumeName, u64>, EngineError> {
+        let volumes: Vec<_> = self.volumes().into_iter().map(|volume| (volume.name, volume.mountpoint)).collect();
+        self.measure(move || volumes.into_iter().map(|(name, path)| (name, content_bytes(&path))).collect()).await
+    }
+
+    async fn measure<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
+        let failed = |error| EngineError::System { action: "measure".into(), source: std::io::Error::other(error) };
+        tokio::task::spawn_blocking(work).await.map_err(failed)
+    }
+}
+
+/// Without the directory itself: nothing in it is 0, as Docker has it.
+fn content_bytes(directory: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::symlink_metadata(directory).map_or(0, |metadata| metadata.blocks() * 512);
+    disk_bytes(directory).saturating_sub(own)
+}
