@@ -6,6 +6,7 @@ pub mod detach_keys;
 pub mod devices;
 pub mod filters;
 pub mod flags;
+pub mod health;
 pub mod hosts;
 pub mod key_values;
 pub mod mounts;

@@ -13,6 +13,7 @@ mod devices;
 pub(crate) mod exec;
 mod export;
 mod files;
+pub(crate) mod health;
 mod hold;
 mod launch;
 pub(crate) mod lifecycle;
@@ -171,8 +172,17 @@ impl Container {
         self.ask(|reply| Command::Restart { plan, reply }).await.map(drop)
     }
 
+    /// How it is stopped where nobody says how.
+    pub(crate) fn plan_of(snapshot: &Snapshot) -> StopPlan {
+        Self::plan_with(snapshot, StopOptions::default())
+    }
+
     fn plan(&self, options: StopOptions) -> StopPlan {
-        let stop = self.snapshot().spec.stop;
+        Self::plan_with(&self.snapshot(), options)
+    }
+
+    fn plan_with(snapshot: &Snapshot, options: StopOptions) -> StopPlan {
+        let stop = snapshot.spec.stop;
         let timeout_s = options.timeout_s.or(stop.timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
         StopPlan { signal: options.signal.unwrap_or(stop.signal), grace_s: u64::try_from(timeout_s).ok() }
     }

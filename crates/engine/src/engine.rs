@@ -413,7 +413,16 @@ fn create_whole(
     let wish = Wish::None;
     let row = |name: ContainerName| {
         let (spec, phase, wish) = (spec.clone(), phase.clone(), wish.clone());
-        ContainerRow { id: id.clone(), name, created, spec, phase, wish, restarts: Restarts::default() }
+        ContainerRow {
+            id: id.clone(),
+            name,
+            created,
+            spec,
+            phase,
+            wish,
+            restarts: Restarts::default(),
+            failing_streak: 0,
+        }
     };
     let inserted = match name {
         Some(name) => {
@@ -430,7 +439,18 @@ fn create_whole(
     match inserted {
         Ok(name) => {
             let (spec, restarts) = (Arc::new(spec), Restarts::default());
-            Ok(Snapshot { id, name, spec, created, phase, restarts, last_exit: None, exits: 0, directory })
+            Ok(Snapshot {
+                id,
+                name,
+                spec,
+                created,
+                phase,
+                restarts,
+                health: None,
+                last_exit: None,
+                exits: 0,
+                directory,
+            })
         }
         Err(error) => {
             if let Err(undo) = crate::volumes::remove_tree(&directory) {

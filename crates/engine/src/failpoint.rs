@@ -142,6 +142,9 @@ pub const FAILPOINTS: &[&str] = &[
     "name.before",
     "name.after",
     "forget_name.after",
+    // Its health is checked.
+    "health.checked",
+    "health.saved",
 ];
 
 /// Dies here if this failpoint is armed.

@@ -30,6 +30,7 @@ pub use container::archive::{ContainerPath, ExtractOptions};
 pub use container::attach::{AttachOptions, PendingAttach, StdioStream};
 pub use container::commit::CommitOptions;
 pub use container::exec::{Exec, ExecSnapshot, ExecSpec};
+pub use container::health::{Health, HealthResult, HealthStatus};
 pub use container::logs::{LogBatch, LogEntry, LogOptions, LogStream, LogTime, OutputStream, check as check_log};
 pub use container::owner::Changed;
 pub use container::restart::{RestartReason, Restarts};

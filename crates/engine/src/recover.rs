@@ -21,9 +21,9 @@ use crate::container::change::{self, SPEC_BEFORE};
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::owner::Owner;
-use crate::container::restart;
 use crate::container::snapshot::{Phase, RunEndpoint, Snapshot};
 use crate::container::stats::Samplers;
+use crate::container::{health, restart};
 use crate::failpoint::failpoint;
 use crate::naming::Named;
 use crate::registry::Registry;
@@ -47,6 +47,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         SPEC_BEFORE,
         restart::MIGRATION,
         crate::network::rows::NETWORKS,
+        health::MIGRATION,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -136,8 +137,11 @@ fn snapshot(shared: &Shared, row: ContainerRow) -> Snapshot {
         Phase::Exited(status) => Some(status.clone()),
         _ => row.restarts.last_exit.clone(),
     };
+    let is_checked =
+        row.phase.run().is_some() && row.spec.health.as_ref().is_some_and(|check| check.command().is_some());
     Snapshot {
         restarts: row.restarts,
+        health: is_checked.then(|| Arc::new(health::Health::begun(row.failing_streak))),
         directory: shared.data_directory(&row.id),
         id: row.id,
         name: row.name,

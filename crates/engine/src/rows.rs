@@ -49,6 +49,8 @@ pub(crate) struct ContainerRow {
     pub phase: Phase,
     pub wish: Wish,
     pub restarts: Restarts,
+    /// Failed checks of its health in a row.
+    pub failing_streak: u32,
 }
 
 /// A volume's row in the ledger.
@@ -133,10 +135,12 @@ pub(crate) async fn save_life(
     life: &Life,
     essential: bool,
 ) -> Result<(), LedgerError> {
+    let begins = matches!(life.phase, Phase::Starting { run: None });
     let (phase, wish, restarts) = (json(&life.phase), json(&life.wish), json(&life.restarts));
     let update = move |connection: &Connection| {
-        let statement = "UPDATE containers SET phase = ?2, wish = ?3, restarts = ?4 WHERE id = ?1";
-        connection.prepare_cached(statement)?.execute(params![id.as_str(), phase, wish, restarts])?;
+        let statement = "UPDATE containers SET phase = ?2, wish = ?3, restarts = ?4,
+            failing_streak = CASE WHEN ?5 THEN 0 ELSE failing_streak END WHERE id = ?1";
+        connection.prepare_cached(statement)?.execute(params![id.as_str(), phase, wish, restarts, begins])?;
         Ok(())
     };
     let (done, saved) = oneshot::channel();
@@ -182,6 +186,18 @@ pub(crate) fn specs_before(ledger: &Ledger) -> Result<Vec<(ContainerId, Containe
     })
 }
 
+/// Kill-safe.
+pub(crate) async fn save_failing_streak(ledger: &Ledger, id: ContainerId, streak: u32) -> Result<(), LedgerError> {
+    let (done, saved) = oneshot::channel();
+    let update = move |connection: &Connection| {
+        let statement = "UPDATE containers SET failing_streak = ?2 WHERE id = ?1";
+        connection.prepare_cached(statement)?.execute(params![id.as_str(), streak])?;
+        Ok::<_, LedgerError>(())
+    };
+    ledger.submit(Durability::Kill, update, move |result| drop(done.send(result)));
+    saved.await.unwrap_or(Err(LedgerError::Closed))
+}
+
 /// A container's row goes, and with it those of the volumes that were only its own: power-safe, all or nothing.
 pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<VolumeName>) -> Result<(), LedgerError> {
     ledger.write_essential(Durability::Power, move |connection| {
@@ -196,14 +212,14 @@ pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<Vo
 /// All of them.
 pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerError> {
     ledger.read(|connection| {
-        let mut statement =
-            connection.prepare("SELECT id, name, created, spec, phase, wish, restarts FROM containers")?;
+        let mut statement = connection
+            .prepare("SELECT id, name, created, spec, phase, wish, restarts, failing_streak FROM containers")?;
         let rows = statement.query_map([], |row| {
             let text = |column| row.get::<_, String>(column);
-            Ok([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?, text(5)?, text(6)?])
+            Ok(([text(0)?, text(1)?, text(2)?, text(3)?, text(4)?, text(5)?, text(6)?], row.get(7)?))
         })?;
         rows.map(|row| {
-            let [id, name, created, spec, phase, wish, restarts] = row?;
+            let ([id, name, created, spec, phase, wish, restarts], failing_streak) = row?;
             Ok(ContainerRow {
                 id: id.parse().map_err(|error| corrupt("a container's id", error))?,
                 name: name.parse().map_err(|error| corrupt("a container's name", error))?,
@@ -212,6 +228,7 @@ pub(crate) fn containers(ledger: &Ledger) -> Result<Vec<ContainerRow>, LedgerErr
                 phase: from_json("a container's phase", &phase)?,
                 wish: from_json("a container's wish", &wish)?,
                 restarts: from_json("a container's restarts", &restarts)?,
+                failing_streak,
             })
         })
         .collect()

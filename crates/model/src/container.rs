@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::dns::DnsSpec;
+use crate::health::HealthCheck;
 use crate::id::ImageId;
 use crate::log::LogSpec;
 use crate::name::VolumeName;
@@ -70,6 +71,9 @@ pub struct ContainerSpec {
     pub restart: RestartPolicy,
     /// Where its output goes, and how much of it is kept.
     pub log: LogSpec,
+    /// How it is found out whether it is well.
+    #[serde(default)]
+    pub health: Option<HealthCheck>,
 }
 
 /// The container's first process.

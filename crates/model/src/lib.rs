@@ -11,6 +11,7 @@ mod dns;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod health;
 mod hex;
 mod id;
 mod log;
@@ -32,6 +33,7 @@ pub use container::{
 pub use digest::{Digest, DigestError};
 pub use dns::DnsSpec;
 pub use error::{Classified, ErrorKind, error_chain};
+pub use health::{HealthCheck, HealthTest, OnUnhealthy};
 pub use id::{ContainerId, ExecId, IdError, ImageId, NetworkId};
 pub use log::{LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError};
 pub use name::{ContainerName, NameError, NetworkName, VolumeName};

@@ -31,7 +31,7 @@ fn local(text: &str, now: &Zoned) -> Option<Timestamp> {
 }
 
 /// Go's durations: `1h30m`, `90s`, `1.5h`, `300ms`.
-fn duration_ns(text: &str) -> Option<i128> {
+pub fn duration_ns(text: &str) -> Option<i128> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::request::Create;
-use super::{dns, log, mounts, ports, resources, restart, security};
+use super::{dns, health, log, mounts, ports, resources, restart, security};
 use crate::error::ApiError;
 
 /// Docker's size of /dev/shm.
@@ -29,7 +29,8 @@ pub(crate) struct ImageDefaults {
     working_dir: Option<String>,
     labels: Option<BTreeMap<String, String>>,
     stop_signal: Option<String>,
-    healthcheck: Option<Value>,
+    healthcheck: Option<health::Requested>,
+    shell: Option<Vec<String>>,
 }
 
 impl ImageDefaults {
@@ -40,12 +41,6 @@ impl ImageDefaults {
             Some(config) => serde_json::from_value(config.clone())
                 .map_err(|error| ApiError::invalid(format!("the image's configuration is malformed: {error}"))),
         }
-    }
-
-    /// Docker's test for "there is a check": a command that is not NONE.
-    fn has_healthcheck(&self) -> bool {
-        let test = self.healthcheck.as_ref().and_then(|check| check.get("Test")).and_then(Value::as_array);
-        test.and_then(|test| test.first()).is_some_and(|first| first != "NONE")
     }
 }
 
@@ -58,9 +53,14 @@ pub(crate) fn spec(
 ) -> Result<(ContainerSpec, Vec<String>), ApiError> {
     let host = &request.host_config;
     let mut warnings = Vec::new();
-    if defaults.has_healthcheck() && request.healthcheck.is_none() {
-        warnings.push("The image has a HEALTHCHECK. Health checks are not built yet: it does not run.".to_owned());
-    }
+    let health = health::check(
+        request.healthcheck.as_ref(),
+        defaults.healthcheck.as_ref(),
+        defaults.shell.as_deref(),
+        &host.on_unhealthy,
+        &mut warnings,
+    )?;
+    restart::check_recovery(health.as_ref(), host.auto_remove)?;
     let network = network_mode(&host.network_mode, find)?;
     let dns = dns::spec(host, &network)?;
     let image_ports = defaults.exposed_ports.iter().flatten().map(|(key, _)| key.as_str());
@@ -105,6 +105,7 @@ pub(crate) fn spec(
         resources: resources::spec(&host.resources, dozen_engine::HostResources::of_host(), &mut warnings)?,
         restart: restart::policy(&host.restart_policy, host.auto_remove)?,
         log: log::spec(&host.log_config)?,
+        health,
     };
     Ok((spec, warnings))
 }

@@ -66,7 +66,16 @@ pub(crate) const CREATE: Fields = &[
 ];
 
 const HEALTHCHECK: Fields = &[
-    // `--no-healthcheck`: none runs anyway.
+    ("Test", Acts),
+    ("Interval", Acts),
+    ("Timeout", Acts),
+    ("StartPeriod", Acts),
+    ("StartInterval", Acts),
+    ("Retries", Acts),
+];
+
+/// Of a commit's configuration, which does not act.
+const NO_HEALTHCHECK: Fields = &[
     ("Test", RefusedUnless(&[r#"["NONE"]"#])),
     ("Interval", Refused),
     ("Timeout", Refused),
@@ -82,6 +91,7 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("NetworkMode", Acts),
     ("PortBindings", Acts),
     ("RestartPolicy", Within(RESTART_POLICY)),
+    ("OnUnhealthy", Acts), // dozen's own
     ("AutoRemove", Acts),
     ("VolumeDriver", RefusedUnless(&[r#""local""#])),
     ("VolumesFrom", Refused),
@@ -225,7 +235,7 @@ pub(crate) const COMMIT: Fields = &[
     ("StdinOnce", Ignored),
     ("Env", Refused),
     ("Cmd", Refused),
-    ("Healthcheck", Within(HEALTHCHECK)),
+    ("Healthcheck", Within(NO_HEALTHCHECK)),
     ("ArgsEscaped", Ignored),
     ("Image", Ignored), // the container's
     ("NetworkDisabled", Ignored),
@@ -324,7 +334,6 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         refused(json!({"HostConfig": {"KernelMemory": 1}}), "HostConfig.KernelMemory is not built yet");
         refused(json!({"hostconfig": {"kernelmemory": 1}}), "HostConfig.KernelMemory is not built yet");
-        refused(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck.Test is not built yet");
         refused(
             json!({"HostConfig": {"Mounts": [{"BindOptions": {"NonRecursive": true}}]}}),
             "Mounts.BindOptions.NonRec",

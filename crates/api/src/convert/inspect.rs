@@ -6,7 +6,7 @@ use dozen_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{dns, log, networks, restart};
+use super::{dns, health, log, networks, restart};
 use crate::time::NEVER;
 
 /// The name of what runs containers, as `info` shows it too.
@@ -73,6 +73,7 @@ fn state(snapshot: &Snapshot) -> Value {
         "FinishedAt": last.map_or(NEVER.into(), |exit| exit.finished.to_string()),
     });
     restart::add_to_state(snapshot, &mut state);
+    health::add_to_state(snapshot, &mut state);
     state
 }
 
@@ -115,6 +116,7 @@ fn config(snapshot: &Snapshot) -> Value {
     if let Some(timeout) = spec.stop.timeout_s {
         config["StopTimeout"] = json!(timeout);
     }
+    health::add_to_config(spec.health.as_ref(), &mut config);
     config
 }
 
@@ -206,6 +208,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
     if !tmpfs.is_empty() {
         value["Tmpfs"] = Value::Object(tmpfs);
     }
+    health::add_to_host_config(spec.health.as_ref(), &mut value);
     if isolation.unmasked_system_paths || isolation.privileged {
         value["MaskedPaths"] = json!([]);
         value["ReadonlyPaths"] = json!([]);

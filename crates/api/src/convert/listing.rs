@@ -8,7 +8,7 @@ use dozen_model::{ContainerSpec, ImageId, MountSource};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{endpoints, inspect, networks, ports};
+use super::{endpoints, health, inspect, networks, ports};
 use crate::error::ApiError;
 use crate::extract::Query;
 use crate::filters::Filters;
@@ -53,6 +53,11 @@ impl Listing {
         }
         for code in filters.get("exited") {
             code.parse::<i32>().map_err(|_| ApiError::invalid(format!("invalid filter 'exited={code}'")))?;
+        }
+        for health in filters.get("health") {
+            if !["none", "starting", "healthy", "unhealthy"].contains(&health.as_str()) {
+                return Err(ApiError::invalid(format!("invalid filter 'health={health}'")));
+            }
         }
         for name in ["publish", "expose"] {
             ports::exposed(filters.get(name).iter().map(String::as_str))?;
@@ -145,8 +150,8 @@ impl Listing {
             && filters.any("publish", |wanted| has_port(true, wanted))
             && filters.any("expose", |wanted| has_port(false, wanted))
             && filters.any("network", |wanted| endpoints::is_on(snapshot, wanted))
-            // No container has a health check, and none belongs to a task or a Windows isolation.
-            && filters.any("health", |wanted| wanted == "none")
+            && filters.any("health", |wanted| wanted == health::word(snapshot))
+            // No container belongs to a task or a Windows isolation.
             && filters.any("is-task", |wanted| matches!(wanted, "false" | "0"))
             && filters.any("isolation", |wanted| matches!(wanted, "" | "default"))
             // By image, not by the name that it had: that may be another image's by now.
@@ -198,7 +203,7 @@ pub(crate) fn row(
         "Ports": row_ports(snapshot),
         "Labels": spec.labels,
         "State": snapshot.status(),
-        "Status": status(&snapshot.phase, now),
+        "Status": status(&snapshot.phase, now) + health::suffix(snapshot),
         "HostConfig": { "NetworkMode": networks::mode(&spec.network) },
         "NetworkSettings": { "Networks": endpoints::of_container(snapshot) },
         "Mounts": inspect::mounts(spec, mountpoint),
@@ -352,6 +357,7 @@ mod tests {
         for (filters, status) in [
             (json!({"status": ["flying"]}), 400),
             (json!({"exited": ["x"]}), 400),
+            (json!({"health": ["well"]}), 400),
             (json!({"colour": ["red"]}), 400),
             (json!({"publish": ["x"]}), 400),
             (json!({"before": ["nobody"]}), 404),

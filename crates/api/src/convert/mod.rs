@@ -7,6 +7,7 @@ pub(crate) mod dns;
 pub(crate) mod endpoints;
 pub(crate) mod exec;
 pub(crate) mod fields;
+pub(crate) mod health;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod listing;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::endpoints::Endpoint;
 use super::fields::{self, Fields};
-use super::restart;
+use super::{health, restart};
 use crate::error::ApiError;
 
 /// Checks a body against its table and reads what acts.
@@ -35,8 +35,7 @@ pub(crate) struct Create {
     #[serde(deserialize_with = "words")]
     pub(crate) cmd: Option<Vec<String>>,
     pub(crate) image: String,
-    /// `fields` lets through only what asks for none.
-    pub(crate) healthcheck: Option<Value>,
+    pub(crate) healthcheck: Option<health::Requested>,
     pub(crate) volumes: BTreeMap<String, Value>,
     pub(crate) working_dir: String,
     pub(crate) mac_address: String,
@@ -58,6 +57,7 @@ pub(crate) struct HostConfig {
     pub(crate) network_mode: String,
     pub(crate) port_bindings: BTreeMap<String, Option<Vec<HostPort>>>,
     pub(crate) restart_policy: restart::Requested,
+    pub(crate) on_unhealthy: String,
     pub(crate) auto_remove: bool,
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,

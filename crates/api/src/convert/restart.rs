@@ -1,7 +1,7 @@
 //! `HostConfig.RestartPolicy`, and what of a container's state is about restarts.
 
 use dozen_engine::{Phase, Snapshot};
-use dozen_model::RestartPolicy;
+use dozen_model::{HealthCheck, OnUnhealthy, RestartPolicy};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -39,6 +39,14 @@ pub(crate) fn policy(requested: &Requested, auto_remove: bool) -> Result<Restart
         return Err(ApiError::invalid("can't create 'AutoRemove' container with restart policy"));
     }
     Ok(policy)
+}
+
+/// It cannot both remove itself and be started again.
+pub(crate) fn check_recovery(health: Option<&HealthCheck>, auto_remove: bool) -> Result<(), ApiError> {
+    if auto_remove && health.is_some_and(|check| check.on_unhealthy == OnUnhealthy::Restart) {
+        return Err(ApiError::invalid("can't create 'AutoRemove' container that is restarted once it is unhealthy"));
+    }
+    Ok(())
 }
 
 /// As inspect shows it.

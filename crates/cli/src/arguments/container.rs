@@ -10,7 +10,7 @@ use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
 use crate::arguments::{
-    hosts, key_values, mounts, names, network, neutral, resources, restart, security, sizes, volumes,
+    health, hosts, key_values, mounts, names, network, neutral, resources, restart, security, sizes, volumes,
 };
 use crate::failure::{ENGINE_FAILED, Failure};
 
@@ -71,7 +71,6 @@ pub fn flags() -> Vec<Arg> {
         list("log-opt", None, "Log driver options (max-size, max-file, compress, labels, env, tag, …)"),
         list("mount", None, "Attach a filesystem mount to the container"),
         value("name", None, "string", "Assign a name to the container"),
-        switch("no-healthcheck", None, "Disable any container-specified HEALTHCHECK"),
         value("platform", None, "string", "Set platform if server is multi-platform capable"),
         switch("privileged", None, "Give extended privileges to this container"),
         list("publish", 'p', "Publish a container's port(s) to the host"),
@@ -100,6 +99,7 @@ pub fn with_flags(command: Command) -> Command {
         .disable_help_flag(true)
         .args(flags())
         .args(network::flags())
+        .args(health::flags())
         .args(neutral::flags())
         .args(resources::flags())
         .arg(flags::words("IMAGE [COMMAND] [ARG...]", 1))
@@ -152,9 +152,6 @@ pub fn request(
     if let Some(timeout) = matches.get_one::<i64>("stop-timeout") {
         put("StopTimeout", (*timeout).into());
     }
-    if is_on(matches, "no-healthcheck") {
-        put("Healthcheck", json!({ "Test": ["NONE"] }));
-    }
     let environment = environment(matches, around)?;
     if !environment.is_empty() {
         put("Env", environment.into());
@@ -165,6 +162,9 @@ pub fn request(
     }
 
     let mut host = Map::new();
+    if let Some(check) = health::apply(matches, &mut host)? {
+        put("Healthcheck", check);
+    }
     let ports = ports(matches)?;
     if !ports.exposed.is_empty() {
         put("ExposedPorts", ports.exposed.iter().map(|port| (port.clone(), json!({}))).collect::<Map<_, _>>().into());

@@ -170,6 +170,13 @@ impl Execs {
         }
     }
 
+    /// Nobody asks after it any more.
+    pub(crate) fn forget(&self, id: &ExecId) {
+        let mut table = self.lock();
+        table.known.remove(id);
+        table.ended.retain(|(_, ended)| ended != id);
+    }
+
     fn set(&self, id: &ExecId, progress: Progress) {
         self.lock().set(id, progress);
     }

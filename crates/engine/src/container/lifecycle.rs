@@ -17,7 +17,7 @@
 //! with it: the container that it finds is not one that someone had stopped, but one that someone wanted to run again.
 //! Of two wishes the later holds, but for a removal, which nothing takes back.
 
-use dozen_model::{RestartPolicy, Signal};
+use dozen_model::{OnUnhealthy, RestartPolicy, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::container::restart::{RestartReason, Restarts};
@@ -54,6 +54,8 @@ pub(crate) enum Wish {
     Stop(StopPlan),
     /// It shall end and start again. Until it runs, `--rm` does not remove it.
     Restart(StopPlan),
+    /// It is unwell: it shall end, and start again after a pause, as if its restart policy said so.
+    Recover(StopPlan),
     /// It shall be killed and removed.
     Remove {
         /// With its anonymous volumes.
@@ -90,6 +92,15 @@ pub(crate) enum Input {
     StartLost,
     /// Process 1 has ended.
     Ended(ExitStatus),
+    /// Too many checks of its health have failed, so many in a row.
+    Unhealthy {
+        /// What follows.
+        action: OnUnhealthy,
+        /// Failures in a row.
+        streak: u32,
+        /// How it is stopped, if it is.
+        plan: StopPlan,
+    },
     /// The pause before a restart is over.
     Due,
     /// Someone kills it, and does not want it back.
@@ -256,16 +267,20 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
         // ---- it ends ----
         // A short-lived process can end before word of its start has come.
         (Phase::Starting { run: Some(run) } | Phase::Running(run), Input::Ended(status)) => {
+            let status = restarts.explain(status);
             let mut effects = vec![Record, ReleaseRun(Box::new(run.clone())), Publish(Some("die"))];
-            if wish == Wish::None
-                && !auto_remove
-                && let Some((restarts, waiting)) = restarts.after_end(policy, &status)
-            {
+            let again = match &wish {
+                _ if auto_remove => None,
+                Wish::None => restarts.after_end(policy, &status),
+                Wish::Recover(_) => Some(restarts.after_recovery(&status)),
+                _ => None,
+            };
+            if let Some((restarts, waiting)) = again {
                 effects.push(Await(waiting.pause_ms));
-                return turn(Phase::Waiting(waiting), wish, restarts, effects);
+                return turn(Phase::Waiting(waiting), Wish::None, restarts, effects);
             }
             let wish = match wish {
-                Wish::None => {
+                Wish::None | Wish::Recover(_) => {
                     effects.extend(remove_itself);
                     Wish::None
                 }
@@ -291,6 +306,16 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
             Wish::Remove { .. } => stay(wish, vec![End(plan)]),
             _ => turn(life.phase.clone(), Wish::Stop(plan), restarts.stopped_by_hand(), vec![Record, End(plan)]),
         },
+        (Phase::Running(_), Input::Unhealthy { action, streak, plan }) if wish == Wish::None => {
+            let unwell = restarts.ending_unhealthy(streak);
+            let phase = life.phase.clone();
+            match action {
+                OnUnhealthy::None => stay(wish, Vec::new()),
+                OnUnhealthy::Stop => turn(phase, Wish::Stop(plan), unwell.stopped_by_hand(), vec![Record, End(plan)]),
+                OnUnhealthy::Restart => turn(phase, Wish::Recover(plan), unwell, vec![Record, End(plan)]),
+                OnUnhealthy::Kill => turn(phase, wish, unwell, vec![Record, End(StopPlan::KILL)]),
+            }
+        }
         // Its run is over: it only shall not begin again.
         (Phase::Waiting(waiting), Input::Stop(_)) => {
             let effects = vec![Record, Publish(None), Announce("stop")];
@@ -370,7 +395,7 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
         }
         (Phase::Running(_), Input::TakenUp) => match wish {
             Wish::None => stay(wish, Vec::new()),
-            Wish::Stop(plan) | Wish::Restart(plan) => stay(wish, vec![End(plan)]),
+            Wish::Stop(plan) | Wish::Restart(plan) | Wish::Recover(plan) => stay(wish, vec![End(plan)]),
             Wish::Remove { .. } => stay(wish, vec![End(StopPlan::KILL)]),
         },
         (Phase::Created { .. }, Input::TakenUp) => stay(wish, Vec::new()),
@@ -387,6 +412,7 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
             | Input::Due
             | Input::ByHand
             | Input::FoundMoving
+            | Input::Unhealthy { .. }
             | Input::GivenUp
             | Input::RemoveItself { .. }
             | Input::RemovalFailed(_)

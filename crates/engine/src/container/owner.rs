@@ -3,6 +3,7 @@
 
 mod askers;
 mod erase;
+mod health;
 mod places;
 mod restart;
 mod start;
@@ -21,6 +22,7 @@ use self::askers::{Asked, Askers, Reply, WaitingClients, failure};
 use crate::EngineError;
 use crate::container::attach::{AttachOptions, PendingAttach, StdioStream};
 use crate::container::change::{self, SpecChange};
+use crate::container::health::{Health, HealthResult, HealthStatus};
 use crate::container::launch;
 use crate::container::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Terms, Wish, decide};
 use crate::container::pause;
@@ -91,6 +93,12 @@ pub(crate) enum Command {
         volumes: bool,
         reply: Reply,
     },
+    /// From the task that checks its health, of the run that has started then. Answered once it is noted.
+    Checked {
+        started: Timestamp,
+        result: HealthResult,
+        reply: oneshot::Sender<()>,
+    },
     /// From the task that watches the monitor.
     Ended(crate::ExitStatus),
     /// From the task that brings it to its end.
@@ -131,6 +139,8 @@ pub(crate) struct Owner {
     stillness: Option<OwnedRwLockWriteGuard<()>>,
     /// When it starts again by itself.
     restart_at: Option<Instant>,
+    /// When the run started whose health is checked.
+    checked_run: Option<Timestamp>,
     waiting_clients: WaitingClients,
     askers: Askers,
     unfinished: Option<Unfinished>,
@@ -164,7 +174,7 @@ impl Owner {
         shared.registry.insert(entry.clone());
         let (waiting_clients, askers) = (WaitingClients::default(), Askers::default());
         let (unfinished, erased) = (None, false);
-        let (stillness, restart_at) = (None, None);
+        let (stillness, restart_at, checked_run) = (None, None, None);
         let mut owner = Self {
             shared,
             life,
@@ -175,6 +185,7 @@ impl Owner {
             moves,
             stillness,
             restart_at,
+            checked_run,
             waiting_clients,
             askers,
             unfinished,
@@ -270,6 +281,10 @@ impl Owner {
             Command::Connect { place, reply } => drop(reply.send(self.connect_to(*place).await)),
             Command::Disconnect { network, name, reply } => drop(reply.send(self.disconnect(network, name).await)),
             Command::Change { change, reply } => drop(reply.send(self.change(change).await)),
+            Command::Checked { started, result, reply } => {
+                self.note_check(started, result).await;
+                let _ = reply.send(());
+            }
             Command::Ended(status) => drop(self.apply(Input::Ended(status)).await),
             Command::CannotEnd(why) => {
                 drop(self.apply(Input::GivenUp).await);
@@ -388,6 +403,16 @@ impl Owner {
             if matches!(phase, Phase::Exited(_)) || action == Some("die") {
                 snapshot.exits += 1;
             }
+            snapshot.health = match (&phase, action) {
+                // A new run has a new health.
+                (Phase::Running(_), Some("start")) if is_checked(snapshot) => Some(Arc::new(Health::begun(0))),
+                (Phase::Running(_), _) => snapshot.health.take(),
+                // As Docker says of one that nobody checks any more.
+                _ => snapshot
+                    .health
+                    .take()
+                    .map(|health| Arc::new(Health { status: HealthStatus::Unhealthy, ..Health::clone(&health) })),
+            };
             (snapshot.phase, snapshot.restarts) = (phase, restarts);
             if let Some(action) = action {
                 self.announce(snapshot, action);
@@ -610,6 +635,10 @@ impl Owner {
             }
         }
     }
+}
+
+fn is_checked(snapshot: &Snapshot) -> bool {
+    snapshot.spec.health.as_ref().is_some_and(|check| check.command().is_some())
 }
 
 /// At this moment, if there is one.

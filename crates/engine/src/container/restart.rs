@@ -47,6 +47,12 @@ pub struct Restarts {
     /// How the run before a restart ended.
     #[serde(skip_serializing_if = "is_default")]
     pub(crate) last_exit: Option<ExitStatus>,
+    /// Its present start is one that is made whatever its policy says.
+    #[serde(skip_serializing_if = "is_default")]
+    is_recovery: bool,
+    /// Why the engine itself is about to end its run.
+    #[serde(skip_serializing_if = "is_default")]
+    ending: Option<String>,
 }
 
 /// Why a container was started again.
@@ -102,10 +108,30 @@ impl Restarts {
             .then(|| self.again(exit.clone(), reason_of(exit), None))
     }
 
+    /// It was unwell, and has been stopped for that.
+    pub(crate) fn after_recovery(&self, exit: &ExitStatus) -> (Self, Waiting) {
+        let (restarts, waiting) = self.again(exit.clone(), reason_of(exit), None);
+        (Self { is_recovery: true, ..restarts }, waiting)
+    }
+
+    /// It is unwell, and is about to be ended for that.
+    pub(crate) fn ending_unhealthy(&self, streak: u32) -> Self {
+        let why = match streak {
+            1 => "the container was unhealthy: its health check failed".to_owned(),
+            _ => format!("the container was unhealthy: its health check failed {streak} times in a row"),
+        };
+        Self { ending: Some(why), ..self.clone() }
+    }
+
+    /// The end of a run, with the reason that it has if the engine itself has brought it about.
+    pub(crate) fn explain(&self, exit: ExitStatus) -> ExitStatus {
+        ExitStatus { error: exit.error.or_else(|| self.ending.clone()), ..exit }
+    }
+
     /// A restart could not be made. What it waits for, if it is tried again.
     pub(crate) fn after_failure(&self, policy: RestartPolicy, failure: StartFailure) -> Option<(Self, Waiting)> {
         let exit = self.last_exit.clone()?;
-        let is_wanted = self.is_by_itself && policy != RestartPolicy::No;
+        let is_wanted = self.is_by_itself && (self.is_recovery || policy != RestartPolicy::No);
         let reason = RestartReason::StartFailed(failure.message.clone());
         (is_wanted && self.is_below(policy)).then(|| self.again(exit, reason, Some(failure)))
     }
@@ -139,8 +165,16 @@ impl Restarts {
         let chance = u64::from(exit.finished.subsec_nanosecond().unsigned_abs()) + u64::from(count) * 7919;
         let jitter_ms = chance % (pause_ms / JITTER_PARTS + 1);
         let last_exit = Some(exit.clone());
-        let restarts =
-            Self { count, reason: Some(reason), is_stopped_by_hand: false, is_by_itself: true, pause_ms, last_exit };
+        let restarts = Self {
+            count,
+            reason: Some(reason),
+            is_stopped_by_hand: false,
+            is_by_itself: true,
+            pause_ms,
+            last_exit,
+            is_recovery: self.is_recovery && failure.is_some(),
+            ending: None,
+        };
         (restarts, Waiting { exit, failure, pause_ms: pause_ms + jitter_ms })
     }
 }

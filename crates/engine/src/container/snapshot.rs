@@ -8,6 +8,7 @@ use dozen_network::{Endpoint, PublishedPort};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::container::health::Health;
 use crate::container::restart::Restarts;
 
 /// A container at one moment. Cheap to clone, never changes.
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// How it came to its present run.
     pub restarts: Restarts,
+    /// Whether it is well; `None` if nobody checks.
+    pub health: Option<Arc<Health>>,
     /// How its last run ended, also while it runs again or is being removed.
     pub last_exit: Option<ExitStatus>,
     /// How many runs have ended under this engine's eyes: a wait for the next exit compares it.

@@ -63,7 +63,6 @@ fn what_is_not_built_is_named(program: Program) {
             (&["run", "--rm", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "true"], "ysctl"),
             (&["run", "--rm", "--log-driver", "splunk", "busybox", "true"], "splunk"),
             (&["run", "--rm", "--volumes-from", "x", "busybox", "true"], "olumes"),
-            (&["run", "--rm", "--health-cmd", "true", "busybox", "true"], "ealth"),
             (&["network", "create", "-d", "macvlan", "mine"], "network"),
             (&["diff", "x"], "diff"),
             (&["pull", "busybox"], "not built yet"),

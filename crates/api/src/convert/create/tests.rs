@@ -179,13 +179,19 @@ fn hosts_parse() {
 }
 
 #[test]
-fn a_health_check_that_will_not_run_is_said() {
-    let (_, warnings) =
-        convert(json!({"Image": "x"}), json!({"Cmd": ["c"], "Healthcheck": {"Test": ["CMD", "true"]}})).unwrap();
-    assert!(warnings[0].contains("not built yet"));
-    let (_, warnings) =
-        convert(json!({"Image": "x"}), json!({"Cmd": ["c"], "Healthcheck": {"Test": ["NONE"]}})).unwrap();
-    assert!(warnings.is_empty());
+fn a_health_check_is_the_images_unless_the_user_says_otherwise() {
+    let image = json!({"Cmd": ["c"], "Shell": ["/bin/ash", "-ec"], "Healthcheck": {"Test": ["CMD-SHELL", "true"]}});
+    let command = |body: Value| {
+        let (spec, warnings) = convert(body, image.clone()).unwrap();
+        assert!(warnings.is_empty(), "{warnings:?}");
+        spec.health.unwrap().command()
+    };
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    assert_eq!(command(json!({"Image": "x"})), words(&["/bin/ash", "-ec", "true"]));
+    assert_eq!(command(json!({"Image": "x", "Healthcheck": {"Test": ["CMD", "own"]}})), words(&["own"]));
+    assert_eq!(command(json!({"Image": "x", "Healthcheck": {"Test": ["NONE"]}})), None);
+    let refused = json!({"Image": "x", "HostConfig": {"AutoRemove": true, "OnUnhealthy": "restart"}});
+    assert!(convert(refused, image).unwrap_err().message.contains("can't create 'AutoRemove' container"));
 }
 
 proptest::proptest! {
@@ -214,7 +220,7 @@ fn every_field_that_acts_makes_a_difference() {
         "CapAdd": ["NET_ADMIN"], "CapDrop": ["CHOWN"], "ExtraHosts": ["a:1.2.3.4"], "Privileged": true,
         "Dns": ["1.2.3.4"], "DnsOptions": ["use-vc"], "DnsSearch": ["x"],
         "PublishAllPorts": true, "ReadonlyRootfs": true, "SecurityOpt": ["no-new-privileges"], "Tmpfs": { "/t": "" },
-        "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [], "OomScoreAdj": 5, "CpuShares": 7,
+        "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [], "OnUnhealthy": "stop", "OomScoreAdj": 5, "CpuShares": 7,
         "Memory": 64 << 20, "NanoCpus": 500_000_000, "BlkioWeight": 10, "CpuPeriod": 5000, "CpuQuota": 5000,
         "CpusetCpus": "0", "CpusetMems": "0", "MemoryReservation": 64 << 20, "MemorySwap": -1, "MemorySwappiness": 5,
         "OomKillDisable": true, "PidsLimit": 5, "DeviceCgroupRules": ["c 1:3 r"],
@@ -234,6 +240,7 @@ fn every_field_that_acts_makes_a_difference() {
                 "StdinOnce" => before["OpenStdin"] = json!(true),
                 "MaskedPaths" => before["HostConfig"] = json!({ "ReadonlyPaths": [] }),
                 "ReadonlyPaths" => before["HostConfig"] = json!({ "MaskedPaths": [] }),
+                "OnUnhealthy" => before["Healthcheck"] = json!({ "Test": ["CMD", "true"] }),
                 _ => {}
             }
             let mut after = before.clone();

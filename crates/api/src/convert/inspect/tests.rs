@@ -19,6 +19,7 @@ pub(crate) fn snapshot(body: Value, phase: Phase) -> Snapshot {
         created: at(1_700_000_000),
         phase,
         restarts: Restarts::default(),
+        health: None,
         last_exit: None,
         exits: 0,
         directory: "/data/containers/x".into(),

@@ -314,6 +314,42 @@ fn a_pause_is_written_before_it_is_true_and_its_end_after() {
     refused(&exited(Wish::None), Input::Pause, Refusal::NotRunning);
 }
 
+#[test]
+fn what_is_unwell_is_ended_as_was_asked_and_says_why() {
+    let unwell = |action| Input::Unhealthy { action, streak: 3, plan: PLAN };
+    let why = "the container was unhealthy: its health check failed 3 times in a row";
+    let no = Terms { policy: RestartPolicy::No, ..ALWAYS };
+    let ended = |action, terms, effects: &[Effect]| {
+        let mut life = running(Wish::None);
+        assert_eq!(follow(&mut life, terms, [unwell(action)]), effects);
+        let found = super::decide(&life, Input::TakenUp, terms).unwrap();
+        let is_wished = life.wish != Wish::None;
+        assert_eq!(found.1, if is_wished { vec![End(PLAN)] } else { vec![] });
+        follow(&mut life, terms, [Input::Ended(status(137))]);
+        life
+    };
+    let life = ended(OnUnhealthy::Stop, ALWAYS, &[Record, End(PLAN)]);
+    let Phase::Exited(exit) = &life.phase else { panic!("{life:?}") };
+    assert_eq!(exit.error.as_deref(), Some(why));
+    let life = ended(OnUnhealthy::Kill, no, &[Record, End(StopPlan::KILL)]);
+    assert!(matches!(&life.phase, Phase::Exited(exit) if exit.error.as_deref() == Some(why)));
+    for (action, terms) in [(OnUnhealthy::Kill, ALWAYS), (OnUnhealthy::Restart, no)] {
+        let plan = if action == OnUnhealthy::Kill { StopPlan::KILL } else { PLAN };
+        let mut life = ended(action, terms, &[Record, End(plan)]);
+        assert!(matches!(life.phase, Phase::Waiting(_)), "{life:?}");
+        assert_eq!(life.restarts.reason.as_ref().unwrap().to_string(), why);
+        // That this cannot be made is no reason to give up, and its next end is none of this one's.
+        follow(&mut life, terms, [Input::Due, Input::StartFailed(failure()), Input::Due]);
+        follow(&mut life, terms, up(1));
+        follow(&mut life, no, [Input::Ended(status(1))]);
+        assert_eq!(life.phase, Phase::Exited(status(1)));
+    }
+    assert_eq!(follow(&mut running(Wish::None), no, [unwell(OnUnhealthy::None)]), []);
+    // Someone wants it to end anyway.
+    let refused = super::decide(&running(Wish::Stop(PLAN)), unwell(OnUnhealthy::Restart), ALWAYS);
+    assert_eq!(refused, Err(Refusal::Stale));
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     prop_oneof![
         3 => Just(Input::Start),
@@ -332,6 +368,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::ByHand),
         1 => Just(Input::Pause),
         1 => Just(Input::Unpause),
+        1 => prop::sample::select(&OnUnhealthy::ALL[..])
+            .prop_map(|action| Input::Unhealthy { action, streak: 3, plan: PLAN }),
     ]
 }
 

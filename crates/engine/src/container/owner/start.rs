@@ -67,6 +67,7 @@ impl Owner {
             Err(refused @ Failed::Refused(_)) => return Err(self.explain(refused)),
         }
         failpoint("launch.after");
+        self.begin_checks();
         if matches!(snapshot.spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) {
             // Nobody waits for it.
             let shared = self.shared.clone();
@@ -165,6 +166,7 @@ impl Owner {
         }
         // What fails of it is logged, and stays to be done.
         drop(self.apply(found).await);
+        self.begin_checks();
     }
 
     /// The process ran, and ended while no engine was there.
