@@ -35,7 +35,10 @@ pub use dns::DnsSpec;
 pub use error::{Classified, ErrorKind, error_chain};
 pub use health::{HealthCheck, HealthTest, OnUnhealthy};
 pub use id::{ContainerId, ExecId, IdError, ImageId, NetworkId};
-pub use log::{LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError};
+pub use log::{
+    FluentdOptions, LogAddress, LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError, SyslogFormat,
+    SyslogOptions,
+};
 pub use name::{ContainerName, NameError, NetworkName, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
 pub use network_spec::{BridgeOptions, DEFAULT_NETWORK, EndpointSpec, NetworkSpec, SubnetSpec};

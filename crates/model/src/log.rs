@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorKind;
 
+mod remote;
+
+pub use remote::{FluentdOptions, LogAddress, SyslogFormat, SyslogOptions};
+
 /// `mode=non-blocking` without `max-buffer-size` (Docker's 1 MiB).
 const BUFFER_DEFAULT_BYTES: u64 = 1 << 20;
 
@@ -33,6 +37,12 @@ pub enum LogDriver {
     JsonFile,
     /// Files of our own, smaller and faster.
     Local,
+    /// A syslog server.
+    Syslog(SyslogOptions),
+    /// A fluentd server, or one that speaks its protocol.
+    Fluentd(FluentdOptions),
+    /// The host's journal.
+    Journald,
     /// Nobody.
     None,
 }
@@ -111,6 +121,9 @@ impl LogDriver {
         match self {
             Self::JsonFile => "json-file",
             Self::Local => "local",
+            Self::Syslog(_) => "syslog",
+            Self::Fluentd(_) => "fluentd",
+            Self::Journald => "journald",
             Self::None => "none",
         }
     }
@@ -118,33 +131,40 @@ impl LogDriver {
 
 impl LogSpec {
     /// What drivers there are, as `info` lists them.
-    pub const DRIVERS: &[&str] = &["json-file", "local", "none"];
+    pub const DRIVERS: &[&str] = &["fluentd", "journald", "json-file", "local", "none", "syslog"];
 
     /// From a driver's name, where an empty one is the default, and its options.
     ///
     /// # Errors
     /// There is no such driver, it has no such option, or the value cannot be.
     pub fn parse(driver: &str, options: &BTreeMap<String, String>) -> Result<Self, LogSpecError> {
-        let driver = match driver {
-            "" | "json-file" => LogDriver::JsonFile,
-            "local" => LogDriver::Local,
-            "none" => LogDriver::None,
-            "awslogs" | "etwlogs" | "fluentd" | "gcplogs" | "gelf" | "journald" | "splunk" | "syslog" => {
-                return Err(LogSpecError {
-                    kind: ErrorKind::NotBuilt,
-                    message: format!("the log driver {driver:?} is not built yet"),
-                    hint: Some("json-file, local and none are"),
-                });
-            }
-            other => return Err(invalid(format!("logger: no log driver named '{other}' is registered"))),
+        let name = if driver.is_empty() { "json-file" } else { driver };
+        let Some(known) = Self::DRIVERS.iter().find(|known| **known == name) else {
+            return Err(match name {
+                "awslogs" | "etwlogs" | "gcplogs" | "gelf" | "splunk" => not_built(
+                    format!("the log driver {name:?}"),
+                    "fluentd, journald, json-file, local, none and syslog are",
+                ),
+                _ => invalid(format!("logger: no log driver named '{name}' is registered")),
+            });
         };
-        let mut rest = Options { driver: driver.name(), left: options.clone() };
+        let mut rest = Options { driver: known, left: options.clone() };
+        let driver = match *known {
+            "json-file" => LogDriver::JsonFile,
+            "local" => LogDriver::Local,
+            "syslog" => LogDriver::Syslog(rest.syslog()?),
+            "fluentd" => LogDriver::Fluentd(rest.fluentd()?),
+            "journald" => LogDriver::Journald,
+            _ => LogDriver::None,
+        };
+        let has_attributes = matches!(driver, LogDriver::JsonFile | LogDriver::Fluentd(_) | LogDriver::Journald);
+        let has_tag = has_attributes || matches!(driver, LogDriver::Syslog(_));
         let spec = Self {
             options: options.clone(),
             files: rest.files(&driver)?,
-            attributes: if driver == LogDriver::JsonFile { rest.attributes() } else { LogAttributes::default() },
-            tag: if driver == LogDriver::JsonFile { rest.take("tag").filter(|tag| !tag.is_empty()) } else { None },
-            delivery: rest.delivery()?,
+            attributes: if has_attributes { rest.attributes() } else { LogAttributes::default() },
+            tag: if has_tag { rest.take("tag").filter(|tag| !tag.is_empty()) } else { None },
+            delivery: rest.delivery(&driver)?,
             driver,
         };
         match rest.left.pop_first() {
@@ -200,6 +220,10 @@ fn invalid(message: impl Into<String>) -> LogSpecError {
     LogSpecError { kind: ErrorKind::Invalid, message: message.into(), hint: None }
 }
 
+fn not_built(what: String, hint: &'static str) -> LogSpecError {
+    LogSpecError { kind: ErrorKind::NotBuilt, message: format!("{what} is not built yet"), hint: Some(hint) }
+}
+
 /// The options that nobody has taken yet.
 struct Options {
     driver: &'static str,
@@ -221,6 +245,11 @@ impl Options {
             LogDriver::None => return Ok(None),
             LogDriver::JsonFile => LogFiles::JSON_FILE,
             LogDriver::Local => LogFiles::LOCAL,
+            // A copy of what the server gets, so that `logs` has something to read (Docker's "dual logging").
+            LogDriver::Syslog(_) | LogDriver::Fluentd(_) | LogDriver::Journald => {
+                let files = self.kept("cache-max-size", "cache-max-file", "cache-compress", LogFiles::LOCAL)?;
+                return Ok((self.parsed("cache-disabled", boolean)? != Some(true)).then_some(files));
+            }
         };
         self.kept("max-size", "max-file", "compress", default).map(Some)
     }
@@ -259,7 +288,7 @@ impl Options {
         }
     }
 
-    fn delivery(&mut self) -> Result<LogDelivery, LogSpecError> {
+    fn delivery(&mut self, driver: &LogDriver) -> Result<LogDelivery, LogSpecError> {
         if self.driver == "none" {
             return Ok(LogDelivery::Blocking);
         }
@@ -275,14 +304,13 @@ impl Options {
         if is_blocking {
             return Ok(LogDelivery::Blocking);
         }
-        Err(LogSpecError {
-            kind: ErrorKind::NotBuilt,
-            message: format!(
-                "mode=non-blocking ({buffer_bytes} bytes) for the log driver {} is not built yet",
-                self.driver
-            ),
-            hint: Some("a file is written to the page cache, which hardly ever waits"),
-        })
+        if matches!(driver, LogDriver::JsonFile | LogDriver::Local) {
+            return Err(not_built(
+                format!("mode=non-blocking for the log driver {}", self.driver),
+                "a file is written to the page cache, which hardly ever waits",
+            ));
+        }
+        Ok(LogDelivery::NonBlocking { buffer_bytes: buffer_bytes.max(1) })
     }
 }
 

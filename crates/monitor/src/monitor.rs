@@ -154,6 +154,7 @@ impl<'a> Monitor<'a> {
             for token in self.wait()? {
                 self.handle(token);
             }
+            self.files.log.tick();
             self.follow_ends();
         }
         Ok(())
@@ -179,13 +180,16 @@ impl<'a> Monitor<'a> {
         if let Some(listener) = &mut self.listener {
             listener.watch(&self.epoll, self.accept_after.is_none().then_some(EventFlags::IN))?;
         }
+        self.files.log.watch(&self.epoll)?;
+        let log_has_room = self.files.log.has_room();
         for (id, session) in &mut self.sessions {
             let ended = session.exit_code.is_some();
             session.end.watch(&self.epoll, (!ended).then_some(EventFlags::IN))?;
             for (index, output) in session.outputs.iter_mut().enumerate() {
                 if let Some(output) = output {
                     let stream = Session::stream(index);
-                    let wanted = output::has_room(&self.connections, *id, stream) || (ended && *id == INIT);
+                    let room = output::has_room(&self.connections, *id, stream) && (log_has_room || *id != INIT);
+                    let wanted = room || (ended && *id == INIT);
                     output.watch(&self.epoll, wanted.then_some(EventFlags::IN))?;
                 }
             }
@@ -237,6 +241,7 @@ impl<'a> Monitor<'a> {
             .filter_map(|session| session.streams_until)
             .chain(self.linger_until)
             .chain(self.accept_after)
+            .chain(self.files.log.deadline())
             .chain((!self.rested).then(|| Instant::now() + self.rest_after))
             .min()
     }
@@ -254,6 +259,7 @@ impl<'a> Monitor<'a> {
                 self.read_departed();
             }
             Token::Connection(id) => self.on_connection(id),
+            Token::Log => self.files.log.on_event(),
         }
     }
 }

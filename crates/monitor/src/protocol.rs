@@ -28,7 +28,7 @@ use dozen_model::{ErrorKind, UserSpec};
 use dozen_runtime::{Root, Spec};
 use serde::{Deserialize, Serialize};
 
-pub use crate::log::settings::{LogFileSettings, LogFormat, LogSettings};
+pub use crate::log::settings::{LogFileSettings, LogFormat, LogSettings, Protocol, RemoteAddress, RemoteSettings};
 
 /// Raised when an older monitor could misunderstand a request.
 pub const VERSION: u32 = 1;

@@ -13,7 +13,7 @@ use crate::failure::{complain, internal};
 use crate::isolate::Isolate;
 use crate::log::ContainerLog;
 use crate::monitor::{Files, Monitor};
-use crate::protocol::{Failure, StartReply, StartRequest, VERSION};
+use crate::protocol::{Failure, LogSettings, StartReply, StartRequest, VERSION};
 use crate::session::{self, Session, Wanted};
 use crate::{lock, packet, signals};
 
@@ -77,7 +77,7 @@ fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd, born_in_cgroup: bool)
     failpoint("settled");
     let data_directory = request.data_directory.clone();
     let log = ContainerLog::open(&data_directory, &request.log)
-        .map_err(|error| internal(&format!("open the log in {}", data_directory.display()), &error))?;
+        .map_err(|error| log_failure(&data_directory, &request.log, &error))?;
     failpoint("log");
     let listener = listen(&run_directory)
         .map_err(|error| internal(&format!("listen at {}", run_directory.join("monitor.sock").display()), &error))?;
@@ -89,6 +89,18 @@ fn begin<'a>(isolate: &'a mut dyn Isolate, pair: &OwnedFd, born_in_cgroup: bool)
             files.remove_socket();
             Err(failure)
         }
+    }
+}
+
+/// In Docker's words, where it is a server that cannot be reached.
+fn log_failure(data_directory: &Path, settings: &LogSettings, error: &io::Error) -> Failure {
+    match &settings.remote {
+        Some(remote) => Failure {
+            kind: ErrorKind::Unavailable,
+            message: format!("failed to initialize logging driver: connect to {}: {error}", remote.address),
+            hint: None,
+        },
+        None => internal(&format!("open the log in {}", data_directory.display()), error),
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Token {
     Input(u32),
     /// A connection.
     Connection(u32),
+    /// The connection to a log server.
+    Log,
 }
 
 impl Token {
@@ -31,6 +33,7 @@ impl Token {
             Self::Output(id, stream) => (3 + u64::from(stream & 1), id),
             Self::Input(id) => (5, id),
             Self::Connection(id) => (6, id),
+            Self::Log => (7, 0),
         };
         EventData::new_u64(kind << 32 | u64::from(id))
     }
@@ -46,6 +49,7 @@ impl Token {
             4 => Self::Output(id, 1),
             5 => Self::Input(id),
             6 => Self::Connection(id),
+            7 => Self::Log,
             _ => return None,
         })
     }
@@ -107,6 +111,7 @@ mod tests {
             Token::Output(u32::MAX, 1),
             Token::Input(3),
             Token::Connection(9),
+            Token::Log,
         ] {
             assert_eq!(Token::decode(token.encode()), Some(token));
         }

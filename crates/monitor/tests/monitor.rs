@@ -60,7 +60,7 @@ impl Bench {
             stdin_open: true,
             stdin_once: true,
             init: false,
-            log: LogSettings { file: Some(log_file()) },
+            log: LogSettings { file: Some(log_file()), remote: None },
             network_namespace_attached: false,
         };
         Self { _directory: directory, request }

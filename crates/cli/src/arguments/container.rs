@@ -67,7 +67,12 @@ pub fn flags() -> Vec<Arg> {
         switch("interactive", 'i', "Keep STDIN open even if not attached"),
         list("label", 'l', "Set meta data on a container"),
         list("label-file", None, "Read in a line delimited file of labels"),
-        value("log-driver", None, "string", "Logging driver for the container (json-file, local, none)"),
+        value(
+            "log-driver",
+            None,
+            "string",
+            "Logging driver for the container (fluentd, journald, json-file, local, none, syslog)",
+        ),
         list("log-opt", None, "Log driver options (max-size, max-file, compress, labels, env, tag, …)"),
         list("mount", None, "Attach a filesystem mount to the container"),
         value("name", None, "string", "Assign a name to the container"),

@@ -8,6 +8,7 @@ mod cursor;
 mod entries;
 mod files;
 mod notices;
+mod remote;
 mod settings;
 mod tag;
 

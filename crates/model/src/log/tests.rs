@@ -41,6 +41,15 @@ fn what_cannot_be_is_refused_in_dockers_words() {
             "compress cannot be true when max-file is less than 2",
         ),
         ("json-file", &[("mode", "fast")], "logging mode not supported: fast"),
+        ("syslog", &[("syslog-facility", "x")], "invalid syslog facility \"x\""),
+        ("syslog", &[("syslog-format", "x")], "invalid syslog format \"x\""),
+        ("syslog", &[("syslog-address", "here")], "should be in form proto://address"),
+        ("syslog", &[("syslog-tls-key", "k")], "the log option syslog-tls-key is not built yet"),
+        ("syslog", &[("labels", "a")], "unknown log opt 'labels' for syslog log driver"),
+        ("fluentd", &[("fluentd-request-ack", "true")], "the log option fluentd-request-ack is not built yet"),
+        ("fluentd", &[("fluentd-address", "http://x")], "unsupported scheme: 'http'"),
+        ("journald", &[("max-size", "1m")], "unknown log opt 'max-size' for journald log driver"),
+        ("json-file", &[("mode", "non-blocking")], "mode=non-blocking for the log driver json-file is not built yet"),
         ("json-file", &[("max-buffer-size", "1m")], "only supported with 'mode=non-blocking'"),
     ] {
         let error = parse(driver, pairs).unwrap_err();
@@ -103,4 +112,20 @@ proptest::proptest! {
     fn no_option_panics(driver in "\\PC{0,8}|json-file|local", name in "max-size|max-file|tag|\\PC{0,8}", value in "\\PC{0,12}|[0-9.]{0,22}[kmgtp]?i?b?") {
         let _ = LogSpec::parse(&driver, &BTreeMap::from([(name, value)]));
     }
+}
+
+#[test]
+fn servers_have_a_copy_on_disk_that_is_bounded() {
+    let spec =
+        parse("syslog", &[("syslog-address", "udp://h"), ("mode", "non-blocking"), ("max-buffer-size", "2m")]).unwrap();
+    assert_eq!(spec.files(), Some(LogFiles { file_size_bytes: 20_000_000, files: 5, compress: true }));
+    assert_eq!(spec.delivery(), LogDelivery::NonBlocking { buffer_bytes: 2 << 20 });
+    let spec =
+        parse("journald", &[("cache-max-size", "1m"), ("cache-max-file", "2"), ("cache-compress", "false")]).unwrap();
+    assert_eq!(spec.files(), Some(LogFiles { file_size_bytes: 1_000_000, files: 2, compress: false }));
+    assert_eq!(parse("fluentd", &[("cache-disabled", "true")]).unwrap().files(), None);
+    let LogDriver::Fluentd(fluentd) = parse("fluentd", &[("fluentd-async", "true")]).unwrap().driver().clone() else {
+        panic!("another driver")
+    };
+    assert!(fluentd.asynchronous);
 }

@@ -1,24 +1,30 @@
 //! The container's output: cut into lines, encoded, and kept.
 //!
 //! [`lines`] cuts, [`json`] and [`compact`] say how an entry is written (all of them pure), [`timestamp`] says when;
-//! [`file`] writes and rotates, and has a child of its own compress what is rotated (`compression`).
+//! [`file`] writes and rotates, and has a child of its own compress what is rotated ([`compression`]). A log server gets
+//! its messages from [`remote`], as [`messages`] writes them.
 
 pub mod compact;
 pub mod compression;
 pub mod file;
 pub mod json;
 pub mod lines;
+pub mod messages;
+pub mod remote;
 pub mod settings;
 pub mod timestamp;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::process::Pid;
 use rustix::time::Timespec;
 
 use self::file::LogFile;
 use self::lines::{LineCutter, Piece};
+use self::remote::Remote;
 use self::settings::{LogFormat, LogSettings};
 use crate::protocol::LogEnd;
 
@@ -46,6 +52,7 @@ impl Stream {
 pub struct ContainerLog {
     cutters: [LineCutter; 2],
     kept: Option<Kept>,
+    remote: Option<Box<Remote>>,
 }
 
 /// What is kept on disk.
@@ -75,7 +82,7 @@ impl Encoder {
 }
 
 /// The moment at which something was read.
-struct Now {
+pub struct Now {
     time: Timespec,
     text: [u8; timestamp::LENGTH_BYTES],
 }
@@ -91,7 +98,7 @@ impl ContainerLog {
     /// Opens what is kept in the container's directory for more, or begins it.
     ///
     /// # Errors
-    /// A file can be neither opened nor made.
+    /// A file can be neither opened nor made, or a log server cannot be reached.
     pub fn open(data_directory: &Path, settings: &LogSettings) -> io::Result<Self> {
         let open = |settings: &settings::LogFileSettings| -> io::Result<Kept> {
             let encoder = match settings.format {
@@ -101,7 +108,9 @@ impl ContainerLog {
             let file = LogFile::open(&data_directory.join(settings.format.file_name()), settings.files)?;
             Ok(Kept { file, encoder, missing: 0 })
         };
-        Ok(Self { cutters: Default::default(), kept: settings.file.as_ref().map(open).transpose()? })
+        let kept = settings.file.as_ref().map(open).transpose()?;
+        let remote = settings.remote.clone().map(Remote::open).transpose()?.map(Box::new);
+        Ok(Self { cutters: Default::default(), kept, remote })
     }
 
     /// A stream's unfinished line, which is in no entry yet.
@@ -125,9 +134,50 @@ impl ContainerLog {
             if let Some(kept) = &self.kept {
                 kept.encoder.encode(piece, stream, &now, &mut entries);
             }
+            if let Some(remote) = &mut self.remote {
+                remote.push(piece, stream, &now);
+            }
         });
         if let Some(kept) = &mut self.kept {
             kept.append(&entries, &now);
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.flush(Instant::now());
+        }
+    }
+
+    /// True while more output may be taken: a log server holds the container up, if it may.
+    pub fn has_room(&self) -> bool {
+        self.remote.as_ref().is_none_or(|remote| remote.has_room())
+    }
+
+    /// Has the kernel watch the connection to a log server.
+    ///
+    /// # Errors
+    /// epoll_ctl(2)'s.
+    pub fn watch(&mut self, epoll: &OwnedFd) -> rustix::io::Result<()> {
+        self.remote.as_mut().map_or(Ok(()), |remote| remote.watch(epoll))
+    }
+
+    /// Something has happened on it.
+    pub fn on_event(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            remote.on_event(Instant::now());
+        }
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.remote.as_ref().and_then(|remote| remote.deadline())
+    }
+
+    /// Does what it is time for.
+    pub fn tick(&mut self) {
+        if let Some(remote) = &mut self.remote {
+            let now = Instant::now();
+            if remote.deadline().is_some_and(|deadline| now >= deadline) {
+                remote.tick(now);
+            }
         }
     }
 
@@ -140,11 +190,17 @@ impl ContainerLog {
                 if let Some(kept) = &self.kept {
                     kept.encoder.encode(piece, stream, &now, &mut entries);
                 }
+                if let Some(remote) = &mut self.remote {
+                    remote.push(piece, stream, &now);
+                }
             });
         }
         if let Some(kept) = &mut self.kept {
             kept.append(&entries, &now);
             kept.file.close();
+        }
+        if let Some(remote) = &mut self.remote {
+            remote.finish();
         }
     }
 
@@ -157,8 +213,9 @@ impl ContainerLog {
 
     /// How many entries could not be written since the last that could, and why.
     pub fn missing(&self) -> Option<(u64, String)> {
-        let kept = self.kept.as_ref().filter(|kept| kept.missing > 0)?;
-        Some((kept.missing, kept.file.last_error()))
+        let kept = self.kept.as_ref().filter(|kept| kept.missing > 0);
+        kept.map(|kept| (kept.missing, kept.file.last_error()))
+            .or_else(|| self.remote.as_ref().and_then(|remote| remote.missing()))
     }
 }
 

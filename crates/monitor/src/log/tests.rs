@@ -8,7 +8,7 @@ use super::*;
 
 fn settings(format: LogFormat) -> LogSettings {
     let files = LogFiles { file_size_bytes: 1 << 20, files: 2, compress: false };
-    LogSettings { file: Some(LogFileSettings { format, files, attributes: BTreeMap::new() }) }
+    LogSettings { file: Some(LogFileSettings { format, files, attributes: BTreeMap::new() }), remote: None }
 }
 
 fn texts(path: &Path) -> Vec<String> {

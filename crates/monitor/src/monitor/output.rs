@@ -29,7 +29,8 @@ impl Monitor<'_> {
         let stream = Session::stream(index);
         let Some(session) = self.sessions.get_mut(&id) else { return false };
         let ending = session.exit_code.is_some() && id == INIT;
-        if !ending && !has_room(&self.connections, id, stream) {
+        let has_room = has_room(&self.connections, id, stream) && (id != INIT || self.files.log.has_room());
+        if !ending && !has_room {
             return false;
         }
         let Some(output) = &session.outputs[index] else { return false };

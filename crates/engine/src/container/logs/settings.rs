@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use dozen_model::{LogAttributes, LogDriver, LogSpec};
-use dozen_monitor::protocol::{LogFileSettings, LogFormat, LogSettings};
+use dozen_monitor::protocol::{LogFileSettings, LogFormat, LogSettings, RemoteSettings};
 use regex_lite::Regex;
 
+use super::remote;
 use super::tag::{Tag, Values};
 use crate::{EngineError, Snapshot};
 
@@ -13,7 +14,7 @@ use crate::{EngineError, Snapshot};
 pub(super) fn format(log: &LogSpec) -> Option<LogFormat> {
     log.files().map(|_| match log.driver() {
         LogDriver::JsonFile => LogFormat::Json,
-        LogDriver::Local | LogDriver::None => LogFormat::Compact,
+        _ => LogFormat::Compact,
     })
 }
 
@@ -21,14 +22,30 @@ pub(super) fn format(log: &LogSpec) -> Option<LogFormat> {
 pub(crate) fn settings(snapshot: &Snapshot) -> Result<LogSettings, EngineError> {
     let spec = &snapshot.spec;
     let mut attributes = attributes(spec.log.attributes(), &spec.labels, &spec.process.environment)?;
-    if let Some(tag) = spec.log.tag() {
-        attributes.insert("tag".to_owned(), tag.parse::<Tag>()?.render(&Values::of(snapshot)));
+    let tag = |template: &str| Ok::<_, EngineError>(template.parse::<Tag>()?.render(&Values::of(snapshot)));
+    let remote = remote::destination(spec.log.driver())?.map(|destination| -> Result<_, EngineError> {
+        Ok(RemoteSettings {
+            protocol: destination.protocol,
+            address: destination.address,
+            tag: tag(spec.log.tag().unwrap_or("{{.ID}}"))?,
+            container_id: snapshot.id.to_string(),
+            container_name: snapshot.name.to_string(),
+            image_name: spec.image_name.clone(),
+            attributes: std::mem::take(&mut attributes),
+            delivery: spec.log.delivery(),
+            may_be_absent: destination.may_be_absent,
+            retry_wait_ms: destination.retry_wait_ms,
+        })
+    });
+    let remote = remote.transpose()?;
+    if let (None, Some(template)) = (&remote, spec.log.tag()) {
+        attributes.insert("tag".to_owned(), tag(template)?);
     }
     let file = match (format(&spec.log), spec.log.files()) {
         (Some(format), Some(files)) => Some(LogFileSettings { format, files, attributes }),
         _ => None,
     };
-    Ok(LogSettings { file })
+    Ok(LogSettings { file, remote })
 }
 
 /// What only a look at the options' texts can tell, before a container is made with them.

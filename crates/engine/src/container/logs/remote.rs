@@ -1,0 +1,105 @@
+//! Which log server a driver means, and where it is.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use dozen_model::{LogAddress, LogDriver};
+use dozen_monitor::protocol::{Protocol, RemoteAddress};
+
+use crate::EngineError;
+
+/// A server, as its driver's options say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub(super) protocol: Protocol,
+    pub(super) address: RemoteAddress,
+    pub(super) may_be_absent: bool,
+    pub(super) retry_wait_ms: u64,
+}
+
+/// systemd's "Native Journal Protocol".
+const JOURNAL: &str = "/run/systemd/journal/socket";
+/// Where the host's own syslog listens, in the order in which Docker tries.
+const SYSLOG: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
+const RETRY_WAIT_MS: u64 = 500;
+
+/// `None`: the driver has no server.
+pub(super) fn destination(driver: &LogDriver) -> Result<Option<Destination>, EngineError> {
+    let destination = match driver {
+        LogDriver::JsonFile | LogDriver::Local | LogDriver::None => return Ok(None),
+        LogDriver::Syslog(options) => Destination {
+            protocol: Protocol::Syslog { format: options.format, facility: options.facility, hostname: hostname() },
+            address: match &options.address {
+                Some(address) => resolve(address)?,
+                None => {
+                    let socket = SYSLOG.iter().find(|path| Path::new(path).exists()).unwrap_or(&SYSLOG[0]);
+                    RemoteAddress::UnixDatagram(socket.into())
+                }
+            },
+            may_be_absent: false,
+            retry_wait_ms: RETRY_WAIT_MS,
+        },
+        LogDriver::Fluentd(options) => Destination {
+            protocol: Protocol::Fluentd { sub_second_precision: options.sub_second_precision },
+            address: resolve(&options.address)?,
+            may_be_absent: options.asynchronous,
+            retry_wait_ms: options.retry_wait_ms,
+        },
+        LogDriver::Journald => Destination {
+            protocol: Protocol::Journald,
+            address: RemoteAddress::UnixDatagram(JOURNAL.into()),
+            may_be_absent: false,
+            retry_wait_ms: RETRY_WAIT_MS,
+        },
+    };
+    Ok(Some(destination))
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn resolve(address: &LogAddress) -> Result<RemoteAddress, EngineError> {
+    Ok(match address {
+        LogAddress::Unix(path) => RemoteAddress::Unix(path.clone()),
+        LogAddress::UnixDatagram(path) => RemoteAddress::UnixDatagram(path.clone()),
+        LogAddress::Udp(host, port) => RemoteAddress::Udp(SocketAddr::new(address_of(host)?, *port)),
+        LogAddress::Tcp(host, port) => RemoteAddress::Tcp(SocketAddr::new(address_of(host)?, *port)),
+    })
+}
+
+/// An address as it is, or as /etc/hosts (hosts(5)) knows it. A name server is not asked: one that is dead would keep every
+/// container from starting, and glibc's own resolver cannot be used from a static binary.
+fn address_of(host: &str) -> Result<IpAddr, EngineError> {
+    if let Ok(address) = host.parse() {
+        return Ok(address);
+    }
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    find(&hosts, host).ok_or_else(|| EngineError::Invalid {
+        message: format!("failed to initialize logging driver: lookup {host}: no such host"),
+        hint: Some("name the log server by its address, or in /etc/hosts".to_owned()),
+    })
+}
+
+fn find(hosts: &str, host: &str) -> Option<IpAddr> {
+    let found = hosts.lines().find_map(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
+    });
+    found.or_else(|| host.eq_ignore_ascii_case("localhost").then_some(Ipv4Addr::LOCALHOST.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_hosts_file() {
+        let hosts = "127.0.0.1 here # logs\nbad logs\n10.0.0.5\tlogs.example logs\n";
+        assert_eq!(find(hosts, "LOGS"), Some("10.0.0.5".parse().unwrap()));
+        assert_eq!(find(hosts, "localhost"), Some("127.0.0.1".parse().unwrap()));
+        assert_eq!(find(hosts, "elsewhere"), None);
+        assert_eq!(address_of("::1").unwrap(), "::1".parse::<IpAddr>().unwrap());
+    }
+}
