@@ -38,6 +38,11 @@ pub(crate) fn prune_takes_named_volumes(version: ApiVersion) -> bool {
     version < V1_42
 }
 
+/// A read-only bind made nothing below it read-only before 1.44.
+pub(crate) fn read_only_binds_are_shallow(version: ApiVersion) -> bool {
+    version < V1_44
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ mod hold;
 mod launch;
 pub(crate) mod lifecycle;
 pub(crate) mod logs;
+pub(crate) mod mounts;
 pub(crate) mod oci;
 pub(crate) mod owner;
 mod pause;

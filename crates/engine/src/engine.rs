@@ -346,12 +346,14 @@ fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result
     let ports = oci::wanted_ports(&spec);
     shared.ledger.check_room()?;
     let publishes = matches!(spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) && !ports.is_empty();
-    let image = spec.image.clone();
-    shared.images_being_used().push(image.clone());
+    let images: Vec<ImageId> = images_of(&spec).cloned().collect();
+    shared.images_being_used().extend(images.iter().cloned());
     let created = create_and_register(shared, name, spec, claim);
     let mut in_use = shared.images_being_used();
-    if let Some(position) = in_use.iter().position(|other| *other == image) {
-        in_use.swap_remove(position);
+    for image in images {
+        if let Some(position) = in_use.iter().position(|other| *other == image) {
+            in_use.swap_remove(position);
+        }
     }
     drop(in_use);
     let entry = created?;
@@ -368,7 +370,7 @@ fn create_and_register(
     claim: &Claim,
 ) -> Result<Entry, EngineError> {
     // From here on whoever removes images sees that it is used; who was faster has it gone by now.
-    shared.images.find_after_changes(&spec.image)?;
+    images_of(&spec).try_for_each(|image| shared.images.find_after_changes(image).map(drop))?;
     let mut made = Vec::new();
     match create_whole(shared, name, spec, &mut made, claim) {
         Ok(snapshot) => {
@@ -391,13 +393,14 @@ fn create_whole(
     claim: &Claim,
 ) -> Result<Snapshot, EngineError> {
     for mount in &spec.mounts {
-        let MountSource::Volume { name, anonymous, copy_up } = &mount.source else { continue };
+        let MountSource::Volume { name, anonymous, copy_up, subpath, new } = &mount.source else { continue };
         // It may be mounted twice.
         if !made.iter().any(|row| row.name == *name) {
-            let wanted = VolumeSpec { name: name.clone(), labels: BTreeMap::new(), anonymous: *anonymous };
+            let wanted = VolumeSpec { name: name.clone(), labels: new.labels.clone(), anonymous: *anonymous };
             made.extend(shared.volumes.prepare(wanted, claim)?.1);
         }
-        if *copy_up {
+        // What a part of it is to hold is for who has made that part.
+        if *copy_up && subpath.is_none() {
             let prepared = made.iter().any(|row| row.name == *name);
             let copy = |into: &Path| Ok(shared.images.copy_up(&spec.image, &mount.target, into)?);
             shared.volumes.fill(name, prepared, claim, copy)?;
@@ -493,6 +496,15 @@ fn emit_volume(shared: &Shared, volume: &VolumeName) {
 
 fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {
     shared.emit(EventKind::Image, action, id.to_string(), BTreeMap::from([("name".into(), name.to_owned())]));
+}
+
+/// The one that it is made from, and those that it mounts.
+pub(crate) fn images_of(spec: &ContainerSpec) -> impl Iterator<Item = &ImageId> {
+    let mounted = spec.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Image { id, .. } => Some(id),
+        _ => None,
+    });
+    [&spec.image].into_iter().chain(mounted)
 }
 
 fn volumes_of(spec: &ContainerSpec) -> impl Iterator<Item = VolumeName> {

@@ -17,6 +17,7 @@ use crate::container::logs::Logs;
 use crate::container::snapshot::{ExitStatus, Snapshot};
 use crate::container::stats::Samplers;
 use crate::container::view::Views;
+use crate::engine::images_of;
 use crate::events::{Event, EventKind, EventLog};
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
@@ -209,7 +210,7 @@ impl Shared {
     /// Who uses an image; a running container before a stopped one. For the image store's questions.
     pub(crate) fn image_user(&self, image: &ImageId) -> Option<Use> {
         let snapshots = self.registry.snapshots();
-        let mut users = snapshots.iter().filter(|snapshot| snapshot.spec.image == *image);
+        let mut users = snapshots.iter().filter(|snapshot| images_of(&snapshot.spec).any(|used| used == image));
         let Some(first) = users.next() else {
             let being_made = self.images_being_used().contains(image);
             return being_made.then(|| Use { container_short: "a new one".to_owned(), running: false });

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +10,7 @@ use crate::dns::DnsSpec;
 use crate::health::HealthCheck;
 use crate::id::ImageId;
 use crate::log::LogSpec;
-use crate::name::VolumeName;
+use crate::mount::Mount;
 use crate::network::{NetworkMode, PortBinding, Protocol};
 use crate::network_spec::EndpointSpec;
 use crate::resources::ResourceSpec;
@@ -133,68 +132,6 @@ impl Default for StopSpec {
     fn default() -> Self {
         Self { signal: Signal::TERM, timeout_s: None }
     }
-}
-
-/// One mount into the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// Where: an absolute path inside, without `..`.
-    pub target: PathBuf,
-    /// What.
-    pub source: MountSource,
-    /// `:ro`.
-    pub read_only: bool,
-}
-
-/// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MountSource {
-    /// A path of the host.
-    Bind {
-        /// An absolute path on the host.
-        path: PathBuf,
-        /// `-v` makes a missing directory, `--mount` does not.
-        create_missing: bool,
-        /// How mounts below it travel.
-        propagation: BindPropagation,
-    },
-    /// A volume of this engine's.
-    Volume {
-        /// Its name; anonymous ones have a random one.
-        name: VolumeName,
-        /// It was made for this container and goes with it on `rm -v` and `--rm`.
-        anonymous: bool,
-        /// Fill an empty volume with what the image has at the target.
-        copy_up: bool,
-    },
-    /// Memory.
-    Tmpfs(TmpfsOptions),
-}
-
-/// Mount propagation of a bind (mount_namespaces(7), "SHARED SUBTREES").
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the kernel's own words")]
-pub enum BindPropagation {
-    #[default]
-    Rprivate,
-    Private,
-    Rshared,
-    Shared,
-    Rslave,
-    Slave,
-}
-
-/// A tmpfs, by Docker's defaults nosuid, nodev and noexec.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TmpfsOptions {
-    /// `None`: the kernel's default, half of the memory.
-    pub size_bytes: Option<u64>,
-    /// Permission bits of its root; `None`: 1777.
-    pub mode: Option<u32>,
-    /// Further options that `--tmpfs` allows, as written: `exec`, `uid=1`, …
-    pub options: Vec<String>,
 }
 
 /// A line of /etc/hosts.

@@ -16,6 +16,7 @@ mod hex;
 mod id;
 mod log;
 pub mod moment;
+mod mount;
 mod name;
 mod network;
 mod network_spec;
@@ -27,8 +28,8 @@ mod signal;
 mod user;
 
 pub use container::{
-    BindPropagation, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, Mount, MountSource,
-    ProcessSpec, SeccompChoice, StdinMode, StopSpec, TmpfsOptions,
+    Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice, StdinMode,
+    StopSpec,
 };
 pub use digest::{Digest, DigestError};
 pub use dns::DnsSpec;
@@ -39,6 +40,7 @@ pub use log::{
     FluentdOptions, LogAddress, LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError, SyslogFormat,
     SyslogOptions,
 };
+pub use mount::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, NewVolume, TmpfsOptions};
 pub use name::{ContainerName, NameError, NetworkName, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
 pub use network_spec::{BridgeOptions, DEFAULT_NETWORK, EndpointSpec, NetworkSpec, SubnetSpec};

@@ -12,6 +12,7 @@ mod kinds;
 mod masks;
 mod nodes;
 mod null;
+mod part;
 mod places;
 pub(crate) mod view;
 

@@ -73,6 +73,14 @@ pub(crate) fn mount_in_own_namespace(lower: &[PathBuf], upper: &Path, work: &Pat
     }
 }
 
+/// The same of layers that nobody writes to, not even through this mount: two at least.
+pub(crate) fn mount_read_only(lower: &[PathBuf]) -> Result<OwnedFd, RuntimeError> {
+    match mount_new(lower, None) {
+        Err(Errno::INVAL) => mount_old(lower, None),
+        result => result.context(|| describe(lower, None)),
+    }
+}
+
 fn describe(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> String {
     let over = upper.map_or("read-only".to_owned(), |(upper, _)| upper.display().to_string());
     format!("mount an overlay of {} layers, {over}", lower.len())

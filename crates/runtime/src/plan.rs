@@ -7,6 +7,7 @@ mod ids;
 mod mount;
 mod namespaces;
 mod net_device;
+mod owner;
 mod process;
 mod scheduling;
 mod sysctl;

@@ -171,21 +171,26 @@ const MOUNT: Fields = &[
     ("Consistency", Ignored), // only ever meant something on a Mac
     ("BindOptions", Within(BIND_OPTIONS)),
     ("VolumeOptions", Within(VOLUME_OPTIONS)),
-    ("ImageOptions", Refused),
+    ("ImageOptions", Within(IMAGE_OPTIONS)),
     ("TmpfsOptions", Within(TMPFS_OPTIONS)),
     ("ClusterOptions", Refused),
+    ("Owner", Within(MOUNT_OWNER)), // our own
 ];
+
+const IMAGE_OPTIONS: Fields = &[("Subpath", Acts)];
+
+const MOUNT_OWNER: Fields = &[("UID", Acts), ("GID", Acts)];
 
 const BIND_OPTIONS: Fields = &[
     ("Propagation", Acts),
-    ("NonRecursive", Refused),
+    ("NonRecursive", Acts),
     ("CreateMountpoint", Acts),
-    ("ReadOnlyNonRecursive", Refused),
-    ("ReadOnlyForceRecursive", Refused),
+    ("ReadOnlyNonRecursive", Acts),
+    ("ReadOnlyForceRecursive", Acts),
 ];
 
 const VOLUME_OPTIONS: Fields =
-    &[("NoCopy", Acts), ("Labels", Refused), ("Subpath", Refused), ("DriverConfig", Within(DRIVER_CONFIG))];
+    &[("NoCopy", Acts), ("Labels", Acts), ("Subpath", Acts), ("DriverConfig", Within(DRIVER_CONFIG))];
 
 const DRIVER_CONFIG: Fields = &[("Name", RefusedUnless(&[r#""local""#])), ("Options", Refused)];
 
@@ -334,10 +339,7 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         refused(json!({"HostConfig": {"KernelMemory": 1}}), "HostConfig.KernelMemory is not built yet");
         refused(json!({"hostconfig": {"kernelmemory": 1}}), "HostConfig.KernelMemory is not built yet");
-        refused(
-            json!({"HostConfig": {"Mounts": [{"BindOptions": {"NonRecursive": true}}]}}),
-            "Mounts.BindOptions.NonRec",
-        );
+        refused(json!({"HostConfig": {"Mounts": [{"ClusterOptions": {"x": true}}]}}), "Mounts.ClusterOpt");
         refused(
             json!({"NetworkingConfig": {"EndpointsConfig": {"x": {"Links": ["a"]}}}}),
             "NetworkingConfig.EndpointsConfig.Links is not built yet",
@@ -389,6 +391,8 @@ mod tests {
         visit(("HostConfig.Mounts.VolumeOptions.DriverConfig", DRIVER_CONFIG, &|body| {
             mount(json!({ "VolumeOptions": { "DriverConfig": body } }))
         }));
+        visit(("HostConfig.Mounts.ImageOptions", IMAGE_OPTIONS, &|body| mount(json!({ "ImageOptions": body }))));
+        visit(("HostConfig.Mounts.Owner", MOUNT_OWNER, &|body| mount(json!({ "Owner": body }))));
         visit(("HostConfig.Mounts.TmpfsOptions", TMPFS_OPTIONS, &|body| mount(json!({ "TmpfsOptions": body }))));
         visit(("Healthcheck", HEALTHCHECK, &|body| read::<Create>(json!({ "Healthcheck": body }), CREATE)));
         visit(("NetworkingConfig.EndpointsConfig", ENDPOINT, &|body| {

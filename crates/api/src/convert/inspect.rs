@@ -85,7 +85,7 @@ fn config(snapshot: &Snapshot) -> Value {
     let volumes: Map<String, Value> = spec
         .mounts
         .iter()
-        .filter(|mount| matches!(mount.source, MountSource::Volume { anonymous: true, .. }))
+        .filter(|mount| !mount.structured && matches!(mount.source, MountSource::Volume { anonymous: true, .. }))
         .map(|mount| (mount.target.display().to_string(), json!({})))
         .collect();
     let mut config = json!({
@@ -124,7 +124,7 @@ fn config(snapshot: &Snapshot) -> Value {
 fn host_config(spec: &ContainerSpec) -> Value {
     let isolation = &spec.isolation;
     let mut value = json!({
-        "Binds": null_if_empty(&spec.mounts.iter().filter_map(bind).collect::<Vec<_>>()),
+        "Binds": null_if_empty(&binds(spec)),
         "ContainerIDFile": "",
         "LogConfig": log::config(&spec.log),
         "NetworkMode": networks::mode(&spec.network),
@@ -195,7 +195,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         .mounts
         .iter()
         .filter_map(|mount| match &mount.source {
-            MountSource::Tmpfs(options) => {
+            MountSource::Tmpfs(options) if !mount.structured => {
                 let mut words: Vec<String> = options.options.clone();
                 words.extend(options.size_bytes.map(|size| format!("size={size}")));
                 words.extend(options.mode.map(|mode| format!("mode={mode:o}")));
@@ -209,6 +209,9 @@ fn host_config(spec: &ContainerSpec) -> Value {
         value["Tmpfs"] = Value::Object(tmpfs);
     }
     health::add_to_host_config(spec.health.as_ref(), &mut value);
+    if let Some(mounts) = super::mounts::shown(spec) {
+        value["Mounts"] = mounts;
+    }
     if isolation.unmasked_system_paths || isolation.privileged {
         value["MaskedPaths"] = json!([]);
         value["ReadonlyPaths"] = json!([]);
@@ -261,6 +264,10 @@ fn port_bindings(spec: &ContainerSpec) -> Value {
     Value::Object(ports)
 }
 
+fn binds(spec: &ContainerSpec) -> Vec<String> {
+    spec.mounts.iter().filter(|mount| !mount.structured).filter_map(bind).collect()
+}
+
 /// `-v`'s form; anonymous volumes and tmpfs have none.
 fn bind(mount: &Mount) -> Option<String> {
     let (source, mut words) = match &mount.source {
@@ -268,7 +275,7 @@ fn bind(mount: &Mount) -> Option<String> {
             let words = (*propagation != BindPropagation::Rprivate).then(|| propagation_word(*propagation));
             (path.display().to_string(), words.into_iter().collect::<Vec<_>>())
         }
-        MountSource::Volume { name, anonymous: false, copy_up } => {
+        MountSource::Volume { name, anonymous: false, copy_up, .. } => {
             (name.to_string(), (!copy_up).then_some("nocopy").into_iter().collect())
         }
         _ => return None,
@@ -280,7 +287,7 @@ fn bind(mount: &Mount) -> Option<String> {
     Some(format!("{source}:{}{options}", mount.target.display()))
 }
 
-fn propagation_word(propagation: BindPropagation) -> &'static str {
+pub(super) fn propagation_word(propagation: BindPropagation) -> &'static str {
     match propagation {
         BindPropagation::Rprivate => "rprivate",
         BindPropagation::Private => "private",
@@ -308,6 +315,12 @@ pub(crate) fn mounts(spec: &ContainerSpec, mountpoint: &dyn Fn(&str) -> Option<S
                 MountSource::Volume { name, .. } => Some(json!({
                     "Type": "volume", "Name": name.as_str(), "Source": mountpoint(name.as_str()).unwrap_or_default(),
                     "Destination": target, "Driver": "local", "Mode": mode, "RW": writable, "Propagation": "",
+                })),
+                MountSource::Image { name, .. } => Some(json!({
+                    "Type": "image", "Source": name, "Destination": target, "Mode": "", "RW": false, "Propagation": "",
+                })),
+                MountSource::Tmpfs(_) if mount.structured => Some(json!({
+                    "Type": "tmpfs", "Source": "", "Destination": target, "Mode": "", "RW": writable, "Propagation": "",
                 })),
                 MountSource::Tmpfs(_) => None,
             }

@@ -1,11 +1,18 @@
 //! `-v`, `--mount`, `--tmpfs` and the image's volumes → one list of mounts, no two at one place.
 
+mod shown;
+mod structured;
+
+pub(crate) use self::shown::shown;
+
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use dozen_model::{BindPropagation, ContainerId, Mount, MountSource, TmpfsOptions, VolumeName};
+use dozen_model::{
+    BindPropagation, BindRecursion, ContainerId, Mount, MountOwner, MountSource, NewVolume, TmpfsOptions, VolumeName,
+};
 
-use super::request::{self, HostConfig};
+use super::request::HostConfig;
 use crate::error::ApiError;
 
 /// All mounts of a container. `volumes` are targets of anonymous volumes: the image's and the user's.
@@ -26,7 +33,7 @@ pub(crate) fn mounts<'a>(
         add(bind(raw)?)?;
     }
     for mount in &host.mounts {
-        add(structured(mount)
+        add(structured::mount(mount)
             .map_err(|why| why.context(format_args!("invalid mount config for type {:?}", mount.r#type)))?)?;
     }
     for (target, options) in &host.tmpfs {
@@ -36,7 +43,7 @@ pub(crate) fn mounts<'a>(
         // One path alone is the common form; `EXPOSE`d volumes never have a source.
         let target = target(raw).map_err(|why| why.context(format_args!("invalid volume specification: '{raw}'")))?;
         if taken.insert(target.clone()) {
-            all.push(Mount { target, source: anonymous_volume(true), read_only: false });
+            all.push(plain(target, anonymous_volume(true), false));
         }
     }
     Ok(all)
@@ -74,7 +81,8 @@ fn bind(raw: &str) -> Result<Mount, ApiError> {
             return Err(ApiError::invalid(format!("invalid mode: {} (nocopy is for volumes)", parts[2])));
         }
         let path = clean(Path::new(source)).ok_or_else(invalid)?;
-        MountSource::Bind { path, create_missing: true, propagation: options.propagation.unwrap_or_default() }
+        let (propagation, recursion) = (options.propagation.unwrap_or_default(), BindRecursion::default());
+        MountSource::Bind { path, create_missing: true, propagation, recursion }
     } else {
         if options.propagation.is_some() {
             return Err(ApiError::invalid(format!("invalid mode: {} (propagation is for binds)", parts[2])));
@@ -85,9 +93,10 @@ fn bind(raw: &str) -> Result<Mount, ApiError> {
                  \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
             ))
         })?;
-        MountSource::Volume { name, anonymous: false, copy_up: !options.no_copy }
+        let new = NewVolume::default();
+        MountSource::Volume { name, anonymous: false, copy_up: !options.no_copy, subpath: None, new }
     };
-    Ok(Mount { target, source, read_only: options.read_only })
+    Ok(plain(target, source, options.read_only))
 }
 
 /// The words after the second colon of `-v`.
@@ -142,62 +151,6 @@ fn propagation(word: &str) -> Option<BindPropagation> {
     })
 }
 
-/// `--mount`.
-fn structured(mount: &request::Mount) -> Result<Mount, ApiError> {
-    if mount.target.is_empty() {
-        return Err(ApiError::invalid("field Target must not be empty"));
-    }
-    let target = target(&mount.target)?;
-    let source = match mount.r#type.as_str() {
-        "bind" => {
-            if mount.source.is_empty() {
-                return Err(ApiError::invalid("field Source must not be empty"));
-            }
-            let path = absolute(&mount.source)?;
-            let propagation = match mount.bind_options.propagation.as_str() {
-                "" => BindPropagation::default(),
-                word => propagation(word)
-                    .ok_or_else(|| ApiError::invalid(format!("invalid propagation mode: {}", shorten(word))))?,
-            };
-            MountSource::Bind { path, create_missing: mount.bind_options.create_mountpoint, propagation }
-        }
-        "volume" if mount.source.is_empty() => anonymous_volume(!mount.volume_options.no_copy),
-        "volume" => {
-            let name = mount.source.parse().map_err(|_| {
-                ApiError::invalid(format!(
-                    "create {0}: {0:?} includes invalid characters for a local volume name, only \
-                     \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
-                    shorten(&mount.source)
-                ))
-            })?;
-            MountSource::Volume { name, anonymous: false, copy_up: !mount.volume_options.no_copy }
-        }
-        "tmpfs" => {
-            if !mount.source.is_empty() {
-                return Err(ApiError::invalid("field Source must not be specified"));
-            }
-            let options = &mount.tmpfs_options;
-            let size_bytes = u64::try_from(options.size_bytes)
-                .map_err(|_| ApiError::invalid("the size of a tmpfs cannot be negative"))?;
-            let mut tmpfs = TmpfsOptions { size_bytes: (size_bytes > 0).then_some(size_bytes), ..Default::default() };
-            tmpfs.mode = (options.mode != 0).then_some(options.mode & 0o7777);
-            for option in &options.options {
-                let word = option.join("=");
-                if option.len() > 2 || tmpfs_option(&word, &mut tmpfs).is_none() {
-                    return Err(ApiError::invalid(format!("Invalid tmpfs option {word:?}")));
-                }
-            }
-            MountSource::Tmpfs(tmpfs)
-        }
-        "" => return Err(ApiError::invalid("mount type unknown: field Type must not be empty")),
-        "npipe" | "cluster" | "image" => {
-            return Err(ApiError::not_built(format_args!("a mount of type {}", mount.r#type)));
-        }
-        _ => return Err(ApiError::invalid("mount type unknown")),
-    };
-    Ok(Mount { target, source, read_only: mount.read_only })
-}
-
 /// `--tmpfs target[:options]`, as the API's map has it.
 fn tmpfs(target_text: &str, options: &str) -> Result<Mount, ApiError> {
     let target = target(target_text).map_err(|why| why.context("invalid tmpfs mount"))?;
@@ -213,7 +166,7 @@ fn tmpfs(target_text: &str, options: &str) -> Result<Mount, ApiError> {
                 .ok_or_else(|| ApiError::invalid(format!("Invalid tmpfs option {:?}", shorten(word))))?,
         }
     }
-    Ok(Mount { target, source: MountSource::Tmpfs(tmpfs), read_only })
+    Ok(plain(target, MountSource::Tmpfs(tmpfs), read_only))
 }
 
 /// One option of tmpfs(5) or of mount(8) that a tmpfs may have; `None` for any other.
@@ -311,7 +264,12 @@ pub(crate) fn clean(path: &Path) -> Option<PathBuf> {
 fn anonymous_volume(copy_up: bool) -> MountSource {
     // 64 random hexadecimal digits, which is what a fresh id is too.
     let name = ContainerId::random().as_str().parse().expect("hexadecimal digits are a name");
-    MountSource::Volume { name, anonymous: true, copy_up }
+    MountSource::Volume { name, anonymous: true, copy_up, subpath: None, new: NewVolume::default() }
+}
+
+/// As the older forms have it, which leave the rest unsaid.
+fn plain(target: PathBuf, source: MountSource, read_only: bool) -> Mount {
+    Mount { target, source, read_only, structured: false, owner: MountOwner::default() }
 }
 
 fn shorten(text: &str) -> String {

@@ -108,9 +108,25 @@ pub(crate) struct Mount {
     pub(crate) source: String,
     pub(crate) target: String,
     pub(crate) read_only: bool,
-    pub(crate) bind_options: BindOptions,
-    pub(crate) volume_options: VolumeOptions,
-    pub(crate) tmpfs_options: TmpfsOptions,
+    pub(crate) bind_options: Option<BindOptions>,
+    pub(crate) volume_options: Option<VolumeOptions>,
+    pub(crate) image_options: Option<ImageOptions>,
+    pub(crate) tmpfs_options: Option<TmpfsOptions>,
+    /// A field of our own.
+    pub(crate) owner: MountOwner,
+    /// The image that `source` names, once the route has looked it up.
+    #[serde(skip)]
+    pub(crate) image: Option<dozen_model::ImageId>,
+}
+
+/// Who owns in the container what the source's owner owns on disk.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct MountOwner {
+    #[serde(rename = "UID")]
+    pub(crate) user: Option<u32>,
+    #[serde(rename = "GID")]
+    pub(crate) group: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -118,12 +134,23 @@ pub(crate) struct Mount {
 pub(crate) struct BindOptions {
     pub(crate) propagation: String,
     pub(crate) create_mountpoint: bool,
+    pub(crate) non_recursive: bool,
+    pub(crate) read_only_non_recursive: bool,
+    pub(crate) read_only_force_recursive: bool,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct VolumeOptions {
     pub(crate) no_copy: bool,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) subpath: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ImageOptions {
+    pub(crate) subpath: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
 use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as shapes, request};
+use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
 use crate::sizes;
@@ -60,7 +62,12 @@ async fn ancestors(engine: &Engine, names: &[String]) -> Result<BTreeSet<ImageId
     Ok(listing::descendants(roots, &parents))
 }
 
-pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body): Json) -> Answer {
+pub(super) async fn create(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    query: Query,
+    Json(body): Json,
+) -> Answer {
     let platform = super::image_query::platform(&query)?;
     let name = query.text("name").map(|name| name.trim_start_matches('/').parse()).transpose()?;
     let mut request: request::Create = request::read(body, fields::CREATE)?;
@@ -69,6 +76,7 @@ pub(super) async fn create(State(engine): State<Engine>, query: Query, Json(body
         return Err(ApiError::invalid("no image is given").with_hint("set Image to a name or an id"));
     }
     let image = engine.image_to_run(&request.image, platform).await?;
+    super::mounted_images::prepare(&engine, version, &mut request.host_config.mounts).await?;
     let defaults = ImageDefaults::of(&image.raw)?;
     // Not as "not found": for clients that means that the image is, and they would pull it.
     let find = |name: &str| match engine.container(name) {

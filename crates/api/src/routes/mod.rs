@@ -17,6 +17,7 @@ mod image_query;
 mod images;
 mod layers;
 mod logs;
+mod mounted_images;
 mod networks;
 mod pause;
 mod refused;

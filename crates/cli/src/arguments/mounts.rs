@@ -26,7 +26,9 @@ struct Mount {
     consistency: Option<String>,
     bind: Map<String, Value>,
     volume: Map<String, Value>,
+    image: Map<String, Value>,
     tmpfs: Map<String, Value>,
+    owner: Map<String, Value>,
 }
 
 impl Mount {
@@ -43,10 +45,10 @@ impl Mount {
         match key {
             "type" => {
                 self.kind = text()?.to_ascii_lowercase();
-                if !matches!(self.kind.as_str(), "bind" | "volume" | "tmpfs") {
+                if !matches!(self.kind.as_str(), "bind" | "volume" | "tmpfs" | "image") {
                     return Err(match self.kind.as_str() {
-                        "image" | "cluster" | "npipe" => format!("--mount type={} is not built yet", self.kind),
-                        other => format!("invalid mount type '{other}': want bind, volume or tmpfs"),
+                        "cluster" | "npipe" => format!("--mount type={} is not built yet", self.kind),
+                        other => format!("invalid mount type '{other}': want bind, volume, tmpfs or image"),
                     });
                 }
             }
@@ -59,6 +61,32 @@ impl Mount {
                     return Err(format!("invalid value for bind-propagation: {propagation}"));
                 }
                 self.bind.insert("Propagation".to_owned(), propagation.into());
+            }
+            "bind-recursive" => match text()?.as_str() {
+                "enabled" => {}
+                "disabled" => drop(self.bind.insert("NonRecursive".to_owned(), true.into())),
+                "writable" => drop(self.bind.insert("ReadOnlyNonRecursive".to_owned(), true.into())),
+                "readonly" => drop(self.bind.insert("ReadOnlyForceRecursive".to_owned(), true.into())),
+                other => {
+                    return Err(format!(
+                        "invalid value for {key}: {other}: want \"enabled\", \"disabled\", \"writable\" or \"readonly\""
+                    ));
+                }
+            },
+            "bind-nonrecursive" => drop(self.bind.insert("NonRecursive".to_owned(), switch()?.into())),
+            "bind-create-src" => drop(self.bind.insert("CreateMountpoint".to_owned(), switch()?.into())),
+            "volume-subpath" => drop(self.volume.insert("Subpath".to_owned(), text()?.into())),
+            "image-subpath" => drop(self.image.insert("Subpath".to_owned(), text()?.into())),
+            "volume-label" => {
+                let label = text()?;
+                let (name, value) = label.split_once('=').unwrap_or((&label, ""));
+                insert_within(&mut self.volume, "Labels", name, value);
+            }
+            "uid" | "gid" => {
+                let id = text()?;
+                let number = id.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+                let number = number.ok_or_else(|| format!("invalid value for {key}: {id}"))?;
+                self.owner.insert(key.to_ascii_uppercase(), number.into());
             }
             "volume-nocopy" => {
                 self.volume.insert("NoCopy".to_owned(), switch()?.into());
@@ -80,8 +108,7 @@ impl Mount {
                 }
                 self.consistency = Some(consistency);
             }
-            "bind-nonrecursive" | "bind-recursive" | "volume-driver" | "volume-opt" | "volume-label"
-            | "volume-subpath" | "image-subpath" | "bind-create-src" => {
+            "volume-driver" | "volume-opt" => {
                 return Err(format!("{key} of --mount is not built yet"));
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
@@ -94,9 +121,27 @@ impl Mount {
         if !target.starts_with('/') {
             return Err(format!("invalid mount target '{target}': it must be an absolute path"));
         }
-        for (kind, options) in [("bind", &self.bind), ("volume", &self.volume), ("tmpfs", &self.tmpfs)] {
+        let own = [("bind", &self.bind), ("volume", &self.volume), ("tmpfs", &self.tmpfs), ("image", &self.image)];
+        for (kind, options) in own {
             if kind != self.kind && !options.is_empty() {
                 return Err(format!("cannot mix '{kind}-*' options with mount type '{}'", self.kind));
+            }
+        }
+        if !self.owner.is_empty() && !matches!(self.kind.as_str(), "bind" | "volume") {
+            return Err(format!("cannot mix 'uid' and 'gid' with mount type '{}'", self.kind));
+        }
+        let needs = |option: &str, value: &str, other: &str| {
+            Err(format!("option '{option}={value}' requires '{other}' to be specified in conjunction"))
+        };
+        if self.bind.contains_key("ReadOnlyNonRecursive") && !self.read_only {
+            return needs("bind-recursive", "writable", "readonly");
+        }
+        if self.bind.contains_key("ReadOnlyForceRecursive") {
+            if !self.read_only {
+                return needs("bind-recursive", "readonly", "readonly");
+            }
+            if self.bind.get("Propagation").and_then(Value::as_str) != Some("rprivate") {
+                return needs("bind-recursive", "readonly", "bind-propagation=rprivate");
             }
         }
         let mut mount = json!({ "Type": self.kind, "Target": target });
@@ -109,6 +154,7 @@ impl Mount {
                 }
                 mount["Source"] = source.into();
             }
+            ("image", None) => return Err("source is required for an image mount".to_owned()),
             ("tmpfs", Some(_)) => return Err("a tmpfs mount has no source".to_owned()),
             (_, Some(source)) => mount["Source"] = source.as_str().into(),
             (_, None) => {}
@@ -119,15 +165,25 @@ impl Mount {
         if let Some(consistency) = self.consistency {
             mount["Consistency"] = consistency.into();
         }
-        for (name, options) in
-            [("BindOptions", self.bind), ("VolumeOptions", self.volume), ("TmpfsOptions", self.tmpfs)]
-        {
+        for (name, options) in [
+            ("BindOptions", self.bind),
+            ("VolumeOptions", self.volume),
+            ("ImageOptions", self.image),
+            ("TmpfsOptions", self.tmpfs),
+            ("Owner", self.owner),
+        ] {
             if !options.is_empty() {
                 mount[name] = Value::Object(options);
             }
         }
         Ok(mount)
     }
+}
+
+/// A map in a map, made with its first entry.
+fn insert_within(outer: &mut Map<String, Value>, name: &str, key: &str, value: &str) {
+    let inner = outer.entry(name).or_insert_with(|| json!({}));
+    inner[key] = value.into();
 }
 
 /// One record of CSV (RFC 4180): a field may be in double quotes, in which two stand for one.
@@ -176,6 +232,20 @@ mod tests {
                 "type=bind,src=/a,dst=/b,consistency=Delegated",
                 json!({"Type":"bind","Source":"/a","Target":"/b","Consistency":"delegated"}),
             ),
+            (
+                "type=bind,src=/a,dst=/b,ro,bind-recursive=writable,uid=5,gid=0",
+                json!({"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true,
+                    "BindOptions":{"ReadOnlyNonRecursive":true},"Owner":{"UID":5,"GID":0}}),
+            ),
+            (
+                "type=volume,src=v,dst=/b,volume-subpath=x/y,volume-label=a=b,volume-label=c",
+                json!({"Type":"volume","Source":"v","Target":"/b",
+                    "VolumeOptions":{"Subpath":"x/y","Labels":{"a":"b","c":""}}}),
+            ),
+            (
+                "type=image,src=busybox,dst=/b,image-subpath=etc",
+                json!({"Type":"image","Source":"busybox","Target":"/b","ImageOptions":{"Subpath":"etc"}}),
+            ),
             ("type=bind,\"src=/a,b\",dst=/b", json!({"Type":"bind","Source":"/a,b","Target":"/b"})),
         ] {
             assert_eq!(parse(text, Path::new("/here")), Ok(parsed), "{text}");
@@ -188,12 +258,23 @@ mod tests {
             ("", "unexpected key '' in ''"),
             ("type=bind,src=/a", "target is required"),
             ("type=bind,dst=/a", "source is required for a bind mount"),
-            ("type=x,dst=/a", "invalid mount type 'x': want bind, volume or tmpfs"),
-            ("type=image,dst=/a", "--mount type=image is not built yet"),
+            ("type=x,dst=/a", "invalid mount type 'x': want bind, volume, tmpfs or image"),
+            ("type=npipe,dst=/a", "--mount type=npipe is not built yet"),
+            ("type=image,dst=/a", "source is required for an image mount"),
             ("foo=x", "unexpected key 'foo' in 'foo=x'"),
             ("type=tmpfs,dst=/a,volume-nocopy", "cannot mix 'volume-*' options with mount type 'tmpfs'"),
             ("type=tmpfs,dst=/a,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
             ("dst=/a,consistency=strong", "invalid value for consistency: strong"),
+            (
+                "type=bind,src=/a,dst=/b,bind-recursive=writable",
+                "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction",
+            ),
+            (
+                "type=bind,src=/a,dst=/b,ro,bind-recursive=readonly",
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction",
+            ),
+            ("type=tmpfs,dst=/a,uid=5", "cannot mix 'uid' and 'gid' with mount type 'tmpfs'"),
+            ("src=v,dst=/a,uid=me", "invalid value for uid: me"),
             ("dst=a", "invalid mount target 'a': it must be an absolute path"),
             ("dst=/a,volume-driver=x", "volume-driver of --mount is not built yet"),
             ("\"dst=/a", "a quote is not closed: \"dst=/a"),

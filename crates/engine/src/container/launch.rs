@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use dozen_model::{Classified, ContainerId, ErrorKind, MountSource, NetworkMode, error_chain};
+use dozen_model::{Classified, ContainerId, ErrorKind, NetworkMode, error_chain};
 use dozen_monitor::client::{self, PendingStart};
 use dozen_monitor::protocol::{self, StartRequest};
 use dozen_runtime::Root;
@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use crate::EngineError;
 use crate::container::files;
 use crate::container::logs;
+use crate::container::mounts;
 use crate::container::oci;
 use crate::container::snapshot::{Run, Snapshot};
 use crate::failpoint::failpoint;
@@ -48,7 +49,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     make_directory(&run_directory)?;
     dozen_monitor::exit::remove(directory)
         .map_err(EngineError::system(|| format!("remove the last run's exit record from {}", directory.display())))?;
-    let mount_sources = mount_sources(shared, snapshot)?;
+    let mount_origins = mounts::origins(shared, snapshot)?;
 
     let namespace = join_network(shared, snapshot, run)?;
     failpoint("launch.network");
@@ -60,7 +61,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
         id: snapshot.id.to_string(),
         data_directory: directory.clone(),
         run_directory,
-        spec: Box::new(oci::spec(shared, snapshot, &mount_sources)?),
+        spec: Box::new(oci::spec(shared, snapshot, &mount_origins)?),
         root: Root::Overlay {
             lower: shared.images.lower_directories(&snapshot.spec.image)?,
             upper: directory.join("upper"),
@@ -116,30 +117,6 @@ pub(super) fn namespace_of(shared: &Shared, id: &ContainerId) -> Result<OwnedFd,
     if cgroups.lines().any(|line| line.contains(id.as_str())) { Ok(namespace.into()) } else { Err(not_running()) }
 }
 
-/// Where each of the container's mounts comes from on the host, in the order of the spec; made if it may be.
-pub(super) fn mount_sources(
-    shared: &Shared,
-    snapshot: &Snapshot,
-) -> Result<Vec<Option<std::path::PathBuf>>, EngineError> {
-    let source = |mount: &dozen_model::Mount| match &mount.source {
-        MountSource::Bind { path, create_missing: true, .. } if !path.exists() => {
-            make_directory(path)?;
-            Ok(Some(path.clone()))
-        }
-        MountSource::Bind { path, .. } if !path.exists() => Err(EngineError::Invalid {
-            message: format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {}",
-                path.display()
-            ),
-            hint: Some("make it first; -v makes a missing directory by itself".into()),
-        }),
-        MountSource::Bind { path, .. } => Ok(Some(path.clone())),
-        MountSource::Volume { name, .. } => shared.volumes.find(name.as_str()).map(|volume| Some(volume.mountpoint)),
-        MountSource::Tmpfs(_) => Ok(None),
-    };
-    snapshot.spec.mounts.iter().map(source).collect()
-}
-
 /// Gives back addresses and ports. Goes on past a failure; the first is reported.
 pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
     failpoint("release.before");
@@ -164,7 +141,7 @@ pub(crate) fn docker_exit_code(error: &EngineError) -> i32 {
     if says("permission denied") || says("is a directory") || is_forbidden { 126 } else { 128 }
 }
 
-fn make_directory(path: &Path) -> Result<(), EngineError> {
+pub(crate) fn make_directory(path: &Path) -> Result<(), EngineError> {
     std::fs::create_dir_all(path).map_err(EngineError::system(|| format!("make the directory {}", path.display())))
 }
 

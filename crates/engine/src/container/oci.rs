@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
-use dozen_model::{BindPropagation, ContainerSpec, MountSource, NetworkMode, PortBinding, TmpfsOptions};
+use dozen_model::{ContainerSpec, MountSource, NetworkMode, PortBinding};
 use dozen_runtime::Spec;
 use dozen_runtime::default_spec::{self, DefaultSpec};
 use oci_spec::runtime::{BoxBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder};
 
 use crate::EngineError;
+use crate::container::mounts::{Origin, user_mount};
 use crate::container::snapshot::Snapshot;
 use crate::container::{files, resources};
 use crate::shared::Shared;
@@ -23,18 +24,14 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 const SYSCTLS: [(&str, &str); 2] =
     [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
 
-/// The whole specification. `mount_sources` are the host's paths, one per mount of the container's spec.
-pub(crate) fn spec(
-    shared: &Shared,
-    snapshot: &Snapshot,
-    mount_sources: &[Option<PathBuf>],
-) -> Result<Spec, EngineError> {
+/// The whole specification. `mount_origins` has one of each mount of the container's spec.
+pub(crate) fn spec(shared: &Shared, snapshot: &Snapshot, mount_origins: &[Origin]) -> Result<Spec, EngineError> {
     let asked = &snapshot.spec;
     let mut spec = default_spec::docker(&defaults(asked))?;
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     let directory = files::directory(shared, snapshot);
     mounts.extend(files::BOUND.iter().map(|(name, target)| bound_file(directory.join(name), target)));
-    mounts.extend(asked.mounts.iter().zip(mount_sources).map(|(mount, source)| user_mount(mount, source.as_deref())));
+    mounts.extend(asked.mounts.iter().zip(mount_origins).map(|(mount, origin)| user_mount(mount, origin)));
     // A user's mount takes the place of a default one; a mount above another comes before it.
     let mounts = ordered(mounts);
     let process = spec.process().clone().unwrap_or_default();
@@ -147,46 +144,7 @@ fn bound_file(source: PathBuf, target: &str) -> Mount {
     mount("bind", Some(source), target.into(), vec!["rbind".into(), "rprivate".into()])
 }
 
-fn user_mount(asked: &dozen_model::Mount, source: Option<&std::path::Path>) -> Mount {
-    let access = if asked.read_only { "ro" } else { "rw" }.to_owned();
-    let target = asked.target.clone();
-    match &asked.source {
-        MountSource::Bind { propagation, .. } => {
-            let options = vec!["rbind".into(), access, propagation_word(*propagation).into()];
-            mount("bind", source.map(Into::into), target, options)
-        }
-        MountSource::Volume { .. } => {
-            mount("bind", source.map(Into::into), target, vec!["rbind".into(), access, "rprivate".into()])
-        }
-        MountSource::Tmpfs(options) => mount("tmpfs", Some("tmpfs".into()), target, tmpfs_options(options, access)),
-    }
-}
-
-fn tmpfs_options(asked: &TmpfsOptions, access: String) -> Vec<String> {
-    // Docker's defaults, each of which an option of the user's can undo.
-    let mut options: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
-    for option in &asked.options {
-        options.retain(|known| known.strip_prefix("no") != Some(option) && known != option);
-        options.push(option.clone());
-    }
-    options.push(access);
-    options.extend(asked.size_bytes.map(|bytes| format!("size={bytes}")));
-    options.push(format!("mode={:o}", asked.mode.unwrap_or(0o1777)));
-    options
-}
-
-fn propagation_word(propagation: BindPropagation) -> &'static str {
-    match propagation {
-        BindPropagation::Rprivate => "rprivate",
-        BindPropagation::Private => "private",
-        BindPropagation::Rshared => "rshared",
-        BindPropagation::Shared => "shared",
-        BindPropagation::Rslave => "rslave",
-        BindPropagation::Slave => "slave",
-    }
-}
-
-fn mount(kind: &str, source: Option<PathBuf>, target: PathBuf, options: Vec<String>) -> Mount {
+pub(crate) fn mount(kind: &str, source: Option<PathBuf>, target: PathBuf, options: Vec<String>) -> Mount {
     let builder = MountBuilder::default().typ(kind).destination(target).options(options);
     let builder = match source {
         Some(source) => builder.source(source),
@@ -218,11 +176,5 @@ mod tests {
         let summary: Vec<_> =
             mounts.iter().map(|m| (m.destination().to_str().unwrap(), m.typ().as_deref().unwrap())).collect();
         assert_eq!(summary, [("/a", "bind"), ("/a/b", "bind"), ("/dev/shm", "bind")]);
-    }
-
-    #[test]
-    fn tmpfs_defaults_can_be_undone() {
-        let options = TmpfsOptions { options: vec!["exec".into()], size_bytes: Some(64), mode: None };
-        assert_eq!(tmpfs_options(&options, "rw".into()), ["nosuid", "nodev", "exec", "rw", "size=64", "mode=1777"]);
     }
 }

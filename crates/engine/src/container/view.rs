@@ -17,8 +17,9 @@ use dozen_runtime::ViewedBind;
 use rustix::fs::{Mode, OFlags};
 
 use crate::EngineError;
+use crate::container::mounts::{self, Origin};
 use crate::container::snapshot::{Phase, Run, Snapshot};
-use crate::container::{Container, WaitCondition, files, launch};
+use crate::container::{Container, WaitCondition, files};
 use crate::failpoint::failpoint;
 use crate::shared::Shared;
 
@@ -197,7 +198,7 @@ fn running(id: &ContainerId, run: &Run) -> Result<Option<View>, EngineError> {
 
 fn mount(shared: &Shared, snapshot: &Snapshot) -> Result<OwnedFd, EngineError> {
     let spec = &snapshot.spec;
-    let sources = launch::mount_sources(shared, snapshot)?;
+    let origins = mounts::origins(shared, snapshot)?;
     let own = files::directory(shared, snapshot);
     let mut binds: Vec<ViewedBind> = files::BOUND
         .iter()
@@ -205,11 +206,26 @@ fn mount(shared: &Shared, snapshot: &Snapshot) -> Result<OwnedFd, EngineError> {
         // They are made by the first start.
         .filter(|bind| bind.source.exists())
         .collect();
-    for (mount, source) in spec.mounts.iter().zip(sources) {
+    for (mount, origin) in spec.mounts.iter().zip(origins) {
         binds.retain(|bind| bind.target != mount.target);
-        // A tmpfs is empty whenever the container does not run.
-        let Some(source) = source else { continue };
-        binds.push(ViewedBind { source, target: mount.target.clone(), read_only: mount.read_only });
+        match origin {
+            Origin::Path(source) if mount.is_whole() => {
+                binds.push(ViewedBind { source, target: mount.target.clone(), read_only: mount.read_only });
+            }
+            // A tmpfs is empty whenever the container does not run.
+            Origin::New => {}
+            Origin::Path(_) | Origin::Layers(_) => {
+                return Err(EngineError::Conflict {
+                    message: format!(
+                        "cannot look into container {}: while it does not run, only what is mounted whole and with its \
+                         own owners can be seen, and {} is not",
+                        snapshot.name,
+                        mount.target.display()
+                    ),
+                    hint: Some(format!("dozen start {}", snapshot.name)),
+                });
+            }
+        }
     }
     binds.sort_by_key(|bind| bind.target.components().count());
     let lower = shared.images.lower_directories(&spec.image)?;

@@ -7,10 +7,9 @@
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
 use rustix::io::Errno;
 
-use super::{bind_failed, clone_root, clone_tree, dress_bind, joined, propagation};
+use super::{bind_failed, clone_root, dress_bind, joined, part, propagation};
 use crate::Root;
 use crate::error::{Context, RuntimeError};
 use crate::plan::{MountKind, Plan, PlannedMount};
@@ -107,8 +106,8 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
         _ => (Path::new(if mount.is_kind("proc") { "/proc" } else { "/sys" }), true, None),
     };
     let tree = match mounts {
-        Some(mounts) => joined::clone_source(mounts, source, recursive)?,
-        None => clone_tree(CWD, source.as_os_str(), recursive).map_err(|errno| bind_failed(source, errno))?,
+        Some(mounts) => joined::clone_source(mounts, source, mount.part.as_deref(), recursive)?,
+        None => part::clone_source(source, mount.part.as_deref(), recursive)?,
     };
     // The host's own mounts were cloned, not a copy that a mount namespace has of them: nothing goes back to them, least
     // of all from root of a user namespace, whom the kernel would not let.
@@ -120,6 +119,13 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
         && let Some(own) = &map.own
     {
         idmap(&tree, map.below, &id_map::namespace_of(own)?)?;
+    }
+    if let Some(owner) = mount.owner {
+        // By descriptor: this is what is mounted, whatever has its name by now.
+        let status = rustix::fs::fstat(&tree).context(|| format!("examine {}", source.display()))?;
+        if let Some(map) = owner.map(status.st_uid, status.st_gid) {
+            idmap(&tree, recursive, &id_map::namespace_of(&map)?)?;
+        }
     }
     Ok(BroughtMount::Tree(tree))
 }

@@ -50,8 +50,19 @@ pub(super) fn clone_root(mounts: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd,
 }
 
 /// The same of what is bound.
-pub(super) fn clone_source(mounts: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedFd, RuntimeError> {
-    visit(mounts, |root| clone_tree(root, path, recursive).map_err(|errno| bind_failed(path, errno)))
+pub(super) fn clone_source(
+    mounts: BorrowedFd<'_>,
+    path: &Path,
+    part: Option<&Path>,
+    recursive: bool,
+) -> Result<OwnedFd, RuntimeError> {
+    visit(mounts, |root| match part {
+        Some(part) => {
+            let source = open_inside(root, path, OFlags::PATH).map_err(|errno| bind_failed(path, errno))?;
+            super::part::clone_part(source, path, part, recursive)
+        }
+        None => clone_tree(root, path, recursive).map_err(|errno| bind_failed(path, errno)),
+    })
 }
 
 fn clone_tree(root: &OwnedFd, path: &Path, recursive: bool) -> Result<OwnedFd, Errno> {

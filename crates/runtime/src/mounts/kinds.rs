@@ -10,11 +10,12 @@ use rustix::mount::{FsPickFlags, MoveMountFlags};
 use super::brought::BroughtMount;
 use super::copy_up::copy_up;
 use super::{
-    OWN, RootTree, attach, bind_failed, clone_tree, complete_mount, dress_bind, is_directory, new_mount, procfs_of,
+    OWN, RootTree, attach, clone_tree, complete_mount, dress_bind, is_directory, new_mount, part, procfs_of,
     propagation, set_attributes, set_options,
 };
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
+use crate::overlay;
 use crate::plan::{MountKind, Plan, PlannedMount};
 use crate::sys;
 
@@ -60,9 +61,18 @@ impl RootTree {
                 self.settle(mount, tree, &place)
             }
             (MountKind::Bind { source, recursive, .. }, None) => {
-                let tree =
-                    clone_tree(CWD, source.as_os_str(), *recursive).map_err(|errno| bind_failed(source, errno))?;
+                let tree = part::clone_source(source, mount.part.as_deref(), *recursive)?;
                 let directory = is_directory(&tree).context(|| format!("examine {}", source.display()))?;
+                self.finish(mount, tree, directory)
+            }
+            (MountKind::Layers { lower }, _) => {
+                let mut tree = overlay::mount_read_only(lower)?;
+                if let Some(part) = &mount.part {
+                    let place = lower.first().expect("an overlay that was mounted has a layer");
+                    tree = part::part_of_detached(tree, place, part)?;
+                }
+                let directory = is_directory(&tree).context(|| "examine a part of an overlay".to_owned())?;
+                set_attributes(&tree, false, mount.set, mount.clear)?;
                 self.finish(mount, tree, directory)
             }
             (MountKind::Remount, _) => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 
 use super::ids::{IdMap, IdRange, outside};
+use super::owner::Owner;
 use super::{Plan, UserNamespace, clean, invalid, not_built};
 use crate::error::RuntimeError;
 
@@ -61,6 +62,10 @@ pub(crate) struct PlannedMount {
     pub(crate) is_reconfigured: bool,
     /// Of a bind: its files have other owners in the container than on disk.
     pub(crate) id_map: Option<MountIdMap>,
+    /// Of a bind or of layers: what is mounted of it, looked up as if it were the root (mount(8), `X-mount.subdir`).
+    pub(crate) part: Option<PathBuf>,
+    /// Of a bind: who is to own, in the container, what the owner of the source owns on disk.
+    pub(crate) owner: Option<Owner>,
 }
 
 /// What is on disk to whom it belongs in the container (config.md, "POSIX-platform Mounts").
@@ -91,6 +96,8 @@ pub(crate) enum MountKind {
         /// A link is made anew in the container, in place of what it leads to being mounted: `copy-symlink`.
         copy_link: bool,
     },
+    /// Directories above one another, the topmost first, that nobody writes to: an overlay of nothing but `lowerdir+`.
+    Layers { lower: Vec<PathBuf> },
     /// Other attributes for what was mounted there before: `bind,remount`.
     Remount,
     /// Other options for a tmpfs that was mounted there before, as a whole: `remount`.
@@ -121,6 +128,8 @@ impl PlannedMount {
             propagation_below: false,
             is_reconfigured: false,
             id_map: None,
+            part: None,
+            owner: None,
         };
         let what = || planned_name(mount);
         let own = IdMap::new(&what(), mount.uid_mappings(), mount.gid_mappings())?;
@@ -139,11 +148,13 @@ impl PlannedMount {
                 "copy-symlink" => copy_link = true,
                 "remount" => remount = true,
                 "idmap" | "ridmap" => planned.id_map_mut().below = option == "ridmap",
-                option => match option.strip_prefix("idmap=") {
-                    Some(text) => {
+                option => match option.split_once('=') {
+                    Some(("idmap", text)) => {
                         planned.id_map_mut().own = Some(id_map_of_option(text, user_namespace)?.checked(&what())?)
                     }
-                    None => planned.option(option, &mut options)?,
+                    Some((PART, path)) => planned.part = Some(PathBuf::from(path)),
+                    Some((OWNER, text)) => planned.owner = Some(Owner::of_option(text)?),
+                    _ => planned.option(option, &mut options)?,
                 },
             }
         }
@@ -182,11 +193,18 @@ impl PlannedMount {
             None if kind.is_empty() => {
                 return Err(invalid(format!("the mount on {} has no type", planned.target.display())));
             }
+            None if kind == "overlay" && !options.is_empty() && options.iter().all(|(key, _)| key == "lowerdir+") => {
+                MountKind::Layers { lower: options.into_iter().filter_map(|(_, path)| path.map(Into::into)).collect() }
+            }
             None => MountKind::New { kind, source: source.to_string_lossy().into_owned(), options, copy_up },
         };
+        let is_bind = matches!(planned.kind, MountKind::Bind { .. });
+        let has_parts = is_bind || matches!(planned.kind, MountKind::Layers { .. });
         for (given, option, wanted) in [
             (copy_up, "tmpcopyup", planned.is_kind("tmpfs")),
-            (copy_link, "copy-symlink", matches!(planned.kind, MountKind::Bind { .. })),
+            (copy_link, "copy-symlink", is_bind),
+            (planned.part.is_some(), PART, has_parts && !copy_link),
+            (planned.owner.is_some(), OWNER, is_bind && !copy_link && planned.id_map.is_none()),
         ] {
             if given && !wanted {
                 return Err(invalid(format!("{}: option {option:?} is not for this kind of mount", what())));
@@ -233,12 +251,13 @@ impl PlannedMount {
                 let late = plan.joins_pid_namespace() && self.is_below_proc();
                 plan.user_namespace.is_some()
                     || self.id_map.is_some()
+                    || self.owner.is_some()
                     || *copy_link
                     || late
                     || plan.joined_mounts.is_some()
             }
             MountKind::New { kind, .. } => plan.user_namespace.is_some() && shown_namespace(kind, plan),
-            MountKind::Remount | MountKind::Reconfigure { .. } | MountKind::Cgroup => false,
+            MountKind::Layers { .. } | MountKind::Remount | MountKind::Reconfigure { .. } | MountKind::Cgroup => false,
         }
     }
 
@@ -345,6 +364,11 @@ fn id_map_of_option(text: &str, user_namespace: Option<&UserNamespace>) -> Resul
     }
     Ok(map)
 }
+
+/// What is mounted of a source, not all of it (mount(8)).
+pub(crate) const PART: &str = "X-mount.subdir";
+/// `UID:GID`, of which either may be missing: to whom, in the container, belongs what on disk is the source's owner's. Ours.
+pub(crate) const OWNER: &str = "X-dozen.owner";
 
 /// Options that say what is so without them. Of `silent` newer kernels know nothing: what they log of a mount is not asked
 /// for by us.

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::request;
 use super::*;
 
 fn with_binds(binds: &[&str]) -> HostConfig {
@@ -9,11 +10,12 @@ fn with_binds(binds: &[&str]) -> HostConfig {
 fn print(mount: &Mount) -> String {
     let mode = if mount.read_only { "ro" } else { "rw" };
     let source = match &mount.source {
-        MountSource::Bind { path, create_missing, propagation } => {
+        MountSource::Bind { path, create_missing, propagation, .. } => {
             format!("bind {} {create_missing} {propagation:?}", path.display())
         }
         MountSource::Volume { anonymous: true, copy_up, .. } => format!("anonymous {copy_up}"),
         MountSource::Volume { name, copy_up, .. } => format!("volume {name} {copy_up}"),
+        MountSource::Image { name, .. } => format!("image {name}"),
         MountSource::Tmpfs(options) => {
             format!("tmpfs {:?} {:?} {}", options.size_bytes, options.mode, options.options.join(","))
         }
@@ -106,9 +108,84 @@ fn structured_mounts_parse() {
     check(json!({"Type": "bind", "Source": "a", "Target": "/b"}), Err("mount path must be absolute"));
     check(json!({"Type": "tmpfs", "Source": "/a", "Target": "/b"}), Err("field Source must not be specified"));
     check(json!({"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {"SizeBytes": -1}}), Err("negative"));
-    check(json!({"Type": "image", "Source": "x", "Target": "/b"}), Err("type image is not built yet"));
+    check(json!({"Type": "image", "Source": "x", "Target": "/b"}), Err("No such image: x"));
+    check(
+        json!({"Type": "bind", "Source": "/a", "Target": "/b", "VolumeOptions": {}}),
+        Err("field VolumeOptions must not be specified"),
+    );
+    for (subpath, words) in [
+        ("../a", Err("subpath must be a relative path within the volume")),
+        ("a/../../b", Err("subpath must be a relative path within the volume")),
+        ("/a", Err("subpath must be a relative path within the volume")),
+        ("./a//b/../c", Ok("/b rw volume v1 true")),
+    ] {
+        let options = json!({"Subpath": subpath});
+        check(json!({"Type": "volume", "Source": "v1", "Target": "/b", "VolumeOptions": options}), words);
+    }
+    check(
+        json!({"Type": "volume", "Target": "/b", "VolumeOptions": {"Subpath": "a"}}),
+        Err("must not set Subpath when using anonymous volumes"),
+    );
+    check(json!({"Type": "volume", "Target": "/b", "ReadOnly": true}), Err("must not set ReadOnly mode"));
+    check(json!({"Type": "npipe", "Source": "x", "Target": "/b"}), Err("type npipe is not built yet"));
+    check(json!({"Type": "cluster", "Source": "x", "Target": "/b"}), Err("type cluster is not built yet"));
+    check(json!({"Type": "tmpfs", "Target": "/b", "Owner": {"UID": 1}}), Err("field Owner must not be specified"));
+    check(json!({"Type": "bind", "Source": "/a", "Target": "/b", "Owner": {"GID": 4_294_967_295u32}}), Err("nobody's"));
     check(json!({"Type": "floppy", "Target": "/b"}), Err("mount type unknown"));
     check(json!({"Type": "volume", "Source": "a/b", "Target": "/b"}), Err("invalid characters"));
+}
+
+#[test]
+fn what_becomes_of_the_mounts_below_a_bind() {
+    use serde_json::json;
+    let read = |read_only: bool, options: serde_json::Value| {
+        let mount =
+            json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": read_only, "BindOptions": options});
+        let host = HostConfig { mounts: vec![serde_json::from_value(mount).unwrap()], ..HostConfig::default() };
+        match mounts(&host, []).map(|mounts| mounts[0].source.clone()) {
+            Ok(MountSource::Bind { recursion, .. }) => Ok(recursion),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.message),
+        }
+    };
+    let conflict = |why: &str| Err(format!("invalid mount config for type \"bind\": mount options conflict: {why}"));
+    for (read_only, options, want) in [
+        (true, json!({}), Ok(BindRecursion::Enabled)),
+        (true, json!({"ReadOnlyNonRecursive": true}), Ok(BindRecursion::Writable)),
+        (false, json!({"ReadOnlyNonRecursive": true}), Ok(BindRecursion::Writable)),
+        (true, json!({"ReadOnlyForceRecursive": true}), Ok(BindRecursion::ReadOnly)),
+        (false, json!({"NonRecursive": true}), Ok(BindRecursion::Disabled)),
+        (false, json!({"ReadOnlyForceRecursive": true}), conflict("ReadOnlyForceRecursive && !ReadOnly")),
+        (
+            true,
+            json!({"ReadOnlyForceRecursive": true, "ReadOnlyNonRecursive": true}),
+            conflict("ReadOnlyNonRecursive && ReadOnlyForceRecursive"),
+        ),
+        (
+            true,
+            json!({"ReadOnlyForceRecursive": true, "Propagation": "rslave"}),
+            conflict("ReadOnlyForceRecursive && Propagation is not rprivate"),
+        ),
+    ] {
+        assert_eq!(read(read_only, options.clone()), want, "{options}");
+    }
+}
+
+#[test]
+fn inspect_shows_what_was_asked() {
+    use serde_json::json;
+    for asked in [
+        json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true, "BindOptions": {"ReadOnlyNonRecursive": true, "Propagation": "slave"}}),
+        json!({"Type": "bind", "Source": "/a", "Target": "/b", "Owner": {"UID": 5, "GID": null}}),
+        json!({"Type": "volume", "Source": "vol", "Target": "/b", "VolumeOptions": {"NoCopy": true, "Labels": {"a": "b"}, "Subpath": "x/y"}}),
+        json!({"Type": "volume", "Target": "/b"}),
+        json!({"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 448, "Options": [["uid", "1"], ["exec"]]}}),
+    ] {
+        let mut mount: request::Mount = serde_json::from_value(asked.clone()).unwrap();
+        mount.image = None;
+        let mount = structured::mount(&mount).unwrap();
+        assert_eq!(shown::one(&mount), asked);
+    }
 }
 
 #[test]

@@ -1,0 +1,177 @@
+//! The user's mounts: where each comes from on the host, and the runtime's words for it.
+
+use std::path::PathBuf;
+
+use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
+
+use crate::EngineError;
+use crate::container::launch::make_directory;
+use crate::container::oci::mount;
+use crate::container::snapshot::Snapshot;
+use crate::shared::Shared;
+
+/// Where a mount comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A path of the host's.
+    Path(PathBuf),
+    /// Directories of the host's, above one another, the topmost first.
+    Layers(Vec<PathBuf>),
+    /// Nowhere: it is made anew.
+    New,
+}
+
+/// Of each of the container's mounts, in the order of the spec; made if it may be.
+pub(crate) fn origins(shared: &Shared, snapshot: &Snapshot) -> Result<Vec<Origin>, EngineError> {
+    snapshot.spec.mounts.iter().map(|mount| origin(shared, snapshot, mount)).collect()
+}
+
+fn origin(shared: &Shared, snapshot: &Snapshot, mount: &Mount) -> Result<Origin, EngineError> {
+    match &mount.source {
+        MountSource::Bind { path, create_missing: true, .. } if !path.exists() => {
+            make_directory(path)?;
+            Ok(Origin::Path(path.clone()))
+        }
+        MountSource::Bind { path, .. } if !path.exists() => Err(EngineError::Invalid {
+            message: format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                path.display()
+            ),
+            hint: Some("make it first; -v makes a missing directory by itself".into()),
+        }),
+        MountSource::Bind { path, .. } => Ok(Origin::Path(path.clone())),
+        MountSource::Volume { name, .. } => Ok(Origin::Path(shared.volumes.find(name.as_str())?.mountpoint)),
+        MountSource::Tmpfs(_) => Ok(Origin::New),
+        MountSource::Image { id, .. } => {
+            let mut layers = shared.images.lower_directories(id)?;
+            // An overlay that nobody can write to has two of them at least. A layer is never bound as it is: who may mount
+            // in a container could make that writable.
+            let empty = ["empty/a", "empty/b"].map(|name| shared.run_directory(&snapshot.id).join(name));
+            for directory in empty.into_iter().skip(layers.len()) {
+                make_directory(&directory)?;
+                layers.push(directory);
+            }
+            Ok(Origin::Layers(layers))
+        }
+    }
+}
+
+/// A mount of the runtime's specification.
+pub(crate) fn user_mount(asked: &Mount, origin: &Origin) -> oci_spec::runtime::Mount {
+    let access = if asked.read_only { "ro" } else { "rw" }.to_owned();
+    let (kind, source, mut options) = match (&asked.source, origin) {
+        (MountSource::Tmpfs(options), _) => ("tmpfs", Some("tmpfs".into()), tmpfs_options(options, access)),
+        (MountSource::Bind { propagation, recursion, .. }, Origin::Path(path)) => {
+            let mut options = bind_options(asked.read_only, *recursion);
+            options.push(propagation_word(*propagation).into());
+            ("bind", Some(path.clone()), options)
+        }
+        (_, Origin::Path(path)) => {
+            let mut options = bind_options(asked.read_only, BindRecursion::Enabled);
+            options.push("rprivate".into());
+            ("bind", Some(path.clone()), options)
+        }
+        (_, Origin::Layers(layers)) => {
+            let mut options = vec!["ro".to_owned()];
+            options.extend(layers.iter().map(|layer| format!("lowerdir+={}", layer.display())));
+            ("overlay", Some("overlay".into()), options)
+        }
+        // Refused by the runtime, as a bind without a source.
+        (_, Origin::New) => ("bind", None, bind_options(asked.read_only, BindRecursion::Enabled)),
+    };
+    if let MountSource::Volume { subpath: Some(path), .. } | MountSource::Image { subpath: Some(path), .. } =
+        &asked.source
+    {
+        options.push(format!("X-mount.subdir={}", path.display()));
+    }
+    if asked.owner != MountOwner::default() {
+        let id = |id: Option<u32>| id.map_or_else(String::new, |id| id.to_string());
+        options.push(format!("X-dozen.owner={}:{}", id(asked.owner.user), id(asked.owner.group)));
+    }
+    mount(kind, source, asked.target.clone(), options)
+}
+
+/// What is mounted below comes along, unless it is to stay away, and is read-only too, unless it is to stay writable.
+fn bind_options(read_only: bool, recursion: BindRecursion) -> Vec<String> {
+    let bind = if recursion == BindRecursion::Disabled { "bind" } else { "rbind" };
+    let access = match (read_only, recursion) {
+        (false, _) => "rw",
+        (true, BindRecursion::Enabled | BindRecursion::ReadOnly) => "rro",
+        (true, BindRecursion::Disabled | BindRecursion::Writable) => "ro",
+    };
+    vec![bind.to_owned(), access.to_owned()]
+}
+
+fn tmpfs_options(asked: &TmpfsOptions, access: String) -> Vec<String> {
+    // Docker's defaults, each of which an option of the user's can undo.
+    let mut options: Vec<String> = ["noexec", "nosuid", "nodev"].map(str::to_owned).to_vec();
+    for option in &asked.options {
+        options.retain(|known| known.strip_prefix("no") != Some(option) && known != option);
+        options.push(option.clone());
+    }
+    options.push(access);
+    options.extend(asked.size_bytes.map(|bytes| format!("size={bytes}")));
+    options.push(format!("mode={:o}", asked.mode.unwrap_or(0o1777)));
+    options
+}
+
+fn propagation_word(propagation: BindPropagation) -> &'static str {
+    match propagation {
+        BindPropagation::Rprivate => "rprivate",
+        BindPropagation::Private => "private",
+        BindPropagation::Rshared => "rshared",
+        BindPropagation::Shared => "shared",
+        BindPropagation::Rslave => "rslave",
+        BindPropagation::Slave => "slave",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options_of(source: MountSource, read_only: bool, owner: MountOwner, origin: &Origin) -> String {
+        let asked = Mount { target: "/t".into(), source, read_only, structured: true, owner };
+        user_mount(&asked, origin).options().clone().unwrap_or_default().join(",")
+    }
+
+    #[test]
+    fn tmpfs_defaults_can_be_undone() {
+        let options = TmpfsOptions { options: vec!["exec".into()], size_bytes: Some(64), mode: None };
+        assert_eq!(tmpfs_options(&options, "rw".into()), ["nosuid", "nodev", "exec", "rw", "size=64", "mode=1777"]);
+    }
+
+    #[test]
+    fn a_bind_says_what_becomes_of_the_mounts_below() {
+        for (read_only, recursion, want) in [
+            (false, BindRecursion::Enabled, "rbind,rw,rslave"),
+            (true, BindRecursion::Enabled, "rbind,rro,rslave"),
+            (true, BindRecursion::ReadOnly, "rbind,rro,rslave"),
+            (true, BindRecursion::Writable, "rbind,ro,rslave"),
+            (true, BindRecursion::Disabled, "bind,ro,rslave"),
+            (false, BindRecursion::Disabled, "bind,rw,rslave"),
+        ] {
+            let propagation = BindPropagation::Rslave;
+            let bind = MountSource::Bind { path: "/a".into(), create_missing: false, propagation, recursion };
+            assert_eq!(options_of(bind, read_only, MountOwner::default(), &Origin::Path("/a".into())), want);
+        }
+    }
+
+    #[test]
+    fn parts_and_owners_are_the_runtimes_to_find() {
+        let subpath = Some(PathBuf::from("a/b"));
+        let image = MountSource::Image {
+            id: dozen_model::ImageId::new(format!("sha256:{}", "a".repeat(64)).parse().unwrap()),
+            name: "x".into(),
+            subpath: subpath.clone(),
+        };
+        let layers = Origin::Layers(vec!["/l1".into(), "/l2".into()]);
+        let want = "ro,lowerdir+=/l1,lowerdir+=/l2,X-mount.subdir=a/b";
+        assert_eq!(options_of(image, true, MountOwner::default(), &layers), want);
+        let name = "vol".parse().unwrap();
+        let volume = MountSource::Volume { name, anonymous: false, copy_up: true, subpath, new: Default::default() };
+        let owner = MountOwner { user: Some(5), group: None };
+        let want = "rbind,rw,rprivate,X-mount.subdir=a/b,X-dozen.owner=5:";
+        assert_eq!(options_of(volume, false, owner, &Origin::Path("/v/_data".into())), want);
+    }
+}
