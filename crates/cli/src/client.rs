@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::absence;
 use crate::failure::Failure;
-use crate::host::{Care, Host};
+use crate::host::{Care, Host, Roots};
 use crate::output;
 use crate::start_engine;
 
@@ -271,11 +271,32 @@ impl Client {
         Err(refused(status, &bytes))
     }
 
+    /// A connection of its own, on which nothing has been said yet.
+    pub async fn open(&self) -> Result<UnixStream, ClientError> {
+        if let Care::Remote(remote) = &self.host.care {
+            return remote.connect().map_err(ClientError::NoEngine);
+        }
+        match UnixStream::connect(&self.host.socket).await {
+            Ok(stream) => Ok(stream),
+            Err(error) => self.connect_again(&error).await.map_err(ClientError::NoEngine),
+        }
+    }
+
+    /// The directories of the engine that is meant, if it is this machine's own.
+    pub fn roots(&self) -> Option<&Roots> {
+        match &self.host.care {
+            Care::Ours(roots) | Care::Service(roots) => Some(roots),
+            Care::Unknown | Care::Remote(_) => None,
+        }
+    }
+
+    /// Whether somebody listens at the socket. Starts nobody.
+    pub async fn is_listened_to(&self) -> bool {
+        UnixStream::connect(&self.host.socket).await.is_ok()
+    }
+
     async fn connect(&self) -> Result<SendRequest<Body>, ClientError> {
-        let stream = match UnixStream::connect(&self.host.socket).await {
-            Ok(stream) => stream,
-            Err(error) => self.connect_again(&error).await.map_err(ClientError::NoEngine)?,
-        };
+        let stream = self.open().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(LastWords::new(stream)))
             .await
             .map_err(|error| broken("the greeting", &error))?;
@@ -296,7 +317,7 @@ impl Client {
             .with_hint("run this command as root, or as a member of the socket's group")),
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => match &self.host.care {
                 Care::Ours(roots) => start_engine::start(roots, socket).await,
-                Care::Service(_) | Care::Unknown => {
+                Care::Service(_) | Care::Unknown | Care::Remote(_) => {
                     Err(cannot_connect(socket).with_hint("start one with 'dozen daemon', or name another with --host"))
                 }
             },

@@ -11,8 +11,10 @@ use crate::failure::{Failure, Outcome};
 mod attach;
 mod commit;
 mod container;
+mod context;
 mod cp;
 mod create;
+mod dial_stdio;
 mod disk_usage;
 mod download;
 mod events;
@@ -36,6 +38,7 @@ mod run;
 mod save;
 mod start;
 mod stats;
+mod system_install;
 mod tag;
 mod top;
 mod update;
@@ -73,7 +76,13 @@ pub fn command() -> Command {
              dozen logs -f web                              what it says\n\
              dozen rm -f web                                away with it",
         )
-        .arg(value("host", 'H', "string", "The engine to talk to: unix:///path (DOZEN_HOST, DOCKER_HOST)"))
+        .arg(value(
+            "host",
+            'H',
+            "string",
+            "The engine to talk to: unix:///path, ssh://user@host (DOZEN_HOST, DOCKER_HOST)",
+        ))
+        .arg(value("context", 'c', "string", "Name of the context to use (DOCKER_CONTEXT; see 'dozen context')"))
         .arg(value("data-root", None, "directory", "Where an engine keeps its data (DOZEN_DATA_ROOT)"))
         .arg(value("run-root", None, "directory", "Where an engine keeps its sockets (DOZEN_RUN_ROOT)"))
         .arg(switch("debug", 'D', "Tell each request to the engine on stderr"))
@@ -109,10 +118,18 @@ pub fn command() -> Command {
                     tag::command(),
                 ]),
             Command::new("system")
-                .about("Look at the engine")
+                .about("Manage the engine")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
-                .subcommands([disk_usage::command(), events::command(), info::command()]),
+                .subcommands([
+                    dial_stdio::command(),
+                    disk_usage::command(),
+                    events::command(),
+                    info::command(),
+                    system_install::install_command(),
+                    system_install::uninstall_command(),
+                ]),
+            context::command(),
             network::command(),
             volume::command(),
         ])
@@ -167,6 +184,11 @@ pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
     match matches.subcommand() {
         Some(("completion", matches)) => Some(generate::completion(matches)),
         Some(("man", matches)) => Some(generate::man(matches)),
+        Some(("context", verbs)) => Some(context::execute(crate::arguments::flags::text(matches, "context"), verbs)),
+        Some(("system", system)) => match system.subcommand() {
+            Some(("install", matches)) => Some(system_install::install(matches)),
+            _ => None,
+        },
         Some((mode @ ("daemon" | "runtime"), _)) => {
             Some(Err(Failure::new(format!("'dozen {mode}' has to be the first word of the command line"))
                 .with_hint(format!("give its flags behind it: dozen {mode} --help"))))
@@ -183,6 +205,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("image", Some((verb, matches))) => image_verb(context, verb, matches).await,
         ("system", Some(("df", matches))) => disk_usage::execute(context, matches).await,
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
+        ("system", Some(("dial-stdio", matches))) => dial_stdio::execute(context, matches).await,
+        ("system", Some(("uninstall", matches))) => system_install::uninstall(context, matches).await,
         ("system", Some((_, matches))) => info::execute(context, matches).await,
         ("network", Some((verb, matches))) => network::execute(context, verb, matches).await,
         ("volume", Some((verb, matches))) => volume::execute(context, verb, matches).await,

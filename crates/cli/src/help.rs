@@ -10,7 +10,7 @@ use crate::not_built;
 /// The verbs that the first screen shows first.
 const COMMON: [&str; 6] = ["run", "exec", "ps", "images", "version", "info"];
 /// The verbs that are groups of verbs.
-const GROUPS: [&str; 5] = ["container", "image", "network", "system", "volume"];
+const GROUPS: [&str; 6] = ["container", "context", "image", "network", "system", "volume"];
 /// Where the engine's own modes are listed.
 const ENGINE: [&str; 4] = ["daemon", "runtime", "completion", "man"];
 const MIN_WIDTH: usize = 40;

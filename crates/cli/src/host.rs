@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dozen_model::run_root::SOCKET_NAME;
 
 use crate::failure::Failure;
+use crate::remote::Remote;
 
 /// Where sockets live unless someone says otherwise.
 pub const DEFAULT_RUN_ROOT: &str = "/run/dozen";
@@ -29,6 +30,8 @@ pub enum Care {
     Service(Roots),
     /// Somebody of whom we know the socket alone.
     Unknown,
+    /// Somebody on another machine; the socket is only its address's name.
+    Remote(Remote),
 }
 
 /// The two directories that belong to one engine.
@@ -49,6 +52,8 @@ pub struct HostChoice {
     pub run_root: Option<PathBuf>,
     /// `--data-root`.
     pub data_root: Option<PathBuf>,
+    /// `--context default`: our own engine, whatever the environment names.
+    pub is_default: bool,
 }
 
 /// Decides. Flags come before the environment, `DOZEN_HOST` before `DOCKER_HOST`; naming a run root on the command
@@ -68,11 +73,15 @@ pub fn decide(choice: &HostChoice, environment: &dyn Fn(&str) -> Option<String>)
     let address = match (&choice.host, &choice.run_root) {
         (Some(host), _) => Some(host.clone()),
         (None, Some(_)) => None,
+        (None, None) if choice.is_default => None,
         (None, None) => variable("DOZEN_HOST").or_else(|| variable("DOCKER_HOST")),
     };
     let socket = match address {
         None => own_socket.clone(),
-        Some(address) => parse(&address)?,
+        Some(address) => match parse(&address)? {
+            Place::Here(socket) => socket,
+            Place::There(remote) => return Ok(Host { socket: address.into(), care: Care::Remote(remote) }),
+        },
     };
     let may_start = variable("DOZEN_AUTOSTART").as_deref() != Some("0");
     let care = match (socket == own_socket, may_start) {
@@ -83,19 +92,38 @@ pub fn decide(choice: &HostChoice, environment: &dyn Fn(&str) -> Option<String>)
     Ok(Host { socket, care })
 }
 
-/// `unix:///path`; a bare absolute path is taken as well.
-fn parse(address: &str) -> Result<PathBuf, Failure> {
+impl Host {
+    /// As it is written.
+    pub fn address(&self) -> String {
+        match self.care {
+            Care::Remote(_) => self.socket.display().to_string(),
+            _ => format!("unix://{}", self.socket.display()),
+        }
+    }
+}
+
+/// Where an address leads.
+#[derive(Debug)]
+pub enum Place {
+    /// A socket of this machine.
+    Here(PathBuf),
+    /// Another machine.
+    There(Remote),
+}
+
+/// `unix:///path`, `ssh://host`; a bare absolute path is taken as well.
+pub fn parse(address: &str) -> Result<Place, Failure> {
     let refused = |what: &str| {
         Err(Failure::not_built(what)
             .with_hint("use unix:///path/to/dozen.sock")
             .with_exit_code(crate::failure::ENGINE_FAILED))
     };
     match address.split_once("://") {
-        Some(("unix", path)) if Path::new(path).is_absolute() => Ok(path.into()),
+        Some(("unix", path)) if Path::new(path).is_absolute() => Ok(Place::Here(path.into())),
         Some(("tcp" | "http" | "https", _)) => refused(&format!("a host over TCP ({address})")),
-        Some(("ssh", _)) => refused(&format!("a host over SSH ({address})")),
+        Some(("ssh", rest)) => Remote::parse_ssh(rest).map(Place::There),
         Some(("fd", _)) => refused(&format!("an inherited socket ({address})")),
-        None if address.starts_with('/') => Ok(address.into()),
+        None if address.starts_with('/') => Ok(Place::Here(address.into())),
         _ => Err(Failure {
             is_prefixed: true,
             exit_code: crate::failure::ENGINE_FAILED,
@@ -118,7 +146,12 @@ mod tests {
     }
 
     fn flags(host: Option<&str>, run_root: Option<&str>) -> HostChoice {
-        HostChoice { host: host.map(str::to_owned), run_root: run_root.map(PathBuf::from), data_root: None }
+        HostChoice {
+            host: host.map(str::to_owned),
+            run_root: run_root.map(PathBuf::from),
+            data_root: None,
+            is_default: false,
+        }
     }
 
     #[test]
@@ -144,10 +177,18 @@ mod tests {
     }
 
     #[test]
+    fn another_machine_is_reached_by_ssh_and_the_default_context_is_our_own() {
+        let host = decide(&flags(Some("ssh://me@there"), None), &|_| None).unwrap();
+        assert!(matches!(host.care, Care::Remote(_)));
+        assert_eq!(host.address(), "ssh://me@there");
+        let own = HostChoice { is_default: true, ..HostChoice::default() };
+        check(own, &[("DOCKER_HOST", "unix:///d.sock")], "/run/dozen/dozen.sock", true);
+    }
+
+    #[test]
     fn what_is_no_unix_socket_is_refused() {
         for (address, words) in [
             ("tcp://1.2.3.4:2375", "a host over TCP (tcp://1.2.3.4:2375) is not built yet"),
-            ("ssh://me@there", "a host over SSH (ssh://me@there) is not built yet"),
             ("unix://relative", "unable to parse docker host `unix://relative`"),
             ("what", "unable to parse docker host `what`"),
         ] {

@@ -17,12 +17,15 @@ pub mod arguments;
 pub mod attach;
 pub mod client;
 pub mod commands;
+pub mod context;
 pub mod demultiplex;
 pub mod failure;
 pub mod help;
 pub mod host;
+pub mod install;
 pub mod not_built;
 pub mod output;
+pub mod remote;
 pub mod signals;
 pub mod start_engine;
 pub mod template;
@@ -78,12 +81,14 @@ fn run(arguments: &[OsString]) -> Outcome {
     if let Some(outcome) = commands::without_engine(&matches) {
         return outcome;
     }
-    let environment = |name: &str| std::env::var(name).ok();
+    let environment = |name: &str| std::env::var(name).ok().or_else(|| implied(name));
     let choice = HostChoice {
         host: text(&matches, "host").map(str::to_owned),
         run_root: text(&matches, "run-root").map(PathBuf::from),
         data_root: text(&matches, "data-root").map(PathBuf::from),
+        is_default: false,
     };
+    let choice = context::apply(choice, text(&matches, "context"), &environment)?;
     let host = host::decide(&choice, &environment)?;
     let api_version = environment("DOCKER_API_VERSION").filter(|version| !version.is_empty());
     let context = Context { client: Client::new(host, api_version, is_on(&matches, "debug")) };
@@ -96,6 +101,15 @@ fn run(arguments: &[OsString]) -> Outcome {
     // A thread may be waiting for a key that nobody presses: it is left behind.
     runtime.shutdown_background();
     outcome
+}
+
+/// Where `dozen system install` has made the engine a service, commands wait for that one and start none in its place.
+fn implied(name: &str) -> Option<String> {
+    let is_service = || {
+        let unit = std::path::Path::new(install::plan::UNITS).join(install::plan::UNIT_NAMES[1]);
+        std::path::Path::new("/run/systemd/system").is_dir() && unit.exists()
+    };
+    (name == "DOZEN_AUTOSTART" && is_service()).then(|| "0".to_owned())
 }
 
 fn width() -> usize {

@@ -9,7 +9,6 @@ const VERBS: &[&str] = &[
     "checkpoint",
     "compose",
     "config",
-    "context",
     "diff",
     "login",
     "logout",
@@ -40,7 +39,6 @@ const VERBS: &[&str] = &[
     "image pull",
     "image push",
     "system prune",
-    "system dial-stdio",
     "volume update",
 ];
 
@@ -93,21 +91,7 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
             "--type",
         ],
     ),
-    (
-        "",
-        &[
-            "--config",
-            "--context",
-            "-c",
-            "--log-level",
-            "-l",
-            "--tls",
-            "--tlscacert",
-            "--tlscert",
-            "--tlskey",
-            "--tlsverify",
-        ],
-    ),
+    ("", &["--config", "--log-level", "-l", "--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify"]),
 ];
 
 /// Docker has this verb, and dozen will have it.

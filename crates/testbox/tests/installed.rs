@@ -210,3 +210,74 @@ fn a_socket_that_a_service_manager_opened_is_served() {
     let refused = machine.run(dozen_program(), &["daemon", "--host", "fd://"]).expect(1);
     assert!(refused.err.contains("no socket was handed over (LISTEN_FDS)"), "{refused:?}");
 }
+
+/// `dozen system install` below a root of its own: the machine's stays as it is.
+#[test]
+fn what_install_puts_there_uninstall_takes_away() {
+    let machine = Machine::new();
+    let root = machine.directory().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    std::fs::write(root.join("etc/hostname"), "kept\n").unwrap();
+    let system = |verb: &str, more: &[&str]| {
+        let mut arguments = vec!["--context", "default", "system", verb, "--root", root.to_str().unwrap()];
+        arguments.extend(more);
+        machine.run(dozen_program(), &arguments)
+    };
+    let everything = || {
+        let find = Command::new("find").arg(&root).output().unwrap();
+        let mut lines: Vec<String> = String::from_utf8(find.stdout).unwrap().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let before = everything();
+
+    let rehearsed = system("install", &["--dry-run", "--docker-socket"]).text();
+    assert!(rehearsed.contains("would write /etc/systemd/system/dozen.service\n"), "{rehearsed}");
+    assert_eq!(everything(), before, "a rehearsal changes nothing");
+    assert_eq!(system("uninstall", &[]).text(), "nothing is installed\n");
+
+    system("install", &["--docker-socket"]).expect(0);
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    assert!(read("etc/systemd/system/dozen.socket").contains("ListenStream=/run/docker.sock\n"));
+    assert!(read("etc/systemd/system/dozen.service").contains("KillMode=process\n"));
+    assert!(read("usr/local/share/bash-completion/completions/dozen").contains("sig-proxy"));
+    assert!(read("usr/local/share/man/man1/dozen-run.1").contains("dozen\\-run"));
+    let wanted = root.join("etc/systemd/system/multi-user.target.wants/dozen.service");
+    assert_eq!(std::fs::read_link(wanted).unwrap(), Path::new("/etc/systemd/system/dozen.service"));
+    let program = root.join("usr/local/bin/dozen");
+    machine.run(&program, &["--version"]).expect(0);
+
+    // Again: nothing to do. Something else: only that.
+    assert_eq!(system("install", &["--docker-socket"]).text(), "everything is in place\n");
+    assert_eq!(system("install", &[]).text(), "write /etc/systemd/system/dozen.socket\n");
+
+    // What somebody else has put beside it stays.
+    std::fs::write(root.join("usr/local/bin/other"), "").unwrap();
+    system("uninstall", &[]).expect(0);
+    let left: Vec<String> = everything().into_iter().filter(|path| !before.contains(path)).collect();
+    let places = ["usr", "usr/local", "usr/local/bin", "usr/local/bin/other"];
+    assert_eq!(left, places.map(|place| root.join(place).display().to_string()));
+    assert_eq!(read("etc/hostname"), "kept\n");
+}
+
+#[test]
+fn what_an_engine_still_runs_is_not_left_alone_and_data_goes_only_when_it_is_said() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["run", "-d", "--name", "busy", "busybox", "sleep", "1000"]).expect(0);
+    let uninstall = |more: &[&str]| {
+        let mut arguments = vec!["--context", "default", "system", "uninstall", "--purge"];
+        arguments.extend(more);
+        machine.run(dozen_program(), &arguments)
+    };
+    assert!(uninstall(&[]).expect(1).err.contains("--yes says that images, containers and volumes shall go"));
+    let refused = uninstall(&["--yes"]).expect(1);
+    assert!(refused.err.contains("1 containers run") && refused.err.contains("--force"), "{refused:?}");
+    assert!(machine.directory().join("data").exists());
+    engine.dozen(&["rm", "-f", "busy"]).expect(0);
+    drop(engine);
+    let purged = uninstall(&["--yes", "--dry-run"]).text();
+    assert!(purged.contains(&format!("would remove {}/data\n", machine.directory().display())), "{purged}");
+    assert!(machine.directory().join("data").exists());
+}
