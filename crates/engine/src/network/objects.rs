@@ -20,6 +20,9 @@ use crate::shared::Shared;
 /// What every engine has and nobody may remove.
 pub(crate) const PREDEFINED: [&str; 3] = [DEFAULT_NETWORK, "host", "none"];
 
+/// What the names of engines' bridges begin with.
+const OUR_PREFIX: &str = "dz-";
+
 /// A network at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
@@ -143,7 +146,7 @@ fn find(networks: Vec<Network>, text: &str) -> Result<Network, EngineError> {
 
 /// The bridge of a network that names none: `dz-` and twelve digits fill the fifteen characters that a name may have.
 fn bridge_name(id: &NetworkId) -> String {
-    format!("dz-{}", id.short())
+    format!("{OUR_PREFIX}{}", id.short())
 }
 
 fn create(shared: &Shared, request: NetworkRequest) -> Result<Network, EngineError> {
@@ -161,6 +164,14 @@ fn create(shared: &Shared, request: NetworkRequest) -> Result<Network, EngineErr
         return Err(conflict(format!("network with name {name} already exists")));
     }
     let id = NetworkId::random();
+    if let Some(name) = spec.bridge.interface.as_ref().filter(|name| name.starts_with(OUR_PREFIX) || *name == "dozen0")
+    {
+        let message = format!("the bridge's name {name} is kept for networks that name none");
+        return Err(EngineError::Invalid {
+            message,
+            hint: Some(format!("choose one that does not begin with {OUR_PREFIX}")),
+        });
+    }
     let bridge = spec.bridge.interface.clone().unwrap_or_else(|| bridge_name(&id));
     let host = network.host(&mut bridges)?;
     if known.values().any(|row| row.addresses.name == bridge) || host.has_interface(&bridge)? {
@@ -213,7 +224,9 @@ fn remove(shared: &Shared, network: Network) -> Result<Network, EngineError> {
     rows::delete(&shared.ledger, network.id.clone())?;
     own.rows.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&network.id);
     failpoint("network_remove.row");
-    if let (Some(_), Some(addresses)) = (bridges.opened.remove(&network.id), &network.addresses) {
+    let was_opened = bridges.opened.remove(&network.id).is_some();
+    // One with a name of our own may be there half made.
+    if let Some(addresses) = network.addresses.as_ref().filter(|of| was_opened || of.name.starts_with(OUR_PREFIX)) {
         // The row is gone, and what is left of it goes at the next start.
         if let Err(errors) = own.host(&mut bridges)?.remove_bridge(&addresses.name) {
             errors.iter().for_each(|error| {

@@ -105,7 +105,7 @@ impl Owner {
         network: &NetworkId,
         name: &str,
     ) -> Result<(), EngineError> {
-        if !matches!(self.life.phase, Phase::Created { .. } | Phase::Exited(_)) {
+        if !matches!(self.life.phase, Phase::Created { .. } | Phase::Exited(_) | Phase::Waiting(_)) {
             return Err(EngineError::Conflict {
                 message: format!("container {} is on its way up or out", self.snapshot().name),
                 hint: None,
