@@ -17,6 +17,7 @@ pub mod ports;
 pub mod resources;
 pub mod restart;
 pub mod security;
+pub mod sharing;
 pub mod sizes;
 pub mod time;
 pub mod volumes;

@@ -44,28 +44,22 @@ const VERBS: &[&str] = &[
 
 /// Docker's flags of `run` and `create` without those that are built.
 const RUN_FLAGS: &[&str] = &[
-    "--annotation",
     "--cgroup-parent",
     "--cpu-count",
     "--cpu-percent",
     "--cpu-rt-period",
     "--cpu-rt-runtime",
     "--disable-content-trust",
-    "--group-add",
     "--io-maxbandwidth",
     "--io-maxiops",
     "--isolation",
     "--kernel-memory",
     "--link",
     "--link-local-ip",
-    "--pid",
     "--runtime",
     "--storage-opt",
-    "--sysctl",
     "--use-api-socket",
-    "--uts",
     "--volume-driver",
-    "--volumes-from",
 ];
 
 /// Flags of other verbs.

@@ -212,7 +212,7 @@ mod tests {
             ("run --kernel-memory 1g x", 125, "dozen: --kernel-memory of 'dozen run' is not built yet"),
             ("run --kernel-memory=1g x", 125, "dozen: --kernel-memory of 'dozen run' is not built yet"),
             ("container run --runtime x x", 125, "dozen: --runtime of 'dozen container run' is not built yet"),
-            ("run --pid host x", 125, "dozen: --pid of 'dozen run' is not built yet"),
+            ("run --runtime runc x", 125, "dozen: --runtime of 'dozen run' is not built yet"),
             ("run --bogus x", 125, "unknown flag: --bogus\n"),
             ("run --nmae x y", 125, "unknown flag: --nmae\nhint: did you mean --name?"),
             ("ps -x", 125, "unknown shorthand flag: 'x' in -x"),

@@ -25,6 +25,7 @@ mod pause;
 mod rescue;
 mod resources;
 pub(crate) mod restart;
+pub(crate) mod sharing;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod top;

@@ -15,6 +15,7 @@ use crate::network::{NetworkMode, PortBinding, Protocol};
 use crate::network_spec::EndpointSpec;
 use crate::resources::ResourceSpec;
 use crate::restart::RestartPolicy;
+use crate::sharing::SharingSpec;
 use crate::signal::Signal;
 use crate::user::UserSpec;
 
@@ -73,6 +74,9 @@ pub struct ContainerSpec {
     /// How it is found out whether it is well.
     #[serde(default)]
     pub health: Option<HealthCheck>,
+    /// What it shares with the host and with others.
+    #[serde(default)]
+    pub sharing: SharingSpec,
 }
 
 /// The container's first process.

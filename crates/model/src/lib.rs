@@ -24,6 +24,7 @@ mod reference;
 mod resources;
 mod restart;
 pub mod run_root;
+mod sharing;
 mod signal;
 mod user;
 
@@ -50,5 +51,6 @@ pub use resources::{
     ResourceSpec, Ulimit,
 };
 pub use restart::RestartPolicy;
+pub use sharing::{IpcMode, PidMode, SharingSpec};
 pub use signal::{Signal, SignalError};
 pub use user::{UserSpec, UserSpecError};

@@ -21,6 +21,18 @@ pub(crate) struct Identity {
     pub(crate) home: String,
 }
 
+impl Identity {
+    /// With further groups behind its own.
+    pub(crate) fn with_groups(mut self, groups: &[u32]) -> Self {
+        for group in groups {
+            if !self.groups.contains(group) {
+                self.groups.push(*group);
+            }
+        }
+        self
+    }
+}
+
 /// Larger files are not read further: they are an image's, and come with no promise.
 const LIMIT: u64 = 8 << 20;
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::request::Create;
-use super::{dns, health, log, mounts, ports, resources, restart, security};
+use super::{dns, health, log, mounts, ports, resources, restart, security, sharing};
 use crate::error::ApiError;
 
 /// Docker's size of /dev/shm.
@@ -71,6 +71,7 @@ pub(crate) fn spec(
     let volumes = request.volumes.keys().chain(defaults.volumes.iter().flatten().map(|(target, _)| target));
     let mut labels = defaults.labels.clone().unwrap_or_default();
     labels.extend(request.labels.clone());
+    let sharing = sharing::sharing(request, &network, find)?;
     let spec = ContainerSpec {
         image,
         image_name: request.image.clone(),
@@ -106,6 +107,7 @@ pub(crate) fn spec(
         restart: restart::policy(&host.restart_policy, host.auto_remove)?,
         log: log::spec(&host.log_config)?,
         health,
+        sharing,
     };
     Ok((spec, warnings))
 }

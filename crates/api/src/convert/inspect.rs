@@ -7,6 +7,7 @@ use dozen_model::{
 use serde_json::{Map, Value, json};
 
 use super::{dns, health, log, networks, restart};
+use super::{networks, sharing};
 use crate::time::NEVER;
 
 /// The name of what runs containers, as `info` shows it too.
@@ -216,6 +217,7 @@ fn host_config(spec: &ContainerSpec) -> Value {
         value["MaskedPaths"] = json!([]);
         value["ReadonlyPaths"] = json!([]);
     }
+    sharing::show(&mut value, spec);
     value
 }
 

@@ -20,4 +20,5 @@ pub(crate) mod request;
 pub(crate) mod resources;
 pub(crate) mod restart;
 pub(crate) mod security;
+pub(crate) mod sharing;
 pub(crate) mod stats;

@@ -78,6 +78,15 @@ pub(crate) struct HostConfig {
     pub(crate) readonly_paths: Option<Vec<String>>,
     #[serde(flatten)]
     pub(crate) resources: super::resources::Resources,
+    pub(crate) pid_mode: String,
+    pub(crate) ipc_mode: String,
+    #[serde(rename = "UTSMode")]
+    pub(crate) uts_mode: String,
+    pub(crate) cgroupns_mode: String,
+    pub(crate) group_add: Vec<String>,
+    pub(crate) sysctls: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) volumes_from: Vec<String>,
 }
 
 /// Which log driver, with its options.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
-use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as shapes, request};
+use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as shapes, request, sharing};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
@@ -84,6 +84,8 @@ pub(super) async fn create(
         Err(error) => Err(ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) }),
     };
     let (mut spec, mut warnings) = create::spec(&request, image.id.clone(), &defaults, &find)?;
+    let spec_of = |name: &str| find(name).and_then(|id| Ok(engine.container(id.as_str())?.snapshot().spec.clone()));
+    sharing::add_volumes_from(&mut spec, &spec_of)?;
     // Nor this: see above.
     let find = |name: &str| {
         engine.network(name).map_err(|error| ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) })

@@ -12,6 +12,7 @@ use crate::arguments::volumes::Volume;
 use crate::arguments::{
     health, hosts, key_values, mounts, names, network, neutral, resources, restart, security, sizes, volumes,
 };
+use crate::arguments::{hosts, key_values, mounts, neutral, security, sharing, sizes, volumes};
 use crate::failure::{ENGINE_FAILED, Failure};
 
 /// What `POST /containers/create` needs, and what the client itself must know of it.
@@ -107,6 +108,7 @@ pub fn with_flags(command: Command) -> Command {
         .args(health::flags())
         .args(neutral::flags())
         .args(resources::flags())
+        .args(sharing::flags())
         .arg(flags::words("IMAGE [COMMAND] [ARG...]", 1))
 }
 
@@ -322,6 +324,7 @@ fn host_config(
     restart::apply(matches, host)?;
     names::apply(matches, host)?;
     resources::apply(matches, host)?;
+    sharing::apply(matches, host)?;
     let mut put = |key: &str, value: Value| host.insert(key.to_owned(), value);
     for (flag, key) in [
         ("rm", "AutoRemove"),

@@ -16,11 +16,8 @@ struct Neutral {
     key: &'static str,
 }
 
-const NEUTRAL: [Neutral; 3] = [
-    Neutral { flag: "cgroupns", value: "private", help: "Cgroup namespace to use (private)", key: "CgroupnsMode" },
-    Neutral { flag: "ipc", value: "private", help: "IPC mode to use (private)", key: "IpcMode" },
-    Neutral { flag: "userns", value: "host", help: "User namespace to use (host)", key: "UsernsMode" },
-];
+const NEUTRAL: [Neutral; 1] =
+    [Neutral { flag: "userns", value: "host", help: "User namespace to use (host)", key: "UsernsMode" }];
 
 /// The flags; help does not show them, for they do nothing.
 pub fn flags() -> impl Iterator<Item = Arg> {

@@ -18,6 +18,9 @@ pub(crate) const BOUND: [(&str, &str); 3] =
 pub(crate) fn hostname(shared: &Shared, snapshot: &Snapshot) -> String {
     match (&snapshot.spec.hostname, &snapshot.spec.network) {
         (Some(name), _) => name.clone(),
+        (None, _) if snapshot.spec.sharing.host_uts => {
+            rustix::system::uname().nodename().to_string_lossy().into_owned()
+        }
         (None, NetworkMode::Host) => rustix::system::uname().nodename().to_string_lossy().into_owned(),
         // One network, one name: it is the other's. That one cannot be in a third one's, or the chain ends there.
         (None, NetworkMode::Container(other)) => match shared.registry.get(other).map(|entry| entry.snapshot()) {

@@ -16,6 +16,7 @@ use crate::container::files;
 use crate::container::logs;
 use crate::container::mounts;
 use crate::container::oci;
+use crate::container::sharing;
 use crate::container::snapshot::{Run, Snapshot};
 use crate::failpoint::failpoint;
 use crate::shared::Shared;
@@ -56,12 +57,15 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     files::write(shared, snapshot, &run.endpoints, &shared.network.host_gateway())?;
     failpoint("launch.files");
 
+    let joined = sharing::join(shared, &snapshot.spec)?;
+    let mut spec = oci::spec(shared, snapshot, &mount_origins)?;
+    sharing::apply(&mut spec, &snapshot.spec, &joined);
     let request = StartRequest {
         version: protocol::VERSION,
         id: snapshot.id.to_string(),
         data_directory: directory.clone(),
         run_directory,
-        spec: Box::new(oci::spec(shared, snapshot, &mount_origins)?),
+        spec: Box::new(spec),
         root: Root::Overlay {
             lower: shared.images.lower_directories(&snapshot.spec.image)?,
             upper: directory.join("upper"),
@@ -79,6 +83,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     let mut pending = monitor.ask(&request, namespace.as_ref().map(AsFd::as_fd))?;
     failpoint("launch.asked");
     run.pid = pending.wait_created()?;
+    drop(joined);
     failpoint("launch.created");
     // Before it may run: the first thing that it does may be to look for its database.
     shared.network.names.refresh(snapshot, run)?;

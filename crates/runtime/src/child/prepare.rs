@@ -34,7 +34,7 @@ pub(super) fn become_user(
     has_its_streams: bool,
 ) -> Result<Prepared, RuntimeError> {
     let identity = match &plan.user {
-        Who::Named(user) => user::resolve(user)?,
+        Who::Named(user, groups) => user::resolve(user)?.with_groups(groups),
         Who::Numbers(identity) => {
             let has_home = plan.environment.iter().any(|entry| entry.starts_with("HOME="));
             Identity { home: if has_home { String::new() } else { user::home_of(identity.uid) }, ..identity.clone() }
@@ -51,7 +51,7 @@ pub(super) fn become_user(
     let entered = rustix::process::chdir(directory);
     let ours = sys::capget_permitted().context(|| "read our capabilities".to_owned())?;
     let wanted = match plan.user {
-        Who::Named(_) => plan.capabilities.for_user(identity.uid),
+        Who::Named(..) => plan.capabilities.for_user(identity.uid),
         Who::Numbers(_) => plan.capabilities,
     };
     let capabilities = wanted.within(ours);

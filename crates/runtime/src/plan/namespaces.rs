@@ -44,7 +44,7 @@ impl Plan {
     pub(crate) fn numbered_user(&self) -> Option<u32> {
         match &self.process.user {
             Who::Numbers(identity) => Some(identity.uid),
-            Who::Named(_) => None,
+            Who::Named(..) => None,
         }
     }
 

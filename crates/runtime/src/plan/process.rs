@@ -49,7 +49,8 @@ pub(crate) enum Who {
     /// Numbers, as the spec has them; the home is looked up if it is needed.
     Numbers(Identity),
     /// As the container's own files say.
-    Named(UserSpec),
+    /// And further groups, by number.
+    Named(UserSpec, Vec<u32>),
 }
 
 impl ProcessPlan {
@@ -65,14 +66,14 @@ impl ProcessPlan {
         if process.command_line().as_ref().is_some_and(|text| !text.is_empty()) {
             return Err(invalid("process.commandLine is for Windows; here it is args"));
         }
+        let groups = process.user().additional_gids().clone().unwrap_or_default();
+        groups.iter().try_for_each(|group| check_id("process.user.additionalGids", *group))?;
         let who = match user {
-            Some(user) => Who::Named(user.clone()),
+            Some(user) => Who::Named(user.clone(), groups),
             None => {
                 let (uid, gid) = (process.user().uid(), process.user().gid());
-                let groups = process.user().additional_gids().clone().unwrap_or_default();
                 check_id("process.user.uid", uid)?;
                 check_id("process.user.gid", gid)?;
-                groups.iter().try_for_each(|group| check_id("process.user.additionalGids", *group))?;
                 Who::Numbers(Identity { uid, gid, groups, home: String::new() })
             }
         };

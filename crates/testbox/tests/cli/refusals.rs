@@ -59,10 +59,7 @@ fn what_is_not_built_is_named(program: Program) {
     program.with(|cli| {
         for (words, what) in [
             (&["run", "--rm", "--cpu-rt-runtime", "1000", "busybox", "true"][..], "untime"),
-            (&["run", "--rm", "--pid", "host", "busybox", "true"], "id"),
-            (&["run", "--rm", "--sysctl", "net.ipv4.ip_forward=1", "busybox", "true"], "ysctl"),
             (&["run", "--rm", "--log-driver", "splunk", "busybox", "true"], "splunk"),
-            (&["run", "--rm", "--volumes-from", "x", "busybox", "true"], "olumes"),
             (&["network", "create", "-d", "macvlan", "mine"], "network"),
             (&["diff", "x"], "diff"),
             (&["pull", "busybox"], "not built yet"),

@@ -1,0 +1,131 @@
+//! What a container shares: namespaces of the host and of other containers.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use dozen_model::{ContainerId, ContainerSpec, IpcMode, PidMode};
+use dozen_runtime::Spec;
+use oci_spec::runtime::{Linux, LinuxNamespaceBuilder, LinuxNamespaceType, MountBuilder};
+use rustix::fs::{Mode, OFlags};
+
+use crate::EngineError;
+use crate::shared::Shared;
+
+/// Namespaces of others, held open until the container has joined them.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    pid: Option<OwnedFd>,
+}
+
+/// Opens what is joined. Blocks.
+pub(crate) fn join(shared: &Shared, asked: &ContainerSpec) -> Result<Joined, EngineError> {
+    let pid = match &asked.sharing.pid {
+        PidMode::Container(other) => Some(namespace_of(shared, other, "pid", "PID")?),
+        PidMode::Private | PidMode::Host => None,
+    };
+    Ok(Joined { pid })
+}
+
+/// A namespace of a running container, found by its process and checked against its cgroup. All is looked up below one
+/// descriptor, which goes on meaning that process and no other with its number.
+fn namespace_of(shared: &Shared, id: &ContainerId, kind: &str, word: &str) -> Result<OwnedFd, EngineError> {
+    let entry = shared.registry.get(id).ok_or_else(|| EngineError::NoSuchContainer(id.to_string()))?;
+    let snapshot = entry.snapshot();
+    let not_running = || EngineError::Conflict {
+        message: format!("cannot join {word} of a non running container: {}", snapshot.id),
+        hint: Some(format!("dozen start {}", snapshot.name)),
+    };
+    let run = snapshot.phase.run().ok_or_else(not_running)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let process = rustix::fs::open(format!("/proc/{}", run.pid), flags, Mode::empty()).map_err(|_| not_running())?;
+    let open = |name: &str| {
+        let file = rustix::fs::openat(&process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        file.map_err(|_| not_running())
+    };
+    let namespace = open(&format!("ns/{kind}"))?;
+    let cgroups = std::io::read_to_string(File::from(open("cgroup")?)).map_err(|_| not_running())?;
+    if cgroups.lines().any(|line| line.contains(id.as_str())) { Ok(namespace) } else { Err(not_running()) }
+}
+
+/// Changes the specification of a container that has everything of its own. Pure but for the number of this process.
+pub(crate) fn apply(spec: &mut Spec, asked: &ContainerSpec, joined: &Joined) {
+    let sharing = &asked.sharing;
+    if let Some(linux) = spec.linux_mut() {
+        match &sharing.pid {
+            PidMode::Private => {}
+            PidMode::Host => share(linux, LinuxNamespaceType::Pid, None),
+            PidMode::Container(_) => {
+                // The monitor opens it while we hold it: nobody else has this path meanwhile.
+                let path = joined.pid.as_ref().map(|namespace| {
+                    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()))
+                });
+                share(linux, LinuxNamespaceType::Pid, path);
+            }
+        }
+        if sharing.ipc == IpcMode::Host {
+            share(linux, LinuxNamespaceType::Ipc, None);
+        }
+        if sharing.host_uts {
+            share(linux, LinuxNamespaceType::Uts, None);
+        }
+        if sharing.host_cgroups {
+            share(linux, LinuxNamespaceType::Cgroup, None);
+        }
+        if !sharing.sysctls.is_empty() {
+            let mut sysctls = linux.sysctl().clone().unwrap_or_default();
+            sysctls.extend(sharing.sysctls.clone());
+            linux.set_sysctl(Some(sysctls));
+        }
+    }
+    if sharing.host_uts {
+        spec.set_hostname(None).set_domainname(None);
+    }
+    share_memory(spec, asked);
+    if !sharing.annotations.is_empty() {
+        spec.set_annotations(Some(sharing.annotations.clone().into_iter().collect()));
+    }
+    if let Some(process) = spec.process_mut()
+        && !sharing.groups.is_empty()
+    {
+        let mut user = process.user().clone();
+        user.set_additional_gids(Some(sharing.groups.clone()));
+        process.set_user(user);
+    }
+}
+
+/// No namespace of its own of this kind: the host's, or that at a path.
+fn share(linux: &mut Linux, kind: LinuxNamespaceType, path: Option<PathBuf>) {
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    namespaces.retain(|namespace| namespace.typ() != kind);
+    if let Some(path) = path {
+        let joined = LinuxNamespaceBuilder::default().typ(kind).path(path).build();
+        namespaces.push(joined.expect("a namespace has its kind"));
+    }
+    linux.set_namespaces(Some(namespaces));
+}
+
+/// /dev/shm and /dev/mqueue go with the namespace, where the user has put nothing of their own.
+fn share_memory(spec: &mut Spec, asked: &ContainerSpec) {
+    let places: &[&str] = match asked.sharing.ipc {
+        IpcMode::Private => return,
+        IpcMode::Host => &["/dev/shm", "/dev/mqueue"],
+        IpcMode::None => &["/dev/shm"],
+    };
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    for place in places.iter().map(Path::new) {
+        if asked.mounts.iter().any(|mount| mount.target == place) {
+            continue;
+        }
+        let Some(at) = mounts.iter().position(|mount| mount.destination() == place) else { continue };
+        match asked.sharing.ipc {
+            IpcMode::Host if place.exists() => {
+                let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
+                let bind = MountBuilder::default().typ("bind").destination(place).source(place).options(options);
+                mounts[at] = bind.build().expect("a mount has its destination");
+            }
+            _ => drop(mounts.remove(at)),
+        }
+    }
+    spec.set_mounts(Some(mounts));
+}
