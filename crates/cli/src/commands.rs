@@ -16,6 +16,7 @@ mod cp;
 mod create;
 mod dial_stdio;
 mod disk_usage;
+mod diff;
 mod download;
 mod events;
 mod exec;
@@ -31,6 +32,8 @@ mod logs;
 mod network;
 mod pause;
 mod per_container;
+mod port;
+mod prune;
 mod ps;
 mod rm;
 mod rmi;
@@ -113,6 +116,7 @@ pub fn command() -> Command {
                     inspect::command_for_images(),
                     load::command(),
                     images::command("ls").visible_alias("list"),
+                    prune::images_command(),
                     rmi::command("rm").visible_alias("remove"),
                     save::command(),
                     tag::command(),
@@ -126,6 +130,7 @@ pub fn command() -> Command {
                     disk_usage::command(),
                     events::command(),
                     info::command(),
+                    prune::system_command(),
                     system_install::install_command(),
                     system_install::uninstall_command(),
                 ]),
@@ -138,6 +143,7 @@ pub fn command() -> Command {
             commit::command(),
             cp::command(),
             create::command(),
+            diff::command(),
             events::command(),
             export::command(),
             history::command(),
@@ -147,6 +153,7 @@ pub fn command() -> Command {
             load::command(),
             logs::command(),
             pause::pause_command(),
+            port::command(),
             per_container::rename_command(),
             per_container::restart_command(),
             rm::command(),
@@ -207,6 +214,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
         ("system", Some(("dial-stdio", matches))) => dial_stdio::execute(context, matches).await,
         ("system", Some(("uninstall", matches))) => system_install::uninstall(context, matches).await,
+        ("system", Some(("prune", matches))) => prune::system(context, matches).await,
         ("system", Some((_, matches))) => info::execute(context, matches).await,
         ("network", Some((verb, matches))) => network::execute(context, verb, matches).await,
         ("volume", Some((verb, matches))) => volume::execute(context, verb, matches).await,
@@ -229,12 +237,15 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
         "commit" => commit::execute(context, matches).await,
         "cp" => cp::execute(context, matches).await,
         "create" => create::execute(context, matches, &full).await,
+        "diff" => diff::execute(context, matches).await,
         "exec" => exec::execute(context, matches).await,
         "export" => export::execute(context, matches).await,
         "inspect" => inspect::execute(context, matches, Some("container")).await,
         "kill" => per_container::kill(context, matches).await,
         "logs" => logs::execute(context, matches).await,
         "pause" => pause::pause(context, matches).await,
+        "port" => port::execute(context, matches).await,
+        "prune" => prune::containers(context, matches).await,
         "ps" | "ls" => ps::execute(context, matches).await,
         "rename" => per_container::rename(context, matches).await,
         "restart" => per_container::restart(context, matches).await,
@@ -258,6 +269,7 @@ async fn image_verb(context: &Context, verb: &str, matches: &ArgMatches) -> Outc
         "inspect" => inspect::execute(context, matches, Some("image")).await,
         "load" => load::execute(context, matches).await,
         "ls" => images::execute(context, matches).await,
+        "prune" => prune::images(context, matches).await,
         "rm" => rmi::execute(context, matches).await,
         "save" => save::execute(context, matches).await,
         "tag" => tag::execute(context, matches).await,

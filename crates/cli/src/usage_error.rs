@@ -208,7 +208,7 @@ mod tests {
                 1,
                 "dozen: 'dozen pull' is not built yet\nhint: bring the image in from an archive: dozen load -i FILE\n",
             ),
-            ("container prune", 1, "dozen: 'dozen container prune' is not built yet"),
+            ("image push", 1, "dozen: 'dozen image push' is not built yet"),
             ("run --kernel-memory 1g x", 125, "dozen: --kernel-memory of 'dozen run' is not built yet"),
             ("run --kernel-memory=1g x", 125, "dozen: --kernel-memory of 'dozen run' is not built yet"),
             ("container run --runtime x x", 125, "dozen: --runtime of 'dozen container run' is not built yet"),

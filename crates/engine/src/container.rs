@@ -10,6 +10,7 @@ pub(crate) mod change;
 pub(crate) mod changes;
 pub(crate) mod commit;
 mod devices;
+mod difference;
 pub(crate) mod exec;
 mod export;
 mod files;

@@ -22,6 +22,7 @@ mod collect;
 mod commit;
 mod compression;
 mod copy_up;
+mod difference;
 mod document;
 mod error;
 mod export;
@@ -60,6 +61,7 @@ mod unreadable;
 
 pub use commit::CommitRequest;
 pub use copy_up::pour;
+pub use difference::ChangeKind;
 pub use error::ImageError;
 pub use failpoint::FAILPOINTS;
 pub use history::HistoryEntry;

@@ -6,8 +6,7 @@ use dozen_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{dns, health, log, networks, restart};
-use super::{networks, sharing};
+use super::{dns, health, log, networks, restart, sharing};
 use crate::time::NEVER;
 
 /// The name of what runs containers, as `info` shows it too.

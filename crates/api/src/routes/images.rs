@@ -11,7 +11,7 @@ use dozen_model::{ImageId, Reference, moment};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
-use super::{archives, image_query};
+use super::{archives, housekeeping, image_query};
 use crate::convert::{self, fields};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
@@ -38,10 +38,10 @@ pub(super) async fn get(
     }
 }
 
-/// `POST /images/{name}/tag`, and what is not built: pull, push, prune.
+/// `POST /images/{name}/tag`, `POST /images/prune`, and what is not built: pull, push.
 pub(super) async fn post(State(engine): State<Engine>, Path(rest): Path<String>, query: Query) -> Answer {
     match (rest.as_str(), rest.rsplit_once('/')) {
-        ("prune", _) => Err(ApiError::not_built("pruning images")),
+        ("prune", _) => housekeeping::prune_images(&engine, &query).await,
         (_, Some((name, "push"))) => Err(ApiError::not_built(format_args!("pushing {name} to a registry"))),
         (_, Some((name, "tag"))) => tag(&engine, name, &query).await,
         _ => Err(ApiError::page_not_found()),

@@ -13,6 +13,7 @@ mod copies;
 mod disk_usage;
 mod events;
 mod exec;
+mod housekeeping;
 mod image_query;
 mod images;
 mod layers;
@@ -40,6 +41,9 @@ fn routes() -> Router<Engine> {
         .route("/system/df", get(disk_usage::disk_usage))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
+        .route("/build/prune", post(housekeeping::prune_builds))
+        .route("/containers/prune", post(housekeeping::prune_containers))
+        .route("/containers/{id}/changes", get(housekeeping::changes))
         .route("/containers/{id}", delete(containers::remove))
         .route("/containers/{id}/json", get(containers::inspect))
         .route("/containers/{id}/start", post(containers::start))

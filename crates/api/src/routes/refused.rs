@@ -10,13 +10,10 @@ use crate::error::ApiError;
 const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::POST, "/auth", "login"),
     (MethodFilter::POST, "/build", "build"),
-    (MethodFilter::POST, "/build/prune", "pruning the build cache"),
     (MethodFilter::POST, "/build/cancel", "cancelling a build"),
     (MethodFilter::POST, "/session", "a build session"),
     (MethodFilter::POST, "/grpc", "the build service (BuildKit)"),
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
-    (MethodFilter::POST, "/containers/prune", "pruning containers"),
-    (MethodFilter::GET, "/containers/{id}/changes", "diff"),
     (MethodFilter::GET, "/containers/{id}/attach/ws", "attaching by WebSocket"),
     (MethodFilter::GET, "/containers/{id}/checkpoints", "checkpoints"),
     (MethodFilter::POST, "/containers/{id}/checkpoints", "checkpoints"),

@@ -10,9 +10,8 @@ use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
 use crate::arguments::{
-    health, hosts, key_values, mounts, names, network, neutral, resources, restart, security, sizes, volumes,
+    health, hosts, key_values, mounts, names, network, neutral, resources, restart, security, sharing, sizes, volumes,
 };
-use crate::arguments::{hosts, key_values, mounts, neutral, security, sharing, sizes, volumes};
 use crate::failure::{ENGINE_FAILED, Failure};
 
 /// What `POST /containers/create` needs, and what the client itself must know of it.

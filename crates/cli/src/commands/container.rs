@@ -2,6 +2,8 @@
 
 use clap::Command;
 
+    attach, commit, cp, create, diff, exec, export, inspect, logs, per_container, port, prune, ps, rm, run, start, top,
+    wait,
 use super::{
     attach, commit, cp, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, stats, top,
     update, wait,
@@ -17,12 +19,15 @@ pub fn command() -> Command {
             commit::command(),
             cp::command(),
             create::command(),
+            diff::command(),
             exec::command(),
             export::command(),
             inspect::command_for_containers(),
             per_container::kill_command(),
             logs::command(),
             pause::pause_command(),
+            port::command(),
+            prune::containers_command(),
             ps::command("ls").visible_aliases(["ps", "list"]),
             per_container::rename_command(),
             per_container::restart_command(),

@@ -61,7 +61,6 @@ fn what_is_not_built_is_named(program: Program) {
             (&["run", "--rm", "--cpu-rt-runtime", "1000", "busybox", "true"][..], "untime"),
             (&["run", "--rm", "--log-driver", "splunk", "busybox", "true"], "splunk"),
             (&["network", "create", "-d", "macvlan", "mine"], "network"),
-            (&["diff", "x"], "diff"),
             (&["pull", "busybox"], "not built yet"),
             (&["import", "http://example.com/tree.tar"], "importing from the address"),
         ] {
