@@ -331,6 +331,10 @@ impl Engine {
             .await
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Containers that have the volume.
     pub fn volume_users(&self, name: &VolumeName) -> Vec<ContainerId> {
         self.shared.volume_users(name)

@@ -46,7 +46,7 @@ pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use failpoint::FAILPOINTS;
 pub use host_resources::{HostResources, parse_cpu_list};
 pub use network::objects::{Network, NetworkRequest};
-pub use volumes::{Volume, VolumeSpec};
+pub use volumes::{Claim, Volume, VolumeSpec};
 
 // The services' own types that the API shows.
 pub use dozen_image::{self as image, Image, ImageStore, Loaded, Platform, Progress, Removal};

@@ -1,5 +1,7 @@
 //! Named and anonymous volumes: directories that outlive containers.
 
+mod archive;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -58,7 +60,7 @@ pub(crate) struct Volumes {
 /// The right to make, fill or remove some volumes, for as long as it is held: whoever makes a container holds one from
 /// the look-up of its volumes until the registry knows that it has them. Others go on with other volumes meanwhile.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub struct Claim {
     _held: Vec<OwnedMutexGuard<()>>,
 }
 

@@ -75,11 +75,31 @@ pub(crate) fn extract<'r>(
     Ok((extracted?, recording.into_inner().finish().map_err(ExtractError::Record)?))
 }
 
+/// The same where there are no layers: their marks are refused, and nothing is recorded.
+pub(crate) fn extract_plain(
+    source: impl Read,
+    root: BorrowedFd<'_>,
+    limits: Limits,
+) -> Result<Extracted, ExtractError> {
+    let recording = RefCell::new(Recording::new(root, None).map_err(ExtractError::Record)?);
+    extract_entries(source, root, &recording, limits, false)
+}
+
 fn extract_recorded(
     source: impl Read,
     root: BorrowedFd<'_>,
     recording: &RefCell<Recording<'_>>,
     limits: Limits,
+) -> Result<Extracted, ExtractError> {
+    extract_entries(source, root, recording, limits, true)
+}
+
+fn extract_entries(
+    source: impl Read,
+    root: BorrowedFd<'_>,
+    recording: &RefCell<Recording<'_>>,
+    limits: Limits,
+    has_marks: bool,
 ) -> Result<Extracted, ExtractError> {
     let mut reader = TarReader::new(Tap { source, recording });
     let mut extractor = Extractor {
@@ -90,6 +110,7 @@ fn extract_recorded(
         done: Extracted::default(),
         hole_bytes: 0,
         limits,
+        has_marks,
         buffer: vec![0; 128 * 1024],
     };
     while let Some(entry) = reader.next_entry().map_err(ExtractError::Read)? {
@@ -136,6 +157,8 @@ struct Extractor<'a, 'r> {
     done: Extracted,
     hole_bytes: u64,
     limits: Limits,
+    /// It is a layer: some names say what is not there.
+    has_marks: bool,
     buffer: Vec<u8>,
 }
 
@@ -163,6 +186,9 @@ impl Extractor<'_, '_> {
             NoParent::TooMany(error) => error.into(),
         })?;
         let parent = parent.as_fd();
+        if !self.has_marks && (name.starts_with(b".wh.") || entry.kind == EntryType::Char && entry.device == (0, 0)) {
+            return Err(refuse("it is a mark of a layer, and this is none"));
+        }
         if let Some(hidden) = name.strip_prefix(b".wh.") {
             return self.whiteout(parent, parent_path, hidden, entry);
         }

@@ -203,3 +203,35 @@ fn the_container_s_user_owns_what_the_host_s_does() {
     let refused = engine.dozen(&["run", "--rm", "--mount", sys, "busybox", "true"]).expect(125);
     assert!(refused.err.contains("cannot be idmapped"), "{refused:?}");
 }
+
+#[test]
+fn a_volume_is_exported_and_imported_whole() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let fill = "mkdir /v/d; echo x >/v/d/file; chown 5:6 /v/d/file; ln -s d/file /v/link; chmod 750 /v";
+    engine.dozen(&["run", "--rm", "-v", "first:/v", "busybox", "sh", "-c", fill]).expect(0);
+    let archive = machine.directory().join("first.tar");
+    let archive = archive.to_str().unwrap();
+    engine.dozen(&["volume", "export", "-o", archive, "first"]).expect(0);
+    engine.dozen(&["volume", "import", "second", archive]).refuses(1, &["no such volume"]);
+    engine.dozen(&["volume", "create", "second"]).expect(0);
+    engine.dozen(&["volume", "import", "second", archive]).expect(0);
+    let look = "stat -c '%a %u:%g %n' /v /v/d/file; cat /v/link";
+    let said = engine.dozen(&["run", "--rm", "-v", "second:/v", "busybox", "sh", "-c", look]).text();
+    assert_eq!(said, "750 0:0 /v\n644 5:6 /v/d/file\nx\n");
+    // All or nothing, and never mixed with what is there.
+    engine.dozen(&["volume", "import", "second", archive]).refuses(1, &["the volume is not empty"]);
+    engine.dozen(&["volume", "create", "third"]).expect(0);
+    let cut = machine.directory().join("cut.tar");
+    let whole = std::fs::read(archive).unwrap();
+    std::fs::write(&cut, &whole[..1300]).unwrap();
+    engine.dozen(&["volume", "import", "third", cut.to_str().unwrap()]).expect(1);
+    let third = mountpoint(&engine, "third");
+    assert_eq!(std::fs::read_dir(&third).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(third.parent().unwrap()).unwrap().count(), 1);
+    engine.dozen(&["run", "-d", "--name", "user", "-v", "third:/data", "busybox", "sleep", "1000"]).expect(0);
+    engine.dozen(&["volume", "import", "third", archive]).refuses(1, &["volume is in use"]);
+    engine.dozen(&["rm", "-f", "user"]).expect(0);
+    engine.dozen(&["volume", "export", "nothing"]).refuses(1, &["no such volume"]);
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::{Buf, Bytes, BytesMut};
 use dozen_engine::image::ProgressEvent;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::image_query;
-use crate::error::{Answer, ApiError, join_failed};
+use crate::error::{Answer, ApiError, empty, join_failed};
 use crate::extract::Query;
 
 /// Pieces of an archive between the two sides; a piece is at most 256 KiB.
@@ -201,6 +201,23 @@ pub(super) async fn save_names(engine: Engine, names: Vec<String>, query: &Query
 pub(super) async fn export(State(engine): State<Engine>, Path(id): Path<String>) -> Answer {
     let container = engine.container(&id)?;
     stream("application/octet-stream", move |out| container.export(out)).await
+}
+
+/// `GET /volumes/{name}/export`, ours: a volume as one archive.
+pub(super) async fn export_volume(State(engine): State<Engine>, Path(name): Path<String>) -> Answer {
+    engine.volume(&name)?;
+    stream("application/x-tar", move |out| engine.export_volume(&name, out)).await
+}
+
+/// `PUT /volumes/{name}/import`, ours: an archive into an empty volume.
+pub(super) async fn import_volume(State(engine): State<Engine>, Path(name): Path<String>, body: Body) -> Answer {
+    let volume = engine.volume(&name)?.name;
+    let claim = engine.claim_volume(&volume).await?;
+    let (archive, pieces) = mpsc::channel(PIECES);
+    tokio::spawn(pump(body, archive));
+    let import = move || engine.import_volume(&volume, &claim, &mut ChannelReader::new(pieces));
+    tokio::task::spawn_blocking(import).await.map_err(join_failed)??;
+    empty(StatusCode::NO_CONTENT)
 }
 
 /// Streams what is written. What goes wrong before the first byte is the answer.

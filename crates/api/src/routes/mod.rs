@@ -78,6 +78,8 @@ fn routes() -> Router<Engine> {
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove).put(refused::volume_update))
+        .route("/volumes/{name}/export", get(archives::export_volume))
+        .route("/volumes/{name}/import", axum::routing::put(archives::import_volume))
         .route("/plugins", get(refused::no_plugins))
         .route("/plugins/{*rest}", get(refused::no_such_plugin))
         .route("/networks", get(networks::list))

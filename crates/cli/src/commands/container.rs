@@ -2,11 +2,9 @@
 
 use clap::Command;
 
-    attach, commit, cp, create, diff, exec, export, inspect, logs, per_container, port, prune, ps, rm, run, start, top,
-    wait,
 use super::{
-    attach, commit, cp, create, exec, export, inspect, logs, pause, per_container, ps, rm, run, start, stats, top,
-    update, wait,
+    attach, commit, cp, create, diff, exec, export, inspect, logs, pause, per_container, port, prune, ps, rm, run,
+    start, stats, top, update, wait,
 };
 
 pub fn command() -> Command {

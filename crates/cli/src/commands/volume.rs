@@ -1,5 +1,7 @@
 //! `dozen volume create|inspect|ls|prune|rm`.
 
+mod archive;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 
@@ -19,41 +21,48 @@ use crate::output::{self, size};
 use crate::template::Row;
 
 pub fn command() -> Command {
-    Command::new("volume").about("Manage volumes").subcommand_required(true).arg_required_else_help(true).subcommands([
-        verb("create", "Create a volume", "volume create [OPTIONS] [VOLUME]", "dozen volume create data")
-            .arg(value("driver", 'd', "string", "Specify volume driver name (local)"))
-            .arg(list("label", None, "Set metadata for a volume"))
-            .arg(list("opt", 'o', "Set driver specific options"))
-            // From before the name stood on its own; scripts still have it.
-            .arg(value("name", None, "string", "Specify volume name").hide(true))
-            .arg(Arg::new("volume").value_name("VOLUME")),
-        verb(
-            "inspect",
-            "Display detailed information on one or more volumes",
-            "volume inspect [OPTIONS] VOLUME [VOLUME...]",
-            "dozen volume inspect -f '{{.Mountpoint}}' data",
-        )
-        .arg(inspect_format())
-        .arg(names("VOLUME")),
-        verb("ls", "List volumes", "volume ls [OPTIONS]", "dozen volume ls --filter dangling=true")
-            .visible_alias("list")
-            .arg(filter())
-            .arg(format())
-            .arg(switch("quiet", 'q', "Only display volume names")),
-        verb("prune", "Remove unused local volumes", "volume prune [OPTIONS]", "dozen volume prune -f")
-            .arg(switch("all", 'a', "Remove all unused volumes, not just anonymous ones"))
-            .arg(list("filter", None, "Provide filter values (e.g. \"label=<label>\")"))
-            .arg(switch("force", 'f', "Do not prompt for confirmation")),
-        verb("rm", "Remove one or more volumes", "volume rm [OPTIONS] VOLUME [VOLUME...]", "dozen volume rm data")
-            .visible_alias("remove")
-            .arg(switch("force", 'f', "Force the removal of one or more volumes"))
+    Command::new("volume")
+        .about("Manage volumes")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([
+            verb("create", "Create a volume", "volume create [OPTIONS] [VOLUME]", "dozen volume create data")
+                .arg(value("driver", 'd', "string", "Specify volume driver name (local)"))
+                .arg(list("label", None, "Set metadata for a volume"))
+                .arg(list("opt", 'o', "Set driver specific options"))
+                // From before the name stood on its own; scripts still have it.
+                .arg(value("name", None, "string", "Specify volume name").hide(true))
+                .arg(Arg::new("volume").value_name("VOLUME")),
+            verb(
+                "inspect",
+                "Display detailed information on one or more volumes",
+                "volume inspect [OPTIONS] VOLUME [VOLUME...]",
+                "dozen volume inspect -f '{{.Mountpoint}}' data",
+            )
+            .arg(inspect_format())
             .arg(names("VOLUME")),
-    ])
+            verb("ls", "List volumes", "volume ls [OPTIONS]", "dozen volume ls --filter dangling=true")
+                .visible_alias("list")
+                .arg(filter())
+                .arg(format())
+                .arg(switch("quiet", 'q', "Only display volume names")),
+            verb("prune", "Remove unused local volumes", "volume prune [OPTIONS]", "dozen volume prune -f")
+                .arg(switch("all", 'a', "Remove all unused volumes, not just anonymous ones"))
+                .arg(list("filter", None, "Provide filter values (e.g. \"label=<label>\")"))
+                .arg(switch("force", 'f', "Do not prompt for confirmation")),
+            verb("rm", "Remove one or more volumes", "volume rm [OPTIONS] VOLUME [VOLUME...]", "dozen volume rm data")
+                .visible_alias("remove")
+                .arg(switch("force", 'f', "Force the removal of one or more volumes"))
+                .arg(names("VOLUME")),
+        ])
+        .subcommands(archive::commands())
 }
 
 pub async fn execute(context: &Context, name: &str, matches: &ArgMatches) -> Outcome {
     match name {
         "create" => create(context, matches).await,
+        "export" => archive::export(context, matches).await,
+        "import" => archive::import(context, matches).await,
         "inspect" => inspect::execute(context, matches, Some("volume")).await,
         "ls" => show(context, matches).await,
         "prune" => prune(context, matches).await,
