@@ -20,7 +20,7 @@ pub enum Token {
     Input(u32),
     /// A connection.
     Connection(u32),
-    /// The connection to a log server.
+    /// The connection to a log server, or a child that compresses a log.
     Log,
 }
 

@@ -11,7 +11,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use flate2::{Compression, GzBuilder};
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+
+use crate::watched::{Token, Watched};
 
 /// A child at work.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Compressor {
     pub(super) child: Pid,
     /// The inode's number of what it compresses.
     pub(super) inode: u64,
+    /// Readable once it has ended: SIGCHLD alone may come when nobody waits for it.
+    pub(super) end: Watched,
 }
 
 impl Compressor {
@@ -44,17 +48,28 @@ impl Compressor {
             }
             child => {
                 let child = Pid::from_raw(child).ok_or_else(|| io::Error::other("a child without a number"))?;
-                Ok(Self { child, inode })
+                let end = rustix::process::pidfd_open(child, PidfdFlags::empty());
+                match end {
+                    Ok(end) => Ok(Self { child, inode, end: Watched::as_is(end, Token::Log) }),
+                    Err(error) => {
+                        stop(child);
+                        Err(error.into())
+                    }
+                }
             }
         }
     }
 
     /// Ends it.
     pub(super) fn stop(self) {
-        // It is our child, and was not waited for: the number is its own.
-        let _ = rustix::process::kill_process(self.child, Signal::KILL);
-        let _ = rustix::process::waitpid(Some(self.child), WaitOptions::empty());
+        stop(self.child);
     }
+}
+
+/// It is our child, and was not waited for: the number is its own.
+fn stop(child: Pid) {
+    let _ = rustix::process::kill_process(child, Signal::KILL);
+    let _ = rustix::process::waitpid(Some(child), WaitOptions::empty());
 }
 
 /// In the child.

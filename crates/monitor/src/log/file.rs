@@ -8,11 +8,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use dozen_model::LogFiles;
+use rustix::event::epoll::EventFlags;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
@@ -214,6 +215,17 @@ impl LogFile {
             Ok(compressor) => self.compressor = Some(compressor),
             // It stays as it is until the next rotation.
             Err(error) => self.last_error = Some(error),
+        }
+    }
+
+    /// Has the kernel tell when that child ends.
+    ///
+    /// # Errors
+    /// epoll_ctl(2)'s.
+    pub fn watch(&mut self, epoll: &OwnedFd) -> rustix::io::Result<()> {
+        match &mut self.compressor {
+            Some(compressor) => compressor.end.watch(epoll, Some(EventFlags::IN)),
+            None => Ok(()),
         }
     }
 

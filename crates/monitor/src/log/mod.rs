@@ -151,15 +151,16 @@ impl ContainerLog {
         self.remote.as_ref().is_none_or(|remote| remote.has_room())
     }
 
-    /// Has the kernel watch the connection to a log server.
+    /// Has the kernel watch the connection to a log server, and a child that compresses.
     ///
     /// # Errors
     /// epoll_ctl(2)'s.
     pub fn watch(&mut self, epoll: &OwnedFd) -> rustix::io::Result<()> {
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.file.watch(epoll))?;
         self.remote.as_mut().map_or(Ok(()), |remote| remote.watch(epoll))
     }
 
-    /// Something has happened on it.
+    /// Something has happened to them. Who waits for children says [what became of that one](Self::child_ended).
     pub fn on_event(&mut self) {
         if let Some(remote) = &mut self.remote {
             remote.on_event(Instant::now());
