@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{BufRead, Read};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use dozen_testbox::{Engine, Machine, until};
@@ -47,11 +49,15 @@ fn reads_back_across_rotation(arguments: &[&str], name: &str) {
     let done = std::thread::scope(|scope| {
         let follower = scope.spawn(|| engine.dozen(&["logs", "-f", "talker"]).expect(0));
         engine.dozen(&["exec", "talker", "touch", "/begin"]).expect(0);
-        until("all but the newest file are compressed", || {
-            let files = files();
-            (files.len() > 3 && files.iter().all(|file| file == name || file.ends_with(".gz"))).then_some(())
-        });
+        // Whatever comes of it, the follower ends.
+        let compressed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until("all but the newest file are compressed", || {
+                let files = files();
+                (files.len() > 3 && files.iter().all(|file| file == name || file.ends_with(".gz"))).then_some(())
+            })
+        }));
         engine.dozen(&["exec", "talker", "touch", "/end"]).expect(0);
+        compressed.unwrap();
         follower.join().unwrap()
     });
     assert!(done.out == talk(), "{} bytes", done.out.len());
@@ -150,4 +156,127 @@ fn log_options_that_cannot_be_are_refused_before_anything_is_made() {
         }
     }
     assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+}
+
+/// The next so many lines of a server's first connection, without what stands before the text.
+fn lines(server: &UnixListener, count: usize) -> Vec<String> {
+    let reader = std::io::BufReader::new(server.accept().unwrap().0);
+    let text = |line: String| line.split_once("]: ").map(|(_, text)| text.to_owned()).unwrap();
+    reader.lines().take(count).map(|line| text(line.unwrap())).collect()
+}
+
+#[test]
+fn a_syslog_server_gets_every_line_and_logs_reads_the_copy() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let path = machine.directory().join("syslog.sock");
+    let address = format!("syslog-address=unix://{}", path.display());
+    let line = ["--log-driver", "syslog", "--log-opt", &address, "--log-opt", "tag={{.Name}}", "--network", "none"];
+    let run = |name: &str, script: &str| {
+        let run = [&["run", "-d", "--name", name][..], &line, &["busybox", "sh", "-c", script]].concat();
+        engine.dozen(&run)
+    };
+    // In Docker's words; 127 is what its client makes of a file that is not there.
+    run("early", "true").refuses(127, &["failed to initialize logging driver", "syslog.sock"]);
+    let server = UnixListener::bind(&path).unwrap();
+    run("talker", "echo one; echo two >&2; sleep 1000").expect(0);
+    let mut first = lines(&server, 2);
+    first.sort();
+    assert_eq!(first, ["one", "two"]);
+    // The first connection is closed by now. What comes next comes over another.
+    engine.dozen(&["exec", "talker", "sh", "-c", "echo three >/proc/1/fd/1"]).expect(0);
+    assert_eq!(lines(&server, 1), ["three"]);
+    let copy = until("the copy has all", || {
+        let done = engine.docker(&["logs", "talker"]);
+        done.out.contains("three").then_some(done)
+    });
+    assert_eq!((copy.out.as_str(), copy.err.as_str()), ("one\nthree\n", "two\n"));
+    let path = engine.dozen(&["inspect", "--format", "{{.HostConfig.LogConfig.Type}} [{{.LogPath}}]", "talker"]).text();
+    assert_eq!(path, "syslog []\n");
+}
+
+#[test]
+fn a_fluentd_server_that_comes_late_gets_what_was_said_before() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let path = machine.directory().join("fluentd.sock");
+    let address = format!("fluentd-address=unix://{}", path.display());
+    let line = ["--log-driver", "fluentd", "--log-opt", &address, "--log-opt", "tag=app", "--network", "none"];
+    let run = |name: &str, more: &[&str]| {
+        engine.dozen(
+            &[&["run", "-d", "--name", name][..], &line, more, &["busybox", "sh", "-c", "echo hi; sleep 1000"]]
+                .concat(),
+        )
+    };
+    run("early", &[]).refuses(127, &["failed to initialize logging driver"]);
+    run("late", &["--log-opt", "fluentd-async=true", "--log-opt", "fluentd-retry-wait=100ms"]).expect(0);
+    let server = UnixListener::bind(&path).unwrap();
+    let mut stream = server.accept().unwrap().0;
+    let mut message = Vec::new();
+    while !message.ends_with(b"\xa3log\xa2hi") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        message.push(byte[0]);
+    }
+    assert!(message.starts_with(b"\x93\xa3app"), "{message:?}");
+    assert!(message.windows(5).any(|window| window == b"/late"), "{message:?}");
+}
+
+/// It takes nothing at all, for as long as the test runs: neither a container that does not block nor what its
+/// output is read back by is held up.
+#[test]
+fn a_dead_log_server_holds_nobody_up_who_does_not_block() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let path = machine.directory().join("syslog.sock");
+    let server = UnixListener::bind(&path).unwrap();
+    let address = format!("syslog-address=unix://{}", path.display());
+    let line = [
+        "run",
+        "--name",
+        "talker",
+        "--network",
+        "none",
+        "--log-driver",
+        "syslog",
+        "--log-opt",
+        &address,
+        "--log-opt",
+        "mode=non-blocking",
+        "--log-opt",
+        "max-buffer-size=16k",
+        "busybox",
+        "sh",
+        "-c",
+        "seq 1 100000",
+    ];
+    let all: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    assert!(engine.dozen(&line).expect(0).out == all);
+    assert!(engine.dozen(&["logs", "talker"]).expect(0).out == all);
+    drop(server);
+}
+
+/// Killed, and ended in good order: whoever follows goes on with the next engine, with every line and each once.
+#[test]
+fn who_follows_a_log_goes_on_through_dead_engines() {
+    let machine = Machine::new();
+    let mut engine = with_busybox(&machine);
+    let count = format!("i=0; while [ ! -e /end ]; do i=$((i+1)); echo line $i; sleep 0.02; done; {TALK}");
+    let run = ["run", "-d", "-t", "--name", "counter", "--network", "none", "busybox", "sh", "-c", &count];
+    engine.dozen(&run).expect(0);
+    let program = dozen_testbox::dozen_program();
+    let done = std::thread::scope(|scope| {
+        let follower = scope.spawn(|| machine.run(&program, &["logs", "-f", "counter"]).expect(0));
+        let seen = |engine: &Engine<'_>| engine.dozen(&["logs", "counter"]).out.lines().count();
+        let before = until("it counts", || Some(seen(&engine)).filter(|lines| *lines > 5));
+        engine.kill();
+        engine.restart();
+        until("it counts on", || (seen(&engine) > before + 5).then_some(()));
+        engine.restart();
+        engine.dozen(&["exec", "counter", "touch", "/end"]).expect(0);
+        follower.join().unwrap()
+    });
+    let all = engine.dozen(&["logs", "counter"]).expect(0).out;
+    assert!(done.out == all, "{} bytes, want {}", done.out.len(), all.len());
+    assert!(all.contains("line number 12000"));
 }

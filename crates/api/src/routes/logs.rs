@@ -27,7 +27,8 @@ pub(super) async fn logs(
     let container = engine.container(&id)?;
     let options = options(&query)?;
     let format = Format {
-        terminal: container.snapshot().spec.process.terminal,
+        // Ours: a frame for each entry, though there is a terminal. Who follows knows then what has come whole.
+        terminal: container.snapshot().spec.process.terminal && !query.flag("framed"),
         timestamps: query.flag("timestamps"),
         details: query.flag("details"),
     };

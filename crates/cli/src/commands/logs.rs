@@ -1,8 +1,10 @@
 //! `dozen logs`.
 
+mod follow;
+
 use clap::{ArgMatches, Command};
 use futures_util::TryStreamExt;
-use http::{Method, header};
+use http::{Method, Response, header};
 use http_body_util::BodyStream;
 use jiff::Zoned;
 use tokio_util::io::StreamReader;
@@ -11,7 +13,6 @@ use super::{Context, container_path};
 use crate::arguments::flags::{is_on, name, required, switch, text, value, verb};
 use crate::arguments::time;
 use crate::attach::copy_output;
-use crate::client::Query;
 use crate::failure::{Failure, Outcome};
 
 pub fn command() -> Command {
@@ -42,26 +43,31 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
             .map(Some)
             .map_err(|why| Failure::new(format!("invalid value for \"{flag}\": {why}"))),
     };
-    let query = Query::new()
-        .with("stdout", "1")
-        .with("stderr", "1")
-        .with_flag("details", is_on(matches, "details"))
-        .with_flag("follow", is_on(matches, "follow"))
-        .with_flag("timestamps", is_on(matches, "timestamps"))
-        .with_some("since", moment("since")?.as_deref())
-        .with_some("until", moment("until")?.as_deref())
-        .with("tail", text(matches, "tail").unwrap_or("all"));
-    let path = container_path(required(matches, "container"), &format!("/logs{query}"));
+    let name = required(matches, "container");
+    let wanted = follow::Wanted {
+        details: is_on(matches, "details"),
+        timestamps: is_on(matches, "timestamps"),
+        since: moment("since")?,
+        until: moment("until")?,
+        tail: text(matches, "tail").unwrap_or("all").to_owned(),
+    };
+    if is_on(matches, "follow") && follow::follow(context, name, &wanted).await? {
+        return Ok(0);
+    }
+    let query = wanted.query().with_flag("timestamps", wanted.timestamps).with_flag("follow", is_on(matches, "follow"));
+    let path = container_path(name, &format!("/logs{query}"));
     let response = context.client.stream(Method::GET, &path, None).await?;
-    // Since API 1.42 the answer says which of the two formats it has.
-    let is_raw = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes() == b"application/vnd.docker.raw-stream");
+    let is_raw = is_raw(&response);
     let chunks = BodyStream::new(response.into_body())
         .map_err(std::io::Error::other)
         .try_filter_map(|frame| std::future::ready(Ok(frame.into_data().ok())));
     let reader = StreamReader::new(Box::pin(chunks));
     copy_output(reader, is_raw, tokio::io::stdout(), tokio::io::stderr()).await?;
     Ok(0)
+}
+
+/// Since API 1.42 the answer says which of the two formats it has.
+fn is_raw<B>(response: &Response<B>) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes() == b"application/vnd.docker.raw-stream")
 }
