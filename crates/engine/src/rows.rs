@@ -305,6 +305,7 @@ pub(crate) fn set_fact<T: serde::Serialize>(ledger: &Ledger, name: &'static str,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::{change, health, restart};
 
     fn open() -> (tempfile::TempDir, Ledger) {
         let directory = tempfile::tempdir().unwrap();
@@ -356,8 +357,7 @@ mod tests {
     #[test]
     fn what_a_spec_was_is_kept_while_it_changes() {
         let directory = tempfile::tempdir().unwrap();
-        let migrations =
-            [MIGRATION, WISHES, crate::container::change::SPEC_BEFORE, crate::container::restart::MIGRATION];
+        let migrations = [MIGRATION, WISHES, change::SPEC_BEFORE, restart::MIGRATION, health::MIGRATION];
         let ledger = Ledger::open(&directory.path().join("state.db"), &migrations).unwrap();
         // As an engine that knew of no limits wrote it.
         let older = r#"{"image":"sha256:aa","image_name":"x","process":{"entrypoint":[],"command":["a"],"environment":[],
@@ -379,6 +379,7 @@ mod tests {
             phase: Phase::Created { last_failure: None },
             wish: Wish::None,
             restarts: Restarts::default(),
+            failing_streak: 0,
         };
         insert_container(&ledger, row, Vec::new()).unwrap().unwrap();
         let kept = || containers(&ledger).unwrap().remove(0).spec;

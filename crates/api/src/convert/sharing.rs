@@ -94,15 +94,15 @@ pub(crate) fn add_volumes_from(
         }
         let read_only = words().any(|word| word == "ro");
         for mount in &find(name)?.mounts {
-            let source = match &mount.source {
-                // Its files are not another's, and an image's are there already.
-                MountSource::Volume { name, anonymous, .. } => {
-                    MountSource::Volume { name: name.clone(), anonymous: *anonymous, copy_up: false }
-                }
+            let mut mount = mount.clone();
+            match &mut mount.source {
+                // What the image has is there already.
+                MountSource::Volume { copy_up, .. } => *copy_up = false,
+                // Its files are not another's.
                 MountSource::Tmpfs(_) => continue,
-                other => other.clone(),
-            };
-            let mount = Mount { target: mount.target.clone(), source, read_only: mount.read_only || read_only };
+                MountSource::Bind { .. } | MountSource::Image { .. } => {}
+            }
+            mount.read_only |= read_only;
             taken.retain(|earlier: &Mount| earlier.target != mount.target);
             taken.push(mount);
         }
