@@ -93,12 +93,16 @@ print(index["digest"], config["architecture"])
         cli.machine.run("tar", &["-C", &place.display().to_string(), "-cf", &at("several.tar"), "."]).text();
         assert_eq!(cli.text(&["load", "-i", &at("several.tar")]), "Loaded image: several:1\n");
         assert_eq!(cli.text(&["run", "--rm", "several:1", "echo", "here"]), "here\n");
+        assert_eq!(cli.text(&["run", "--rm", "--platform", "linux/s390x", "several:1", "echo", "there"]), "there\n");
+        assert!(cli.text(&["images", "-q"]).lines().count() <= 2);
+        if !cli.text(&["image", "inspect", "--help"]).contains("--platform") {
+            // Docker's own client before version 28: it asks for what is there without naming a platform.
+            return;
+        }
         assert_eq!(
             cli.text(&["image", "inspect", "--platform", "linux/s390x", "-f", "{{.Architecture}}", "several:1"]),
             "s390x\n"
         );
-        assert_eq!(cli.text(&["run", "--rm", "--platform", "linux/s390x", "several:1", "echo", "there"]), "there\n");
-        assert!(cli.text(&["images", "-q"]).lines().count() <= 2);
         let saved = |name: &str| cli.machine.run("tar", &["-xOf", &at(name), "index.json"]).text();
         cli.text(&["save", "-o", &at("whole.tar"), "several:1"]);
         assert!(saved("whole.tar").contains(&digest));
