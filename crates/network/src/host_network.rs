@@ -116,9 +116,11 @@ impl HostNetwork {
 
     /// Takes a network's bridge away, with the links on it. Goes on past failures and reports them all.
     pub fn remove_bridge(&self, name: &str) -> Result<(), Vec<NetworkError>> {
-        let mut errors: Vec<NetworkError> = self.host.dismiss(name).err().into_iter().collect();
-        errors.extend(delete_link(&mut locked(&self.host.route), name).err());
+        // The link first: by what the table says of it the next engine finds it.
+        let mut errors: Vec<NetworkError> =
+            delete_link(&mut locked(&self.host.route), name).err().into_iter().collect();
         failpoint("network.remove.bridge");
+        errors.extend(self.host.dismiss(name).err());
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 

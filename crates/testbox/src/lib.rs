@@ -31,4 +31,4 @@ pub use engine::Engine;
 pub use machine::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Side};
 pub use screen::Screen;
 pub use tools::{Done, docker_program, dozen_program, image_archive, python_program};
-pub use wait::{patience, until};
+pub use wait::{next_second, patience, until};

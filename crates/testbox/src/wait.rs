@@ -13,6 +13,13 @@ pub fn patience(limit: Duration) -> Duration {
     limit * factor
 }
 
+/// The next second, for `events --until`: whole seconds are what a client sends (of `0s` too), and the last event is to be
+/// before it.
+pub fn next_second() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970").as_secs();
+    (now + 1).to_string()
+}
+
 /// Asks again and again, a hundred times a second, until there is an answer. Fails the test after 30 seconds, or the
 /// [`patience`] of the environment.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

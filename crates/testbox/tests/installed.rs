@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command};
 
-use dozen_testbox::{Machine, dozen_program, image_archive, until};
+use dozen_testbox::{Machine, dozen_program, image_archive, next_second, until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// An engine with arguments of the test's own.
@@ -107,7 +107,7 @@ fn a_file_sets_what_containers_get_and_sighup_reads_it_again() {
     daemon.dozen(&["create", "--name", "second", "busybox", "true"]);
     assert_eq!(shown("second"), r#"67108864 {"max-size":"3m"}"#);
     assert_eq!(shown("first"), r#"8388608 {"max-file":"2","max-size":"1m"}"#, "what is made stays as it was made");
-    let events = daemon.dozen(&["events", "--since", "1h", "--until", "0s", "--filter", "type=daemon"]);
+    let events = daemon.dozen(&["events", "--since", "1h", "--until", &next_second(), "--filter", "type=daemon"]);
     assert!(events.contains(" daemon reload "), "{events}");
 
     // A bad file is named, and changes nothing.

@@ -4,9 +4,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::{Child, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use dozen_testbox::{Engine, Machine, docker_program, dozen_program, until};
+use dozen_testbox::{Engine, Machine, docker_program, dozen_program, next_second, until};
 
 /// Heeds SIGTERM.
 const WORKER: &str = "trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done";
@@ -31,9 +30,7 @@ fn state(engine: &Engine<'_>, name: &str) -> String {
 
 /// What docker's own CLI hears of a container, with the attributes that tell one event from another.
 fn events(engine: &Engine<'_>, name: &str) -> Vec<String> {
-    // Whole seconds are what a client sends: the next one, so that the last event is before it.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let (until, container) = ((now + 1).to_string(), format!("container={name}"));
+    let (until, container) = (next_second(), format!("container={name}"));
     let format =
         "{{.Action}}{{with .Actor.Attributes.signal}} {{.}}{{end}}{{with .Actor.Attributes.exitCode}} {{.}}{{end}}";
     let line = ["events", "--since", "1h", "--until", &until, "--filter", &container, "--format", format];

@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use dozen_testbox::{Engine, MACHINE_ADDRESS, Machine, Side, until};
+use dozen_testbox::{Engine, MACHINE_ADDRESS, Machine, Side, next_second, until};
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; exec httpd -f -p 80 -h /www";
 
@@ -137,7 +137,7 @@ fn a_container_is_connected_and_disconnected_while_it_runs() {
         "--since",
         "1",
         "--until",
-        "0s",
+        &next_second(),
         "--filter",
         "type=network",
         "--format",

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use dozen_testbox::patience;
+use dozen_testbox::{next_second, patience};
 
 use crate::{Program, WORKER, for_both};
 
@@ -173,9 +173,7 @@ fn events(program: Program) {
     program.with(|cli| {
         cli.run(&["run", "--name", "mortal", "busybox", "sh", "-c", "exit 3"]).expect(3);
         cli.text(&["rm", "mortal"]);
-        // Whole seconds are what a client sends: the next one, so that the last event is before it.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let until = (now + 1).to_string();
+        let until = next_second();
         let line = ["events", "--since", "10m", "--until", &until, "--filter", "container=mortal"];
         let format = ["--format", "{{.Action}}{{with .Actor.Attributes.exitCode}} {{.}}{{end}}"];
         let line: Vec<&str> = line.iter().chain(&format).copied().collect();

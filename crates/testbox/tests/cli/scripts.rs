@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileTypeExt;
 
-use dozen_testbox::{docker_program, dozen_program, until};
+use dozen_testbox::{docker_program, dozen_program, next_second, until};
 
 use crate::{Cli, Program, for_both};
 
@@ -148,8 +148,7 @@ fn templates_print_what_dockers_client_prints() {
         same(&["volume", "inspect", "--format", "{{.Options}} {{.Labels}} {{.Scope}} {{.Driver}}", "data"]);
         same(&["version", "--format", "{{.Server.APIVersion}} {{.Server.Experimental}} {{.Server.GitCommit}}"]);
         same(&["info", "--format", "{{.ID}} {{.ServerVersion}} {{.NCPU}} {{.OSType}}"]);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let template = "{{.Type}} {{.Status}} {{.ID}} {{.From}} {{.Time}} {{.TimeNano}} {{.Scope}} {{.Actor.ID}}";
-        same(&["events", "--since", "10m", "--until", &(now + 1).to_string(), "--format", template]);
+        same(&["events", "--since", "10m", "--until", &next_second(), "--format", template]);
     });
 }

@@ -10,7 +10,8 @@ use crate::bench::Bench;
 /// Names and published ports of the containers in the scenario.
 pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), ("broken", 8083)];
 pub const VOLUME: &str = "data";
-const NETWORK: &str = "back";
+/// A network of its own.
+pub const NETWORK: &str = "back";
 const IMAGES: [&str; 4] = ["product:1", "product:2", "twice:1", "alive:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
