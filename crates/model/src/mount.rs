@@ -129,6 +129,20 @@ pub enum BindPropagation {
     Slave,
 }
 
+impl BindPropagation {
+    /// The kernel's own word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rprivate => "rprivate",
+            Self::Private => "private",
+            Self::Rshared => "rshared",
+            Self::Shared => "shared",
+            Self::Rslave => "rslave",
+            Self::Slave => "slave",
+        }
+    }
+}
+
 /// A tmpfs, by Docker's defaults nosuid, nodev and noexec.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TmpfsOptions {

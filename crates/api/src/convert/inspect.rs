@@ -273,7 +273,7 @@ fn binds(spec: &ContainerSpec) -> Vec<String> {
 fn bind(mount: &Mount) -> Option<String> {
     let (source, mut words) = match &mount.source {
         MountSource::Bind { path, propagation, .. } => {
-            let words = (*propagation != BindPropagation::Rprivate).then(|| propagation_word(*propagation));
+            let words = (*propagation != BindPropagation::Rprivate).then(|| propagation.word());
             (path.display().to_string(), words.into_iter().collect::<Vec<_>>())
         }
         MountSource::Volume { name, anonymous: false, copy_up, .. } => {
@@ -288,17 +288,6 @@ fn bind(mount: &Mount) -> Option<String> {
     Some(format!("{source}:{}{options}", mount.target.display()))
 }
 
-pub(super) fn propagation_word(propagation: BindPropagation) -> &'static str {
-    match propagation {
-        BindPropagation::Rprivate => "rprivate",
-        BindPropagation::Private => "private",
-        BindPropagation::Rshared => "rshared",
-        BindPropagation::Shared => "shared",
-        BindPropagation::Rslave => "rslave",
-        BindPropagation::Slave => "slave",
-    }
-}
-
 /// `Mounts`, as inspect and listings have them. Docker leaves `--tmpfs` out of it; so do we.
 pub(crate) fn mounts(spec: &ContainerSpec, mountpoint: &dyn Fn(&str) -> Option<String>) -> Value {
     let list: Vec<Value> = spec
@@ -311,7 +300,7 @@ pub(crate) fn mounts(spec: &ContainerSpec, mountpoint: &dyn Fn(&str) -> Option<S
             match &mount.source {
                 MountSource::Bind { path, propagation, .. } => Some(json!({
                     "Type": "bind", "Source": path, "Destination": target, "Mode": mode, "RW": writable,
-                    "Propagation": propagation_word(*propagation),
+                    "Propagation": propagation.word(),
                 })),
                 MountSource::Volume { name, .. } => Some(json!({
                     "Type": "volume", "Name": name.as_str(), "Source": mountpoint(name.as_str()).unwrap_or_default(),

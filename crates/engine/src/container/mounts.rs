@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
+use dozen_model::{BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
 
 use crate::EngineError;
 use crate::container::launch::make_directory;
@@ -63,7 +63,7 @@ pub(crate) fn user_mount(asked: &Mount, origin: &Origin) -> oci_spec::runtime::M
         (MountSource::Tmpfs(options), _) => ("tmpfs", Some("tmpfs".into()), tmpfs_options(options, access)),
         (MountSource::Bind { propagation, recursion, .. }, Origin::Path(path)) => {
             let mut options = bind_options(asked.read_only, *recursion);
-            options.push(propagation_word(*propagation).into());
+            options.push(propagation.word().into());
             ("bind", Some(path.clone()), options)
         }
         (_, Origin::Path(path)) => {
@@ -115,19 +115,10 @@ fn tmpfs_options(asked: &TmpfsOptions, access: String) -> Vec<String> {
     options
 }
 
-fn propagation_word(propagation: BindPropagation) -> &'static str {
-    match propagation {
-        BindPropagation::Rprivate => "rprivate",
-        BindPropagation::Private => "private",
-        BindPropagation::Rshared => "rshared",
-        BindPropagation::Shared => "shared",
-        BindPropagation::Rslave => "rslave",
-        BindPropagation::Slave => "slave",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use dozen_model::BindPropagation;
+
     use super::*;
 
     fn options_of(source: MountSource, read_only: bool, owner: MountOwner, origin: &Origin) -> String {

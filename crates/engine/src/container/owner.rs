@@ -2,9 +2,11 @@
 //! it, carries the effects out and publishes the next snapshot.
 
 mod askers;
+mod effects;
 mod erase;
 mod health;
 mod places;
+mod requests;
 mod restart;
 mod start;
 
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dozen_model::{ContainerName, EndpointSpec, ErrorKind, NetworkId, error_chain};
-use dozen_monitor::protocol::{self, Failure, Request};
+use dozen_monitor::protocol::Failure;
 use jiff::Timestamp;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -20,17 +22,12 @@ use tokio::time::Instant;
 pub use self::askers::Changed;
 use self::askers::{Asked, Askers, Reply, WaitingClients, failure};
 use crate::EngineError;
-use crate::container::attach::{AttachOptions, PendingAttach, StdioStream};
-use crate::container::change::{self, SpecChange};
-use crate::container::health::{Health, HealthResult, HealthStatus};
-use crate::container::launch;
+use crate::container::attach::{AttachOptions, PendingAttach};
+use crate::container::change::SpecChange;
+use crate::container::health::HealthResult;
 use crate::container::lifecycle::{Effect, Input, Life, Refusal, StopPlan, Terms, Wish, decide};
 use crate::container::pause;
-use crate::container::snapshot::{Phase, Run, Snapshot, Waiting};
-use crate::container::{Container, WaitCondition};
-use crate::failpoint::failpoint;
-use crate::monitor_link::MonitorLink;
-use crate::rows;
+use crate::container::snapshot::{Phase, Snapshot};
 use crate::shared::Shared;
 
 /// Commands that may wait in a mailbox before their senders wait too.
@@ -370,137 +367,6 @@ impl Owner {
         result
     }
 
-    // ---- effects ----
-
-    async fn write(&mut self, essential: bool) -> Result<(), EngineError> {
-        let (before, after) = write_failpoints(&self.life);
-        failpoint(before);
-        rows::save_life(&self.shared.ledger, self.snapshot().id.clone(), &self.life, essential).await?;
-        failpoint(after);
-        self.unfinished = None;
-        Ok(())
-    }
-
-    async fn record(&mut self) {
-        if let Err(error) = self.write(true).await {
-            self.postpone(&error, "the ledger does not know yet what became of a container");
-        }
-    }
-
-    async fn release(&self, run: Run) -> Result<(), EngineError> {
-        let (shared, id) = (self.shared.clone(), self.snapshot().id.clone());
-        self.shared.execs.run_ended(&id);
-        self.shared.blocking(move || launch::release(&shared, &id, &run)).await
-    }
-
-    /// In one step for those who look and those who listen: who hears of it sees it, and who sees it comes after it.
-    fn publish(&mut self, action: Option<&'static str>) {
-        let (phase, restarts) = (self.life.phase.clone(), self.life.restarts.clone());
-        self.update(|snapshot| {
-            if let Phase::Exited(exit) | Phase::Waiting(Waiting { exit, .. }) = &phase {
-                snapshot.last_exit = Some(exit.clone());
-            }
-            if matches!(phase, Phase::Exited(_)) || action == Some("die") {
-                snapshot.exits += 1;
-            }
-            snapshot.health = match (&phase, action) {
-                // A new run has a new health.
-                (Phase::Running(_), Some("start")) if is_checked(snapshot) => Some(Arc::new(Health::begun(0))),
-                (Phase::Running(_), _) => snapshot.health.take(),
-                // As Docker says of one that nobody checks any more.
-                _ => snapshot
-                    .health
-                    .take()
-                    .map(|health| Arc::new(Health { status: HealthStatus::Unhealthy, ..Health::clone(&health) })),
-            };
-            (snapshot.phase, snapshot.restarts) = (phase, restarts);
-            if let Some(action) = action {
-                self.announce(snapshot, action);
-            }
-        });
-    }
-
-    fn announce(&self, snapshot: &Snapshot, action: &'static str) {
-        let (before, after) = match action {
-            "start" => ("announce.start.before", "announce.start.after"),
-            "die" => ("announce.die.before", "announce.die.after"),
-            "stop" => ("announce.stop.before", "announce.stop.after"),
-            "restart" => ("announce.restart.before", "announce.restart.after"),
-            "pause" => ("announce.pause.before", "announce.pause.after"),
-            "unpause" => ("announce.unpause.before", "announce.unpause.after"),
-            _ => ("announce.destroy.before", "announce.destroy.after"),
-        };
-        failpoint(before);
-        let exit = snapshot.last_exit.as_ref().filter(|_| action == "die");
-        let attributes = exit.map(|exit| {
-            let duration_s = exit.finished.duration_since(exit.started).as_secs().max(0);
-            [("exitCode".to_owned(), exit.exit_code.to_string()), ("execDuration".to_owned(), duration_s.to_string())]
-        });
-        self.shared.announce(snapshot, action, attributes.into_iter().flatten());
-        failpoint(after);
-    }
-
-    /// In a task of its own: it may take as long as its grace, and others ask in the meantime.
-    fn bring_to_end(&self, plan: StopPlan) {
-        let Some(entry) = self.shared.registry.get(&self.snapshot().id) else { return };
-        let mailbox = entry.mailbox.clone();
-        let container = Container::new(entry, self.shared.clone());
-        // Of this run, even if the task gets its turn only after it.
-        let ended = container.wait(WaitCondition::NextExit);
-        failpoint("end.before");
-        tokio::spawn(async move {
-            if let Err(error) = container.bring_to_end(plan, ended).await {
-                tracing::error!(
-                    container = container.id.short(),
-                    error = error_chain(&error),
-                    "cannot end a container"
-                );
-                drop(mailbox.send(Command::CannotEnd(failure(&error))).await);
-            }
-        });
-    }
-
-    async fn start_again(&mut self) -> Result<(), EngineError> {
-        self.askers.answer(Asked::Stop, &Ok(()));
-        failpoint("start_again.before");
-        let started = self.apply(Input::Start).await.map_err(|failed| self.explain(failed));
-        self.askers.answer(Asked::Restart, &started.as_ref().map(drop).map_err(failure));
-        if started.is_err() {
-            // Unless the start has gone so far that it was undone, and the wish with it.
-            drop(self.apply(Input::GivenUp).await);
-        }
-        started
-    }
-
-    async fn remove_itself(&mut self, volumes: bool) -> Result<(), EngineError> {
-        self.askers.answer(Asked::Stop, &Ok(()));
-        failpoint("remove_itself.before");
-        let removed = self.apply(Input::RemoveItself { volumes }).await.map_err(|failed| self.explain(failed));
-        if let Err(error) = &removed {
-            self.askers.answer(Asked::Removal, &Err(failure(error)));
-        }
-        removed
-    }
-
-    async fn erase(&mut self, volumes: bool) -> Result<(), EngineError> {
-        let (shared, snapshot) = (self.shared.clone(), self.snapshot());
-        let own = if volumes { erase::anonymous_volumes(&snapshot) } else { Vec::new() };
-        let claim = self.shared.volumes.claim(own.iter().cloned()).await;
-        match self.shared.blocking(move || erase::erase(&shared, &snapshot, own, claim)).await {
-            Ok(()) => {
-                failpoint("erase.after");
-                (self.erased, self.unfinished) = (true, None);
-                self.announce(&self.snapshot(), "destroy");
-                Ok(())
-            }
-            Err(error) => {
-                self.postpone(&error, "a container could not be removed yet");
-                drop(self.apply(Input::RemovalFailed(error_chain(&error))).await);
-                Err(error)
-            }
-        }
-    }
-
     // ---- what could not be done ----
 
     fn postpone(&mut self, error: &EngineError, what: &str) {
@@ -515,87 +381,6 @@ impl Owner {
             Phase::Removing { .. } => drop(self.apply(Input::Remove { force: false, volumes: false }).await),
             _ => self.record().await,
         }
-    }
-
-    // ---- commands that change no phase ----
-
-    async fn rename(&mut self, name: ContainerName) -> Result<(), EngineError> {
-        let snapshot = self.snapshot();
-        failpoint("rename.before");
-        let (id, wanted) = (snapshot.id.clone(), name.clone());
-        let ledger = self.shared.ledger.clone();
-        let taken = self.shared.blocking(move || Ok(rows::rename_container(&ledger, id, wanted)?)).await?;
-        if let Err(holder) = taken {
-            return Err(EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() });
-        }
-        failpoint("rename.row");
-        self.shared.registry.rename(&snapshot.id, name.clone());
-        let old = snapshot.name.to_string();
-        self.update(|snapshot| snapshot.name = name);
-        self.name_anew().await;
-        self.shared.announce(&self.snapshot(), "rename", [("oldName".to_owned(), format!("/{old}"))]);
-        Ok(())
-    }
-
-    /// Its neighbours find it by its new name.
-    async fn name_anew(&self) {
-        let (shared, snapshot) = (self.shared.clone(), self.snapshot());
-        let Some(run) = self.life.phase.run().cloned() else { return };
-        let named = self.shared.blocking(move || shared.network.names.refresh(&snapshot, &run)).await;
-        if let Err(error) = named {
-            let id = self.snapshot().id.clone();
-            tracing::error!(container = id.short(), error = error_chain(&error), "its neighbours know its former name");
-        }
-    }
-
-    async fn change(&mut self, change: SpecChange) -> Result<(), EngineError> {
-        let snapshot = self.snapshot();
-        if matches!(self.life.phase, Phase::Removing { .. }) {
-            return Err(self.explain(Failed::Refused(Refusal::Removing)));
-        }
-        let after = change.applied_to(&snapshot.spec)?;
-        let (shared, runs) = (self.shared.clone(), matches!(self.life.phase, Phase::Running(_)));
-        let spec = {
-            let snapshot = snapshot.clone();
-            let work = move || change::change(&shared, &snapshot.id, runs, &snapshot.spec, after);
-            self.shared.blocking(work).await?
-        };
-        self.update(|snapshot| {
-            snapshot.spec = spec;
-            self.shared.announce(snapshot, change.event(), None);
-        });
-        Ok(())
-    }
-
-    /// A running container's client is connected at once, an earlier one when it starts.
-    async fn attach(&mut self, options: AttachOptions) -> Result<PendingAttach, EngineError> {
-        let snapshot = self.snapshot();
-        let terminal = snapshot.spec.process.terminal;
-        let (sender, stream) = oneshot::channel();
-        let not_running = match &self.life.phase {
-            Phase::Running(_) => {
-                pause::check_moves(&snapshot, "attach")?;
-                drop(sender.send(self.connect(options).await));
-                None
-            }
-            Phase::Removing { .. } => return Err(self.explain(Failed::Refused(Refusal::Removing))),
-            Phase::Waiting(_) => return Err(pause::is_restarting(&snapshot)),
-            _ => {
-                self.waiting_clients.add(AttachOptions { log: false, ..options }, sender);
-                Some(Timestamp::now())
-            }
-        };
-        self.shared.announce(&snapshot, "attach", None);
-        Ok(PendingAttach { terminal, not_running, stream })
-    }
-
-    async fn connect(&self, options: AttachOptions) -> Result<StdioStream, EngineError> {
-        let snapshot = self.snapshot();
-        let AttachOptions { stdin, stdout, stderr, log } = options;
-        let request = Request::Attach { stdin, stdout, stderr, log };
-        let (link, reply) = MonitorLink::request(&self.shared.run_directory(&snapshot.id), &request).await?;
-        let log_end = if let protocol::Reply::Attached(end) = reply { Some(end) } else { None };
-        Ok(StdioStream { socket: link.into_stream(), terminal: snapshot.spec.process.terminal, log_end })
     }
 
     // ---- small things ----
@@ -637,29 +422,10 @@ impl Owner {
     }
 }
 
-fn is_checked(snapshot: &Snapshot) -> bool {
-    snapshot.spec.health.as_ref().is_some_and(|check| check.command().is_some())
-}
-
 /// At this moment, if there is one.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Around the write of each phase, or of a wish.
-fn write_failpoints(life: &Life) -> (&'static str, &'static str) {
-    match &life.phase {
-        Phase::Created { .. } => ("save.failed.before", "save.failed.after"),
-        Phase::Starting { run: None } => ("save.starting.before", "save.starting.after"),
-        Phase::Starting { run: Some(_) } => ("save.prepared.before", "save.prepared.after"),
-        Phase::Running(_) if life.wish != Wish::None => ("save.wish.before", "save.wish.after"),
-        Phase::Running(run) if run.is_paused => ("save.paused.before", "save.paused.after"),
-        Phase::Running(_) => ("save.running.before", "save.running.after"),
-        Phase::Waiting(_) => ("save.waiting.before", "save.waiting.after"),
-        Phase::Exited(_) => ("save.exited.before", "save.exited.after"),
-        Phase::Removing { .. } => ("save.removing.before", "save.removing.after"),
     }
 }

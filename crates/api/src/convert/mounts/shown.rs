@@ -3,8 +3,6 @@
 use dozen_model::{BindPropagation, BindRecursion, ContainerSpec, Mount, MountSource};
 use serde_json::{Map, Value, json};
 
-use super::super::inspect::propagation_word;
-
 /// `None` where nothing was asked for in this form.
 pub(crate) fn shown(spec: &ContainerSpec) -> Option<Value> {
     let list: Vec<Value> = spec.mounts.iter().filter(|mount| mount.structured).map(one).collect();
@@ -16,7 +14,7 @@ pub(super) fn one(mount: &Mount) -> Value {
         MountSource::Bind { path, create_missing, propagation, recursion } => {
             let mut options = Map::new();
             if *propagation != BindPropagation::Rprivate {
-                options.insert("Propagation".into(), propagation_word(*propagation).into());
+                options.insert("Propagation".into(), propagation.word().into());
             }
             let switch = match recursion {
                 BindRecursion::Enabled => None,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dozen_model::{ContainerSpec, NetworkMode, error_chain};
+use dozen_model::{ContainerId, ContainerSpec, NetworkMode, PidMode, error_chain};
 use tokio::time::Instant;
 
 use super::{Entry, Failed, Owner};
@@ -29,8 +29,7 @@ impl Owner {
         async move {
             super::sleep_until(due_at).await;
             let Some(due_at) = due_at else { return };
-            let joined: Vec<Entry> =
-                joined_by(&snapshot.spec).into_iter().filter_map(|id| shared.registry.get(id)).collect();
+            let joined: Vec<Entry> = joined_by(&snapshot.spec).filter_map(|id| shared.registry.get(id)).collect();
             // After that it tries all the same.
             drop(tokio::time::timeout_at(due_at + PATIENCE, settled(joined)).await);
         }
@@ -72,11 +71,10 @@ impl Owner {
 }
 
 /// Those without which it cannot start.
-fn joined_by(spec: &ContainerSpec) -> Option<&dozen_model::ContainerId> {
-    match &spec.network {
-        NetworkMode::Container(other) => Some(other),
-        _ => None,
-    }
+fn joined_by(spec: &ContainerSpec) -> impl Iterator<Item = &ContainerId> {
+    let network = if let NetworkMode::Container(other) = &spec.network { Some(other) } else { None };
+    let processes = if let PidMode::Container(other) = &spec.sharing.pid { Some(other) } else { None };
+    network.into_iter().chain(processes)
 }
 
 /// None of them is on its way up any more.
