@@ -54,6 +54,12 @@ enum Verb {
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
+    /// Work and kill an engine for an hour, and look whether anything is lost, left or grows.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        minutes: u32,
+    },
     /// Build test images from Debian's packages into OCI archives, outside the tree.
     Images {
         /// Which; without any, those of the tests and the demo.
@@ -120,6 +126,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Demo { down: true, .. } => demo::down(),
         Verb::Demo { apt, .. } => demo::up(if apt { demo::Way::Apt } else { demo::Way::Pip }),
         Verb::Test { quick, filter } => suite::test(quick, filter.as_deref()),
+        Verb::Soak { minutes } => suite::soak(minutes),
         Verb::Images { names, path, all, rebuild } => images::verb(&names, all, path, rebuild),
         Verb::Clients { name } => clients::verb(&name),
         Verb::Check => check::check(),

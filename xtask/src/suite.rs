@@ -1,5 +1,7 @@
-//! `cargo xtask test`: sets everything up, runs every test, and looks whether anything stayed behind.
+//! `cargo xtask test`: sets everything up, runs every test, and looks whether anything stayed behind. `cargo xtask
+//! soak`: the same, for the one test that takes an hour.
 
+use std::process::Command;
 use std::time::Instant;
 
 use crate::failure::Failure;
@@ -9,12 +11,37 @@ use crate::{clients, host, images, packages, steps};
 /// Marked `#[ignore]`, but no test: it prints figures.
 const FIGURES: &str = "how_long_an_attach_takes";
 
-/// Runs the suite.
+/// Marked `#[ignore]`: it takes an hour, and has a verb of its own.
+const SOAK: &str = "an_hour_of_everything_leaves_nothing";
+
+/// `cargo xtask test`.
 pub fn test(quick: bool, filter: Option<&str>) -> Result<(), Failure> {
-    let begun = Instant::now();
-    host::need_root("test")?;
-    packages::ensure("test")?;
     let heavy: &[&str] = if quick { &[] } else { &images::HEAVY };
+    run("test", heavy, |runner| {
+        runner.arg("--workspace").args(filter);
+        if !quick {
+            // But for those that need a machine of another kind, or an hour.
+            let others = [crate::vm::HERE_ONLY, FIGURES, SOAK];
+            runner.args(["--", "--include-ignored"]).args(others.iter().flat_map(|name| ["--skip", name]));
+        }
+    })
+}
+
+/// `cargo xtask soak`.
+pub fn soak(minutes: u32) -> Result<(), Failure> {
+    run("soak", &[], |runner| {
+        runner.args(["-p", "dozen-testbox", "--test", "crash", SOAK, "--", "--ignored"]);
+        runner.env("DOZEN_TEST_SOAK_MINUTES", minutes.to_string());
+        // What it finds is the point.
+        runner.env("NEXTEST_SUCCESS_OUTPUT", "final");
+    })
+}
+
+/// Sets everything up, runs the tests that are chosen, and looks what they leave.
+fn run(verb: &str, heavy: &[&str], choose: impl FnOnce(&mut Command)) -> Result<(), Failure> {
+    let begun = Instant::now();
+    host::need_root(verb)?;
+    packages::ensure(verb)?;
     images::ensure(&[&images::USUAL[..], heavy].concat(), false)?;
     let python = clients::python()?;
     let docker = clients::docker()?;
@@ -24,16 +51,9 @@ pub fn test(quick: bool, filter: Option<&str>) -> Result<(), Failure> {
 
     let has_nextest = steps::capture(steps::cargo().args(["nextest", "--version"])).is_ok();
     let mut runner = steps::cargo();
-    if has_nextest {
-        runner.args(["nextest", "run", "--workspace"]).args(filter);
-    } else {
-        // `--no-fail-fast`: one failing crate does not hide the others.
-        runner.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
-    }
-    if !quick {
-        // But for those that need a machine of another kind.
-        runner.args(["--", "--include-ignored", "--skip", crate::vm::HERE_ONLY, "--skip", FIGURES]);
-    }
+    // `--no-fail-fast`: one failing crate does not hide the others.
+    runner.args(if has_nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] });
+    choose(&mut runner);
     runner.env("DOZEN_BINARY", &dozen).env("DOZEN_TEST_PYTHON", &python).env("DOZEN_TEST_DOCKER", &docker);
     runner.env("DOZEN_TEST_IMAGES", images::directory()?);
     steps::step(if has_nextest { "cargo nextest run" } else { "cargo test (no nextest on this machine)" });
@@ -47,5 +67,5 @@ pub fn test(quick: bool, filter: Option<&str>) -> Result<(), Failure> {
 }
 
 fn docker_version(docker: &std::path::Path) -> String {
-    steps::capture(std::process::Command::new(docker).arg("--version")).unwrap_or_else(|failure| failure.to_string())
+    steps::capture(Command::new(docker).arg("--version")).unwrap_or_else(|failure| failure.to_string())
 }

@@ -111,7 +111,12 @@ fn what_the_host_cannot_give_is_refused() {
         (&["--device-read-bps", "/dev/no-such-device:1m"], "the host has no block device /dev/no-such-device"),
     ] {
         let line = [&["run", "--rm", "--network", "none"], options, &["busybox", "true"]].concat();
-        for done in [engine.docker(&line), engine.dozen(&line)] {
+        let mut all = vec![engine.dozen(&line)];
+        // Docker's client of version 26 reads the rates of devices and then sends none.
+        if !options[0].starts_with("--device-") {
+            all.push(engine.docker(&line));
+        }
+        for done in all {
             assert_eq!(done.code, 125, "{done:?}");
             assert!(done.err.contains(words), "{done:?}");
         }

@@ -82,6 +82,10 @@ pub fn judge(row: &Row, rows: &[Row]) -> (String, Option<bool>) {
             let value = limit.map(|limit| format!(" = {}", shown(limit, unit))).unwrap_or_default();
             (format!("{}/{divisor}{value}", other.name()), at_most(limit))
         }
+        Mark::Level(other) => {
+            let ratio = row.ratio(other);
+            (format!("as {}", other.name()), ratio.map(|ratio| ratio >= 0.95))
+        }
         Mark::Below(limit) => (format!("under {limit}"), ours.map(|ours| ours / unit.scale() < limit)),
         Mark::AsFastAs(name) => {
             let other = rows.iter().find(|other| other.work.name == name);
@@ -143,6 +147,9 @@ mod tests {
         check(&[row("api", &[(Dozen, 0.020), (Docker, 0.225)])], "docker/15 = 15.0", Some(false));
         check(&[row("run", &[(Dozen, 0.020)])], "docker/10", None);
         check(&[row("runtime", &[(Dozen, 0.007), (Crun, 0.013)])], "crun/2 = 6.50", Some(false));
+        check(&[row("log-write", &[(Dozen, 1.0), (Subject::Podman, 0.96)])], "as podman", Some(true));
+        check(&[row("log-write", &[(Dozen, 1.0), (Subject::Podman, 0.9)])], "as podman", Some(false));
+        check(&[row("neighbour-stream", &[(Dozen, 9.0), (Docker, 10.0)])], "as docker", Some(false));
         check(&[row("fifty", &[(Dozen, 0.9)])], "under 700", Some(false));
         check(&[row("rest", &[(Dozen, 11.0 * 1048576.0)])], "under 12", Some(true));
         let pair = |port: f64| [row("port-stream", &[(Dozen, port)]), row("bridge-stream", &[(Dozen, 100e9)])];

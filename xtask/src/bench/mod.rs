@@ -66,6 +66,9 @@ pub fn verb(options: &Options) -> Result<(), Failure> {
         ["agent", name] => inside::agent(name),
         ["janitor", prefix, scratch] => janitor::work(prefix, Path::new(scratch)),
         ["serve"] => inside::traffic::serve().attempting("serve"),
+        ["load", by, address] => inside::traffic::load_and_print(by, address).attempting("load a server"),
+        ["talk"] => inside::talk::talk().attempting("talk"),
+        ["ask"] => inside::names::ask().attempting("ask for names"),
         _ => Err(Failure::new("--inside is for the bench itself")),
     }
 }

@@ -85,6 +85,8 @@ pub enum Mark {
     None,
     /// At most the other's median divided by this.
     Part(Subject, f64),
+    /// As good as the other's, within a twentieth.
+    Level(Subject),
     /// Less than this, in the unit as shown.
     Below(f64),
     /// As much as dozen itself has in the row of this name, within a twentieth.
@@ -137,6 +139,11 @@ const fn counted(name: &'static str, title: &'static str, unit: Unit, most_round
 
 const fn runtime(name: &'static str, title: &'static str, unit: Unit, most_rounds: u32) -> Work {
     Work { name, title, unit, subjects: Subject::RUNTIMES, most_rounds, mark: Mark::None, on_request: false }
+}
+
+/// A row of dozen's alone.
+const fn crowd(name: &'static str, title: &'static str, unit: Unit, most_rounds: u32, limit: f64) -> Work {
+    Work { name, title, unit, subjects: &[Subject::Dozen], most_rounds, mark: Mark::Below(limit), on_request: false }
 }
 
 const TENTH_OF_DOCKER: Mark = Mark::Part(Subject::Docker, 10.0);
@@ -203,6 +210,32 @@ pub const ALL: &[Work] = &[
         Unit::RequestsPerSecond,
         Mark::AsFastAs("bridge-requests"),
     ),
+    traffic(
+        "neighbour-stream",
+        "one stream from container to container",
+        Unit::GigabitsPerSecond,
+        Mark::Level(Subject::Docker),
+    ),
+    traffic(
+        "neighbour-requests",
+        "8 connections from container to container",
+        Unit::RequestsPerSecond,
+        Mark::Level(Subject::Docker),
+    ),
+    Work {
+        name: "names",
+        title: "a name of 1,000, asked for in a container: 99th percentile",
+        unit: Unit::Milliseconds,
+        subjects: &[Subject::Dozen, Subject::Docker],
+        most_rounds: 5,
+        mark: Mark::Below(1.0),
+        on_request: false,
+    },
+    archive("log-write", "200 MB of log written", Subject::ENGINES, Mark::Level(Subject::Podman)),
+    archive("log-read", "200 MB of log read", Subject::ENGINES, Mark::Part(Subject::Podman, 5.0)),
+    crowd("crowd-memory", "500 containers: the engine's PSS", Unit::Mebibytes, 1, 40.0),
+    crowd("crowd-list", "500 containers: ps", Unit::Milliseconds, 15, 10.0),
+    crowd("crowd-restart", "500 containers: an engine killed, the next one answers", Unit::Milliseconds, 5, 300.0),
     archive("load", "load of an image of 652 MB, six layers", Subject::ENGINES, Mark::Part(Subject::Docker, 3.0)),
     archive("floor-hash", "that many bytes read and hashed by one thread", &[Subject::Dozen], Mark::None),
     archive("floor-write", "that many bytes written to the disk", &[Subject::Dozen], Mark::None),
@@ -243,7 +276,7 @@ mod tests {
     fn every_mark_names_a_row_or_someone_who_takes_part() {
         for work in ALL {
             match work.mark {
-                Mark::Part(other, _) => assert!(work.subjects.contains(&other), "{}", work.name),
+                Mark::Part(other, _) | Mark::Level(other) => assert!(work.subjects.contains(&other), "{}", work.name),
                 Mark::AsFastAs(row) => assert!(ALL.iter().any(|other| other.name == row), "{}", work.name),
                 Mark::None | Mark::Below(_) => {}
             }

@@ -15,8 +15,8 @@ for group in $CGROUPS; do
     echo $$ >"$group/cgroup.procs"
 done
 
-inside='
-root=$1; toolchain=$2; bin=$3; shift 3
+# Before the first process, because whoever waits for that one must not stay in the group either.
+below='
 for group in $CGROUPS; do
     mkdir "$group/init"
     for file in cpuset.cpus cpuset.mems; do
@@ -24,6 +24,11 @@ for group in $CGROUPS; do
     done
     echo $$ >"$group/init/cgroup.procs"
 done
+exec "$@"
+'
+
+inside='
+root=$1; toolchain=$2; bin=$3; shift 3
 # pivot_root(2) wants a mount, and so does every container that is started in there.
 mount --bind "$root" "$root"
 mount --bind "$toolchain" "$root${bin%/bin}"
@@ -62,5 +67,6 @@ exec env -u CGROUPS HOME=/root PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbi
 " sh "$@"
 '
 shift 3
-# Not exec: --kill-child takes everything inside along when unshare is killed.
-exec unshare --mount --pid --cgroup --fork --kill-child --propagation private sh -eu -c "$inside" sh "$root" "$toolchain" "$bin" "$@"
+# --kill-child takes everything inside along when unshare is killed.
+exec unshare --cgroup sh -eu -c "$below" sh \
+    unshare --mount --pid --fork --kill-child --propagation private sh -eu -c "$inside" sh "$root" "$toolchain" "$bin" "$@"

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dozen_testbox::{Machine, dozen_program, image_archive, patience, until};
@@ -50,7 +51,7 @@ impl Outcome {
 
 /// The machine, and its engine while there is one.
 pub struct Bench {
-    pub machine: Machine,
+    pub machine: Arc<Machine>,
     engine: Option<Child>,
     network: Option<File>,
 }
@@ -58,7 +59,7 @@ pub struct Bench {
 impl Bench {
     /// With an engine and an image.
     pub fn new() -> Self {
-        let machine = Machine::new();
+        let machine = Arc::new(Machine::new());
         std::fs::create_dir(machine.directory().join("failpoints")).unwrap();
         let mut bench = Self { machine, engine: None, network: None };
         std::os::unix::fs::symlink(dozen_program(), bench.program()).unwrap();
@@ -85,6 +86,13 @@ impl Bench {
     /// The engine appends to it.
     pub fn forget_log(&self) {
         std::fs::write(self.machine.directory().join("engine.log"), "").unwrap();
+    }
+
+    /// No engine of this round did.
+    pub fn no_panic(&self) {
+        let log = std::fs::read_to_string(self.machine.directory().join("engine.log")).unwrap();
+        assert!(!log.contains("panicked"), "{log}");
+        self.forget_log();
     }
 
     fn failpoint(&self, name: &str) -> PathBuf {

@@ -12,6 +12,7 @@ mod bench;
 mod innocent;
 mod random;
 mod scenario;
+mod soak;
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -31,7 +32,14 @@ struct Ring {
     innocent: Innocent,
     /// What is on it between two rounds.
     before: BTreeSet<String>,
+    /// The scenario's chapter in which the last one died: where the next failpoint of the list is likely to be, too.
+    chapter: usize,
+    /// How often all was as it ought to be.
+    checked: usize,
 }
+
+/// After so many rounds the whole scenario is played instead of the chapter in which something was killed.
+const WHOLE_AFTER: usize = 10;
 
 impl Ring {
     fn new() -> Self {
@@ -40,7 +48,7 @@ impl Ring {
         scenario::run(&mut bench);
         agree::check(&mut bench);
         let before = agree::traces(&bench);
-        Self { bench, innocent, before }
+        Self { bench, innocent, before, chapter: 0, checked: 0 }
     }
 
     /// Something has been killed: all is as it ought to be, works, and leaves nothing.
@@ -50,9 +58,19 @@ impl Ring {
         agree::check(&mut self.bench);
         self.innocent.check_engine(&mut self.bench);
         scenario::clear(&mut self.bench);
-        scenario::run(&mut self.bench);
+        self.checked += 1;
+        if self.checked.is_multiple_of(WHOLE_AFTER) {
+            scenario::run(&mut self.bench);
+        } else {
+            scenario::run_chapter(&mut self.bench, scenario::CHAPTERS[self.chapter]);
+        }
         agree::check(&mut self.bench);
         self.innocent.check(&self.bench);
+        self.nothing_is_left();
+    }
+
+    /// What is on the machine is what was on it in the beginning.
+    fn nothing_is_left(&self) {
         let (before, bench) = (&self.before, &self.bench);
         until_none("something is left, or missing", 15, || {
             let now = agree::traces(bench);
@@ -60,6 +78,17 @@ impl Ring {
             differences.extend(before.difference(&now).map(|line| format!("missing: {line}")));
             differences
         });
+    }
+
+    /// Plays the scenario until whoever is to die there has died.
+    fn reach(&mut self, failpoint: &str) {
+        let chapters = scenario::CHAPTERS.iter().enumerate().cycle().skip(self.chapter).take(scenario::CHAPTERS.len());
+        for (index, chapter) in chapters {
+            if scenario::try_chapter(&mut self.bench, chapter, |bench| !bench.is_armed(failpoint)) {
+                self.chapter = index;
+                return;
+            }
+        }
     }
 
     /// Waits until whoever was to die has died there.
@@ -122,7 +151,7 @@ fn the_engine_dies(half: usize) {
         } else if ["engine.keeper.hangs", "engine.keeper.killed"].contains(&failpoint.as_str()) {
             // The engine that comes next finds it as it is, if the first got no further.
             stop(ring.bench.keeper().unwrap());
-            scenario::try_run(&mut ring.bench);
+            ring.reach(failpoint);
         } else if failpoint.starts_with("engine.rescue.") {
             let id = ring.bench.dozen(&VICTIM).expect(0);
             let monitor = ring.bench.monitor(&id[..12]).expect("it runs");
@@ -132,7 +161,7 @@ fn the_engine_dies(half: usize) {
             // It goes on beside the next engine, if it still lives.
             let _ = kill_process(monitor, Signal::CONT);
         } else {
-            scenario::try_run(&mut ring.bench);
+            ring.reach(failpoint);
         }
         ring.await_death(failpoint);
         ring.bench.end_engine(false);
@@ -203,7 +232,7 @@ fn a_monitor_dies(process: &str) {
             // What makes a monitor undo a container is an engine that dies before the go-ahead.
             ring.bench.arm("engine.launch.created");
         }
-        scenario::try_run(&mut ring.bench);
+        ring.reach(&failpoint);
         ring.await_death(&failpoint);
         assert_eq!(ring.bench.engine_lives(), !undoes, "the engine died of its monitor's death");
         ring.check();
@@ -268,7 +297,7 @@ fn a_keeper_that_dies_is_replaced() {
             kill(ring.bench.keeper().unwrap());
             assert!(ring.bench.start());
         } else {
-            scenario::try_run(&mut ring.bench);
+            ring.reach(failpoint);
         }
         ring.await_death(failpoint);
         assert!(ring.bench.engine_lives(), "the engine died of its keeper's death");

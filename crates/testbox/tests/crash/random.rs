@@ -9,10 +9,19 @@ use crate::{Ring, scenario};
 
 const ROUNDS: u64 = 30;
 /// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled").
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn new(seed: u64) -> Self {
+        Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    /// Another one, for somebody else.
+    pub fn split(&mut self) -> Self {
+        Self::new(self.below(u64::from(u32::MAX)))
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -20,30 +29,37 @@ impl Random {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
+}
+
+/// `DOZEN_TEST_SEED`, or another one each time.
+pub fn seed() -> u64 {
+    number("DOZEN_TEST_SEED")
+        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 1_000_000_007)
 }
 
 #[test]
 fn kills_at_random_moments_are_survived() {
-    let first = number("DOZEN_TEST_SEED")
-        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 1_000_000_007);
+    let first = seed();
     let rounds = number("DOZEN_TEST_ROUNDS").unwrap_or(ROUNDS);
     let mut ring = Ring::new();
     let begun = Instant::now();
     scenario::run(&mut ring.bench);
-    let scenario = begun.elapsed();
+    let length = begun.elapsed();
     for seed in first..first + rounds {
         ring.bench.forget_log();
         // Seen only if the test fails.
         println!("-- DOZEN_TEST_SEED={seed} DOZEN_TEST_ROUNDS=1");
-        round(&mut ring, scenario, &mut Random((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        let mut random = Random::new(seed);
+        round(&mut ring, length, &mut random);
+        ring.chapter = random.below(scenario::CHAPTERS.len() as u64) as usize;
         ring.check();
     }
 }
 
-fn round(ring: &mut Ring, scenario: Duration, random: &mut Random) {
-    let within = scenario.as_micros() as u64;
+fn round(ring: &mut Ring, length: Duration, random: &mut Random) {
+    let within = length.as_micros() as u64;
     let mut kills: Vec<(Duration, u64)> =
         (0..=random.below(3)).map(|_| (Duration::from_micros(random.below(within)), random.below(3))).collect();
     kills.sort_unstable();

@@ -17,7 +17,7 @@ const IMAGES: [&str; 4] = ["product:1", "product:2", "twice:1", "alive:1"];
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
     trap 'exit 0' TERM; sleep 1000 & wait";
 
-enum Step {
+pub enum Step {
     /// A command and its exit code.
     Dozen(&'static [&'static str], i32),
     /// The victim's page, and a word to it, through the keeper.
@@ -26,7 +26,11 @@ enum Step {
     Damage,
 }
 
-const STEPS: &[Step] = &[
+/// Parts of the scenario: each leaves nothing that another needs, or minds.
+pub const CHAPTERS: [&[Step]; 6] = [LIFE, PASSING, POLICIES, NETWORKS, VOLUMES, ARCHIVES];
+
+/// A container that serves, with all that can be done to it.
+const LIFE: &[Step] = &[
     Step::Dozen(
         &[
             "create",
@@ -60,8 +64,13 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["cp", "victim:/bin/file", "DIRECTORY/file"], 0),
     Step::Dozen(&["cp", "DIRECTORY/file", "victim:/copied"], 0),
     Step::Dozen(&["commit", "victim", IMAGES[0]], 0),
+    Step::Dozen(&["rmi", IMAGES[0]], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
+];
+
+/// Containers that are ended, that end by themselves, that stand still.
+const PASSING: &[Step] = &[
     Step::Dozen(&["run", "--rm", "--name", "passing", "-p", "8082:80", "-p", "8082:80/udp", "busybox", "true"], 0),
     Step::Dozen(&["run", "-d", "--name", "passing", "-p", "8082:80", "busybox", "sleep", "1000"], 0),
     Step::Dozen(&["stop", "-t", "0", "passing"], 0),
@@ -73,6 +82,10 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["unpause", "passing"], 0),
     Step::Dozen(&["pause", "passing"], 0),
     Step::Dozen(&["rm", "-f", "passing"], 0),
+];
+
+/// Containers that the engine itself starts again or ends.
+const POLICIES: &[Step] = &[
     // It fails, is started again, and fails for good: the second wait is for that.
     Step::Dozen(
         &[
@@ -94,19 +107,6 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["wait", "passing"], 0),
     Step::Dozen(&["wait", "passing"], 0),
     Step::Dozen(&["rm", "passing"], 0),
-    Step::Dozen(&["network", "create", NETWORK], 0),
-    Step::Dozen(
-        &["run", "-d", "--name", "passing", "--network", NETWORK, "-p", "8082:80", "busybox", "sleep", "1000"],
-        0,
-    ),
-    Step::Dozen(&["exec", "passing", "nslookup", "-type=a", "passing"], 0),
-    // Nobody answers.
-    Step::Dozen(&["exec", "passing", "nslookup", "-type=a", "example.org"], 1),
-    Step::Dozen(&["network", "connect", "bridge", "passing"], 0),
-    // Its ports go another way now.
-    Step::Dozen(&["network", "disconnect", "bridge", "passing"], 0),
-    Step::Dozen(&["rm", "-f", "passing"], 0),
-    Step::Dozen(&["network", "rm", NETWORK], 0),
     // It is found to be unwell, and killed for that.
     Step::Dozen(
         &[
@@ -130,6 +130,27 @@ const STEPS: &[Step] = &[
     ),
     Step::Dozen(&["wait", "passing"], 0),
     Step::Dozen(&["rm", "passing"], 0),
+];
+
+/// A network of its own, with names.
+const NETWORKS: &[Step] = &[
+    Step::Dozen(&["network", "create", NETWORK], 0),
+    Step::Dozen(
+        &["run", "-d", "--name", "passing", "--network", NETWORK, "-p", "8082:80", "busybox", "sleep", "1000"],
+        0,
+    ),
+    Step::Dozen(&["exec", "passing", "nslookup", "-type=a", "passing"], 0),
+    // Nobody answers.
+    Step::Dozen(&["exec", "passing", "nslookup", "-type=a", "example.org"], 1),
+    Step::Dozen(&["network", "connect", "bridge", "passing"], 0),
+    // Its ports go another way now.
+    Step::Dozen(&["network", "disconnect", "bridge", "passing"], 0),
+    Step::Dozen(&["rm", "-f", "passing"], 0),
+    Step::Dozen(&["network", "rm", NETWORK], 0),
+];
+
+/// A container that cannot start, and volumes.
+const VOLUMES: &[Step] = &[
     Step::Dozen(&["create", "--name", "broken", "-p", "8083:80", "busybox", "no-such-program"], 0),
     Step::Dozen(&["start", "broken"], 1),
     Step::Dozen(&["rename", "broken", "victim"], 0),
@@ -139,6 +160,13 @@ const STEPS: &[Step] = &[
     Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "busybox", "true"], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
+];
+
+/// Images that are made, written out, read, and lost.
+const ARCHIVES: &[Step] = &[
+    Step::Dozen(&["run", "--name", "passing", "busybox", "touch", "/made"], 0),
+    Step::Dozen(&["commit", "passing", IMAGES[0]], 0),
+    Step::Dozen(&["rm", "passing"], 0),
     Step::Dozen(&["tag", IMAGES[0], IMAGES[1]], 0),
     Step::Dozen(&["save", "--output", "DIRECTORY/image.tar", IMAGES[0], IMAGES[1]], 0),
     Step::Dozen(&["rmi", IMAGES[0]], 0),
@@ -158,7 +186,12 @@ const STEPS: &[Step] = &[
 
 /// All of it, and each step succeeds.
 pub fn run(bench: &mut Bench) {
-    for step in STEPS {
+    CHAPTERS.iter().for_each(|chapter| run_chapter(bench, chapter));
+}
+
+/// Each step of it succeeds.
+pub fn run_chapter(bench: &mut Bench, chapter: &[Step]) {
+    for step in chapter {
         match step {
             Step::Dozen(arguments, code) => drop(bench.dozen(&words(bench, arguments)).expect(*code)),
             Step::Visit => {
@@ -170,13 +203,13 @@ pub fn run(bench: &mut Bench) {
     }
 }
 
-/// All of it, whatever fails, until the engine is dead.
-pub fn try_run(bench: &mut Bench) {
-    for step in STEPS {
+/// Its steps, whatever fails, until the engine is dead or it is enough. False: it went through to the end.
+pub fn try_chapter(bench: &mut Bench, chapter: &[Step], is_enough: impl Fn(&Bench) -> bool) -> bool {
+    for step in chapter {
         match step {
             Step::Dozen(arguments, _) => {
                 if bench.try_dozen(&words(bench, arguments)).is_none() {
-                    return;
+                    return true;
                 }
             }
             Step::Visit => {
@@ -185,7 +218,16 @@ pub fn try_run(bench: &mut Bench) {
             }
             Step::Damage => drop(std::fs::write(blob_of_twice(bench), "lost")),
         }
+        if is_enough(bench) {
+            return true;
+        }
     }
+    false
+}
+
+/// All of it, whatever fails, until the engine is dead.
+pub fn try_run(bench: &mut Bench) {
+    CHAPTERS.iter().any(|chapter| try_chapter(bench, chapter, |_| false));
 }
 
 /// Removes what a scenario that was cut short has left behind, as a user would.

@@ -3,10 +3,14 @@
 mod api;
 mod archives;
 mod bundle;
+mod crowd;
 mod engine;
 mod memory;
+pub mod names;
+mod neighbours;
 mod runtime;
 mod syscalls;
+pub mod talk;
 mod tasks;
 pub mod traffic;
 

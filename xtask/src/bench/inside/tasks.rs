@@ -9,8 +9,12 @@ use super::super::http::Client;
 use super::super::{cgroups, image};
 use super::api::Api;
 use super::archives::{Archives, Floor, Verb};
+use super::crowd::{Crowd, Look};
 use super::engine::Engine;
+use super::names::Names;
+use super::neighbours::Neighbours;
 use super::runtime::{Figure, Runtime};
+use super::talk::{Talk, Way};
 use super::{memory, no_engine, syscalls, traffic};
 use crate::failure::{Attempt, Failure};
 
@@ -69,6 +73,14 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
             published: work.starts_with("port"),
             load: if work.ends_with("stream") { traffic::stream } else { traffic::requests },
         }),
+        "neighbour-stream" => Box::new(Neighbours::new(engine, "stream")),
+        "neighbour-requests" => Box::new(Neighbours::new(engine, "requests")),
+        "names" => Box::new(Names::new(engine)),
+        "log-write" => Box::new(Talk::new(engine, Way::Write)),
+        "log-read" => Box::new(Talk::new(engine, Way::Read)),
+        "crowd-memory" => Box::new(Crowd::new(engine, Look::Memory)),
+        "crowd-list" => Box::new(Crowd::new(engine, Look::List)),
+        "crowd-restart" => Box::new(Crowd::new(engine, Look::Restart)),
         "load" => Box::new(Archives { engine, verb: Verb::Load }),
         "load-again" => Box::new(Archives { engine, verb: Verb::LoadAgain }),
         "load-memory" => Box::new(Archives { engine, verb: Verb::Memory }),

@@ -54,6 +54,13 @@ pub fn load(address: SocketAddr, by: fn(SocketAddr) -> Result<f64>) -> Result<f6
     })
 }
 
+/// The same, in a container beside the server's: prints the figure.
+pub fn load_and_print(by: &str, address: &str) -> Result<()> {
+    let address = address.parse().map_err(|error| Error::new(ErrorKind::InvalidInput, error))?;
+    println!("{}", load(address, if by == "stream" { stream } else { requests })?);
+    Ok(())
+}
+
 /// Serves until it is killed: process 1 of a container.
 pub fn serve() -> Result<()> {
     keep_to(Side::Server)?;

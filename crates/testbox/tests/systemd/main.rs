@@ -4,14 +4,17 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(clippy::print_stderr, reason = "a test that fails shows what the service has said")]
 
+mod installed;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use dozen_testbox::{dozen_program, image_archive, until};
+use dozen_testbox::{dozen_program, image_archive, patience, until};
 use rustix::process::{Flock, FlockOffsetType, FlockType, Pid};
 
-const UNIT: &str = include_str!("../../../examples/systemd/dozen.service");
+const UNIT: &str = include_str!("../../../../examples/systemd/dozen.service");
 /// Those that limits need; version 1 calls `io` `blkio`.
 const CONTROLLERS: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
@@ -26,8 +29,7 @@ struct Service {
 impl Service {
     /// Starts the unit that examples/ has, changed as the test wants it.
     fn start(name: &'static str, change: impl FnOnce(String) -> String) -> Self {
-        let turn = std::fs::File::create("/run/dozen-test-systemd.lock").unwrap();
-        turn.lock().unwrap();
+        let turn = turn();
         let roots = tempfile::Builder::new().prefix(name).tempdir().unwrap();
         let program = format!("ExecStart={} daemon", dozen_program().display());
         let roots_of = |kind: &str| {
@@ -100,6 +102,13 @@ impl Drop for Service {
     }
 }
 
+/// Who holds it has systemd for itself.
+fn turn() -> std::fs::File {
+    let turn = std::fs::File::create("/run/dozen-test-systemd.lock").unwrap();
+    turn.lock().unwrap();
+    turn
+}
+
 #[track_caller]
 fn systemctl(arguments: &[&str]) {
     let output = Command::new("systemctl").args(arguments).output().unwrap();
@@ -127,15 +136,7 @@ impl Web {
     }
 
     fn serves(&self) -> bool {
-        use std::io::{Read, Write};
-        let fetch = || -> std::io::Result<String> {
-            let mut answer = String::new();
-            let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))?;
-            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        fetch().is_ok_and(|answer| answer.ends_with("served\n"))
+        page(self.port).is_ok_and(|page| page == "served\n")
     }
 
     /// It runs, serves, is in its cgroups, and has all controllers there.
@@ -156,6 +157,17 @@ impl Web {
     fn has_cgroups(&self) -> bool {
         self.cgroups.iter().any(|(_, directory)| directory.exists())
     }
+}
+
+/// What a server on this machine answers to a request on a connection of its own.
+fn page(port: u16) -> std::io::Result<String> {
+    use std::io::{Read, Write};
+    let mut answer = String::new();
+    let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    stream.set_read_timeout(Some(patience(Duration::from_secs(10))))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 /// Where a process is in each hierarchy that is mounted (proc_pid_cgroup(5)).
@@ -222,4 +234,31 @@ fn vm_only_a_unit_that_kills_all_of_its_cgroup_kills_no_container() {
     web.check();
     assert_eq!(service.dozen(&["exec", "web", "cat", "/www/index.html"]), "served");
     service.dozen(&["rm", "-f", "web"]);
+}
+
+/// What a container says is in the machine's own journal, with the fields that Docker gives it.
+#[test]
+#[ignore = "needs systemd as process 1: cargo xtask vm"]
+fn vm_only_the_journal_has_what_containers_say() {
+    let service = Service::start("dozen-test-journal", |unit| unit);
+    let script = "echo to the journal; echo to the journal too >&2";
+    let logging = ["--log-driver", "journald", "--log-opt", "tag=spoken/{{.Name}}"];
+    let run =
+        ["run", "--name", "speaker", logging[0], logging[1], logging[2], logging[3], "busybox", "sh", "-c", script];
+    service.dozen(&run);
+    let id = service.dozen(&["inspect", "--format", "{{.Id}}", "speaker"]);
+    let entries = until("the journal has both lines", || {
+        let asked = ["--no-pager", "--output", "json", &format!("CONTAINER_ID_FULL={id}")];
+        let output = Command::new("journalctl").args(asked).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let entries: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (entries.len() == 2).then_some(entries)
+    });
+    for (entry, message, priority) in [(&entries[0], "to the journal", "6"), (&entries[1], "to the journal too", "3")] {
+        assert_eq!((&entry["MESSAGE"], &entry["PRIORITY"]), (&message.into(), &priority.into()), "{entry}");
+        assert_eq!((&entry["CONTAINER_NAME"], &entry["CONTAINER_TAG"]), (&"speaker".into(), &"spoken/speaker".into()));
+        assert_eq!(entry["CONTAINER_ID"].as_str(), id.get(..12));
+    }
+    assert_eq!(service.dozen(&["logs", "speaker"]).lines().next(), Some("to the journal"));
+    service.dozen(&["rm", "speaker"]);
 }
