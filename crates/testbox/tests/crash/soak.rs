@@ -199,6 +199,8 @@ fn clear(ring: &mut Ring) {
         bench.dozen(&["rm", "-f", &name]);
         bench.dozen(&["rmi", "-f", &format!("{name}:1")]);
     }
+    // Those whose name another commit has taken.
+    bench.dozen(&["image", "prune", "--force"]).expect(0);
     for network in NETWORKS {
         bench.dozen(&["network", "rm", network]);
     }
