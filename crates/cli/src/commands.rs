@@ -14,6 +14,7 @@ mod container;
 mod context;
 mod cp;
 mod create;
+mod debug;
 mod dial_stdio;
 mod diff;
 mod disk_usage;
@@ -143,6 +144,7 @@ pub fn command() -> Command {
             commit::command(),
             cp::command(),
             create::command(),
+            debug::command(),
             diff::command(),
             events::command(),
             export::command(),
@@ -224,6 +226,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("inspect", _) => inspect::execute(context, matches, None).await,
         ("images", _) => images::execute(context, matches).await,
         ("rmi", _) => rmi::execute(context, matches).await,
+        ("debug", _) => debug::execute(context, matches).await,
         ("history" | "import" | "load" | "save" | "tag", _) => image_verb(context, verb, matches).await,
         (verb, _) => container_verb(context, verb, "", matches).await,
     }

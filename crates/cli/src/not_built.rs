@@ -26,7 +26,6 @@ const VERBS: &[&str] = &[
     "scout",
     "init",
     "bake",
-    "debug",
     "model",
     "mcp",
     "image build",
