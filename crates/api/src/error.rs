@@ -85,7 +85,8 @@ invalid_from!(
     dozen_model::ReferenceError,
     dozen_model::SignalError,
     dozen_model::UserSpecError,
-    dozen_model::PortError
+    dozen_model::PortError,
+    dozen_model::CgroupParentError
 );
 
 impl IntoResponse for ApiError {

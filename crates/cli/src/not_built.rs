@@ -36,7 +36,6 @@ const VERBS: &[&str] = &[
 
 /// Docker's flags of `run` and `create` without those that are built.
 const RUN_FLAGS: &[&str] = &[
-    "--cgroup-parent",
     "--cpu-count",
     "--cpu-percent",
     "--cpu-rt-period",

@@ -21,6 +21,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod logs;
 pub(crate) mod mounts;
 pub(crate) mod oci;
+pub(crate) mod oom;
 pub(crate) mod owner;
 mod pause;
 mod rescue;
@@ -294,7 +295,7 @@ impl Container {
         if snapshot.phase.run().is_none() {
             return Err(EngineError::NotRunning(self.id.to_string()));
         }
-        let (cgroup, columns) = (self.shared.container_cgroup(&self.id), top::parse(arguments)?);
+        let (cgroup, columns) = (self.shared.container_cgroup(&self.id, &self.snapshot().spec), top::parse(arguments)?);
         let top = self.shared.blocking(move || top::processes(&cgroup, &columns)).await?;
         self.shared.announce(&snapshot, "top", None);
         Ok(top)

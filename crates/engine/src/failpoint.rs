@@ -120,6 +120,9 @@ pub const FAILPOINTS: &[&str] = &[
     "thaw.after",
     "announce.unpause.before",
     "announce.unpause.after",
+    // Its memory runs out.
+    "announce.oom.before",
+    "announce.oom.after",
     // Something is copied out of it or into it.
     "view.mounted",
     "archive.extracted",

@@ -37,7 +37,7 @@ pub use container::restart::{RestartReason, Restarts};
 pub use container::snapshot::{ExitStatus, Phase, Run, RunEndpoint, Snapshot, StartFailure, Waiting};
 pub use container::stats::{InterfaceStats, StatsSample, StatsStream};
 pub use container::top::Top;
-pub use container::update::ResourceChange;
+pub use container::update::{LogChange, ResourceChange};
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
 pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
 pub use engine::{CreateRequest, Engine, EngineInfo, ImportOptions};

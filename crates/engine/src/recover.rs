@@ -123,7 +123,7 @@ fn named(row: &ContainerRow) -> Option<(ContainerId, Named)> {
 
 /// An engine that died right when a hold had ended may have left it standing still.
 fn resume(shared: &Shared, row: &ContainerRow) {
-    let resumed = Cgroup::open(&shared.container_cgroup(&row.id)).and_then(|cgroup| match cgroup {
+    let resumed = Cgroup::open(&shared.container_cgroup(&row.id, &row.spec)).and_then(|cgroup| match cgroup {
         Some(cgroup) if cgroup.is_paused()? => cgroup.resume(),
         _ => Ok(()),
     });

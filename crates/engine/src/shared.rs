@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dozen_image::{ImageStore, Use};
 use dozen_ledger::Ledger;
-use dozen_model::{ContainerId, ImageId, MountSource, VolumeName, error_chain};
+use dozen_model::{ContainerId, ContainerSpec, ImageId, MountSource, VolumeName, error_chain};
 use dozen_monitor::protocol::{ExitRecord, Reply, Request};
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
@@ -68,9 +68,10 @@ impl Shared {
         self.config.run_root.join("c").join(id.short())
     }
 
-    /// A container's cgroup.
-    pub(crate) fn container_cgroup(&self, id: &ContainerId) -> String {
-        format!("{}/{id}", self.cgroup)
+    /// A container's cgroup. What it lies in is not ours, and stays, if the container says where.
+    pub(crate) fn container_cgroup(&self, id: &ContainerId, spec: &ContainerSpec) -> String {
+        let parent = spec.resources.cgroup_parent.as_ref().map_or(self.cgroup.as_str(), |parent| parent.path());
+        format!("{parent}/{id}")
     }
 
     /// The cgroup of this engine's monitors and keeper.
@@ -92,7 +93,7 @@ impl Shared {
 
     /// How a run ended whose monitor is gone: by its record, or, without one, because the monitor died. Then
     /// the container is not left half alive.
-    pub(crate) async fn last_word(&self, id: &ContainerId, started: Timestamp) -> ExitStatus {
+    pub(crate) async fn last_word(&self, id: &ContainerId, started: Timestamp) -> Last {
         let directory = self.data_directory(id);
         let read = move || {
             let context = EngineError::system(|| format!("read the exit record in {}", directory.display()));
@@ -102,17 +103,18 @@ impl Shared {
         // A monitor that has written its record has left nothing; others may have written it for one that hung.
         self.sweep(id).await;
         match record {
-            Ok(Some(record)) => return exit_status(record, started),
+            Ok(Some(record)) => return Last::of(record, started),
             Ok(None) => {}
             Err(error) => tracing::error!(container = id.short(), error = error_chain(&error), "no exit record"),
         }
-        ExitStatus {
+        let status = ExitStatus {
             exit_code: 255,
             started,
             finished: Timestamp::now(),
             out_of_memory: false,
             error: Some("the container's monitor died, or the machine went down".into()),
-        }
+        };
+        Last { status, oom_kills: 0 }
     }
 
     /// Connects to a container's monitor for as long as there is one; `None` once it is gone. That a connection fails
@@ -159,7 +161,8 @@ impl Shared {
 
     /// Ends whatever is left of a container without a monitor.
     pub(crate) async fn sweep(&self, id: &ContainerId) {
-        let cgroup = self.container_cgroup(id);
+        let Some(entry) = self.registry.get(id) else { return };
+        let cgroup = self.container_cgroup(id, &entry.snapshot().spec);
         let swept = self
             .blocking(move || {
                 let Some(cgroup) = Cgroup::open(&cgroup)? else { return Ok(()) };
@@ -242,13 +245,25 @@ impl Shared {
     }
 }
 
-/// What the monitor wrote, as the engine keeps it.
-pub(crate) fn exit_status(record: ExitRecord, started: Timestamp) -> ExitStatus {
-    ExitStatus {
-        exit_code: record.exit_code,
-        started,
-        finished: record.finished_at.parse().unwrap_or_else(|_| Timestamp::now()),
-        out_of_memory: record.out_of_memory,
-        error: record.error,
+/// What is known of a run that is over.
+#[derive(Debug)]
+pub(crate) struct Last {
+    pub(crate) status: ExitStatus,
+    /// How many were killed for want of memory.
+    pub(crate) oom_kills: u64,
+}
+
+impl Last {
+    /// What the monitor wrote, as the engine keeps it.
+    pub(crate) fn of(record: ExitRecord, started: Timestamp) -> Self {
+        let status = ExitStatus {
+            exit_code: record.exit_code,
+            started,
+            finished: record.finished_at.parse().unwrap_or_else(|_| Timestamp::now()),
+            out_of_memory: record.out_of_memory,
+            error: record.error,
+        };
+        // Older monitors did not count.
+        Self { oom_kills: record.oom_kills.max(u64::from(record.out_of_memory)), status }
     }
 }

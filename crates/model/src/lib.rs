@@ -5,6 +5,7 @@
 //! second look. Nothing here touches the system.
 
 pub mod base64;
+mod cgroup_parent;
 mod container;
 mod digest;
 mod dns;
@@ -28,6 +29,7 @@ mod sharing;
 mod signal;
 mod user;
 
+pub use cgroup_parent::{CgroupParent, CgroupParentError};
 pub use container::{
     Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice, StdinMode,
     StopSpec,
@@ -51,6 +53,6 @@ pub use resources::{
     ResourceSpec, Ulimit,
 };
 pub use restart::RestartPolicy;
-pub use sharing::{IpcMode, PidMode, SharingSpec};
+pub use sharing::{FurtherGroup, IpcMode, PidMode, SharingSpec};
 pub use signal::{Signal, SignalError};
 pub use user::{UserSpec, UserSpecError};

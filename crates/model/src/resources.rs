@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup_parent::CgroupParent;
+
 /// Limits of a container and its devices. What is absent is not limited.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -22,6 +24,8 @@ pub struct ResourceSpec {
     pub oom_score_adjustment: i32,
     /// The host's devices.
     pub devices: DeviceSpec,
+    /// Where its cgroup lies, whose limits hold for all who are in there; `None`: in the engine's own.
+    pub cgroup_parent: Option<CgroupParent>,
 }
 
 /// Time on processors, and which of them.

@@ -18,8 +18,8 @@ pub struct SharingSpec {
     pub host_uts: bool,
     /// `--cgroupns host`: it sees where its cgroup lies (cgroup_namespaces(7)).
     pub host_cgroups: bool,
-    /// `--group-add`: further groups of its processes, by number.
-    pub groups: Vec<u32>,
+    /// `--group-add`: further groups of its processes.
+    pub groups: Vec<FurtherGroup>,
     /// Values of the kernel (sysctl(8)) in its own namespaces.
     pub sysctls: BTreeMap<String, String>,
     /// The OCI specification's; nothing but hooks reads them.
@@ -41,8 +41,32 @@ pub enum PidMode {
     Container(ContainerId),
 }
 
+/// A further group of a container's processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FurtherGroup {
+    /// By number.
+    Number(u32),
+    /// By a name of the container's own /etc/group, looked up when it starts.
+    Name(String),
+}
+
+impl SharingSpec {
+    /// Further groups that are given by number.
+    pub fn group_numbers(&self) -> impl Iterator<Item = u32> {
+        self.groups
+            .iter()
+            .filter_map(|group| if let FurtherGroup::Number(number) = group { Some(*number) } else { None })
+    }
+
+    /// Further groups that are given by name.
+    pub fn group_names(&self) -> impl Iterator<Item = &String> {
+        self.groups.iter().filter_map(|group| if let FurtherGroup::Name(name) = group { Some(name) } else { None })
+    }
+}
+
 /// `--ipc`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IpcMode {
     /// Its own.
@@ -52,4 +76,26 @@ pub enum IpcMode {
     Host,
     /// Its own, and no /dev/shm.
     None,
+    /// Its own, which others may join.
+    Shareable,
+    /// That of a container that runs, with its /dev/shm.
+    Container(ContainerId),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As engines wrote it that knew numbers only.
+    #[test]
+    fn a_row_of_an_older_dozen_is_read() {
+        let old: SharingSpec = serde_json::from_str(r#"{"ipc":"host","groups":[7,8]}"#).unwrap();
+        assert_eq!((old.ipc.clone(), old.group_numbers().collect::<Vec<_>>()), (IpcMode::Host, vec![7, 8]));
+        let mut new = old;
+        new.ipc = IpcMode::Container("a".repeat(64).parse().unwrap());
+        new.groups.push(FurtherGroup::Name("audio".to_owned()));
+        let row = serde_json::to_string(&new).unwrap();
+        assert!(row.contains(r#""groups":[7,8,"audio"]"#), "{row}");
+        assert_eq!(serde_json::from_str::<SharingSpec>(&row).unwrap(), new);
+    }
 }

@@ -84,6 +84,7 @@ impl Isolate for Container {
             cgroup: &request.cgroup,
             network_namespace: network_namespace.as_ref().map(AsFd::as_fd),
             user: Some(&request.user),
+            group_names: &request.group_names,
             stdio: stdio(streams),
             init: request.init,
             preserve_descriptors: 0,
@@ -154,12 +155,12 @@ impl Isolate for Container {
         }
     }
 
-    fn finish(&mut self) -> bool {
-        let Some(running) = self.running.take() else { return false };
-        let out_of_memory = running.cgroup.oom_killed().unwrap_or(false);
+    fn finish(&mut self) -> u64 {
+        let Some(running) = self.running.take() else { return 0 };
+        let oom_kills = running.cgroup.oom_kills().unwrap_or(0);
         if let Err(error) = running.cgroup.delete() {
             complain(failure(&error).message);
         }
-        out_of_memory
+        oom_kills
     }
 }

@@ -58,7 +58,8 @@ mod tests {
     fn records_come_and_go() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(read(directory.path()).unwrap(), None);
-        let record = ExitRecord { exit_code: 137, finished_at: "t".to_owned(), out_of_memory: true, error: None };
+        let record =
+            ExitRecord { exit_code: 137, finished_at: "t".to_owned(), out_of_memory: true, oom_kills: 2, error: None };
         write(directory.path(), &record).unwrap();
         assert_eq!(read(directory.path()).unwrap(), Some(record));
         remove(directory.path()).unwrap();

@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the monitor: before and after every effect.
 
 /// All of them, in the order of a monitor's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 33] = [
+pub const FAILPOINTS: [&str; 35] = [
     // Up to the container that stands and waits.
     "begin",
     "detached",
@@ -25,6 +25,8 @@ pub const FAILPOINTS: [&str; 33] = [
     "signal.after",
     "resume.before",
     "resume.after",
+    "log.change.before",
+    "log.change.after",
     // The end.
     "ended",
     "rest_killed",

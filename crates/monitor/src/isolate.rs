@@ -71,6 +71,6 @@ pub trait Isolate {
     /// Process 1 has ended: kills what is left.
     fn kill_rest(&mut self);
 
-    /// Everything has ended: true if the kernel killed for want of memory. Deletes the cgroup.
-    fn finish(&mut self) -> bool;
+    /// Everything has ended: how many the kernel killed for want of memory. Deletes the cgroup.
+    fn finish(&mut self) -> u64;
 }

@@ -54,6 +54,9 @@ pub struct StartRequest {
     pub monitor_cgroup: String,
     /// Whom the process runs as, looked up in the container's own /etc/passwd and /etc/group.
     pub user: UserSpec,
+    /// Further groups of it, by names of the same file.
+    #[serde(default)]
+    pub group_names: Vec<String>,
     /// Standard input stays open for clients; without it, /dev/null.
     pub stdin_open: bool,
     /// Standard input ends with the first client that had attached to it.
@@ -140,6 +143,9 @@ pub enum Request {
         /// Which exec.
         exec_id: String,
     },
+    /// Other options for the log, of the same driver, from the next entry on. A monitor that is older than this request
+    /// refuses it as one that it does not understand ([`ErrorKind::Invalid`], which it is refused with for no other reason).
+    ChangeLog(Box<LogSettings>),
 }
 
 /// A place in the log: all before it has been written, and nothing after it has.
@@ -234,6 +240,9 @@ pub struct ExitRecord {
     pub finished_at: String,
     /// The kernel killed a process of it for want of memory.
     pub out_of_memory: bool,
+    /// How many processes of it. Older monitors did not count.
+    #[serde(default)]
+    pub oom_kills: u64,
     /// Why, if it is not the process's own doing: "the monitor died".
     pub error: Option<String>,
 }

@@ -57,6 +57,7 @@ impl Bench {
             cgroup: "/dozen-test/none".to_owned(),
             monitor_cgroup: "/dozen-test/monitors".to_owned(),
             user: UserSpec::default(),
+            group_names: Vec::new(),
             stdin_open: true,
             stdin_once: true,
             init: false,
@@ -573,4 +574,57 @@ fn who_stands_still_for_a_client_runs_when_it_is_gone_or_a_signal_comes() {
         let _ = attached.write_all(b"\n");
     }
     assert_eq!(bench.end(&watch).exit_code, 7);
+}
+
+/// Whatever is said meanwhile is in the log, once, and in order.
+#[test]
+fn the_log_changes_while_somebody_speaks() {
+    let bench = Bench::shell("cat; seq 1 20000");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    let settings = |round: u64| {
+        let mut file = log_file();
+        file.files = LogFiles { file_size_bytes: 50_000 * (1 + round % 7), files: 1000, compress: false };
+        file.attributes.insert("round".to_owned(), round.to_string());
+        Request::ChangeLog(Box::new(LogSettings { file: Some(file), remote: None }))
+    };
+    assert_eq!(bench.try_connect(&settings(0)).unwrap().1, Reply::Done);
+    drop(bench.connect(&STREAMS));
+    for round in 1.. {
+        // It has ended.
+        let Ok((_, reply)) = bench.try_connect(&settings(round)) else { break };
+        assert_eq!(reply, Reply::Done);
+    }
+    assert_eq!(bench.end(&watch).exit_code, 0);
+    let path = bench.request.data_directory.join("log.json");
+    let newest = std::fs::read_to_string(&path).unwrap();
+    let older = (1..).map_while(|number| std::fs::read_to_string(path.with_extension(format!("json.{number}"))).ok());
+    let mut files: Vec<String> = std::iter::once(newest).chain(older).collect();
+    files.reverse();
+    let all = files.concat();
+    assert_eq!(all.lines().count(), 20_000);
+    for (line, number) in all.lines().zip(1..) {
+        assert!(line.starts_with(&format!(r#"{{"log":"{number}\n""#)), "{number}: {line}");
+        assert!(line.contains(r#""attrs":{"round":""#), "{line}");
+    }
+}
+
+#[test]
+fn another_driver_is_refused_and_the_log_goes_on() {
+    let bench = Bench::shell("cat");
+    let pending = bench.created();
+    let watch = bench.connect(&Request::Watch);
+    pending.go().unwrap();
+    let mut file = log_file();
+    file.format = LogFormat::Compact;
+    let other = Request::ChangeLog(Box::new(LogSettings { file: Some(file), remote: None }));
+    let refused = bench.try_connect(&other).unwrap_err();
+    // An older monitor says so of what it does not know.
+    assert!(refused.kind != ErrorKind::Invalid && refused.message.contains("cannot be changed"), "{refused}");
+    let mut attached = bench.connect(&STREAMS);
+    attached.write_all(b"here\n").unwrap();
+    attached.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(bench.end(&watch).exit_code, 0);
+    assert_eq!(bench.log(), [("stdout".to_owned(), "here\n".to_owned())]);
 }

@@ -140,6 +140,17 @@ impl Cgroup {
         Ok(is_new)
     }
 
+    /// Makes those above the cgroup of this name where they are missing, and has them hand on what they have to it.
+    pub fn make_parent_of(name: &str) -> Result<(), RuntimeError> {
+        let cgroup = Self::named(name)?;
+        let Some(parent) = cgroup.name.parent() else { return Ok(()) };
+        for hierarchy in cgroup.layout.hierarchies() {
+            make_all(hierarchy, parent)?;
+            prepare_parent(hierarchy, &hierarchy.directory(parent))?;
+        }
+        Ok(())
+    }
+
     /// Moves the calling process into the cgroup of this name, which is made if it is missing.
     pub fn join(name: &str) -> Result<(), RuntimeError> {
         // Nearly always it is there.
@@ -219,16 +230,14 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Whether the kernel has killed one of it for want of memory.
-    pub fn oom_killed(&self) -> Result<bool, RuntimeError> {
-        let Some(memory) = self.layout.controller("memory") else { return Ok(false) };
+    /// How many of it the kernel has killed for want of memory.
+    pub fn oom_kills(&self) -> Result<u64, RuntimeError> {
+        let Some(memory) = self.layout.controller("memory") else { return Ok(0) };
         let file =
             memory.directory(&self.name).join(if memory.is_unified() { "memory.events" } else { "memory.oom_control" });
         match fs::read_to_string(&file) {
-            Ok(text) => {
-                Ok(text.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0"))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(text) => Ok(oom::count(&text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(RuntimeError::system(format!("read {}", file.display()), error)),
         }
     }

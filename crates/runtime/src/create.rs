@@ -31,6 +31,7 @@ pub struct Created {
     /// Gone once the container is started: then it is no longer ours to undo.
     cgroup: Option<Cgroup>,
     user: Option<UserSpec>,
+    group_names: Vec<String>,
     warnings: Vec<String>,
     told: Option<Box<Told>>,
 }
@@ -54,6 +55,8 @@ pub struct Running {
     pub cgroup: Cgroup,
     /// Whom it runs as, if that was asked for by name: further processes do so too.
     pub user: Option<UserSpec>,
+    /// Its further groups, by name: theirs too.
+    pub group_names: Vec<String>,
     /// For who answers for its system calls.
     pub(crate) about: Option<About>,
 }
@@ -77,7 +80,8 @@ pub(crate) fn create_with(
     if let Stdio::Terminal { size: size @ None } = &mut options.stdio {
         *size = console_size(options.spec)?;
     }
-    let plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
+    let mut plan = Plan::new(options.spec, options.bundle, options.user, options.network_namespace.is_some())?;
+    plan.process.add_groups(options.group_names);
     let init = if options.init { Some(crate::own_binary()?) } else { None };
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     let Begun { mut cgroup, placeholder, is_new } = Cgroup::begin(options.cgroup)?;
@@ -108,7 +112,8 @@ pub(crate) fn create_with(
         Ok((process, socket, terminal)) => {
             let (user, warnings) = (options.user.cloned(), warnings(&plan.process, process.pid));
             let told = about.map(|about| Box::new(Told { about, hooks: plan.hooks, listener: asked }));
-            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, warnings, told })
+            let group_names = options.group_names.to_vec();
+            Ok(Created { process, socket, terminal, cgroup: Some(cgroup), user, group_names, warnings, told })
         }
         Err(error) => {
             failpoint("failed.before");
@@ -190,6 +195,7 @@ impl Created {
             pidfd,
             cgroup,
             user: self.user.take(),
+            group_names: std::mem::take(&mut self.group_names),
             about: self.told.take().map(|told| told.about),
         })
     }

@@ -170,6 +170,7 @@ fn plan(options: &ExecOptions<'_>) -> Result<ProcessPlan, RuntimeError> {
     let asked = options.user.user.is_some() || options.user.group.is_some();
     let user = if asked { Some(options.user) } else { options.container.user.as_ref() };
     let mut plan = ProcessPlan::new(options.spec, &process, user)?;
+    plan.add_groups(&options.container.group_names);
     if options.privileged {
         let all = capability::ALL;
         plan.capabilities =

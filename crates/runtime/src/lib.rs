@@ -62,6 +62,6 @@ pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS, JOIN_FAILPO
 pub use mounts::view::{ViewedBind, view};
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;
-pub use plan::check_place;
+pub use plan::{FROM_NAMESPACE, check_place};
 pub use seccomp::check_profile;
 pub use user::user_in;

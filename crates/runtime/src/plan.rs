@@ -19,6 +19,7 @@ use dozen_model::UserSpec;
 pub(crate) use self::device::Device;
 pub(crate) use self::hooks::{Hook, Hooks};
 pub(crate) use self::ids::{IdMap, IdRange, map_text, outside, read_map};
+pub use self::mount::FROM_NAMESPACE;
 pub use self::mount::check_place;
 pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc, mount_options};
 pub(crate) use self::namespaces::{UserNamespace, rare_namespaces};

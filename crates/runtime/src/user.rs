@@ -22,15 +22,29 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// With further groups behind its own.
-    pub(crate) fn with_groups(mut self, groups: &[u32]) -> Self {
+    /// With further groups behind its own: by number, and by what the container's own /etc/group says of a name.
+    pub(crate) fn with_groups(self, groups: &[u32], names: &[String]) -> Result<Self, RuntimeError> {
+        let named = if names.is_empty() { Vec::new() } else { numbers_of(names, &read("/etc/group"))? };
+        Ok(self.with_numbers(groups.iter().copied().chain(named)))
+    }
+
+    fn with_numbers(mut self, groups: impl Iterator<Item = u32>) -> Self {
         for group in groups {
-            if !self.groups.contains(group) {
-                self.groups.push(*group);
+            if !self.groups.contains(&group) {
+                self.groups.push(group);
             }
         }
         self
     }
+}
+
+/// Docker's rule: a name of the file, else a number as it is.
+fn numbers_of(names: &[String], group: &str) -> Result<Vec<u32>, RuntimeError> {
+    let number_of = |name: &String| {
+        let known = groups(group).find(|group| group.name == name).map(|group| group.gid);
+        known.or_else(|| number(name)).ok_or_else(|| RuntimeError::Invalid(format!("Unable to find group {name}")))
+    };
+    names.iter().map(number_of).collect()
 }
 
 /// Larger files are not read further: they are an image's, and come with no promise.
@@ -202,6 +216,17 @@ mod tests {
         assert_eq!(error("web:no"), "unable to find group no: no matching entries in group file");
         assert_eq!(error("4294967295"), "unable to find user 4294967295: no matching entries in passwd file");
         assert_eq!(error("-1"), "unable to find user -1: no matching entries in passwd file");
+    }
+
+    #[test]
+    fn further_groups_come_by_name_or_number() {
+        let names = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let numbers = numbers_of(&names(&["staff", "77", "adm"]), "staff:x:50:\nstaff:x:51:\nadm:x:4:\n77:x:6:\n");
+        assert_eq!(numbers.unwrap(), [50, 6, 4]);
+        for unknown in ["no", "4294967295", "-1", "", "evil"] {
+            let error = numbers_of(&names(&[unknown]), "evil:x:4294967295:\n:x:1:\n").unwrap_err();
+            assert_eq!(error.to_string(), format!("Unable to find group {unknown}"));
+        }
     }
 
     /// setresuid(2) takes this number for "as it is": who was asked for would have been root.

@@ -131,7 +131,7 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("CpuShares", Acts),
     ("Memory", Acts),
     ("NanoCpus", Acts),
-    ("CgroupParent", Refused),
+    ("CgroupParent", Acts),
     ("BlkioWeight", Acts),
     ("BlkioWeightDevice", Each(WEIGHT_DEVICE)),
     ("BlkioDeviceReadBps", Each(THROTTLE_DEVICE)),

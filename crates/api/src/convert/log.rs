@@ -1,5 +1,6 @@
 //! LogConfig: the log driver and its options, both ways.
 
+use dozen_engine::LogChange;
 use dozen_model::{LogDriver, LogSpec};
 use serde_json::{Value, json};
 
@@ -17,6 +18,11 @@ pub(crate) fn spec(config: &LogConfig) -> Result<LogSpec, ApiError> {
     })?;
     dozen_engine::check_log(&spec)?;
     Ok(spec)
+}
+
+/// What `update` is to change of it.
+pub(crate) fn change(config: LogConfig) -> LogChange {
+    LogChange { driver: config.r#type, options: config.config }
 }
 
 /// HostConfig.LogConfig of inspect: what was asked.

@@ -49,6 +49,7 @@ pub(crate) const UPDATE: Fields = &[
     ("IOMaximumIOps", Refused),
     ("IOMaximumBandwidth", Refused),
     ("RestartPolicy", Within(RESTART_POLICY)),
+    ("LogConfig", Acts), // our own: options of the log, an empty value takes one away
 ];
 
 /// A device's path and weight, in a list of them.
@@ -82,6 +83,7 @@ pub(crate) struct Resources {
     pub(crate) memory_swappiness: Option<i64>,
     pub(crate) oom_kill_disable: bool,
     pub(crate) oom_score_adj: i64,
+    pub(crate) cgroup_parent: String,
     pub(crate) pids_limit: Option<i64>,
     pub(crate) ulimits: Vec<RequestedUlimit>,
     #[serde(flatten)]
@@ -96,6 +98,8 @@ pub(crate) struct UpdateRequest {
     pub(crate) resources: Resources,
     /// Without a name: as it is.
     pub(crate) restart_policy: super::restart::Requested,
+    /// Without options: as it is.
+    pub(crate) log_config: super::request::LogConfig,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -166,6 +170,10 @@ pub(crate) fn spec(
         ulimits: ulimits(&asked.ulimits)?,
         oom_score_adjustment: i32::try_from(asked.oom_score_adj).unwrap_or_default(),
         devices: super::devices::spec(&asked.devices)?,
+        cgroup_parent: match asked.cgroup_parent.as_str() {
+            "" => None,
+            text => Some(text.parse()?),
+        },
     })
 }
 
@@ -415,6 +423,7 @@ pub(crate) fn show(spec: &ResourceSpec, host_config: &mut Value) {
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     let ResourceSpec { cpu, memory, block_io, .. } = spec;
     put("OomScoreAdj", json!(spec.oom_score_adjustment));
+    put("CgroupParent", json!(spec.cgroup_parent.as_ref().map_or(String::new(), ToString::to_string)));
     put("NanoCpus", json!(cpu.nano_cpus.unwrap_or(0)));
     put("CpuShares", json!(cpu.shares.unwrap_or(0)));
     put("CpuPeriod", json!(cpu.period_us.unwrap_or(0)));

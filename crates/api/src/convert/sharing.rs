@@ -1,6 +1,8 @@
 //! `--pid`, `--ipc`, `--uts`, `--cgroupns`, `--group-add`, `--sysctl`, `--annotation` and `--volumes-from`.
 
-use dozen_model::{ContainerId, ContainerSpec, IpcMode, Mount, MountSource, NetworkMode, PidMode, SharingSpec};
+use dozen_model::{
+    ContainerId, ContainerSpec, FurtherGroup, IpcMode, Mount, MountSource, NetworkMode, PidMode, SharingSpec,
+};
 use serde_json::{Value, json};
 
 use super::request::{Create, HostConfig};
@@ -26,11 +28,11 @@ pub(crate) fn sharing(
         "" | "private" => IpcMode::Private,
         "host" => IpcMode::Host,
         "none" => IpcMode::None,
-        text if text == "shareable" || text.starts_with("container:") => {
-            return Err(ApiError::not_built(format_args!("the IPC mode {:?}", shorten(text)))
-                .with_hint("two containers share memory by a volume of their own on /dev/shm, or with --ipc host"));
-        }
-        text => return Err(invalid("IPC mode", text)),
+        "shareable" => IpcMode::Shareable,
+        text => match text.strip_prefix("container:").filter(|name| !name.is_empty()) {
+            Some(name) => IpcMode::Container(find(name)?),
+            None => return Err(invalid("IPC mode", text)),
+        },
     };
     let of_the_host = |what: &str, text: &str| match text {
         "" | "private" => Ok(false),
@@ -41,7 +43,7 @@ pub(crate) fn sharing(
     if host_uts && !(request.hostname.is_empty() && request.domainname.is_empty()) {
         return Err(ApiError::invalid("conflicting options: hostname and the UTS mode"));
     }
-    if let Some(name) = host.sysctls.keys().find(|name| !is_own(name, network, ipc)) {
+    if let Some(name) = host.sysctls.keys().find(|name| !is_own(name, network, &ipc)) {
         return Err(ApiError::invalid(format!("sysctl {:?} is not in a separate kernel namespace", shorten(name))));
     }
     Ok(SharingSpec {
@@ -58,21 +60,24 @@ pub(crate) fn sharing(
 
 /// Docker's list (docs.docker.com/reference/cli/docker/container/run, "Configure namespaced kernel parameters"): what
 /// belongs to a namespace of the container's own.
-fn is_own(name: &str, network: &NetworkMode, ipc: IpcMode) -> bool {
+fn is_own(name: &str, network: &NetworkMode, ipc: &IpcMode) -> bool {
     let name = name.replace('/', ".");
     if name.starts_with("net.") {
         return !matches!(network, NetworkMode::Host | NetworkMode::Container(_));
     }
     const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     let is_ipc = name.starts_with("fs.mqueue.") || name.strip_prefix("kernel.").is_some_and(|rest| IPC.contains(&rest));
-    is_ipc && ipc != IpcMode::Host
+    is_ipc && !matches!(ipc, IpcMode::Host | IpcMode::Container(_))
 }
 
-fn groups(host: &HostConfig) -> Result<Vec<u32>, ApiError> {
+/// Names are looked up in the container when it starts.
+fn groups(host: &HostConfig) -> Result<Vec<FurtherGroup>, ApiError> {
     let one = |text: &String| match text.parse::<i32>().ok().and_then(|number| u32::try_from(number).ok()) {
-        Some(number) => Ok(number),
-        None => Err(ApiError::not_built(format_args!("a further group by its name ({:?})", shorten(text)))
-            .with_hint("give its number: getent group NAME")),
+        Some(number) => Ok(FurtherGroup::Number(number)),
+        None if text.is_empty() || text.chars().any(|c| c.is_control() || c == ':') => {
+            Err(ApiError::invalid(format!("invalid group {:?}", shorten(text))))
+        }
+        None => Ok(FurtherGroup::Name(text.clone())),
     };
     host.group_add.iter().map(one).collect()
 }
@@ -127,11 +132,13 @@ pub(crate) fn show(host: &mut Value, spec: &ContainerSpec) {
         PidMode::Host => json!("host"),
         PidMode::Container(other) => json!(format!("container:{other}")),
     };
-    host["IpcMode"] = json!(match sharing.ipc {
-        IpcMode::Private => "private",
-        IpcMode::Host => "host",
-        IpcMode::None => "none",
-    });
+    host["IpcMode"] = match &sharing.ipc {
+        IpcMode::Private => json!("private"),
+        IpcMode::Host => json!("host"),
+        IpcMode::None => json!("none"),
+        IpcMode::Shareable => json!("shareable"),
+        IpcMode::Container(other) => json!(format!("container:{other}")),
+    };
     if sharing.host_uts {
         host["UTSMode"] = json!("host");
     }
@@ -139,7 +146,11 @@ pub(crate) fn show(host: &mut Value, spec: &ContainerSpec) {
         host["CgroupnsMode"] = json!("host");
     }
     if !sharing.groups.is_empty() {
-        host["GroupAdd"] = sharing.groups.iter().map(|group| json!(group.to_string())).collect();
+        let shown = |group: &FurtherGroup| match group {
+            FurtherGroup::Number(number) => json!(number.to_string()),
+            FurtherGroup::Name(name) => json!(name),
+        };
+        host["GroupAdd"] = sharing.groups.iter().map(shown).collect();
     }
     if !sharing.volumes_from.is_empty() {
         host["VolumesFrom"] = json!(sharing.volumes_from);
@@ -174,21 +185,25 @@ mod tests {
         assert_eq!(of(json!({})), Ok(SharingSpec::default()));
         let all = json!({
             "PidMode": "container:web", "IpcMode": "none", "UTSMode": "host", "CgroupnsMode": "host",
-            "GroupAdd": ["7"], "Sysctls": {"net.core.somaxconn": "1"}, "Annotations": {"a": "b"},
+            "GroupAdd": ["7", "audio"], "Sysctls": {"net.core.somaxconn": "1"}, "Annotations": {"a": "b"},
         });
         let all = of(all).unwrap();
         assert!(matches!(&all.pid, PidMode::Container(id) if id.as_str().starts_with("aaa")));
-        assert!(all.ipc == IpcMode::None && all.host_uts && all.host_cgroups && all.groups == [7]);
+        assert!(all.ipc == IpcMode::None && all.host_uts && all.host_cgroups);
+        assert_eq!(all.groups, [FurtherGroup::Number(7), FurtherGroup::Name("audio".to_owned())]);
+        assert_eq!(of(json!({"IpcMode": "shareable"})).unwrap().ipc, IpcMode::Shareable);
+        assert!(matches!(of(json!({"IpcMode": "container:web"})).unwrap().ipc, IpcMode::Container(_)));
         for (field, value, words) in [
             ("PidMode", json!("x"), "invalid PID mode: x"),
             ("PidMode", json!("container:"), "invalid PID mode"),
             ("PidMode", json!("container:db"), "No such container: db"),
             ("IpcMode", json!("x"), "invalid IPC mode: x"),
-            ("IpcMode", json!("shareable"), "not built yet"),
+            ("IpcMode", json!("container:"), "invalid IPC mode"),
+            ("IpcMode", json!("container:db"), "No such container: db"),
             ("UTSMode", json!("x"), "invalid UTS mode: x"),
             ("CgroupnsMode", json!("x"), "invalid cgroup namespace mode: x"),
-            ("GroupAdd", json!(["audio"]), "not built yet"),
-            ("GroupAdd", json!(["4294967295"]), "not built yet"),
+            ("GroupAdd", json!([""]), "invalid group"),
+            ("GroupAdd", json!(["a:b"]), "invalid group"),
             ("Sysctls", json!({"kernel.panic": "1"}), "is not in a separate kernel namespace"),
         ] {
             let error = of(json!({ field: value })).unwrap_err();

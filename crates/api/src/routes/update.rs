@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use dozen_engine::{Engine, HostResources};
 use serde_json::json;
 
-use crate::convert::{request, resources, restart};
+use crate::convert::{log, request, resources, restart};
 use crate::error::{Answer, ApiError, ok};
 use crate::extract::Json;
 
@@ -15,9 +15,10 @@ pub(super) async fn update(State(engine): State<Engine>, Path(id): Path<String>,
     let change = resources::change(&asked.resources, HostResources::of_host(), &mut warnings)?;
     let policy = &asked.restart_policy;
     let policy = if policy.name.is_empty() { None } else { Some(restart::policy(policy, false)?) };
-    container
-        .update(change, policy)
+    let later = container
+        .update(change, policy, log::change(asked.log_config))
         .await
         .map_err(|error| ApiError::from(error).context(format_args!("Cannot update container {}", container.id())))?;
+    warnings.extend(later);
     ok(&json!({ "Warnings": warnings }))
 }

@@ -375,12 +375,18 @@ fn host_config(
 
 fn log_config(matches: &ArgMatches) -> Result<Option<Value>, Failure> {
     let driver = text(matches, "log-driver");
+    let config = log_options(matches)?;
+    Ok((driver.is_some() || !config.is_empty()).then(|| json!({ "Type": driver.unwrap_or(""), "Config": config })))
+}
+
+/// `--log-opt`, by the options' names.
+pub fn log_options(matches: &ArgMatches) -> Result<Map<String, Value>, Failure> {
     let mut config = Map::new();
     for option in texts(matches, "log-opt") {
         let (key, value) = option.split_once('=').ok_or_else(|| invalid(option, "log-opt", "want NAME=VALUE"))?;
         config.insert(key.to_owned(), value.into());
     }
-    Ok((driver.is_some() || !config.is_empty()).then(|| json!({ "Type": driver.unwrap_or(""), "Config": config })))
+    Ok(config)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub fn flags() -> Vec<Arg> {
         list("device-read-iops", None, "Limit read rate (IO per second) from a device"),
         list("device-write-bps", None, "Limit write rate (bytes per second) to a device"),
         list("device-write-iops", None, "Limit write rate (IO per second) to a device"),
+        value("cgroup-parent", None, "string", "Optional parent cgroup for the container"),
         integer("memory-swappiness", None, "Tune container memory swappiness (0 to 100)"),
         switch("oom-kill-disable", None, "Disable OOM Killer"),
         integer("oom-score-adj", None, "Tune host's OOM preferences (-1000 to 1000)"),
@@ -53,6 +54,9 @@ pub fn apply(matches: &ArgMatches, host: &mut Map<String, Value>) -> Result<(), 
         if let Some(number) = matches.get_one::<i64>(flag) {
             host.insert(key.to_owned(), json!(number));
         }
+    }
+    if let Some(parent) = text(matches, "cgroup-parent").filter(|parent| !parent.is_empty()) {
+        host.insert("CgroupParent".to_owned(), json!(parent));
     }
     if is_on(matches, "oom-kill-disable") {
         host.insert("OomKillDisable".to_owned(), json!(true));
@@ -205,6 +209,7 @@ mod tests {
                 }),
             ),
             ("--cpus 1.5 -c 5", json!({"NanoCpus": 1_500_000_000, "CpuShares": 5})),
+            ("--cgroup-parent /team", json!({"CgroupParent": "/team"})),
             ("--cpus .25", json!({"NanoCpus": 250_000_000})),
             ("--cpu-quota -1 --cpu-period 1000", json!({"CpuQuota": -1, "CpuPeriod": 1000})),
             ("--cpuset-cpus 0-1 --cpuset-mems 0", json!({"CpusetCpus": "0-1", "CpusetMems": "0"})),

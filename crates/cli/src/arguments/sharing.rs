@@ -9,7 +9,7 @@ use crate::failure::Failure;
 /// Flags with one word, and their fields.
 const WORDS: [(&str, &str, &str); 4] = [
     ("cgroupns", "CgroupnsMode", "Cgroup namespace to use (host, private)"),
-    ("ipc", "IpcMode", "IPC mode to use (private, host, none)"),
+    ("ipc", "IpcMode", "IPC mode to use (private, shareable, host, none, container:NAME)"),
     ("pid", "PidMode", "PID namespace to use (host, container:NAME)"),
     ("uts", "UTSMode", "UTS namespace to use (host)"),
 ];

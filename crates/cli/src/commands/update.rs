@@ -2,11 +2,11 @@
 
 use clap::{ArgMatches, Command};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Context, container_path};
-use crate::arguments::flags::{names, texts, verb};
-use crate::arguments::{resources, restart};
+use crate::arguments::flags::{list, names, texts, verb};
+use crate::arguments::{container, resources, restart};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 
@@ -15,10 +15,12 @@ pub fn command() -> Command {
         "update",
         "Update configuration of one or more containers",
         "update [OPTIONS] CONTAINER [CONTAINER...]",
-        "dozen update --memory 512m --memory-swap 1g web\ndozen update --restart unless-stopped web db",
+        "dozen update --memory 512m --memory-swap 1g web\ndozen update --restart unless-stopped web db\n\
+         dozen update --log-opt max-size=50m --log-opt max-file=5 web",
     )
     .args(resources::shared_flags())
     .arg(restart::flag())
+    .arg(list("log-opt", None, "Log driver options that change (NAME=VALUE; NAME= takes one away)"))
     .arg(names("CONTAINER"))
 }
 
@@ -32,6 +34,10 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let mut body = Map::new();
     resources::apply_shared(matches, &mut body)?;
     restart::put(matches, &mut body)?;
+    let log = container::log_options(matches)?;
+    if !log.is_empty() {
+        body.insert("LogConfig".to_owned(), json!({ "Config": log }));
+    }
     if body.is_empty() {
         return Err(Failure::new("you must provide one or more flags when using this command"));
     }

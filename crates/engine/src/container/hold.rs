@@ -54,7 +54,7 @@ impl Container {
         failpoint("hold.granted");
         let lost = EngineError::system(|| "keep the connection to a monitor".to_owned());
         let connection = link.into_stream().into_std().map_err(lost)?.into();
-        let cgroup = Cgroup::open(&self.shared.container_cgroup(&self.id))?;
+        let cgroup = Cgroup::open(&self.shared.container_cgroup(&self.id, &self.snapshot().spec))?;
         Ok(Some(Hold { connection, cgroup, container: snapshot.name.to_string(), _moves: Some(moves) }))
     }
 }

@@ -31,7 +31,14 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
     failpoint("launch.before");
     shared.views.wait_until_closed(snapshot)?;
-    let mut run = Run { pid: 0, started: Timestamp::now(), endpoints: Vec::new(), ports: Vec::new(), is_paused: false };
+    let mut run = Run {
+        pid: 0,
+        started: Timestamp::now(),
+        endpoints: Vec::new(),
+        ports: Vec::new(),
+        is_paused: false,
+        oom_kills: 0,
+    };
     let prepared = prepare_with(shared, snapshot, &mut run);
     if prepared.is_err()
         && let Err(error) = release(shared, &snapshot.id, &run)
@@ -57,6 +64,9 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     files::write(shared, snapshot, &run.endpoints, &shared.network.host_gateway())?;
     failpoint("launch.files");
 
+    if snapshot.spec.resources.cgroup_parent.is_some() {
+        dozen_runtime::Cgroup::make_parent_of(&shared.container_cgroup(&snapshot.id, &snapshot.spec))?;
+    }
     let joined = sharing::join(shared, &snapshot.spec)?;
     let mut spec = oci::spec(shared, snapshot, &mount_origins)?;
     sharing::apply(&mut spec, &snapshot.spec, &joined);
@@ -71,9 +81,10 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
             upper: directory.join("upper"),
             work: directory.join("work"),
         },
-        cgroup: shared.container_cgroup(&snapshot.id),
+        cgroup: shared.container_cgroup(&snapshot.id, &snapshot.spec),
         monitor_cgroup: shared.monitor_cgroup(),
         user: snapshot.spec.process.user.clone(),
+        group_names: snapshot.spec.sharing.group_names().cloned().collect(),
         stdin_open: snapshot.spec.process.stdin != dozen_model::StdinMode::Closed,
         stdin_once: snapshot.spec.process.stdin == dozen_model::StdinMode::Once,
         init: snapshot.spec.init,

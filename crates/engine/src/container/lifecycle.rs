@@ -101,6 +101,8 @@ pub(crate) enum Input {
         /// How it is stopped, if it is.
         plan: StopPlan,
     },
+    /// Memory has run out: so many of it have been killed for that, or nobody (`--oom-kill-disable`).
+    OutOfMemory(Option<u64>),
     /// The pause before a restart is over.
     Due,
     /// Someone kills it, and does not want it back.
@@ -301,6 +303,19 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
             next(Phase::Exited(status), wish, effects)
         }
 
+        // ---- memory runs out ----
+        (Phase::Starting { run: Some(run) } | Phase::Running(run), Input::OutOfMemory(Some(kills)))
+            if kills > run.oom_kills =>
+        {
+            let run = Run { oom_kills: kills, ..run.clone() };
+            let phase = match &life.phase {
+                Phase::Running(_) => Phase::Running(run),
+                _ => Phase::Starting { run: Some(run) },
+            };
+            next(phase, wish, vec![Record, Announce("oom")])
+        }
+        (Phase::Running(_), Input::OutOfMemory(None)) => stay(wish, vec![Announce("oom")]),
+
         // ---- it shall end ----
         (Phase::Running(_), Input::Stop(plan)) => match wish {
             Wish::Remove { .. } => stay(wish, vec![End(plan)]),
@@ -409,6 +424,7 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
             | Input::StartFailed(_)
             | Input::StartLost
             | Input::Ended(_)
+            | Input::OutOfMemory(_)
             | Input::Due
             | Input::ByHand
             | Input::FoundMoving

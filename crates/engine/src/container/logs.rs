@@ -4,6 +4,7 @@
 //! neither a log that is idle nor a client that is slow holds one. Word that a log has grown comes from the one inotify
 //! instance that all followers share.
 
+mod change;
 mod cursor;
 mod entries;
 mod files;
@@ -19,6 +20,7 @@ use dozen_monitor::protocol::LogEnd;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 
+pub(crate) use self::change::change;
 use self::cursor::{Cursor, State};
 pub use self::entries::{LogBatch, LogEntry, LogTime, OutputStream};
 use self::notices::{Notices, Subscription};

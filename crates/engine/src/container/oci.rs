@@ -61,7 +61,7 @@ pub(crate) fn spec(shared: &Shared, snapshot: &Snapshot, mount_origins: &[Origin
         if has_own_network(asked) {
             linux.set_sysctl(Some(SYSCTLS.map(|(name, value)| (name.to_owned(), value.to_owned())).into()));
         }
-        linux.set_cgroups_path(Some(PathBuf::from(shared.container_cgroup(&snapshot.id))));
+        linux.set_cgroups_path(Some(PathBuf::from(shared.container_cgroup(&snapshot.id, asked))));
     }
     resources::apply(&mut spec, &asked.resources)?;
     Ok(spec)

@@ -5,6 +5,7 @@ mod askers;
 mod effects;
 mod erase;
 mod health;
+mod oom;
 mod places;
 mod requests;
 mod restart;
@@ -68,10 +69,10 @@ pub(crate) enum Command {
         name: ContainerName,
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
-    /// Answered once the ledger, what runs and everyone who looks know of it.
+    /// Answered once the ledger, what runs and everyone who looks know of it, with what of it is for the next start.
     Change {
         change: SpecChange,
-        reply: oneshot::Sender<Result<(), EngineError>>,
+        reply: oneshot::Sender<Result<Vec<String>, EngineError>>,
     },
     /// Answered once the ledger, what runs and everyone who looks know of it.
     Connect {
@@ -95,6 +96,11 @@ pub(crate) enum Command {
         started: Timestamp,
         result: HealthResult,
         reply: oneshot::Sender<()>,
+    },
+    /// From the task that watches the memory of the run that has started then: so many were killed, or nobody.
+    OutOfMemory {
+        started: Timestamp,
+        kills: Option<u64>,
     },
     /// From the task that watches the monitor.
     Ended(crate::ExitStatus),
@@ -138,6 +144,8 @@ pub(crate) struct Owner {
     restart_at: Option<Instant>,
     /// When the run started whose health is checked.
     checked_run: Option<Timestamp>,
+    /// When the run started whose memory is watched.
+    memory_of_run: Option<Timestamp>,
     waiting_clients: WaitingClients,
     askers: Askers,
     unfinished: Option<Unfinished>,
@@ -171,7 +179,7 @@ impl Owner {
         shared.registry.insert(entry.clone());
         let (waiting_clients, askers) = (WaitingClients::default(), Askers::default());
         let (unfinished, erased) = (None, false);
-        let (stillness, restart_at, checked_run) = (None, None, None);
+        let (stillness, restart_at, checked_run, memory_of_run) = (None, None, None, None);
         let mut owner = Self {
             shared,
             life,
@@ -183,6 +191,7 @@ impl Owner {
             stillness,
             restart_at,
             checked_run,
+            memory_of_run,
             waiting_clients,
             askers,
             unfinished,
@@ -282,6 +291,7 @@ impl Owner {
                 self.note_check(started, result).await;
                 let _ = reply.send(());
             }
+            Command::OutOfMemory { started, kills } => self.note_out_of_memory(started, kills).await,
             Command::Ended(status) => drop(self.apply(Input::Ended(status)).await),
             Command::CannotEnd(why) => {
                 drop(self.apply(Input::GivenUp).await);

@@ -73,7 +73,7 @@ pub(super) async fn freeze(
         hint: Some("try again".to_owned()),
     };
     let nobody = tokio::time::timeout(PATIENCE, moves.clone().write_owned()).await.map_err(|_| busy())?;
-    let cgroup = shared.container_cgroup(&snapshot.id);
+    let cgroup = shared.container_cgroup(&snapshot.id, &snapshot.spec);
     failpoint("freeze.before");
     let freeze = move || Ok(Cgroup::open(&cgroup)?.map_or(Ok(()), |cgroup| cgroup.pause())?);
     shared.blocking(freeze).await?;
@@ -83,7 +83,7 @@ pub(super) async fn freeze(
 
 /// Lets everyone go on.
 pub(super) async fn thaw(shared: &Shared, snapshot: &Snapshot) -> Result<(), EngineError> {
-    let cgroup = shared.container_cgroup(&snapshot.id);
+    let cgroup = shared.container_cgroup(&snapshot.id, &snapshot.spec);
     failpoint("thaw.before");
     shared.blocking(move || Ok(Cgroup::open(&cgroup)?.map_or(Ok(()), |cgroup| cgroup.resume())?)).await?;
     failpoint("thaw.after");
@@ -92,6 +92,6 @@ pub(super) async fn thaw(shared: &Shared, snapshot: &Snapshot) -> Result<(), Eng
 
 /// Whether nobody in it moves: the freezer knows.
 pub(super) async fn is_still(shared: &Shared, snapshot: &Snapshot) -> Result<bool, EngineError> {
-    let cgroup = shared.container_cgroup(&snapshot.id);
+    let cgroup = shared.container_cgroup(&snapshot.id, &snapshot.spec);
     shared.blocking(move || Ok(Cgroup::open(&cgroup)?.map_or(Ok(false), |cgroup| cgroup.is_paused())?)).await
 }

@@ -38,23 +38,24 @@ pub(crate) async fn end_with_monitor(container: &Container) -> Result<(), Engine
     let ended = container.wait(WaitCondition::NotRunning);
     tracing::warn!(container = container.id.short(), "its monitor does not answer and is killed with it");
     let (cgroup, data, run) = (
-        shared.container_cgroup(&container.id),
+        shared.container_cgroup(&container.id, &container.snapshot().spec),
         shared.data_directory(&container.id),
         shared.run_directory(&container.id),
     );
     let kill = move || {
         failpoint("rescue.before");
         let cgroup = Cgroup::open(&cgroup)?;
-        let mut out_of_memory = false;
+        let mut oom_kills = 0;
         if let Some(cgroup) = cgroup {
-            out_of_memory = cgroup.oom_killed().unwrap_or(false);
+            oom_kills = cgroup.oom_kills().unwrap_or(0);
             cgroup.kill()?;
         }
         failpoint("rescue.killed");
         let record = ExitRecord {
             exit_code: 128 + Signal::KILL.number(),
             finished_at: Timestamp::now().to_string(),
-            out_of_memory,
+            out_of_memory: oom_kills > 0,
+            oom_kills,
             error: Some("the container's monitor did not answer and was killed with it".into()),
         };
         // A monitor that has come to its senses meanwhile knows better.

@@ -3,35 +3,66 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dozen_model::{ContainerId, ContainerSpec, IpcMode, PidMode};
-use dozen_runtime::Spec;
+use dozen_runtime::{FROM_NAMESPACE, Spec};
 use oci_spec::runtime::{Linux, LinuxNamespaceBuilder, LinuxNamespaceType, MountBuilder};
 use rustix::fs::{Mode, OFlags};
 
 use crate::EngineError;
+use crate::container::snapshot::Snapshot;
 use crate::shared::Shared;
 
 /// Namespaces of others, held open until the container has joined them.
 #[derive(Debug, Default)]
 pub(crate) struct Joined {
     pid: Option<OwnedFd>,
+    /// And the mount namespace in which its /dev/shm is.
+    ipc: Option<[OwnedFd; 2]>,
 }
 
 /// Opens what is joined. Blocks.
 pub(crate) fn join(shared: &Shared, asked: &ContainerSpec) -> Result<Joined, EngineError> {
     let pid = match &asked.sharing.pid {
-        PidMode::Container(other) => Some(namespace_of(shared, other, "pid", "PID")?),
+        PidMode::Container(other) => {
+            let other = snapshot_of(shared, other)?;
+            let [pid] = namespaces_of(&other, ["pid"], "PID")?;
+            Some(pid)
+        }
         PidMode::Private | PidMode::Host => None,
     };
-    Ok(Joined { pid })
+    let ipc = match &asked.sharing.ipc {
+        IpcMode::Container(other) => {
+            let other = snapshot_of(shared, other)?;
+            if matches!(other.spec.sharing.ipc, IpcMode::Private | IpcMode::None) {
+                return Err(EngineError::Invalid {
+                    message: format!(
+                        "container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                        other.id
+                    ),
+                    hint: None,
+                });
+            }
+            Some(namespaces_of(&other, ["ipc", "mnt"], "IPC")?)
+        }
+        _ => None,
+    };
+    Ok(Joined { pid, ipc })
 }
 
-/// A namespace of a running container, found by its process and checked against its cgroup. All is looked up below one
-/// descriptor, which goes on meaning that process and no other with its number.
-fn namespace_of(shared: &Shared, id: &ContainerId, kind: &str, word: &str) -> Result<OwnedFd, EngineError> {
+fn snapshot_of(shared: &Shared, id: &ContainerId) -> Result<Arc<Snapshot>, EngineError> {
     let entry = shared.registry.get(id).ok_or_else(|| EngineError::NoSuchContainer(id.to_string()))?;
-    let snapshot = entry.snapshot();
+    Ok(entry.snapshot())
+}
+
+/// Namespaces of a running container, found by its process and checked against its cgroup. All is looked up below one
+/// descriptor, which goes on meaning that process and no other with its number.
+fn namespaces_of<const N: usize>(
+    snapshot: &Snapshot,
+    kinds: [&str; N],
+    word: &str,
+) -> Result<[OwnedFd; N], EngineError> {
     let not_running = || EngineError::Conflict {
         message: format!("cannot join {word} of a non running container: {}", snapshot.id),
         hint: Some(format!("dozen start {}", snapshot.name)),
@@ -43,9 +74,12 @@ fn namespace_of(shared: &Shared, id: &ContainerId, kind: &str, word: &str) -> Re
         let file = rustix::fs::openat(&process, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         file.map_err(|_| not_running())
     };
-    let namespace = open(&format!("ns/{kind}"))?;
+    let namespaces = kinds.iter().map(|kind| open(&format!("ns/{kind}"))).collect::<Result<Vec<_>, _>>()?;
     let cgroups = std::io::read_to_string(File::from(open("cgroup")?)).map_err(|_| not_running())?;
-    if cgroups.lines().any(|line| line.contains(id.as_str())) { Ok(namespace) } else { Err(not_running()) }
+    if !cgroups.lines().any(|line| line.contains(snapshot.id.as_str())) {
+        return Err(not_running());
+    }
+    namespaces.try_into().map_err(|_| not_running())
 }
 
 /// Changes the specification of a container that has everything of its own. Pure but for the number of this process.
@@ -55,16 +89,14 @@ pub(crate) fn apply(spec: &mut Spec, asked: &ContainerSpec, joined: &Joined) {
         match &sharing.pid {
             PidMode::Private => {}
             PidMode::Host => share(linux, LinuxNamespaceType::Pid, None),
-            PidMode::Container(_) => {
-                // The monitor opens it while we hold it: nobody else has this path meanwhile.
-                let path = joined.pid.as_ref().map(|namespace| {
-                    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()))
-                });
-                share(linux, LinuxNamespaceType::Pid, path);
-            }
+            PidMode::Container(_) => share(linux, LinuxNamespaceType::Pid, joined.pid.as_ref().map(path_of)),
         }
-        if sharing.ipc == IpcMode::Host {
-            share(linux, LinuxNamespaceType::Ipc, None);
+        match &sharing.ipc {
+            IpcMode::Private | IpcMode::None | IpcMode::Shareable => {}
+            IpcMode::Host => share(linux, LinuxNamespaceType::Ipc, None),
+            IpcMode::Container(_) => {
+                share(linux, LinuxNamespaceType::Ipc, joined.ipc.as_ref().map(|[ipc, _]| path_of(ipc)));
+            }
         }
         if sharing.host_uts {
             share(linux, LinuxNamespaceType::Uts, None);
@@ -81,17 +113,22 @@ pub(crate) fn apply(spec: &mut Spec, asked: &ContainerSpec, joined: &Joined) {
     if sharing.host_uts {
         spec.set_hostname(None).set_domainname(None);
     }
-    share_memory(spec, asked);
+    share_memory(spec, asked, joined);
     if !sharing.annotations.is_empty() {
         spec.set_annotations(Some(sharing.annotations.clone().into_iter().collect()));
     }
     if let Some(process) = spec.process_mut()
-        && !sharing.groups.is_empty()
+        && sharing.group_numbers().next().is_some()
     {
         let mut user = process.user().clone();
-        user.set_additional_gids(Some(sharing.groups.clone()));
+        user.set_additional_gids(Some(sharing.group_numbers().collect()));
         process.set_user(user);
     }
+}
+
+/// The monitor opens it while we hold it: nobody else has this path meanwhile.
+fn path_of(namespace: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()))
 }
 
 /// No namespace of its own of this kind: the host's, or that at a path.
@@ -106,11 +143,12 @@ fn share(linux: &mut Linux, kind: LinuxNamespaceType, path: Option<PathBuf>) {
 }
 
 /// /dev/shm and /dev/mqueue go with the namespace, where the user has put nothing of their own.
-fn share_memory(spec: &mut Spec, asked: &ContainerSpec) {
+fn share_memory(spec: &mut Spec, asked: &ContainerSpec, joined: &Joined) {
     let places: &[&str] = match asked.sharing.ipc {
-        IpcMode::Private => return,
+        IpcMode::Private | IpcMode::Shareable => return,
         IpcMode::Host => &["/dev/shm", "/dev/mqueue"],
-        IpcMode::None => &["/dev/shm"],
+        // What is mounted on /dev/mqueue is that of the namespace.
+        IpcMode::None | IpcMode::Container(_) => &["/dev/shm"],
     };
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     for place in places.iter().map(Path::new) {
@@ -118,9 +156,17 @@ fn share_memory(spec: &mut Spec, asked: &ContainerSpec) {
             continue;
         }
         let Some(at) = mounts.iter().position(|mount| mount.destination() == place) else { continue };
-        match asked.sharing.ipc {
-            IpcMode::Host if place.exists() => {
+        match (&asked.sharing.ipc, &joined.ipc) {
+            (IpcMode::Host, _) if place.exists() => {
                 let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
+                let bind = MountBuilder::default().typ("bind").destination(place).source(place).options(options);
+                mounts[at] = bind.build().expect("a mount has its destination");
+            }
+            (IpcMode::Container(_), Some([_, mounts_of_other])) => {
+                // Looked up there, as that container sees it; what it has made read-only stays so.
+                let there = format!("{FROM_NAMESPACE}={}", path_of(mounts_of_other).display());
+                let mut options = ["bind", "rprivate", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
+                options.push(there);
                 let bind = MountBuilder::default().typ("bind").destination(place).source(place).options(options);
                 mounts[at] = bind.build().expect("a mount has its destination");
             }

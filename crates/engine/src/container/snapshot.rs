@@ -111,6 +111,9 @@ pub struct Run {
     /// Nobody in it moves, for someone wants that.
     #[serde(default)]
     pub is_paused: bool,
+    /// So many of it that were killed for want of memory have been told of.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// A running container's place on a network.

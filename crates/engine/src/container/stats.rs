@@ -106,7 +106,7 @@ impl Container {
         if snapshot.phase.run().is_none() {
             return Ok(None);
         }
-        let cgroup = self.shared.container_cgroup(&self.id);
+        let cgroup = self.shared.container_cgroup(&self.id, &self.snapshot().spec);
         self.shared.blocking(move || sample(&cgroup, &snapshot)).await
     }
 

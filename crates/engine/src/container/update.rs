@@ -1,12 +1,14 @@
-//! New limits for a container, running or not (Docker's `update`).
+//! New limits for a container, running or not (Docker's `update`), and other options for its log (ours).
 
-use dozen_model::{ResourceSpec, RestartPolicy, error_chain};
+use std::collections::BTreeMap;
+
+use dozen_model::{ErrorKind, LogSpec, ResourceSpec, RestartPolicy, error_chain};
 use dozen_runtime::Cgroup;
 
 use crate::EngineError;
 use crate::container::change::SpecChange;
 use crate::container::owner::Command;
-use crate::container::{Container, resources};
+use crate::container::{Container, logs, resources};
 use crate::host_resources::HostResources;
 
 /// Limits that replace a container's own; `None` leaves what it has.
@@ -25,6 +27,41 @@ pub struct ResourceChange {
     /// `Some(None)`: no limit any more.
     pub pids_max: Option<Option<u64>>,
     pub block_io_weight: Option<u16>,
+}
+
+/// Options of the log that replace the container's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogChange {
+    /// The driver that it has; empty: whichever that is.
+    pub driver: String,
+    /// By their names; an empty value takes an option away.
+    pub options: BTreeMap<String, String>,
+}
+
+impl LogChange {
+    /// The log after it. Pure.
+    pub(crate) fn applied_to(&self, before: &LogSpec) -> Result<LogSpec, EngineError> {
+        let name = before.driver().name();
+        if !self.driver.is_empty() && self.driver != name {
+            // Neither could what has been written be read by the other, nor would it be found there.
+            return Err(EngineError::NotBuilt {
+                message: format!("a change of the log driver ({name} to {:?}) is not built", self.driver),
+                hint: Some("its options can be changed; for another driver make the container anew".to_owned()),
+            });
+        }
+        if self.options.is_empty() {
+            return Ok(before.clone());
+        }
+        let after = before.with(&self.options).map_err(|error| {
+            let (message, hint) = (error.to_string(), error.hint.map(str::to_owned));
+            match error.kind {
+                ErrorKind::NotBuilt => EngineError::NotBuilt { message, hint },
+                _ => EngineError::Invalid { message, hint },
+            }
+        })?;
+        logs::check(&after)?;
+        Ok(after)
+    }
 }
 
 impl ResourceChange {
@@ -95,9 +132,15 @@ impl ResourceChange {
 }
 
 impl Container {
-    /// Changes its limits, and whether it runs again by itself; durable, and in force, once answered.
-    pub async fn update(&self, resources: ResourceChange, restart: Option<RestartPolicy>) -> Result<(), EngineError> {
-        let change = SpecChange::Update { resources: Box::new(resources), restart };
+    /// Changes its limits, whether it runs again by itself, and its log; durable, and in force, once answered. The answer
+    /// says what is in force from the next start on only.
+    pub async fn update(
+        &self,
+        resources: ResourceChange,
+        restart: Option<RestartPolicy>,
+        log: LogChange,
+    ) -> Result<Vec<String>, EngineError> {
+        let change = SpecChange::Update { resources: Box::new(resources), restart, log };
         self.ask(|reply| Command::Change { change, reply }).await
     }
 }
@@ -189,6 +232,27 @@ mod tests {
         refused(|_| {}, memory(None, Some(50)), "You should always set the Memory limit");
         let reserved = |spec: &mut ResourceSpec| spec.memory.reservation_bytes = Some(100);
         refused(reserved, memory(Some(50), None), "can not be less than memory reservation");
+    }
+
+    #[test]
+    fn options_of_a_log_change_and_its_driver_does_not() {
+        let log = LogSpec::parse("json-file", &BTreeMap::from([("max-size".into(), "1m".into())])).unwrap();
+        let change = |driver: &str, options: &[(&str, &str)]| {
+            let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            LogChange { driver: driver.to_owned(), options }.applied_to(&log)
+        };
+        assert_eq!(change("", &[]).unwrap(), log);
+        let files = change("json-file", &[("max-size", "2k"), ("max-file", "4")]).unwrap().files().unwrap();
+        assert_eq!((files.file_size_bytes, files.files), (2000, 4));
+        for (driver, options, words) in [
+            ("local", &[][..], "a change of the log driver (json-file to \"local\") is not built"),
+            ("", &[("max-sise", "1m")], "unknown log opt 'max-sise' for json-file log driver"),
+            ("", &[("labels-regex", "(")], "invalid value for the log option labels-regex"),
+            ("", &[("mode", "non-blocking")], "is not built yet"),
+        ] {
+            let error = change(driver, options).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -114,8 +114,8 @@ impl Isolate for Fake {
         let _ = self.signal_all(libc::SIGKILL);
     }
 
-    fn finish(&mut self) -> bool {
-        false
+    fn finish(&mut self) -> u64 {
+        0
     }
 }
 

@@ -182,9 +182,24 @@ impl LogFile {
         remove(&compressed(&self.path, number))
     }
 
+    /// Keeps as much from now on: what is more goes at once, and the newest file ends where it now has to with the next
+    /// entry. That files are to be compressed, or no longer, is meant of those that are still to be rotated.
+    pub fn keep(&mut self, files: LogFiles) {
+        self.files = files;
+        // A child may be compressing one of them: what it has made goes when it has ended.
+        if let Err(error) = self.trim() {
+            self.last_error = Some(error);
+        }
+    }
+
     /// What nobody else would take away.
     fn tidy(&self) -> io::Result<()> {
         remove(&self.half_compressed())?;
+        self.trim()
+    }
+
+    /// No more files than are to be kept, and each once.
+    fn trim(&self) -> io::Result<()> {
         let mut number = 1;
         while self.has(number) {
             if number >= self.files.files {
@@ -468,6 +483,41 @@ mod tests {
         wait_for_compressor(&mut log);
         assert_eq!(read(directory.path(), 9), "two\nthr\n");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn fewer_files_are_kept_from_one_entry_to_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.json");
+        let mut log = log(directory.path(), LogFiles { file_size_bytes: 4, files: 9, compress: false });
+        log.append(b"one\ntwo\nthr\nfou\n");
+        log.keep(LogFiles { file_size_bytes: 8, files: 2, compress: false });
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+        log.append(b"fiv\nsix\n");
+        assert_eq!(std::fs::read_to_string(numbered(&path, 1)).unwrap(), "fou\nfiv\n");
+        // The newest is longer than it may be now.
+        log.append(b"sev\n");
+        log.keep(LogFiles { file_size_bytes: 4, files: 3, compress: false });
+        log.append(b"eig\n");
+        assert_eq!(read(directory.path(), 9), "fou\nfiv\nsix\nsev\neig\n");
+        log.keep(LogFiles { file_size_bytes: u64::MAX, files: 1, compress: false });
+        log.append(b"nin\n");
+        assert_eq!(read(directory.path(), 9), "eig\nnin\n");
+    }
+
+    /// Neither the file that a child is compressing nor what it has made of it so far is lost, or comes back.
+    #[test]
+    fn what_is_kept_changes_while_a_child_compresses() {
+        for (files, kept) in [(2, "one\ntwo\n"), (1, "two\n")] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut log = log(directory.path(), LogFiles { file_size_bytes: 4, files: 3, compress: true });
+            log.append(b"one\ntwo\n");
+            assert!(log.compressor.is_some());
+            log.keep(LogFiles { file_size_bytes: 4, files, compress: false });
+            wait_for_compressor(&mut log);
+            assert_eq!(read(directory.path(), 9), kept);
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), files as usize);
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //!
 //! [`lines`] cuts, [`json`] and [`compact`] say how an entry is written (all of them pure), [`timestamp`] says when;
 //! [`file`] writes and rotates, and has a child of its own compress what is rotated ([`compression`]). A log server gets
-//! its messages from [`remote`], as [`messages`] writes them.
+//! its messages from [`remote`], as [`messages`] writes them. All of it but the driver can change while it is in use (`change`).
 
+mod change;
 pub mod compact;
 pub mod compression;
 pub mod file;
@@ -25,7 +26,7 @@ use rustix::time::Timespec;
 use self::file::LogFile;
 use self::lines::{LineCutter, Piece};
 use self::remote::Remote;
-use self::settings::{LogFormat, LogSettings};
+use self::settings::{LogFileSettings, LogFormat, LogSettings};
 use crate::protocol::LogEnd;
 
 /// Which of the process's streams a piece of output came from. A terminal has only `Stdout`.
@@ -73,6 +74,13 @@ enum Encoder {
 }
 
 impl Encoder {
+    fn new(settings: &LogFileSettings) -> Self {
+        match settings.format {
+            LogFormat::Json => Self::Json(json::attributes(&settings.attributes)),
+            LogFormat::Compact => Self::Compact,
+        }
+    }
+
     fn encode(&self, piece: Piece<'_>, stream: Stream, now: &Now, entries: &mut Vec<u8>) {
         match self {
             Self::Json(attributes) => json::encode(piece, stream, &now.text, attributes, entries),
@@ -100,15 +108,7 @@ impl ContainerLog {
     /// # Errors
     /// A file can be neither opened nor made, or a log server cannot be reached.
     pub fn open(data_directory: &Path, settings: &LogSettings) -> io::Result<Self> {
-        let open = |settings: &settings::LogFileSettings| -> io::Result<Kept> {
-            let encoder = match settings.format {
-                LogFormat::Json => Encoder::Json(json::attributes(&settings.attributes)),
-                LogFormat::Compact => Encoder::Compact,
-            };
-            let file = LogFile::open(&data_directory.join(settings.format.file_name()), settings.files)?;
-            Ok(Kept { file, encoder, missing: 0 })
-        };
-        let kept = settings.file.as_ref().map(open).transpose()?;
+        let kept = settings.file.as_ref().map(|file| Kept::open(data_directory, file)).transpose()?;
         let remote = settings.remote.clone().map(Remote::open).transpose()?.map(Box::new);
         Ok(Self { cutters: Default::default(), kept, remote })
     }
@@ -221,6 +221,11 @@ impl ContainerLog {
 }
 
 impl Kept {
+    fn open(data_directory: &Path, settings: &LogFileSettings) -> io::Result<Self> {
+        let file = LogFile::open(&data_directory.join(settings.format.file_name()), settings.files)?;
+        Ok(Self { file, encoder: Encoder::new(settings), missing: 0 })
+    }
+
     /// What is missing is said in its place, as soon as there is room for it.
     fn append(&mut self, entries: &[u8], now: &Now) {
         if self.missing > 0 {

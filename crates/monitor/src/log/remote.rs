@@ -93,6 +93,17 @@ impl Remote {
         })
     }
 
+    /// Other settings from the next message on. Another server gets what waits, and is connected to when there is something
+    /// to say; a message of which a part has gone goes to it whole.
+    pub fn change(&mut self, settings: RemoteSettings) {
+        self.retry = Duration::from_millis(settings.retry_wait_ms);
+        if settings.address != self.settings.address {
+            self.link = Link::Down(Instant::now());
+            (self.sent_of_first, self.stuck_since, self.given_up) = (0, None, false);
+        }
+        self.settings = settings;
+    }
+
     /// True while the container need not wait.
     pub fn has_room(&self) -> bool {
         self.given_up || self.settings.delivery != LogDelivery::Blocking || self.queued_bytes < BLOCKING_BYTES

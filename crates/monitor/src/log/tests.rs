@@ -74,3 +74,51 @@ fn what_a_full_disk_has_cost_is_said_in_its_place() {
         ]
     );
 }
+
+#[test]
+fn options_change_between_two_pieces_of_output() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = ContainerLog::open(directory.path(), &settings(LogFormat::Json)).unwrap();
+    log.push(Stream::Stdout, b"one\ntw");
+    let mut changed = settings(LogFormat::Json);
+    let file = changed.file.as_mut().unwrap();
+    file.files = LogFiles { file_size_bytes: 1, files: 9, compress: false };
+    file.attributes.insert("tag".to_owned(), "new".to_owned());
+    log.change(directory.path(), &changed).unwrap();
+    log.push(Stream::Stdout, b"o\nthree\n");
+    log.finish();
+    let path = directory.path().join("log.json");
+    let files: Vec<_> =
+        [file::numbered(&path, 2), file::numbered(&path, 1), path].iter().map(|file| texts(file)).collect();
+    assert_eq!(files, [["one\n"], ["two\n"], ["three\n"]]);
+    let newest = std::fs::read_to_string(directory.path().join("log.json")).unwrap();
+    assert!(newest.contains(r#""attrs":{"tag":"new"}"#), "{newest}");
+}
+
+#[test]
+fn a_copy_is_begun_and_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = ContainerLog::open(directory.path(), &LogSettings::default()).unwrap();
+    log.push(Stream::Stdout, b"before\nha");
+    log.change(directory.path(), &settings(LogFormat::Compact)).unwrap();
+    log.push(Stream::Stdout, b"lf\n");
+    log.change(directory.path(), &LogSettings::default()).unwrap();
+    log.push(Stream::Stdout, b"after\n");
+    log.finish();
+    let file = std::fs::read(directory.path().join("log.local")).unwrap();
+    let entries: Vec<_> = file.split(|byte| *byte == b'\n').filter_map(compact::decode).map(|entry| entry.2).collect();
+    assert_eq!(entries, [b"half"]);
+}
+
+#[test]
+fn what_cannot_be_changed_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = ContainerLog::open(directory.path(), &settings(LogFormat::Json)).unwrap();
+    log.change(directory.path(), &settings(LogFormat::Compact)).unwrap_err();
+    log.push(Stream::Stdout, b"still json\n");
+    assert_eq!(texts(&directory.path().join("log.json")), ["still json\n"]);
+    let mut none = ContainerLog::open(directory.path(), &LogSettings::default()).unwrap();
+    let nowhere = directory.path().join("nowhere");
+    none.change(&nowhere, &settings(LogFormat::Json)).unwrap_err();
+    assert_eq!(none.end().unwrap(), None);
+}

@@ -109,10 +109,16 @@ impl Monitor<'_> {
             self.end_exec(id);
         }
         failpoint("finish.before");
-        let out_of_memory = self.isolate.finish();
+        let oom_kills = self.isolate.finish();
         failpoint("finish.after");
         let finished_at = String::from_utf8_lossy(&timestamp::now()).into_owned();
-        let record = ExitRecord { exit_code: init.exit_code.unwrap_or(255), finished_at, out_of_memory, error: None };
+        let record = ExitRecord {
+            exit_code: init.exit_code.unwrap_or(255),
+            finished_at,
+            out_of_memory: oom_kills > 0,
+            oom_kills,
+            error: None,
+        };
         if let Some((entries, why)) = self.files.log.missing() {
             complain(format_args!("{entries} entries of the log could not be written: {why}"));
         }

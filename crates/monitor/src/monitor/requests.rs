@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::children::send_signal;
 use super::clients::hung_up;
-use super::{INIT, Monitor, Stage};
+use super::{Files, INIT, Monitor, Stage};
 use crate::connection::{Attachment, LONGEST_REQUEST_BYTES, Role};
 use crate::failpoint::failpoint;
 use crate::failure::{internal, invalid, no_exec, not_running};
@@ -107,6 +107,13 @@ impl Monitor<'_> {
             Request::ResizeExec { exec_id, size } => {
                 let session = self.session_of(&exec_id).ok_or_else(|| no_exec(&exec_id))?;
                 self.resize(session, size)
+            }
+            Request::ChangeLog(settings) => {
+                let Files { log, data_directory, .. } = &mut self.files;
+                failpoint("log.change.before");
+                log.change(data_directory, &settings).map_err(|error| internal("change the log", &error))?;
+                failpoint("log.change.after");
+                Ok(Reply::Done)
             }
             Request::InspectExec { exec_id } => {
                 if let Some(session) = self.session_of(&exec_id).and_then(|id| self.sessions.get(&id)) {

@@ -128,6 +128,7 @@ fn live(file: &Path) -> Result<u8, Box<dyn std::error::Error>> {
         cgroup: &cgroup,
         network_namespace: None,
         user: Some(&life.user),
+        group_names: &[],
         stdio,
         init: life.init,
         preserve_descriptors: 0,

@@ -1,7 +1,7 @@
 //! Hearing of it when memory has run out and the kernel kills.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use rustix::event::{EventfdFlags, PollFlags};
@@ -46,7 +46,8 @@ impl Cgroup {
             return Ok(OomWatch { descriptor, kind: Kind::Version2(killed) });
         }
         let control = open("memory.oom_control")?;
-        let descriptor = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).context(|| "make an eventfd".to_owned())?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let descriptor = rustix::event::eventfd(0, flags).context(|| "make an eventfd".to_owned())?;
         let event_control = directory.join("cgroup.event_control");
         write(&event_control, &format!("{} {}", descriptor.as_raw_fd(), control.as_raw_fd()))?;
         Ok(OomWatch { descriptor, kind: Kind::Version1(event_control) })
@@ -62,13 +63,21 @@ impl OomWatch {
         }
     }
 
+    /// Whether the descriptor is ready before somebody has been killed, and even if nobody is: version 1's.
+    pub fn is_early(&self) -> bool {
+        matches!(self.kind, Kind::Version1(_))
+    }
+
     /// Once the descriptor is ready: whether memory has run out since the last call. Version 1 makes it ready when the
     /// cgroup is removed, version 2 at other events too.
     pub fn happened(&mut self) -> Result<bool, RuntimeError> {
         match &mut self.kind {
             Kind::Version1(event_control) => {
                 let mut count = [0u8; 8];
-                rustix::io::read(&self.descriptor, &mut count).context(|| "read an eventfd".to_owned())?;
+                match rustix::io::read(&self.descriptor, &mut count) {
+                    Err(Errno::AGAIN) => return Ok(false),
+                    read => read.context(|| "read an eventfd".to_owned())?,
+                };
                 Ok(event_control.exists())
             }
             Kind::Version2(before) => {
@@ -87,11 +96,34 @@ fn killed(events: &OwnedFd) -> Result<Option<u64>, RuntimeError> {
         length => length.context(|| "read memory.events".to_owned())?,
     };
     let text = String::from_utf8_lossy(&text[..length]);
-    Ok(Some(text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)))
+    Ok(Some(count(&text)))
+}
+
+/// Of memory.events, or of version 1's memory.oom_control, which says nothing of it before Linux 4.13.
+pub(super) fn count(text: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+impl AsRawFd for OomWatch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
 }
 
 impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_say_how_many() {
+        assert_eq!(count("low 0\nhigh 0\nmax 71\noom 3\noom_kill 2\noom_group_kill 0\n"), 2);
+        assert_eq!(count("oom_kill_disable 1\nunder_oom 0\noom_kill 17\n"), 17);
+        assert_eq!(count("oom_kill_disable 0\nunder_oom 1\n"), 0);
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn become_user(
     has_its_streams: bool,
 ) -> Result<Prepared, RuntimeError> {
     let identity = match &plan.user {
-        Who::Named(user, groups) => user::resolve(user)?.with_groups(groups),
+        Who::Named(user, groups, names) => user::resolve(user)?.with_groups(groups, names)?,
         Who::Numbers(identity) => {
             let has_home = plan.environment.iter().any(|entry| entry.starts_with("HOME="));
             Identity { home: if has_home { String::new() } else { user::home_of(identity.uid) }, ..identity.clone() }

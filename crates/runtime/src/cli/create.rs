@@ -209,6 +209,7 @@ fn make(
             cgroup: &bundle.cgroup,
             network_namespace: None,
             user: None,
+            group_names: &[],
             stdio,
             init: create.init,
             preserve_descriptors: create.preserve_fds.saturating_add(listening),

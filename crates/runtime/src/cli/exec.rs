@@ -70,7 +70,7 @@ pub(super) fn execute(
     }
     let about = Some(About::new(&record.id, &record.bundle, &spec));
     let options = ExecOptions {
-        container: &Running { pid: record.pid, pidfd, cgroup, user: None, about },
+        container: &Running { pid: record.pid, pidfd, cgroup, user: None, group_names: Vec::new(), about },
         spec: &spec,
         arguments: &command,
         environment: &environment,

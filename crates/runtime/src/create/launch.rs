@@ -155,7 +155,7 @@ fn hook_before_pivot(
 
 /// In version 2 the first process lives under the container's limit from its birth, and says nothing when that kills it.
 pub(super) fn want_of_memory(cgroup: &Cgroup) -> Option<RuntimeError> {
-    cgroup.oom_killed().is_ok_and(|killed| killed).then(|| RuntimeError::Inside {
+    cgroup.oom_kills().is_ok_and(|kills| kills > 0).then(|| RuntimeError::Inside {
         kind: ErrorKind::Invalid,
         message:
             "the container's first process was killed for want of memory while it was set up: the limit is too low"

@@ -63,6 +63,8 @@ pub struct CreateOptions<'a> {
     pub network_namespace: Option<BorrowedFd<'a>>,
     /// Whom the process runs as, by the container's own /etc/passwd and /etc/group; wins over the spec's numbers.
     pub user: Option<&'a UserSpec>,
+    /// Further groups of `user`, by names of the same files.
+    pub group_names: &'a [String],
     /// The process's standard streams.
     pub stdio: Stdio,
     /// dozen's own init is process 1: it reaps, forwards signals, and exits as its child does.

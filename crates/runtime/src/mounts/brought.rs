@@ -4,7 +4,7 @@
 //! mounts is locked (mount_namespaces(7), "Restrictions on mount namespaces"), and owners are not its to change. A
 //! container without user namespace and without options that need it brings nothing, and nothing is done here.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -15,6 +15,9 @@ use crate::error::{Context, RuntimeError};
 use crate::plan::{MountKind, Plan, PlannedMount};
 use crate::sys::{self, MountAttributes};
 use crate::{id_map, namespace};
+
+/// Of statfs(2).
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 /// What the parent has made, before it clones.
 #[derive(Debug, Default)]
@@ -97,6 +100,8 @@ impl Brought {
 }
 
 fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> Result<BroughtMount, RuntimeError> {
+    let other = mount.namespace.as_ref().map(|path| namespace::open(path, libc::CLONE_NEWNS)).transpose()?;
+    let mounts = other.as_ref().map(AsFd::as_fd).or(mounts);
     let (source, recursive, mounts) = match &mount.kind {
         MountKind::Bind { source, copy_link: true, .. } if let Some(link) = read_link(source, mounts)? => {
             return Ok(BroughtMount::Link(link));
@@ -109,6 +114,13 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
         Some(mounts) => joined::clone_source(mounts, source, mount.part.as_deref(), recursive)?,
         None => part::clone_source(source, mount.part.as_deref(), recursive)?,
     };
+    if mount.namespace.is_some() {
+        // Whose namespace it is may have put there whatever it has.
+        let status = rustix::fs::fstatfs(&tree).context(|| format!("examine {}", source.display()))?;
+        if status.f_type != TMPFS_MAGIC {
+            return Err(RuntimeError::Conflict(format!("{} of the other container is no tmpfs", source.display())));
+        }
+    }
     // The host's own mounts were cloned, not a copy that a mount namespace has of them: nothing goes back to them, least
     // of all from root of a user namespace, whom the kernel would not let.
     if plan.user_namespace.is_some() || plan.root_propagation != libc::MS_SHARED {

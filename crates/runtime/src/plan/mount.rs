@@ -66,6 +66,8 @@ pub(crate) struct PlannedMount {
     pub(crate) part: Option<PathBuf>,
     /// Of a bind: who is to own, in the container, what the owner of the source owns on disk.
     pub(crate) owner: Option<Owner>,
+    /// Of a bind: the mount namespace in which its source is looked up, in place of our own.
+    pub(crate) namespace: Option<PathBuf>,
 }
 
 /// What is on disk to whom it belongs in the container (config.md, "POSIX-platform Mounts").
@@ -130,6 +132,7 @@ impl PlannedMount {
             id_map: None,
             part: None,
             owner: None,
+            namespace: None,
         };
         let what = || planned_name(mount);
         let own = IdMap::new(&what(), mount.uid_mappings(), mount.gid_mappings())?;
@@ -153,6 +156,7 @@ impl PlannedMount {
                         planned.id_map_mut().own = Some(id_map_of_option(text, user_namespace)?.checked(&what())?)
                     }
                     Some((PART, path)) => planned.part = Some(PathBuf::from(path)),
+                    Some((FROM_NAMESPACE, path)) => planned.namespace = Some(PathBuf::from(path)),
                     Some((OWNER, text)) => planned.owner = Some(Owner::of_option(text)?),
                     _ => planned.option(option, &mut options)?,
                 },
@@ -204,6 +208,7 @@ impl PlannedMount {
             (copy_up, "tmpcopyup", planned.is_kind("tmpfs")),
             (copy_link, "copy-symlink", is_bind),
             (planned.part.is_some(), PART, has_parts && !copy_link),
+            (planned.namespace.is_some(), FROM_NAMESPACE, is_bind && !copy_link),
             (planned.owner.is_some(), OWNER, is_bind && !copy_link && planned.id_map.is_none()),
         ] {
             if given && !wanted {
@@ -252,6 +257,7 @@ impl PlannedMount {
                 plan.user_namespace.is_some()
                     || self.id_map.is_some()
                     || self.owner.is_some()
+                    || self.namespace.is_some()
                     || *copy_link
                     || late
                     || plan.joined_mounts.is_some()
@@ -369,6 +375,9 @@ fn id_map_of_option(text: &str, user_namespace: Option<&UserNamespace>) -> Resul
 pub(crate) const PART: &str = "X-mount.subdir";
 /// `UID:GID`, of which either may be missing: to whom, in the container, belongs what on disk is the source's owner's. Ours.
 pub(crate) const OWNER: &str = "X-dozen.owner";
+
+/// The path of a mount namespace, in which the source of a bind is looked up, and has to be a tmpfs. Ours.
+pub const FROM_NAMESPACE: &str = "X-dozen.namespace";
 
 /// Options that say what is so without them. Of `silent` newer kernels know nothing: what they log of a mount is not asked
 /// for by us.

@@ -49,11 +49,18 @@ pub(crate) enum Who {
     /// Numbers, as the spec has them; the home is looked up if it is needed.
     Numbers(Identity),
     /// As the container's own files say.
-    /// And further groups, by number.
-    Named(UserSpec, Vec<u32>),
+    /// And further groups, by number and by name.
+    Named(UserSpec, Vec<u32>, Vec<String>),
 }
 
 impl ProcessPlan {
+    /// Further groups, by names of the container's own. Who is given by number has none.
+    pub(crate) fn add_groups(&mut self, more: &[String]) {
+        if let Who::Named(_, _, names) = &mut self.user {
+            names.extend_from_slice(more);
+        }
+    }
+
     /// Decides about one process of a container with this spec.
     pub(crate) fn new(spec: &Spec, process: &Process, user: Option<&UserSpec>) -> Result<Self, RuntimeError> {
         let arguments = process.args().as_deref().unwrap_or_default();
@@ -69,7 +76,7 @@ impl ProcessPlan {
         let groups = process.user().additional_gids().clone().unwrap_or_default();
         groups.iter().try_for_each(|group| check_id("process.user.additionalGids", *group))?;
         let who = match user {
-            Some(user) => Who::Named(user.clone(), groups),
+            Some(user) => Who::Named(user.clone(), groups, Vec::new()),
             None => {
                 let (uid, gid) = (process.user().uid(), process.user().gid());
                 check_id("process.user.uid", uid)?;

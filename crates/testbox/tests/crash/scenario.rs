@@ -56,6 +56,7 @@ const LIFE: &[Step] = &[
     Step::Visit,
     Step::Dozen(&["exec", "victim", "touch", "/bin/file", "/made"], 0),
     Step::Dozen(&["update", "--pids-limit", "100", "victim"], 0),
+    Step::Dozen(&["update", "--log-opt", "max-size=10m", "victim"], 0),
     // It stands still for that, and goes on.
     Step::Dozen(&["commit", "victim", IMAGES[3]], 0),
     Step::Dozen(&["rmi", IMAGES[3]], 0),
@@ -86,6 +87,24 @@ const PASSING: &[Step] = &[
 
 /// Containers that the engine itself starts again or ends.
 const POLICIES: &[Step] = &[
+    // Its memory runs out.
+    Step::Dozen(
+        &[
+            "run",
+            "--rm",
+            "--name",
+            "passing",
+            "--network",
+            "none",
+            "-m",
+            "16m",
+            "busybox",
+            "sh",
+            "-c",
+            "tail /dev/zero",
+        ],
+        137,
+    ),
     // It fails, is started again, and fails for good: the second wait is for that.
     Step::Dozen(
         &[

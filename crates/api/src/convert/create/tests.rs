@@ -224,7 +224,7 @@ fn every_field_that_acts_makes_a_difference() {
         "UTSMode": "host", "CgroupnsMode": "host", "GroupAdd": ["7"], "Sysctls": { "net.core.somaxconn": "1" },
         "Annotations": { "a": "b" }, "VolumesFrom": ["other"],
         "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [], "OnUnhealthy": "stop",
-        "OomScoreAdj": 5, "CpuShares": 7,
+        "OomScoreAdj": 5, "CpuShares": 7, "CgroupParent": "/team",
         "Memory": 64 << 20, "NanoCpus": 500_000_000, "BlkioWeight": 10, "CpuPeriod": 5000, "CpuQuota": 5000,
         "CpusetCpus": "0", "CpusetMems": "0", "MemoryReservation": 64 << 20, "MemorySwap": -1, "MemorySwappiness": 5,
         "OomKillDisable": true, "PidsLimit": 5, "DeviceCgroupRules": ["c 1:3 r"],

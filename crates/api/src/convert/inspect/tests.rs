@@ -31,7 +31,8 @@ pub(crate) fn at(second: i64) -> Timestamp {
 }
 
 pub(crate) fn running() -> Phase {
-    Phase::Running(Run { pid: 42, started: at(1_700_000_001), endpoints: vec![], ports: vec![], is_paused: false })
+    let started = at(1_700_000_001);
+    Phase::Running(Run { pid: 42, started, endpoints: vec![], ports: vec![], is_paused: false, oom_kills: 0 })
 }
 
 pub(crate) fn exited(exit_code: i32) -> Phase {

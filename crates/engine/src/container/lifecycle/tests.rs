@@ -7,7 +7,7 @@ use Effect::{
 };
 
 fn run(pid: i32) -> Run {
-    Run { pid, started: Timestamp::UNIX_EPOCH, endpoints: vec![], ports: vec![], is_paused: false }
+    Run { pid, started: Timestamp::UNIX_EPOCH, endpoints: vec![], ports: vec![], is_paused: false, oom_kills: 0 }
 }
 
 fn status(exit_code: i32) -> ExitStatus {
@@ -457,5 +457,25 @@ proptest! {
                 prop_assert!(!waits || !after.restarts.is_stopped_by_hand && after.wish == Wish::None);
             }
         }
+    }
+}
+
+#[test]
+fn want_of_memory_is_told_once() {
+    let with = |kills| Run { oom_kills: kills, ..run(1) };
+    let decided = |life: &Life, kills| {
+        super::decide(life, Input::OutOfMemory(kills), Terms { auto_remove: false, policy: RestartPolicy::No })
+    };
+    let (after, effects) = decided(&running(Wish::None), Some(2)).unwrap();
+    assert_eq!((after.phase.clone(), effects), (Phase::Running(with(2)), vec![Record, Announce("oom")]));
+    assert_eq!(decided(&after, Some(2)), Err(Refusal::Stale));
+    assert_eq!(decided(&after, Some(3)).unwrap().0.phase, Phase::Running(with(3)));
+    // Nobody was killed.
+    assert_eq!(decided(&after, None).unwrap(), (after, vec![Announce("oom")]));
+    // It has ended before word of its start has come.
+    let (after, effects) = decided(&starting(Wish::None), Some(1)).unwrap();
+    assert_eq!((after.phase, effects.len()), (Phase::Starting { run: Some(with(1)) }, 2));
+    for life in [new(), exited(Wish::None), removing(false)] {
+        assert!(decided(&life, Some(1)).is_err() && decided(&life, None).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dozen_model::{LogAttributes, LogDriver, LogSpec};
+use dozen_model::{ContainerId, ContainerName, ContainerSpec, LogAttributes, LogDriver, LogSpec};
 use dozen_monitor::protocol::{LogFileSettings, LogFormat, LogSettings, RemoteSettings};
 use regex_lite::Regex;
 
@@ -20,16 +20,23 @@ pub(super) fn format(log: &LogSpec) -> Option<LogFormat> {
 
 /// What a monitor does from a start on. The tag has the container's name of that moment, as in Docker.
 pub(crate) fn settings(snapshot: &Snapshot) -> Result<LogSettings, EngineError> {
-    let spec = &snapshot.spec;
+    settings_of(&snapshot.id, &snapshot.name, &snapshot.spec)
+}
+
+pub(super) fn settings_of(
+    id: &ContainerId,
+    name: &ContainerName,
+    spec: &ContainerSpec,
+) -> Result<LogSettings, EngineError> {
     let mut attributes = attributes(spec.log.attributes(), &spec.labels, &spec.process.environment)?;
-    let tag = |template: &str| Ok::<_, EngineError>(template.parse::<Tag>()?.render(&Values::of(snapshot)));
+    let tag = |template: &str| Ok::<_, EngineError>(template.parse::<Tag>()?.render(&Values::of(id, name, spec)));
     let remote = remote::destination(spec.log.driver())?.map(|destination| -> Result<_, EngineError> {
         Ok(RemoteSettings {
             protocol: destination.protocol,
             address: destination.address,
             tag: tag(spec.log.tag().unwrap_or("{{.ID}}"))?,
-            container_id: snapshot.id.to_string(),
-            container_name: snapshot.name.to_string(),
+            container_id: id.to_string(),
+            container_name: name.to_string(),
             image_name: spec.image_name.clone(),
             attributes: std::mem::take(&mut attributes),
             delivery: spec.log.delivery(),

@@ -4,7 +4,9 @@
 
 use std::str::FromStr;
 
-use crate::{EngineError, Snapshot};
+use dozen_model::{ContainerId, ContainerName, ContainerSpec};
+
+use crate::EngineError;
 
 /// A parsed template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +57,12 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(super) fn of(id: &ContainerId, name: &ContainerName, spec: &ContainerSpec) -> Self {
         Self {
-            id: snapshot.id.to_string(),
-            name: snapshot.name.to_string(),
-            image: snapshot.spec.image.to_string(),
-            image_name: snapshot.spec.image_name.clone(),
+            id: id.to_string(),
+            name: name.to_string(),
+            image: spec.image.to_string(),
+            image_name: spec.image_name.clone(),
         }
     }
 

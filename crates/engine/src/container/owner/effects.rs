@@ -72,6 +72,7 @@ impl Owner {
             "restart" => ("announce.restart.before", "announce.restart.after"),
             "pause" => ("announce.pause.before", "announce.pause.after"),
             "unpause" => ("announce.unpause.before", "announce.unpause.after"),
+            "oom" => ("announce.oom.before", "announce.oom.after"),
             _ => ("announce.destroy.before", "announce.destroy.after"),
         };
         failpoint(before);

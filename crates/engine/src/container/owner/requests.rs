@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Failed, Owner};
 use crate::EngineError;
 use crate::container::attach::{AttachOptions, PendingAttach, StdioStream};
-use crate::container::change::{self, SpecChange};
+use crate::container::change::{self, Changed, SpecChange, Whose};
 use crate::container::lifecycle::Refusal;
 use crate::container::pause;
 use crate::container::snapshot::Phase;
@@ -46,23 +46,26 @@ impl Owner {
         }
     }
 
-    pub(super) async fn change(&mut self, change: SpecChange) -> Result<(), EngineError> {
+    pub(super) async fn change(&mut self, change: SpecChange) -> Result<Vec<String>, EngineError> {
         let snapshot = self.snapshot();
         if matches!(self.life.phase, Phase::Removing { .. }) {
             return Err(self.explain(Failed::Refused(Refusal::Removing)));
         }
         let after = change.applied_to(&snapshot.spec)?;
         let (shared, runs) = (self.shared.clone(), matches!(self.life.phase, Phase::Running(_)));
-        let spec = {
+        let Changed { spec, later } = {
             let snapshot = snapshot.clone();
-            let work = move || change::change(&shared, &snapshot.id, runs, &snapshot.spec, after);
+            let work = move || {
+                let whose = Whose { id: &snapshot.id, name: &snapshot.name, runs };
+                change::change(&shared, whose, &snapshot.spec, after)
+            };
             self.shared.blocking(work).await?
         };
         self.update(|snapshot| {
             snapshot.spec = spec;
             self.shared.announce(snapshot, change.event(), None);
         });
-        Ok(())
+        Ok(later)
     }
 
     /// A running container's client is connected at once, an earlier one when it starts.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dozen_model::{ContainerId, ContainerSpec, NetworkMode, PidMode, error_chain};
+use dozen_model::{ContainerId, ContainerSpec, IpcMode, NetworkMode, PidMode, error_chain};
 use tokio::time::Instant;
 
 use super::{Entry, Failed, Owner};
@@ -74,7 +74,8 @@ impl Owner {
 fn joined_by(spec: &ContainerSpec) -> impl Iterator<Item = &ContainerId> {
     let network = if let NetworkMode::Container(other) = &spec.network { Some(other) } else { None };
     let processes = if let PidMode::Container(other) = &spec.sharing.pid { Some(other) } else { None };
-    network.into_iter().chain(processes)
+    let memory = if let IpcMode::Container(other) = &spec.sharing.ipc { Some(other) } else { None };
+    network.into_iter().chain(processes).chain(memory)
 }
 
 /// None of them is on its way up any more.

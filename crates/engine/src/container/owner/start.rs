@@ -12,7 +12,7 @@ use crate::container::pause;
 use crate::container::snapshot::{Phase, StartFailure};
 use crate::failpoint::failpoint;
 use crate::monitor_link::MonitorLink;
-use crate::shared::exit_status;
+use crate::shared::Last;
 
 impl Owner {
     /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.
@@ -68,6 +68,7 @@ impl Owner {
         }
         failpoint("launch.after");
         self.begin_checks();
+        self.watch_memory();
         if matches!(snapshot.spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) {
             // Nobody waits for it.
             let shared = self.shared.clone();
@@ -82,13 +83,13 @@ impl Owner {
         let (mailbox, shared, id) = (self.own_mailbox.clone(), self.shared.clone(), self.snapshot().id.clone());
         let news = self.news.clone();
         tokio::spawn(async move {
-            let status = loop {
+            let last = loop {
                 let heard = match &mut link {
                     Some(link) => link.next().await,
                     None => Ok(None),
                 };
                 match heard {
-                    Ok(Some(Reply::Exited(record))) => break exit_status(record, started),
+                    Ok(Some(Reply::Exited(record))) => break Last::of(record, started),
                     Ok(Some(reply)) => {
                         shared.execs.heard(&reply);
                         if let Reply::ExecExited { exec_id, exit_code } = reply {
@@ -111,7 +112,10 @@ impl Owner {
             drop(news.write().await);
             if let Some(mailbox) = mailbox.upgrade() {
                 // The mailbox is closed only when the container is gone, and then nobody needs to know.
-                drop(mailbox.send(Command::Ended(status)).await);
+                if last.oom_kills > 0 {
+                    drop(mailbox.send(Command::OutOfMemory { started, kills: Some(last.oom_kills) }).await);
+                }
+                drop(mailbox.send(Command::Ended(last.status)).await);
             }
         });
     }
@@ -153,7 +157,13 @@ impl Owner {
                         self.shared.sweep(&id).await;
                         Input::StartLost
                     }
-                    _ => Input::Ended(self.shared.last_word(&id, run.started).await),
+                    _ => {
+                        let last = self.shared.last_word(&id, run.started).await;
+                        if last.oom_kills > 0 {
+                            self.note_out_of_memory(run.started, Some(last.oom_kills)).await;
+                        }
+                        Input::Ended(last.status)
+                    }
                 }
             }
             Phase::Created { .. } | Phase::Exited(_) | Phase::Waiting(_) | Phase::Removing { .. } => Input::TakenUp,
@@ -167,6 +177,7 @@ impl Owner {
         // What fails of it is logged, and stays to be done.
         drop(self.apply(found).await);
         self.begin_checks();
+        self.watch_memory();
     }
 
     /// The process ran, and ended while no engine was there.

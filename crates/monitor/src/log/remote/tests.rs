@@ -159,3 +159,33 @@ fn who_does_not_block_never_waits_and_never_holds_more_than_the_buffer() {
     assert!(remote.missing().unwrap().0 > 0);
     assert!(remote.deadline().is_none(), "there is nothing to wake up for");
 }
+
+/// What the first server has not taken the second one gets, and what it has taken the second one does not.
+#[test]
+fn another_server_takes_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| RemoteAddress::Unix(directory.path().join(name));
+    let listen = |name: &str| UnixListener::bind(directory.path().join(name)).unwrap();
+    let (first, second) = (listen("first"), listen("second"));
+    let mut remote = Remote::open(settings(at("first"), LogDelivery::Blocking)).unwrap();
+    let (mut stream, _) = first.accept().unwrap();
+    say(&mut remote, "one");
+    let mut changed = settings(at("second"), LogDelivery::NonBlocking { buffer_bytes: 4096 });
+    changed.tag = "db".to_owned();
+    remote.change(changed.clone());
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    assert_eq!(texts(&received), ["one"]);
+    say(&mut remote, "two");
+    // Nothing of the connection has changed: it goes on.
+    changed.delivery = LogDelivery::Blocking;
+    remote.change(changed);
+    say(&mut remote, "three");
+    let (mut stream, _) = second.accept().unwrap();
+    remote.finish();
+    drop(remote);
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    assert_eq!(texts(&received), ["two", "three"]);
+    assert!(String::from_utf8_lossy(&received).contains("db["));
+}
