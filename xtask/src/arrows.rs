@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "dozen-failpoint",
     "dozen-model",
     "dozen-settings",
+    "dozen-tls",
     "dozen-ledger",
     "dozen-runtime",
     "dozen-monitor",

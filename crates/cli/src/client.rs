@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -41,6 +42,8 @@ pub struct Client {
     prefix: String,
     is_debug: bool,
     idle: RefCell<Option<SendRequest<Body>>>,
+    /// Why the latest connection over TCP has ended, if it was not the engine's will.
+    ended: RefCell<Arc<OnceLock<String>>>,
 }
 
 /// Why a request got no answer, or a bad one.
@@ -105,7 +108,7 @@ impl Client {
     /// A client for this engine; connects when it is first used. `is_debug`: each request is told on stderr.
     pub fn new(host: Host, api_version: Option<String>, is_debug: bool) -> Self {
         let prefix = format!("/v{}", api_version.as_deref().unwrap_or(API_VERSION));
-        Self { host, prefix, is_debug, idle: RefCell::new(None) }
+        Self { host, prefix, is_debug, idle: RefCell::new(None), ended: RefCell::default() }
     }
 
     /// The version that is spoken: `1.51`.
@@ -251,7 +254,7 @@ impl Client {
         };
         let begun = std::time::Instant::now();
         let response = tokio::select! {
-            response = sender.send_request(request) => response.map_err(|error| broken(what, &error))?,
+            response = sender.send_request(request) => response.map_err(|error| self.ended(what, &error))?,
             // A socket takes connections also while there is nobody to answer them.
             failure = absence::watch(&self.host) => return Err(ClientError::NoEngine(failure)),
         };
@@ -276,6 +279,11 @@ impl Client {
         if let Care::Remote(remote) = &self.host.care {
             return remote.connect().map_err(ClientError::NoEngine);
         }
+        if let Care::Tcp(engine) = &self.host.care {
+            let connection = engine.connect().await.map_err(ClientError::NoEngine)?;
+            *self.ended.borrow_mut() = connection.ended;
+            return Ok(connection.stream);
+        }
         match UnixStream::connect(&self.host.socket).await {
             Ok(stream) => Ok(stream),
             Err(error) => self.connect_again(&error).await.map_err(ClientError::NoEngine),
@@ -286,7 +294,7 @@ impl Client {
     pub fn roots(&self) -> Option<&Roots> {
         match &self.host.care {
             Care::Ours(roots) | Care::Service(roots) => Some(roots),
-            Care::Unknown | Care::Remote(_) => None,
+            Care::Unknown | Care::Remote(_) | Care::Tcp(_) => None,
         }
     }
 
@@ -307,6 +315,14 @@ impl Client {
         Ok(sender)
     }
 
+    /// An engine that refuses our certificate ends the connection; what it said of that says more than the end does.
+    fn ended(&self, what: &str, error: &(dyn std::error::Error + 'static)) -> ClientError {
+        match self.ended.borrow().get() {
+            Some(why) => ClientError::Broken { what: what.to_owned(), why: why.clone() },
+            None => broken(what, error),
+        }
+    }
+
     async fn connect_again(&self, error: &std::io::Error) -> Result<UnixStream, Failure> {
         let socket = &self.host.socket;
         match error.kind() {
@@ -317,7 +333,7 @@ impl Client {
             .with_hint("run this command as root, or as a member of the socket's group")),
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => match &self.host.care {
                 Care::Ours(roots) => start_engine::start(roots, socket).await,
-                Care::Service(_) | Care::Unknown | Care::Remote(_) => {
+                Care::Service(_) | Care::Unknown | Care::Remote(_) | Care::Tcp(_) => {
                     Err(cannot_connect(socket).with_hint("start one with 'dozen daemon', or name another with --host"))
                 }
             },

@@ -84,9 +84,14 @@ pub fn command() -> Command {
             "host",
             'H',
             "string",
-            "The engine to talk to: unix:///path, ssh://user@host (DOZEN_HOST, DOCKER_HOST)",
+            "The engine to talk to: unix:///path, ssh://user@host, tcp://host:port (DOZEN_HOST, DOCKER_HOST)",
         ))
         .arg(value("context", 'c', "string", "Name of the context to use (DOCKER_CONTEXT; see 'dozen context')"))
+        .arg(switch("tls", None, "Use TLS; implied by --tlsverify"))
+        .arg(switch("tlsverify", None, "Use TLS and verify the engine (DOCKER_TLS_VERIFY)"))
+        .arg(value("tlscacert", None, "string", "Trust certs signed only by this CA (default \"~/.docker/ca.pem\")"))
+        .arg(value("tlscert", None, "string", "Path to TLS certificate file (default \"~/.docker/cert.pem\")"))
+        .arg(value("tlskey", None, "string", "Path to TLS key file (default \"~/.docker/key.pem\")"))
         .arg(value("data-root", None, "directory", "Where an engine keeps its data (DOZEN_DATA_ROOT)"))
         .arg(value("run-root", None, "directory", "Where an engine keeps its sockets (DOZEN_RUN_ROOT)"))
         .arg(switch("debug", 'D', "Tell each request to the engine on stderr"))

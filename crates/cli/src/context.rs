@@ -35,6 +35,9 @@ pub fn apply(
     let name = current(named, environment, &store);
     if name != DEFAULT {
         let context = store.get(&name)?;
+        if !store.names_of_certificates(&name).is_empty() {
+            choice.tls = Some(crate::tcp::files_in(&store.certificates(&name)));
+        }
         choice.host =
             Some(context.host().ok_or_else(|| Failure::new(format!("context \"{name}\" has no docker endpoint")))?);
     } else if named.is_some() {

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use dozen_model::run_root::SOCKET_NAME;
+use dozen_tls::ClientFiles;
 
 use crate::failure::Failure;
 use crate::remote::Remote;
+use crate::tcp::TcpEngine;
 
 /// Where sockets live unless someone says otherwise.
 pub const DEFAULT_RUN_ROOT: &str = "/run/dozen";
@@ -32,6 +34,8 @@ pub enum Care {
     Unknown,
     /// Somebody on another machine; the socket is only its address's name.
     Remote(Remote),
+    /// The same over TCP.
+    Tcp(TcpEngine),
 }
 
 /// The two directories that belong to one engine.
@@ -54,6 +58,8 @@ pub struct HostChoice {
     pub data_root: Option<PathBuf>,
     /// `--context default`: our own engine, whatever the environment names.
     pub is_default: bool,
+    /// Certificates for an engine on TCP.
+    pub tls: Option<ClientFiles>,
 }
 
 /// Decides. Flags come before the environment, `DOZEN_HOST` before `DOCKER_HOST`; naming a run root on the command
@@ -80,6 +86,10 @@ pub fn decide(choice: &HostChoice, environment: &dyn Fn(&str) -> Option<String>)
         None => own_socket.clone(),
         Some(address) => match parse(&address)? {
             Place::Here(socket) => socket,
+            Place::Tcp(place) => {
+                let engine = TcpEngine::new(&place, choice.tls.clone())?;
+                return Ok(Host { socket: address.into(), care: Care::Tcp(engine) });
+            }
             Place::There(remote) => return Ok(Host { socket: address.into(), care: Care::Remote(remote) }),
         },
     };
@@ -96,7 +106,7 @@ impl Host {
     /// As it is written.
     pub fn address(&self) -> String {
         match self.care {
-            Care::Remote(_) => self.socket.display().to_string(),
+            Care::Remote(_) | Care::Tcp(_) => self.socket.display().to_string(),
             _ => format!("unix://{}", self.socket.display()),
         }
     }
@@ -109,6 +119,8 @@ pub enum Place {
     Here(PathBuf),
     /// Another machine.
     There(Remote),
+    /// Another machine's `host[:port]`.
+    Tcp(String),
 }
 
 /// `unix:///path`, `ssh://host`; a bare absolute path is taken as well.
@@ -120,7 +132,8 @@ pub fn parse(address: &str) -> Result<Place, Failure> {
     };
     match address.split_once("://") {
         Some(("unix", path)) if Path::new(path).is_absolute() => Ok(Place::Here(path.into())),
-        Some(("tcp" | "http" | "https", _)) => refused(&format!("a host over TCP ({address})")),
+        Some(("tcp", place)) => Ok(Place::Tcp(place.to_owned())),
+        Some(("http" | "https", _)) => refused(&format!("a host over HTTP ({address})")),
         Some(("ssh", rest)) => Remote::parse_ssh(rest).map(Place::There),
         Some(("fd", _)) => refused(&format!("an inherited socket ({address})")),
         None if address.starts_with('/') => Ok(Place::Here(address.into())),
@@ -151,6 +164,7 @@ mod tests {
             run_root: run_root.map(PathBuf::from),
             data_root: None,
             is_default: false,
+            tls: None,
         }
     }
 
@@ -188,7 +202,8 @@ mod tests {
     #[test]
     fn what_is_no_unix_socket_is_refused() {
         for (address, words) in [
-            ("tcp://1.2.3.4:2375", "a host over TCP (tcp://1.2.3.4:2375) is not built yet"),
+            ("tcp://1.2.3.4:many", "unable to parse docker host `tcp://1.2.3.4:many`"),
+            ("https://1.2.3.4", "a host over HTTP (https://1.2.3.4) is not built yet"),
             ("unix://relative", "unable to parse docker host `unix://relative`"),
             ("what", "unable to parse docker host `what`"),
         ] {

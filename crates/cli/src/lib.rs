@@ -28,6 +28,7 @@ pub mod output;
 pub mod remote;
 pub mod signals;
 pub mod start_engine;
+pub mod tcp;
 pub mod template;
 pub mod terminal;
 pub mod usage_error;
@@ -36,7 +37,7 @@ pub use commands::command;
 
 use clap::error::ErrorKind;
 
-use crate::arguments::flags::{is_on, text, texts};
+use crate::arguments::flags::{is_on, switch_value, text, texts};
 use crate::client::Client;
 use crate::commands::Context;
 use crate::failure::{Failure, Outcome};
@@ -87,6 +88,17 @@ fn run(arguments: &[OsString]) -> Outcome {
         run_root: text(&matches, "run-root").map(PathBuf::from),
         data_root: text(&matches, "data-root").map(PathBuf::from),
         is_default: false,
+        tls: {
+            let path = |name| text(&matches, name).map(PathBuf::from);
+            let is_on = [switch_value(&matches, "tlsverify"), switch_value(&matches, "tls")];
+            let flags = tcp::TlsFlags {
+                is_on: is_on.contains(&Some(true)).then_some(true).or(is_on[0]).or(is_on[1]),
+                authority: path("tlscacert"),
+                certificate: path("tlscert"),
+                key: path("tlskey"),
+            };
+            flags.files(&environment, context::store::Store::of(&environment).directory())
+        },
     };
     let choice = context::apply(choice, text(&matches, "context"), &environment)?;
     let host = host::decide(&choice, &environment)?;

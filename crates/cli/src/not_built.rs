@@ -76,7 +76,7 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
             "--type",
         ],
     ),
-    ("", &["--config", "--log-level", "-l", "--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify"]),
+    ("", &["--config", "--log-level", "-l"]),
 ];
 
 /// Docker has this verb, and dozen will have it.

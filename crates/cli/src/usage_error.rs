@@ -233,7 +233,7 @@ mod tests {
             ("stop -t x a", 125, "invalid argument \"x\" for \"--timeout\" flag: invalid digit found in string"),
             ("run --rm=maybe x", 125, "invalid argument \"maybe\" for \"--rm\" flag: want true or false"),
             ("run -e", 125, "flag needs an argument: --env"),
-            ("--tls ps", 125, "dozen: --tls of 'dozen' is not built yet"),
+            ("--config x ps", 125, "dozen: --config of 'dozen' is not built yet"),
         ] {
             let (code, text) = explained(line);
             assert!(text.starts_with(words) && code == exit_code, "{line}: {code} {text}");

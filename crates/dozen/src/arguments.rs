@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     /// Where sockets and locks are kept
     #[arg(long, env = "DOZEN_RUN_ROOT", default_value = "/run/dozen")]
     pub(crate) run_root: PathBuf,
-    /// Address to listen on, more than once if need be: unix:///path, or fd:// for the socket unit's (by default the
+    /// Address to listen on, more than once if need be: unix:///path, tcp://address:port with
+    /// --tlsverify, or fd:// for the socket unit's (by default the
     /// socket dozen.sock in the run root)
     #[arg(short = 'H', long, env = "DOZEN_HOST")]
     host: Vec<String>,
@@ -60,6 +61,21 @@ pub(crate) struct Arguments {
     /// Address on which ports are published that name none
     #[arg(long)]
     ip: Option<String>,
+    /// Use TLS on tcp:// addresses; implied by --tlsverify, without which it is refused (--tls=false: anybody is let in)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    tls: Option<bool>,
+    /// Use TLS, and let in only clients with a certificate of the authority's
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    tlsverify: Option<bool>,
+    /// Certificate of the authority that signs the clients' (PEM)
+    #[arg(long)]
+    tlscacert: Option<PathBuf>,
+    /// Certificate of the engine (PEM)
+    #[arg(long)]
+    tlscert: Option<PathBuf>,
+    /// Key of that certificate (PEM)
+    #[arg(long)]
+    tlskey: Option<PathBuf>,
     /// Print the places where the crash suite can kill engine, monitor and keeper, and end
     #[arg(long, hide = true)]
     pub(crate) failpoints: bool,
@@ -116,8 +132,15 @@ impl Arguments {
                 sources.flags.insert(key.into(), json!(value));
             }
         }
-        if self.debug {
-            sources.flags.insert("debug".into(), json!(true));
+        for (key, value) in [("tlscacert", &self.tlscacert), ("tlscert", &self.tlscert), ("tlskey", &self.tlskey)] {
+            if let Some(path) = value {
+                sources.flags.insert(key.into(), text(&absolute(path)?)?);
+            }
+        }
+        for (key, is_on) in [("debug", self.debug.then_some(true)), ("tls", self.tls), ("tlsverify", self.tlsverify)] {
+            if let Some(is_on) = is_on {
+                sources.flags.insert(key.into(), json!(is_on));
+            }
         }
         if !self.label.is_empty() {
             sources.flags.insert("labels".into(), json!(self.label));

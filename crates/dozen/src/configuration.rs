@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use dozen_model::Classified;
-use dozen_settings::{DEFAULT_PATH, Keys, Layers, Settings, SettingsError};
+use dozen_settings::{DEFAULT_PATH, Keys, Layers, Settings, SettingsError, TlsSettings};
+use dozen_tls::ServerFiles;
 
-use crate::addresses;
+use crate::addresses::{self, Address};
 use crate::group;
 
 /// Where settings come from.
@@ -55,12 +56,46 @@ impl Sources {
 
     /// What only the whole program can tell.
     fn check(&self, settings: &Settings) -> Result<(), String> {
-        addresses::parse(&settings.hosts, &self.own_socket)?;
+        let files = tls_files(&settings.tls)?;
+        let addresses = addresses::parse(&settings.hosts, &self.own_socket, files.is_some())?;
         settings.group.as_deref().map(group::find).transpose()?;
-        let tls = &settings.tls;
-        if tls.is_on || tls.verify {
-            return Err("TLS is for listening on TCP, which is not built yet".to_owned());
+        match files {
+            Some(files) => drop(files.read().map_err(|error| dozen_model::error_chain(&error))?),
+            None => check_bare(&addresses, &settings.tls)?,
         }
         dozen_api::check_settings(settings)
+    }
+}
+
+/// TCP without TLS. Docker (since 27, cmd/dockerd) delays its start by 15 seconds where an address that is not loopback's is
+/// named and nobody has said that this is meant, and announces that it will refuse: so it is refused here.
+fn check_bare(addresses: &[Address], tls: &TlsSettings) -> Result<(), String> {
+    let is_meant = [tls.is_on, tls.verify].contains(&Some(false));
+    let reachable = addresses.iter().find_map(|address| match address {
+        Address::Tcp(address) if !address.ip().is_loopback() => Some(address),
+        _ => None,
+    });
+    match reachable {
+        Some(address) if !is_meant => Err(format!(
+            "tcp://{address} is refused without TLS and client certificates, since whoever reaches it is root of this \
+             machine: set tlsverify, tlscacert, tlscert and tlskey (or tls to false, if it is to be so)"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The certificates, if TLS is wanted. Without looking at those of clients it is not to be had.
+pub(crate) fn tls_files(tls: &TlsSettings) -> Result<Option<ServerFiles>, String> {
+    let TlsSettings { is_on, verify, authority, certificate, key } = tls;
+    match (*verify == Some(true), authority, certificate, key) {
+        (true, Some(authority), Some(certificate), Some(key)) => {
+            Ok(Some(ServerFiles { authority: authority.clone(), certificate: certificate.clone(), key: key.clone() }))
+        }
+        (true, ..) => Err("tlsverify needs tlscacert, tlscert and tlskey".to_owned()),
+        (false, ..) if *is_on == Some(true) => {
+            Err("tls without tlsverify would let anybody in: set tlsverify, and tlscacert".to_owned())
+        }
+        (false, None, None, None) => Ok(None),
+        (false, ..) => Err("tlscacert, tlscert and tlskey are for tlsverify, which is not set".to_owned()),
     }
 }

@@ -11,10 +11,12 @@ use dozen_api::serve;
 use dozen_engine::{Engine, EngineConfig, EngineError};
 use dozen_model::{Classified, error_chain};
 use dozen_settings::{Settings, SharedSettings};
+use dozen_tls::Acceptor;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::Arguments;
-use crate::configuration::Unconfigured;
+use crate::configuration::{Unconfigured, tls_files};
+use crate::listening::Opened;
 use crate::log::Log;
 use crate::notify::Notify;
 use crate::rest::Rest;
@@ -104,7 +106,7 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
         settings: SharedSettings::new(settings),
     };
     let engine = Engine::open(config).await?;
-    let sockets = listening::open(&engine, &sources, handed_over).await?;
+    let Opened { sockets, acceptor } = listening::open(&engine, &sources, handed_over).await?;
     notify.ready();
     let reloading = tokio::spawn({
         let engine = engine.clone();
@@ -113,7 +115,7 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
                 let sources = sources.clone();
                 let read = tokio::task::spawn_blocking(move || sources.read());
                 match read.await {
-                    Ok(Ok(settings)) => reload(&engine, &log, settings),
+                    Ok(Ok(settings)) => reload(&engine, &log, acceptor.as_ref(), settings),
                     Ok(Err(error)) => {
                         tracing::error!("{}: the settings stay as they were", error_chain(&error));
                     }
@@ -137,12 +139,18 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
 }
 
 /// These hold from now on, as far as an engine that runs can change.
-fn reload(engine: &Engine, log: &Log, settings: Settings) {
+fn reload(engine: &Engine, log: &Log, acceptor: Option<&Acceptor>, settings: Settings) {
     let present = engine.settings();
     for key in present.needs_restart(&settings) {
         tracing::warn!("{key} has changed: that takes effect when the engine is started again");
     }
     let settings = settings.reloaded_over(&present);
+    // The files may be the same and hold new certificates.
+    if let (Some(acceptor), Ok(Some(files))) = (acceptor, tls_files(&settings.tls))
+        && let Err(error) = acceptor.reload(&files)
+    {
+        tracing::error!("{}: the certificates stay as they were", error_chain(&error));
+    }
     log.set(settings.log_level);
     engine.reload(settings);
     tracing::info!("the settings have been read again");

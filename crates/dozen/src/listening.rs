@@ -1,15 +1,27 @@
 //! Opens what the API is served on.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use dozen_api::ListeningSockets;
 use dozen_engine::Engine;
-use tokio::net::UnixListener;
+use dozen_tls::Acceptor;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 
 use crate::addresses::{self, Address};
-use crate::configuration::Sources;
+use crate::configuration::{Sources, tls_files};
 use crate::{group, inherited};
+
+/// Clients over TLS that have shown who they are, and wait for the API's server.
+const WAITING: usize = 16;
+
+/// What the API is served on, and what TLS needs replaced when the settings change.
+pub(crate) struct Opened {
+    pub(crate) sockets: ListeningSockets,
+    pub(crate) acceptor: Option<Acceptor>,
+}
 
 /// Listens on all addresses of the settings; sockets of the file system are the keeper's, those that were handed over
 /// the service manager's: both outlive this process.
@@ -17,11 +29,16 @@ pub(crate) async fn open(
     engine: &Engine,
     sources: &Sources,
     handed_over: Vec<OwnedFd>,
-) -> Result<ListeningSockets, Box<dyn Error>> {
+) -> Result<Opened, Box<dyn Error>> {
     let settings = engine.settings();
     let group = settings.group.as_deref().map(group::find).transpose()?;
+    let acceptor = match tls_files(&settings.tls)? {
+        Some(files) => Some(Acceptor::new(&files)?),
+        None => None,
+    };
+    let (clients, relayed) = mpsc::channel(WAITING);
     let mut listeners = Vec::new();
-    for address in addresses::parse(&settings.hosts, &sources.own_socket)? {
+    for address in addresses::parse(&settings.hosts, &sources.own_socket, acceptor.is_some())? {
         match address {
             Address::Unix(path) => {
                 let engine = engine.clone();
@@ -34,11 +51,30 @@ pub(crate) async fn open(
                 listeners.extend(inherited::listeners(&handed_over)?);
                 tracing::info!("listening on what was handed over");
             }
+            Address::Tcp(address) => {
+                let failed = |error| format!("cannot listen on tcp://{address}: {error}");
+                let listener = TcpListener::bind(address).await.map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                if acceptor.is_none() {
+                    warn_of(address);
+                }
+                tokio::spawn(dozen_tls::serve(listener, acceptor.clone(), clients.clone()));
+                tracing::info!("listening on tcp://{address}");
+            }
         }
     }
     let listeners = listeners.into_iter().map(|listener| {
         listener.set_nonblocking(true)?;
         UnixListener::from_std(listener)
     });
-    Ok(ListeningSockets::new(listeners.collect::<Result<_, std::io::Error>>()?))
+    let sockets = ListeningSockets::new(listeners.collect::<Result<_, std::io::Error>>()?).with_relayed(relayed);
+    Ok(Opened { sockets, acceptor })
+}
+
+/// What Docker says of it, too.
+fn warn_of(address: SocketAddr) {
+    let who = if address.ip().is_loopback() { "every user of this machine" } else { "everyone who reaches it" };
+    tracing::warn!("tcp://{address} has neither TLS nor client certificates: {who} is root of this machine by it");
+    tracing::warn!("scripts of a web page that is open in a browser reach such an address too, and containers may");
+    tracing::warn!("say tlsverify, tlscacert, tlscert and tlskey, or use ssh:// from elsewhere");
 }

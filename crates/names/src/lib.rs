@@ -8,6 +8,7 @@
 //! byte (but for its id, the spelling of the question and the times to live), so that records which nobody here knows
 //! arrive as they were.
 
+mod addresses;
 mod answer;
 mod cache;
 pub mod fuzzing;
@@ -18,6 +19,7 @@ mod reply;
 mod resolv_conf;
 mod zone;
 
+pub use addresses::addresses;
 pub use answer::{Answer, Data, Record};
 pub use cache::{Cache, Key};
 pub use name::Name;

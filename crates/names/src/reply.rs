@@ -85,12 +85,12 @@ impl Reply {
     }
 }
 
-struct Seen<'a> {
-    kind: u16,
+pub(crate) struct Seen<'a> {
+    pub(crate) kind: u16,
     /// Where its time to live stands.
     time_to_live_at: usize,
     raw_time_to_live: u32,
-    data: &'a [u8],
+    pub(crate) data: &'a [u8],
 }
 
 impl Seen<'_> {
@@ -107,7 +107,7 @@ impl Seen<'_> {
 }
 
 /// Every record behind the question, with its number; `None` if the message is cut short.
-fn each_record<'a>(message: &'a [u8], mut take: impl FnMut(usize, Seen<'a>)) -> Option<()> {
+pub(crate) fn each_record<'a>(message: &'a [u8], mut take: impl FnMut(usize, Seen<'a>)) -> Option<()> {
     let count: usize = [6, 8, 10].iter().filter_map(|at| word(message, *at)).map(usize::from).sum();
     let mut at = name::skip(message, HEADER_BYTES)? + 4;
     for number in 0..count.min(MOST_RECORDS) {

@@ -48,10 +48,10 @@ pub struct LoggingSettings {
 /// How a TCP address is protected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// TLS without looking at the client's certificate.
-    pub is_on: bool,
-    /// TLS, and clients show a certificate of the authority's.
-    pub verify: bool,
+    /// `tls`: TLS without looking at the client's certificate. `Some(false)`: TCP without TLS is meant.
+    pub is_on: Option<bool>,
+    /// `tlsverify`: TLS, and clients show a certificate of the authority's. `Some(false)` as for `is_on`.
+    pub verify: Option<bool>,
     /// The authority's certificate, PEM.
     pub authority: Option<PathBuf>,
     /// The engine's certificate chain, PEM.
@@ -131,8 +131,8 @@ impl Settings {
                 }
             },
             tls: TlsSettings {
-                is_on: reader.switch("tls")?.unwrap_or(false),
-                verify: reader.switch("tlsverify")?.unwrap_or(false),
+                is_on: reader.switch("tls")?,
+                verify: reader.switch("tlsverify")?,
                 authority: reader.path("tlscacert")?,
                 certificate: reader.path("tlscert")?,
                 key: reader.path("tlskey")?,
@@ -296,8 +296,8 @@ mod tests {
                 shm_size_bytes: 128 << 20,
                 publish_address: Some([127, 0, 0, 1].into()),
                 tls: TlsSettings {
-                    is_on: true,
-                    verify: true,
+                    is_on: Some(true),
+                    verify: Some(true),
                     authority: Some("/ca.pem".into()),
                     certificate: Some("/cert.pem".into()),
                     key: Some("/key.pem".into()),

@@ -147,7 +147,12 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
     }
     for (text, words) in [
         ("{ \"log-opts\": { \"max-sise\": \"1m\" } }", "unknown log opt 'max-sise'"),
-        ("{ \"hosts\": [\"tcp://0.0.0.0:2375\"] }", "tcp://0.0.0.0:2375: "),
+        (
+            "{ \"hosts\": [\"tcp://0.0.0.0:2375\"] }",
+            "tcp://0.0.0.0:2375 is refused without TLS and client certificates",
+        ),
+        ("{ \"tls\": true }", "tls without tlsverify would let anybody in"),
+        ("{ \"tlsverify\": true }", "tlsverify needs tlscacert, tlscert and tlskey"),
         ("{ \"group\": \"no-such-group\" }", "there is no group \"no-such-group\""),
     ] {
         let done = validate(text, &[]).expect(1);

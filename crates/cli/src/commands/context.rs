@@ -6,7 +6,7 @@ use serde_json::json;
 use super::inspect;
 use crate::arguments::flags::{format, inspect_format, is_on, name, names, required, switch, text, texts, value, verb};
 use crate::context::current;
-use crate::context::store::{DEFAULT, Store, StoredContext, check_name};
+use crate::context::store::{Certificates, DEFAULT, FILES, Store, StoredContext, check_name};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 use crate::output::listing::{self, Layout};
@@ -30,7 +30,7 @@ pub fn command() -> Command {
             "docker",
             None,
             "stringToString",
-            "Set the docker endpoint: host=ssh://user@host",
+            "Set the docker endpoint: host=ssh://user@host, or host=tcp://host:port,ca=,cert=,key=",
         ))
     };
     Command::new("context").about("Manage contexts").subcommand_required(true).arg_required_else_help(true).subcommands(
@@ -113,11 +113,14 @@ fn create(store: &Store, matches: &ArgMatches) -> Outcome {
             context
         }
     };
-    apply(&mut context, matches)?;
+    let mut certificates = text(matches, "from").map_or_else(|| Ok(Vec::new()), |from| store.certificates_of(from))?;
+    apply(&mut context, &mut certificates, matches)?;
     if context.host().is_none() {
-        return Err(Failure::new("docker endpoint configuration is required")
-            .with_hint("say --docker host=ssh://user@host, or host=unix:///path"));
+        return Err(Failure::new("docker endpoint configuration is required").with_hint(
+            "say --docker host=ssh://user@host, host=tcp://host:port,ca=,cert=,key=, or host=unix:///path",
+        ));
     }
+    store.put_certificates(name, &certificates)?;
     store.put(&context)?;
     output::print_line(name)?;
     output::say(&format!("Successfully created context \"{name}\""));
@@ -128,14 +131,17 @@ fn update(store: &Store, matches: &ArgMatches) -> Outcome {
     let name = required(matches, "context");
     check_name(name)?;
     let mut context = store.get(name)?;
-    apply(&mut context, matches)?;
+    let mut certificates = store.certificates_of(name)?;
+    apply(&mut context, &mut certificates, matches)?;
+    store.put_certificates(name, &certificates)?;
     store.put(&context)?;
     output::print_line(name)?;
     output::say(&format!("Successfully updated context \"{name}\""));
     Ok(0)
 }
 
-fn apply(context: &mut StoredContext, matches: &ArgMatches) -> Result<(), Failure> {
+/// Certificates that are named are read now.
+fn apply(context: &mut StoredContext, certificates: &mut Certificates, matches: &ArgMatches) -> Result<(), Failure> {
     if let Some(description) = text(matches, "description") {
         context.set_description(description);
     }
@@ -145,12 +151,20 @@ fn apply(context: &mut StoredContext, matches: &ArgMatches) -> Result<(), Failur
                 crate::host::parse(host)?;
                 context.set_host(host);
             }
-            Some((option @ ("ca" | "cert" | "key" | "skip-tls-verify"), _)) => {
-                return Err(Failure::not_built(&format!("an engine over TLS (--docker {option}=…)"))
-                    .with_hint("use host=ssh://user@host"));
+            Some((kind @ ("ca" | "cert" | "key"), path)) => {
+                let file = format!("{kind}.pem");
+                certificates.retain(|(other, _)| *other != file);
+                certificates.push((file, super::read_file(path).map_err(Failure::new)?));
+            }
+            Some(("skip-tls-verify", "false")) => {}
+            Some(("skip-tls-verify", _)) => {
+                return Err(Failure::new("skip-tls-verify is refused: anybody on the way could be the engine"));
             }
             _ => return Err(Failure::new(format!("unrecognized config key: {option}"))),
         }
+    }
+    if !certificates.is_empty() && certificates.len() < FILES.len() {
+        return Err(Failure::new("an engine over TLS takes all three: ca=, cert= and key="));
     }
     Ok(())
 }
@@ -162,8 +176,15 @@ fn inspect_them(store: &Store, current: &str, matches: &ArgMatches) -> Outcome {
     }
     let mut documents = Vec::new();
     for name in names {
-        let context =
-            if name == DEFAULT { default_context(&|name| std::env::var(name).ok()) } else { store.get(name)? };
+        let is_default = name == DEFAULT;
+        let mut context =
+            if is_default { default_context(&|name| std::env::var(name).ok()) } else { store.get(name)? };
+        let mut files = if is_default { Vec::new() } else { store.names_of_certificates(name) };
+        files.sort();
+        context.0["TLSMaterial"] = if files.is_empty() { json!({}) } else { json!({ "docker": files }) };
+        let [metadata, tls] =
+            if is_default { ["<IN MEMORY>".to_owned(), "<IN MEMORY>".to_owned()] } else { store.places(name) };
+        context.0["Storage"] = json!({ "MetadataPath": metadata, "TLSPath": tls });
         documents.push(context.0.to_string());
     }
     output::print(&inspect::show(&documents, text(matches, "format"))?)?;

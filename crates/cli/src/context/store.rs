@@ -1,7 +1,7 @@
 //! docker's store: `contexts/meta/<sha256 of the name>/meta.json`, and `currentContext` in `config.json`.
 
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -13,6 +13,12 @@ use crate::failure::Failure;
 pub const DEFAULT: &str = "default";
 /// A description is all that a file has besides an address: one that is larger is none of docker's.
 const LARGEST_BYTES: u64 = 1 << 20;
+
+/// Docker's names for the three files of an engine over TLS.
+pub const FILES: [&str; 3] = ["ca.pem", "cert.pem", "key.pem"];
+
+/// Files of a context, by name.
+pub type Certificates = Vec<(String, Vec<u8>)>;
 
 /// One of them, as its file has it: what we do not know stays as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +71,16 @@ impl Store {
         Self { directory: directory.unwrap_or_else(home) }
     }
 
+    /// Where it is; docker looks for certificates there too.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where a context's certificates are.
+    pub fn certificates(&self, name: &str) -> PathBuf {
+        self.directory.join("contexts/tls").join(hash(name)).join("docker")
+    }
+
     /// The one of this name.
     pub fn get(&self, name: &str) -> Result<StoredContext, Failure> {
         let missing = || Failure::new(format!("context \"{name}\": context not found: no such context \"{name}\""));
@@ -90,7 +106,41 @@ impl Store {
         let place = self.place(context.name());
         let failed = |error: io::Error| Failure::new(format!("cannot write {}: {error}", place.display()));
         std::fs::create_dir_all(&place).map_err(failed)?;
-        replace(&place.join("meta.json"), &context.0).map_err(failed)
+        replace(&place.join("meta.json"), json(&context.0)).map_err(failed)
+    }
+
+    /// What lies beside it.
+    pub fn certificates_of(&self, name: &str) -> Result<Certificates, Failure> {
+        let read = |file: String| {
+            let path = self.certificates(name).join(&file);
+            let failed = |error: io::Error| Failure::new(format!("cannot read {}: {error}", path.display()));
+            Ok((file, std::fs::read(&path).map_err(failed)?))
+        };
+        self.names_of_certificates(name).into_iter().map(read).collect()
+    }
+
+    /// Of docker's three files, those that lie beside it.
+    pub fn names_of_certificates(&self, name: &str) -> Vec<String> {
+        let directory = self.certificates(name);
+        FILES.iter().filter(|file| directory.join(file).is_file()).map(|file| (*file).to_owned()).collect()
+    }
+
+    /// Where it lies, and its certificates, as docker says it.
+    pub fn places(&self, name: &str) -> [String; 2] {
+        [self.place(name), self.directory.join("contexts/tls").join(hash(name))].map(|path| path.display().to_string())
+    }
+
+    /// Puts certificates beside it, readable by their owner alone.
+    pub fn put_certificates(&self, name: &str, certificates: &Certificates) -> Result<(), Failure> {
+        let directory = self.certificates(name);
+        let write = |(file, bytes): &(String, Vec<u8>)| {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            replace(&directory.join(file), |file| io::Write::write_all(file, bytes))
+        };
+        certificates
+            .iter()
+            .try_for_each(write)
+            .map_err(|error| Failure::new(format!("cannot write into {}: {error}", directory.display())))
     }
 
     /// Removes it, with the certificates that docker may have put beside it.
@@ -122,7 +172,7 @@ impl Store {
             config.insert("currentContext".to_owned(), json!(name));
         }
         std::fs::create_dir_all(&self.directory).map_err(failed)?;
-        replace(&path, &Value::Object(config)).map_err(failed)
+        replace(&path, json(&Value::Object(config))).map_err(failed)
     }
 
     fn config(&self) -> io::Result<Map<String, Value>> {
@@ -169,12 +219,15 @@ pub fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// By rename; config.json may have secrets of docker's in it.
-fn replace(path: &Path, value: &Value) -> io::Result<()> {
+fn json(value: &Value) -> impl FnOnce(&mut std::fs::File) -> io::Result<()> {
+    move |file| serde_json::to_writer_pretty(file, value).map_err(io::Error::from)
+}
+
+/// By rename; config.json may have secrets of docker's in it, and a key is one.
+fn replace(path: &Path, write: impl FnOnce(&mut std::fs::File) -> io::Result<()>) -> io::Result<()> {
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    let written = serde_json::to_writer_pretty(&mut file, value).map_err(io::Error::from);
-    let replaced = written.and_then(|()| std::fs::rename(&new, path));
+    let replaced = write(&mut file).and_then(|()| std::fs::rename(&new, path));
     if replaced.is_err() {
         let _ = std::fs::remove_file(&new);
     }
@@ -212,6 +265,24 @@ mod tests {
         assert_eq!(store.list().len(), 1);
         store.remove("far").unwrap();
         assert!(store.get("far").unwrap_err().message.contains("no such context \"far\""));
+    }
+
+    #[test]
+    fn a_key_is_its_owners_alone_and_goes_with_its_context() {
+        use std::os::unix::fs::PermissionsExt;
+        let (directory, store) = store();
+        let mut context = StoredContext::new("far");
+        context.set_host("tcp://there:2376");
+        let certificates = FILES.map(|file| (file.to_owned(), file.as_bytes().to_vec())).to_vec();
+        store.put_certificates("far", &certificates).unwrap();
+        store.put(&context).unwrap();
+        assert_eq!(store.certificates_of("far").unwrap(), certificates);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let place = store.certificates("far");
+        assert_eq!((mode(&place), mode(&place.join("key.pem"))), (0o700, 0o600));
+        store.remove("far").unwrap();
+        assert!(store.names_of_certificates("far").is_empty() && !place.exists());
+        drop(directory);
     }
 
     #[test]

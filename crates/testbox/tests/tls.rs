@@ -1,0 +1,274 @@
+//! Engines over TCP: who is let in, and that everything works there as it does on a socket of this machine's.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use dozen_testbox::{Done, MACHINE_ADDRESS, Machine, Side, docker_program, dozen_program, image_archive, until};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustix::process::{Pid, Signal, kill_process};
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A directory with `ca.pem`, `cert.pem` and `key.pem`, as docker names them: good until that year, for whoever speaks
+    /// at the box's addresses.
+    fn sign(&self, directory: PathBuf, year: i32) -> PathBuf {
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["127.0.0.1".to_owned(), MACHINE_ADDRESS.to_string(), "engine.example".to_owned()];
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::create_dir_all(&directory).unwrap();
+        for (file, text) in [("ca", self.pem.clone()), ("cert", certificate.pem()), ("key", key.serialize_pem())] {
+            std::fs::write(directory.join(format!("{file}.pem")), text).unwrap();
+        }
+        directory
+    }
+}
+
+struct Daemon<'a> {
+    machine: &'a Machine,
+    process: Child,
+    log: PathBuf,
+}
+
+impl<'a> Daemon<'a> {
+    fn start(machine: &'a Machine, arguments: &[&str]) -> Self {
+        let log = machine.directory().join("daemon.log");
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = machine.command(dozen_program());
+        command.arg("daemon").args(["-H", "unix://"]).args(arguments);
+        let mut process = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        until("the engine listens on TCP", || {
+            let said = std::fs::read_to_string(&log).unwrap();
+            assert!(process.try_wait().unwrap().is_none(), "the engine has ended: {said}");
+            said.contains("listening on tcp://").then_some(())
+        });
+        Self { machine, process, log }
+    }
+
+    /// With the certificates of this directory.
+    fn with_certificates(machine: &'a Machine, host: &str, directory: &Path) -> Self {
+        let [ca, cert, key] = ["ca", "cert", "key"].map(|name| format!("{}/{name}.pem", directory.display()));
+        let files = ["--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
+        Self::start(machine, &[&["-H", host, "--tlsverify"][..], &files].concat())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.process.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn says(&self, words: &str) {
+        until(words, || self.said().contains(words).then_some(()));
+    }
+
+    fn load(&self) {
+        let archive = image_archive("busybox");
+        self.machine.run(dozen_program(), &["load", "--input", archive.to_str().unwrap()]).expect(0);
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.signal(Signal::TERM);
+            let _ = self.process.wait();
+        }
+    }
+}
+
+const HOST: &str = "tcp://127.0.0.1:2376";
+
+/// A command by TLS with the certificates of this directory.
+fn by_tls(machine: &Machine, program: &Path, certificates: &Path, arguments: &[&str], input: &[u8]) -> Done {
+    let certificates = certificates.to_str().unwrap();
+    let variables = [("DOCKER_HOST", HOST), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", certificates)];
+    machine.run_with(program, arguments, input, &variables)
+}
+
+#[test]
+fn both_command_lines_do_everything_through_tls() {
+    let machine = Machine::new();
+    let authority = Authority::new("ours");
+    let own = authority.sign(machine.directory().join("engine"), 3000);
+    let client = authority.sign(machine.directory().join("client"), 3000);
+    let daemon = Daemon::with_certificates(&machine, HOST, &own);
+    daemon.load();
+    for program in [docker_program(), dozen_program()] {
+        let run = |arguments: &[&str], input: &[u8]| by_tls(&machine, &program, &client, arguments, input);
+        // Half-closed: sort says what it has only at the end of its input.
+        assert_eq!(run(&["run", "--rm", "-i", "busybox", "sort"], b"b\na\n").text(), "a\nb\n");
+        run(&["run", "--rm", "busybox", "sh", "-c", "exit 7"], b"").expect(7);
+        run(&["run", "-d", "--name", "host", "-i", "busybox", "cat"], b"").expect(0);
+        let echoed = run(&["exec", "-i", "host", "sh", "-c", "cat; echo oops >&2; exit 4"], b"typed").expect(4);
+        assert_eq!((echoed.out.as_str(), echoed.err.as_str()), ("typed", "oops\n"));
+        // A megabyte to and fro.
+        let large = vec![b'x'; 1 << 20];
+        let count = run(&["exec", "-i", "host", "wc", "-c"], &large).text();
+        assert_eq!(count.trim(), "1048576");
+        let back = run(&["exec", "host", "dd", "if=/dev/zero", "bs=1048576", "count=4", "status=none"], b"").text();
+        assert_eq!(back.len(), 4 << 20);
+        // What is typed reaches the container, which ends with it.
+        run(&["create", "-i", "--name", "echo", "busybox", "cat"], b"").expect(0);
+        assert_eq!(run(&["start", "-a", "-i", "echo"], b"hello\n").text(), "hello\n");
+        run(&["rm", "-f", "host", "echo"], b"").expect(0);
+    }
+    // A client that is killed in the middle of a stream leaves an engine that goes on.
+    let mut following = machine.command(dozen_program());
+    following.env("DOCKER_HOST", HOST).env("DOCKER_TLS_VERIFY", "1").env("DOCKER_CERT_PATH", &client);
+    let mut following = following.arg("events").spawn().unwrap();
+    following.kill().unwrap();
+    following.wait().unwrap();
+    by_tls(&machine, &docker_program(), &client, &["version"], b"").expect(0);
+    // No key is in the log.
+    let key = std::fs::read_to_string(own.join("key.pem")).unwrap();
+    assert!(!daemon.said().contains(key.lines().nth(1).unwrap()));
+}
+
+#[test]
+fn who_has_no_good_certificate_is_refused() {
+    let machine = Machine::new();
+    let authority = Authority::new("ours");
+    let directory = |name: &str| machine.directory().join(name);
+    let own = authority.sign(directory("engine"), 3000);
+    let good = authority.sign(directory("good"), 3000);
+    let daemon = Daemon::with_certificates(&machine, "tcp://0.0.0.0:2376", &own);
+    by_tls(&machine, &docker_program(), &good, &["version"], b"").expect(0);
+    by_tls(&machine, &dozen_program(), &good, &["version"], b"").expect(0);
+
+    let expired = authority.sign(directory("expired"), 2020);
+    let foreign = Authority::new("another").sign(directory("foreign"), 3000);
+    std::fs::copy(own.join("ca.pem"), foreign.join("ca.pem")).unwrap();
+    for (bad, word) in [(&expired, "xpired"), (&foreign, "UnknownCA")] {
+        for program in [docker_program(), dozen_program()] {
+            let done = by_tls(&machine, &program, bad, &["ps"], b"").expect(1);
+            assert!(program == docker_program() || done.err.contains(word), "{done:?}");
+        }
+    }
+    daemon.says("was refused: invalid peer certificate: certificate expired");
+    daemon.says("was refused: invalid peer certificate: UnknownIssuer");
+    // An engine whose certificate is another authority's than we trust, or for another name.
+    std::fs::write(good.join("ca.pem"), Authority::new("third").pem).unwrap();
+    for program in [docker_program(), dozen_program()] {
+        let error = by_tls(&machine, &program, &good, &["ps"], b"").expect(1).err;
+        assert!(error.contains("certificate"), "{error}");
+    }
+    std::fs::write(good.join("ca.pem"), &authority.pem).unwrap();
+    let variables = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", good.to_str().unwrap())];
+    let wrong = machine.run_with(dozen_program(), &["-H", "tcp://127.0.0.2:2376", "ps"], b"", &variables).expect(1);
+    assert!(wrong.err.contains("not valid for name"), "{wrong:?}");
+    // None at all: not even a word of HTTP.
+    let address = SocketAddr::new(MACHINE_ADDRESS, 2376);
+    let mut plain = machine.connect(Side::Neighbour, address).unwrap();
+    plain.write_all(b"GET /_ping HTTP/1.1\r\nHost: box\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    machine.run_with(dozen_program(), &["-H", "tcp://127.0.0.1:2376", "ps"], b"", &[]).expect(1);
+
+    // Those who never say who they are hold nobody up.
+    let silent: Vec<TcpStream> = (0..300).map(|_| machine.connect(Side::Neighbour, address).unwrap()).collect();
+    by_tls(&machine, &docker_program(), &good, &["version"], b"").expect(0);
+    drop(silent);
+}
+
+#[test]
+fn certificates_are_read_again_on_sighup() {
+    let machine = Machine::new();
+    let (first, next) = (Authority::new("first"), Authority::new("next"));
+    let own = first.sign(machine.directory().join("engine"), 3000);
+    let old = first.sign(machine.directory().join("old"), 3000);
+    let new = next.sign(machine.directory().join("new"), 3000);
+    let daemon = Daemon::with_certificates(&machine, HOST, &own);
+    by_tls(&machine, &dozen_program(), &old, &["version"], b"").expect(0);
+    // Bad ones change nothing.
+    let certificate = std::fs::read(own.join("cert.pem")).unwrap();
+    std::fs::write(own.join("cert.pem"), "nothing").unwrap();
+    daemon.signal(Signal::HUP);
+    daemon.says("the settings stay as they were");
+    by_tls(&machine, &dozen_program(), &old, &["version"], b"").expect(0);
+    std::fs::write(own.join("cert.pem"), certificate).unwrap();
+    next.sign(own, 3000);
+    daemon.signal(Signal::HUP);
+    daemon.says("the settings have been read again");
+    by_tls(&machine, &dozen_program(), &new, &["version"], b"").expect(0);
+    by_tls(&machine, &dozen_program(), &old, &["version"], b"").expect(1);
+}
+
+#[test]
+fn contexts_carry_certificates_between_both_command_lines() {
+    let machine = Machine::new();
+    let authority = Authority::new("ours");
+    let own = authority.sign(machine.directory().join("engine"), 3000);
+    let client = authority.sign(machine.directory().join("client"), 3000);
+    let _daemon = Daemon::with_certificates(&machine, HOST, &own);
+    let none = [("DOCKER_HOST", "")];
+    let run = |program: PathBuf, arguments: &[&str]| machine.run_with(program, arguments, b"", &none);
+    let file = |name: &str| format!("{}/{name}.pem", client.display());
+    let endpoint = format!("host={HOST},ca={},cert={},key={}", file("ca"), file("cert"), file("key"));
+    run(dozen_program(), &["context", "create", "ours", "--docker", &endpoint]).expect(0);
+    run(docker_program(), &["context", "create", "theirs", "--docker", &endpoint]).expect(0);
+    // The files are the context's own from now on.
+    std::fs::remove_dir_all(&client).unwrap();
+    for context in ["ours", "theirs"] {
+        for program in [dozen_program(), docker_program()] {
+            run(program, &["--context", context, "version"]).expect(0);
+        }
+    }
+    let material = "{{json .TLSMaterial}}";
+    let shown = |program| run(program, &["context", "inspect", "-f", material, "ours"]).text();
+    assert_eq!(shown(dozen_program()), shown(docker_program()));
+    run(dozen_program(), &["context", "create", "copy", "--from", "ours"]).expect(0);
+    run(dozen_program(), &["--context", "copy", "version"]).expect(0);
+    run(dozen_program(), &["context", "rm", "ours"]).expect(0);
+    let half = format!("host={HOST},ca={}/ca.pem", own.display());
+    let refused = run(dozen_program(), &["context", "create", "half", "--docker", &half]).expect(1);
+    assert!(refused.err.contains("takes all three: ca=, cert= and key="), "{refused:?}");
+}
+
+#[test]
+fn tcp_without_tls_is_loopbacks_or_what_is_meant() {
+    let machine = Machine::new();
+    // Beyond loopback it is said, or refused.
+    let refused = machine.run(dozen_program(), &["daemon", "-H", "tcp://0.0.0.0:2375"]).expect(1);
+    assert!(refused.err.contains("tcp://0.0.0.0:2375 is refused without TLS and client certificates"), "{refused:?}");
+    let daemon = Daemon::start(&machine, &["-H", "tcp://127.0.0.1:2375"]);
+    daemon.says("has neither TLS nor client certificates: every user of this machine is root");
+    daemon.load();
+    for program in [docker_program(), dozen_program()] {
+        let bare = [("DOCKER_HOST", "tcp://127.0.0.1:2375")];
+        let sorted = machine.run_with(program, &["run", "--rm", "-i", "busybox", "sort"], b"b\na\n", &bare);
+        assert_eq!(sorted.text(), "a\nb\n");
+    }
+    drop(daemon);
+    let daemon = Daemon::start(&machine, &["-H", "tcp://0.0.0.0:2375", "--tls=false"]);
+    daemon.says("everyone who reaches it is root");
+    let mut plain = machine.connect(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, 2375)).unwrap();
+    plain.write_all(b"GET /_ping HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    plain.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("200 OK"));
+    // On the way there somebody may be listening.
+    let warned = machine.run_with(dozen_program(), &["-H", "tcp://198.51.100.2", "version"], b"", &[]).expect(0);
+    assert!(warned.err.contains("WARNING: tcp://198.51.100.2:2375 without TLS"), "{warned:?}");
+}
