@@ -1,35 +1,41 @@
-//! The clients that dozen is tested with: the docker CLI, and a python with the docker SDK.
+//! The clients that dozen is tested with, unmodified: the docker CLI, a python with the SDKs of PyPI, and a node with those
+//! of npm.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{Attempt, Failure};
 use crate::{host, images, packages, steps};
 
 /// What the python has, from PyPI.
-const PYTHON_PACKAGES: [&str; 1] = ["docker==7.1.0"];
-/// Debian 12 has no package of the CLI alone; Debian 13's is taken where the machine has none.
-const CLI_SUITE: &str = "trixie";
+const PYTHON_PACKAGES: [&str; 3] = ["docker==7.1.0", "python-on-whales==0.81.0", "testcontainers==4.15.0"];
+/// What the node has, from npm.
+const NODE_PACKAGES: [&str; 2] = ["dockerode@5.0.1", "testcontainers@11.11.0"];
+/// What these packages need at least.
+const NODE_MAJOR: u32 = 20;
+/// Debian 12 has no package of the CLI alone, and its node is too old; Debian 13's are taken where the machine has none.
+const NEWER_SUITE: &str = "trixie";
 
 /// `cargo xtask clients NAME`.
 pub fn verb(name: &str) -> Result<(), Failure> {
     packages::ensure("test")?;
     let path = match name {
         "python" => python()?,
+        "node" => node()?,
         "docker" => docker()?,
-        _ => return Err(Failure::new(format!("no client named '{name}'")).with_hint("there is: python, docker")),
+        _ => return Err(Failure::new(format!("no client named '{name}'")).with_hint("there is: python, node, docker")),
     };
     println!("{}", path.display());
     Ok(())
 }
 
-/// A python interpreter with the docker SDK.
+/// A python interpreter with the SDKs.
 pub fn python() -> Result<PathBuf, Failure> {
     let directory = host::cache_directory()?.join(format!("clients/{}", PYTHON_PACKAGES.join("+")));
     let interpreter = directory.join("bin/python");
-    let works =
-        || Command::new(&interpreter).args(["-c", "import docker"]).output().is_ok_and(|done| done.status.success());
+    let import = ["-c", "import docker, python_on_whales, testcontainers.core.container"];
+    let works = || Command::new(&interpreter).args(import).output().is_ok_and(|done| done.status.success());
     if !works() {
         steps::step(format_args!("installing from PyPI, into {}: {}", directory.display(), PYTHON_PACKAGES.join(" ")));
         steps::run(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&directory))?;
@@ -37,6 +43,76 @@ pub fn python() -> Result<PathBuf, Failure> {
         steps::run(Command::new(&interpreter).args(pip).args(PYTHON_PACKAGES))?;
     }
     Ok(interpreter)
+}
+
+/// A node that finds the SDKs by `require`: a script that begins it.
+pub fn node() -> Result<PathBuf, Failure> {
+    let names = NODE_PACKAGES.join("+");
+    let directory = host::cache_directory()?.join(format!("clients/{names}"));
+    let wrapper = directory.join("node");
+    let works = || Command::new(&wrapper).args(["-e", NODE_IMPORT]).output().is_ok_and(|done| done.status.success());
+    if works() {
+        return Ok(wrapper);
+    }
+    let program = node_program()?;
+    steps::step(format_args!("installing from npm, into {}: {}", directory.display(), NODE_PACKAGES.join(" ")));
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory).attempting(format_args!("remove {}", directory.display()))?;
+    }
+    std::fs::create_dir_all(&directory).attempting(format_args!("create {}", directory.display()))?;
+    let mut npm = Command::new("sh");
+    npm.args(["-ec", &format!("exec {} \"$@\"", program.npm), "npm"]);
+    // Without scripts of theirs: what one would compile speeds up ssh, which no test speaks.
+    npm.args(["install", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--loglevel=error"]);
+    steps::run(npm.arg("--prefix").arg(&directory).args(NODE_PACKAGES))?;
+    let modules = directory.join("node_modules");
+    executable(&wrapper, &format!("#!/bin/sh\nNODE_PATH={} exec {} \"$@\"\n", modules.display(), program.node))?;
+    Ok(wrapper)
+}
+
+const NODE_IMPORT: &str = "require('dockerode'); require('testcontainers')";
+
+/// Words of a shell that begin node, and npm.
+struct NodeProgram {
+    node: String,
+    npm: String,
+}
+
+/// The machine's own node, if it is new enough and has npm; else Debian 13's, unpacked apart from the host's system.
+fn node_program() -> Result<NodeProgram, Failure> {
+    let version = |path: &PathBuf| steps::capture(Command::new(path).arg("--version")).ok();
+    let is_new = |path: &PathBuf| version(path).is_some_and(|text| major(&text) >= Some(NODE_MAJOR));
+    if let (Some(node), Some(npm)) = (steps::on_path("node").filter(is_new), steps::on_path("npm")) {
+        return Ok(NodeProgram { node: node.display().to_string(), npm: npm.display().to_string() });
+    }
+    let root = host::cache_directory()?.join(format!("clients/node-{NEWER_SUITE}"));
+    if !root.is_dir() {
+        host::need_root("clients node")?;
+        steps::step(format_args!(
+            "no node {NODE_MAJOR} on this machine: unpacking Debian 13's into {}",
+            root.display()
+        ));
+        let new = root.with_extension("new");
+        if new.exists() {
+            std::fs::remove_dir_all(&new).attempting(format_args!("remove {}", new.display()))?;
+        }
+        std::fs::create_dir_all(root.parent().expect("it lies in the cache"))
+            .attempting("make the clients' directory")?;
+        images::unpack(NEWER_SUITE, &["nodejs", "npm"], &new)?;
+        std::fs::rename(&new, &root).attempting(format_args!("rename {}", new.display()))?;
+    }
+    let root = root.display();
+    // It is linked with Debian 13's C library, and its own modules lie where Debian has them (node's "Modules": NODE_PATH).
+    let node = format!(
+        "$(echo {root}/usr/lib/*/ld-linux-*.so.*) --library-path $(echo {root}/usr/lib/*-linux-gnu) {root}/usr/bin/node"
+    );
+    let npm = format!("env NODE_PATH={root}/usr/share/nodejs {node} {root}/usr/share/nodejs/npm/bin/npm-cli.js");
+    Ok(NodeProgram { node, npm })
+}
+
+/// `v20.19.2` → 20.
+fn major(version: &str) -> Option<u32> {
+    version.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
 /// The docker CLI: the machine's own, else Debian 13's, unpacked apart from the host's system.
@@ -49,7 +125,7 @@ pub fn docker() -> Result<PathBuf, Failure> {
 
 fn debian_docker() -> Result<PathBuf, Failure> {
     host::need_root("clients docker")?;
-    let root = host::cache_directory()?.join(format!("clients/docker-cli-{CLI_SUITE}"));
+    let root = host::cache_directory()?.join(format!("clients/docker-cli-{NEWER_SUITE}"));
     let wrapper = root.join("docker");
     if wrapper.is_file() {
         return Ok(wrapper);
@@ -59,14 +135,26 @@ fn debian_docker() -> Result<PathBuf, Failure> {
         std::fs::remove_dir_all(&root).attempting(format_args!("remove {}", root.display()))?;
     }
     std::fs::create_dir_all(root.parent().expect("it lies in the cache")).attempting("make the clients' directory")?;
-    images::unpack(CLI_SUITE, &["docker-cli"], &root)?;
+    images::unpack(NEWER_SUITE, &["docker-cli"], &root)?;
     // It is linked with Debian 13's C library, which is newer than the host's.
     let script = "#!/bin/sh\nroot=$(dirname \"$(readlink -f \"$0\")\")\n\
                   exec \"$(echo \"$root\"/usr/lib/*/ld-linux-*.so.*)\" \
                   --library-path \"$(echo \"$root\"/usr/lib/*-linux-gnu)\" \"$root/usr/bin/docker\" \"$@\"\n";
-    let new = root.join("docker.new");
-    std::fs::write(&new, script).attempting("write the docker CLI's wrapper")?;
-    std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).attempting("make it executable")?;
-    std::fs::rename(&new, &wrapper).attempting("rename it")?;
+    executable(&wrapper, script)?;
     Ok(wrapper)
+}
+
+/// A script, there as a whole or not at all.
+fn executable(path: &Path, script: &str) -> Result<(), Failure> {
+    let new = path.with_extension("new");
+    std::fs::write(&new, script).attempting(format_args!("write {}", path.display()))?;
+    std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).attempting("make it executable")?;
+    std::fs::rename(&new, path).attempting("rename it")
+}
+
+#[test]
+fn a_nodes_major_version_is_read() {
+    for (text, want) in [("v20.19.2", Some(20)), ("v18.20.4", Some(18)), ("20", None), ("", None)] {
+        assert_eq!(major(text), want, "{text}");
+    }
 }

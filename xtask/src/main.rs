@@ -14,6 +14,7 @@ mod demo;
 mod failure;
 mod fresh;
 mod fuzz;
+mod golden;
 mod host;
 mod images;
 mod judges;
@@ -74,9 +75,9 @@ enum Verb {
         #[arg(long)]
         rebuild: bool,
     },
-    /// Print where the test clients are (a python with the docker SDK, the docker CLI), making them if needed.
+    /// Print where a test client is (a python and a node with the SDKs, the docker CLI), making it if needed.
     Clients {
-        /// `python` or `docker`.
+        /// `python`, `node` or `docker`.
         name: String,
     },
     /// Formatting, clippy, the arrows between crates, the declared packages. Needs no root.
@@ -89,6 +90,8 @@ enum Verb {
     },
     /// Measure dozen against docker, podman, crun and runc, and write the table to bench/.
     Bench(bench::Options),
+    /// Record what docker 20.10 and 26.1 answer, for the test that compares dozen's answers with theirs.
+    Golden,
     /// Let the suites of crun and runc, and podman, docker and containerd, judge the runtime.
     Judges(judges::Options),
     /// Make a minimal Debian root with Rust in it, clone the committed tree there, and run both commands of the README.
@@ -133,6 +136,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Packages { install } => packages::verb(install),
         Verb::Fresh { commands } => fresh::verb(&commands),
         Verb::Fuzz { targets, minutes } => fuzz::verb(&targets, minutes),
+        Verb::Golden => golden::verb(),
         Verb::Judges(options) => judges::verb(&options),
         Verb::Bench(options) => bench::verb(&options),
         Verb::Vm(options) => vm::verb(&options),

@@ -44,6 +44,7 @@ fn run(verb: &str, heavy: &[&str], choose: impl FnOnce(&mut Command)) -> Result<
     packages::ensure(verb)?;
     images::ensure(&[&images::USUAL[..], heavy].concat(), false)?;
     let python = clients::python()?;
+    let node = clients::node()?;
     let docker = clients::docker()?;
     let dozen = steps::build_dozen()?;
     steps::step(format_args!("clients: {} and {}", docker_version(&docker), python.display()));
@@ -55,6 +56,7 @@ fn run(verb: &str, heavy: &[&str], choose: impl FnOnce(&mut Command)) -> Result<
     runner.args(if has_nextest { &["nextest", "run"][..] } else { &["test", "--no-fail-fast"] });
     choose(&mut runner);
     runner.env("DOZEN_BINARY", &dozen).env("DOZEN_TEST_PYTHON", &python).env("DOZEN_TEST_DOCKER", &docker);
+    runner.env("DOZEN_TEST_NODE", &node);
     runner.env("DOZEN_TEST_IMAGES", images::directory()?);
     steps::step(if has_nextest { "cargo nextest run" } else { "cargo test (no nextest on this machine)" });
     let outcome = steps::run(&mut runner);

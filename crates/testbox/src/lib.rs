@@ -30,5 +30,5 @@ mod wait;
 pub use engine::Engine;
 pub use machine::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Side};
 pub use screen::Screen;
-pub use tools::{Done, docker_program, dozen_program, image_archive, python_program};
+pub use tools::{Done, docker_program, dozen_program, image_archive, node_program, python_program};
 pub use wait::{next_second, patience, until};

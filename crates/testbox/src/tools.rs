@@ -84,7 +84,12 @@ pub fn docker_program() -> PathBuf {
     std::env::var_os("DOZEN_TEST_DOCKER").map_or_else(|| asked(&["clients", "docker"]), PathBuf::from)
 }
 
-/// A python that can `import docker`.
+/// A node that can `require` dockerode and testcontainers.
+pub fn node_program() -> PathBuf {
+    std::env::var_os("DOZEN_TEST_NODE").map_or_else(|| asked(&["clients", "node"]), PathBuf::from)
+}
+
+/// A python that can import docker, python_on_whales and testcontainers.
 pub fn python_program() -> PathBuf {
     std::env::var_os("DOZEN_TEST_PYTHON").map_or_else(|| asked(&["clients", "python"]), PathBuf::from)
 }

@@ -1,8 +1,9 @@
-//! Other people's clients: the docker CLI and the docker SDK for Python, both as their users have them.
+//! Other people's clients: the docker CLI and those of PyPI, as their users have them. Those of npm are in
+//! `node_clients.rs`.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use dozen_testbox::{Machine, image_archive};
+use dozen_testbox::{Machine, docker_program, image_archive, python_program};
 
 #[test]
 fn the_docker_cli_runs_containers() {
@@ -46,4 +47,26 @@ fn the_python_sdk_talks_to_processes() {
 #[test]
 fn the_python_sdk_keeps_images_volumes_and_ports() {
     python(include_str!("clients/sdk_things.py"));
+}
+
+#[test]
+fn python_on_whales_drives_the_docker_cli() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let docker = docker_program();
+    let variables = [("DOCKER_CLI", docker.to_str().unwrap())];
+    let program = include_str!("clients/whales.py");
+    assert_eq!(machine.run_with(python_program(), &["-c", program], b"", &variables).text(), "passed\n");
+}
+
+#[test]
+fn testcontainers_for_python_waits_copies_and_cleans_up() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine.load("python:3.11-slim");
+    let program = include_str!("clients/testcontainers_suite.py");
+    let variables = [("TESTCONTAINERS_RYUK_DISABLED", "true")];
+    assert_eq!(machine.run_with(python_program(), &["-c", program], b"", &variables).text(), "passed\n");
 }

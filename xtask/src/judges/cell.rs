@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::tap::{self, Outcome, TestResult};
@@ -89,6 +89,22 @@ impl Place {
                 .with_hint("is there a test of that name? what the cell said is above"));
         }
         Ok(results)
+    }
+
+    /// Starts a shell's script in a cell. It ends with its standard input, which is ours to close.
+    pub fn start(&self, script: &str) -> Result<Child, Failure> {
+        self.empty()?;
+        let shown = self.scratch.join("cell");
+        std::fs::create_dir_all(&shown).attempting(format_args!("create {}", shown.display()))?;
+        let mut command = Command::new("sh");
+        command.args(["-eu", "-c", ENTER, "sh"]).arg(&self.root).arg(&self.scratch).arg(CGROUP);
+        command.args(["sh", "-eu", "-c", script]).process_group(0).stdin(Stdio::piped());
+        command.spawn().attempting("start a cell")
+    }
+
+    /// The cell's `/tmp`, as the host sees it.
+    pub fn tmp(&self) -> PathBuf {
+        self.scratch.join("tmp")
     }
 
     /// Ends whatever is left of a cell, frozen or not, and takes its files away.

@@ -9,7 +9,7 @@
 //! verdict.rs  theirs beside ours, and the exceptions
 //! ```
 
-mod cell;
+pub mod cell;
 mod root;
 mod tap;
 mod verdict;

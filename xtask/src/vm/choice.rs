@@ -36,6 +36,8 @@ const SMOKE: &[(&str, &str)] = &[
 /// Of the libraries' own tests, those that meet the kernel: a library, and how the names begin. Decisions are the same on
 /// every machine, and slow on this one.
 const LIBRARIES: &[(&str, &str)] = &[("image", ""), ("runtime", "device_filter::")];
+/// What cannot be run there: node is no part of that machine.
+const NOT_THERE: &[&str] = &["testbox::node_clients"];
 /// How the names of tests begin that no other machine can run.
 pub const HERE_ONLY: &str = "vm_only_";
 /// Of those, they that one module's rules are for.
@@ -52,6 +54,7 @@ pub fn choose(binary: &str, tests: &[(String, bool)], options: &Options) -> Vec<
         };
         here.map_or(options.heavy || !ignored, has_module)
             && (binary.contains("::") || listed(LIBRARIES, name))
+            && !NOT_THERE.contains(&binary)
             && (!options.smoke || listed(SMOKE, name))
             // The corpora of the fuzzers lie in the work tree, which is not there; and they are decisions.
             && !name.starts_with("fuzzing::")
