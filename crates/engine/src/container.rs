@@ -15,7 +15,7 @@ pub(crate) mod exec;
 mod export;
 mod files;
 pub(crate) mod health;
-mod hold;
+pub(crate) mod hold;
 mod launch;
 pub(crate) mod lifecycle;
 pub(crate) mod logs;
@@ -312,7 +312,7 @@ impl Container {
     }
 
     /// The snapshot once no start is under way: what comes in the middle of one acts on what comes of it.
-    async fn settled(&self) -> Arc<Snapshot> {
+    pub(crate) async fn settled(&self) -> Arc<Snapshot> {
         let mut snapshots = self.entry.snapshots.clone();
         // An error means that the container is gone, and its last snapshot is as good as any.
         drop(snapshots.wait_for(|snapshot| !matches!(snapshot.phase, Phase::Starting { .. })).await);

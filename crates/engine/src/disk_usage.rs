@@ -24,9 +24,11 @@ impl Engine {
         self.measure(move || containers.into_iter().map(|(id, upper)| (id, content_bytes(&upper))).collect()).await
     }
 
-    /// What is in each volume.
+    /// What is in each volume that is a directory of the engine's.
     pub async fn volume_usage(&self) -> Result<BTreeMap<VolumeName, u64>, EngineError> {
-        let volumes: Vec<_> = self.volumes().into_iter().map(|volume| (volume.name, volume.mountpoint)).collect();
+        // What others' file systems hold is not ours to count, and may be on a server: as Docker.
+        let own = self.volumes().into_iter().filter(|volume| volume.options.is_empty());
+        let volumes: Vec<_> = own.map(|volume| (volume.name, volume.mountpoint)).collect();
         self.measure(move || volumes.into_iter().map(|(name, path)| (name, content_bytes(&path))).collect()).await
     }
 

@@ -396,15 +396,26 @@ fn create_whole(
     made: &mut Vec<VolumeRow>,
     claim: &Claim,
 ) -> Result<Snapshot, EngineError> {
+    let mut volumes: BTreeMap<&VolumeName, Volume> = BTreeMap::new();
     for mount in &spec.mounts {
         let MountSource::Volume { name, anonymous, copy_up, subpath, new } = &mount.source else { continue };
         // It may be mounted twice.
-        if !made.iter().any(|row| row.name == *name) {
-            let wanted = VolumeSpec { name: name.clone(), labels: new.labels.clone(), anonymous: *anonymous };
-            made.extend(shared.volumes.prepare(wanted, claim)?.1);
+        if !volumes.contains_key(name) {
+            let (labels, options) = (new.labels.clone(), new.options.clone());
+            let wanted = VolumeSpec { name: name.clone(), labels, anonymous: *anonymous, options };
+            let (volume, row) = shared.volumes.prepare(wanted, claim)?;
+            made.extend(row);
+            volumes.insert(name, volume);
         }
         // What a part of it is to hold is for who has made that part.
         if *copy_up && subpath.is_none() {
+            let volume = &volumes[name];
+            // Nothing is mounted for nothing.
+            let _visit = match volume.options.is_empty() {
+                true => None,
+                false if !shared.images.has_directory(&spec.image, &mount.target)? => continue,
+                false => Some(shared.volumes.visit(volume)?),
+            };
             let prepared = made.iter().any(|row| row.name == *name);
             let copy = |into: &Path| Ok(shared.images.copy_up(&spec.image, &mount.target, into)?);
             shared.volumes.fill(name, prepared, claim, copy)?;
@@ -511,7 +522,8 @@ pub(crate) fn images_of(spec: &ContainerSpec) -> impl Iterator<Item = &ImageId> 
     [&spec.image].into_iter().chain(mounted)
 }
 
-fn volumes_of(spec: &ContainerSpec) -> impl Iterator<Item = VolumeName> {
+/// Those that it mounts.
+pub(crate) fn volumes_of(spec: &ContainerSpec) -> impl Iterator<Item = VolumeName> {
     spec.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Volume { name, .. } => Some(name.clone()),
         _ => None,

@@ -46,6 +46,7 @@ pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use failpoint::FAILPOINTS;
 pub use host_resources::{HostResources, parse_cpu_list};
 pub use network::objects::{Network, NetworkRequest};
+pub use volumes::snapshots::VolumeSnapshot;
 pub use volumes::{Claim, Volume, VolumeSpec};
 
 // The services' own types that the API shows.

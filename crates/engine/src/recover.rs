@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use dozen_image::ImageStore;
 use dozen_ledger::Ledger;
-use dozen_model::{ContainerId, error_chain};
+use dozen_model::{ContainerId, VolumeName, error_chain};
 use dozen_network::PublishedPort;
 use dozen_runtime::Cgroup;
 
@@ -24,6 +24,7 @@ use crate::container::owner::Owner;
 use crate::container::snapshot::{Phase, RunEndpoint, Snapshot};
 use crate::container::stats::Samplers;
 use crate::container::{health, restart};
+use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
 use crate::naming::Named;
 use crate::registry::Registry;
@@ -48,6 +49,8 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         restart::MIGRATION,
         crate::network::rows::NETWORKS,
         health::MIGRATION,
+        crate::volumes::OPTIONS,
+        crate::volumes::snapshots::MIGRATION,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -89,6 +92,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let is_to_move = |row: &&ContainerRow| row.phase.run().is_some_and(|run| !run.is_paused);
     rows.iter().filter(is_to_move).for_each(|row| resume(&shared, row));
     shared.network.adopt(rows.iter().filter_map(held).collect())?;
+    shared.volumes.adopt(rows.iter().flat_map(users));
     if let Err(error) = shared.network.names.adopt(rows.iter().filter_map(named).collect()) {
         tracing::error!(error = error_chain(&error), "running containers may not find each other by their names");
     }
@@ -113,6 +117,16 @@ pub(crate) fn adopt(shared: &Arc<Shared>, mut rows: Vec<ContainerRow>) {
 fn held(row: &ContainerRow) -> Option<(ContainerId, Vec<RunEndpoint>, Vec<PublishedPort>)> {
     let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
     (!run.endpoints.is_empty()).then(|| (row.id.clone(), run.endpoints.clone(), run.ports.clone()))
+}
+
+/// What volumes a run that was not seen to end uses.
+fn users(row: &ContainerRow) -> Vec<(VolumeName, ContainerId)> {
+    match row.phase {
+        Phase::Running(_) | Phase::Starting { run: Some(_) } => {
+            volumes_of(&row.spec).map(|name| (name, row.id.clone())).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// What it is called, and where.

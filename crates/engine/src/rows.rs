@@ -60,6 +60,8 @@ pub(crate) struct VolumeRow {
     pub labels: BTreeMap<String, String>,
     pub anonymous: bool,
     pub created: Timestamp,
+    /// Of the driver.
+    pub options: BTreeMap<String, String>,
 }
 
 /// What one cannot read is the ledger's fault, not the caller's.
@@ -243,8 +245,14 @@ pub(crate) fn insert_volume(ledger: &Ledger, volume: VolumeRow) -> Result<(), Le
 
 fn write_volume(connection: &Connection, volume: &VolumeRow) -> Result<(), LedgerError> {
     connection.execute(
-        "INSERT INTO volumes (name, labels, anonymous, created) VALUES (?1, ?2, ?3, ?4)",
-        params![volume.name.as_str(), json(&volume.labels), volume.anonymous, volume.created.to_string()],
+        "INSERT INTO volumes (name, labels, anonymous, created, options) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            volume.name.as_str(),
+            json(&volume.labels),
+            volume.anonymous,
+            volume.created.to_string(),
+            json(&volume.options)
+        ],
     )?;
     Ok(())
 }
@@ -260,17 +268,19 @@ pub(crate) fn delete_volume(ledger: &Ledger, name: VolumeName) -> Result<(), Led
 /// All of them.
 pub(crate) fn volumes(ledger: &Ledger) -> Result<Vec<VolumeRow>, LedgerError> {
     ledger.read(|connection| {
-        let mut statement = connection.prepare("SELECT name, labels, anonymous, created FROM volumes")?;
+        let mut statement = connection.prepare("SELECT name, labels, created, options, anonymous FROM volumes")?;
         let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, bool>(2)?, row.get::<_, String>(3)?))
+            let text = |column| row.get::<_, String>(column);
+            Ok(([text(0)?, text(1)?, text(2)?, text(3)?], row.get::<_, bool>(4)?))
         })?;
         rows.map(|row| {
-            let (name, labels, anonymous, created) = row?;
+            let ([name, labels, created, options], anonymous) = row?;
             Ok(VolumeRow {
                 name: name.parse().map_err(|error| corrupt("a volume's name", error))?,
                 labels: from_json::<BTreeMap<String, String>>("a volume's labels", &labels)?,
                 anonymous,
                 created: created.parse().map_err(|error| corrupt("a volume's time", error))?,
+                options: from_json("a volume's options", &options)?,
             })
         })
         .collect()
@@ -309,7 +319,7 @@ mod tests {
 
     fn open() -> (tempfile::TempDir, Ledger) {
         let directory = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&directory.path().join("state.db"), &[MIGRATION]).unwrap();
+        let ledger = Ledger::open(&directory.path().join("state.db"), &[MIGRATION, crate::volumes::OPTIONS]).unwrap();
         (directory, ledger)
     }
 
@@ -400,6 +410,7 @@ mod tests {
             labels: BTreeMap::from([("a".into(), "b".into())]),
             anonymous: true,
             created: "2026-01-02T03:04:05Z".parse().unwrap(),
+            options: BTreeMap::from([("type".into(), "tmpfs".into())]),
         };
         insert_volume(&ledger, row.clone()).unwrap();
         assert_eq!(volumes(&ledger).unwrap(), std::slice::from_ref(&row));

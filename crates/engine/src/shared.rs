@@ -228,6 +228,7 @@ impl Shared {
         if !self.volume_users(name).is_empty() {
             return Ok(false);
         }
+        self.volumes.check_no_snapshots(name)?;
         let removed = self.volumes.remove(name)?;
         if removed {
             self.emit(

@@ -1,17 +1,25 @@
 //! Named and anonymous volumes: directories that outlive containers.
 
+mod address;
 mod archive;
+mod local;
+pub(crate) mod snapshots;
+mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use dozen_ledger::Ledger;
-use dozen_model::{VolumeName, error_chain};
+use dozen_ledger::{Ledger, Migration};
+use dozen_model::{ContainerId, VolumeName, error_chain};
+use dozen_monitor::protocol::Failure;
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
+use self::local::LocalOptions;
+use self::uses::Uses;
+pub(crate) use self::uses::{User, Visit};
 use crate::EngineError;
 use crate::failpoint::failpoint;
 use crate::rows::{self, VolumeRow};
@@ -20,13 +28,18 @@ use crate::rows::{self, VolumeRow};
 const FILLING: &str = "_filling";
 const FILLED: &str = "_filled";
 
-/// What a volume is asked to be. Only the local driver without options is built.
+/// Options of the local driver.
+pub(crate) const OPTIONS: Migration = Migration("ALTER TABLE volumes ADD COLUMN options TEXT NOT NULL DEFAULT '{}'");
+
+/// What a volume is asked to be, by the local driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "plain")]
 pub struct VolumeSpec {
     pub name: VolumeName,
     pub labels: BTreeMap<String, String>,
     pub anonymous: bool,
+    /// The driver's: what is mounted on its directory while somebody uses it. None: nothing is.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A volume that exists.
@@ -37,7 +50,9 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     pub anonymous: bool,
     pub created: Timestamp,
-    /// The directory on the host whose content it is.
+    /// As it was asked for.
+    pub options: BTreeMap<String, String>,
+    /// The directory on the host whose content it is, with options: while somebody uses it.
     pub mountpoint: PathBuf,
 }
 
@@ -55,6 +70,9 @@ pub(crate) struct Volumes {
     ledger: Ledger,
     rows: Mutex<BTreeMap<VolumeName, VolumeRow>>,
     claims: Mutex<BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
+    uses: Arc<Uses>,
+    /// By volume and name, and when each was made.
+    snapshots: Mutex<BTreeMap<(VolumeName, VolumeName), Timestamp>>,
 }
 
 /// The right to make, fill or remove some volumes, for as long as it is held: whoever makes a container holds one from
@@ -70,11 +88,22 @@ impl Volumes {
         std::fs::create_dir_all(&directory)
             .map_err(EngineError::system(|| format!("make the directory of volumes {}", directory.display())))?;
         let rows: BTreeMap<_, _> = rows::volumes(&ledger)?.into_iter().map(|row| (row.name.clone(), row)).collect();
-        let volumes = Self { directory, ledger, rows: Mutex::new(rows), claims: Mutex::default() };
+        let snapshots = Mutex::new(snapshots::rows(&ledger)?);
+        let volumes = Self {
+            directory,
+            ledger,
+            rows: Mutex::new(rows),
+            claims: Mutex::default(),
+            uses: Arc::default(),
+            snapshots,
+        };
         volumes.collect_garbage()?;
-        for name in volumes.lock().keys() {
+        for (name, row) in volumes.lock().iter() {
             let path = volumes.mountpoint(name);
-            let ready = make_directory(&path).and_then(|()| volumes.finish_filling(name));
+            // What is mounted there may be a server's that does not answer.
+            let is_mounted = !row.options.is_empty() && dozen_runtime::is_mount_point(&path).unwrap_or(false);
+            let made = if is_mounted { Ok(()) } else { make_directory(&path) };
+            let ready = made.and_then(|()| volumes.finish_filling(name)).and_then(|()| volumes.finish_snapshots(name));
             warn_and_go_on("a volume cannot be made ready; who uses it tries again", &path, ready);
         }
         Ok(volumes)
@@ -108,10 +137,10 @@ impl Volumes {
     /// The volume, and whether it is new.
     pub(crate) fn create(&self, spec: VolumeSpec, _claim: &Claim) -> Result<(Volume, bool), EngineError> {
         if let Some(row) = self.lock().get(&spec.name) {
+            check_same(row, &spec)?;
             return Ok((self.volume(row), false));
         }
-        let row =
-            VolumeRow { name: spec.name, labels: spec.labels, anonymous: spec.anonymous, created: Timestamp::now() };
+        let row = row_of(spec)?;
         self.make_empty(&row.name)?;
         failpoint("volume.directory");
         if let Err(error) = rows::insert_volume(&self.ledger, row.clone()) {
@@ -127,14 +156,17 @@ impl Volumes {
     /// The volume, for a container that is being made. If it is new it has a directory and no row yet: that comes with
     /// the container's, so that a crash in between leaves garbage and no volume that is half filled.
     pub(crate) fn prepare(&self, spec: VolumeSpec, _claim: &Claim) -> Result<(Volume, Option<VolumeRow>), EngineError> {
-        let known = self.lock().get(&spec.name).map(|row| self.volume(row));
-        if let Some(volume) = known {
+        let known = self.lock().get(&spec.name).cloned();
+        if let Some(row) = known {
+            check_same(&row, &spec)?;
+            let volume = self.volume(&row);
             // It could not be made when the engine opened, or someone has taken it away.
-            make_directory(&volume.mountpoint)?;
+            if row.options.is_empty() || !dozen_runtime::is_mount_point(&volume.mountpoint)? {
+                make_directory(&volume.mountpoint)?;
+            }
             return Ok((volume, None));
         }
-        let row =
-            VolumeRow { name: spec.name, labels: spec.labels, anonymous: spec.anonymous, created: Timestamp::now() };
+        let row = row_of(spec)?;
         self.make_empty(&row.name)?;
         failpoint("volume.prepared");
         Ok((self.volume(&row), Some(row)))
@@ -164,11 +196,16 @@ impl Volumes {
         if !read_directory(&data)?.is_empty() {
             return Ok(());
         }
-        // Nothing can be renamed into another file system, which someone has mounted there.
-        let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev());
-        let mounted = device(&directory).ok() != device(&data).ok();
-        if prepared || mounted {
-            return copy(&data).map(drop);
+        // Nothing can be renamed into another mount: the volume's own, or what someone has mounted there.
+        if prepared || dozen_runtime::is_mount_point(&data)? {
+            let copied = copy(&data);
+            if copied.is_err() {
+                for name in read_directory(&data)? {
+                    let path = data.join(name);
+                    warn_and_go_on("cannot empty a volume again", &path, remove_tree(&path));
+                }
+            }
+            return copied.map(drop);
         }
         let filling = directory.join(FILLING);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&filling);
@@ -212,6 +249,7 @@ impl Volumes {
     pub(crate) fn discard(&self, prepared: &[VolumeRow]) {
         for row in prepared {
             let path = self.directory.join(row.name.as_str());
+            warn_and_go_on("cannot unmount a volume", &path, self.uses.forget(&row.name));
             warn_and_go_on("cannot undo a volume", &path, remove_tree(&path));
         }
     }
@@ -221,8 +259,10 @@ impl Volumes {
         if !self.lock().contains_key(name) {
             return Ok(false);
         }
-        // The row goes first, power-safe: a crash after it leaves garbage, never a volume without its data.
+        // The row goes first, power-safe: a crash after it leaves garbage, never a volume without its data. What is mounted
+        // is nobody's to delete, and gone before.
         failpoint("unvolume.before");
+        self.uses.forget(name)?;
         rows::delete_volume(&self.ledger, name.clone())?;
         self.lock().remove(name);
         failpoint("unvolume.row");
@@ -237,6 +277,7 @@ impl Volumes {
         for name in names {
             self.lock().remove(name);
             let path = self.directory.join(name.as_str());
+            warn_and_go_on("cannot unmount a volume", &path, self.uses.forget(name));
             warn_and_go_on("cannot delete a volume's directory; the next start tries again", &path, remove_tree(&path));
         }
     }
@@ -244,6 +285,29 @@ impl Volumes {
     /// The directory whose content is the volume's.
     pub(crate) fn mountpoint(&self, name: &VolumeName) -> PathBuf {
         self.directory.join(name.as_str()).join("_data")
+    }
+
+    /// From now on, until [`Volumes::end_use`], they use it: what is to be mounted there is. Blocks.
+    pub(crate) fn begin_use(&self, name: &VolumeName, user: &User) -> Result<(), EngineError> {
+        let volume = self.find(name.as_str())?;
+        self.uses.begin(name, user, LocalOptions::new(&volume.options)?.as_ref(), &volume.mountpoint)
+    }
+
+    /// They use no volume any more. Blocks.
+    pub(crate) fn end_use(&self, user: &User) -> Result<(), EngineError> {
+        self.uses.end(user)
+    }
+
+    /// Somebody looks into it for as long as this is held, whether it has a row yet or not. Blocks.
+    pub(crate) fn visit(&self, volume: &Volume) -> Result<Visit, EngineError> {
+        self.uses.visit(&volume.name, LocalOptions::new(&volume.options)?.as_ref(), &volume.mountpoint)
+    }
+
+    /// Of an engine that starts: which volumes have running containers, of all that are found in the ledger.
+    pub(crate) fn adopt(&self, running: impl IntoIterator<Item = (VolumeName, ContainerId)>) {
+        let rows = self.lock();
+        let places = rows.values().filter(|row| !row.options.is_empty());
+        self.uses.adopt(running, places.map(|row| (row.name.clone(), self.mountpoint(&row.name))));
     }
 
     fn collect_garbage(&self) -> Result<(), EngineError> {
@@ -255,6 +319,9 @@ impl Volumes {
                 .is_some_and(|name| known.contains_key(&name));
             if !owned {
                 let path = self.directory.join(entry);
+                // As it was filled for a container that then did not come to be.
+                let unmounted = dozen_runtime::unmount(&path.join("_data")).map(drop).map_err(EngineError::from);
+                warn_and_go_on("cannot unmount what belongs to no volume", &path, unmounted);
                 warn_and_go_on("cannot remove what belongs to no volume", &path, remove_tree(&path));
             }
         }
@@ -267,6 +334,7 @@ impl Volumes {
             labels: row.labels.clone(),
             anonymous: row.anonymous,
             created: row.created,
+            options: row.options.clone(),
             mountpoint: self.mountpoint(&row.name),
         }
     }
@@ -274,6 +342,28 @@ impl Volumes {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<VolumeName, VolumeRow>> {
         self.rows.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+fn row_of(spec: VolumeSpec) -> Result<VolumeRow, EngineError> {
+    let VolumeSpec { name, labels, anonymous, options } = spec;
+    let prefixed = |message: String| format!("create {name}: {message}");
+    LocalOptions::new(&options).map_err(|error| match error {
+        EngineError::Invalid { message, hint } => EngineError::Invalid { message: prefixed(message), hint },
+        EngineError::Monitor(failure) => Failure { message: prefixed(failure.message), ..failure }.into(),
+        other => other,
+    })?;
+    Ok(VolumeRow { name, labels, anonymous, created: Timestamp::now(), options })
+}
+
+/// Who asks for options is not given a volume with others. Docker would: what it accepts there does not act.
+fn check_same(row: &VolumeRow, spec: &VolumeSpec) -> Result<(), EngineError> {
+    if spec.options.is_empty() || spec.options == row.options {
+        return Ok(());
+    }
+    Err(EngineError::Conflict {
+        message: format!("create {}: conflict: volume name must be unique", row.name),
+        hint: Some(format!("it is there with other options: dozen volume inspect {}", row.name)),
+    })
 }
 
 fn make_directory(path: &Path) -> Result<(), EngineError> {

@@ -17,22 +17,21 @@ use rustix::io::Errno;
 
 use crate::ImageError;
 use crate::failpoint::failpoint;
+use crate::snapshot::{discard, is_gone, share_one};
 use crate::store::ImageStore;
 use crate::tree::{self, Place};
 
 impl ImageStore {
-    /// Copies what an image has at `path_in_image` into `destination`, an empty directory of the host's: content, owners,
-    /// modes, times, attributes and links. `destination` itself takes owner, mode and attributes of the directory in the
-    /// image. False, and nothing done, if the image has no directory there. A failure leaves `destination` empty.
-    ///
-    /// What was copied is safe from a power cut by one syncfs(2), for whoever then writes down that it is there: a volume
-    /// that is not empty is not filled again. Nothing copied, nothing synced.
-    pub fn copy_up(&self, id: &ImageId, path_in_image: &Path, destination: &Path) -> Result<bool, ImageError> {
+    /// Whether an image has a directory there, which [`ImageStore::copy_up`] would copy.
+    pub fn has_directory(&self, id: &ImageId, path_in_image: &Path) -> Result<bool, ImageError> {
+        Ok(self.directory(id, path_in_image)?.is_some())
+    }
+
+    /// `None`: it has none. What it is in may be removed meanwhile, unless it is pinned.
+    fn directory(&self, id: &ImageId, path_in_image: &Path) -> Result<Option<OwnedFd>, ImageError> {
         let lower = self.lower_directories(id)?;
-        let pins = self.0.read_state().diff_ids(id)?;
-        let _pins: Vec<_> = pins.iter().filter_map(|diff_id| self.0.pin(diff_id)).collect();
         let root = match lower.as_slice() {
-            [] => return Ok(false),
+            [] => return Ok(None),
             // An overlay needs two directories, and one is what it shows.
             [only] => tree::open_root(only).map_err(ImageError::io("open", only.display()))?,
             several => {
@@ -41,12 +40,24 @@ impl ImageStore {
             }
         };
         let path = path_in_image.as_os_str().as_bytes();
-        let source = match tree::open_in_root(root.as_fd(), path, tree::DIRECTORY) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
-            source => source.map_err(ImageError::io("open in the image", path_in_image.display()))?,
-        };
+        match tree::open_in_root(root.as_fd(), path, tree::DIRECTORY) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            found => Ok(Some(found.map_err(ImageError::io("open in the image", path_in_image.display()))?)),
+        }
+    }
+
+    /// Copies what an image has at `path_in_image` into `destination`, an empty directory of the host's: content, owners,
+    /// modes, times, attributes and links. `destination` itself takes owner, mode and attributes of the directory in the
+    /// image. False, and nothing done, if the image has no directory there. A failure leaves `destination` empty.
+    ///
+    /// What was copied is safe from a power cut by one syncfs(2), for whoever then writes down that it is there: a volume
+    /// that is not empty is not filled again. Nothing copied, nothing synced.
+    pub fn copy_up(&self, id: &ImageId, path_in_image: &Path, destination: &Path) -> Result<bool, ImageError> {
+        let pins = self.0.read_state().diff_ids(id)?;
+        let _pins: Vec<_> = pins.iter().filter_map(|diff_id| self.0.pin(diff_id)).collect();
+        let Some(source) = self.directory(id, path_in_image)? else { return Ok(false) };
         let target = tree::open_root(destination).map_err(ImageError::io("open", destination.display()))?;
-        let copied = copy_tree(source.as_fd(), target.as_fd()).map_err(|Failure { path, error }| {
+        let copied = copy_tree(source.as_fd(), target.as_fd(), Manner::OfImage).map_err(|Failure { path, error }| {
             let shown = path_in_image.join(std::ffi::OsStr::from_bytes(&path));
             ImageError::io("copy from the image", shown.display())(error)
         });
@@ -83,30 +94,44 @@ pub fn pour(from: &Path, into: &Path) -> Result<(), ImageError> {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(dress(source.as_fd(), target.as_fd(), &stat)?)
+        Ok(dress(source.as_fd(), target.as_fd(), &stat, Manner::OfImage)?)
     };
     pour().map_err(ImageError::io("fill", into.display()))
 }
 
-struct Failure {
-    path: Vec<u8>,
-    error: io::Error,
+/// What of a tree is copied, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// What an image may carry, which nobody changes meanwhile.
+    OfImage,
+    /// All that a directory has, which may change meanwhile, with the blocks of files shared between both.
+    Sharing,
+}
+
+pub(crate) struct Failure {
+    pub(crate) path: Vec<u8>,
+    pub(crate) error: io::Error,
 }
 
 /// Copies all below `source`, then dresses `target`; directories get their times last, when nothing is made in them
 /// any more. Says whether there was anything.
-fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool, Failure> {
+pub(crate) fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>, manner: Manner) -> Result<bool, Failure> {
     let mut anything = false;
     let mut links = HashMap::new();
     let mut stack = vec![(Place::default(), false)];
     while let Some((place, filled)) = stack.pop() {
         let path = place.path();
         let result = (|| {
-            let from = tree::open_no_links(source, &path, tree::DIRECTORY)?;
+            let from = match tree::open_no_links(source, &path, tree::DIRECTORY) {
+                Err(error) if is_gone(error) && manner == Manner::Sharing && !path.is_empty() => {
+                    return discard(target, &path);
+                }
+                from => from?,
+            };
             let to = tree::open_no_links(target, &path, tree::DIRECTORY)?;
             if filled {
                 let stat = rustix::fs::fstat(&from)?;
-                return Ok(dress(from.as_fd(), to.as_fd(), &stat)?);
+                return Ok(dress(from.as_fd(), to.as_fd(), &stat, manner)?);
             }
             stack.push((place, true));
             let above: Rc<[u8]> = path.as_slice().into();
@@ -116,6 +141,9 @@ fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool, Fai
                 if tree::file_type(&stat) == FileType::Directory {
                     rustix::fs::mkdirat(&to, name.as_slice(), Mode::RWXU)?;
                     stack.push((Place::new(&above, name), false));
+                } else if manner == Manner::Sharing {
+                    let at = Place::new(&above, name.clone());
+                    share_one(&from, &to, &name, target, at, &mut links)?;
                 } else if !tree::is_whiteout(&stat) {
                     let at = Place::new(&above, name.clone());
                     copy_one(&from, &to, &name, &stat, target, at, &mut links)?;
@@ -129,10 +157,14 @@ fn copy_tree(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<bool, Fai
 }
 
 /// Gives a directory owner, mode, attributes and times of another.
-fn dress(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> Result<(), Errno> {
+fn dress(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat, manner: Manner) -> Result<(), Errno> {
     rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    for (key, value) in portable_xattrs(from, b".")? {
+    let attributes = match manner {
+        Manner::OfImage => portable_xattrs(from, b".")?,
+        Manner::Sharing => tree::xattrs(from, b".")?,
+    };
+    for (key, value) in attributes {
         tree::set_xattr(to, &key, &value)?;
     }
     rustix::fs::futimens(to, &times(stat))
@@ -148,14 +180,8 @@ fn copy_one(
     links: &mut HashMap<(u64, u64), Place>,
 ) -> io::Result<()> {
     let kind = tree::file_type(stat);
-    if stat.st_nlink > 1 {
-        if let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) {
-            let first = first.path();
-            let (above, last) = tree::split(&first);
-            let above = tree::open_no_links(target, above, tree::DIRECTORY)?;
-            return Ok(rustix::fs::linkat(&above, last, to, name, AtFlags::empty())?);
-        }
-        links.insert((stat.st_dev, stat.st_ino), place);
+    if stat.st_nlink > 1 && is_linked(to, name, stat, target, place, links)? {
+        return Ok(());
     }
     let (owner, group) = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
@@ -189,6 +215,26 @@ fn copy_one(
         tree::set_xattr_of_special(to.as_fd(), name, &key, &value)?;
     }
     Ok(rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Of a file with several names: whether it has been copied under another, and has this one now too.
+pub(crate) fn is_linked(
+    to: &OwnedFd,
+    name: &[u8],
+    stat: &Stat,
+    target: BorrowedFd<'_>,
+    place: Place,
+    links: &mut HashMap<(u64, u64), Place>,
+) -> io::Result<bool> {
+    let Some(first) = links.get(&(stat.st_dev, stat.st_ino)) else {
+        links.insert((stat.st_dev, stat.st_ino), place);
+        return Ok(false);
+    };
+    let first = first.path();
+    let (above, last) = tree::split(&first);
+    let above = tree::open_no_links(target, above, tree::DIRECTORY)?;
+    rustix::fs::linkat(&above, last, to, name, AtFlags::empty())?;
+    Ok(true)
 }
 
 /// Copies what a file holds. Its holes stay holes: an image may have files of terabytes that occupy nothing.
@@ -235,7 +281,7 @@ fn portable_xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<tree::Xattr
     Ok(found)
 }
 
-fn times(stat: &Stat) -> rustix::fs::Timestamps {
+pub(crate) fn times(stat: &Stat) -> rustix::fs::Timestamps {
     tree::times((stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)))
 }
 

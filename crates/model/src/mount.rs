@@ -1,7 +1,7 @@
 //! What is mounted into a container, and how.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,16 +23,18 @@ pub struct Mount {
     /// Of a bind or a volume: who owns in the container what the source's owner owns on disk.
     #[serde(default)]
     pub owner: MountOwner,
+    /// It was another container's, and came with `--volumes-from`: inspect shows that in its place.
+    #[serde(default)]
+    pub inherited: bool,
 }
 
 impl Mount {
-    /// All of its source is mounted, with the owners that it has on disk.
-    pub fn is_whole(&self) -> bool {
-        let part = match &self.source {
-            MountSource::Volume { subpath, .. } | MountSource::Image { subpath, .. } => subpath.is_some(),
-            MountSource::Bind { .. } | MountSource::Tmpfs(_) => false,
-        };
-        !part && self.owner == MountOwner::default()
+    /// What is mounted of its source, if that is not all.
+    pub fn part(&self) -> Option<&Path> {
+        match &self.source {
+            MountSource::Volume { subpath, .. } | MountSource::Image { subpath, .. } => subpath.as_deref(),
+            MountSource::Bind { .. } | MountSource::Tmpfs(_) => None,
+        }
     }
 }
 
@@ -164,7 +166,7 @@ mod tests {
         let bind = read(
             r#"{"target":"/a","source":{"bind":{"path":"/b","create_missing":true,"propagation":"rslave"}},"read_only":true}"#,
         );
-        assert!(!bind.structured && bind.owner == MountOwner::default());
+        assert!(!bind.structured && !bind.inherited && bind.owner == MountOwner::default());
         assert!(matches!(bind.source, MountSource::Bind { recursion: BindRecursion::Enabled, .. }));
         let volume = read(
             r#"{"target":"/a","source":{"volume":{"name":"vol","anonymous":false,"copy_up":true}},"read_only":false}"#,

@@ -59,7 +59,8 @@ pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
 pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS, JOIN_FAILPOINTS, THRESHOLD_FAILPOINTS};
 
-pub use mounts::view::{ViewedBind, view};
+pub use mounts::view::{ViewedBind, ViewedSource, view};
+pub use mounts::volume::{FileSystem, is_mount_point, is_unknown_file_system, unmount};
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;
 pub use plan::{FROM_NAMESPACE, check_place};

@@ -15,6 +15,7 @@ mod null;
 mod part;
 mod places;
 pub(crate) mod view;
+pub(crate) mod volume;
 
 pub(crate) use self::brought::{Brought, idmap};
 pub(crate) use self::devices::open_multiplexer;

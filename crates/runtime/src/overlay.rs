@@ -52,9 +52,10 @@ pub(crate) fn mount_idmapped(
 }
 
 /// In a mount namespace that one thread has for this moment.
-pub(crate) fn with_own_mounts<T: Send>(
-    mount: impl FnOnce() -> Result<T, RuntimeError> + Send,
-) -> Result<T, RuntimeError> {
+///
+/// # Errors
+/// Those of `mount`; such a namespace cannot be had.
+pub fn with_own_mounts<T: Send>(mount: impl FnOnce() -> Result<T, RuntimeError> + Send) -> Result<T, RuntimeError> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             sys::unshare(libc::CLONE_NEWNS).context(|| "unshare the mount namespace".to_owned())?;

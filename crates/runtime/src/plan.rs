@@ -24,6 +24,7 @@ pub use self::mount::check_place;
 pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc, mount_options};
 pub(crate) use self::namespaces::{UserNamespace, rare_namespaces};
 pub(crate) use self::net_device::NetDevice;
+pub(crate) use self::owner::Owner;
 pub(crate) use self::process::{Limit, ProcessPlan, Who};
 pub(crate) use self::scheduling::{SchedulerAttributes, Scheduling, Set};
 

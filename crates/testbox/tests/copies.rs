@@ -315,3 +315,53 @@ assert stat["linkTarget"] == outside, stat
     engine.dozen(&["cp", "box:/tmp", &format!("{outside}/copied")]).expect(0);
     engine.dozen(&["rm", "-f", "box"]).expect(0);
 }
+
+/// What is mounted of a volume or an image, and as whose, is so whether it runs or not.
+#[test]
+fn parts_images_and_other_owners_are_seen_in_who_does_not_run() {
+    with_both(|copier, engine, name| {
+        tree(&copier.place);
+        let (volume, container) = (format!("{name}-volume"), format!("{name}-parts"));
+        engine.dozen(&["volume", "create", &volume]).expect(0);
+        let data = engine.dozen(&["volume", "inspect", "-f", "{{.Mountpoint}}", &volume]).text();
+        let data = Path::new(data.trim());
+        fs::create_dir_all(data.join("a/b")).unwrap();
+        fs::write(data.join("a/b/file"), "deep").unwrap();
+        fs::write(data.join("secret"), "beside").unwrap();
+        symlink("/secret", data.join("a/b/link")).unwrap();
+        let mounts = [
+            format!("type=volume,src={volume},dst=/part,volume-subpath=a/b"),
+            format!("type=volume,src={volume},dst=/one,volume-subpath=a/b/file"),
+            format!("type=volume,src={volume},dst=/theirs,uid=1000,gid=1000"),
+            "type=image,src=busybox,dst=/tools".to_owned(),
+            "type=image,src=busybox,dst=/etc-of-it,image-subpath=etc".to_owned(),
+        ];
+        let mut line = vec!["create", "--name", &container];
+        mounts.iter().for_each(|mount| line.extend(["--mount", mount]));
+        line.extend(["busybox", "sh", "-c", "cat /part/new; stat -c %u /theirs/a/b/new /theirs/owned"]);
+        engine.dozen(&line).expect(0);
+        let inside = |path: &str| format!("{container}:{path}");
+        let out = |path: &str, to: &str| {
+            copier.cp(&[&inside(path), &copier.at(to)]);
+            copier.read(to)
+        };
+        assert_eq!((out("/part/file", "1").as_str(), out("/one", "2").as_str()), ("deep", "deep"));
+        assert_eq!(out("/etc-of-it/passwd", "3"), out("/tools/etc/passwd", "4"));
+        // A link in a part leads within the container, where there is no such file.
+        copier.fails(&["-L", &inside("/part/link"), &copier.at("5")], "ould not find the file /secret");
+        copier.fails(&[&copier.at("tree/below/two"), &inside("/tools/new")], "ead-only");
+        copier.cp(&[&copier.at("tree/below/two"), &inside("/part/new")]);
+        copier.cp(&[&copier.at("tree/below/two"), &inside("/theirs/owned")]);
+        assert_eq!(fs::read_to_string(data.join("a/b/new")).unwrap(), "two");
+        assert!(!data.join("new").exists());
+        let seen = engine.dozen(&["start", "-a", &container]).text();
+        // Whoever it is on disk, and on both sides.
+        assert!(seen.starts_with("two"), "{seen}");
+        assert_eq!(fs::metadata(data.join("a/b/new")).unwrap().uid(), 0);
+        // A part that is not there is named.
+        let missing = format!("type=volume,src={volume},dst=/part,volume-subpath=nowhere");
+        engine.dozen(&["create", "--name", &format!("{name}-lost"), "--mount", &missing, "busybox"]).expect(0);
+        copier.fails(&[&format!("{name}-lost:/etc/passwd"), &copier.at("6")], "cannot access path");
+        engine.dozen(&["rm", &container, &format!("{name}-lost")]).expect(0);
+    });
+}

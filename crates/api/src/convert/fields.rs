@@ -192,7 +192,7 @@ const BIND_OPTIONS: Fields = &[
 const VOLUME_OPTIONS: Fields =
     &[("NoCopy", Acts), ("Labels", Acts), ("Subpath", Acts), ("DriverConfig", Within(DRIVER_CONFIG))];
 
-const DRIVER_CONFIG: Fields = &[("Name", RefusedUnless(&[r#""local""#])), ("Options", Refused)];
+const DRIVER_CONFIG: Fields = &[("Name", RefusedUnless(&[r#""local""#])), ("Options", Acts)];
 
 const TMPFS_OPTIONS: Fields = &[("SizeBytes", Acts), ("Mode", Acts), ("Options", Acts)];
 
@@ -222,9 +222,12 @@ pub(crate) const VOLUME: Fields = &[
     ("Name", Acts),
     ("Labels", Acts),
     ("Driver", RefusedUnless(&[r#""local""#])),
-    ("DriverOpts", Refused),
+    ("DriverOpts", Acts),
     ("ClusterVolumeSpec", Refused),
 ];
+
+/// The body of `POST /volumes/{name}/snapshots`, ours.
+pub(crate) const VOLUME_SNAPSHOT: Fields = &[("Name", Acts), ("Pause", Acts)];
 
 /// The body of `POST /commit`: a whole configuration that replaces the container's. Only `changes` is built.
 pub(crate) const COMMIT: Fields = &[

@@ -85,7 +85,9 @@ fn config(snapshot: &Snapshot) -> Value {
     let volumes: Map<String, Value> = spec
         .mounts
         .iter()
-        .filter(|mount| !mount.structured && matches!(mount.source, MountSource::Volume { anonymous: true, .. }))
+        .filter(|mount| {
+            !mount.structured && !mount.inherited && matches!(mount.source, MountSource::Volume { anonymous: true, .. })
+        })
         .map(|mount| (mount.target.display().to_string(), json!({})))
         .collect();
     let mut config = json!({
@@ -121,7 +123,7 @@ fn config(snapshot: &Snapshot) -> Value {
 }
 
 /// Rendered back from the spec; what is not built has Docker's neutral value.
-fn host_config(spec: &ContainerSpec) -> Value {
+pub(crate) fn host_config(spec: &ContainerSpec) -> Value {
     let isolation = &spec.isolation;
     let mut value = json!({
         "Binds": null_if_empty(&binds(spec)),
@@ -266,7 +268,7 @@ fn port_bindings(spec: &ContainerSpec) -> Value {
 }
 
 fn binds(spec: &ContainerSpec) -> Vec<String> {
-    spec.mounts.iter().filter(|mount| !mount.structured).filter_map(bind).collect()
+    spec.mounts.iter().filter(|mount| !mount.structured && !mount.inherited).filter_map(bind).collect()
 }
 
 /// `-v`'s form; anonymous volumes and tmpfs have none.

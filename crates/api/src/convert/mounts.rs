@@ -269,7 +269,7 @@ fn anonymous_volume(copy_up: bool) -> MountSource {
 
 /// As the older forms have it, which leave the rest unsaid.
 fn plain(target: PathBuf, source: MountSource, read_only: bool) -> Mount {
-    Mount { target, source, read_only, structured: false, owner: MountOwner::default() }
+    Mount { target, source, read_only, structured: false, owner: MountOwner::default(), inherited: false }
 }
 
 fn shorten(text: &str) -> String {

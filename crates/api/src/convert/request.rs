@@ -154,6 +154,13 @@ pub(crate) struct VolumeOptions {
     pub(crate) no_copy: bool,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) subpath: String,
+    pub(crate) driver_config: DriverConfig,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct DriverConfig {
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -212,6 +219,15 @@ pub(crate) struct ExecStart {
 pub(crate) struct Volume {
     pub(crate) name: String,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) driver_opts: BTreeMap<String, String>,
+}
+
+/// `POST /volumes/{name}/snapshots`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct VolumeSnapshot {
+    pub(crate) name: String,
+    pub(crate) pause: Option<bool>,
 }
 
 /// A command line: a list, or one string, which is a list of one (Docker's strslice).

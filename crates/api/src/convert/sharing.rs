@@ -107,7 +107,7 @@ pub(crate) fn add_volumes_from(
                 MountSource::Tmpfs(_) => continue,
                 MountSource::Bind { .. } | MountSource::Image { .. } => {}
             }
-            mount.read_only |= read_only;
+            (mount.read_only, mount.inherited) = (mount.read_only || read_only, true);
             taken.retain(|earlier: &Mount| earlier.target != mount.target);
             taken.push(mount);
         }
@@ -178,6 +178,26 @@ mod tests {
             _ => Err(ApiError::invalid(format!("No such container: {name}"))),
         };
         sharing(&request, &NetworkMode::Bridge, &find)
+    }
+
+    #[test]
+    fn mounts_of_others_are_shown_where_they_are_asked_for() {
+        let spec = |host: Value| {
+            let request: Create =
+                serde_json::from_value(json!({"Image": "x", "Cmd": ["x"], "HostConfig": host})).unwrap();
+            let image = dozen_model::ImageId::new(format!("sha256:{}", "a".repeat(64)).parse().unwrap());
+            let find = |_: &str| Err(ApiError::invalid("none"));
+            super::super::create::spec(&request, image, &Default::default(), &find).unwrap().0
+        };
+        let other = std::sync::Arc::new(spec(json!({
+            "Binds": ["data:/d", "/srv:/s:ro"],
+            "Mounts": [{"Type": "volume", "Source": "more", "Target": "/m"}],
+        })));
+        let mut own = spec(json!({"Binds": ["own:/own"], "VolumesFrom": ["other"]}));
+        add_volumes_from(&mut own, &|_| Ok(other.clone())).unwrap();
+        assert_eq!(own.mounts.len(), 4);
+        let host = super::super::inspect::host_config(&own);
+        assert_eq!((&host["Binds"], &host["Mounts"]), (&json!(["own:/own"]), &Value::Null));
     }
 
     #[test]

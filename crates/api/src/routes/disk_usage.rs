@@ -70,7 +70,8 @@ pub(super) async fn disk_usage(
             });
             row
         };
-        shown["Volumes"] = engine.volumes().into_iter().map(row).collect();
+        let own = engine.volumes().into_iter().filter(|volume| volume.options.is_empty());
+        shown["Volumes"] = own.map(row).collect();
     }
     if wants("build-cache") {
         shown["BuildCache"] = json!([]);

@@ -22,6 +22,7 @@ mod mounted_images;
 mod networks;
 mod pause;
 mod refused;
+mod snapshots;
 mod stats;
 mod system;
 mod update;
@@ -78,6 +79,9 @@ fn routes() -> Router<Engine> {
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove).put(refused::volume_update))
+        .route("/volumes/{name}/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/volumes/{name}/snapshots/{snapshot}", axum::routing::delete(snapshots::remove))
+        .route("/volumes/{name}/snapshots/{snapshot}/restore", post(snapshots::restore))
         .route("/volumes/{name}/export", get(archives::export_volume))
         .route("/volumes/{name}/import", axum::routing::put(archives::import_volume))
         .route("/plugins", get(refused::no_plugins))

@@ -48,7 +48,9 @@ pub(super) async fn create(State(engine): State<Engine>, Json(body): Json) -> An
             ))
         })?
     };
-    let volume = engine.create_volume(VolumeSpec { name, labels: request.labels, anonymous }).await?;
+    let volume = engine
+        .create_volume(VolumeSpec { name, labels: request.labels, anonymous, options: request.driver_opts })
+        .await?;
     Ok(reply(StatusCode::CREATED, &render(&volume)))
 }
 
@@ -80,7 +82,8 @@ pub(super) async fn prune(
     let all = filters.flag("all")?.unwrap_or_else(|| shims::prune_takes_named_volumes(version));
     let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
     for volume in engine.volumes() {
-        let wanted = (all || volume.anonymous) && filters.labels(&volume.labels);
+        // In another's file system nothing is reclaimed: as Docker.
+        let wanted = (all || volume.anonymous) && filters.labels(&volume.labels) && volume.options.is_empty();
         if !wanted || !engine.volume_users(&volume.name).is_empty() {
             continue;
         }
@@ -123,7 +126,7 @@ pub(super) fn render(volume: &Volume) -> Value {
         "CreatedAt": volume.created.to_string(),
         "Labels": volume.labels,
         "Scope": "local",
-        "Options": null,
+        "Options": (!volume.options.is_empty()).then_some(&volume.options),
     })
 }
 

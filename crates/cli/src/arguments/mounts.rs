@@ -80,7 +80,7 @@ impl Mount {
             "volume-label" => {
                 let label = text()?;
                 let (name, value) = label.split_once('=').unwrap_or((&label, ""));
-                insert_within(&mut self.volume, "Labels", name, value);
+                insert_within(&mut self.volume, "Labels", name, value.into());
             }
             "uid" | "gid" => {
                 let id = text()?;
@@ -108,8 +108,18 @@ impl Mount {
                 }
                 self.consistency = Some(consistency);
             }
-            "volume-driver" | "volume-opt" => {
-                return Err(format!("{key} of --mount is not built yet"));
+            "volume-driver" => {
+                let driver = text()?;
+                if driver != "local" {
+                    return Err(format!("the volume driver {driver} is not built yet: local is"));
+                }
+                insert_within(&mut self.volume, "DriverConfig", "Name", driver.into());
+            }
+            "volume-opt" => {
+                let option = text()?;
+                let (name, value) = option.split_once('=').unwrap_or((&option, ""));
+                let config = self.volume.entry("DriverConfig").or_insert_with(|| json!({}));
+                config["Options"][name] = value.into();
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
@@ -181,9 +191,9 @@ impl Mount {
 }
 
 /// A map in a map, made with its first entry.
-fn insert_within(outer: &mut Map<String, Value>, name: &str, key: &str, value: &str) {
+fn insert_within(outer: &mut Map<String, Value>, name: &str, key: &str, value: Value) {
     let inner = outer.entry(name).or_insert_with(|| json!({}));
-    inner[key] = value.into();
+    inner[key] = value;
 }
 
 /// One record of CSV (RFC 4180): a field may be in double quotes, in which two stand for one.
@@ -243,6 +253,11 @@ mod tests {
                     "VolumeOptions":{"Subpath":"x/y","Labels":{"a":"b","c":""}}}),
             ),
             (
+                "src=v,dst=/b,volume-driver=local,volume-opt=type=tmpfs,volume-opt=device=tmpfs,\"volume-opt=o=size=1m,uid=7\"",
+                json!({"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"DriverConfig":
+                    {"Name":"local","Options":{"type":"tmpfs","device":"tmpfs","o":"size=1m,uid=7"}}}}),
+            ),
+            (
                 "type=image,src=busybox,dst=/b,image-subpath=etc",
                 json!({"Type":"image","Source":"busybox","Target":"/b","ImageOptions":{"Subpath":"etc"}}),
             ),
@@ -276,7 +291,7 @@ mod tests {
             ("type=tmpfs,dst=/a,uid=5", "cannot mix 'uid' and 'gid' with mount type 'tmpfs'"),
             ("src=v,dst=/a,uid=me", "invalid value for uid: me"),
             ("dst=a", "invalid mount target 'a': it must be an absolute path"),
-            ("dst=/a,volume-driver=x", "volume-driver of --mount is not built yet"),
+            ("dst=/a,volume-driver=x", "the volume driver x is not built yet: local is"),
             ("\"dst=/a", "a quote is not closed: \"dst=/a"),
         ] {
             assert_eq!(parse(text, Path::new("/here")).unwrap_err(), words, "{text}");

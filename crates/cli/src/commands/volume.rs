@@ -1,6 +1,7 @@
 //! `dozen volume create|inspect|ls|prune|rm`.
 
 mod archive;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -10,9 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Context, inspect};
-use crate::arguments::flags::{
-    filter, format, inspect_format, is_on, list, names, owned, switch, text, texts, value, verb,
-};
+use crate::arguments::flags::{filter, format, inspect_format, is_on, list, names, switch, text, texts, value, verb};
 use crate::arguments::{filters, key_values};
 use crate::client::{Query, encode_segment};
 use crate::failure::{Failure, Outcome};
@@ -56,6 +55,7 @@ pub fn command() -> Command {
                 .arg(names("VOLUME")),
         ])
         .subcommands(archive::commands())
+        .subcommand(snapshot::command())
 }
 
 pub async fn execute(context: &Context, name: &str, matches: &ArgMatches) -> Outcome {
@@ -67,6 +67,7 @@ pub async fn execute(context: &Context, name: &str, matches: &ArgMatches) -> Out
         "ls" => show(context, matches).await,
         "prune" => prune(context, matches).await,
         "rm" => remove(context, matches).await,
+        "snapshot" => snapshot::execute(context, matches).await,
         _ => unreachable!("clap knows no other verb"),
     }
 }
@@ -75,13 +76,14 @@ async fn create(context: &Context, matches: &ArgMatches) -> Outcome {
     if let Some(driver) = text(matches, "driver").filter(|driver| *driver != "local") {
         return Err(Failure::not_built(&format!("the volume driver {driver}")).with_hint("local is"));
     }
-    if !owned(matches, "opt").is_empty() {
-        return Err(Failure::not_built("--opt of 'dozen volume create'"));
-    }
+    let options = key_values::labels(texts(matches, "opt")).map_err(Failure::new)?;
     let labels = key_values::labels(texts(matches, "label")).map_err(Failure::new)?;
     let mut body = json!({ "Driver": "local" });
     if !labels.is_empty() {
         body["Labels"] = json!(labels);
+    }
+    if !options.is_empty() {
+        body["DriverOpts"] = json!(options);
     }
     if let Some(name) = name_of(matches)? {
         body["Name"] = name.into();

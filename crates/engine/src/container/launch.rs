@@ -18,8 +18,10 @@ use crate::container::mounts;
 use crate::container::oci;
 use crate::container::sharing;
 use crate::container::snapshot::{Run, Snapshot};
+use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
 use crate::shared::Shared;
+use crate::volumes::User;
 
 /// A created process that waits for the go-ahead, and what its run holds.
 pub(crate) struct Prepared {
@@ -57,6 +59,9 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     make_directory(&run_directory)?;
     dozen_monitor::exit::remove(directory)
         .map_err(EngineError::system(|| format!("remove the last run's exit record from {}", directory.display())))?;
+    let user = User::Container(snapshot.id.clone());
+    volumes_of(&snapshot.spec).try_for_each(|name| shared.volumes.begin_use(&name, &user))?;
+    failpoint("launch.volumes");
     let mount_origins = mounts::origins(shared, snapshot)?;
 
     let namespace = join_network(shared, snapshot, run)?;
@@ -133,11 +138,12 @@ pub(super) fn namespace_of(shared: &Shared, id: &ContainerId) -> Result<OwnedFd,
     if cgroups.lines().any(|line| line.contains(id.as_str())) { Ok(namespace.into()) } else { Err(not_running()) }
 }
 
-/// Gives back addresses and ports. Goes on past a failure; the first is reported.
+/// Gives back addresses, ports and volumes. Goes on past a failure; the first is reported.
 pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<(), EngineError> {
     failpoint("release.before");
     let forgotten = shared.network.names.forget(id);
     let result = shared.network.release(id, &run.endpoints, &run.ports).and(forgotten);
+    let result = result.and(shared.volumes.end_use(&User::Container(id.clone())));
     failpoint("release.after");
     result
 }

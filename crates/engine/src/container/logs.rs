@@ -9,7 +9,7 @@ mod cursor;
 mod entries;
 mod files;
 mod notices;
-mod remote;
+pub(crate) mod remote;
 mod settings;
 mod tag;
 

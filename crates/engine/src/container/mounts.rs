@@ -91,15 +91,16 @@ pub(crate) fn user_mount(asked: &Mount, origin: &Origin) -> oci_spec::runtime::M
     mount(kind, source, asked.target.clone(), options)
 }
 
-/// What is mounted below comes along, unless it is to stay away, and is read-only too, unless it is to stay writable.
+/// What is mounted below comes along, unless it is to stay away, and is read-only too, unless it is to stay writable. What
+/// is read-only on the host stays so: nobody who asks for a bind has asked for more.
 fn bind_options(read_only: bool, recursion: BindRecursion) -> Vec<String> {
     let bind = if recursion == BindRecursion::Disabled { "bind" } else { "rbind" };
     let access = match (read_only, recursion) {
-        (false, _) => "rw",
-        (true, BindRecursion::Enabled | BindRecursion::ReadOnly) => "rro",
-        (true, BindRecursion::Disabled | BindRecursion::Writable) => "ro",
+        (false, _) => None,
+        (true, BindRecursion::Enabled | BindRecursion::ReadOnly) => Some("rro"),
+        (true, BindRecursion::Disabled | BindRecursion::Writable) => Some("ro"),
     };
-    vec![bind.to_owned(), access.to_owned()]
+    [bind].into_iter().chain(access).map(str::to_owned).collect()
 }
 
 fn tmpfs_options(asked: &TmpfsOptions, access: String) -> Vec<String> {
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     fn options_of(source: MountSource, read_only: bool, owner: MountOwner, origin: &Origin) -> String {
-        let asked = Mount { target: "/t".into(), source, read_only, structured: true, owner };
+        let asked = Mount { target: "/t".into(), source, read_only, structured: true, owner, inherited: false };
         user_mount(&asked, origin).options().clone().unwrap_or_default().join(",")
     }
 
@@ -135,12 +136,12 @@ mod tests {
     #[test]
     fn a_bind_says_what_becomes_of_the_mounts_below() {
         for (read_only, recursion, want) in [
-            (false, BindRecursion::Enabled, "rbind,rw,rslave"),
+            (false, BindRecursion::Enabled, "rbind,rslave"),
             (true, BindRecursion::Enabled, "rbind,rro,rslave"),
             (true, BindRecursion::ReadOnly, "rbind,rro,rslave"),
             (true, BindRecursion::Writable, "rbind,ro,rslave"),
             (true, BindRecursion::Disabled, "bind,ro,rslave"),
-            (false, BindRecursion::Disabled, "bind,rw,rslave"),
+            (false, BindRecursion::Disabled, "bind,rslave"),
         ] {
             let propagation = BindPropagation::Rslave;
             let bind = MountSource::Bind { path: "/a".into(), create_missing: false, propagation, recursion };
@@ -162,7 +163,7 @@ mod tests {
         let name = "vol".parse().unwrap();
         let volume = MountSource::Volume { name, anonymous: false, copy_up: true, subpath, new: Default::default() };
         let owner = MountOwner { user: Some(5), group: None };
-        let want = "rbind,rw,rprivate,X-mount.subdir=a/b,X-dozen.owner=5:";
+        let want = "rbind,rprivate,X-mount.subdir=a/b,X-dozen.owner=5:";
         assert_eq!(options_of(volume, false, owner, &Origin::Path("/v/_data".into())), want);
     }
 }

@@ -9,19 +9,22 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use dozen_model::ContainerId;
-use dozen_runtime::ViewedBind;
+use dozen_model::{ContainerId, VolumeName};
+use dozen_runtime::{ViewedBind, ViewedSource};
 use rustix::fs::{Mode, OFlags};
 
 use crate::EngineError;
 use crate::container::mounts::{self, Origin};
 use crate::container::snapshot::{Phase, Run, Snapshot};
 use crate::container::{Container, WaitCondition, files};
+use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
 use crate::shared::Shared;
+use crate::volumes::Visit;
 
 /// How long a start waits for those who copy.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +53,8 @@ impl AsFd for View {
 #[derive(Debug)]
 pub(crate) struct Stopped {
     root: Option<OwnedFd>,
+    /// Its volumes, which nobody unmounts meanwhile.
+    visits: Vec<Visit>,
     id: ContainerId,
     views: Arc<Views>,
 }
@@ -57,6 +62,8 @@ pub(crate) struct Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         drop(self.root.take());
+        // Before a start that waits for us looks for them.
+        self.visits.clear();
         self.views.lock().remove(&self.id);
         self.views.closed.notify_all();
     }
@@ -96,7 +103,7 @@ impl Views {
         self: &Arc<Self>,
         id: &ContainerId,
         is_at_rest: impl Fn() -> bool,
-        mount: impl FnOnce() -> Result<OwnedFd, EngineError>,
+        mount: impl FnOnce() -> Result<(OwnedFd, Vec<Visit>), EngineError>,
     ) -> Result<Option<Arc<Stopped>>, EngineError> {
         let mut open = self.lock();
         loop {
@@ -114,12 +121,13 @@ impl Views {
         }
         open.insert(id.clone(), None);
         drop(open);
-        let mut stopped = Stopped { root: None, id: id.clone(), views: self.clone() };
+        let mut stopped = Stopped { root: None, visits: Vec::new(), id: id.clone(), views: self.clone() };
         // Asked only now: a start that has not seen us is seen by us.
         if !is_at_rest() {
             return Ok(None);
         }
-        stopped.root = Some(mount()?);
+        let (root, visits) = mount()?;
+        (stopped.root, stopped.visits) = (Some(root), visits);
         let stopped = Arc::new(stopped);
         self.lock().insert(id.clone(), Some(Arc::downgrade(&stopped)));
         self.closed.notify_all();
@@ -196,51 +204,48 @@ fn running(id: &ContainerId, run: &Run) -> Result<Option<View>, EngineError> {
     Ok(is_ours.then_some(View::Running { root, _namespace: namespace }))
 }
 
-fn mount(shared: &Shared, snapshot: &Snapshot) -> Result<OwnedFd, EngineError> {
+fn mount(shared: &Shared, snapshot: &Snapshot) -> Result<(OwnedFd, Vec<Visit>), EngineError> {
     let spec = &snapshot.spec;
+    let visit = |name: VolumeName| shared.volumes.visit(&shared.volumes.find(name.as_str())?);
+    let visits = volumes_of(spec).map(visit).collect::<Result<Vec<_>, _>>()?;
     let origins = mounts::origins(shared, snapshot)?;
     let own = files::directory(shared, snapshot);
     let mut binds: Vec<ViewedBind> = files::BOUND
         .iter()
-        .map(|(name, target)| ViewedBind { source: own.join(name), target: (*target).into(), read_only: false })
+        .map(|(name, target)| (own.join(name), PathBuf::from(target)))
         // They are made by the first start.
-        .filter(|bind| bind.source.exists())
+        .filter(|(source, _)| source.exists())
+        .map(|(source, target)| {
+            let source = ViewedSource::Path(source);
+            ViewedBind { source, part: None, owner: (None, None), target, read_only: false }
+        })
         .collect();
     for (mount, origin) in spec.mounts.iter().zip(origins) {
         binds.retain(|bind| bind.target != mount.target);
-        match origin {
-            Origin::Path(source) if mount.is_whole() => {
-                binds.push(ViewedBind { source, target: mount.target.clone(), read_only: mount.read_only });
-            }
+        let source = match origin {
+            Origin::Path(source) => ViewedSource::Path(source),
+            Origin::Layers(layers) => ViewedSource::Layers(layers),
             // A tmpfs is empty whenever the container does not run.
-            Origin::New => {}
-            Origin::Path(_) | Origin::Layers(_) => {
-                return Err(EngineError::Conflict {
-                    message: format!(
-                        "cannot look into container {}: while it does not run, only what is mounted whole and with its \
-                         own owners can be seen, and {} is not",
-                        snapshot.name,
-                        mount.target.display()
-                    ),
-                    hint: Some(format!("dozen start {}", snapshot.name)),
-                });
-            }
-        }
+            Origin::New => continue,
+        };
+        let (part, target) = (mount.part().map(Into::into), mount.target.clone());
+        let owner = (mount.owner.user, mount.owner.group);
+        binds.push(ViewedBind { source, part, owner, target, read_only: mount.read_only });
     }
     binds.sort_by_key(|bind| bind.target.components().count());
     let lower = shared.images.lower_directories(&spec.image)?;
     let (upper, work) = (snapshot.directory.join("upper"), snapshot.directory.join("work"));
     let root = dozen_runtime::view(&lower, &upper, &work, &binds, spec.isolation.read_only_root)?;
     failpoint("view.mounted");
-    Ok(root)
+    Ok((root, visits))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn null() -> Result<OwnedFd, EngineError> {
-        Ok(File::open("/dev/null").unwrap().into())
+    fn null() -> Result<(OwnedFd, Vec<Visit>), EngineError> {
+        Ok((File::open("/dev/null").unwrap().into(), Vec::new()))
     }
 
     #[test]

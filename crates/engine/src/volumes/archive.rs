@@ -14,6 +14,7 @@ impl Engine {
     /// as they are at that moment; stop who writes to it for a moment that is one.
     pub fn export_volume(&self, name: &str, out: &mut dyn Write) -> Result<(), EngineError> {
         let volume = self.volume(name)?;
+        let _visit = self.shared().volumes.visit(&volume)?;
         Ok(dozen_image::export_directory(&volume.mountpoint, out)?)
     }
 
@@ -23,17 +24,22 @@ impl Engine {
         let shared = self.shared();
         let volume = shared.volumes.find(name.as_str())?;
         check_unused(shared, name)?;
+        let _visit = shared.volumes.visit(&volume)?;
         let full = || EngineError::Conflict {
             message: format!("import {name}: the volume is not empty"),
             hint: Some("make a new one: dozen volume create".into()),
         };
+        if !read_directory(&volume.mountpoint)?.is_empty() {
+            return Err(full());
+        }
         shared.volumes.fill(name, false, claim, |into| {
             let free =
                 rustix::fs::statvfs(into).map_err(EngineError::system(|| format!("look at {}", into.display())))?;
             dozen_image::import_directory(archive, into, free.f_bavail.saturating_mul(free.f_frsize))?;
             // What a container that was started meanwhile has made there is not mixed with it.
             check_unused(shared, name)?;
-            if read_directory(&volume.mountpoint)?.is_empty() { Ok(true) } else { Err(full()) }
+            let is_alone = into == volume.mountpoint || read_directory(&volume.mountpoint)?.is_empty();
+            if is_alone { Ok(true) } else { Err(full()) }
         })
     }
 
@@ -42,7 +48,8 @@ impl Engine {
         let shared = self.shared();
         let claim = shared.volumes.claim([name.clone()]).await;
         let volume = shared.volumes.find(name.as_str())?;
-        if read_directory(&volume.mountpoint)?.is_empty() {
+        // What is in another file system is seen when that is mounted.
+        if !volume.options.is_empty() || read_directory(&volume.mountpoint)?.is_empty() {
             return Ok(claim);
         }
         Err(EngineError::Conflict {

@@ -1,12 +1,14 @@
+use std::os::unix::fs::MetadataExt;
+
 use super::*;
 
 fn open(root: &Path) -> Volumes {
-    let ledger = Ledger::open(&root.join("state.db"), &[rows::MIGRATION]).unwrap();
+    let ledger = Ledger::open(&root.join("state.db"), &[rows::MIGRATION, OPTIONS, snapshots::MIGRATION]).unwrap();
     Volumes::open(root.join("volumes"), ledger).unwrap()
 }
 
 fn spec(name: &str) -> VolumeSpec {
-    VolumeSpec { name: name.parse().unwrap(), labels: BTreeMap::new(), anonymous: false }
+    VolumeSpec { name: name.parse().unwrap(), labels: BTreeMap::new(), anonymous: false, options: BTreeMap::new() }
 }
 
 /// On no volume: the tests are alone.

@@ -109,7 +109,7 @@ pub(crate) enum MountKind {
 }
 
 impl PlannedMount {
-    pub(super) fn new(
+    pub(crate) fn new(
         mount: &Mount,
         bundle: &Path,
         user_namespace: Option<&UserNamespace>,

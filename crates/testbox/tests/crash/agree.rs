@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 
 use crate::bench::{Bench, until_none};
+use crate::scenario::MEMORY;
 use crate::{innocent, scenario, soak};
 
 /// Waits until they agree.
@@ -74,6 +75,16 @@ fn differences(bench: &mut Bench) -> Vec<String> {
         &frozen,
         &rows.iter().filter(|row| row.is_paused).map(|row| row.id.clone()).collect(),
     );
+
+    // What is mounted for a volume is mounted for those who run with it.
+    let place = format!("{}/volumes/", data.display());
+    let mounted = of_kind("mount ").into_iter().filter_map(|path| path.strip_prefix(&place)?.strip_suffix("/_data"));
+    let mounted = mounted.map(str::to_owned).collect();
+    let used = running.iter().flat_map(|row| {
+        let names = bench.dozen(&["inspect", "--format", "{{range .Mounts}}{{.Name}} {{end}}", &row.name]).expect(0);
+        names.split_whitespace().filter(|name| *name == MEMORY).map(str::to_owned).collect::<Vec<_>>()
+    });
+    found.same("mounts of volumes", &mounted, &used.collect());
 
     // Of each running container, the networks that it is on.
     let networks = running.iter().map(|row| {

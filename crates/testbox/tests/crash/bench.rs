@@ -59,9 +59,13 @@ pub struct Bench {
 impl Bench {
     /// With an engine and an image.
     pub fn new() -> Self {
-        let machine = Arc::new(Machine::new());
+        Self::on(Machine::new())
+    }
+
+    /// On a machine that has been made ready.
+    pub fn on(machine: Machine) -> Self {
         std::fs::create_dir(machine.directory().join("failpoints")).unwrap();
-        let mut bench = Self { machine, engine: None, network: None };
+        let mut bench = Self { machine: Arc::new(machine), engine: None, network: None };
         std::os::unix::fs::symlink(dozen_program(), bench.program()).unwrap();
         assert!(bench.start());
         let made = Command::new("sh").args(["-ec", TWICE]).current_dir(bench.machine.directory()).status().unwrap();

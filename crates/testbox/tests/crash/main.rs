@@ -12,6 +12,7 @@ mod bench;
 mod innocent;
 mod random;
 mod scenario;
+mod snapshots;
 mod soak;
 
 use std::collections::BTreeSet;

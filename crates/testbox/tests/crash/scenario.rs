@@ -10,6 +10,8 @@ use crate::bench::Bench;
 /// Names and published ports of the containers in the scenario.
 pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), ("broken", 8083)];
 pub const VOLUME: &str = "data";
+/// One that is mounted while a container uses it.
+pub const MEMORY: &str = "memory";
 /// A network of its own.
 pub const NETWORK: &str = "back";
 const IMAGES: [&str; 4] = ["product:1", "product:2", "twice:1", "alive:1"];
@@ -179,6 +181,15 @@ const VOLUMES: &[Step] = &[
     Step::Dozen(&["create", "--name", "victim", "-v", "data:/bin", "busybox", "true"], 0),
     Step::Dozen(&["rm", "victim"], 0),
     Step::Dozen(&["volume", "rm", VOLUME], 0),
+    Step::Dozen(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", MEMORY], 0),
+    Step::Dozen(
+        &["run", "-d", "--name", "passing", "--network", "none", "-v", "memory:/m", "busybox", "sleep", "1000"],
+        0,
+    ),
+    Step::Dozen(&["stop", "-t", "0", "passing"], 0),
+    Step::Dozen(&["cp", "passing:/m", "DIRECTORY/memory"], 0),
+    Step::Dozen(&["rm", "passing"], 0),
+    Step::Dozen(&["volume", "rm", MEMORY], 0),
 ];
 
 /// Images that are made, written out, read, and lost.
@@ -264,8 +275,10 @@ pub fn clear(bench: &mut Bench) {
         bench.dozen(&["network", "rm", NETWORK]).expect(0);
     }
     let volumes = bench.dozen(&["volume", "ls", "-q"]).expect(0);
-    if volumes.lines().any(|line| line == VOLUME) {
-        bench.dozen(&["volume", "rm", VOLUME]).expect(0);
+    for volume in [VOLUME, MEMORY] {
+        if volumes.lines().any(|line| line == volume) {
+            bench.dozen(&["volume", "rm", volume]).expect(0);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 /// `None` where nothing was asked for in this form.
 pub(crate) fn shown(spec: &ContainerSpec) -> Option<Value> {
-    let list: Vec<Value> = spec.mounts.iter().filter(|mount| mount.structured).map(one).collect();
+    let list: Vec<Value> = spec.mounts.iter().filter(|mount| mount.structured && !mount.inherited).map(one).collect();
     (!list.is_empty()).then_some(Value::Array(list))
 }
 

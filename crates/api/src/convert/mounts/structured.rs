@@ -27,7 +27,7 @@ pub(super) fn mount(asked: &request::Mount) -> Result<Mount, ApiError> {
         "cluster" => return Err(ApiError::not_built("a mount of type cluster").with_hint("this is no node of a swarm")),
         _ => return Err(ApiError::invalid("mount type unknown")),
     };
-    Ok(Mount { target, source, read_only, structured: true, owner: owner(asked)? })
+    Ok(Mount { target, source, read_only, structured: true, owner: owner(asked)?, inherited: false })
 }
 
 fn only_its_own_options(asked: &request::Mount) -> Result<(), ApiError> {
@@ -83,7 +83,8 @@ fn recursion(options: &BindOptions, read_only: bool, propagation: BindPropagatio
 
 fn volume(asked: &request::Mount) -> Result<MountSource, ApiError> {
     let options = asked.volume_options.clone().unwrap_or_default();
-    let (copy_up, new) = (!options.no_copy, NewVolume { labels: options.labels, options: Default::default() });
+    let (copy_up, new) =
+        (!options.no_copy, NewVolume { labels: options.labels, options: options.driver_config.options });
     if asked.source.is_empty() {
         if !options.subpath.is_empty() {
             return Err(ApiError::invalid("must not set Subpath when using anonymous volumes"));

@@ -81,7 +81,8 @@ fn address_of(host: &str) -> Result<IpAddr, EngineError> {
     })
 }
 
-fn find(hosts: &str, host: &str) -> Option<IpAddr> {
+/// In the lines of hosts(5).
+pub(crate) fn find(hosts: &str, host: &str) -> Option<IpAddr> {
     let found = hosts.lines().find_map(|line| {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let address = words.next()?.parse().ok()?;

@@ -21,7 +21,11 @@ pub(super) fn erase(
     claim: Claim,
 ) -> Result<(), EngineError> {
     failpoint("erase.before");
-    let only_its_own = |name: &VolumeName| shared.volume_users(name).iter().all(|user| *user == snapshot.id);
+    // One of which somebody has made snapshots is not thrown away with them.
+    let only_its_own = |name: &VolumeName| {
+        shared.volume_users(name).iter().all(|user| *user == snapshot.id)
+            && shared.volumes.check_no_snapshots(name).is_ok()
+    };
     let orphans: Vec<VolumeName> = volumes.into_iter().filter(only_its_own).collect();
     let delete = || rows::delete_container(&shared.ledger, snapshot.id.clone(), orphans.clone());
     if let Err(error) = delete() {
