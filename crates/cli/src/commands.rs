@@ -36,6 +36,7 @@ mod per_container;
 mod port;
 mod prune;
 mod ps;
+mod reach;
 mod rm;
 mod rmi;
 mod run;
@@ -135,7 +136,9 @@ pub fn command() -> Command {
                     dial_stdio::command(),
                     disk_usage::command(),
                     events::command(),
+                    reach::firewall_command(),
                     info::command(),
+                    reach::ports_command(),
                     prune::system_command(),
                     system_install::install_command(),
                     system_install::uninstall_command(),
@@ -221,6 +224,11 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
         ("system", Some(("dial-stdio", matches))) => dial_stdio::execute(context, matches).await,
         ("system", Some(("uninstall", matches))) => system_install::uninstall(context, matches).await,
+        ("system", Some(("ports", matches))) => reach::ports(context, matches).await,
+        ("system", Some(("firewall", matches))) => {
+            let (verb, matches) = matches.subcommand().expect("clap wants one");
+            reach::firewall(context, verb, matches).await
+        }
         ("system", Some(("prune", matches))) => prune::system(context, matches).await,
         ("system", Some((_, matches))) => info::execute(context, matches).await,
         ("network", Some((verb, matches))) => network::execute(context, verb, matches).await,

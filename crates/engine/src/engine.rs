@@ -363,7 +363,13 @@ fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result
     let entry = created?;
     shared.announce(&entry.snapshot(), "create", None);
     // A warning that cannot be made is not missed; the start says what is wrong with the bridge.
-    let warnings = if publishes { shared.network.firewall_warnings().unwrap_or_default() } else { Vec::new() };
+    let warnings = match publishes {
+        true => match shared.network.past_the_host(&entry.snapshot().spec.places()) {
+            Some(warning) => vec![warning],
+            None => shared.network.firewall_warnings().unwrap_or_default(),
+        },
+        false => Vec::new(),
+    };
     Ok((entry, warnings))
 }
 

@@ -153,6 +153,9 @@ pub const FAILPOINTS: &[&str] = &[
     // Its health is checked.
     "health.checked",
     "health.saved",
+    // Other people's firewalls are opened for containers.
+    "open_firewall.fact",
+    "open_firewall.after",
 ];
 
 /// Of snapshots of volumes, which need a file system that shares blocks: a test of their own is killed there.

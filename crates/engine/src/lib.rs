@@ -46,11 +46,14 @@ pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use failpoint::FAILPOINTS;
 pub use host_resources::{HostResources, parse_cpu_list};
 pub use network::objects::{Network, NetworkRequest};
+pub use network::reach::{FirewallReport, PortReach, PortsReport};
 pub use volumes::snapshots::VolumeSnapshot;
 pub use volumes::{Claim, Volume, VolumeSpec};
 
 // The services' own types that the API shows.
 pub use dozen_image::{self as image, Image, ImageStore, Loaded, Platform, Progress, Removal};
 pub use dozen_monitor::protocol::WindowSize;
-pub use dozen_network::{BridgeAddresses, Endpoint, MacAddress, PublishedPort};
+pub use dozen_network::firewall_check::DroppingChain;
+pub use dozen_network::reach::{Neighbourhood, Reach, Trouble};
+pub use dozen_network::{BridgeAddresses, Endpoint, EndpointLink, MacAddress, PublishedPort};
 pub use dozen_runtime as runtime;

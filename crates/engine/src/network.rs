@@ -7,7 +7,9 @@
 mod addressing;
 mod connect;
 pub(crate) mod objects;
+mod parents;
 pub(crate) mod places;
+pub(crate) mod reach;
 pub(crate) mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +134,7 @@ impl Network {
             return Ok(host.clone());
         }
         let host = Arc::new(HostNetwork::open(&self.instance)?);
+        self.open_firewall_again(&host);
         bridges.host = Some(host.clone());
         Ok(host)
     }
@@ -167,7 +170,11 @@ impl Network {
         if facts::fact::<bool>(&self.ledger, OWN_NETWORKS_FACT)?.is_none() {
             facts::set_fact(&self.ledger, OWN_NETWORKS_FACT, &true)?;
         }
-        Ok(self.host(bridges)?.bridge(addressing::config(&row.spec, &row.addresses))?)
+        let (host, config) = (self.host(bridges)?, addressing::config(&row.spec, &row.addresses));
+        Ok(match parents::link(&row.spec.driver, id) {
+            None => host.bridge(config)?,
+            Some((parent, mode)) => host.on_parent(config, parent, mode)?,
+        })
     }
 
     /// The default bridge's addresses, which it has or had last.
@@ -176,7 +183,11 @@ impl Network {
     }
 
     fn tear_down(&self, bridges: &mut Bridges) -> Result<(), EngineError> {
-        self.host(bridges)?.teardown().map_err(|errors| {
+        let host = self.host(bridges)?;
+        for row in self.rows().values() {
+            parents::remove(&host, row, &BTreeMap::new());
+        }
+        host.teardown().map_err(|errors| {
             let words: Vec<String> = errors.iter().map(ToString::to_string).collect();
             EngineError::Conflict { message: format!("cannot take the bridges down: {}", words.join("; ")), hint: None }
         })
@@ -201,19 +212,16 @@ impl Network {
     /// commands that open it. Without a bridge nothing is looked at but for the default one, which is made: the commands
     /// name it.
     pub(crate) fn firewall_warnings(&self) -> Result<Vec<String>, EngineError> {
-        let names: Vec<String> = {
-            let mut bridges = locked(&self.bridges);
-            if bridges.opened.is_empty() {
-                self.open(&mut bridges, &default_id())?;
-            }
-            bridges.opened.values().map(|opened| opened.bridge.addresses().name.clone()).collect()
-        };
         let mut chains = Vec::new();
-        for name in &names {
+        for name in &self.bridge_names()? {
             chains.extend(firewall_check::dropping_chains(name)?);
         }
         let say = |chain: &firewall_check::DroppingChain| {
-            format!("{chain}, also what containers send and are sent; to let it through: {}", chain.commands.join("; "))
+            let what = if chain.published_pass { "send" } else { "send and are sent" };
+            let commands = chain.commands.join("; ");
+            format!(
+                "{chain}, also what containers {what}; to let it through: {commands}; or: dozen system firewall allow"
+            )
         };
         let warnings: Vec<String> = chains.iter().map(say).collect();
         let mut look = locked(&self.firewall);

@@ -46,7 +46,10 @@ pub use log::{
 pub use mount::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, NewVolume, TmpfsOptions};
 pub use name::{ContainerName, NameError, NetworkName, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
-pub use network_spec::{BridgeOptions, DEFAULT_NETWORK, EndpointSpec, NetworkSpec, SubnetSpec};
+pub use network_spec::{
+    BridgeOptions, DEFAULT_NETWORK, EndpointSpec, IpvlanFlag, IpvlanMode, MacvlanMode, NetworkDriver, NetworkSpec,
+    Parent, SubnetSpec,
+};
 pub use reference::{Reference, ReferenceError};
 pub use resources::{
     BlockDeviceRate, BlockIoSpec, CpuSpec, DeviceMapping, DeviceRequest, DeviceRule, DeviceSpec, MemorySpec,

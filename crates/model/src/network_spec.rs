@@ -12,7 +12,7 @@ use crate::network::NetworkMode;
 /// The default bridge's name.
 pub const DEFAULT_NETWORK: &str = "bridge";
 
-/// What a network is asked to be. Its driver is always `bridge`.
+/// What a network is asked to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// It leads nowhere else.
@@ -25,10 +25,172 @@ pub struct NetworkSpec {
     pub labels: BTreeMap<String, String>,
     /// Options of the driver, as they were given.
     pub options: BTreeMap<String, String>,
-    /// What they mean.
+    /// How its containers are linked.
+    #[serde(default)]
+    pub driver: NetworkDriver,
+    /// What the options mean for a bridge, and of any driver the size of packets.
     pub bridge: BridgeOptions,
     /// Subnets and what belongs to them, as they were asked for: at most one of each family.
     pub subnets: Vec<SubnetSpec>,
+}
+
+/// How a network's containers are linked: to a bridge of the host's, or each to an interface of the host's itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkDriver {
+    /// By a pair of interfaces to a bridge.
+    #[default]
+    Bridge,
+    /// As an interface with a hardware address of its own, on the parent's wire.
+    Macvlan {
+        /// The host's interface.
+        parent: Parent,
+        /// Who reaches whom.
+        mode: MacvlanMode,
+    },
+    /// As an interface that shares the parent's hardware address.
+    Ipvlan {
+        /// The host's interface.
+        parent: Parent,
+        /// At which layer it is told whose a packet is.
+        mode: IpvlanMode,
+        /// Who reaches whom.
+        flag: IpvlanFlag,
+    },
+}
+
+impl NetworkDriver {
+    /// Docker's word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Macvlan { .. } => "macvlan",
+            Self::Ipvlan { .. } => "ipvlan",
+        }
+    }
+
+    /// The host's interface that containers' interfaces lie on.
+    pub fn parent(&self) -> Option<&Parent> {
+        match self {
+            Self::Bridge => None,
+            Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } => Some(parent),
+        }
+    }
+
+    /// The same on another interface; a bridge has none.
+    pub fn on(self, parent: Parent) -> Self {
+        match self {
+            Self::Bridge => Self::Bridge,
+            Self::Macvlan { mode, .. } => Self::Macvlan { parent, mode },
+            Self::Ipvlan { mode, flag, .. } => Self::Ipvlan { parent, mode, flag },
+        }
+    }
+}
+
+/// The interface that a network's interfaces lie on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parent {
+    /// One that is the host's.
+    Interface(String),
+    /// That of a VLAN (802.1Q) on an interface of the host's, which the engine makes and removes: `eth0.10`.
+    Vlan {
+        /// The host's interface.
+        of: String,
+        /// The VLAN's id, 1 to 4094.
+        id: u16,
+    },
+    /// None was named: one that leads nowhere, which the engine makes and removes (Docker's dummy link).
+    Nowhere,
+}
+
+impl Parent {
+    /// The interface's name, for the network of this id: as Docker calls them.
+    pub fn interface(&self, network: &NetworkId) -> String {
+        match self {
+            Self::Interface(name) => name.clone(),
+            Self::Vlan { of, id } => format!("{of}.{id}"),
+            Self::Nowhere => format!("dm-{}", network.short()),
+        }
+    }
+}
+
+/// `macvlan_mode` (ip-link(8)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MacvlanMode {
+    /// The containers of one parent reach each other.
+    #[default]
+    Bridge,
+    /// They do not.
+    Private,
+    /// They do if the switch on the wire sends their frames back.
+    Vepa,
+    /// One container has the parent to itself, with its hardware address.
+    Passthru,
+}
+
+impl MacvlanMode {
+    /// By Docker's word; nothing is a bridge.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "" | "bridge" => Some(Self::Bridge),
+            "private" => Some(Self::Private),
+            "vepa" => Some(Self::Vepa),
+            "passthru" => Some(Self::Passthru),
+            _ => None,
+        }
+    }
+}
+
+/// `ipvlan_mode` (Documentation/networking/ipvlan.rst).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpvlanMode {
+    /// The containers are on the parent's wire.
+    #[default]
+    L2,
+    /// The parent routes for them; nobody hears broadcasts.
+    L3,
+    /// As `L3`, and the host's firewall sees what they send and are sent.
+    L3s,
+}
+
+impl IpvlanMode {
+    /// By Docker's word; nothing is `l2`.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "" | "l2" => Some(Self::L2),
+            "l3" => Some(Self::L3),
+            "l3s" => Some(Self::L3s),
+            _ => None,
+        }
+    }
+}
+
+/// `ipvlan_flag`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpvlanFlag {
+    /// The containers of one parent reach each other.
+    #[default]
+    Bridge,
+    /// They do not.
+    Private,
+    /// They do if the switch on the wire sends their frames back.
+    Vepa,
+}
+
+impl IpvlanFlag {
+    /// By Docker's word; nothing is a bridge.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "" | "bridge" => Some(Self::Bridge),
+            "private" => Some(Self::Private),
+            "vepa" => Some(Self::Vepa),
+            _ => None,
+        }
+    }
 }
 
 /// Options of the bridge driver.

@@ -82,6 +82,22 @@ pub struct Endpoint {
     /// The network leads nowhere: no default route goes by it, and no port is published to it.
     #[serde(default)]
     pub internal: bool,
+    /// What it is linked to.
+    #[serde(default)]
+    pub link: EndpointLink,
+}
+
+/// What a container's link is linked to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointLink {
+    /// The network's bridge, where the host routes for it and translates ports.
+    #[default]
+    Bridge,
+    /// An interface of the host's, past which the host does not see it.
+    Parent,
+    /// The same, and the default route goes to the link itself: ipvlan at layer 3.
+    RoutedParent,
 }
 
 /// Endpoints that were made before a container could have several have no name of their own.
@@ -90,6 +106,11 @@ fn eth0() -> String {
 }
 
 impl Endpoint {
+    /// The container's addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        [Some(IpAddr::V4(self.ipv4)), self.ipv6.map(IpAddr::V6)].into_iter().flatten()
+    }
+
     /// The container's address of the same family as `like`.
     pub(crate) fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         match like {

@@ -1,6 +1,7 @@
-//! One network: a bridge with subnets of its own, and containers' places on it.
+//! One network: a bridge with subnets of its own, or an interface of the host's, and containers' places on it.
 //!
-//! What happens, in order: [`HostNetwork::bridge`] makes or adopts the bridge; [`take`](BridgeNetwork::take) finds a
+//! What happens, in order: [`HostNetwork::bridge`] makes or adopts the bridge, or [`HostNetwork::on_parent`] the interface
+//! that the network lies on; [`take`](BridgeNetwork::take) finds a
 //! container's addresses, [`crate::new_namespace`] or [`crate::plug`] link it. [`release`](BridgeNetwork::release) gives
 //! the addresses back; the link itself goes with the namespace. After a restart: [`restore`](BridgeNetwork::restore).
 
@@ -14,7 +15,7 @@ use dozen_model::ContainerId;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 
-use crate::address::{BridgeAddresses, Endpoint, Ipv4Subnet, MacAddress};
+use crate::address::{BridgeAddresses, Endpoint, EndpointLink, Ipv4Subnet, MacAddress};
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
 use crate::host::locked;
@@ -22,6 +23,7 @@ use crate::host_network::HostNetwork;
 use crate::link;
 use crate::namespace;
 use crate::netlink::{Batch, Socket};
+use crate::parent::{self, ParentLink, ParentMode};
 use crate::pool::{AddressPool, Ipv6Pool};
 
 /// How long `take` waits for a link to go when every address rests. The kernel takes some 20 ms.
@@ -93,21 +95,45 @@ pub struct EndpointWish {
     pub mac: Option<MacAddress>,
 }
 
-/// A network whose bridge is there.
+/// A network whose bridge is there, or the interface that it lies on.
 #[derive(Debug)]
 pub struct BridgeNetwork {
     on: Arc<HostNetwork>,
     config: BridgeConfig,
-    index: u32,
+    attachment: Attachment,
     pool: Mutex<AddressPool>,
     pool6: Mutex<Ipv6Pool>,
 }
 
+/// What containers are linked to.
+#[derive(Debug)]
+pub(crate) enum Attachment {
+    /// A bridge of ours.
+    Bridge {
+        /// Its index.
+        index: u32,
+    },
+    /// An interface of the host's.
+    Parent {
+        /// It is looked for each time: an interface that goes and comes has another index.
+        parent: ParentLink,
+        mode: ParentMode,
+    },
+}
+
 impl BridgeNetwork {
-    pub(crate) fn new(on: Arc<HostNetwork>, config: BridgeConfig, index: u32) -> Self {
+    pub(crate) fn new(on: Arc<HostNetwork>, config: BridgeConfig, attachment: Attachment) -> Self {
         let pool = AddressPool::new(config.addresses.ipv4_subnet(), config.addresses.ipv4_gateway)
             .within(config.ipv4_range, config.kept.clone());
-        Self { on, config, index, pool: Mutex::new(pool), pool6: Mutex::default() }
+        Self { on, config, attachment, pool: Mutex::new(pool), pool6: Mutex::default() }
+    }
+
+    /// Its bridge's name; `None` of one that lies on an interface of the host's.
+    pub fn bridge_name(&self) -> Option<&str> {
+        match self.attachment {
+            Attachment::Bridge { .. } => Some(&self.config.addresses.name),
+            Attachment::Parent { .. } => None,
+        }
     }
 
     /// The bridge's name and addresses.
@@ -147,19 +173,49 @@ impl BridgeNetwork {
             ipv6_prefix_length: if ipv6.is_some() { addresses.ipv6_prefix_length } else { 0 },
             ipv6_gateway: addresses.ipv6_gateway.filter(|_| ipv6.is_some()),
             internal: self.config.internal,
+            link: match &self.attachment {
+                Attachment::Bridge { .. } => EndpointLink::Bridge,
+                Attachment::Parent { mode, .. } => mode.endpoint_link(),
+            },
         })
     }
 
-    /// Links the namespace to the bridge. The link's name on the host becomes another if it is taken: once in 65536
-    /// runs of one container, if its last run is still going.
-    pub(crate) fn connect(&self, endpoint: &mut Endpoint, namespace: BorrowedFd<'_>) -> Result<(), NetworkError> {
+    /// Links the namespace, and has `settle` give the link its addresses.
+    pub(crate) fn connect(
+        &self,
+        endpoint: &mut Endpoint,
+        namespace: BorrowedFd<'_>,
+        mut settle: impl FnMut(&Endpoint) -> Result<(), NetworkError>,
+    ) -> Result<(), NetworkError> {
+        match &self.attachment {
+            Attachment::Bridge { index } => {
+                self.connect_to_bridge(*index, endpoint, namespace)?;
+                settle(endpoint)
+            }
+            Attachment::Parent { parent, mode } => {
+                let route = &self.on.host.route;
+                let link = parent::ensure(&mut locked(route), parent)?;
+                let child = parent::Wanted { parent: &link, mode: *mode, mtu: self.config.mtu };
+                parent::connect(route, &child, endpoint, namespace::number_of(namespace), settle)
+            }
+        }
+    }
+
+    /// The link's name on the host becomes another if it is taken: once in 65536 runs of one container, if its last run is
+    /// still going.
+    fn connect_to_bridge(
+        &self,
+        index: u32,
+        endpoint: &mut Endpoint,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<(), NetworkError> {
         let mut tries = 3;
         loop {
             let mut batch = Batch::default();
             let veth = link::Veth {
                 name: &endpoint.interface,
                 inside: &endpoint.inside,
-                bridge: self.index,
+                bridge: index,
                 mac: endpoint.mac,
                 mtu: self.config.mtu,
             };

@@ -83,6 +83,18 @@ pub enum NetworkError {
     /// The name of a network's bridge belongs to an interface of somebody else's.
     #[error("the interface {0} is there, and is not this network's")]
     InterfaceTaken(String),
+    /// The interface that a network lies on is not there (Docker's words).
+    #[error("-o parent interface does not exist on the host: {name}")]
+    NoParent {
+        /// The interface.
+        name: String,
+    },
+    /// The kernel has no such links.
+    #[error("this kernel has no {kind} interfaces")]
+    NotInKernel {
+        /// The kernel's word.
+        kind: &'static str,
+    },
     /// A port is published on an IPv6 address, but the container has none.
     #[error("cannot publish a port on {address}: the container has no IPv6 address")]
     NoIpv6 {
@@ -99,7 +111,10 @@ impl Classified for NetworkError {
             Self::AddressTaken { .. } | Self::AddressInUse { .. } | Self::NotABridge(_) | Self::InterfaceTaken(_) => {
                 ErrorKind::Conflict
             }
-            Self::InvalidInstance(_) | Self::NoIpv6 { .. } | Self::OutsideSubnets { .. } => ErrorKind::Invalid,
+            Self::InvalidInstance(_) | Self::NoIpv6 { .. } | Self::OutsideSubnets { .. } | Self::NoParent { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::NotInKernel { .. } => ErrorKind::NotBuilt,
         }
     }
 
@@ -118,6 +133,8 @@ impl Classified for NetworkError {
             Self::AddressesExhausted { .. } => {
                 Some("remove containers, or give the engine a larger address pool".to_owned())
             }
+            Self::NoParent { .. } => Some("see `ip link` for those that are there".to_owned()),
+            Self::NotInKernel { kind } => Some(format!("load it if it is a module: modprobe {kind}")),
             Self::NotABridge(name) | Self::InterfaceTaken(name) => {
                 Some(format!("rename or remove it: ip link delete {name}"))
             }

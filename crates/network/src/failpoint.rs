@@ -3,7 +3,7 @@
 
 /// All of them, in the order of a network's life: `dozen daemon --failpoints` prints the list to the crash suite. They
 /// are the engine's, in whose process they stand.
-pub const FAILPOINTS: [&str; 25] = [
+pub const FAILPOINTS: [&str; 29] = [
     // The bridge is made or adopted.
     "network.open.bridge",
     "network.open.addresses",
@@ -36,6 +36,12 @@ pub const FAILPOINTS: [&str; 25] = [
     // A running container comes to one more network.
     "network.plug.link",
     "network.plug.routes",
+    // Somebody has other people's chains opened for it, or closed again.
+    "network.others.rules",
+    // A network lies on an interface of the host's, or on one that is made for it.
+    "network.parent.ready",
+    "network.attach.child",
+    "network.parent.removed",
 ];
 
 /// Dies here if this failpoint is armed.

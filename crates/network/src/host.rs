@@ -10,6 +10,7 @@ use crate::bridge::BridgeConfig;
 use crate::conntrack;
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
+use crate::firewall::opening::{self, Unopened};
 use crate::firewall::{Element, Map, PublishedKey, Rules, Table, difference, other_tables};
 use crate::forwarding::{self, Opened};
 use crate::link;
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) ipv6: bool,
     pub(crate) route: Mutex<Socket>,
     pub(crate) published: Mutex<Published>,
+    /// Somebody asked for rules of ours in other people's chains. Locked while they are looked through.
+    pub(crate) opens_others: Mutex<bool>,
 }
 
 /// The nftables socket and what its table holds; one lock, so that they cannot differ.
@@ -105,7 +108,7 @@ impl Published {
     }
 
     /// The names of the bridges that are ours.
-    fn bridge_names(&self) -> BTreeSet<String> {
+    pub(crate) fn bridge_names(&self) -> BTreeSet<String> {
         let inherited = self.inherited.iter().filter(|e| e.map == Map::Bridges).map(Element::interface_name);
         self.bridges.keys().cloned().chain(inherited).collect()
     }
@@ -258,9 +261,45 @@ impl Host {
             Some(Ok(())) => failpoint("network.more.elements"),
             // Somebody flushed the host's firewall.
             Some(Err(refusal)) if !refusal.is(libc::ENOENT) => return Err(refusal.into()),
-            _ => return self.set_up_table(),
+            _ => self.set_up_table()?,
         }
-        self.refresh()
+        self.refresh()?;
+        self.open_others_again();
+        Ok(())
+    }
+
+    /// Opens other people's chains, or takes our rules from them: from here on, for bridges that come too.
+    pub(crate) fn open_others(&self, is_asked: bool) -> Result<Vec<Unopened>, NetworkError> {
+        let mut opens = locked(&self.opens_others);
+        *opens = is_asked;
+        let bridges = locked(&self.published).bridge_names();
+        let outcome = match is_asked {
+            true => opening::open(&self.table, &bridges),
+            false => opening::close(&self.table, &BTreeSet::new()).map(|()| Vec::new()),
+        };
+        failpoint("network.others.rules");
+        outcome
+    }
+
+    /// As [`Self::open_others`] for what has changed since, if it was asked for. What fails is logged.
+    pub(crate) fn open_others_again(&self) {
+        let opens = locked(&self.opens_others);
+        if !*opens {
+            return;
+        }
+        let bridges = locked(&self.published).bridge_names();
+        match opening::open(&self.table, &bridges) {
+            Ok(unopened) => unopened.iter().for_each(|Unopened { chain, refusal }| {
+                tracing::warn!(%refusal, "cannot open the firewall: {chain}");
+            }),
+            Err(error) => tracing::warn!(%error, "cannot open the host's firewall for a bridge"),
+        }
+    }
+
+    /// Takes our rules about bridges that are gone from other people's chains.
+    pub(crate) fn tidy_others(&self, keep: &BTreeSet<String>) -> Result<(), NetworkError> {
+        let _opens = locked(&self.opens_others);
+        opening::close(&self.table, keep)
     }
 
     /// Undoes [`Self::admit`], and forgets the bridge.
@@ -272,7 +311,9 @@ impl Host {
         }
         self.remove_all(&mut published.socket, &member.elements())?;
         failpoint("network.remove.elements");
-        Ok(())
+        let keep = published.bridge_names();
+        drop(published);
+        self.tidy_others(&keep)
     }
 
     /// Removes elements, also those that are not all there.

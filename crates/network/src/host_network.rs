@@ -12,16 +12,19 @@ use std::sync::{Arc, Mutex};
 use dozen_model::Protocol;
 
 use crate::address::{self, Endpoint, Ipv4Subnet, MacAddress};
-use crate::bridge::{BridgeConfig, BridgeNetwork, NetworkConfig, delete_link};
+use crate::bridge::{Attachment, BridgeConfig, BridgeNetwork, NetworkConfig, delete_link};
 use crate::conntrack;
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
+use crate::firewall::opening::Unopened;
 use crate::firewall::{Element, Map, PublishedKey, Table};
 use crate::forwarding::{self, Opened};
 use crate::host::{DEFAULT_BRIDGE, Host, Member, Published, TAGGED_BRIDGE, Target, element, is_engines, locked};
-use crate::link;
+use crate::link::{self, InterfaceAddress};
 use crate::netlink::Socket;
+use crate::parent::{self, ParentLink, ParentMode};
 use crate::ports::PublishedPort;
+use crate::reach::{Behind, Interface, Translations};
 use crate::watch::Watcher;
 use crate::{setup, sysctl};
 
@@ -47,6 +50,7 @@ impl HostNetwork {
             ipv6: sysctl::read("ipv6/conf/all/disable_ipv6")?.is_some(),
             route: Mutex::new(route),
             published: Mutex::new(Published::of(netfilter, &elements)),
+            opens_others: Mutex::default(),
         };
         Ok(Self {
             host: Arc::new(host),
@@ -77,7 +81,7 @@ impl HostNetwork {
             published.bridges.insert(name.clone(), Member { index: None, config: config.clone() });
         }
         match self.make_bridge(&config) {
-            Ok(index) => Ok(BridgeNetwork::new(self.clone(), config, index)),
+            Ok(index) => Ok(BridgeNetwork::new(self.clone(), config, Attachment::Bridge { index })),
             Err(error) => {
                 // The link stays for the next try; what the table says of it does not.
                 if let Err(undo) = self.host.dismiss(&name) {
@@ -86,6 +90,29 @@ impl HostNetwork {
                 Err(error)
             }
         }
+    }
+
+    /// A network on an interface of the host's, which is made if it is to be.
+    pub fn on_parent(
+        self: &Arc<Self>,
+        config: BridgeConfig,
+        parent: ParentLink,
+        mode: ParentMode,
+    ) -> Result<BridgeNetwork, NetworkError> {
+        parent::ensure(&mut locked(&self.host.route), &parent)?;
+        Ok(BridgeNetwork::new(self.clone(), config, Attachment::Parent { parent, mode }))
+    }
+
+    /// Takes the interface away that was made for networks; fine when it is not there, or none of ours.
+    pub fn remove_parent(&self, parent: &ParentLink) -> Result<(), NetworkError> {
+        let removed = match parent {
+            ParentLink::Present { .. } => Ok(()),
+            ParentLink::Vlan { name, .. } | ParentLink::Dummy { name } => {
+                delete_link(&mut locked(&self.host.route), name)
+            }
+        };
+        failpoint("network.parent.removed");
+        removed
     }
 
     /// A name that the user chose may have become somebody else's: then the interface has not our hardware address.
@@ -244,6 +271,8 @@ impl HostNetwork {
             }
         }
         failpoint("network.retain.elements");
+        let keep = locked(&self.host.published).bridge_names();
+        errors.extend(self.host.tidy_others(&keep).err());
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -271,6 +300,7 @@ impl HostNetwork {
             }
         }
         failpoint("network.teardown.table");
+        errors.extend(self.host.tidy_others(&BTreeSet::new()).err());
         let ours = self.indexes();
         let strangers = self.inherited_bridges();
         let mut published = locked(&self.host.published);
@@ -295,6 +325,54 @@ impl HostNetwork {
             errors.extend(delete_link(&mut route, bridge).err());
         }
         if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Opens the chains of other people's firewalls that drop what our bridges forward, by a rule of ours in each; from
+    /// now on also for bridges and chains that come. False takes those rules away. What could not be opened is told.
+    pub fn open_others(&self, is_asked: bool) -> Result<Vec<Unopened>, NetworkError> {
+        self.host.open_others(is_asked)
+    }
+
+    /// What leads to whom in the kernel's table at this moment.
+    pub fn translations(&self) -> Result<Translations, NetworkError> {
+        let elements = self.host.table.read(&mut locked(&self.host.published).socket)?;
+        let ports = elements.iter().filter_map(Element::parse_published);
+        Ok(ports.map(|(key, address, port)| ((key.address, key.protocol, key.port), (address, port))).collect())
+    }
+
+    /// The host's interfaces with their addresses, and who is behind them.
+    pub fn interfaces(&self) -> Result<Vec<Interface>, NetworkError> {
+        let (bridges, internal) = {
+            let published = locked(&self.host.published);
+            let internal: BTreeSet<String> = published
+                .bridges
+                .values()
+                .filter(|m| m.config.internal)
+                .map(|m| m.config.addresses.name.clone())
+                .collect();
+            (published.bridge_names(), internal)
+        };
+        let mut route = locked(&self.host.route);
+        let links = link::links(&mut route)?;
+        let addresses = link::addresses(&mut route)?;
+        drop(route);
+        let ipv6_forwards = sysctl::is_one("ipv6/conf/all/forwarding");
+        let interface = |address: link::InterfaceAddress| {
+            let name = links.get(&address.index)?.name.clone();
+            let behind = match bridges.contains(&name) {
+                _ if address.index == link::LOOPBACK_INDEX => Behind::Machine,
+                true if internal.contains(&name) => Behind::InternalNetwork,
+                true => Behind::Containers,
+                false => Behind::Others,
+            };
+            let forwards = match address.address {
+                IpAddr::V4(_) => sysctl::is_one(&format!("ipv4/conf/{name}/forwarding")),
+                IpAddr::V6(_) => ipv6_forwards || sysctl::is_one(&format!("ipv6/conf/{name}/force_forwarding")),
+            };
+            let InterfaceAddress { address, prefix_length, global, .. } = address;
+            Some(Interface { name, address, prefix_length, is_global: global, behind, forwards })
+        };
+        Ok(addresses.into_iter().filter_map(interface).collect())
     }
 
     fn indexes(&self) -> BTreeSet<u32> {

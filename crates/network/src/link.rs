@@ -7,6 +7,7 @@ use crate::address::{Ipv4Subnet, MacAddress};
 use crate::netlink::{
     Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, Refusal, Socket, attribute, number, received, text,
 };
+use crate::parent::ParentMode;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -20,6 +21,7 @@ const RTM_GETROUTE: u16 = 26;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -32,6 +34,7 @@ const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_VLAN_ID: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -49,6 +52,7 @@ const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u32 = 255;
 const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
 const RTN_UNICAST: u8 = 1;
 
 /// The index of `lo`: always the first interface of a namespace.
@@ -154,6 +158,62 @@ pub(crate) fn create_veth(batch: &mut Batch, veth: &Veth<'_>, namespace: i32) {
     });
 }
 
+/// What a container's link on a parent is to be.
+pub(crate) struct Child<'a> {
+    /// Its name in the namespace.
+    pub(crate) inside: &'a str,
+    /// The parent's index.
+    pub(crate) parent: u32,
+    /// `None`: the parent's.
+    pub(crate) mac: Option<MacAddress>,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) mode: ParentMode,
+}
+
+/// Makes a link on a parent, in the namespace from the first, and down. The parent is looked for in the socket's.
+pub(crate) fn create_child(batch: &mut Batch, child: &Child<'_>, namespace: i32) {
+    let kind = child.mode.kind();
+    let label = format!("create the {kind} link of a container");
+    batch.message(label, RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, false), |a| {
+        a.text(IFLA_IFNAME, child.inside);
+        a.u32(IFLA_LINK, child.parent);
+        a.bytes(IFLA_NET_NS_FD, &namespace.to_ne_bytes());
+        child.mac.inspect(|mac| a.bytes(IFLA_ADDRESS, &mac.0));
+        child.mtu.inspect(|mtu| a.u32(IFLA_MTU, *mtu));
+        a.nest(IFLA_LINKINFO, |a| {
+            a.text(IFLA_INFO_KIND, kind);
+            a.nest(IFLA_INFO_DATA, |a| child.mode.encode(a));
+        });
+    });
+}
+
+/// Makes the sub-interface of a VLAN (802.1Q), and brings it up.
+pub(crate) fn create_vlan(batch: &mut Batch, name: &str, of: u32, id: u16) {
+    let label = format!("create the VLAN's interface {name}");
+    batch.message(label, RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, true), |a| {
+        a.text(IFLA_IFNAME, name);
+        a.u32(IFLA_LINK, of);
+        a.nest(IFLA_LINKINFO, |a| {
+            a.text(IFLA_INFO_KIND, "vlan");
+            a.nest(IFLA_INFO_DATA, |a| a.u16(IFLA_VLAN_ID, id));
+        });
+    });
+}
+
+/// Makes an interface that leads nowhere, and brings it up.
+pub(crate) fn create_dummy(batch: &mut Batch, name: &str) {
+    batch.message(
+        format!("create the interface {name}"),
+        RTM_NEWLINK,
+        CREATE | EXCLUSIVE,
+        &link_header(0, true),
+        |a| {
+            a.text(IFLA_IFNAME, name);
+            a.nest(IFLA_LINKINFO, |a| a.text(IFLA_INFO_KIND, "dummy"));
+        },
+    );
+}
+
 /// Keeps the containers of a bridge apart: an isolated port sends to those that are not alone (bridge(8)).
 pub(crate) fn isolate(batch: &mut Batch, name: &str) {
     set_port(batch, format!("isolate {name}"), name, IFLA_BRPORT_ISOLATED);
@@ -219,6 +279,14 @@ pub(crate) fn set_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) 
         put_address(a, RTA_GATEWAY, gateway);
         a.u32(RTA_OIF, index);
     });
+}
+
+/// Adds the default route to the link itself: whoever is sent to is asked for there.
+pub(crate) fn set_default_route_to_link(batch: &mut Batch, index: u32, ipv4: bool) {
+    let (family, scope) = if ipv4 { (AF_INET, RT_SCOPE_LINK) } else { (AF_INET6, RT_SCOPE_UNIVERSE) };
+    let header = [family, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0];
+    let label = "add the default route to a link";
+    batch.message(label, RTM_NEWROUTE, CREATE | REPLACE, &header, |a| a.u32(RTA_OIF, index));
 }
 
 /// All links, by index.

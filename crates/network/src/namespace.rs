@@ -33,10 +33,10 @@ pub struct Plug<'a> {
 /// The interfaces that have the default routes, by their names inside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gateways {
-    /// The one for IPv4, and the gateway's address.
-    pub ipv4: Option<(String, IpAddr)>,
+    /// The one for IPv4, and the gateway's address; without one, who is sent to is asked for on the link itself.
+    pub ipv4: Option<(String, Option<IpAddr>)>,
     /// The one for IPv6.
-    pub ipv6: Option<(String, IpAddr)>,
+    pub ipv6: Option<(String, Option<IpAddr>)>,
 }
 
 /// A fresh network namespace with nothing but a loopback interface, which is up: `--network none`.
@@ -113,8 +113,17 @@ fn link_up(
     plug: &mut Plug<'_>,
     settle_ipv6: bool,
 ) -> Result<(), NetworkError> {
-    plug.network.connect(plug.endpoint, namespace)?;
-    let endpoint = &*plug.endpoint;
+    let is_tried_again = plug.network.bridge_name().is_none();
+    plug.network.connect(plug.endpoint, namespace, |endpoint| {
+        let settled = settle(socket, endpoint, settle_ipv6);
+        if settled.is_err() && is_tried_again {
+            crate::bridge::delete_link(socket, &endpoint.inside)?;
+        }
+        settled
+    })
+}
+
+fn settle(socket: &mut Socket, endpoint: &Endpoint, settle_ipv6: bool) -> Result<(), NetworkError> {
     let index = index_of(socket, &endpoint.inside)?;
     if settle_ipv6 {
         let (disable, inside) = (if endpoint.ipv6.is_some() { "0" } else { "1" }, &endpoint.inside);
@@ -132,9 +141,13 @@ fn link_up(
 
 fn route(socket: &mut Socket, gateways: &Gateways) -> Result<(), NetworkError> {
     let mut batch = Batch::default();
-    for (inside, gateway) in [&gateways.ipv4, &gateways.ipv6].into_iter().flatten() {
+    for (way, ipv4) in [(&gateways.ipv4, true), (&gateways.ipv6, false)] {
+        let Some((inside, gateway)) = way else { continue };
         let index = index_of(socket, inside)?;
-        link::set_default_route(&mut batch, index, *gateway);
+        match gateway {
+            Some(gateway) => link::set_default_route(&mut batch, index, *gateway),
+            None => link::set_default_route_to_link(&mut batch, index, ipv4),
+        }
     }
     if batch.len() > 0 {
         socket.run(&mut batch)?;

@@ -36,13 +36,16 @@ impl Watcher {
         let stop = Arc::new(stop);
         let stopped = stop.clone();
         let work = move || {
-            let (mut addressed, mut flushed) = (true, true);
+            let (mut addressed, mut flushed, mut others) = (true, true, false);
             loop {
                 if addressed && let Err(error) = host.refresh() {
                     tracing::warn!(%error, "cannot turn on forwarding for a new address of the host's");
                 }
                 if flushed && let Err(error) = host.mend_table() {
                     tracing::error!(%error, "cannot make the firewall table again: published ports do not answer");
+                }
+                if others {
+                    host.open_others_again();
                 }
                 let wait = |descriptor| PollFd::new(descriptor, PollFlags::IN);
                 let mut waits = [wait(addresses.descriptor()), wait(tables.descriptor()), wait(&*stopped)];
@@ -51,7 +54,14 @@ impl Watcher {
                     return;
                 }
                 addressed = woken.is_ok() && heard(&mut addresses, |events| news_of(events, &host));
-                flushed = woken.is_ok() && heard(&mut tables, |events| host.table.is_deleted_in(events));
+                others = false;
+                flushed = woken.is_ok()
+                    && heard(&mut tables, |events| {
+                        others |= host.table.others_change_in(events);
+                        host.table.is_deleted_in(events)
+                    });
+                // It is also so when some were lost.
+                others |= flushed;
             }
         };
         let thread = thread::Builder::new().name("dozen-network".to_owned()).stack_size(STACK_BYTES).spawn(work);
@@ -74,7 +84,7 @@ fn news_of(events: &[u8], host: &Host) -> bool {
 }
 
 /// Reads every event that waits; whether one of them is of interest. When some were lost, it may have been.
-fn heard(events: &mut Socket, of_interest: impl Fn(&[u8]) -> bool) -> bool {
+fn heard(events: &mut Socket, mut of_interest: impl FnMut(&[u8]) -> bool) -> bool {
     let mut found = false;
     loop {
         match events.datagram(RecvFlags::DONTWAIT) {

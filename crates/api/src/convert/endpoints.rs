@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dozen_engine::{MacAddress, Network, RunEndpoint, Snapshot};
+use dozen_engine::{EndpointLink, MacAddress, Network, RunEndpoint, Snapshot};
 use dozen_model::{ContainerId, DEFAULT_NETWORK, EndpointSpec, NetworkId, NetworkMode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -214,6 +214,9 @@ pub(crate) fn place(network: &Network, asked: &Endpoint) -> Result<EndpointSpec,
         }
     }
     if !asked.mac_address.is_empty() {
+        if network.driver() == "ipvlan" {
+            return Err(ApiError::invalid("ipvlan interfaces do not support custom mac address assignment"));
+        }
         place.mac = Some(mac(&asked.mac_address)?);
     }
     place.gateway_priority = asked.gw_priority;
@@ -281,10 +284,10 @@ fn settings(snapshot: &Snapshot, place: &EndpointSpec, run: Option<&RunEndpoint>
         "DNSNames": if is_own { json!(names()) } else { Value::Null },
         "NetworkID": network.as_str(),
         "EndpointID": if is_there { endpoint_id(&snapshot.id, network) } else { String::new() },
-        "Gateway": text(open.map(|e| e.ipv4_gateway)),
+        "Gateway": text(open.filter(|e| e.link != EndpointLink::RoutedParent).map(|e| e.ipv4_gateway)),
         "IPAddress": text(endpoint.map(|e| e.ipv4)),
         "IPPrefixLen": endpoint.map_or(0, |e| e.ipv4_prefix_length),
-        "IPv6Gateway": text(open.and_then(|e| e.ipv6_gateway)),
+        "IPv6Gateway": text(open.filter(|e| e.link != EndpointLink::RoutedParent).and_then(|e| e.ipv6_gateway)),
         "GlobalIPv6Address": text(endpoint.and_then(|e| e.ipv6)),
         "GlobalIPv6PrefixLen": endpoint.map_or(0, |e| e.ipv6_prefix_length),
         "MacAddress": endpoint.map(|e| e.mac.to_string()).or(place.mac.clone()).unwrap_or_default(),

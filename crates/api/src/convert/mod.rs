@@ -13,6 +13,7 @@ pub(crate) mod inspect;
 pub(crate) mod listing;
 pub(crate) mod log;
 pub(crate) mod mounts;
+mod network_driver;
 pub(crate) mod network_request;
 pub(crate) mod networks;
 pub(crate) mod ports;

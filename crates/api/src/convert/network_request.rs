@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use dozen_engine::NetworkRequest;
-use dozen_model::{BridgeOptions, ErrorKind, NetworkSpec, SubnetSpec};
+use dozen_model::{BridgeOptions, ErrorKind, NetworkDriver, NetworkSpec, SubnetSpec};
 use serde::Deserialize;
 
 use super::fields::{Field, Fields};
+use super::network_driver::{self, Kind};
 use crate::error::ApiError;
 use Field::{Acts, Each, Ignored, Refused, RefusedUnless, Within};
 
@@ -75,11 +76,10 @@ pub(crate) struct IpamConfig {
 
 /// Everything is checked that does not depend on other networks.
 pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError> {
-    match request.driver.as_str() {
-        "" | "default" | "bridge" => {}
-        driver @ ("macvlan" | "ipvlan") => {
-            return Err(ApiError::not_built(format_args!("the network driver {driver}")));
-        }
+    let kind = match request.driver.as_str() {
+        "" | "default" | "bridge" => None,
+        "macvlan" => Some(Kind::Macvlan),
+        "ipvlan" => Some(Kind::Ipvlan),
         "host" | "null" => {
             let message = format!("only one instance of \"{}\" network is allowed", request.driver);
             return Err(ApiError::new(ErrorKind::Forbidden, message));
@@ -93,9 +93,10 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
             let driver: String = driver.chars().take(200).collect();
             let message =
                 format!("could not find plugin {driver} in v1 plugin registry: plugin \"{driver}\" not found");
-            return Err(ApiError::new(ErrorKind::NotFound, message).with_hint("dozen has no plugins; bridge is built"));
+            return Err(ApiError::new(ErrorKind::NotFound, message)
+                .with_hint("dozen has no plugins; bridge, macvlan and ipvlan are built"));
         }
-    }
+    };
     if request.enable_ipv4 == Some(false) {
         return Err(ApiError::not_built("a network without IPv4 (EnableIPv4 false)"));
     }
@@ -107,7 +108,10 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
         // Clients send an empty one where nothing is asked.
         if let Some(subnet) = subnet(config)? {
             if subnets.iter().any(|other: &SubnetSpec| other.network.is_ipv4() == subnet.network.is_ipv4()) {
-                return Err(ApiError::invalid("bridge driver doesn't support multiple subnets"));
+                return Err(match kind {
+                    None => ApiError::invalid("bridge driver doesn't support multiple subnets"),
+                    Some(_) => ApiError::not_built("a network with several subnets of one family"),
+                });
             }
             if !subnet.network.is_ipv4() && !request.enable_ipv6 {
                 return Err(ApiError::invalid("an IPv6 subnet is given, and EnableIPv6 is not set")
@@ -116,12 +120,17 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
             subnets.push(subnet);
         }
     }
+    let (driver, bridge) = match kind {
+        None => (NetworkDriver::Bridge, options(&request.options)?),
+        Some(kind) => network_driver::options(kind, &request.options)?,
+    };
     let spec = NetworkSpec {
         internal: request.internal,
         attachable: request.attachable,
         ipv6: request.enable_ipv6,
         labels: request.labels,
-        bridge: options(&request.options)?,
+        driver,
+        bridge,
         options: request.options,
         subnets,
     };
@@ -246,11 +255,7 @@ fn options(given: &BTreeMap<String, String>) -> Result<BridgeOptions, ApiError> 
                 let address: Ipv4Addr = value.parse().map_err(|_| bad())?;
                 options.host_binding = Some(address).filter(|address| !address.is_unspecified());
             }
-            "com.docker.network.driver.mtu" => {
-                // RFC 791: every link carries 68 bytes; 65535 is the longest packet.
-                let mtu = value.parse::<u32>().ok().filter(|mtu| *mtu == 0 || (68..=65535).contains(mtu));
-                options.mtu = Some(mtu.ok_or_else(bad)?).filter(|mtu| *mtu != 0);
-            }
+            "com.docker.network.driver.mtu" => options.mtu = mtu(name, value)?,
             // What it says of the default bridge is said of no other.
             "com.docker.network.bridge.default_bridge" if flag() == Ok(false) => {}
             _ => {
@@ -264,13 +269,21 @@ fn options(given: &BTreeMap<String, String>) -> Result<BridgeOptions, ApiError> 
     Ok(options)
 }
 
+/// In bytes; 0 is the kernel's own choice.
+pub(super) fn mtu(name: &str, value: &str) -> Result<Option<u32>, ApiError> {
+    // RFC 791: every link carries 68 bytes; 65535 is the longest packet.
+    let mtu = value.parse::<u32>().ok().filter(|mtu| *mtu == 0 || (68..=65535).contains(mtu));
+    let bad = || ApiError::invalid(format!("invalid value for the option {name}: {:?}", shortened(value)));
+    Ok(Some(mtu.ok_or_else(bad)?).filter(|mtu| *mtu != 0))
+}
+
 /// What the kernel takes for one (`dev_valid_name`), and no more than scripts can take either.
-fn is_interface_name(text: &str) -> bool {
+pub(super) fn is_interface_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     (1..=15).contains(&text.len()) && text.bytes().all(fits) && !matches!(text, "." | ".." | "lo" | "all" | "default")
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars().take(200).collect()
 }
 
@@ -335,7 +348,10 @@ mod tests {
         refused(subnet(json!({"Subnet": "fd00::/64"})), "EnableIPv6 is not set");
         let two = json!({"IPAM": {"Config": [{"Subnet": "10.1.0.0/16"}, {"Subnet": "10.2.0.0/16"}]}});
         refused(two, "bridge driver doesn't support multiple subnets");
-        refused(json!({"Driver": "macvlan"}), "the network driver macvlan is not built yet");
+        let two =
+            json!({"Driver": "macvlan", "IPAM": {"Config": [{"Subnet": "10.1.0.0/16"}, {"Subnet": "10.2.0.0/16"}]}});
+        refused(two, "several subnets of one family is not built yet");
+        refused(json!({"Driver": "ipvlan", "Options": {"parent": "lo"}}), "not a valid ipvlan parent link");
         refused(json!({"Driver": "weave"}), "plugin \"weave\" not found");
         refused(json!({"Driver": "overlay"}), "not a swarm manager");
         refused(json!({"Driver": "host"}), "only one instance of \"host\" network is allowed");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dozen_engine::{Network, Run, Snapshot};
-use dozen_model::{NetworkMode, SubnetSpec};
+use dozen_model::{NetworkMode, Parent, SubnetSpec};
 use serde_json::{Map, Value, json};
 
 use super::endpoints::{in_network, is_on, of_container, text};
@@ -24,7 +24,7 @@ pub(crate) fn inspect(network: &Network, containers: Option<&[Arc<Snapshot>]>) -
         "Created": network.created.map_or(NEVER.to_owned(), |created| created.to_string()),
         "Scope": "local",
         "Driver": network.driver(),
-        "EnableIPv4": network.driver() == "bridge",
+        "EnableIPv4": !matches!(network.driver(), "host" | "null"),
         "EnableIPv6": network.spec.ipv6,
         "IPAM": {
             "Driver": "default",
@@ -44,8 +44,8 @@ pub(crate) fn inspect(network: &Network, containers: Option<&[Arc<Snapshot>]>) -
 
 fn is_in(network: &Network, snapshot: &Snapshot, run: &Run) -> bool {
     match network.driver() {
-        "bridge" => run.endpoints.iter().any(|place| place.network == network.id),
-        _ => is_on(snapshot, &network.name),
+        "host" | "null" => is_on(snapshot, &network.name),
+        _ => run.endpoints.iter().any(|place| place.network == network.id),
     }
 }
 
@@ -80,6 +80,10 @@ fn options(network: &Network) -> Map<String, Value> {
     if let Some(addresses) = network.addresses.as_ref().filter(|_| network.is_predefined()) {
         options.insert("com.docker.network.bridge.default_bridge".into(), json!("true"));
         options.insert("com.docker.network.bridge.name".into(), json!(addresses.name));
+    }
+    // As Docker shows the interface that none was named for.
+    if let (Some(Parent::Nowhere), Some(addresses)) = (network.spec.driver.parent(), &network.addresses) {
+        options.insert("parent".into(), json!(addresses.name));
     }
     options
 }

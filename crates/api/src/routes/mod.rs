@@ -21,6 +21,7 @@ mod logs;
 mod mounted_images;
 mod networks;
 mod pause;
+mod reach;
 mod refused;
 mod snapshots;
 mod stats;
@@ -40,6 +41,10 @@ fn routes() -> Router<Engine> {
         .route("/info", get(system::info))
         .route("/events", get(events::events))
         .route("/system/df", get(disk_usage::disk_usage))
+        .route("/system/ports", get(reach::ports))
+        .route("/system/firewall", get(reach::firewall))
+        .route("/system/firewall/allow", post(reach::allow))
+        .route("/system/firewall/forget", post(reach::forget))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
         .route("/build/prune", post(housekeeping::prune_builds))

@@ -68,7 +68,7 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
         "Driver": "overlay2",
         "DriverStatus": [["Backing Filesystem", "overlayfs"]],
         "DockerRootDir": facts.data_root,
-        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null, "Log": dozen_model::LogSpec::DRIVERS },
+        "Plugins": { "Volume": ["local"], "Network": ["bridge", "host", "ipvlan", "macvlan", "null"], "Authorization": null, "Log": dozen_model::LogSpec::DRIVERS },
         // What is false here is dropped by create, with a warning.
         "MemoryLimit": limits.memory,
         "SwapLimit": limits.swap,

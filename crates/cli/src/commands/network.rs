@@ -54,7 +54,7 @@ pub fn command() -> Command {
             .arg(list("aux-address", None, "Auxiliary IPv4 or IPv6 addresses used by Network driver (NAME=ADDRESS)"))
             .arg(value("config-from", None, "string", "The network from which to copy the configuration").hide(true))
             .arg(switch("config-only", None, "Create a configuration only network").hide(true))
-            .arg(value("driver", 'd', "string", "Driver to manage the Network (bridge)"))
+            .arg(value("driver", 'd', "string", "Driver to manage the Network (bridge, macvlan, ipvlan)"))
             .arg(list("gateway", None, "IPv4 or IPv6 Gateway for the master subnet"))
             .arg(switch("ingress", None, "Create swarm routing-mesh network").hide(true))
             .arg(switch("internal", None, "Restrict external access to the network"))

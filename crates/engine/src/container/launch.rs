@@ -20,6 +20,7 @@ use crate::container::sharing;
 use crate::container::snapshot::{Run, Snapshot};
 use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
+use crate::network::objects;
 use crate::shared::Shared;
 use crate::volumes::User;
 
@@ -65,6 +66,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     let mount_origins = mounts::origins(shared, snapshot)?;
 
     let namespace = join_network(shared, snapshot, run)?;
+    objects::announce_places(shared, &snapshot.spec.network, &run.endpoints, "connect", &snapshot.id);
     failpoint("launch.network");
     files::write(shared, snapshot, &run.endpoints, &shared.network.host_gateway())?;
     failpoint("launch.files");
@@ -144,6 +146,9 @@ pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<()
     let forgotten = shared.network.names.forget(id);
     let result = shared.network.release(id, &run.endpoints, &run.ports).and(forgotten);
     let result = result.and(shared.volumes.end_use(&User::Container(id.clone())));
+    if let Some(entry) = shared.registry.get(id) {
+        objects::announce_places(shared, &entry.snapshot().spec.network, &run.endpoints, "disconnect", id);
+    }
     failpoint("release.after");
     result
 }

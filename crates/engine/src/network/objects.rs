@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dozen_model::{ContainerId, DEFAULT_NETWORK, NetworkId, NetworkName, NetworkSpec};
+use dozen_model::{ContainerId, DEFAULT_NETWORK, NetworkDriver, NetworkId, NetworkMode, NetworkName, NetworkSpec};
 use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
 
 use super::addressing::{self, Surroundings};
 use super::locked;
+use super::parents;
 use super::rows::{self, NetworkRow};
 use crate::EngineError;
-use crate::container::snapshot::Snapshot;
+use crate::container::snapshot::{RunEndpoint, Snapshot};
 use crate::engine::Engine;
 use crate::events::EventKind;
 use crate::failpoint::failpoint;
@@ -53,12 +54,12 @@ impl Network {
         self.created.is_none()
     }
 
-    /// `bridge`, `host` or `null`.
+    /// `bridge`, `macvlan`, `ipvlan`, `host` or `null`.
     pub fn driver(&self) -> &str {
         match self.name.as_str() {
             "none" if self.is_predefined() => "null",
             "host" if self.is_predefined() => "host",
-            _ => "bridge",
+            _ => self.spec.driver.as_str(),
         }
     }
 
@@ -150,7 +151,7 @@ fn bridge_name(id: &NetworkId) -> String {
 }
 
 fn create(shared: &Shared, request: NetworkRequest) -> Result<Network, EngineError> {
-    let NetworkRequest { name, spec } = request;
+    let NetworkRequest { name, mut spec } = request;
     if PREDEFINED.contains(&name.as_str()) || name.as_str() == "default" {
         let message = format!("operation is not permitted on predefined {name} network");
         return Err(EngineError::Forbidden { message });
@@ -172,12 +173,19 @@ fn create(shared: &Shared, request: NetworkRequest) -> Result<Network, EngineErr
             hint: Some(format!("choose one that does not begin with {OUR_PREFIX}")),
         });
     }
-    let bridge = spec.bridge.interface.clone().unwrap_or_else(|| bridge_name(&id));
     let host = network.host(&mut bridges)?;
-    if known.values().any(|row| row.addresses.name == bridge) || host.has_interface(&bridge)? {
-        let message = format!("the interface {bridge} is there already, and is not this network's");
-        return Err(conflict(message));
-    }
+    spec.driver = parents::decide(spec.driver, &known, &|name| Ok(host.has_interface(name)?))?;
+    let interface = match spec.driver.parent() {
+        Some(parent) => parent.interface(&id),
+        None => {
+            let bridge = spec.bridge.interface.clone().unwrap_or_else(|| bridge_name(&id));
+            if known.values().any(|row| row.addresses.name == bridge) || host.has_interface(&bridge)? {
+                let message = format!("the interface {bridge} is there already, and is not this network's");
+                return Err(conflict(message));
+            }
+            bridge
+        }
+    };
     let mut taken: Vec<BridgeAddresses> = known.values().map(|row| row.addresses.clone()).collect();
     taken.extend(network.default_addresses()?);
     let mut avoid: Vec<_> = taken.iter().map(BridgeAddresses::ipv4_subnet).collect();
@@ -190,13 +198,23 @@ fn create(shared: &Shared, request: NetworkRequest) -> Result<Network, EngineErr
         free_ipv4: &|| Ok(host.choose_subnet(&avoid)?),
         free_ipv6: &|| host.choose_ipv6_subnet(&network.instance, id.as_str()),
     };
-    let addresses = addressing::decide(&spec, bridge, &around)?;
+    let addresses = addressing::decide(&spec, interface, &around)?;
     let row = NetworkRow { id: id.clone(), name, created: Timestamp::now(), spec, addresses };
     failpoint("network_create.before");
     rows::insert(&shared.ledger, row.clone())?;
     failpoint("network_create.row");
-    let made = Network::of(&row);
-    network.rows.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, Arc::new(row));
+    let (made, row) = (Network::of(&row), Arc::new(row));
+    if row.spec.driver.parent().is_some() {
+        network.rows.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id.clone(), row.clone());
+        // As Docker does: whoever makes it learns whether its interface can be had.
+        if let Err(error) = network.open(&mut bridges, &id) {
+            parents::remove(&host, &row, &known);
+            rows::delete(&shared.ledger, id.clone())?;
+            network.rows.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&id);
+            return Err(error);
+        }
+    }
+    network.rows.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, row);
     announce(shared, &made, "create", None);
     Ok(made)
 }
@@ -221,12 +239,18 @@ fn remove(shared: &Shared, network: Network) -> Result<Network, EngineError> {
         return Err(EngineError::Forbidden { message });
     }
     failpoint("network_remove.before");
+    let row = own.rows().get(&network.id).cloned();
+    if let Some(row) = row.filter(|row| row.spec.driver.parent().is_some()) {
+        // Before the row: without that nobody would know whose it is.
+        parents::remove(&*own.host(&mut bridges)?, &row, &own.rows());
+    }
     rows::delete(&shared.ledger, network.id.clone())?;
     own.rows.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&network.id);
     failpoint("network_remove.row");
     let was_opened = bridges.opened.remove(&network.id).is_some();
     // One with a name of our own may be there half made.
-    if let Some(addresses) = network.addresses.as_ref().filter(|of| was_opened || of.name.starts_with(OUR_PREFIX)) {
+    let bridge = network.addresses.as_ref().filter(|_| network.spec.driver == NetworkDriver::Bridge);
+    if let Some(addresses) = bridge.filter(|of| was_opened || of.name.starts_with(OUR_PREFIX)) {
         // The row is gone, and what is left of it goes at the next start.
         if let Err(errors) = own.host(&mut bridges)?.remove_bridge(&addresses.name) {
             errors.iter().for_each(|error| {
@@ -249,15 +273,37 @@ pub(crate) fn announce(shared: &Shared, network: &Network, action: &str, contain
 
 /// As [`announce`], for a place whose network may be gone by now.
 pub(crate) fn announce_place(shared: &Shared, network: &NetworkId, name: &str, action: &str, container: &ContainerId) {
-    let mut known = Network {
+    let known = shared.network.rows().get(network).map(|row| Network::of(row));
+    let known = known.unwrap_or_else(|| Network {
         id: network.clone(),
         name: name.to_owned(),
         created: None,
         spec: NetworkSpec::default(),
         addresses: None,
-    };
-    known.created = shared.network.rows().get(network).map(|row| row.created);
+    });
     announce(shared, &known, action, Some(container));
+}
+
+/// That a run has its places on networks, or gives them back. As Docker has it: before the container's `start`, and before
+/// its `die`; for the host's network and for none as well, and not for another container's.
+pub(crate) fn announce_places(
+    shared: &Shared,
+    mode: &NetworkMode,
+    places: &[RunEndpoint],
+    action: &str,
+    container: &ContainerId,
+) {
+    let predefined = |name: &str| announce_place(shared, &NetworkId::predefined(name), name, action, container);
+    match mode {
+        NetworkMode::Host => predefined("host"),
+        NetworkMode::None => predefined("none"),
+        NetworkMode::Container(_) => {}
+        NetworkMode::Bridge | NetworkMode::Network(_) => {
+            for place in places {
+                announce_place(shared, &place.network, &place.network_name, action, container);
+            }
+        }
+    }
 }
 
 /// What the ledger knows, at an engine's start.

@@ -1,29 +1,34 @@
 //! Containers' places on networks: which addresses, which way out, and the links themselves.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use dozen_model::{ContainerId, EndpointSpec, NetworkId};
-use dozen_network::{BridgeNetwork, EndpointWish, Gateways, Plug};
+use dozen_network::{BridgeNetwork, EndpointLink, EndpointWish, Gateways, Plug};
 
 use super::{Network, locked};
 use crate::EngineError;
 use crate::container::snapshot::RunEndpoint;
 use crate::failpoint::failpoint;
 
-/// The place that the container's ports are published to: that of its default route.
+/// The place that the container's ports are published to: that of its default route, unless that leads past the host.
 pub(crate) fn way_out(endpoints: &[RunEndpoint]) -> Option<&RunEndpoint> {
-    by_priority(endpoints).into_iter().find(|place| !place.endpoint.internal)
+    let way = by_priority(endpoints).into_iter().find(|place| !place.endpoint.internal);
+    way.filter(|place| place.endpoint.link == EndpointLink::Bridge)
 }
 
 /// Whose gateways the container's default routes go by. Of each family, the network of the highest priority that has
 /// a way out; of several, the first by name (Docker's rule).
 pub(crate) fn gateways(endpoints: &[RunEndpoint]) -> Gateways {
     let open: Vec<_> = by_priority(endpoints).into_iter().filter(|place| !place.endpoint.internal).collect();
-    let by = |place: &RunEndpoint| place.endpoint.inside.clone();
+    let by = |place: &RunEndpoint, gateway: IpAddr| {
+        let to_link = place.endpoint.link == EndpointLink::RoutedParent;
+        (place.endpoint.inside.clone(), (!to_link).then_some(gateway))
+    };
     Gateways {
-        ipv4: open.first().map(|place| (by(place), place.endpoint.ipv4_gateway.into())),
-        ipv6: open.iter().find_map(|place| place.endpoint.ipv6_gateway.map(|gateway| (by(place), gateway.into()))),
+        ipv4: open.first().map(|place| by(place, place.endpoint.ipv4_gateway.into())),
+        ipv6: open.iter().find_map(|place| place.endpoint.ipv6_gateway.map(|gateway| by(place, gateway.into()))),
     }
 }
 
@@ -190,8 +195,20 @@ mod tests {
                 ipv6_prefix_length: 64,
                 ipv6_gateway: ipv6.then_some(ipv6_address),
                 internal,
+                link: EndpointLink::Bridge,
             },
         }
+    }
+
+    #[test]
+    fn no_port_is_published_where_the_way_out_leads_past_the_host() {
+        let mut past = place("a", 0, 1, false, false);
+        past.endpoint.link = EndpointLink::Parent;
+        let places = [past.clone(), place("b", 1, 0, false, false)];
+        assert_eq!(way_out(&places), None);
+        assert_eq!(gateways(&places).ipv4, Some(("eth0".to_owned(), Some([10, 0, 0, 1].into()))));
+        past.endpoint.link = EndpointLink::RoutedParent;
+        assert_eq!(gateways(&[past]).ipv4, Some(("eth0".to_owned(), None)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod fate;
 pub mod foreign;
 mod frame;
 pub mod names;
+pub(crate) mod opening;
 mod ruleset;
 mod table;
 

@@ -444,6 +444,15 @@ impl Table {
         received(events).any(|event| event.kind == DELETE_TABLE && name(event.payload).as_ref() == Some(&self.0))
     }
 
+    /// Whether these [`EVENTS`] say that chains or rules of another table have changed.
+    pub(crate) fn others_change_in(&self, events: &[u8]) -> bool {
+        let of_rules = |kind| matches!(kind, NEW_CHAIN | NEW_RULE | DELETE_RULE);
+        received(events).filter(|event| of_rules(event.kind)).any(|event| {
+            let table = event.payload.get(4..).and_then(|rest| attribute(rest, 1)).map(text);
+            table.is_some_and(|table| table != self.0)
+        })
+    }
+
     /// Removes the table; fine when there is none.
     pub(crate) fn delete(&self, socket: &mut Socket) -> Result<(), Refusal> {
         let mut batch = begin();

@@ -93,6 +93,10 @@ impl Attributes<'_> {
         self.bytes(kind, &[value]);
     }
 
+    pub(crate) fn u16(&mut self, kind: u16, value: u16) {
+        self.bytes(kind, &value.to_ne_bytes());
+    }
+
     pub(crate) fn u32(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_ne_bytes());
     }

@@ -14,6 +14,8 @@ pub const VOLUME: &str = "data";
 pub const MEMORY: &str = "memory";
 /// A network of its own.
 pub const NETWORK: &str = "back";
+/// One on the host's own interface.
+pub const WIRE: &str = "wire";
 const IMAGES: [&str; 4] = ["product:1", "product:2", "twice:1", "alive:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
@@ -168,6 +170,12 @@ const NETWORKS: &[Step] = &[
     Step::Dozen(&["network", "disconnect", "bridge", "passing"], 0),
     Step::Dozen(&["rm", "-f", "passing"], 0),
     Step::Dozen(&["network", "rm", NETWORK], 0),
+    // Past the host's own network.
+    Step::Dozen(&["network", "create", "-d", "macvlan", "-o", "parent=eth0", "--subnet", "198.51.100.0/24", WIRE], 0),
+    Step::Dozen(&["run", "--rm", "--name", "passing", "--network", WIRE, "busybox", "true"], 0),
+    Step::Dozen(&["network", "rm", WIRE], 0),
+    Step::Dozen(&["system", "firewall", "allow"], 0),
+    Step::Dozen(&["system", "firewall", "forget"], 0),
 ];
 
 /// A container that cannot start, and volumes.
@@ -271,8 +279,10 @@ pub fn clear(bench: &mut Bench) {
         bench.dozen(&["rmi", image]).expect(0);
     }
     let networks = bench.dozen(&["network", "ls", "--format", "{{.Name}}"]).expect(0);
-    if networks.lines().any(|line| line == NETWORK) {
-        bench.dozen(&["network", "rm", NETWORK]).expect(0);
+    for network in [NETWORK, WIRE] {
+        if networks.lines().any(|line| line == network) {
+            bench.dozen(&["network", "rm", network]).expect(0);
+        }
     }
     let volumes = bench.dozen(&["volume", "ls", "-q"]).expect(0);
     for volume in [VOLUME, MEMORY] {

@@ -157,8 +157,8 @@ pub fn link(places: &mut [(&BridgeNetwork, &mut Endpoint)]) -> Result<OwnedFd, N
 
 pub fn gateways(by: &Endpoint) -> Gateways {
     Gateways {
-        ipv4: Some((by.inside.clone(), by.ipv4_gateway.into())),
-        ipv6: by.ipv6_gateway.map(|gateway| (by.inside.clone(), gateway.into())),
+        ipv4: Some((by.inside.clone(), Some(by.ipv4_gateway.into()))),
+        ipv6: by.ipv6_gateway.map(|gateway| (by.inside.clone(), Some(gateway.into()))),
     }
 }
 
