@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "dozen-image",
     "dozen-network",
     "dozen-names",
+    "dozen-lookup",
     "dozen-keeper",
     "dozen-engine",
     "dozen-api",

@@ -8,8 +8,6 @@ use dozen_tls::{ClientFiles, Connection, TlsError};
 use crate::failure::{ENGINE_FAILED, Failure};
 use crate::output;
 
-mod resolve;
-
 /// Docker's ports, without TLS and with it.
 const PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
@@ -36,7 +34,9 @@ impl TcpEngine {
 
     /// Connects, and shows our certificate.
     pub async fn connect(&self) -> Result<Connection, Failure> {
-        let addresses = resolve::resolve(&self.host).await;
+        let host = self.host.clone();
+        let addresses =
+            tokio::task::spawn_blocking(move || dozen_lookup::addresses_of(&host)).await.unwrap_or_default();
         let mut failure = None;
         for address in addresses {
             if self.files.is_none() && !address.is_loopback() {

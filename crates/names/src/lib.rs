@@ -25,7 +25,7 @@ pub use cache::{Cache, Key};
 pub use name::Name;
 pub use query::{Extended, Query, Unanswerable, kind};
 pub use race::{HEAD_START, MOST_SERVERS, Race, Step, Upstreams};
-pub use reply::{Reply, addresses, for_client, forwarded};
+pub use reply::{Reply, for_client, forwarded};
 pub use resolv_conf::name_servers;
 pub use zone::{Asker, Decision, Index, Member, NetworkZone, ServicePort, Zones};
 

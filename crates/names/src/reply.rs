@@ -1,7 +1,5 @@
 //! What name servers answer: checked, aged, and passed on as it is. Hostile: whoever can send to our socket may answer.
 
-use std::net::IpAddr;
-
 use crate::HEADER_BYTES;
 use crate::answer::{Answer, put_extended};
 use crate::name::{self, Name};
@@ -122,21 +120,6 @@ pub(crate) fn each_record<'a>(message: &'a [u8], mut take: impl FnMut(usize, See
         at = fixed + FIXED_BYTES + length;
     }
     Some(())
-}
-
-/// The addresses that a good answer to a question for one has, in its order.
-pub fn addresses(reply: &[u8]) -> Vec<IpAddr> {
-    let (mut found, answers) = (Vec::new(), usize::from(word(reply, 6).unwrap_or(0)));
-    // What is cut short has had its addresses before that.
-    let _ = each_record(reply, |number, record| {
-        let address = match record.kind {
-            kind::A => <[u8; 4]>::try_from(record.data).map(IpAddr::from).ok(),
-            kind::AAAA => <[u8; 16]>::try_from(record.data).map(IpAddr::from).ok(),
-            _ => None,
-        };
-        found.extend(address.filter(|_| number < answers));
-    });
-    found
 }
 
 /// A name server's good answer for the one who asked: its id, its spelling of the question, the times to live `age`

@@ -1,6 +1,6 @@
 //! Which log server a driver means, and where it is.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use dozen_model::{LogAddress, LogDriver};
@@ -71,36 +71,9 @@ fn resolve(address: &LogAddress) -> Result<RemoteAddress, EngineError> {
 /// An address as it is, or as /etc/hosts (hosts(5)) knows it. A name server is not asked: one that is dead would keep every
 /// container from starting, and glibc's own resolver cannot be used from a static binary.
 fn address_of(host: &str) -> Result<IpAddr, EngineError> {
-    if let Ok(address) = host.parse() {
-        return Ok(address);
-    }
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    find(&hosts, host).ok_or_else(|| EngineError::Invalid {
+    dozen_lookup::known(host, &hosts).ok_or_else(|| EngineError::Invalid {
         message: format!("failed to initialize logging driver: lookup {host}: no such host"),
         hint: Some("name the log server by its address, or in /etc/hosts".to_owned()),
     })
-}
-
-/// In the lines of hosts(5).
-pub(crate) fn find(hosts: &str, host: &str) -> Option<IpAddr> {
-    let found = hosts.lines().find_map(|line| {
-        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let address = words.next()?.parse().ok()?;
-        words.any(|name| name.eq_ignore_ascii_case(host)).then_some(address)
-    });
-    found.or_else(|| host.eq_ignore_ascii_case("localhost").then_some(Ipv4Addr::LOCALHOST.into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_those_of_the_hosts_file() {
-        let hosts = "127.0.0.1 here # logs\nbad logs\n10.0.0.5\tlogs.example logs\n";
-        assert_eq!(find(hosts, "LOGS"), Some("10.0.0.5".parse().unwrap()));
-        assert_eq!(find(hosts, "localhost"), Some("127.0.0.1".parse().unwrap()));
-        assert_eq!(find(hosts, "elsewhere"), None);
-        assert_eq!(address_of("::1").unwrap(), "::1".parse::<IpAddr>().unwrap());
-    }
 }

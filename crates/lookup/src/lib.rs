@@ -1,13 +1,13 @@
-//! What address a name has. A static binary has no name service (nss(5)): /etc/hosts is read, and the name servers of
-//! /etc/resolv.conf are asked, as glibc does with `hosts: files dns`.
+//! What addresses a name has, for the host's own sake: of an engine elsewhere, of a file server. A static binary has no
+//! name service (nss(5)): /etc/hosts is read, and the name servers of /etc/resolv.conf are asked by datagram, as glibc does
+//! with `hosts: files dns`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use dozen_names::{Name, Query, addresses, forwarded, kind, name_servers};
-use tokio::net::UdpSocket;
 
-/// resolv.conf(5): servers, rounds and their patience.
+/// resolv.conf(5): so many servers are asked, so often, and each is waited for so long.
 const MOST_SERVERS: usize = 3;
 const ROUNDS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,8 +15,8 @@ const PORT: u16 = 53;
 /// We ask without an OPT record: no more than 512 bytes come (RFC 1035, 4.2.1).
 const LONGEST_BYTES: usize = 512;
 
-/// The addresses of a host, the first one first. Empty: nobody knows it.
-pub(super) async fn resolve(host: &str) -> Vec<IpAddr> {
+/// The addresses of a host, those of version 4 first. Empty: nobody knows it. Blocks.
+pub fn addresses_of(host: &str) -> Vec<IpAddr> {
     let text = |path| std::fs::read_to_string(path).unwrap_or_default();
     if let Some(address) = known(host, &text("/etc/hosts")) {
         return vec![address];
@@ -29,18 +29,12 @@ pub(super) async fn resolve(host: &str) -> Vec<IpAddr> {
         servers.push(Ipv4Addr::LOCALHOST.into());
     }
     let servers: Vec<SocketAddr> = servers.into_iter().map(|server| SocketAddr::new(server, PORT)).collect();
-    for name in candidates(host, &configuration) {
-        let (old, new) = tokio::join!(ask(&servers, &name, kind::A), ask(&servers, &name, kind::AAAA));
-        let found: Vec<IpAddr> = old.into_iter().chain(new).collect();
-        if !found.is_empty() {
-            return found;
-        }
-    }
-    Vec::new()
+    let asked = candidates(host, &configuration).into_iter().map(|name| ask_both(&servers, &name));
+    asked.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
 }
 
-/// What needs no question.
-fn known(host: &str, hosts: &str) -> Option<IpAddr> {
+/// What needs no question: an address, and what hosts(5) says.
+pub fn known(host: &str, hosts: &str) -> Option<IpAddr> {
     let line = |line: &str| {
         let mut words = line.split('#').next()?.split_whitespace();
         let address = words.next()?.parse().ok()?;
@@ -68,39 +62,47 @@ fn candidates(host: &str, configuration: &str) -> Vec<Name> {
             _ => {}
         }
     }
-    let within = search.iter().map(|domain| format!("{host}.{domain}"));
-    let mut names: Vec<String> = within.collect();
+    let mut names: Vec<String> = search.iter().map(|domain| format!("{host}.{domain}")).collect();
     let place = if host.matches('.').count() >= dots { 0 } else { names.len() };
     names.insert(place, host.to_owned());
     names.iter().filter_map(|name| Name::from_words(name)).collect()
 }
 
+/// Both versions at once: a server that is dead costs its time once.
+fn ask_both(servers: &[SocketAddr], name: &Name) -> Vec<IpAddr> {
+    std::thread::scope(|scope| {
+        let new = scope.spawn(|| ask(servers, name, kind::AAAA));
+        let old = ask(servers, name, kind::A);
+        old.into_iter().chain(new.join().unwrap_or_default()).collect()
+    })
+}
+
 /// Asks one server after the other until one knows.
-async fn ask(servers: &[SocketAddr], name: &Name, kind: u16) -> Vec<IpAddr> {
+fn ask(servers: &[SocketAddr], name: &Name, kind: u16) -> Vec<IpAddr> {
     let query = Query::of(name.clone(), kind);
-    for _ in 0..ROUNDS {
-        for server in servers {
-            if let Ok(Ok(Some(found))) = tokio::time::timeout(PATIENCE, ask_one(*server, &query)).await {
-                return found;
-            }
-        }
-    }
-    Vec::new()
+    let mut asked = (0..ROUNDS).flat_map(|_| servers);
+    asked.find_map(|server| ask_one(*server, &query).ok().flatten()).unwrap_or_default()
 }
 
 /// `None`: this server cannot say.
-async fn ask_one(server: SocketAddr, query: &Query) -> std::io::Result<Option<Vec<IpAddr>>> {
+fn ask_one(server: SocketAddr, query: &Query) -> std::io::Result<Option<Vec<IpAddr>>> {
     let own: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // A port of the kernel's choice and an id by chance: who is not on the way has to guess both.
-    let socket = UdpSocket::bind((own, 0)).await?;
-    socket.connect(server).await?;
+    let socket = UdpSocket::bind((own, 0))?;
+    socket.connect(server)?;
     let mut id = [0; 2];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())?;
     let id = u16::from_be_bytes(id);
-    socket.send(&forwarded(query, id)).await?;
+    socket.send(&forwarded(query, id))?;
+    let give_up = Instant::now() + PATIENCE;
     let mut message = [0; LONGEST_BYTES];
     loop {
-        let length = socket.recv(&mut message).await?;
+        let left = give_up.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        let length = socket.recv(&mut message)?;
         match addresses(&message[..length], query, id) {
             Some(found) => return Ok(Some(found)),
             // An answer, if only that there is none to be had.
@@ -112,11 +114,13 @@ async fn ask_one(server: SocketAddr, query: &Query) -> std::io::Result<Option<Ve
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
     fn hosts_are_known_without_asking() {
-        let hosts = "10.0.0.1 far far.example # me\n::1 six\n";
+        let hosts = "10.0.0.1 far far.example # me\nbad far\n::1 six\n";
         for (host, want) in [
             ("127.0.0.2", Some("127.0.0.2")),
             ("FAR.example", Some("10.0.0.1")),
@@ -141,13 +145,13 @@ mod tests {
         assert!(words("a..b", "").is_empty());
     }
 
-    #[tokio::test]
-    async fn a_server_that_knows_is_believed_and_one_that_fails_is_not_the_last() {
-        let servers = [UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap()];
-        let places = [servers[0].local_addr().unwrap(), servers[1].local_addr().unwrap()];
-        let answer = async |server: &UdpSocket, result: u8| {
+    #[test]
+    fn a_server_that_knows_is_believed_and_one_that_fails_is_not_the_last() {
+        let servers = [UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()];
+        let places = servers.each_ref().map(|server| server.local_addr().unwrap());
+        let answer = |server: &UdpSocket, result: u8| {
             let mut message = [0; 512];
-            let (length, asker) = server.recv_from(&mut message).await.unwrap();
+            let (length, asker) = server.recv_from(&mut message).unwrap();
             let mut reply = message[..length].to_vec();
             (reply[2], reply[3]) = (0x81, 0x80 | result);
             if result == 0 {
@@ -157,12 +161,15 @@ mod tests {
             // Whoever guesses wrong is not heard.
             let mut guess = reply.clone();
             guess[0] ^= 1;
-            server.send_to(&guess, asker).await.unwrap();
-            server.send_to(&reply, asker).await.unwrap();
+            server.send_to(&guess, asker).unwrap();
+            server.send_to(&reply, asker).unwrap();
         };
         let name = Name::from_words("far.example").unwrap();
-        let (found, (), ()) =
-            tokio::join!(ask(&places, &name, kind::A), answer(&servers[0], 2), answer(&servers[1], 0));
+        let found = std::thread::scope(|scope| {
+            scope.spawn(|| answer(&servers[0], 2));
+            scope.spawn(|| answer(&servers[1], 0));
+            ask(&places, &name, kind::A)
+        });
         assert_eq!(found, [IpAddr::from([192, 0, 2, 7])]);
     }
 }
