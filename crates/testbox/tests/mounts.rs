@@ -129,6 +129,24 @@ fn what_is_below_a_bind_comes_along_or_not_and_is_read_only_or_not() {
     }
 }
 
+/// Who binds it has not asked for more.
+#[test]
+fn what_is_read_only_on_the_host_is_so_in_a_container() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let source = machine.directory().join("tree");
+    std::fs::create_dir(&source).unwrap();
+    let source = source.to_str().unwrap();
+    machine.run("mount", &["--bind", source, source]).expect(0);
+    machine.run("mount", &["-o", "remount,bind,ro", source]).expect(0);
+    let options = format!("type=bind,src={source},dst=/m");
+    assert_eq!(say(&engine, &options, &[], "touch /m/x 2>/dev/null || echo no"), "no\n");
+    let line = ["run", "--rm", "-v", &format!("{source}:/m"), "busybox", "touch", "/m/x"];
+    engine.dozen(&line).expect(1);
+    machine.run("umount", &[source]).expect(0);
+}
+
 #[test]
 fn the_file_system_of_an_image_is_mounted_and_the_image_kept() {
     let machine = Machine::new();

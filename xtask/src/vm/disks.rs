@@ -11,7 +11,7 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, images, steps};
 
 /// Debian packages of the machine. The kernel is Debian's smallest: without drivers of real hardware.
-const PACKAGES: [&str; 21] = [
+const PACKAGES: [&str; 23] = [
     "linux-image-cloud-amd64",
     "initramfs-tools",
     "systemd",
@@ -36,6 +36,9 @@ const PACKAGES: [&str; 21] = [
     // A ledger that cannot be written, and a disk that turns read-only.
     "strace",
     "e2fsprogs",
+    // Disks whose files share blocks.
+    "xfsprogs",
+    "btrfs-progs",
 ];
 
 /// What is done after the packages, with the root file system as `$1`.

@@ -136,7 +136,25 @@ fn invalid(message: String, hint: &str) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever is asked for is refused or can be tried, one option by one.
+        #[test]
+        fn no_options_panic(
+            kind in "[a-z0-9]{0,8}",
+            device in "[/:a-z0-9\\x00,=]{0,12}",
+            o in "(bind|rbind|ro|remount|addr=|idmap|source=|,|=|[a-z0-9\\x00]){0,6}",
+        ) {
+            let asked = options(&[("type", &kind), ("device", &device), ("o", &o)]);
+            if let Ok(Some(local)) = LocalOptions::new(&asked) {
+                prop_assert!(!device.contains('\0') && !o.contains('\0'));
+                let _ = local.resolved(&|_| Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+            }
+        }
+    }
 
     fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, UnmountFlags};
 
 use super::{attach, clone_tree, dress_bind, is_directory, propagation, set_options};
-use crate::error::{Context, RuntimeError, words};
+use crate::error::{Context, RuntimeError};
 use crate::plan::{MountKind, PlannedMount};
 use crate::sys;
 
@@ -174,9 +174,9 @@ pub fn unmount(place: &Path) -> Result<bool, RuntimeError> {
     }
 }
 
-/// Of a failure to mount: the kernel's words alone.
+/// Of a failure to mount: the kernel has no file system of that type, nor a module with it (fsopen(2), ENODEV).
 pub fn is_unknown_file_system(error: &RuntimeError) -> bool {
-    matches!(error, RuntimeError::System { source, .. } if words(source) == words(&Errno::NODEV.into()))
+    matches!(error, RuntimeError::System { source, .. } if source.raw_os_error() == Some(libc::ENODEV))
 }
 
 #[cfg(test)]
