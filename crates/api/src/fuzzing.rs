@@ -29,6 +29,14 @@ pub fn create(data: &[u8]) {
     }
 }
 
+/// What a WebSocket's client sends, behind a byte that says how it is cut.
+pub fn websocket(data: &[u8]) {
+    let Some((cut, bytes)) = data.split_first() else { return };
+    let passed = crate::stream::websocket::decoded(bytes.chunks(usize::from(*cut).max(1)));
+    assert_eq!(passed, crate::stream::websocket::decoded([bytes].into_iter()), "cutting shows");
+    assert!(passed.len() <= bytes.len());
+}
+
 #[cfg(test)]
 mod tests {
     include!("../../../fuzz/replay.rs");
@@ -36,5 +44,10 @@ mod tests {
     #[test]
     fn creates() {
         replay("create", super::create);
+    }
+
+    #[test]
+    fn websockets() {
+        replay("websocket", super::websocket);
     }
 }

@@ -17,6 +17,20 @@ pub(crate) fn stream_content_type(version: ApiVersion, terminal: bool) -> &'stat
     }
 }
 
+/// Who attaches by WebSocket had all streams before 1.42.
+pub(crate) fn websocket_has_all_streams(version: ApiVersion) -> bool {
+    version < V1_42
+}
+
+/// Nobody knew of a check's StartInterval before 1.44, in a configuration's `Healthcheck`.
+pub(crate) fn healthcheck(version: ApiVersion, config: &mut Value) {
+    if version < V1_44
+        && let Some(check) = config.get_mut("Healthcheck").and_then(Value::as_object_mut)
+    {
+        check.remove("StartInterval");
+    }
+}
+
 /// Images had a VirtualSize, equal to Size, before 1.44.
 pub(crate) fn image(version: ApiVersion, image: &mut Value) {
     if version < V1_44 {
@@ -69,6 +83,13 @@ mod tests {
         assert_eq!(stream_content_type(old, false), "application/vnd.docker.raw-stream");
         assert_eq!(stream_content_type(V1_42, false), "application/vnd.docker.multiplexed-stream");
         assert_eq!(stream_content_type(V1_42, true), "application/vnd.docker.raw-stream");
+        let check = || json!({ "Healthcheck": { "Test": ["NONE"], "StartInterval": 7 } });
+        for (version, kept) in [(V1_43, false), (V1_44, true)] {
+            let mut config = check();
+            healthcheck(version, &mut config);
+            assert_eq!(config["Healthcheck"].get("StartInterval").is_some(), kept);
+            assert_eq!(config["Healthcheck"]["Test"][0], "NONE");
+        }
         let mut value = json!({ "Size": 5 });
         image(old, &mut value);
         assert_eq!(value["VirtualSize"], 5);

@@ -28,7 +28,7 @@ mod volumes;
 pub use config::EngineConfig;
 pub use container::archive::{ContainerPath, ExtractOptions};
 pub use container::attach::{AttachOptions, PendingAttach, StdioStream};
-pub use container::commit::CommitOptions;
+pub use container::commit::{CommitOptions, healthcheck_config};
 pub use container::exec::{Exec, ExecSnapshot, ExecSpec};
 pub use container::health::{Health, HealthResult, HealthStatus};
 pub use container::logs::{LogBatch, LogEntry, LogOptions, LogStream, LogTime, OutputStream, check as check_log};

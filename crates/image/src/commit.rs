@@ -31,6 +31,8 @@ pub struct CommitRequest<'a> {
     pub upper: &'a Path,
     /// The new image's execution parameters. What only Docker knows of the base's (Healthcheck, OnBuild) is kept.
     pub config: ImageConfig,
+    /// In place of the base's `Healthcheck`, in the same form.
+    pub healthcheck: Option<Value>,
     /// `--author`.
     pub author: Option<String>,
     /// `--message`.
@@ -121,7 +123,11 @@ fn new_config(base: &Image, request: &CommitRequest<'_>, layer: Option<&Digest>,
     if let Some(author) = author.filter(|author| !author.is_empty()) {
         config.insert("author".into(), json!(author));
     }
-    config.insert("config".into(), merge_config(base.raw.get("config"), &request.config));
+    let mut parameters = merge_config(base.raw.get("config"), &request.config);
+    if let Some(check) = &request.healthcheck {
+        parameters["Healthcheck"] = check.clone();
+    }
+    config.insert("config".into(), parameters);
     if let Some(layer) = layer {
         let ids = config.get_mut("rootfs").and_then(|rootfs| rootfs.get_mut("diff_ids")).and_then(Value::as_array_mut);
         ids.expect("the base's configuration was parsed").push(json!(layer));

@@ -3,7 +3,7 @@
 use dozen_engine::{Health, HealthStatus, Phase, Snapshot};
 use dozen_model::{HealthCheck, HealthTest, OnUnhealthy};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::error::ApiError;
 
@@ -113,25 +113,7 @@ fn action(name: &str) -> Result<OnUnhealthy, ApiError> {
 /// `Config.Healthcheck`, as it was asked for; what has its default is left out.
 pub(crate) fn add_to_config(check: Option<&HealthCheck>, config: &mut Value) {
     let Some(check) = check else { return };
-    let words = |kind: &str, words: &[String]| std::iter::once(kind.to_owned()).chain(words.iter().cloned()).collect();
-    let test: Vec<String> = match &check.test {
-        HealthTest::None => vec!["NONE".to_owned()],
-        HealthTest::Exec(command) => words("CMD", command),
-        HealthTest::Shell(command) => words("CMD-SHELL", command),
-    };
-    let mut shown = Map::from_iter([("Test".to_owned(), json!(test))]);
-    for (name, number) in [
-        ("Interval", check.interval_ns),
-        ("Timeout", check.timeout_ns),
-        ("StartPeriod", check.start_period_ns),
-        ("StartInterval", check.start_interval_ns),
-        ("Retries", u64::from(check.retries)),
-    ] {
-        if number != 0 {
-            shown.insert(name.to_owned(), json!(number));
-        }
-    }
-    config["Healthcheck"] = Value::Object(shown);
+    config["Healthcheck"] = dozen_engine::healthcheck_config(check);
 }
 
 /// `HostConfig.OnUnhealthy`, where something follows.

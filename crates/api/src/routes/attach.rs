@@ -1,10 +1,11 @@
-//! `POST /containers/{id}/attach`: the streams, the log so far, or both without losing or doubling a byte in between.
+//! `POST /containers/{id}/attach`, and `GET …/attach/ws` by WebSocket: the streams, the log so far, or both without losing or doubling a byte in between.
 
 use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use bytes::Bytes;
 use dozen_engine::{AttachOptions, Engine, LogOptions, LogStream};
 use dozen_model::error_chain;
 use tokio::io::AsyncWriteExt;
@@ -12,11 +13,12 @@ use tokio::net::UnixStream;
 
 use super::logs::Format;
 use crate::edge::ApiVersion;
-use crate::error::Answer;
+use crate::error::{Answer, ApiError};
 use crate::extract::Query;
 use crate::shims;
 use crate::stream::relay::{self, Input, Output};
-use crate::stream::takeover::{Head, response};
+use crate::stream::takeover::{Head, Session, response};
+use crate::stream::websocket;
 
 pub(super) async fn attach(
     State(engine): State<Engine>,
@@ -25,21 +27,53 @@ pub(super) async fn attach(
     query: Query,
     headers: HeaderMap,
 ) -> Answer {
+    let begun = begin(&engine, &id, &query, false).await?;
+    let head = Head::for_request(&headers, shims::stream_content_type(version, begun.terminal));
+    Ok(response(head, begun.session))
+}
+
+pub(super) async fn attach_websocket(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+) -> Answer {
+    let accept = match websocket::accept(&headers) {
+        Ok(accept) => accept,
+        Err(refused) => return Ok(refused.into()),
+    };
+    let begun = begin(&engine, &id, &query, shims::websocket_has_all_streams(version)).await?;
+    Ok(response(Head::WebSocket { accept }, move |client, early| async move {
+        // Whoever wants for descriptors has no streams.
+        let Ok((inner, end)) = UnixStream::pair() else { return };
+        tokio::join!(websocket::bridge(client, early, inner, !begun.terminal), (begun.session)(end, Bytes::new()));
+    }))
+}
+
+/// An attachment that waits for its client.
+struct Begun {
+    terminal: bool,
+    session: Session,
+}
+
+/// `all`: of the streams, whatever is asked for.
+async fn begin(engine: &Engine, id: &str, query: &Query, all: bool) -> Result<Begun, ApiError> {
     let detach_keys = query.text("detachKeys").map(str::parse).transpose()?;
-    let container = engine.container(&id)?;
+    let container = engine.container(id)?;
     let (log, stream) = (query.flag("logs"), query.flag("stream"));
-    let options =
-        AttachOptions { stdin: query.flag("stdin"), stdout: query.flag("stdout"), stderr: query.flag("stderr"), log };
+    let wants = |name: &str| all || query.flag(name);
+    let options = AttachOptions { stdin: wants("stdin"), stdout: wants("stdout"), stderr: wants("stderr"), log };
     let terminal = container.snapshot().spec.process.terminal;
-    let head = Head::for_request(&headers, shims::stream_content_type(version, terminal));
     let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
     if !stream {
         let entries = if log { Some(container.logs(wanted).await?) } else { None };
-        return Ok(response(head, move |mut client, _| async move {
+        let session = move |mut client: UnixStream, _| async move {
             if let Some(entries) = entries {
                 write(&mut client, entries, terminal, None).await;
             }
-        }));
+        };
+        return Ok(Begun { terminal, session: Box::new(move |client, early| Box::pin(session(client, early))) });
     }
     let pending = container.attach(options).await?;
     let not_running = pending.not_running;
@@ -47,7 +81,7 @@ pub(super) async fn attach(
     let output = Output { patience, framed: false };
     let input =
         Input { forward: options.stdin, detach: (terminal && options.stdin).then(|| detach_keys.unwrap_or_default()) };
-    Ok(response(head, move |mut client, early| async move {
+    let session = move |mut client: UnixStream, early: Bytes| async move {
         let read = async |client: &mut UnixStream, part| match container.logs(part).await {
             Ok(entries) => write(client, entries, terminal, output.patience).await,
             Err(error) => {
@@ -67,7 +101,8 @@ pub(super) async fn attach(
             return;
         }
         relay::relay(client, early, stream, input, output).await;
-    }))
+    };
+    Ok(Begun { terminal, session: Box::new(move |client, early| Box::pin(session(client, early))) })
 }
 
 /// A part of the log. False if the client has gone, or has read nothing for as long as the patience with it.

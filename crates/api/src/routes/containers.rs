@@ -21,6 +21,7 @@ use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as 
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
+use crate::shims;
 use crate::sizes;
 
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
@@ -66,10 +67,11 @@ pub(super) async fn create(
     State(engine): State<Engine>,
     Extension(version): Extension<ApiVersion>,
     query: Query,
-    Json(body): Json,
+    Json(mut body): Json,
 ) -> Answer {
     let platform = super::image_query::platform(&query)?;
     let name = query.text("name").map(|name| name.trim_start_matches('/').parse()).transpose()?;
+    shims::healthcheck(version, &mut body);
     let mut request: request::Create = request::read(body, fields::CREATE)?;
     engine_defaults::merge(&mut request, &engine.settings());
     if request.image.is_empty() {
@@ -96,11 +98,17 @@ pub(super) async fn create(
     Ok(reply(StatusCode::CREATED, &json!({ "Id": container.id().as_str(), "Warnings": warnings })))
 }
 
-pub(super) async fn inspect(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+pub(super) async fn inspect(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Answer {
     let container = engine.container(&id)?;
     let execs = engine.execs_of(container.id());
     let snapshot = container.snapshot();
     let mut shown = shapes::inspect(&snapshot, &execs, &mountpoints(&engine));
+    shims::healthcheck(version, &mut shown["Config"]);
     if query.flag("size") {
         sizes::add(&engine, &snapshot, &mut shown).await;
     }

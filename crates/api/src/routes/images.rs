@@ -263,6 +263,8 @@ async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query
     let text = |field: &str| image.raw.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
     let comment = image.raw.get("history").and_then(Value::as_array).and_then(|history| history.last());
     let comment = comment.and_then(|step| step.get("comment")).and_then(Value::as_str).unwrap_or("");
+    let mut config = convert::image::config(&image.raw);
+    shims::healthcheck(version, &mut config);
     let mut value = json!({
         "Id": image.id.to_string(),
         "RepoTags": image.references.iter().map(Reference::familiar).collect::<Vec<_>>(),
@@ -272,7 +274,7 @@ async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query
         "Created": image.created.map_or(NEVER.to_owned(), |created| created.to_string()),
         "DockerVersion": text("docker_version"),
         "Author": text("author"),
-        "Config": convert::image::config(&image.raw),
+        "Config": config,
         "Architecture": text("architecture"),
         "Os": text("os"),
         "Size": image.size_bytes,

@@ -62,6 +62,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/{id}/rename", post(containers::rename))
         .route("/containers/{id}/resize", post(containers::resize))
         .route("/containers/{id}/attach", post(attach::attach))
+        .route("/containers/{id}/attach/ws", get(attach::attach_websocket))
         .route("/containers/{id}/top", get(containers::top))
         .route("/containers/{id}/export", get(archives::export))
         .route("/containers/{id}/archive", get(copies::get).head(copies::stat).put(copies::put))

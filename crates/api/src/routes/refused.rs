@@ -14,7 +14,6 @@ const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::POST, "/session", "a build session"),
     (MethodFilter::POST, "/grpc", "the build service (BuildKit)"),
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
-    (MethodFilter::GET, "/containers/{id}/attach/ws", "attaching by WebSocket"),
     (MethodFilter::GET, "/containers/{id}/checkpoints", "checkpoints"),
     (MethodFilter::POST, "/containers/{id}/checkpoints", "checkpoints"),
     (MethodFilter::DELETE, "/containers/{id}/checkpoints/{checkpoint}", "checkpoints"),
@@ -74,7 +73,6 @@ mod tests {
         let router = add(Router::new()).fallback(|| async { ApiError::page_not_found() });
         for (method, path, status, words) in [
             ("POST", "/v1.41/build?t=x", 501, "build is not built yet"),
-            ("GET", "/v1.30/containers/web/attach/ws", 501, "attaching by WebSocket is not built yet"),
             ("GET", "/v1.51/swarm", 503, "This node is not a swarm manager"),
             ("POST", "/services/create", 503, "This node is not a swarm manager"),
             ("GET", "/distribution/a/b/json", 501, "is not built yet"),

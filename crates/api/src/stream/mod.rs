@@ -6,3 +6,4 @@ pub(crate) mod relay;
 pub(crate) mod socket;
 pub(crate) mod takeover;
 mod unread;
+pub(crate) mod websocket;

@@ -28,12 +28,14 @@ impl Takeover {
 }
 
 /// Which head the client expects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Head {
     /// It sent `Upgrade: tcp`: 101.
     Upgraded { content_type: &'static str },
     /// It sent no Upgrade: 200, and raw bytes.
     Raw,
+    /// It wants a WebSocket, and is answered with this key.
+    WebSocket { accept: String },
 }
 
 impl Head {
@@ -42,10 +44,13 @@ impl Head {
         if headers.contains_key(header::UPGRADE) { Self::Upgraded { content_type } } else { Self::Raw }
     }
 
-    fn text(self) -> String {
+    fn text(&self) -> String {
         match self {
             Self::Upgraded { content_type } => format!(
                 "HTTP/1.1 101 UPGRADED\r\nContent-Type: {content_type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+            ),
+            Self::WebSocket { accept } => format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             ),
             Self::Raw => "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n".into(),
         }

@@ -3,8 +3,9 @@
 use std::cell::Cell;
 
 use dozen_image::CommitRequest;
-use dozen_model::{ImageId, Reference};
+use dozen_model::{HealthCheck, HealthTest, ImageId, Reference};
 use jiff::Timestamp;
+use serde_json::{Map, Value, json};
 
 use crate::EngineError;
 use crate::container::changes::Settings;
@@ -28,6 +29,29 @@ pub struct CommitOptions {
     pub pause: bool,
 }
 
+/// A check as images and clients have it, what has its default left out (Docker's `Healthcheck`).
+pub fn healthcheck_config(check: &HealthCheck) -> Value {
+    let words = |kind: &str, words: &[String]| std::iter::once(kind.to_owned()).chain(words.iter().cloned()).collect();
+    let test: Vec<String> = match &check.test {
+        HealthTest::None => vec!["NONE".to_owned()],
+        HealthTest::Exec(command) => words("CMD", command),
+        HealthTest::Shell(command) => words("CMD-SHELL", command),
+    };
+    let mut shown = Map::from_iter([("Test".to_owned(), json!(test))]);
+    for (name, number) in [
+        ("Interval", check.interval_ns),
+        ("Timeout", check.timeout_ns),
+        ("StartPeriod", check.start_period_ns),
+        ("StartInterval", check.start_interval_ns),
+        ("Retries", u64::from(check.retries)),
+    ] {
+        if number != 0 {
+            shown.insert(name.to_owned(), json!(number));
+        }
+    }
+    Value::Object(shown)
+}
+
 /// Blocks. A container that is removed meanwhile makes no image, nor does one that was to stand still and did not.
 pub(crate) fn commit(
     shared: &Shared,
@@ -42,6 +66,7 @@ pub(crate) fn commit(
         base: snapshot.spec.image.clone(),
         upper: &snapshot.directory.join("upper"),
         config: settings.into_config(),
+        healthcheck: snapshot.spec.health.as_ref().map(healthcheck_config),
         author: options.author,
         comment: options.comment,
         created_by,

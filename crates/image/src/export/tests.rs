@@ -43,6 +43,7 @@ impl Fixture {
         for script in layers {
             let container = fixture.container(script);
             let commit = CommitRequest {
+                healthcheck: None,
                 base: fixture.image.clone(),
                 upper: &container.path().join("upper"),
                 config: ImageConfig::default(),

@@ -11,6 +11,7 @@ pub(super) fn commit(
     let mut config = store.find(&base.to_string()).unwrap().config.config().clone().unwrap();
     config.set_cmd(Some(vec!["new".into()]));
     let request = CommitRequest {
+        healthcheck: None,
         base: base.clone(),
         upper,
         config,
@@ -64,7 +65,17 @@ fn what_two_containers_have_made_alike_is_one_layer() {
             let created = created.map(|created| created.parse().unwrap());
             let (author, comment, created_by, reference) = (None, None, String::new(), None);
             let (base, upper, config) = (base.clone(), upper.path(), config.clone());
-            let request = CommitRequest { base, upper, config, author, comment, created_by, reference, created };
+            let request = CommitRequest {
+                healthcheck: None,
+                base,
+                upper,
+                config,
+                author,
+                comment,
+                created_by,
+                reference,
+                created,
+            };
             let id = store.commit(request, &|| true).unwrap().unwrap();
             (store.find(&id.to_string()).unwrap().diff_ids[2].clone(), id)
         };
@@ -178,6 +189,7 @@ fn a_container_that_is_removed_meanwhile_makes_no_image() {
     let base = load(&store, &tarball(&docker_files(&two_layers(), &["base"], plain))).id;
     let upper = tempfile::tempdir().unwrap();
     let request = || CommitRequest {
+        healthcheck: None,
         base: base.clone(),
         upper: upper.path(),
         config: ImageConfig::default(),

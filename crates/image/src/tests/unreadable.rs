@@ -47,6 +47,7 @@ fn an_image_that_cannot_be_read_keeps_what_it_has_and_is_healed_by_a_load() {
             is_unreadable(store.save(&["made".into()], &mut std::io::sink()));
             is_unreadable(store.tag(&id, &reference("third")));
             let request = CommitRequest {
+                healthcheck: None,
                 base: id.clone(),
                 upper: &place.path().join("upper"),
                 config: ImageConfig::default(),

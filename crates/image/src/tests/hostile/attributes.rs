@@ -116,6 +116,7 @@ fn a_commit_gives_no_more_rights_than_there_were() {
     set("data", "trusted.overlay.opaque", b"y");
     set("data", "trusted.other", b"y");
     let request = || CommitRequest {
+        healthcheck: None,
         base: base.clone(),
         upper: upper.path(),
         config: ImageConfig::default(),
