@@ -324,6 +324,8 @@ fn asks_for_nothing(value: &Value) -> bool {
 
 #[cfg(test)]
 mod models;
+#[cfg(test)]
+mod named;
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,9 @@ use bollard::models;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
+use super::super::endpoints::{CONNECT, DISCONNECT};
+use super::super::network_request::NETWORK;
+use super::super::resources::UPDATE;
 use super::{COMMIT, CREATE, EXEC, EXEC_START, Field, Fields, VOLUME};
 
 /// The paths of a model's fields: `HostConfig.Mounts.Type`. What is in lists and maps has no name of its own.
@@ -202,6 +205,10 @@ fn no_request_has_a_field_that_no_table_knows() {
     every_field_is_known::<models::ExecStartConfig>(EXEC_START);
     every_field_is_known::<models::VolumeCreateRequest>(VOLUME);
     every_field_is_known::<models::ContainerConfig>(COMMIT);
+    every_field_is_known::<models::NetworkCreateRequest>(NETWORK);
+    every_field_is_known::<models::NetworkConnectRequest>(CONNECT);
+    every_field_is_known::<models::NetworkDisconnectRequest>(DISCONNECT);
+    every_field_is_known::<models::ContainerUpdateBody>(UPDATE);
 }
 
 #[test]
