@@ -21,6 +21,8 @@ while [ ! -S /run/containerd/containerd.sock ]; do sleep 0.05; done
 dockerd --host unix:///tmp/docker.sock --containerd /run/containerd/containerd.sock \
     --exec-opt native.cgroupdriver=cgroupfs --storage-driver overlay2 >/tmp/dockerd.log 2>&1 &
 read -r end || true";
+/// The cell's cgroup, in every hierarchy.
+const CGROUP: &str = "dozen-golden";
 /// dockerd makes its bridge and its rules first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,7 +32,7 @@ pub fn verb() -> Result<(), Failure> {
     packages::ensure("test")?;
     images::ensure(&["busybox"], false)?;
     for (suite, api, name) in PEERS {
-        let place = Place::new(root(suite)?, PathBuf::new())?;
+        let place = Place::of("golden", CGROUP, root(suite)?, PathBuf::new())?;
         let file = steps::workspace_root().join(format!("crates/testbox/tests/golden/{name}.json"));
         steps::step(format_args!("recording {name} in {}", file.display()));
         let mut daemon = place.start(DAEMON)?;

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header;
 use axum::http::request::Parts;
 use serde_json::Value;
 
@@ -81,14 +82,28 @@ pub(crate) struct Json(pub(crate) Value);
 impl<S: Sync> FromRequest<S> for Json {
     type Rejection = ApiError;
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
         let body = read_body(request.into_body()).await?;
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self(Value::Null));
+        }
+        // A form on somebody's web page can send text, and no JSON.
+        if let Some(content_type) = content_type.filter(|content_type| !is_json(content_type.as_bytes())) {
+            let shown: String = String::from_utf8_lossy(content_type.as_bytes()).chars().take(100).collect();
+            return Err(ApiError::invalid(format!(
+                "unsupported Content-Type header ({shown}): must be 'application/json'"
+            )));
         }
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|error| ApiError::invalid(format!("invalid JSON in the request's body: {error}")))
     }
+}
+
+/// RFC 9110, 8.3.1: in any case, with parameters or without.
+fn is_json(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
 async fn read_body(body: Body) -> Result<bytes::Bytes, ApiError> {
@@ -135,6 +150,12 @@ mod tests {
         assert_eq!(json(vec![]).await.unwrap().0, Value::Null);
         assert_eq!(json(b"{\"a\":1}".to_vec()).await.unwrap().0["a"], 1);
         assert!(json(b"{".to_vec()).await.unwrap_err().message.contains("invalid JSON"));
+        for (kind, is_taken) in
+            [("application/json", true), ("Application/JSON; charset=utf-8", true), ("text/plain", false)]
+        {
+            let request = axum::http::Request::builder().header("content-type", kind).body(Body::from("{}")).unwrap();
+            assert_eq!(Json::from_request(request, &()).await.is_ok(), is_taken, "{kind}");
+        }
         assert!(json(vec![b' '; BODY_LIMIT_BYTES + 1]).await.unwrap_err().message.contains("at most"));
     }
 

@@ -42,6 +42,7 @@ impl Suite {
 /// The one place where a cell can be.
 pub struct Place {
     root: PathBuf,
+    cgroup: &'static str,
     dozen: PathBuf,
     scratch: PathBuf,
     _lock: File,
@@ -49,11 +50,16 @@ pub struct Place {
 
 impl Place {
     pub fn new(root: PathBuf, dozen: PathBuf) -> Result<Self, Failure> {
-        let directory = host::cache_directory()?.join("judges");
+        Self::of("judges", CGROUP, root, dozen)
+    }
+
+    /// The place of another verb, with a cgroup of its own.
+    pub fn of(verb: &str, cgroup: &'static str, root: PathBuf, dozen: PathBuf) -> Result<Self, Failure> {
+        let directory = host::cache_directory()?.join(verb);
         let path = directory.join("cell.lock");
         let lock = File::create(&path).attempting(format_args!("create {}", path.display()))?;
-        lock.try_lock().map_err(|_| Failure::new("another run of cargo xtask judges is at work"))?;
-        let place = Self { root, dozen, scratch: directory.join("cell"), _lock: lock };
+        lock.try_lock().map_err(|_| Failure::new(format!("another run of cargo xtask {verb} is at work")))?;
+        let place = Self { root, cgroup, dozen, scratch: directory.join("cell"), _lock: lock };
         place.empty()?;
         Ok(place)
     }
@@ -70,7 +76,7 @@ impl Place {
         symlink("dozen", shown.join("dozen-runtime")).attempting("link dozen-runtime")?;
         steps::step(format_args!("{}: with {runtime}, a line for each test that fails", suite.name()));
         let mut command = Command::new("sh");
-        command.args(["-eu", "-c", ENTER, "sh"]).arg(&self.root).arg(&self.scratch).arg(CGROUP);
+        command.args(["-eu", "-c", ENTER, "sh"]).arg(&self.root).arg(&self.scratch).arg(self.cgroup);
         command.args(["sh", &format!("/cell/{}.sh", suite.name()), runtime]).args(filter);
         // A group of its own: a test that sends signals to a group sends them to its own.
         let mut child =
@@ -97,7 +103,7 @@ impl Place {
         let shown = self.scratch.join("cell");
         std::fs::create_dir_all(&shown).attempting(format_args!("create {}", shown.display()))?;
         let mut command = Command::new("sh");
-        command.args(["-eu", "-c", ENTER, "sh"]).arg(&self.root).arg(&self.scratch).arg(CGROUP);
+        command.args(["-eu", "-c", ENTER, "sh"]).arg(&self.root).arg(&self.scratch).arg(self.cgroup);
         command.args(["sh", "-eu", "-c", script]).process_group(0).stdin(Stdio::piped());
         command.spawn().attempting("start a cell")
     }
@@ -110,8 +116,11 @@ impl Place {
     /// Ends whatever is left of a cell, frozen or not, and takes its files away.
     pub fn empty(&self) -> Result<(), Failure> {
         let table = std::fs::read_to_string("/proc/self/mountinfo").attempting("read the mount table")?;
-        let groups: Vec<PathBuf> =
-            hierarchies(&table).into_iter().map(|point| point.join(CGROUP)).filter(|group| group.is_dir()).collect();
+        let groups: Vec<PathBuf> = hierarchies(&table)
+            .into_iter()
+            .map(|point| point.join(self.cgroup))
+            .filter(|group| group.is_dir())
+            .collect();
         for _ in 0..100 {
             let mut pids = Vec::new();
             groups.iter().for_each(|group| thaw_and_collect(group, &mut pids));

@@ -51,7 +51,7 @@ pub(crate) fn size(size: Option<[u16; 2]>) -> Option<WindowSize> {
 /// `GET /exec/{id}/json`.
 pub(crate) fn inspect(exec: &ExecSnapshot) -> Value {
     let spec = &exec.spec;
-    json!({
+    let mut shown = json!({
         "ID": exec.id.as_str(),
         "ContainerID": exec.container.as_str(),
         "Running": exec.running,
@@ -67,9 +67,13 @@ pub(crate) fn inspect(exec: &ExecSnapshot) -> Value {
             "arguments": spec.arguments.get(1..).unwrap_or(&[]),
             "tty": spec.terminal,
             "privileged": spec.privileged,
-            "user": spec.user.to_string(),
         },
-    })
+    });
+    let user = spec.user.to_string();
+    if !user.is_empty() {
+        shown["ProcessConfig"]["user"] = json!(user);
+    }
+    shown
 }
 
 #[cfg(test)]

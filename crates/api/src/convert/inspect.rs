@@ -155,7 +155,6 @@ pub(crate) fn host_config(spec: &ContainerSpec) -> Value {
         "ShmSize": spec.shm_size_bytes,
         "Runtime": RUNTIME,
         "Isolation": "",
-        "Init": spec.init,
     });
     let resources = json!({
         "CpuShares": 0,
@@ -209,6 +208,9 @@ pub(crate) fn host_config(spec: &ContainerSpec) -> Value {
         .collect();
     if !tmpfs.is_empty() {
         value["Tmpfs"] = Value::Object(tmpfs);
+    }
+    if spec.init {
+        value["Init"] = json!(true);
     }
     health::add_to_host_config(spec.health.as_ref(), &mut value);
     if let Some(mounts) = super::mounts::shown(spec) {

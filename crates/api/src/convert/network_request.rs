@@ -87,7 +87,7 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
         "overlay" => {
             let message = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
                            connect this node to swarm and try again.";
-            return Err(ApiError::new(ErrorKind::Unavailable, message));
+            return Err(ApiError::new(ErrorKind::Forbidden, message));
         }
         driver => {
             let driver: String = driver.chars().take(200).collect();

@@ -29,7 +29,7 @@ pub(crate) fn inspect(network: &Network, containers: Option<&[Arc<Snapshot>]>) -
         "IPAM": {
             "Driver": "default",
             "Options": if network.is_predefined() { Value::Null } else { json!({}) },
-            "Config": subnets(network),
+            "Config": if network.driver() == "bridge" { json!(subnets(network)) } else { Value::Null },
         },
         "Internal": network.spec.internal,
         "Attachable": network.spec.attachable,
@@ -80,6 +80,12 @@ fn options(network: &Network) -> Map<String, Value> {
     if let Some(addresses) = network.addresses.as_ref().filter(|_| network.is_predefined()) {
         options.insert("com.docker.network.bridge.default_bridge".into(), json!("true"));
         options.insert("com.docker.network.bridge.name".into(), json!(addresses.name));
+        for (name, value) in
+            [("enable_icc", "true"), ("enable_ip_masquerade", "true"), ("host_binding_ipv4", "0.0.0.0")]
+        {
+            options.insert(format!("com.docker.network.bridge.{name}"), json!(value));
+        }
+        options.insert("com.docker.network.driver.mtu".into(), json!("1500"));
     }
     // As Docker shows the interface that none was named for.
     if let (Some(Parent::Nowhere), Some(addresses)) = (network.spec.driver.parent(), &network.addresses) {

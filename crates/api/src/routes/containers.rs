@@ -21,10 +21,13 @@ use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as 
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
-use crate::shims;
-use crate::sizes;
+use crate::{shims, sizes};
 
-pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
+pub(super) async fn list(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    query: Query,
+) -> Answer {
     let listing = Listing::read(&query)?;
     let ancestors = ancestors(&engine, listing.ancestors()).await?;
     let now = Timestamp::now();
@@ -42,6 +45,7 @@ pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
         if query.flag("size") {
             sizes::add(&engine, snapshot, &mut row).await;
         }
+        shims::container(version, &mut row);
         rows.push(row);
     }
     ok(&rows.into())
@@ -75,7 +79,8 @@ pub(super) async fn create(
     let mut request: request::Create = request::read(body, fields::CREATE)?;
     engine_defaults::merge(&mut request, &engine.settings());
     if request.image.is_empty() {
-        return Err(ApiError::invalid("no image is given").with_hint("set Image to a name or an id"));
+        let message = "config cannot be empty in order to create a container";
+        return Err(ApiError::invalid(message).with_hint("set Image to a name or an id"));
     }
     let image = engine.image_to_run(&request.image, platform).await?;
     super::mounted_images::prepare(&engine, version, &mut request.host_config.mounts).await?;
@@ -112,6 +117,7 @@ pub(super) async fn inspect(
     if query.flag("size") {
         sizes::add(&engine, &snapshot, &mut shown).await;
     }
+    shims::container(version, &mut shown);
     ok(&shown)
 }
 
@@ -154,17 +160,22 @@ pub(super) async fn kill(State(engine): State<Engine>, Path(id): Path<String>, q
         Some(text) => text.parse()?,
         None => Signal::KILL,
     };
-    match engine.container(&id)?.kill(signal).await {
+    let words = || format!("cannot kill container: {id}");
+    let container = engine.container(&id).map_err(|error| ApiError::from(error).context(words()))?;
+    match container.kill(signal).await {
         Ok(()) => empty(StatusCode::NO_CONTENT),
-        Err(error @ EngineError::NotRunning(_)) => {
-            Err(ApiError::from(error).context(format_args!("cannot kill container: {id}")))
-        }
+        Err(error @ EngineError::NotRunning(_)) => Err(ApiError::from(error).context(words())),
         Err(error) => Err(error.into()),
     }
 }
 
 /// The head is sent at once: the CLI waits for it before it starts the container.
-pub(super) async fn wait(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {
+pub(super) async fn wait(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    query: Query,
+) -> Answer {
     let condition = match query.text("condition") {
         None | Some("not-running") => WaitCondition::NotRunning,
         Some("next-exit") => WaitCondition::NextExit,
@@ -176,7 +187,9 @@ pub(super) async fn wait(State(engine): State<Engine>, Path(id): Path<String>, q
     tokio::spawn(async move {
         tokio::select! {
             status = waiter.wait() => {
-                let _ = sender.send(Ok(format!("{}\n", waited(status)).into())).await;
+                let mut answer = waited(status);
+                shims::waited(version, &mut answer);
+                let _ = sender.send(Ok(format!("{answer}\n").into())).await;
             }
             () = sender.closed() => {}
         }

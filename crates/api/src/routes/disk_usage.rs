@@ -58,7 +58,7 @@ pub(super) async fn disk_usage(
         shown["LayersSize"] = json!(usage.as_ref().map_or(0, |usage| usage.layers_bytes + usage.blobs_bytes));
     }
     if wants("container") {
-        shown["Containers"] = containers(&engine, &sizes).await?;
+        shown["Containers"] = containers(&engine, version, &sizes).await?;
     }
     if wants("volume") {
         let sizes = engine.volume_usage().await?;
@@ -82,7 +82,11 @@ pub(super) async fn disk_usage(
     ok(&shown)
 }
 
-async fn containers(engine: &Engine, images: &BTreeMap<&ImageId, (u64, u64)>) -> Result<Value, ApiError> {
+async fn containers(
+    engine: &Engine,
+    version: ApiVersion,
+    images: &BTreeMap<&ImageId, (u64, u64)>,
+) -> Result<Value, ApiError> {
     let sizes = engine.container_usage().await?;
     let mountpoint = |name: &str| engine.volume(name).ok().map(|volume| volume.mountpoint.display().to_string());
     let mut rows = Vec::new();
@@ -93,6 +97,7 @@ async fn containers(engine: &Engine, images: &BTreeMap<&ImageId, (u64, u64)>) ->
         let written = sizes.get(&snapshot.id).copied().unwrap_or(0);
         row["SizeRw"] = json!(written);
         row["SizeRootFs"] = json!(written + images.get(&snapshot.spec.image).map_or(0, |(size, _)| *size));
+        shims::container(version, &mut row);
         rows.push(row);
     }
     Ok(rows.into())

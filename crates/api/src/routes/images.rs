@@ -287,6 +287,7 @@ async fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query
         value["Variant"] = json!(variant);
     }
     shims::image(version, &mut value);
+    shims::inspected_image(version, &mut value);
     if with_manifests {
         let (images, id) = (engine.images().clone(), image.id.clone());
         let found = tokio::task::spawn_blocking(move || images.manifests(&id)).await.map_err(join_failed)?;

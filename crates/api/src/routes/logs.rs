@@ -24,8 +24,8 @@ pub(super) async fn logs(
     Path(id): Path<String>,
     query: Query,
 ) -> Answer {
-    let container = engine.container(&id)?;
     let options = options(&query)?;
+    let container = engine.container(&id)?;
     let format = Format {
         // Ours: a frame for each entry, though there is a terminal. Who follows knows then what has come whole.
         terminal: container.snapshot().spec.process.terminal && !query.flag("framed"),

@@ -1,5 +1,6 @@
 //! Networks: those that every engine has, and those of the user's own.
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use dozen_engine::{Engine, Network};
@@ -11,11 +12,17 @@ use crate::convert::endpoints::{self, CONNECT, Connect, DISCONNECT, Disconnect};
 use crate::convert::network_request::{self, CreateNetwork, NETWORK};
 use crate::convert::networks::inspect as render;
 use crate::convert::request;
+use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
 use crate::filters::Filters;
+use crate::shims;
 
-pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
+pub(super) async fn list(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    query: Query,
+) -> Answer {
     let filters = Filters::read(&query, &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"])?;
     let dangling = filters.flag("dangling")?;
     if let Some(wanted) = filters.get("type").iter().find(|wanted| !matches!(wanted.as_str(), "builtin" | "custom")) {
@@ -26,7 +33,11 @@ pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
         .networks()
         .iter()
         .filter(|network| wanted(&filters, network) && dangling.is_none_or(|dangling| is_dangling(network) == dangling))
-        .map(|network| render(network, None))
+        .map(|network| {
+            let mut shown = render(network, None);
+            shims::network(version, &mut shown);
+            shown
+        })
         .collect();
     ok(&Value::Array(networks))
 }
@@ -47,11 +58,18 @@ pub(super) async fn create(State(engine): State<Engine>, Json(body): Json) -> An
     Ok(reply(StatusCode::CREATED, &json!({ "Id": network.id.as_str(), "Warning": "" })))
 }
 
-pub(super) async fn inspect(State(engine): State<Engine>, Path(name): Path<String>, query: Query) -> Answer {
+pub(super) async fn inspect(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Path(name): Path<String>,
+    query: Query,
+) -> Answer {
     if let Some(scope) = query.text("scope").filter(|scope| *scope != "local") {
         return Err(ApiError::new(ErrorKind::NotFound, format!("network {name} not found in scope {scope}")));
     }
-    ok(&render(&engine.network(&name)?, Some(&engine.containers())))
+    let mut shown = render(&engine.network(&name)?, Some(&engine.containers()));
+    shims::network(version, &mut shown);
+    ok(&shown)
 }
 
 pub(super) async fn remove(State(engine): State<Engine>, Path(name): Path<String>) -> Answer {
@@ -76,7 +94,7 @@ pub(super) async fn prune(State(engine): State<Engine>, query: Query) -> Answer 
             Err(error) => tracing::warn!(network = network.name, %error, "a network was not pruned"),
         }
     }
-    ok(&json!({ "NetworksDeleted": deleted }))
+    ok(&json!({ "NetworksDeleted": if deleted.is_empty() { Value::Null } else { json!(deleted) } }))
 }
 
 pub(super) async fn connect(State(engine): State<Engine>, Path(name): Path<String>, Json(body): Json) -> Answer {

@@ -27,6 +27,9 @@ const SWARM: &[&str] = &["/swarm", "/nodes", "/services", "/tasks", "/secrets", 
 const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
                              connect this node to swarm and try again.";
 
+/// Of the one thing that a node without a swarm is asked about itself.
+const NOT_IN_A_SWARM: &str = "This node is not part of a swarm";
+
 /// Adds them to the routes that are built.
 pub(crate) fn add<S: Clone + Send + Sync + 'static>(mut router: Router<S>) -> Router<S> {
     for (method, path, what) in NOT_BUILT {
@@ -37,6 +40,8 @@ pub(crate) fn add<S: Clone + Send + Sync + 'static>(mut router: Router<S>) -> Ro
         ApiError::new(ErrorKind::Unavailable, NOT_A_MANAGER)
             .with_hint("dozen has no swarm: it runs containers on one host")
     };
+    let leave = || async { ApiError::new(ErrorKind::Unavailable, NOT_IN_A_SWARM) };
+    router = router.route("/swarm/leave", on(MethodFilter::POST, leave));
     for resource in SWARM {
         router = router
             .route(resource, axum::routing::any(swarm))
@@ -75,6 +80,7 @@ mod tests {
             ("POST", "/v1.41/build?t=x", 501, "build is not built yet"),
             ("GET", "/v1.51/swarm", 503, "This node is not a swarm manager"),
             ("POST", "/services/create", 503, "This node is not a swarm manager"),
+            ("POST", "/swarm/leave", 503, "This node is not part of a swarm"),
             ("GET", "/distribution/a/b/json", 501, "is not built yet"),
             ("GET", "/nonsense", 404, "page not found"),
             ("GET", "/v1.41/", 404, "page not found"),

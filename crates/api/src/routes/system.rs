@@ -1,15 +1,16 @@
 //! `_ping`, `version`, `info`.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use dozen_engine::Engine;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::convert::inspect::RUNTIME;
-use crate::edge::{NEWEST, OLDEST};
+use crate::edge::{ApiVersion, NEWEST, OLDEST};
 use crate::error::{Answer, ok};
-use crate::host;
+use crate::{host, shims};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -45,19 +46,18 @@ pub(super) async fn version() -> Answer {
         "Os": "linux",
         "Arch": host::architecture(),
         "KernelVersion": uname.release,
-        "Experimental": false,
         "BuildTime": "",
     }))
 }
 
-pub(super) async fn info(State(engine): State<Engine>) -> Answer {
+pub(super) async fn info(State(engine): State<Engine>, Extension(version): Extension<ApiVersion>) -> Answer {
     let facts = engine.info().await;
     let limits = dozen_engine::HostResources::of_host();
     let settings = engine.settings();
     let uname = host::uname();
     let (operating_system, os_version) = host::operating_system();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    ok(&json!({
+    let mut shown = json!({
         "ID": facts.id,
         "Name": uname.hostname,
         "Containers": facts.containers_running + facts.containers_paused + facts.containers_stopped,
@@ -118,8 +118,11 @@ pub(super) async fn info(State(engine): State<Engine>) -> Answer {
         "InitCommit": { "ID": "" },
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
-        "Warnings": facts.warnings,
-    }))
+        "GenericResources": null,
+        "Warnings": if facts.warnings.is_empty() { Value::Null } else { json!(facts.warnings) },
+    });
+    shims::info(version, &mut shown);
+    ok(&shown)
 }
 
 #[cfg(test)]

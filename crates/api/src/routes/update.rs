@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use dozen_engine::{Engine, HostResources};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::convert::{log, request, resources, restart};
 use crate::error::{Answer, ApiError, ok};
@@ -20,5 +20,5 @@ pub(super) async fn update(State(engine): State<Engine>, Path(id): Path<String>,
         .await
         .map_err(|error| ApiError::from(error).context(format_args!("Cannot update container {}", container.id())))?;
     warnings.extend(later);
-    ok(&json!({ "Warnings": warnings }))
+    ok(&json!({ "Warnings": if warnings.is_empty() { Value::Null } else { json!(warnings) } }))
 }

@@ -16,6 +16,9 @@ use crate::extract::{Json, Query};
 use crate::filters::Filters;
 use crate::shims;
 
+/// The label by which Docker knows a volume that was given no name.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
 pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
     let filters = Filters::read(&query, &["dangling", "driver", "label", "label!", "name"])?;
     let dangling = filters.flag("dangling")?;
@@ -119,7 +122,7 @@ fn disk_usage(directory: &FsPath) -> u64 {
 }
 
 pub(super) fn render(volume: &Volume) -> Value {
-    json!({
+    let mut shown = json!({
         "Name": volume.name.as_str(),
         "Driver": "local",
         "Mountpoint": volume.mountpoint,
@@ -127,7 +130,11 @@ pub(super) fn render(volume: &Volume) -> Value {
         "Labels": volume.labels,
         "Scope": "local",
         "Options": (!volume.options.is_empty()).then_some(&volume.options),
-    })
+    });
+    if volume.anonymous {
+        shown["Labels"][ANONYMOUS] = json!("");
+    }
+    shown
 }
 
 #[cfg(test)]
