@@ -103,7 +103,7 @@ fn old_words(program: Program) {
                        --security-opt label=disable --mount type=tmpfs,dst=/t,consistency=cached";
         let neutral: Vec<&str> = neutral.split_whitespace().collect();
         assert_eq!(cli.say(&neutral, "echo hello"), "hello\n");
-        for refused in ["--runtime=runc", "--cgroup-parent=/x", "--ipc=shareable", "--security-opt=apparmor=mine"] {
+        for refused in ["--runtime=runc", "--storage-opt=size=1g", "--security-opt=apparmor=mine"] {
             cli.run(&["run", refused, "busybox", "true"]).refuses(125, &["not built yet"]);
         }
         assert_eq!(cli.text(&["volume", "create", "--name", "data"]), "data\n");
