@@ -60,7 +60,8 @@ impl BridgeAddresses {
 /// One end of a container's link to the bridge, with all that is set on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// The host's side of the link.
+    /// The host's side of the link; of one that lies on an interface of the host's, what it is called before it has its
+    /// name inside.
     pub interface: String,
     /// The container's side.
     #[serde(default = "eth0")]

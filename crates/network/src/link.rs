@@ -160,8 +160,8 @@ pub(crate) fn create_veth(batch: &mut Batch, veth: &Veth<'_>, namespace: i32) {
 
 /// What a container's link on a parent is to be.
 pub(crate) struct Child<'a> {
-    /// Its name in the namespace.
-    pub(crate) inside: &'a str,
+    /// Its name at first. Kernels before Linux 6.15 refuse one that the socket's own namespace has.
+    pub(crate) name: &'a str,
     /// The parent's index.
     pub(crate) parent: u32,
     /// `None`: the parent's.
@@ -175,7 +175,7 @@ pub(crate) fn create_child(batch: &mut Batch, child: &Child<'_>, namespace: i32)
     let kind = child.mode.kind();
     let label = format!("create the {kind} link of a container");
     batch.message(label, RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, false), |a| {
-        a.text(IFLA_IFNAME, child.inside);
+        a.text(IFLA_IFNAME, child.name);
         a.u32(IFLA_LINK, child.parent);
         a.bytes(IFLA_NET_NS_FD, &namespace.to_ne_bytes());
         child.mac.inspect(|mac| a.bytes(IFLA_ADDRESS, &mac.0));
@@ -185,6 +185,12 @@ pub(crate) fn create_child(batch: &mut Batch, child: &Child<'_>, namespace: i32)
             a.nest(IFLA_INFO_DATA, |a| child.mode.encode(a));
         });
     });
+}
+
+/// Gives a link that is down another name.
+pub(crate) fn rename(batch: &mut Batch, index: u32, name: &str) {
+    let label = format!("call a link of a container {name}");
+    batch.message(label, RTM_NEWLINK, 0, &link_header(index, false), |a| a.text(IFLA_IFNAME, name));
 }
 
 /// Makes the sub-interface of a VLAN (802.1Q), and brings it up.

@@ -113,10 +113,21 @@ fn link_up(
     plug: &mut Plug<'_>,
     settle_ipv6: bool,
 ) -> Result<(), NetworkError> {
-    let is_tried_again = plug.network.bridge_name().is_none();
+    let is_on_bridge = plug.network.bridge_name().is_some();
     plug.network.connect(plug.endpoint, namespace, |endpoint| {
+        if is_on_bridge {
+            return settle(socket, endpoint, settle_ipv6);
+        }
+        let index = index_of(socket, &endpoint.interface)?;
+        let mut batch = Batch::default();
+        link::rename(&mut batch, index, &endpoint.inside);
+        if let Err(refusal) = socket.run(&mut batch) {
+            crate::bridge::delete_link(socket, &endpoint.interface)?;
+            return Err(refusal.into());
+        }
+        // What is refused is tried again, with another link.
         let settled = settle(socket, endpoint, settle_ipv6);
-        if settled.is_err() && is_tried_again {
+        if settled.is_err() {
             crate::bridge::delete_link(socket, &endpoint.inside)?;
         }
         settled

@@ -186,7 +186,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mtu: Option<u32>,
 }
 
-/// Makes the container's link in its namespace, and has `settle` give it its addresses. What the link of one that is going
+/// Makes the container's link in its namespace, by the name of [`Endpoint::interface`], and has `settle` give it its own
+/// and its addresses. What the link of one that is going
 /// still has is waited for. `route` is a socket in the host's namespace, which others use too.
 pub(crate) fn connect(
     route: &Mutex<Socket>,
@@ -203,7 +204,7 @@ pub(crate) fn connect(
     }
     loop {
         let mut batch = Batch::default();
-        let child = link::Child { inside: &endpoint.inside, parent: parent.index, mac, mtu, mode };
+        let child = link::Child { name: &endpoint.interface, parent: parent.index, mac, mtu, mode };
         link::create_child(&mut batch, &child, namespace);
         let made = locked(route).run(&mut batch);
         let linked = match made {
