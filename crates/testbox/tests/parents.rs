@@ -247,7 +247,7 @@ fn vm_only_containers_on_an_ipvlan_share_the_hardware_address() {
         engine.restart();
         assert_eq!(fetch(&engine, &by, web), "served\n");
         let mac = ["create", "--network", "name=wire,mac-address=02:42:00:00:00:07", "busybox"];
-        engine.dozen(&mac).refuses(1, &["ipvlan interfaces do not support custom mac address assignment"]);
+        engine.dozen(&mac).refuses(125, &["ipvlan interfaces do not support custom mac address assignment"]);
         engine.dozen(&["rm", "-f", "web"]).expect(0);
         engine.dozen(&["network", "rm", "wire"]).expect(0);
     }
