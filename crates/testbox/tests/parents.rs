@@ -230,12 +230,8 @@ fn vm_only_containers_on_an_ipvlan_share_the_hardware_address() {
         let web = serve(&engine, "web", "wire");
         if mode != "l2" {
             // At layer 3 nobody is asked on the wire: the neighbour has to know the way.
-            let route = ["-t", "0", "web"];
-            assert_eq!(
-                engine.dozen(&["exec", "web", "ip", "route", "show", "default"]).text().trim(),
-                "default dev eth0"
-            );
-            engine.dozen(&[&["restart"][..], &route].concat()).expect(0);
+            let routes = engine.dozen(&["exec", "web", "ip", "route"]).text();
+            assert!(routes.starts_with("default dev eth0"), "{routes}");
         } else {
             assert_eq!(machine.page(Side::Neighbour, web), "served\n");
         }
