@@ -57,7 +57,9 @@ fn python_on_whales_drives_the_docker_cli() {
     let docker = docker_program();
     let variables = [("DOCKER_CLI", docker.to_str().unwrap())];
     let program = include_str!("clients/whales.py");
-    assert_eq!(machine.run_with(python_program(), &["-c", program], b"", &variables).text(), "passed\n");
+    let said = machine.run_with(python_program(), &["-c", program], b"", &variables).text();
+    // The CLI's own words come before.
+    assert!(said.ends_with("passed\n"), "{said}");
 }
 
 #[test]

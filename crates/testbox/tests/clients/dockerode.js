@@ -267,6 +267,7 @@ async function images() {
 
 (async () => {
   for (const part of [running, staying, attached, networks, images]) {
+    console.error(part.name);
     await part();
   }
   const info = await docker.info();

@@ -166,6 +166,7 @@ async function again() {
 
 (async () => {
   for (const part of [ports, waiting, files, networks, again]) {
+    console.error(part.name);
     await part();
   }
   console.log('passed');
