@@ -26,6 +26,21 @@ impl std::fmt::Display for ApiVersion {
     }
 }
 
+impl ApiVersion {
+    /// The oldest one that these settings let pass.
+    pub(crate) fn oldest(settings: &dozen_settings::Settings) -> Self {
+        settings.least_api_minor.map_or(OLDEST, |minor| Self { minor })
+    }
+
+    /// It is older than the settings let pass.
+    pub(crate) fn too_old(self, oldest: Self) -> ApiError {
+        ApiError::invalid(format!(
+            "client version {self} is too old. Minimum supported API version is {oldest}, \
+             please upgrade your client to a newer version"
+        ))
+    }
+}
+
 /// Takes `/v1.43` off the path. No version means the newest.
 fn split_version(path: &str) -> Result<(ApiVersion, &str), ApiError> {
     let Some((version, rest)) = versioned(path) else { return Ok((NEWEST, path)) };

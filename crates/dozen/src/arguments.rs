@@ -9,6 +9,7 @@ use dozen_settings::Keys;
 use serde_json::{Value, json};
 
 use crate::configuration::Sources;
+use crate::defaults::Defaults;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -61,6 +62,8 @@ pub(crate) struct Arguments {
     /// Address on which ports are published that name none
     #[arg(long)]
     ip: Option<String>,
+    #[command(flatten)]
+    defaults: Defaults,
     /// Use TLS on tcp:// addresses; implied by --tlsverify, without which it is refused (--tls=false: anybody is let in)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     tls: Option<bool>,
@@ -132,6 +135,7 @@ impl Arguments {
                 sources.flags.insert(key.into(), json!(value));
             }
         }
+        self.defaults.say(&mut sources.flags)?;
         for (key, value) in [("tlscacert", &self.tlscacert), ("tlscert", &self.tlscert), ("tlskey", &self.tlskey)] {
             if let Some(path) = value {
                 sources.flags.insert(key.into(), text(&absolute(path)?)?);
@@ -168,7 +172,7 @@ fn absolute(path: &Path) -> Result<PathBuf, String> {
     std::path::absolute(path).map_err(|error| format!("cannot tell where {} is: {error}", path.display()))
 }
 
-fn text(path: &Path) -> Result<Value, String> {
+pub(crate) fn text(path: &Path) -> Result<Value, String> {
     path.to_str().map(|text| json!(text)).ok_or_else(|| format!("{} is not UTF-8", path.display()))
 }
 

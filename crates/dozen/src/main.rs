@@ -4,6 +4,7 @@ mod addresses;
 mod arguments;
 mod configuration;
 mod daemon;
+mod defaults;
 mod group;
 mod inherited;
 mod listening;

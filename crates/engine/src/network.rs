@@ -23,8 +23,10 @@ use dozen_keeper::{PortFailure, PortReservation};
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, NetworkId, PortBinding, Protocol, error_chain};
 use dozen_network::{
-    BridgeAddresses, BridgeNetwork, Endpoint, HostNetwork, NetworkConfig, PublishedPort, firewall_check, ports,
+    BridgeAddresses, BridgeNetwork, Endpoint, HostNetwork, Ipv4Subnet, NetworkConfig, PublishedPort, firewall_check,
+    ports,
 };
+use dozen_settings::SharedSettings;
 
 use self::rows::NetworkRow;
 use crate::container::snapshot::RunEndpoint;
@@ -45,6 +47,7 @@ const FIREWALL_LOOK: Duration = Duration::from_secs(10);
 /// One engine's networks. All calls block, but for [`Network::addresses`] and [`Network::host_gateway`].
 pub(crate) struct Network {
     instance: String,
+    settings: SharedSettings,
     ledger: Ledger,
     keeper: KeeperLink,
     /// What its containers call each other.
@@ -96,6 +99,7 @@ impl Network {
         let keeper = KeeperLink::new(config.program.clone(), config.run_root.clone(), cgroup);
         Ok(Self {
             instance,
+            settings: config.settings.clone(),
             ledger,
             rows,
             names: Naming::new(keeper.clone()),
@@ -150,14 +154,23 @@ impl Network {
 
     fn open_default(&self, bridges: &mut Bridges) -> Result<BridgeNetwork, EngineError> {
         let previous = self.default_addresses()?;
+        let settings = &self.settings.get().networks;
         let config = NetworkConfig {
             instance: self.instance.clone(),
-            address_pools: Vec::new(),
+            address_pools: settings.pools.clone(),
             avoid: self.rows().values().map(|row| row.addresses.ipv4_subnet()).collect(),
-            ipv6: true,
+            ipv6: settings.ipv6,
+            ipv4: settings.bridge,
+            ipv4_range: settings.range.map(|(address, length)| Ipv4Subnet::containing(address, length)),
+            mtu: settings.mtu,
+            isolated: !settings.between_containers,
             previous: previous.clone(),
         };
         let bridge = self.host(bridges)?.default_bridge(&config)?;
+        let has = (bridge.addresses().ipv4_gateway, bridge.addresses().ipv4_prefix_length);
+        if settings.bridge.is_some_and(|wanted| wanted != has) {
+            tracing::warn!("containers on the default bridge keep it at {}: bip waits until there are none", has.0);
+        }
         if previous.as_ref() != Some(bridge.addresses()) {
             facts::set_fact(&self.ledger, BRIDGE_FACT, bridge.addresses())?;
         }

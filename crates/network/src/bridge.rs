@@ -44,6 +44,14 @@ pub struct NetworkConfig {
     pub avoid: Vec<Ipv4Subnet>,
     /// Whether containers get IPv6 too: a unique local /64, behind the host's address as IPv4 is.
     pub ipv6: bool,
+    /// The bridge's address and its subnet's prefix length, where the user has chosen them.
+    pub ipv4: Option<(Ipv4Addr, u8)>,
+    /// As [`BridgeConfig::ipv4_range`].
+    pub ipv4_range: Option<Ipv4Subnet>,
+    /// As [`BridgeConfig::mtu`].
+    pub mtu: Option<u32>,
+    /// Its containers do not reach each other.
+    pub isolated: bool,
     /// What this engine used before; kept if nothing of the host's stands in its way by now.
     pub previous: Option<BridgeAddresses>,
 }

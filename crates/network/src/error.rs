@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use dozen_model::{Classified, ErrorKind};
 
+use crate::address::Ipv4Subnet;
 use crate::netlink::Refusal;
 
 /// A failure of the network's.
@@ -38,6 +39,14 @@ pub enum NetworkError {
     NoFreeSubnet {
         /// The bridge.
         bridge: String,
+    },
+    /// The subnet that the user chose for the bridge overlaps something else.
+    #[error("the bridge {bridge} cannot have {subnet}: it overlaps a route, an address of the host or another network")]
+    SubnetTaken {
+        /// The bridge.
+        bridge: String,
+        /// Its subnet.
+        subnet: Ipv4Subnet,
     },
     /// Every address of the subnet is in use.
     #[error("no address is free on the bridge {bridge}: all {usable} of {subnet} are in use")]
@@ -108,9 +117,11 @@ impl Classified for NetworkError {
         match self {
             Self::Refused(_) | Self::Setting { .. } | Self::Namespace { .. } => ErrorKind::Internal,
             Self::NoFreeSubnet { .. } | Self::AddressesExhausted { .. } | Self::PoolsExhausted => ErrorKind::Exhausted,
-            Self::AddressTaken { .. } | Self::AddressInUse { .. } | Self::NotABridge(_) | Self::InterfaceTaken(_) => {
-                ErrorKind::Conflict
-            }
+            Self::SubnetTaken { .. }
+            | Self::AddressTaken { .. }
+            | Self::AddressInUse { .. }
+            | Self::NotABridge(_)
+            | Self::InterfaceTaken(_) => ErrorKind::Conflict,
             Self::InvalidInstance(_) | Self::NoIpv6 { .. } | Self::OutsideSubnets { .. } | Self::NoParent { .. } => {
                 ErrorKind::Invalid
             }
@@ -128,6 +139,7 @@ impl Classified for NetworkError {
                     .to_owned(),
             ),
             Self::NoFreeSubnet { .. } => Some("give the engine an address pool of its own".to_owned()),
+            Self::SubnetTaken { .. } => Some("choose another one: bip in the engine's configuration".to_owned()),
             Self::PoolsExhausted => Some("give the network a subnet of its own: --subnet".to_owned()),
             Self::AddressInUse { address } => Some(format!("another container of the network has {address}")),
             Self::AddressesExhausted { .. } => {

@@ -6,7 +6,7 @@
 //! [`retain`](HostNetwork::retain) with all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use dozen_model::Protocol;
@@ -66,7 +66,12 @@ impl HostNetwork {
     /// Running containers and those who call them notice nothing: the table and its ports are there throughout.
     pub fn default_bridge(self: &Arc<Self>, config: &NetworkConfig) -> Result<BridgeNetwork, NetworkError> {
         let addresses = setup::choose_addresses(&mut locked(&self.host.route), config, &self.default_bridge)?;
-        self.bridge(BridgeConfig::plain(addresses))
+        // Containers on it may have kept it where another range was meant.
+        let subnet = addresses.ipv4_subnet();
+        let ipv4_range =
+            config.ipv4_range.filter(|range| subnet.contains(range.network()) && subnet.contains(range.last()));
+        let (mtu, between_containers) = (config.mtu, !config.isolated);
+        self.bridge(BridgeConfig { mtu, between_containers, ipv4_range, ..BridgeConfig::plain(addresses) })
     }
 
     /// Makes a network's bridge, or adopts it.
@@ -164,11 +169,12 @@ impl HostNetwork {
         inherited.map(Element::interface_name).filter(|name| !published.bridges.contains_key(name)).collect()
     }
 
-    /// The first subnet of Docker's default pools that overlaps neither the host's routes and addresses nor these.
-    pub fn choose_subnet(&self, avoid: &[Ipv4Subnet]) -> Result<Ipv4Subnet, NetworkError> {
+    /// The first subnet of these pools (none: Docker's default ones) that overlaps neither the host's routes and addresses nor these.
+    pub fn choose_subnet(&self, pools: &[(Ipv4Addr, u8)], avoid: &[Ipv4Subnet]) -> Result<Ipv4Subnet, NetworkError> {
         let mut taken = setup::occupied(&mut locked(&self.host.route))?;
         taken.extend(avoid);
-        address::choose_subnet(&address::default_pools(), &taken).ok_or(NetworkError::PoolsExhausted)
+        let pools = if pools.is_empty() { &address::default_pools() } else { pools };
+        address::choose_subnet(pools, &taken).ok_or(NetworkError::PoolsExhausted)
     }
 
     /// A unique local /64 (RFC 4193) that follows from the machine, the engine's tag and the network's id. `None` if

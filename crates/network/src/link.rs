@@ -248,6 +248,11 @@ pub(crate) fn bring_up(batch: &mut Batch, index: u32) {
     batch.message("bring an interface up", RTM_NEWLINK, 0, &link_header(index, true), |_| {});
 }
 
+/// Sets the largest packet, in bytes.
+pub(crate) fn set_mtu(batch: &mut Batch, index: u32, mtu: u32) {
+    batch.message("set an interface's MTU", RTM_NEWLINK, 0, &link_header(index, false), |a| a.u32(IFLA_MTU, mtu));
+}
+
 /// Deletes a link. Takes some 20 ms: the kernel waits for every reader.
 pub(crate) fn delete_link(batch: &mut Batch, name: &str) {
     batch.message(format!("delete the link {name}"), RTM_DELLINK, 0, &link_header(0, false), |a| {

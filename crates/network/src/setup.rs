@@ -52,10 +52,14 @@ pub(crate) fn choose_addresses(
     // Containers on the bridge keep it where it is, whatever the host does by now.
     let kept = on_bridge
         .filter(|_| has_ports)
-        .or_else(|| previous.or(on_bridge).filter(|(gateway, prefix_length)| free(gateway, *prefix_length)));
-    let (ipv4_gateway, ipv4_prefix_length) = match kept {
-        Some(kept) => kept,
-        None => {
+        .or_else(|| config.ipv4.or(previous).or(on_bridge).filter(|(gateway, length)| free(gateway, *length)));
+    let (ipv4_gateway, ipv4_prefix_length) = match (kept, config.ipv4) {
+        (Some(kept), _) => kept,
+        (None, Some((address, prefix_length))) => {
+            let subnet = Ipv4Subnet::containing(address, prefix_length);
+            return Err(NetworkError::SubnetTaken { bridge: bridge.to_owned(), subnet });
+        }
+        (None, None) => {
             let pools =
                 if config.address_pools.is_empty() { address::default_pools() } else { config.address_pools.clone() };
             let subnet = address::choose_subnet(&pools, &taken)
@@ -139,6 +143,8 @@ pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result
     for address in stale {
         link::delete_address(&mut batch, index, address.address, address.prefix_length);
     }
+    // One that was there before may have another.
+    config.mtu.inspect(|mtu| link::set_mtu(&mut batch, index, *mtu));
     link::bring_up(&mut batch, index);
     link::add_address(&mut batch, index, addresses.ipv4_gateway.into(), addresses.ipv4_prefix_length);
     route.run(&mut batch)?;

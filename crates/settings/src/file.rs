@@ -66,7 +66,7 @@ mod tests {
                 "{\"log_driver\": \"x\", \"mine\": 1}",
                 "the following directives don't match any configuration option: log_driver, mine",
             ),
-            ("{\"bip\": \"10.0.0.1/24\"}", "the configuration option bip is refused: the engine chooses"),
+            ("{\"bridge\": \"br0\"}", "the configuration option bridge is refused: of the default bridge only"),
             ("{\"shutdown-timeout\": 5}", "shutdown-timeout is refused: the engine's end does not end containers"),
         ] {
             let error = refusal(text);

@@ -4,16 +4,20 @@
 //! key acts, or is refused by name with the reason ([`keys`]); one that nobody knows is refused with the nearest that
 //! is known. [`merge`] lays file, environment and flags over each other; [`Settings`] is what comes out.
 
+mod containers;
 mod error;
 mod file;
 mod keys;
 mod merge;
+mod networks;
 mod settings;
 mod shared;
 
+pub use containers::{ContainerSettings, DnsSettings, UlimitSettings};
 pub use error::SettingsError;
 pub use file::{DEFAULT_PATH, read};
 pub use merge::{Layers, merge};
+pub use networks::{Ipv4Network, NetworkSettings};
 pub use settings::{LogLevel, LoggingSettings, Settings, TlsSettings};
 pub use shared::SharedSettings;
 

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{Keys, SettingsError};
+use crate::{ContainerSettings, Keys, NetworkSettings, SettingsError};
 
 /// Docker's size of /dev/shm.
 const SHM_SIZE_BYTES: u64 = 64 << 20;
 /// Docker's driver.
 const LOG_DRIVER: &str = "json-file";
+/// Of the Container Device Interface (its SPEC.md).
+const CDI_DIRECTORIES: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// What an engine is told. Its default is what holds where nothing is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +36,14 @@ pub struct Settings {
     pub publish_address: Option<IpAddr>,
     /// `tls`, `tlsverify`, `tlscacert`, `tlscert`, `tlskey`.
     pub tls: TlsSettings,
+    /// What containers get whose request does not say.
+    pub containers: ContainerSettings,
+    /// The addresses of networks, and the default bridge.
+    pub networks: NetworkSettings,
+    /// `cdi-spec-dirs`: where specifications of devices lie; those of a later one come before those of an earlier.
+    pub cdi_directories: Vec<PathBuf>,
+    /// `min-api-version`: the least minor version of API 1 that is spoken. `None`: the oldest that is built.
+    pub least_api_minor: Option<u16>,
 }
 
 /// How containers' output is kept that do not say.
@@ -84,6 +94,10 @@ impl Default for Settings {
             shm_size_bytes: SHM_SIZE_BYTES,
             publish_address: None,
             tls: TlsSettings::default(),
+            containers: ContainerSettings::default(),
+            networks: NetworkSettings::default(),
+            cdi_directories: CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
+            least_api_minor: None,
         }
     }
 }
@@ -137,6 +151,13 @@ impl Settings {
                 certificate: reader.path("tlscert")?,
                 key: reader.path("tlskey")?,
             },
+            containers: ContainerSettings::of(&reader)?,
+            networks: NetworkSettings::of(&reader)?,
+            cdi_directories: match reader.get("cdi-spec-dirs") {
+                None => default.cdi_directories,
+                Some(_) => reader.paths("cdi-spec-dirs")?,
+            },
+            least_api_minor: reader.text("min-api-version")?.map(|text| api_minor(&text)).transpose()?,
         })
     }
 
@@ -146,6 +167,7 @@ impl Settings {
             ("data-root", self.data_root != new.data_root),
             ("hosts", self.hosts != new.hosts),
             ("group", self.group != new.group),
+            ("the addresses of networks", self.networks != new.networks),
             ("tls", (self.tls.is_on, self.tls.verify) != (new.tls.is_on, new.tls.verify)),
         ];
         differ.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
@@ -157,16 +179,21 @@ impl Settings {
             data_root: present.data_root.clone(),
             hosts: present.hosts.clone(),
             group: present.group.clone(),
+            networks: present.networks.clone(),
             tls: TlsSettings { is_on: present.tls.is_on, verify: present.tls.verify, ..self.tls },
             ..self
         }
     }
 }
 
-struct Reader<'a>(&'a Keys);
+pub(crate) struct Reader<'a>(pub(crate) &'a Keys);
 
 impl Reader<'_> {
-    fn switch(&self, key: &str) -> Result<Option<bool>, SettingsError> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
+    pub(crate) fn switch(&self, key: &str) -> Result<Option<bool>, SettingsError> {
         match self.0.get(key) {
             None => Ok(None),
             Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -174,7 +201,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&self, key: &str) -> Result<Option<String>, SettingsError> {
+    pub(crate) fn text(&self, key: &str) -> Result<Option<String>, SettingsError> {
         match self.0.get(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -182,7 +209,7 @@ impl Reader<'_> {
         }
     }
 
-    fn texts(&self, key: &str) -> Result<Vec<String>, SettingsError> {
+    pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, SettingsError> {
         let bad = |value: &Value| SettingsError::value(key, format!("{value} is no list of texts"));
         match self.0.get(key) {
             None => Ok(Vec::new()),
@@ -209,6 +236,14 @@ impl Reader<'_> {
         }
     }
 
+    fn paths(&self, key: &str) -> Result<Vec<PathBuf>, SettingsError> {
+        let absolute = |text: String| match Path::new(&text).is_absolute() {
+            true => Ok(text.into()),
+            false => Err(SettingsError::value(key, format!("{text:?} is not an absolute path"))),
+        };
+        self.texts(key)?.into_iter().map(absolute).collect()
+    }
+
     fn path(&self, key: &str) -> Result<Option<PathBuf>, SettingsError> {
         match self.text(key)? {
             Some(text) if Path::new(&text).is_absolute() => Ok(Some(text.into())),
@@ -227,6 +262,12 @@ fn log_level(text: &str) -> Result<LogLevel, SettingsError> {
         "fatal" | "panic" => Ok(LogLevel::Fatal),
         _ => Err(SettingsError::value("log-level", format!("{text:?} is none of debug, info, warn, error, fatal"))),
     }
+}
+
+/// The oldest and the newest that are built are the API's to know.
+fn api_minor(text: &str) -> Result<u16, SettingsError> {
+    let minor = text.strip_prefix("1.").and_then(|minor| minor.parse().ok());
+    minor.ok_or_else(|| SettingsError::value("min-api-version", format!("{text:?} is no version, as 1.44 is one")))
 }
 
 fn labels(labels: Vec<String>) -> Result<Vec<String>, SettingsError> {
@@ -279,10 +320,12 @@ mod tests {
             "log-level": "error", "labels": ["rack=7", "rack=7"], "log-driver": "json-file",
             "log-opts": { "max-size": "10m", "max-file": "3" }, "default-shm-size": "128M", "ip": "127.0.0.1",
             "live-restore": true, "tls": true, "tlsverify": true, "tlscacert": "/ca.pem", "tlscert": "/cert.pem",
-            "tlskey": "/key.pem",
+            "tlskey": "/key.pem", "cdi-spec-dirs": ["/cdi"], "min-api-version": "1.44", "dns": ["192.0.2.1"], "mtu": 1400,
         }));
+        // Of which twelve are read in files of their own, with tests of their own: containers, networks.
+        let elsewhere = 12;
         let acting = crate::keys::KEYS.iter().filter(|(_, fate)| *fate == crate::keys::Fate::Acts).count();
-        assert_eq!(acting, 16, "this test has them all");
+        assert_eq!(acting, 20 + elsewhere, "this test has them all");
         let options = [("max-file", "3"), ("max-size", "10m")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(
             read,
@@ -302,6 +345,13 @@ mod tests {
                     certificate: Some("/cert.pem".into()),
                     key: Some("/key.pem".into()),
                 },
+                containers: ContainerSettings {
+                    dns: crate::DnsSettings { servers: vec![[192, 0, 2, 1].into()], ..Default::default() },
+                    ..ContainerSettings::default()
+                },
+                networks: NetworkSettings { mtu: Some(1400), ..NetworkSettings::default() },
+                cdi_directories: vec!["/cdi".into()],
+                least_api_minor: Some(44),
             })
         );
     }
@@ -320,6 +370,8 @@ mod tests {
             (json!({ "ip": "here" }), "\"here\" is no IP address"),
             (json!({ "live-restore": false }), "containers always outlive the engine"),
             (json!({ "data-root": "here" }), "\"here\" is not an absolute path"),
+            (json!({ "cdi-spec-dirs": ["here"] }), "\"here\" is not an absolute path"),
+            (json!({ "min-api-version": "44" }), "\"44\" is no version"),
         ] {
             let error = read(value.clone()).unwrap_err();
             assert!(error.contains(words), "{value}: {error}");

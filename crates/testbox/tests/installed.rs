@@ -132,7 +132,8 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
     for (text, flags, words) in [
         ("{ \"log_driver\": \"x\" }", &[][..], "don't match any configuration option: log_driver"),
         ("{ \"log_driver\": \"x\" }", &[], "did you mean log-driver?"),
-        ("{ \"bip\": \"10.0.0.1/24\" }", &[], "the configuration option bip is refused"),
+        ("{ \"bridge\": \"br0\" }", &[], "the configuration option bridge is refused"),
+        ("{ \"bip\": \"10.0.0.0/24\" }", &[], "option bip: \"10.0.0.0/24\" is the subnet's own address"),
         ("{ \"debug\": 1 }", &[], "option debug: 1 is neither true nor false"),
         ("{ \"debug\": true", &[], "EOF while parsing an object at line 1"),
         (
@@ -151,6 +152,9 @@ fn a_configuration_that_cannot_be_used_is_refused_by_name() {
             "{ \"hosts\": [\"tcp://0.0.0.0:2375\"] }",
             "tcp://0.0.0.0:2375 is refused without TLS and client certificates",
         ),
+        ("{ \"min-api-version\": \"1.60\" }", "min-api-version 1.60 is not from 1.24 to 1.51"),
+        ("{ \"default-ulimits\": { \"files\": { \"Soft\": 1, \"Hard\": 1 } } }", "invalid ulimit type: files"),
+        ("{ \"dns-search\": [\"a b\"] }", "invalid HostConfig.DnsSearch"),
         ("{ \"tls\": true }", "tls without tlsverify would let anybody in"),
         ("{ \"tlsverify\": true }", "tlsverify needs tlscacert, tlscert and tlskey"),
         ("{ \"group\": \"no-such-group\" }", "there is no group \"no-such-group\""),

@@ -119,9 +119,9 @@ pub(crate) struct ThrottleDevice {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct RequestedUlimit {
-    name: String,
-    soft: i64,
-    hard: i64,
+    pub(crate) name: String,
+    pub(crate) soft: i64,
+    pub(crate) hard: i64,
 }
 
 /// A new container's limits.
@@ -387,7 +387,7 @@ fn weight(device: &WeightDevice) -> Result<BlockDeviceRate, ApiError> {
 }
 
 /// Of two with one name the later counts, as with Docker's command line.
-fn ulimits(asked: &[RequestedUlimit]) -> Result<Vec<Ulimit>, ApiError> {
+pub(crate) fn ulimits(asked: &[RequestedUlimit]) -> Result<Vec<Ulimit>, ApiError> {
     let mut limits: Vec<Ulimit> = Vec::new();
     for RequestedUlimit { name, soft, hard } in asked {
         let (name, soft, hard) = (name.as_str(), *soft, *hard);

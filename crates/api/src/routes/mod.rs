@@ -1,9 +1,14 @@
 //! The routes, a file per resource. A handler reads the request, asks the engine, and writes what it said.
 
+use axum::Extension;
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use dozen_engine::Engine;
 
+use crate::edge::ApiVersion;
 use crate::error::ApiError;
 
 mod archives;
@@ -31,7 +36,19 @@ mod volumes;
 
 /// All routes, without the version in the path.
 pub(crate) fn router(engine: Engine) -> Router {
-    routes().with_state(engine)
+    let layer = axum::middleware::from_fn_with_state(engine.clone(), refuse_old);
+    routes().layer(layer).with_state(engine)
+}
+
+/// `min-api-version`: what is before it is refused, whatever is asked.
+async fn refuse_old(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let oldest = ApiVersion::oldest(&engine.settings());
+    if version < oldest { version.too_old(oldest).into_response() } else { next.run(request).await }
 }
 
 fn routes() -> Router<Engine> {

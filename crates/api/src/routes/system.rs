@@ -8,7 +8,7 @@ use dozen_engine::Engine;
 use serde_json::{Value, json};
 
 use crate::convert::inspect::RUNTIME;
-use crate::edge::{ApiVersion, NEWEST, OLDEST};
+use crate::edge::{ApiVersion, NEWEST};
 use crate::error::{Answer, ok};
 use crate::{host, shims};
 
@@ -26,7 +26,8 @@ pub(super) async fn ping(method: Method) -> Response {
     response
 }
 
-pub(super) async fn version() -> Answer {
+pub(super) async fn version(State(engine): State<Engine>) -> Answer {
+    let oldest = ApiVersion::oldest(&engine.settings()).to_string();
     let uname = host::uname();
     ok(&json!({
         "Platform": { "Name": "Dozen" },
@@ -34,13 +35,13 @@ pub(super) async fn version() -> Answer {
             "Name": "Engine",
             "Version": VERSION,
             "Details": {
-                "ApiVersion": NEWEST.to_string(), "MinAPIVersion": OLDEST.to_string(), "Os": "linux",
+                "ApiVersion": NEWEST.to_string(), "MinAPIVersion": oldest, "Os": "linux",
                 "Arch": host::architecture(), "KernelVersion": uname.release, "Experimental": "false",
             },
         }],
         "Version": VERSION,
         "ApiVersion": NEWEST.to_string(),
-        "MinAPIVersion": OLDEST.to_string(),
+        "MinAPIVersion": oldest,
         "GitCommit": "",
         "GoVersion": "",
         "Os": "linux",
@@ -116,13 +117,24 @@ pub(super) async fn info(State(engine): State<Engine>, Extension(version): Exten
         "ContainerdCommit": { "ID": "" },
         "RuncCommit": { "ID": "" },
         "InitCommit": { "ID": "" },
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
-        "CDISpecDirs": ["/etc/cdi", "/var/run/cdi"],
+        "SecurityOptions": security_options(&settings.containers),
+        "CDISpecDirs": settings.cdi_directories,
         "GenericResources": null,
         "Warnings": if facts.warnings.is_empty() { Value::Null } else { json!(facts.warnings) },
     });
     shims::info(version, &mut shown);
     ok(&shown)
+}
+
+/// Docker's words: what holds for containers that say nothing.
+fn security_options(defaults: &dozen_settings::ContainerSettings) -> Vec<&'static str> {
+    let profile = match defaults.seccomp.as_deref() {
+        None => "name=seccomp,profile=builtin",
+        Some("unconfined") => "name=seccomp,profile=unconfined",
+        Some(_) => "name=seccomp,profile=custom",
+    };
+    let own = defaults.no_new_privileges.then_some("name=no-new-privileges");
+    [profile, "name=cgroupns"].into_iter().chain(own).collect()
 }
 
 #[cfg(test)]

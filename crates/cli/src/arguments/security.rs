@@ -22,7 +22,8 @@ pub fn parse(texts: &[&str], read_file: &dyn Fn(&str) -> Result<String, String>)
         };
         match (key, value) {
             ("no-new-privileges", None | Some("true")) => security.options.push("no-new-privileges".to_owned()),
-            ("no-new-privileges", Some("false")) => {}
+            // The engine may have another default.
+            ("no-new-privileges", Some("false")) => security.options.push("no-new-privileges=false".to_owned()),
             ("systempaths", Some("unconfined")) => security.unmasks_system_paths = true,
             ("seccomp", Some("unconfined" | "builtin")) => security.options.push((*text).replacen(':', "=", 1)),
             ("seccomp", Some(path)) if !path.is_empty() => {
@@ -79,7 +80,7 @@ mod tests {
         for (texts, parsed) in [
             (&["no-new-privileges"][..], Ok("no-new-privileges")),
             (&["no-new-privileges:true"], Ok("no-new-privileges")),
-            (&["no-new-privileges=false"], Ok("")),
+            (&["no-new-privileges:false"], Ok("no-new-privileges=false")),
             (&["seccomp=unconfined"], Ok("seccomp=unconfined")),
             (&["seccomp:unconfined"], Ok("seccomp=unconfined")),
             (&["seccomp=p.json"], Ok("seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}")),

@@ -16,11 +16,6 @@ use serde_json::Value;
 use crate::EngineError;
 use crate::container::devices;
 
-/// Where specifications are; those of the later directory come before those of the earlier.
-pub(crate) fn directories() -> [&'static Path; 2] {
-    [Path::new("/etc/cdi"), Path::new("/var/run/cdi")]
-}
-
 /// No specification is longer.
 const MAX_BYTES: u64 = 16 << 20;
 

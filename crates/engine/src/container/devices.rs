@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dozen_model::{DeviceMapping, DeviceRequest, DeviceRule, DeviceSpec};
 use dozen_runtime::Spec;
@@ -21,7 +21,7 @@ const GPU_CAPABILITIES: [&str; 9] =
     ["gpu", "nvidia", "compute", "utility", "video", "graphics", "display", "compat32", "ngx"];
 
 /// Adds everything that was asked for to a specification.
-pub(crate) fn apply(spec: &mut Spec, asked: &DeviceSpec) -> Result<(), EngineError> {
+pub(crate) fn apply(spec: &mut Spec, asked: &DeviceSpec, cdi_directories: &[PathBuf]) -> Result<(), EngineError> {
     if *asked == DeviceSpec::default() {
         return Ok(());
     }
@@ -34,11 +34,12 @@ pub(crate) fn apply(spec: &mut Spec, asked: &DeviceSpec) -> Result<(), EngineErr
     }
     rules.extend(asked.rules.iter().map(rule));
     add(spec, devices, rules);
+    let directories: Vec<&Path> = cdi_directories.iter().map(PathBuf::as_path).collect();
     let mut names = Vec::new();
     for request in &asked.requests {
-        names.extend(names_of(request, &cdi::directories())?);
+        names.extend(names_of(request, &directories)?);
     }
-    if names.is_empty() { Ok(()) } else { cdi::inject(spec, &names, &cdi::directories()) }
+    if names.is_empty() { Ok(()) } else { cdi::inject(spec, &names, &directories) }
 }
 
 /// Puts devices, and rules that allow them, behind those that are there.

@@ -63,7 +63,7 @@ pub(crate) fn spec(shared: &Shared, snapshot: &Snapshot, mount_origins: &[Origin
         }
         linux.set_cgroups_path(Some(PathBuf::from(shared.container_cgroup(&snapshot.id, asked))));
     }
-    resources::apply(&mut spec, &asked.resources)?;
+    resources::apply(&mut spec, &asked.resources, &shared.config.settings.get().cdi_directories)?;
     Ok(spec)
 }
 

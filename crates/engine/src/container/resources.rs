@@ -2,7 +2,7 @@
 //! looks up, and for [`check`], which holds the limits of processes against our own.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dozen_model::{BlockDeviceRate, CpuSpec, ResourceSpec, Ulimit};
 use dozen_runtime::Spec;
@@ -24,8 +24,8 @@ const UNLIMITED: i64 = -1;
 /// A block device's major and minor number.
 pub(crate) type Numbers<'a> = &'a dyn Fn(&Path) -> Result<(i64, i64), EngineError>;
 
-/// Puts everything that is limited into a specification.
-pub(crate) fn apply(spec: &mut Spec, asked: &ResourceSpec) -> Result<(), EngineError> {
+/// Puts everything that is limited into a specification. `cdi_directories`: as the settings have them.
+pub(crate) fn apply(spec: &mut Spec, asked: &ResourceSpec, cdi_directories: &[PathBuf]) -> Result<(), EngineError> {
     check(asked)?;
     if let Some(process) = spec.process_mut() {
         if !asked.ulimits.is_empty() {
@@ -35,7 +35,7 @@ pub(crate) fn apply(spec: &mut Spec, asked: &ResourceSpec) -> Result<(), EngineE
             process.set_oom_score_adj(Some(asked.oom_score_adjustment));
         }
     }
-    devices::apply(spec, &asked.devices)?;
+    devices::apply(spec, &asked.devices, cdi_directories)?;
     let Some(linux) = spec.linux_mut() else { return Ok(()) };
     let mut resources = linux.resources().clone().unwrap_or_default();
     let limits = limits(asked, &block_device)?;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dozen_model::{ContainerId, DEFAULT_NETWORK, NetworkDriver, NetworkId, NetworkMode, NetworkName, NetworkSpec};
-use dozen_network::BridgeAddresses;
+use dozen_network::{BridgeAddresses, Ipv4Subnet};
+use dozen_settings::NetworkSettings;
 use jiff::Timestamp;
 
 use super::addressing::{self, Surroundings};
@@ -78,7 +79,8 @@ impl Engine {
     /// All of them: those that every engine has, and then the user's by name.
     pub fn networks(&self) -> Vec<Network> {
         let network = &self.shared.network;
-        let predefined = PREDEFINED.map(|name| predefined(name, network.addresses()));
+        let settings = self.settings();
+        let predefined = PREDEFINED.map(|name| predefined(name, network.addresses(), &settings.networks));
         let mut own: Vec<Network> = network.rows().values().map(|row| Network::of(row)).collect();
         own.sort_by(|a, b| a.name.cmp(&b.name));
         predefined.into_iter().chain(own).collect()
@@ -116,10 +118,18 @@ fn containers_on(shared: &Shared, network: &NetworkId) -> Vec<Arc<Snapshot>> {
     shared.registry.snapshots().into_iter().filter(is_on).collect()
 }
 
-fn predefined(name: &str, default_bridge: Option<BridgeAddresses>) -> Network {
+fn predefined(name: &str, default_bridge: Option<BridgeAddresses>, settings: &NetworkSettings) -> Network {
     let addresses = default_bridge.filter(|_| name == DEFAULT_NETWORK);
     let ipv6 = addresses.as_ref().is_some_and(|addresses| addresses.ipv6_gateway.is_some());
-    let spec = NetworkSpec { ipv6, ..NetworkSpec::default() };
+    let mut spec = NetworkSpec { ipv6, ..NetworkSpec::default() };
+    if name == DEFAULT_NETWORK {
+        (spec.bridge.mtu, spec.bridge.between_containers) = (settings.mtu, settings.between_containers);
+        let options = [
+            settings.mtu.map(|mtu| ("com.docker.network.driver.mtu", mtu.to_string())),
+            Some(("com.docker.network.bridge.enable_icc", settings.between_containers.to_string())),
+        ];
+        spec.options = options.into_iter().flatten().map(|(name, value)| (name.to_owned(), value)).collect();
+    }
     Network { id: NetworkId::predefined(name), name: name.to_owned(), created: None, spec, addresses }
 }
 
@@ -186,16 +196,20 @@ fn create(shared: &Shared, request: NetworkRequest) -> Result<Network, EngineErr
             bridge
         }
     };
+    let settings = &network.settings.get().networks;
     let mut taken: Vec<BridgeAddresses> = known.values().map(|row| row.addresses.clone()).collect();
     taken.extend(network.default_addresses()?);
     let mut avoid: Vec<_> = taken.iter().map(BridgeAddresses::ipv4_subnet).collect();
     if network.default_addresses()?.is_none() {
         // What the default bridge will want: Docker's has the first of the pools.
-        avoid.extend(host.choose_subnet(&avoid).ok());
+        avoid.extend(match settings.bridge {
+            Some((address, length)) => Some(Ipv4Subnet::containing(address, length)),
+            None => host.choose_subnet(&settings.pools, &avoid).ok(),
+        });
     }
     let around = Surroundings {
         taken: &taken,
-        free_ipv4: &|| Ok(host.choose_subnet(&avoid)?),
+        free_ipv4: &|| Ok(host.choose_subnet(&settings.pools, &avoid)?),
         free_ipv6: &|| host.choose_ipv6_subnet(&network.instance, id.as_str()),
     };
     let addresses = addressing::decide(&spec, interface, &around)?;
@@ -317,9 +331,9 @@ mod tests {
 
     #[test]
     fn networks_are_found_by_id_name_and_the_beginning_of_an_id() {
-        let mut own = predefined("backend", None);
+        let mut own = predefined("backend", None, &NetworkSettings::default());
         (own.id, own.created) = ("ab".repeat(32).parse().unwrap(), Some(Timestamp::UNIX_EPOCH));
-        let mut networks = PREDEFINED.map(|name| predefined(name, None)).to_vec();
+        let mut networks = PREDEFINED.map(|name| predefined(name, None, &NetworkSettings::default())).to_vec();
         networks.push(own.clone());
         for text in ["backend", "abab", own.id.as_str()] {
             assert_eq!(find(networks.clone(), text).unwrap(), own, "{text}");
@@ -331,6 +345,6 @@ mod tests {
         assert!(find(networks.clone(), "").is_err());
         assert_eq!(find(networks.clone(), "back").unwrap_err().to_string(), "network back not found");
         assert!(find(networks, "6").unwrap_err().to_string().contains("ambiguous"), "bridge and host begin so");
-        assert_eq!([predefined("none", None).driver(), own.driver()], ["null", "bridge"]);
+        assert_eq!([predefined("none", None, &NetworkSettings::default()).driver(), own.driver()], ["null", "bridge"]);
     }
 }
