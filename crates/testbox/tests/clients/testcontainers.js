@@ -103,7 +103,7 @@ async function waiting() {
 
 /** Files in and out, mounts, users, limits. */
 async function files() {
-  const directory = fs.mkdtempSync(path.join(process.cwd(), 'files-'));
+  const directory = fs.mkdtempSync(path.join(require('os').tmpdir(), 'files-'));
   fs.writeFileSync(path.join(directory, 'one'), 'one');
   const container = await new GenericContainer('busybox')
     .withCommand(['sleep', '1000'])

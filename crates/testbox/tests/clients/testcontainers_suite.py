@@ -3,6 +3,7 @@ reaper is an image that only a registry has: it is switched off, as the document
 
 import pathlib
 import re
+import tempfile
 import urllib.request
 
 import docker.errors
@@ -20,7 +21,9 @@ from testcontainers.core.wait_strategies import (
 from testcontainers.core.waiting_utils import wait_for_logs
 
 PYTHON = "python:3.11-slim"
-here = pathlib.Path.cwd()
+# Gone with the program.
+scratch = tempfile.TemporaryDirectory()
+here = pathlib.Path(scratch.name)
 
 
 def page(container, port, name=""):

@@ -4,13 +4,16 @@ import datetime
 import os
 import pathlib
 import time
+import tempfile
 import urllib.request
 
 from python_on_whales import DockerClient
 from python_on_whales.exceptions import DockerException, NoSuchContainer, NoSuchImage, NoSuchVolume
 
 docker = DockerClient(client_call=[os.environ["DOCKER_CLI"]])
-here = pathlib.Path.cwd()
+# Gone with the program.
+scratch = tempfile.TemporaryDirectory()
+here = pathlib.Path(scratch.name)
 
 
 def refused(kind, words, call):
