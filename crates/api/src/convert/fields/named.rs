@@ -232,6 +232,13 @@ const SHOWN: &[(&str, &[&str])] = &[
     ("an_exec_may_have_all_rights_and_keys_to_leave_by", &["exec Privileged", "exec DetachKeys"]),
     ("detached_and_refused", &["exec start Detach"]),
     ("a_volumes_life", &["volume Name", "volume Labels"]),
+    ("a_directory_of_the_host_and_a_disk_are_volumes", &["volume DriverOpts"]),
+    (
+        "a_mount_makes_the_volume_with_its_options_and_does_not_change_another",
+        &["create HostConfig.Mounts.VolumeOptions.DriverConfig.Options"],
+    ),
+    ("those_in_one_cgroup_share_its_limit_and_leave_it_behind", &["create HostConfig.CgroupParent"]),
+    ("log_options_change_while_it_speaks", &["update LogConfig"]),
     (
         "limits_change_while_a_container_runs_and_stay_changed",
         &["update Memory", "update NanoCpus", "update CpusetCpus", "update MemorySwap", "update PidsLimit"],
