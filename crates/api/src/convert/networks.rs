@@ -80,12 +80,15 @@ fn options(network: &Network) -> Map<String, Value> {
     if let Some(addresses) = network.addresses.as_ref().filter(|_| network.is_predefined()) {
         options.insert("com.docker.network.bridge.default_bridge".into(), json!("true"));
         options.insert("com.docker.network.bridge.name".into(), json!(addresses.name));
-        for (name, value) in
-            [("enable_icc", "true"), ("enable_ip_masquerade", "true"), ("host_binding_ipv4", "0.0.0.0")]
-        {
-            options.insert(format!("com.docker.network.bridge.{name}"), json!(value));
+        for (name, value) in [
+            ("bridge.enable_icc", "true"),
+            ("bridge.enable_ip_masquerade", "true"),
+            ("bridge.host_binding_ipv4", "0.0.0.0"),
+            ("driver.mtu", "1500"),
+        ] {
+            // What the settings say is there already.
+            options.entry(format!("com.docker.network.{name}")).or_insert_with(|| json!(value));
         }
-        options.insert("com.docker.network.driver.mtu".into(), json!("1500"));
     }
     // As Docker shows the interface that none was named for.
     if let (Some(Parent::Nowhere), Some(addresses)) = (network.spec.driver.parent(), &network.addresses) {
