@@ -21,12 +21,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod cgroup;
+mod daemon;
 mod engine;
 mod machine;
 mod screen;
 mod tools;
 mod wait;
 
+pub use daemon::Daemon;
 pub use engine::Engine;
 pub use machine::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Side};
 pub use screen::Screen;

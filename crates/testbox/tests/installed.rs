@@ -6,63 +6,10 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 
-use dozen_testbox::{Machine, dozen_program, image_archive, next_second, until};
-use rustix::process::{Pid, Signal, kill_process};
-
-/// An engine with arguments of the test's own.
-struct Daemon<'a> {
-    machine: &'a Machine,
-    process: Child,
-    log: std::path::PathBuf,
-}
-
-impl<'a> Daemon<'a> {
-    fn start(machine: &'a Machine, arguments: &[&str]) -> Self {
-        let mut command = machine.command(dozen_program());
-        command.arg("daemon").args(arguments);
-        Self::of(machine, command)
-    }
-
-    fn of(machine: &'a Machine, mut command: Command) -> Self {
-        let log = machine.directory().join("daemon.log");
-        let file = std::fs::File::create(&log).unwrap();
-        command.stdout(file.try_clone().unwrap()).stderr(file);
-        let mut process = command.spawn().unwrap();
-        until("the engine answers", || {
-            let said = std::fs::read_to_string(&log).unwrap();
-            assert!(process.try_wait().unwrap().is_none(), "the engine has ended: {said}");
-            said.contains("listening on").then_some(())
-        });
-        Self { machine, process, log }
-    }
-
-    fn dozen(&self, arguments: &[&str]) -> String {
-        self.machine.run(dozen_program(), arguments).text()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.process.id().cast_signed()).unwrap(), signal).unwrap();
-    }
-
-    /// Waits until the log has said this so often.
-    fn says(&self, words: &str, times: usize) {
-        until(words, || (std::fs::read_to_string(&self.log).unwrap().matches(words).count() >= times).then_some(()));
-    }
-}
-
-impl Drop for Daemon<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let _ = std::io::stderr().write_all(&std::fs::read(&self.log).unwrap_or_default());
-        }
-        if matches!(self.process.try_wait(), Ok(None)) {
-            self.signal(Signal::TERM);
-            let _ = self.process.wait();
-        }
-    }
-}
+use dozen_testbox::{Daemon, Machine, dozen_program, next_second};
+use rustix::process::Signal;
 
 fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).unwrap();
@@ -88,33 +35,34 @@ fn a_file_sets_what_containers_get_and_sighup_reads_it_again() {
     );
     let daemon = Daemon::start(&machine, &["--config-file", &file]);
     let info = daemon.dozen(&["info", "-f", "{{.Labels}} {{.Debug}} {{.LoggingDriver}}"]);
-    assert_eq!(info.trim(), "[rack=7] true json-file");
-    daemon.dozen(&["load", "--input", image_archive("busybox").to_str().unwrap()]);
+    assert_eq!(info.text().trim(), "[rack=7] true json-file");
+    daemon.load("busybox");
     let shown = |name: &str| {
         let format = "{{.HostConfig.ShmSize}} {{json .HostConfig.LogConfig.Config}}";
-        daemon.dozen(&["inspect", "-f", format, name]).trim().to_owned()
+        daemon.dozen(&["inspect", "-f", format, name]).text().trim().to_owned()
     };
-    daemon.dozen(&["create", "--name", "first", "busybox", "true"]);
+    daemon.dozen(&["create", "--name", "first", "busybox", "true"]).expect(0);
     assert_eq!(shown("first"), r#"8388608 {"max-file":"2","max-size":"1m"}"#);
-    let df = daemon.dozen(&["run", "--rm", "-p", "8088:80", "busybox", "df", "-k", "/dev/shm"]);
+    let df = daemon.dozen(&["run", "--rm", "-p", "8088:80", "busybox", "df", "-k", "/dev/shm"]).text();
     assert!(df.contains(" 8192 "), "{df}");
 
     std::fs::write(&path, r#"{ "labels": ["rack=8"], "group": "1", "log-opts": { "max-size": "3m" } }"#).unwrap();
     daemon.signal(Signal::HUP);
     daemon.says("the settings have been read again", 1);
     daemon.says("group has changed: that takes effect when the engine is started again", 1);
-    assert_eq!(daemon.dozen(&["info", "-f", "{{.Labels}} {{.Debug}}"]).trim(), "[rack=8] false");
-    daemon.dozen(&["create", "--name", "second", "busybox", "true"]);
+    assert_eq!(daemon.dozen(&["info", "-f", "{{.Labels}} {{.Debug}}"]).text().trim(), "[rack=8] false");
+    daemon.dozen(&["create", "--name", "second", "busybox", "true"]).expect(0);
     assert_eq!(shown("second"), r#"67108864 {"max-size":"3m"}"#);
     assert_eq!(shown("first"), r#"8388608 {"max-file":"2","max-size":"1m"}"#, "what is made stays as it was made");
-    let events = daemon.dozen(&["events", "--since", "1h", "--until", &next_second(), "--filter", "type=daemon"]);
+    let events =
+        daemon.dozen(&["events", "--since", "1h", "--until", &next_second(), "--filter", "type=daemon"]).text();
     assert!(events.contains(" daemon reload "), "{events}");
 
     // A bad file is named, and changes nothing.
     std::fs::write(&path, r#"{ "label": ["rack=9"] }"#).unwrap();
     daemon.signal(Signal::HUP);
     daemon.says("the following directives don't match any configuration option: label: the settings stay", 1);
-    assert_eq!(daemon.dozen(&["info", "-f", "{{.Labels}}"]).trim(), "[rack=8]");
+    assert_eq!(daemon.dozen(&["info", "-f", "{{.Labels}}"]).text().trim(), "[rack=8]");
 }
 
 #[test]
@@ -181,8 +129,8 @@ fn every_host_is_listened_on_and_the_group_may_use_it() {
         assert_eq!((file.gid(), file.permissions().mode() & 0o777), (4242, 0o660), "{}", socket.display());
     }
     // Both outlive the engine; the next one's group counts.
-    daemon.dozen(&["load", "--input", image_archive("busybox").to_str().unwrap()]);
-    daemon.dozen(&["run", "-d", "--name", "stays", "busybox", "sleep", "1000"]);
+    daemon.load("busybox");
+    daemon.dozen(&["run", "-d", "--name", "stays", "busybox", "sleep", "1000"]).expect(0);
     drop(daemon);
     let waiting = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| ping(&second));

@@ -5,11 +5,10 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
-use dozen_testbox::{Done, MACHINE_ADDRESS, Machine, Side, docker_program, dozen_program, image_archive, until};
+use dozen_testbox::{Daemon, Done, MACHINE_ADDRESS, Machine, Side, docker_program, dozen_program};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -42,59 +41,18 @@ impl Authority {
     }
 }
 
-struct Daemon<'a> {
-    machine: &'a Machine,
-    process: Child,
-    log: PathBuf,
+/// An engine with the certificates of this directory.
+fn with_certificates<'a>(machine: &'a Machine, host: &str, directory: &Path) -> Daemon<'a> {
+    let [ca, cert, key] = ["ca", "cert", "key"].map(|name| format!("{}/{name}.pem", directory.display()));
+    let files = ["--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
+    start(machine, &[&["-H", host, "--tlsverify"][..], &files].concat())
 }
 
-impl<'a> Daemon<'a> {
-    fn start(machine: &'a Machine, arguments: &[&str]) -> Self {
-        let log = machine.directory().join("daemon.log");
-        let file = std::fs::File::create(&log).unwrap();
-        let mut command = machine.command(dozen_program());
-        command.arg("daemon").args(["-H", "unix://"]).args(arguments);
-        let mut process = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        until("the engine listens on TCP", || {
-            let said = std::fs::read_to_string(&log).unwrap();
-            assert!(process.try_wait().unwrap().is_none(), "the engine has ended: {said}");
-            said.contains("listening on tcp://").then_some(())
-        });
-        Self { machine, process, log }
-    }
-
-    /// With the certificates of this directory.
-    fn with_certificates(machine: &'a Machine, host: &str, directory: &Path) -> Self {
-        let [ca, cert, key] = ["ca", "cert", "key"].map(|name| format!("{}/{name}.pem", directory.display()));
-        let files = ["--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
-        Self::start(machine, &[&["-H", host, "--tlsverify"][..], &files].concat())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.process.id().cast_signed()).unwrap(), signal).unwrap();
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    fn says(&self, words: &str) {
-        until(words, || self.said().contains(words).then_some(()));
-    }
-
-    fn load(&self) {
-        let archive = image_archive("busybox");
-        self.machine.run(dozen_program(), &["load", "--input", archive.to_str().unwrap()]).expect(0);
-    }
-}
-
-impl Drop for Daemon<'_> {
-    fn drop(&mut self) {
-        if matches!(self.process.try_wait(), Ok(None)) {
-            self.signal(Signal::TERM);
-            let _ = self.process.wait();
-        }
-    }
+/// It listens where machines in boxes look for it, too.
+fn start<'a>(machine: &'a Machine, arguments: &[&str]) -> Daemon<'a> {
+    let daemon = Daemon::start(machine, &[&["-H", "unix://"], arguments].concat());
+    daemon.says("listening on tcp://", 1);
+    daemon
 }
 
 const HOST: &str = "tcp://127.0.0.1:2376";
@@ -112,8 +70,8 @@ fn both_command_lines_do_everything_through_tls() {
     let authority = Authority::new("ours");
     let own = authority.sign(machine.directory().join("engine"), 3000);
     let client = authority.sign(machine.directory().join("client"), 3000);
-    let daemon = Daemon::with_certificates(&machine, HOST, &own);
-    daemon.load();
+    let daemon = with_certificates(&machine, HOST, &own);
+    daemon.load("busybox");
     for program in [docker_program(), dozen_program()] {
         let run = |arguments: &[&str], input: &[u8]| by_tls(&machine, &program, &client, arguments, input);
         // Half-closed: sort says what it has only at the end of its input.
@@ -152,7 +110,7 @@ fn who_has_no_good_certificate_is_refused() {
     let directory = |name: &str| machine.directory().join(name);
     let own = authority.sign(directory("engine"), 3000);
     let good = authority.sign(directory("good"), 3000);
-    let daemon = Daemon::with_certificates(&machine, "tcp://0.0.0.0:2376", &own);
+    let daemon = with_certificates(&machine, "tcp://0.0.0.0:2376", &own);
     by_tls(&machine, &docker_program(), &good, &["version"], b"").expect(0);
     by_tls(&machine, &dozen_program(), &good, &["version"], b"").expect(0);
 
@@ -165,8 +123,8 @@ fn who_has_no_good_certificate_is_refused() {
             assert!(program == docker_program() || done.err.contains(word), "{done:?}");
         }
     }
-    daemon.says("was refused: invalid peer certificate: certificate expired");
-    daemon.says("was refused: invalid peer certificate: UnknownIssuer");
+    daemon.says("was refused: invalid peer certificate: certificate expired", 1);
+    daemon.says("was refused: invalid peer certificate: UnknownIssuer", 1);
     // An engine whose certificate is another authority's than we trust, or for another name.
     std::fs::write(good.join("ca.pem"), Authority::new("third").pem).unwrap();
     for program in [docker_program(), dozen_program()] {
@@ -199,18 +157,18 @@ fn certificates_are_read_again_on_sighup() {
     let own = first.sign(machine.directory().join("engine"), 3000);
     let old = first.sign(machine.directory().join("old"), 3000);
     let new = next.sign(machine.directory().join("new"), 3000);
-    let daemon = Daemon::with_certificates(&machine, HOST, &own);
+    let daemon = with_certificates(&machine, HOST, &own);
     by_tls(&machine, &dozen_program(), &old, &["version"], b"").expect(0);
     // Bad ones change nothing.
     let certificate = std::fs::read(own.join("cert.pem")).unwrap();
     std::fs::write(own.join("cert.pem"), "nothing").unwrap();
     daemon.signal(Signal::HUP);
-    daemon.says("the settings stay as they were");
+    daemon.says("the settings stay as they were", 1);
     by_tls(&machine, &dozen_program(), &old, &["version"], b"").expect(0);
     std::fs::write(own.join("cert.pem"), certificate).unwrap();
     next.sign(own, 3000);
     daemon.signal(Signal::HUP);
-    daemon.says("the settings have been read again");
+    daemon.says("the settings have been read again", 1);
     by_tls(&machine, &dozen_program(), &new, &["version"], b"").expect(0);
     by_tls(&machine, &dozen_program(), &old, &["version"], b"").expect(1);
 }
@@ -221,7 +179,7 @@ fn contexts_carry_certificates_between_both_command_lines() {
     let authority = Authority::new("ours");
     let own = authority.sign(machine.directory().join("engine"), 3000);
     let client = authority.sign(machine.directory().join("client"), 3000);
-    let _daemon = Daemon::with_certificates(&machine, HOST, &own);
+    let _daemon = with_certificates(&machine, HOST, &own);
     let none = [("DOCKER_HOST", "")];
     let run = |program: PathBuf, arguments: &[&str]| machine.run_with(program, arguments, b"", &none);
     let file = |name: &str| format!("{}/{name}.pem", client.display());
@@ -252,17 +210,17 @@ fn tcp_without_tls_is_loopbacks_or_what_is_meant() {
     // Beyond loopback it is said, or refused.
     let refused = machine.run(dozen_program(), &["daemon", "-H", "tcp://0.0.0.0:2375"]).expect(1);
     assert!(refused.err.contains("tcp://0.0.0.0:2375 is refused without TLS and client certificates"), "{refused:?}");
-    let daemon = Daemon::start(&machine, &["-H", "tcp://127.0.0.1:2375"]);
-    daemon.says("has neither TLS nor client certificates: every user of this machine is root");
-    daemon.load();
+    let daemon = start(&machine, &["-H", "tcp://127.0.0.1:2375"]);
+    daemon.says("has neither TLS nor client certificates: every user of this machine is root", 1);
+    daemon.load("busybox");
     for program in [docker_program(), dozen_program()] {
         let bare = [("DOCKER_HOST", "tcp://127.0.0.1:2375")];
         let sorted = machine.run_with(program, &["run", "--rm", "-i", "busybox", "sort"], b"b\na\n", &bare);
         assert_eq!(sorted.text(), "a\nb\n");
     }
     drop(daemon);
-    let daemon = Daemon::start(&machine, &["-H", "tcp://0.0.0.0:2375", "--tls=false"]);
-    daemon.says("everyone who reaches it is root");
+    let daemon = start(&machine, &["-H", "tcp://0.0.0.0:2375", "--tls=false"]);
+    daemon.says("everyone who reaches it is root", 1);
     let mut plain = machine.connect(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, 2375)).unwrap();
     plain.write_all(b"GET /_ping HTTP/1.1\r\nHost: box\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
