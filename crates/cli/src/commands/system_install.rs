@@ -229,8 +229,11 @@ pub async fn uninstall(context: &Context, matches: &ArgMatches) -> Outcome {
     let mut failures = Vec::new();
     let mut note = |result: Result<(), Failure>| failures.extend(result.err());
     let has_units = manifest.is_some() && target.has_systemd();
+    let mut is_ended = true;
     if has_units {
-        note(target.systemctl(&["stop", UNIT_NAMES[0], UNIT_NAMES[1]]));
+        let stopped = target.systemctl(&["stop", UNIT_NAMES[0], UNIT_NAMES[1]]);
+        is_ended = stopped.is_ok();
+        note(stopped);
     }
     if let Some(manifest) = manifest {
         for file in manifest.files.iter().rev().filter(|file| below(&target.root, file).symlink_metadata().is_ok()) {
@@ -255,12 +258,16 @@ pub async fn uninstall(context: &Context, matches: &ArgMatches) -> Outcome {
     if has_units {
         note(target.systemctl(&["daemon-reload"]));
     }
+    // Nothing runs any more: what is in the run root says nothing to anybody.
+    let mut directories = Vec::new();
+    if is_ended {
+        directories.push(below(&target.root, &roots.run_root));
+    }
     if is_purge {
-        for directory in [data_root, below(&target.root, Path::new(CONFIGURATION))] {
-            if directory.symlink_metadata().is_ok() {
-                note(target.step(&format!("remove {}", directory.display()), || remove_all(&directory)));
-            }
-        }
+        directories.extend([data_root, below(&target.root, Path::new(CONFIGURATION))]);
+    }
+    for directory in directories.iter().filter(|directory| directory.symlink_metadata().is_ok()) {
+        note(target.step(&format!("remove {}", directory.display()), || remove_all(directory)));
     }
     Failure::all(failures)
 }

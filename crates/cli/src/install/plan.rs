@@ -69,7 +69,8 @@ fn socket_unit(choice: &Choice) -> String {
          [Unit]\nDescription=dozen, a container engine: its sockets\n\n\
          [Socket]\n\
          # systemd holds them while the engine is restarted or upgraded: who comes meanwhile waits, and is answered.\n\
-         ListenStream=/run/dozen/dozen.sock\n{docker}SocketMode=0660\nSocketUser=root\n{group}DirectoryMode=0711\n\n\
+         ListenStream=/run/dozen/dozen.sock\n{docker}SocketMode=0660\nSocketUser=root\n{group}DirectoryMode=0711\n\
+         RemoveOnStop=yes\n\n\
          [Install]\nWantedBy=sockets.target\n"
     )
 }
