@@ -60,10 +60,11 @@ web = docker.run(
     cpus=0.5,
     restart="on-failure:2",
     health_cmd="test -e /www/index.html",
-    health_interval=datetime.timedelta(milliseconds=200),
+    health_interval=datetime.timedelta(seconds=1),
     add_hosts=[("far", "192.0.2.1")],
     init=True,
 )
+# Whole seconds: that client makes 0 of less, which is the default, 30.
 for _ in range(400):
     if web.state.health.status == "healthy":
         break
