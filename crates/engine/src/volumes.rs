@@ -196,16 +196,11 @@ impl Volumes {
         if !read_directory(&data)?.is_empty() {
             return Ok(());
         }
-        // Nothing can be renamed into another mount: the volume's own, or what someone has mounted there.
+        // Nothing can be renamed into another mount: the volume's own, or what someone has mounted there. A copy that fails
+        // there leaves what it has made: others may write to it meanwhile (a server's, a disk's, a directory of the host's),
+        // and whose a file is nobody knows.
         if prepared || dozen_runtime::is_mount_point(&data)? {
-            let copied = copy(&data);
-            if copied.is_err() {
-                for name in read_directory(&data)? {
-                    let path = data.join(name);
-                    warn_and_go_on("cannot empty a volume again", &path, remove_tree(&path));
-                }
-            }
-            return copied.map(drop);
+            return copy(&data).map(drop);
         }
         let filling = directory.join(FILLING);
         let made = std::fs::DirBuilder::new().mode(0o700).create(&filling);

@@ -19,7 +19,7 @@ impl Engine {
     }
 
     /// Fills an empty volume that no running container has with an archive's content: all of it, or, whatever fails or
-    /// dies, nothing. Blocks, but for the claim, which is the caller's.
+    /// dies, nothing; but in a volume that is another file system, where others may write, what was begun stays. Blocks, but for the claim, which is the caller's.
     pub fn import_volume(&self, name: &VolumeName, claim: &Claim, archive: &mut dyn Read) -> Result<(), EngineError> {
         let shared = self.shared();
         let volume = shared.volumes.find(name.as_str())?;

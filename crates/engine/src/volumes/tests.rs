@@ -67,6 +67,28 @@ fn a_volume_is_filled_beside_itself_and_stays_the_same_directory() {
     volumes.fill(&name(), false, &claim(&volumes), |_| panic!("it is not empty any more")).unwrap();
 }
 
+/// On another file system, or one that a running container has, others may have written meanwhile.
+#[test]
+fn a_copy_that_fails_where_others_write_takes_nothing_of_theirs_along() {
+    let root = tempfile::tempdir().unwrap();
+    let volumes = open(root.path());
+    let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
+    dozen_runtime::overlay::with_own_mounts(|| {
+        let disk = tempfile::tempdir().unwrap();
+        rustix::mount::mount_bind(disk.path(), &volume.mountpoint).unwrap();
+        let failed = |into: &Path| {
+            assert_eq!(into, volume.mountpoint);
+            copy(into)?;
+            std::fs::write(disk.path().join("theirs"), "rows").unwrap();
+            Err(EngineError::ShuttingDown)
+        };
+        assert!(volumes.fill(&name(), false, &claim(&volumes), failed).is_err());
+        assert_eq!(std::fs::read_to_string(disk.path().join("theirs")).unwrap(), "rows");
+        Ok(())
+    })
+    .unwrap();
+}
+
 #[test]
 fn what_a_crash_left_of_a_filling_is_nothing_or_all() {
     let root = tempfile::tempdir().unwrap();
