@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Context;
 use crate::arguments::flags::{is_on, switch, text, value, verb};
 use crate::failure::{Failure, Outcome};
+use crate::host::DEFAULT_RUN_ROOT;
 use crate::install::apply;
 use crate::install::group;
 use crate::install::manifest::{Manifest, below};
@@ -258,9 +259,10 @@ pub async fn uninstall(context: &Context, matches: &ArgMatches) -> Outcome {
     if has_units {
         note(target.systemctl(&["daemon-reload"]));
     }
-    // Nothing runs any more: what is in the run root says nothing to anybody.
+    // Nothing runs any more: what is in the service's run root says nothing to anybody. One that an environment names may
+    // be a directory of something else as well.
     let mut directories = Vec::new();
-    if is_ended {
+    if is_ended && roots.run_root == Path::new(DEFAULT_RUN_ROOT) {
         directories.push(below(&target.root, &roots.run_root));
     }
     if is_purge {
