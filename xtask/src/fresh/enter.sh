@@ -12,6 +12,10 @@ for group in $CGROUPS; do
     for file in cpuset.cpus cpuset.mems; do
         if [ -e "$group/$file" ] && [ ! -e "$group/cgroup.controllers" ]; then cat "$group/../$file" >"$group/$file"; fi
     done
+    # What version 2 has of controllers is handed down. It stays so: to take it back could take it from others.
+    for controller in $(cat "$group/../cgroup.controllers" 2>/dev/null); do
+        echo "+$controller" >"$group/../cgroup.subtree_control"
+    done
     echo $$ >"$group/cgroup.procs"
 done
 
