@@ -21,6 +21,7 @@ mod host;
 mod leftover;
 mod listening;
 mod routes;
+mod rows;
 mod server;
 mod shims;
 mod sizes;

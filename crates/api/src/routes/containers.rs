@@ -21,6 +21,7 @@ use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as 
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
+use crate::rows::Rows;
 use crate::{shims, sizes};
 
 pub(super) async fn list(
@@ -34,7 +35,7 @@ pub(super) async fn list(
     let mountpoint = mountpoints(&engine);
     let selected = listing.select(engine.containers(), &ancestors)?;
     let mut named: BTreeMap<&str, Option<ImageId>> = BTreeMap::new();
-    let mut rows = Vec::new();
+    let mut rows = Rows::new();
     for snapshot in &selected {
         let spec = &snapshot.spec;
         if !named.contains_key(spec.image_name.as_str()) {
@@ -46,9 +47,9 @@ pub(super) async fn list(
             sizes::add(&engine, snapshot, &mut row).await;
         }
         shims::container(version, &mut row);
-        rows.push(row);
+        rows.push(&row);
     }
-    ok(&rows.into())
+    rows.answer()
 }
 
 /// The images of these names and those made from them. One that is not here has no containers.

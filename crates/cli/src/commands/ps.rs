@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::{ArgMatches, Command, value_parser};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::Context;
 use crate::arguments::filters;
@@ -111,7 +112,8 @@ struct MountPoint {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct NetworkSettings {
-    networks: Option<BTreeMap<String, serde_json::Value>>,
+    /// By name; what is said of each is not shown.
+    networks: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 fn row(container: &Container, truncates: bool, now_s: i64) -> Row {
