@@ -116,7 +116,9 @@ pub(crate) fn adopt(shared: &Arc<Shared>, mut rows: Vec<ContainerRow>) {
 /// What a run that was not seen to end holds of the network.
 fn held(row: &ContainerRow) -> Option<(ContainerId, Vec<RunEndpoint>, Vec<PublishedPort>)> {
     let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
-    (!run.endpoints.is_empty()).then(|| (row.id.clone(), run.endpoints.clone(), run.ports.clone()))
+    // Who has been taken from its last network keeps its ports for the next one.
+    let holds = !run.endpoints.is_empty() || !run.ports.is_empty();
+    holds.then(|| (row.id.clone(), run.endpoints.clone(), run.ports.clone()))
 }
 
 /// What volumes a run that was not seen to end uses.

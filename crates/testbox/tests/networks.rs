@@ -150,6 +150,24 @@ fn a_container_is_connected_and_disconnected_while_it_runs() {
 }
 
 #[test]
+fn ports_of_who_is_on_no_network_are_kept_for_the_next_one() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["network", "create", "one"]).expect(0);
+    run(&engine, "web", &["--network", "one", "-p", "8080:80"]);
+    let published = SocketAddr::new(MACHINE_ADDRESS, 8080);
+    assert_eq!(machine.page(Side::Neighbour, published), "served\n");
+    engine.dozen(&["network", "disconnect", "one", "web"]).expect(0);
+    engine.kill();
+    engine.restart();
+    let taken = engine.dozen(&["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    taken.refuses(125, &["port is already allocated"]);
+    engine.dozen(&["network", "connect", "one", "web"]).expect(0);
+    assert_eq!(machine.page(Side::Neighbour, published), "served\n");
+}
+
+#[test]
 fn an_internal_network_leads_nowhere() {
     let machine = Machine::new();
     let engine = machine.engine();
