@@ -27,6 +27,17 @@ impl Row {
 }
 
 fn differences(bench: &mut Bench) -> Vec<String> {
+    compare(bench).unwrap_or_else(|changing| vec![changing])
+}
+
+/// A field of a container. An error: it has gone since it was listed, because an engine finishes what one before it had
+/// begun.
+fn inspect(bench: &mut Bench, row: &Row, format: &str) -> Result<String, String> {
+    let shown = bench.dozen(&["inspect", "--format", format, &row.name]);
+    if shown.code == 0 { Ok(shown.out) } else { Err(format!("{}: {}", row.name, shown.err)) }
+}
+
+fn compare(bench: &mut Bench) -> Result<Vec<String>, String> {
     let mut found = Differences::default();
     let listed = bench.dozen(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.State}}"]).expect(0);
     let rows: Vec<Row> = listed
@@ -80,20 +91,20 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     let place = format!("{}/volumes/", data.display());
     let mounted = of_kind("mount ").into_iter().filter_map(|path| path.strip_prefix(&place)?.strip_suffix("/_data"));
     let mounted = mounted.map(str::to_owned).collect();
-    let used = running.iter().flat_map(|row| {
-        let names = bench.dozen(&["inspect", "--format", "{{range .Mounts}}{{.Name}} {{end}}", &row.name]).expect(0);
-        names.split_whitespace().filter(|name| *name == MEMORY).map(str::to_owned).collect::<Vec<_>>()
-    });
-    found.same("mounts of volumes", &mounted, &used.collect());
+    let mut used = BTreeSet::new();
+    for row in &running {
+        let names = inspect(bench, row, "{{range .Mounts}}{{.Name}} {{end}}")?;
+        used.extend(names.split_whitespace().filter(|name| *name == MEMORY).map(str::to_owned));
+    }
+    found.same("mounts of volumes", &mounted, &used);
 
     // Of each running container, the networks that it is on.
-    let networks = running.iter().map(|row| {
-        let format = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
-        let names = bench.dozen(&["inspect", "--format", format, &row.name]).expect(0);
+    let mut networks = BTreeMap::new();
+    for row in &running {
+        let names = inspect(bench, row, "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}")?;
         let names = names.split_whitespace().filter(|name| !["none", "host", WIRE].contains(name));
-        (row.name.clone(), names.map(str::to_owned).collect::<Vec<_>>())
-    });
-    let networks: BTreeMap<_, _> = networks.collect();
+        networks.insert(row.name.clone(), names.map(str::to_owned).collect::<Vec<_>>());
+    }
     // A container can be taken from its last one; the host has no link of those that lie on its own interface.
     let connected: Vec<&&Row> = running.iter().filter(|row| !networks[&row.name].is_empty()).collect();
     let links = of_kind("interface ").into_iter().filter(|name| name.starts_with("dz") && !name.starts_with("dz-"));
@@ -117,7 +128,7 @@ fn differences(bench: &mut Bench) -> Vec<String> {
 
     // What inspect shows is in force, however an update of it was cut short.
     for row in &running {
-        let shown = bench.dozen(&["inspect", "--format", "{{.HostConfig.PidsLimit}}", &row.name]).expect(0);
+        let shown = inspect(bench, row, "{{.HostConfig.PidsLimit}}")?;
         let script = format!("cat $(find /sys/fs/cgroup -path '*/{}/pids.max')", row.id);
         let kernel = bench.machine.run("sh", &["-c", &script]).out;
         let limit = if shown.trim() == "<nil>" { "max" } else { shown.trim() };
@@ -141,12 +152,11 @@ fn differences(bench: &mut Bench) -> Vec<String> {
     let snapshot: serde_json::Value = serde_json::from_slice(&snapshot).unwrap_or_default();
     let held = snapshot["ports"].as_array().into_iter().flatten().map(|port| port["host_port"].to_string());
     // Who has been taken from its last network keeps its ports for the next one.
-    let kept = running.iter().flat_map(|row| {
-        let format = "{{range .NetworkSettings.Ports}}{{range .}}{{.HostPort}} {{end}}{{end}}";
-        let shown = bench.dozen(&["inspect", "--format", format, &row.name]).expect(0);
-        shown.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
-    });
-    let kept: BTreeSet<String> = kept.collect();
+    let mut kept = BTreeSet::new();
+    for row in &running {
+        let shown = inspect(bench, row, "{{range .NetworkSettings.Ports}}{{range .}}{{.HostPort}} {{end}}{{end}}")?;
+        kept.extend(shown.split_whitespace().map(str::to_owned));
+    }
     found.check(ports.is_subset(&kept), format!("ports {ports:?} are open, and inspect shows {kept:?}"));
     found.same("ports of the keeper", &held.collect(), &kept);
     for (name, port) in all_ports() {
@@ -154,7 +164,7 @@ fn differences(bench: &mut Bench) -> Vec<String> {
         let wanted = !kept.contains(&port.to_string());
         found.check(free == wanted, format!("port {port} of {name} is {}", if free { "free" } else { "taken" }));
     }
-    found.0
+    Ok(found.0)
 }
 
 fn all_ports() -> impl Iterator<Item = (String, u16)> {
