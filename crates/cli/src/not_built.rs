@@ -50,7 +50,6 @@ const RUN_FLAGS: &[&str] = &[
     "--runtime",
     "--storage-opt",
     "--use-api-socket",
-    "--volume-driver",
 ];
 
 /// Flags of other verbs.

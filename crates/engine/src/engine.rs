@@ -18,6 +18,7 @@ use crate::container::changes::Settings;
 use crate::container::commit::{self, CommitOptions};
 use crate::container::exec::Exec;
 use crate::container::lifecycle::Wish;
+use crate::container::mounts;
 use crate::container::oci;
 use crate::container::owner::{Entry, Owner};
 use crate::container::restart::Restarts;
@@ -368,6 +369,7 @@ fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result
             Some(warning) => vec![warning],
             None => shared.network.firewall_warnings().unwrap_or_default(),
         },
+    mounts::check_sources(&spec.mounts)?;
         false => Vec::new(),
     };
     Ok((entry, warnings))

@@ -154,8 +154,7 @@ fn a_mount_makes_its_source_and_labels_its_volume() {
         json!({"HostConfig": {"Mounts": [{"Type": "bind", "Source": missing, "Target": "/given",
             "BindOptions": {"CreateMountpoint": made}}]}, "Image": "busybox", "Cmd": ["true"]})
     };
-    dozen.post("/containers/create?name=refused", &bind(false));
-    let (status, answer) = dozen.ask("POST", "/containers/refused/start", &Value::Null);
+    let (status, answer) = dozen.ask("POST", "/containers/create?name=refused", &bind(false));
     let words = answer["message"].to_string();
     assert!(status == 400 && words.contains("bind source path does not exist"), "{status} {answer}");
     assert!(!missing.exists());

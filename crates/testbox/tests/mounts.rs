@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use dozen_testbox::{Engine, Machine};
+use dozen_testbox::{Engine, Machine, docker_program, dozen_program};
 
 fn mount(options: &str) -> [&str; 2] {
     ["--mount", options]
@@ -252,4 +252,39 @@ fn a_volume_is_exported_and_imported_whole() {
     engine.dozen(&["volume", "import", "third", archive]).refuses(1, &["volume is in use"]);
     engine.dozen(&["rm", "-f", "user"]).expect(0);
     engine.dozen(&["volume", "export", "nothing"]).refuses(1, &["no such volume"]);
+}
+
+#[test]
+fn a_missing_source_is_refused_at_once_or_made_when_the_container_starts() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let place = |name: &str| machine.directory().join(name);
+    let bind = |name: &str, more: &str| format!("type=bind,src={},dst=/m{more}", place(name).display());
+    for program in [docker_program(), dozen_program()] {
+        let refused = machine.run(&program, &["create", "--mount", &bind("missing", ""), "busybox"]);
+        let words = format!(
+            "invalid mount config for type \"bind\": bind source path does not exist: {}",
+            place("missing").display()
+        );
+        assert!(refused.code != 0 && refused.err.contains(&words), "{refused:?}");
+        assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+        // By -v it is made, and by the start, not before.
+        let volume = format!("{}:/m", place("made").display());
+        machine.run(&program, &["create", "--name", "it", "-v", &volume, "busybox", "touch", "/m/x"]).expect(0);
+        assert!(!place("made").exists());
+        machine.run(&program, &["start", "-a", "it"]).expect(0);
+        assert!(place("made/x").exists());
+        machine.run(&program, &["rm", "it"]).expect(0);
+        std::fs::remove_dir_all(place("made")).unwrap();
+    }
+    let made = bind("asked", ",bind-create-src");
+    engine.dozen(&["run", "--rm", "--mount", &made, "busybox", "touch", "/m/x"]).expect(0);
+    assert!(place("asked/x").exists());
+    // What was there and goes afterwards is the start's to say.
+    std::fs::create_dir(place("gone")).unwrap();
+    engine.dozen(&["create", "--name", "late", "--mount", &bind("gone", ""), "busybox", "true"]).expect(0);
+    std::fs::remove_dir(place("gone")).unwrap();
+    let failed = engine.dozen(&["start", "late"]).expect(1);
+    assert!(failed.err.contains("bind source path does not exist"), "{failed:?}");
 }

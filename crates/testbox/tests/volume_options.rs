@@ -240,3 +240,28 @@ fn what_cannot_be_mounted_is_refused_or_fails_the_start_in_dockers_words() {
     }
     assert!(!Path::new("/no").exists());
 }
+
+#[test]
+fn a_driver_that_nobody_has_is_not_found() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let words =
+        |volume: &str| format!("create {volume}: error looking up volume plugin rexray: plugin \"rexray\" not found");
+    let mount = "type=volume,src=data,dst=/m,volume-driver=rexray";
+    for program in [docker_program(), dozen_program()] {
+        for line in [
+            &["volume", "create", "-d", "rexray", "data"][..],
+            &["create", "--mount", mount, "busybox"],
+            &["create", "-v", "data:/m", "--volume-driver", "rexray", "busybox"],
+        ] {
+            let refused = machine.run(&program, line);
+            assert!(refused.code != 0 && refused.err.contains(&words("data")), "{refused:?}");
+        }
+        machine.run(&program, &["volume", "create", "-d", "local", "data"]).expect(0);
+        let line = ["run", "--rm", "-v", "data:/m", "--volume-driver", "local", "busybox", "true"];
+        machine.run(&program, &line).expect(0);
+        engine.dozen(&["volume", "rm", "data"]).expect(0);
+    }
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+}

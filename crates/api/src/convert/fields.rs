@@ -93,7 +93,7 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("RestartPolicy", Within(RESTART_POLICY)),
     ("OnUnhealthy", Acts), // dozen's own
     ("AutoRemove", Acts),
-    ("VolumeDriver", RefusedUnless(&[r#""local""#])),
+    ("VolumeDriver", Acts),
     ("VolumesFrom", Acts),
     ("ConsoleSize", Acts),
     ("Annotations", Acts),
@@ -192,7 +192,7 @@ const BIND_OPTIONS: Fields = &[
 const VOLUME_OPTIONS: Fields =
     &[("NoCopy", Acts), ("Labels", Acts), ("Subpath", Acts), ("DriverConfig", Within(DRIVER_CONFIG))];
 
-const DRIVER_CONFIG: Fields = &[("Name", RefusedUnless(&[r#""local""#])), ("Options", Acts)];
+const DRIVER_CONFIG: Fields = &[("Name", Acts), ("Options", Acts)];
 
 const TMPFS_OPTIONS: Fields = &[("SizeBytes", Acts), ("Mode", Acts), ("Options", Acts)];
 
@@ -218,13 +218,8 @@ pub(crate) const EXEC: Fields = &[
 pub(crate) const EXEC_START: Fields = &[("Detach", Acts), ("Tty", Acts), ("ConsoleSize", Acts)];
 
 /// The body of `POST /volumes/create`.
-pub(crate) const VOLUME: Fields = &[
-    ("Name", Acts),
-    ("Labels", Acts),
-    ("Driver", RefusedUnless(&[r#""local""#])),
-    ("DriverOpts", Acts),
-    ("ClusterVolumeSpec", Refused),
-];
+pub(crate) const VOLUME: Fields =
+    &[("Name", Acts), ("Labels", Acts), ("Driver", Acts), ("DriverOpts", Acts), ("ClusterVolumeSpec", Refused)];
 
 /// The body of `POST /volumes/{name}/snapshots`, ours.
 pub(crate) const VOLUME_SNAPSHOT: Fields = &[("Name", Acts), ("Pause", Acts)];

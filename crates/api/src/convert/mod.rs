@@ -23,3 +23,4 @@ pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod sharing;
 pub(crate) mod stats;
+pub(crate) mod volume_driver;

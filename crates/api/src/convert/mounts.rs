@@ -13,6 +13,7 @@ use dozen_model::{
 };
 
 use super::request::HostConfig;
+use super::volume_driver;
 use crate::error::ApiError;
 
 /// All mounts of a container. `volumes` are targets of anonymous volumes: the image's and the user's.
@@ -30,7 +31,7 @@ pub(crate) fn mounts<'a>(
         Ok(())
     };
     for raw in &host.binds {
-        add(bind(raw)?)?;
+        add(with_driver(bind(raw)?, &host.volume_driver)?)?;
     }
     for mount in &host.mounts {
         add(structured::mount(mount)
@@ -43,10 +44,18 @@ pub(crate) fn mounts<'a>(
         // One path alone is the common form; `EXPOSE`d volumes never have a source.
         let target = target(raw).map_err(|why| why.context(format_args!("invalid volume specification: '{raw}'")))?;
         if taken.insert(target.clone()) {
-            all.push(plain(target, anonymous_volume(true), false));
+            all.push(with_driver(plain(target, anonymous_volume(true), false), &host.volume_driver)?);
         }
     }
     Ok(all)
+}
+
+/// `--volume-driver` is for the volumes of `-v` and of the image; those of `--mount` have their own.
+fn with_driver(mount: Mount, driver: &str) -> Result<Mount, ApiError> {
+    if let MountSource::Volume { name, .. } = &mount.source {
+        volume_driver::of_container(driver, name.as_str())?;
+    }
+    Ok(mount)
 }
 
 /// `-v`: `[source:]target[:options]`.

@@ -87,6 +87,7 @@ pub(crate) struct HostConfig {
     pub(crate) sysctls: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) volumes_from: Vec<String>,
+    pub(crate) volume_driver: String,
 }
 
 /// Which log driver, with its options.
@@ -160,6 +161,7 @@ pub(crate) struct VolumeOptions {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct DriverConfig {
+    pub(crate) name: String,
     pub(crate) options: BTreeMap<String, String>,
 }
 
@@ -218,6 +220,7 @@ pub(crate) struct ExecStart {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Volume {
     pub(crate) name: String,
+    pub(crate) driver: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) driver_opts: BTreeMap<String, String>,
 }

@@ -9,7 +9,7 @@ use dozen_engine::{Engine, Volume, VolumeSpec};
 use dozen_model::{ContainerId, VolumeName};
 use serde_json::{Value, json};
 
-use crate::convert::{fields, request};
+use crate::convert::{fields, request, volume_driver};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, ok, reply};
 use crate::extract::{Json, Query};
@@ -38,6 +38,7 @@ pub(super) async fn list(State(engine): State<Engine>, query: Query) -> Answer {
 
 pub(super) async fn create(State(engine): State<Engine>, Json(body): Json) -> Answer {
     let request: request::Volume = request::read(body, fields::VOLUME)?;
+    volume_driver::check(&request.driver, &request.name)?;
     let anonymous = request.name.is_empty();
     let name = if anonymous {
         // 64 random hexadecimal digits, which is what a fresh id is too.

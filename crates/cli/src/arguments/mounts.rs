@@ -110,9 +110,6 @@ impl Mount {
             }
             "volume-driver" => {
                 let driver = text()?;
-                if driver != "local" {
-                    return Err(format!("the volume driver {driver} is not built yet: local is"));
-                }
                 insert_within(&mut self.volume, "DriverConfig", "Name", driver.into());
             }
             "volume-opt" => {
@@ -291,7 +288,6 @@ mod tests {
             ("type=tmpfs,dst=/a,uid=5", "cannot mix 'uid' and 'gid' with mount type 'tmpfs'"),
             ("src=v,dst=/a,uid=me", "invalid value for uid: me"),
             ("dst=a", "invalid mount target 'a': it must be an absolute path"),
-            ("dst=/a,volume-driver=x", "the volume driver x is not built yet: local is"),
             ("\"dst=/a", "a quote is not closed: \"dst=/a"),
         ] {
             assert_eq!(parse(text, Path::new("/here")).unwrap_err(), words, "{text}");

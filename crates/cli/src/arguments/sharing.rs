@@ -7,11 +7,12 @@ use super::flags::{invalid, list, text, texts, value};
 use crate::failure::Failure;
 
 /// Flags with one word, and their fields.
-const WORDS: [(&str, &str, &str); 4] = [
+const WORDS: [(&str, &str, &str); 5] = [
     ("cgroupns", "CgroupnsMode", "Cgroup namespace to use (host, private)"),
     ("ipc", "IpcMode", "IPC mode to use (private, shareable, host, none, container:NAME)"),
     ("pid", "PidMode", "PID namespace to use (host, container:NAME)"),
     ("uts", "UTSMode", "UTS namespace to use (host)"),
+    ("volume-driver", "VolumeDriver", "Optional volume driver for the container (local is the only one)"),
 ];
 
 /// Flags with lists of words.

@@ -26,7 +26,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommands([
             verb("create", "Create a volume", "volume create [OPTIONS] [VOLUME]", "dozen volume create data")
-                .arg(value("driver", 'd', "string", "Specify volume driver name (local)"))
+                .arg(value("driver", 'd', "string", "Specify volume driver name (local is the only one)"))
                 .arg(list("label", None, "Set metadata for a volume"))
                 .arg(list("opt", 'o', "Set driver specific options"))
                 // From before the name stood on its own; scripts still have it.
@@ -73,12 +73,9 @@ pub async fn execute(context: &Context, name: &str, matches: &ArgMatches) -> Out
 }
 
 async fn create(context: &Context, matches: &ArgMatches) -> Outcome {
-    if let Some(driver) = text(matches, "driver").filter(|driver| *driver != "local") {
-        return Err(Failure::not_built(&format!("the volume driver {driver}")).with_hint("local is"));
-    }
     let options = key_values::labels(texts(matches, "opt")).map_err(Failure::new)?;
     let labels = key_values::labels(texts(matches, "label")).map_err(Failure::new)?;
-    let mut body = json!({ "Driver": "local" });
+    let mut body = json!({ "Driver": text(matches, "driver").unwrap_or("local") });
     if !labels.is_empty() {
         body["Labels"] = json!(labels);
     }

@@ -1,6 +1,6 @@
 //! The user's mounts: where each comes from on the host, and the runtime's words for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dozen_model::{BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
 
@@ -32,14 +32,7 @@ fn origin(shared: &Shared, snapshot: &Snapshot, mount: &Mount) -> Result<Origin,
             make_directory(path)?;
             Ok(Origin::Path(path.clone()))
         }
-        MountSource::Bind { path, .. } if !path.exists() => Err(EngineError::Invalid {
-            message: format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {}",
-                path.display()
-            ),
-            hint: Some("make it first; -v makes a missing directory by itself".into()),
-        }),
-        MountSource::Bind { path, .. } => Ok(Origin::Path(path.clone())),
+        MountSource::Bind { path, .. } => check_source(path).map(|()| Origin::Path(path.clone())),
         MountSource::Volume { name, .. } => Ok(Origin::Path(shared.volumes.find(name.as_str())?.mountpoint)),
         MountSource::Tmpfs(_) => Ok(Origin::New),
         MountSource::Image { id, .. } => {
@@ -54,6 +47,25 @@ fn origin(shared: &Shared, snapshot: &Snapshot, mount: &Mount) -> Result<Origin,
             Ok(Origin::Layers(layers))
         }
     }
+}
+
+/// Of a container that is to be made: a bind by `--mount` whose source is missing is refused at once, as Docker does. What
+/// `-v` names, and `bind-create-src`, is made when the container starts; what others brought was looked at then.
+pub(crate) fn check_sources(mounts: &[Mount]) -> Result<(), EngineError> {
+    mounts.iter().filter(|mount| !mount.inherited).try_for_each(|mount| match &mount.source {
+        MountSource::Bind { path, create_missing: false, .. } => check_source(path),
+        _ => Ok(()),
+    })
+}
+
+fn check_source(path: &Path) -> Result<(), EngineError> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(EngineError::Invalid {
+        message: format!("invalid mount config for type \"bind\": bind source path does not exist: {}", path.display()),
+        hint: Some("make it first; -v and bind-create-src make a missing directory by themselves".into()),
+    })
 }
 
 /// A mount of the runtime's specification.
@@ -125,6 +137,28 @@ mod tests {
     fn options_of(source: MountSource, read_only: bool, owner: MountOwner, origin: &Origin) -> String {
         let asked = Mount { target: "/t".into(), source, read_only, structured: true, owner, inherited: false };
         user_mount(&asked, origin).options().clone().unwrap_or_default().join(",")
+    }
+
+    #[test]
+    fn what_is_missing_is_refused_unless_it_is_made_later() {
+        let bind = |path: &str, create_missing, inherited| Mount {
+            target: "/t".into(),
+            source: MountSource::Bind {
+                path: path.into(),
+                create_missing,
+                propagation: BindPropagation::default(),
+                recursion: BindRecursion::default(),
+            },
+            read_only: false,
+            structured: true,
+            owner: MountOwner::default(),
+            inherited,
+        };
+        assert!(
+            check_sources(&[bind("/", false, false), bind("/no/a", true, false), bind("/no/a", false, true)]).is_ok()
+        );
+        let error = check_sources(&[bind("/no/a", false, false)]).unwrap_err().to_string();
+        assert_eq!(error, "invalid mount config for type \"bind\": bind source path does not exist: /no/a");
     }
 
     #[test]

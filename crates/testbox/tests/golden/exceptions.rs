@@ -136,8 +136,6 @@ const EXCEPTIONS: &[Exception] = &[
     in_1_45("POST /containers/create?name=%2Fa%2Fb (a bad name)", "message", "the name without its slash"),
     in_1_45("POST /volumes/create''", "message", "the rule that it breaks as well"),
     always("POST /containers/create?name=refused (a port that is none)", "", STRICTER),
-    always("POST /volumes/create (an unknown driver)", "status", NOT_TOLD),
-    in_1_45("POST /volumes/create (an unknown driver)", "message", NOT_TOLD),
 ];
 
 /// The number of the exception that a difference is.

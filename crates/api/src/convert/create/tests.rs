@@ -222,7 +222,7 @@ fn every_field_that_acts_makes_a_difference() {
         "PublishAllPorts": true, "ReadonlyRootfs": true, "SecurityOpt": ["no-new-privileges"], "Tmpfs": { "/t": "" },
         "PidMode": "host", "IpcMode": "none",
         "UTSMode": "host", "CgroupnsMode": "host", "GroupAdd": ["7"], "Sysctls": { "net.core.somaxconn": "1" },
-        "Annotations": { "a": "b" }, "VolumesFrom": ["other"],
+        "Annotations": { "a": "b" }, "VolumesFrom": ["other"], "VolumeDriver": "plugin",
         "ShmSize": 4096, "Init": true, "MaskedPaths": [], "ReadonlyPaths": [], "OnUnhealthy": "stop",
         "OomScoreAdj": 5, "CpuShares": 7, "CgroupParent": "/team",
         "Memory": 64 << 20, "NanoCpus": 500_000_000, "BlkioWeight": 10, "CpuPeriod": 5000, "CpuQuota": 5000,
@@ -244,6 +244,7 @@ fn every_field_that_acts_makes_a_difference() {
                 "StdinOnce" => before["OpenStdin"] = json!(true),
                 "MaskedPaths" => before["HostConfig"] = json!({ "ReadonlyPaths": [] }),
                 "ReadonlyPaths" => before["HostConfig"] = json!({ "MaskedPaths": [] }),
+                "VolumeDriver" => before["Volumes"] = json!({ "/v": {} }),
                 "OnUnhealthy" => before["Healthcheck"] = json!({ "Test": ["CMD", "true"] }),
                 _ => {}
             }

@@ -234,6 +234,14 @@ const SHOWN: &[(&str, &[&str])] = &[
     ("a_volumes_life", &["volume Name", "volume Labels"]),
     ("a_directory_of_the_host_and_a_disk_are_volumes", &["volume DriverOpts"]),
     (
+        "a_driver_that_nobody_has_is_not_found",
+        &[
+            "volume Driver",
+            "create HostConfig.VolumeDriver",
+            "create HostConfig.Mounts.VolumeOptions.DriverConfig.Name",
+        ],
+    ),
+    (
         "a_mount_makes_the_volume_with_its_options_and_does_not_change_another",
         &["create HostConfig.Mounts.VolumeOptions.DriverConfig.Options"],
     ),

@@ -7,6 +7,7 @@ use dozen_model::{
 };
 
 use super::super::request::{self, BindOptions};
+use super::super::volume_driver;
 use super::{absolute, anonymous_volume, propagation, shorten, target, tmpfs_option};
 use crate::error::ApiError;
 
@@ -85,6 +86,7 @@ fn volume(asked: &request::Mount) -> Result<MountSource, ApiError> {
     let options = asked.volume_options.clone().unwrap_or_default();
     let (copy_up, new) =
         (!options.no_copy, NewVolume { labels: options.labels, options: options.driver_config.options });
+    volume_driver::of_container(&options.driver_config.name, &asked.source)?;
     if asked.source.is_empty() {
         if !options.subpath.is_empty() {
             return Err(ApiError::invalid("must not set Subpath when using anonymous volumes"));
