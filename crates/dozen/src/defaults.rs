@@ -24,7 +24,10 @@ pub(crate) struct Defaults {
     /// Whether containers see where their cgroup lies: private (they do not) or host
     #[arg(long)]
     default_cgroupns_mode: Option<String>,
-    /// IPC namespace of containers that do not say: private
+    /// Cgroup in which the cgroups of containers lie that do not say: /team, team.slice
+    #[arg(long)]
+    cgroup_parent: Option<String>,
+    /// IPC namespace of containers that do not say: private, or shareable with others
     #[arg(long)]
     default_ipc_mode: Option<String>,
     /// Set no-new-privileges for containers that do not say
@@ -75,6 +78,7 @@ impl Defaults {
         put("default-ulimits", (!limits.is_empty()).then_some(Value::Object(limits)));
         let texts = [
             ("default-cgroupns-mode", &self.default_cgroupns_mode),
+            ("cgroup-parent", &self.cgroup_parent),
             ("default-ipc-mode", &self.default_ipc_mode),
             ("seccomp-profile", &self.seccomp_profile),
             ("bip", &self.bip),
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn flags_speak_by_the_names_of_the_file() {
         let flags = "--dns 192.0.2.1 --dns fd00::1 --dns-search lan --dns-opt ndots:2 --default-ulimit nofile=64:128 \
-                     --default-ulimit core=-1 --default-cgroupns-mode host --default-ipc-mode private --no-new-privileges \
+                     --default-ulimit core=-1 --default-cgroupns-mode host --default-ipc-mode shareable --cgroup-parent /team --no-new-privileges \
                      --seccomp-profile unconfined --default-address-pool base=10.0.0.0/8,size=24 --bip 10.1.0.1/24 \
                      --fixed-cidr 10.1.0.128/25 --mtu 1400 --ipv6=false --icc --cdi-spec-dir /cdi --min-api-version 1.44";
         let flags: Vec<&str> = flags.split_whitespace().collect();
@@ -156,7 +160,7 @@ mod tests {
                     "nofile": { "Name": "nofile", "Soft": 64, "Hard": 128 },
                     "core": { "Name": "core", "Soft": -1, "Hard": -1 },
                 },
-                "default-cgroupns-mode": "host", "default-ipc-mode": "private", "no-new-privileges": true,
+                "default-cgroupns-mode": "host", "default-ipc-mode": "shareable", "cgroup-parent": "/team", "no-new-privileges": true,
                 "seccomp-profile": "unconfined", "default-address-pools": [{ "base": "10.0.0.0/8", "size": 24 }],
                 "bip": "10.1.0.1/24", "fixed-cidr": "10.1.0.128/25", "mtu": 1400, "ipv6": false, "icc": true,
                 "cdi-spec-dirs": ["/cdi"], "min-api-version": "1.44",

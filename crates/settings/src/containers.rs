@@ -21,6 +21,10 @@ pub struct ContainerSettings {
     pub ulimits: BTreeMap<String, UlimitSettings>,
     /// `no-new-privileges`.
     pub no_new_privileges: bool,
+    /// `cgroup-parent`, as a request has it; empty: the engine's own.
+    pub cgroup_parent: String,
+    /// `default-ipc-mode` is `shareable`.
+    pub shareable_memory: bool,
     /// `default-cgroupns-mode` is `host`.
     pub host_cgroups: bool,
     /// `seccomp-profile`: `None` for the engine's own; else as `--security-opt seccomp=` has it, `unconfined` or the
@@ -52,15 +56,11 @@ impl ContainerSettings {
         let servers = reader.texts("dns")?;
         let server =
             |text: &String| text.parse().map_err(|_| SettingsError::value("dns", format!("{text:?} is no IP address")));
-        let of_words = |key: &str, words: &[&str], built: &[&str]| match reader.text(key)? {
-            Some(word) if built.contains(&word.as_str()) => Ok(Some(word)),
-            Some(word) if words.contains(&word.as_str()) => {
-                Err(SettingsError::value(key, format!("{word:?} is not built yet")))
-            }
+        let of_words = |key: &str, words: &[&str]| match reader.text(key)? {
+            Some(word) if words.contains(&word.as_str()) => Ok(Some(word)),
             Some(word) => Err(SettingsError::value(key, format!("{word:?} is none of {}", words.join(", ")))),
             None => Ok(None),
         };
-        of_words("default-ipc-mode", &["private", "shareable"], &["private"])?;
         Ok(Self {
             dns: DnsSettings {
                 servers: servers.iter().map(server).collect::<Result<_, _>>()?,
@@ -69,8 +69,9 @@ impl ContainerSettings {
             },
             ulimits: ulimits(reader.get("default-ulimits"))?,
             no_new_privileges: reader.switch("no-new-privileges")?.unwrap_or(false),
-            host_cgroups: of_words("default-cgroupns-mode", &["private", "host"], &["private", "host"])?.as_deref()
-                == Some("host"),
+            cgroup_parent: reader.text("cgroup-parent")?.unwrap_or_default(),
+            shareable_memory: of_words("default-ipc-mode", &["private", "shareable"])?.as_deref() == Some("shareable"),
+            host_cgroups: of_words("default-cgroupns-mode", &["private", "host"])?.as_deref() == Some("host"),
             seccomp: seccomp(reader.text("seccomp-profile")?)?,
         })
     }
@@ -130,8 +131,8 @@ mod tests {
         let read = read(json!({
             "dns": ["192.0.2.1", "fd00::1"], "dns-search": ["lan"], "dns-opts": ["ndots:2"],
             "default-ulimits": { "nofile": { "Name": "nofile", "Soft": 64, "Hard": 128 }, "core": { "Soft": 0, "Hard": -1 } },
-            "no-new-privileges": true, "default-cgroupns-mode": "host", "default-ipc-mode": "private",
-            "seccomp-profile": "unconfined",
+            "no-new-privileges": true, "default-cgroupns-mode": "host", "default-ipc-mode": "shareable",
+            "cgroup-parent": "/team", "seccomp-profile": "unconfined",
         }));
         let limit = |name: &str, soft, hard| (name.to_owned(), UlimitSettings { soft, hard });
         assert_eq!(
@@ -144,11 +145,16 @@ mod tests {
                 },
                 ulimits: [limit("core", 0, -1), limit("nofile", 64, 128)].into(),
                 no_new_privileges: true,
+                cgroup_parent: "/team".into(),
+                shareable_memory: true,
                 host_cgroups: true,
                 seccomp: Some("unconfined".into()),
             })
         );
-        assert_eq!(super::tests::read(json!({ "seccomp-profile": "builtin" })), Ok(ContainerSettings::default()));
+        assert_eq!(
+            super::tests::read(json!({ "seccomp-profile": "builtin", "default-ipc-mode": "private" })),
+            Ok(ContainerSettings::default())
+        );
     }
 
     #[test]
@@ -159,7 +165,6 @@ mod tests {
             (json!({ "default-ulimits": { "nofile": { "Soft": 1 } } }), "write {\"nofile\""),
             (json!({ "default-ulimits": { "nofile": { "Name": "core", "Soft": 1, "Hard": 1 } } }), "write {\"nofile\""),
             (json!({ "default-ulimits": { "nofile": { "soft": 1, "Hard": 1, "Soft": 1 } } }), "write {\"nofile\""),
-            (json!({ "default-ipc-mode": "shareable" }), "\"shareable\" is not built yet"),
             (json!({ "default-ipc-mode": "host" }), "\"host\" is none of private, shareable"),
             (json!({ "default-cgroupns-mode": "mine" }), "\"mine\" is none of private, host"),
             (json!({ "seccomp-profile": "here.json" }), "here.json: want builtin, unconfined, or the absolute path"),

@@ -32,7 +32,7 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("bridge-accept-fwmark", NETWORKS),
     ("builder", Refused("building images is not built yet")),
     ("cdi-spec-dirs", Acts),
-    ("cgroup-parent", NOT_BUILT),
+    ("cgroup-parent", Acts),
     ("config-file", Refused("a file cannot name another one")),
     ("containerd", CONTAINERD),
     ("containerd-namespace", CONTAINERD),

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use dozen_testbox::{Daemon, Machine, docker_program};
+use dozen_testbox::{Daemon, Machine, docker_program, dozen_program};
 
 /// What a new container says.
 fn run(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
@@ -58,6 +58,32 @@ fn containers_get_what_the_file_says_unless_they_say() {
     let old = daemon.dozen(&["exec", "old", "cat", "/etc/resolv.conf"]).text();
     assert!(old.contains("nameserver 192.0.2.53"), "what is made stays as it was made: {old}");
     daemon.dozen(&["rm", "-f", "old"]).expect(0);
+}
+
+#[test]
+fn memory_is_shared_and_cgroups_lie_where_the_engine_is_told() {
+    let machine = Machine::new();
+    let daemon = Daemon::start(&machine, &["--default-ipc-mode", "shareable", "--cgroup-parent", "/team/web"]);
+    daemon.load("busybox");
+    daemon.dozen(&["run", "-d", "--name", "db", "busybox", "sleep", "1000"]).expect(0);
+    assert_eq!(run(&daemon, &["--ipc", "container:db", "busybox", "sh", "-c", "touch /dev/shm/x && echo ok"]), "ok");
+    assert_eq!(daemon.dozen(&["exec", "db", "ls", "/dev/shm"]).text(), "x\n");
+    let shown = daemon.dozen(&["inspect", "-f", "{{.HostConfig.IpcMode}} {{.HostConfig.CgroupParent}}", "db"]).text();
+    assert_eq!(shown, "shareable /team/web\n");
+    let cgroup = ["--cgroupns", "host", "busybox", "cat", "/proc/self/cgroup"];
+    let seen = run(&daemon, &cgroup);
+    assert!(seen.contains("/team/web/"), "{seen}");
+    let own = [&["--cgroup-parent", "other"][..], &cgroup].concat();
+    let seen = run(&daemon, &own);
+    assert!(seen.contains("/other/") && !seen.contains("/team/"), "{seen}");
+    let private = daemon.dozen(&["run", "--rm", "--ipc", "private", "busybox", "ls", "/dev/shm"]);
+    assert_eq!(private.text(), "");
+    daemon.dozen(&["rm", "-f", "db"]).expect(0);
+    drop(daemon);
+    let refused = machine.run(dozen_program(), &["daemon", "--cgroup-parent", "/dozen/x"]).expect(1);
+    assert!(refused.err.contains("that cgroup is dozen's own"), "{refused:?}");
+    let ours = "find /sys/fs/cgroup -depth -type d \\( -path '*/team/web' -o -path '*/team' -o -path '*/other' \\)";
+    machine.run("sh", &["-c", &format!("{ours} -exec rmdir {{}} +")]).expect(0);
 }
 
 #[test]

@@ -26,7 +26,8 @@ pub(crate) fn merge(request: &mut Create, settings: &Settings) {
 }
 
 fn merge_containers(host: &mut HostConfig, defaults: &ContainerSettings) {
-    let ContainerSettings { dns, ulimits, no_new_privileges, host_cgroups, seccomp } = defaults;
+    let ContainerSettings { dns, ulimits, no_new_privileges, cgroup_parent, shareable_memory, host_cgroups, seccomp } =
+        defaults;
     // It has that container's resolv.conf.
     if !host.network_mode.starts_with("container:") {
         if host.dns.is_empty() {
@@ -46,6 +47,12 @@ fn merge_containers(host: &mut HostConfig, defaults: &ContainerSettings) {
     }
     if *host_cgroups && host.cgroupns_mode.is_empty() {
         "host".clone_into(&mut host.cgroupns_mode);
+    }
+    if *shareable_memory && host.ipc_mode.is_empty() {
+        "shareable".clone_into(&mut host.ipc_mode);
+    }
+    if host.resources.cgroup_parent.is_empty() {
+        host.resources.cgroup_parent.clone_from(cgroup_parent);
     }
     let says = |host: &HostConfig, option: &str| {
         let is_it = |given: &String| {
@@ -87,6 +94,7 @@ pub(crate) fn check(settings: &Settings) -> Result<LogSpec, ApiError> {
     merge_containers(&mut host, &settings.containers);
     super::dns::spec(&host, &NetworkMode::Bridge)?;
     super::resources::ulimits(&host.resources.ulimits)?;
+    super::resources::cgroup_parent(&host.resources.cgroup_parent)?;
     super::security::isolation(&host)?;
     let mut asked = LogConfig::default();
     merge_log(&mut asked, settings);
@@ -143,6 +151,8 @@ mod tests {
             },
             ulimits: ["core", "nofile"].map(|name| (name.into(), UlimitSettings { soft: 1, hard: 2 })).into(),
             no_new_privileges: true,
+            cgroup_parent: "/team".into(),
+            shareable_memory: true,
             host_cgroups: true,
             seccomp: Some("unconfined".into()),
         };
@@ -153,7 +163,8 @@ mod tests {
             let host = request.host_config;
             let limits: Vec<(String, i64)> =
                 host.resources.ulimits.into_iter().map(|limit| (limit.name, limit.soft)).collect();
-            (host.dns, host.dns_search, host.dns_options, limits, host.cgroupns_mode, host.security_opt)
+            let modes = [host.cgroupns_mode, host.ipc_mode, host.resources.cgroup_parent].join(" ");
+            (host.dns, host.dns_search, host.dns_options, limits, modes, host.security_opt)
         };
         let words = |words: &[&str]| -> Vec<String> { words.iter().map(ToString::to_string).collect() };
         let limits = |core| vec![("core".to_owned(), core), ("nofile".to_owned(), 1)];
@@ -164,12 +175,13 @@ mod tests {
                 words(&["lan"]),
                 words(&["ndots:2"]),
                 limits(1),
-                "host".to_owned(),
+                "host shareable /team".to_owned(),
                 words(&["no-new-privileges", "seccomp=unconfined"])
             )
         );
         let own = json!({
             "Dns": ["192.0.2.9"], "DnsSearch": ["own"], "DnsOptions": ["rotate"], "CgroupnsMode": "private",
+            "IpcMode": "none", "CgroupParent": "/own",
             "Ulimits": [{ "Name": "core", "Soft": 9, "Hard": 9 }],
             "SecurityOpt": ["no-new-privileges:false", "seccomp=builtin"],
         });
@@ -180,7 +192,7 @@ mod tests {
                 words(&["own"]),
                 words(&["rotate"]),
                 limits(9),
-                "private".to_owned(),
+                "private none /own".to_owned(),
                 words(&["no-new-privileges:false", "seccomp=builtin"])
             )
         );
@@ -198,6 +210,8 @@ mod tests {
         let limit = UlimitSettings { soft: 1, hard: 1 };
         let error = with(&|defaults| defaults.ulimits = [("files".to_owned(), limit)].into());
         assert!(error.contains("invalid ulimit type: files"), "{error}");
+        let error = with(&|defaults| "/a/../b".clone_into(&mut defaults.cgroup_parent));
+        assert!(error.contains("/a/../b"), "{error}");
         assert!(with(&|defaults| defaults.dns.search = vec!["a b".into()]).contains("DnsSearch"));
         assert!(with(&|defaults| defaults.seccomp = Some("nonsense".into())).contains("the profile is not JSON"));
     }

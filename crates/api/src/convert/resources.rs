@@ -3,7 +3,7 @@
 //! What this kernel cannot limit is dropped with a warning where Docker does so, and an error where Docker fails.
 
 use dozen_engine::{HostResources, ResourceChange, parse_cpu_list};
-use dozen_model::{BlockDeviceRate, BlockIoSpec, CpuSpec, MemorySpec, ResourceSpec, Ulimit};
+use dozen_model::{BlockDeviceRate, BlockIoSpec, CgroupParent, CpuSpec, MemorySpec, ResourceSpec, Ulimit};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -170,11 +170,16 @@ pub(crate) fn spec(
         ulimits: ulimits(&asked.ulimits)?,
         oom_score_adjustment: i32::try_from(asked.oom_score_adj).unwrap_or_default(),
         devices: super::devices::spec(&asked.devices)?,
-        cgroup_parent: match asked.cgroup_parent.as_str() {
-            "" => None,
-            text => Some(text.parse()?),
-        },
+        cgroup_parent: cgroup_parent(&asked.cgroup_parent)?,
     })
+}
+
+/// In which cgroup the container's own lies; empty: the engine's.
+pub(crate) fn cgroup_parent(asked: &str) -> Result<Option<CgroupParent>, ApiError> {
+    match asked {
+        "" => Ok(None),
+        text => Ok(Some(text.parse()?)),
+    }
 }
 
 /// New limits for a container.
