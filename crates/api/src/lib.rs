@@ -1,4 +1,4 @@
-//! The Docker Engine API, 1.24 to 1.51, over HTTP/1 on a unix socket.
+//! The Docker Engine API, 1.24 to 1.51, over HTTP/1 on unix sockets and TCP.
 //!
 //! A request passes through: `server` (connections, and their takeover for attach and exec) → `edge`
 //! (versions in the path, the headers that every answer bears) → `routes` (one file per resource, which do
@@ -27,8 +27,9 @@ mod shims;
 mod sizes;
 mod stream;
 mod time;
+mod web_pages;
 
-pub use listening::ListeningSockets;
+pub use listening::{ListeningSockets, Way};
 pub use server::serve;
 
 /// Why an engine with these settings could not make containers, in words for the one who wrote them.

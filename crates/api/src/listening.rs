@@ -7,12 +7,26 @@ use std::task::{Context, Poll};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
+/// By which way a client has come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A socket of the file system: who may, its permissions say.
+    Local,
+    /// TCP, with a certificate that the engine's authority has signed.
+    Certified,
+    /// TCP without anything: whoever reaches the address, be it loopback's or another.
+    Bare {
+        /// Only this machine reaches it.
+        loopback: bool,
+    },
+}
+
 /// All the ways in of one engine.
 #[derive(Debug)]
 pub struct ListeningSockets {
     sockets: Vec<UnixListener>,
-    /// One end of a socket pair each; whoever holds the other one speaks with the client (over TLS).
-    relayed: Option<mpsc::Receiver<UnixStream>>,
+    /// One end of a socket pair each; whoever holds the other one speaks with the client over TCP.
+    relayed: Vec<(mpsc::Receiver<UnixStream>, Way)>,
     /// Which is asked first: the others have their turn too while one is always ready.
     first: usize,
 }
@@ -20,26 +34,32 @@ pub struct ListeningSockets {
 impl ListeningSockets {
     /// Takes in who connects to one of these.
     pub fn new(sockets: Vec<UnixListener>) -> Self {
-        Self { sockets, relayed: None, first: 0 }
+        Self { sockets, relayed: Vec::new(), first: 0 }
     }
 
     /// And these, each of them one end of a socket pair.
-    pub fn with_relayed(self, relayed: mpsc::Receiver<UnixStream>) -> Self {
-        Self { relayed: Some(relayed), ..self }
+    pub fn with_relayed(mut self, relayed: mpsc::Receiver<UnixStream>, way: Way) -> Self {
+        self.relayed.push((relayed, way));
+        self
     }
 
     /// The next one who comes.
-    pub(crate) async fn accept(&mut self) -> io::Result<UnixStream> {
+    pub(crate) async fn accept(&mut self) -> io::Result<(UnixStream, Way)> {
         poll_fn(|context| self.poll_accept(context)).await
     }
 
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
-        let ways = self.sockets.len() + 1;
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(UnixStream, Way)>> {
+        let ways = self.sockets.len() + self.relayed.len();
         for offset in 0..ways {
             let way = (self.first + offset) % ways;
             let accepted = match self.sockets.get(way) {
-                Some(socket) => socket.poll_accept(context).map_ok(|(stream, _)| stream),
-                None => self.poll_relayed(context),
+                Some(socket) => socket.poll_accept(context).map_ok(|(stream, _)| (stream, Way::Local)),
+                None => {
+                    let (relayed, way) = &mut self.relayed[way - self.sockets.len()];
+                    // Nobody listens there any more.
+                    let Poll::Ready(Some(stream)) = relayed.poll_recv(context) else { continue };
+                    Poll::Ready(Ok((stream, *way)))
+                }
             };
             if accepted.is_ready() {
                 self.first = way + 1;
@@ -47,18 +67,6 @@ impl ListeningSockets {
             }
         }
         Poll::Pending
-    }
-
-    fn poll_relayed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
-        let Some(relayed) = &mut self.relayed else { return Poll::Pending };
-        match relayed.poll_recv(context) {
-            Poll::Ready(Some(stream)) => Poll::Ready(Ok(stream)),
-            Poll::Ready(None) => {
-                self.relayed = None;
-                Poll::Pending
-            }
-            Poll::Pending => Poll::Pending,
-        }
     }
 }
 
@@ -73,7 +81,7 @@ mod tests {
         let paths = ["a", "b"].map(|name| directory.path().join(name));
         let listeners = paths.iter().map(|path| UnixListener::bind(path).unwrap()).collect();
         let (sender, relayed) = mpsc::channel(4);
-        let mut sockets = ListeningSockets::new(listeners).with_relayed(relayed);
+        let mut sockets = ListeningSockets::new(listeners).with_relayed(relayed, Way::Certified);
         let mut clients = Vec::new();
         for word in ["a", "a", "b", "r"] {
             let mut client = match paths.iter().find(|path| path.ends_with(word)) {
@@ -90,7 +98,10 @@ mod tests {
         drop(sender);
         let mut order = String::new();
         for _ in 0..4 {
-            order.push(char::from(sockets.accept().await.unwrap().read_u8().await.unwrap()));
+            let (mut stream, way) = sockets.accept().await.unwrap();
+            let word = char::from(stream.read_u8().await.unwrap());
+            assert_eq!(way, if word == 'r' { Way::Certified } else { Way::Local });
+            order.push(word);
         }
         assert_eq!(order, "abra");
     }

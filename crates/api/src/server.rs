@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::edge;
-use crate::listening::ListeningSockets;
+use crate::listening::{ListeningSockets, Way};
 use crate::routes;
 use crate::stream::socket::{ClientSocket, Control};
 use crate::stream::takeover::Takeover;
@@ -55,8 +55,8 @@ async fn serve_router(
         tokio::select! {
             () = &mut shutdown => break,
             accepted = incoming.accept() => match accepted {
-                Ok(stream) => {
-                    connections.spawn(connection(stream, router.clone(), stopping.clone()));
+                Ok((stream, way)) => {
+                    connections.spawn(connection(stream, way, router.clone(), stopping.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -87,12 +87,13 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Serves one connection to its end.
-async fn connection(stream: UnixStream, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn connection(stream: UnixStream, way: Way, router: Router, mut stopping: watch::Receiver<bool>) {
     let control = Arc::new(Control::default());
     let socket = ClientSocket::new(stream, control.clone());
     let service = service_fn({
         let control = control.clone();
-        move |request: axum::http::Request<Incoming>| -> Answering {
+        move |mut request: axum::http::Request<Incoming>| -> Answering {
+            request.extensions_mut().insert(way);
             let (router, control) = (router.clone(), control.clone());
             Box::pin(async move {
                 let mut response = edge::respond(router, request.map(Body::new)).await;

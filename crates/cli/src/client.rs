@@ -213,6 +213,13 @@ impl Client {
         *self.idle.borrow_mut() = Some(sender);
         Ok(bytes)
     }
+    /// By which name we call the engine. One on TCP is told who is meant: it answers to no other name.
+    fn authority(&self) -> String {
+        match &self.host.care {
+            Care::Tcp(engine) => engine.authority(),
+            _ => "dozen".to_owned(),
+        }
+    }
 
     fn build(
         &self,
@@ -225,7 +232,7 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
-            .header(header::HOST, "dozen")
+            .header(header::HOST, self.authority())
             .header(header::USER_AGENT, concat!("dozen/", env!("CARGO_PKG_VERSION")));
         if let Some(kind) = content_type {
             request = request.header(header::CONTENT_TYPE, kind);

@@ -32,6 +32,12 @@ impl TcpEngine {
         Ok(Self { host: host.to_owned(), port, files })
     }
 
+    /// `host:port`, as a request names it.
+    pub fn authority(&self) -> String {
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// Connects, and shows our certificate.
     pub async fn connect(&self) -> Result<Connection, Failure> {
         let host = self.host.clone();
@@ -61,10 +67,9 @@ impl TcpEngine {
         match error {
             // Docker's words, which scripts match.
             TlsError::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
-                let (host, port) = (&self.host, self.port);
-                let colon = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+                let authority = self.authority();
                 Failure::new(format!(
-                    "Cannot connect to the Docker daemon at tcp://{colon}. Is the dozen daemon running?"
+                    "Cannot connect to the Docker daemon at tcp://{authority}. Is the dozen daemon running?"
                 ))
             }
             _ if self.files.is_some() => Failure::new(words),

@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// socket dozen.sock in the run root)
     #[arg(short = 'H', long, env = "DOZEN_HOST")]
     host: Vec<String>,
+    /// Name by which clients may call the engine over TCP without TLS, beside localhost and addresses
+    #[arg(long)]
+    allowed_host: Vec<String>,
     /// Group that may use the unix sockets
     #[arg(short = 'G', long)]
     group: Option<String>,
@@ -146,6 +149,9 @@ impl Arguments {
                 sources.flags.insert(key.into(), json!(is_on));
             }
         }
+        if !self.allowed_host.is_empty() {
+            sources.flags.insert("allowed-hosts".into(), json!(self.allowed_host));
+        }
         if !self.label.is_empty() {
             sources.flags.insert("labels".into(), json!(self.label));
         }
@@ -200,6 +206,8 @@ mod tests {
             "fd://",
             "-G",
             "docker",
+            "--allowed-host",
+            "a.example",
             "-D",
             "--label",
             "a=1",
@@ -217,6 +225,7 @@ mod tests {
             Value::Object(flags.flags),
             json!({
                 "data-root": "/d", "hosts": ["unix:///a", "fd://"], "group": "docker", "debug": true,
+                "allowed-hosts": ["a.example"],
                 "labels": ["a=1", "b=2"], "log-opts": { "max-size": "1m" }, "default-shm-size": "1m", "ip": "127.0.0.1",
             })
         );

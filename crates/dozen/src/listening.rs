@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use dozen_api::ListeningSockets;
+use dozen_api::{ListeningSockets, Way};
 use dozen_engine::Engine;
 use dozen_tls::Acceptor;
 use tokio::net::{TcpListener, UnixListener};
@@ -14,7 +14,7 @@ use crate::addresses::{self, Address};
 use crate::configuration::{Sources, tls_files};
 use crate::{group, inherited};
 
-/// Clients over TLS that have shown who they are, and wait for the API's server.
+/// Clients over TCP (with TLS: that have shown who they are) which wait for the API's server, for each address.
 const WAITING: usize = 16;
 
 /// What the API is served on, and what TLS needs replaced when the settings change.
@@ -36,8 +36,7 @@ pub(crate) async fn open(
         Some(files) => Some(Acceptor::new(&files)?),
         None => None,
     };
-    let (clients, relayed) = mpsc::channel(WAITING);
-    let mut listeners = Vec::new();
+    let (mut listeners, mut relayed) = (Vec::new(), Vec::new());
     for address in addresses::parse(&settings.hosts, &sources.own_socket, acceptor.is_some())? {
         match address {
             Address::Unix(path) => {
@@ -55,10 +54,16 @@ pub(crate) async fn open(
                 let failed = |error| format!("cannot listen on tcp://{address}: {error}");
                 let listener = TcpListener::bind(address).await.map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
+                let way = match acceptor {
+                    Some(_) => Way::Certified,
+                    None => Way::Bare { loopback: address.ip().is_loopback() },
+                };
                 if acceptor.is_none() {
                     warn_of(address);
                 }
-                tokio::spawn(dozen_tls::serve(listener, acceptor.clone(), clients.clone()));
+                let (clients, waiting) = mpsc::channel(WAITING);
+                tokio::spawn(dozen_tls::serve(listener, acceptor.clone(), clients));
+                relayed.push((waiting, way));
                 tracing::info!("listening on tcp://{address}");
             }
         }
@@ -67,7 +72,8 @@ pub(crate) async fn open(
         listener.set_nonblocking(true)?;
         UnixListener::from_std(listener)
     });
-    let sockets = ListeningSockets::new(listeners.collect::<Result<_, std::io::Error>>()?).with_relayed(relayed);
+    let sockets = ListeningSockets::new(listeners.collect::<Result<_, std::io::Error>>()?);
+    let sockets = relayed.into_iter().fold(sockets, |sockets, (waiting, way)| sockets.with_relayed(waiting, way));
     Ok(Opened { sockets, acceptor })
 }
 
@@ -75,6 +81,8 @@ pub(crate) async fn open(
 fn warn_of(address: SocketAddr) {
     let who = if address.ip().is_loopback() { "every user of this machine" } else { "everyone who reaches it" };
     tracing::warn!("tcp://{address} has neither TLS nor client certificates: {who} is root of this machine by it");
-    tracing::warn!("scripts of a web page that is open in a browser reach such an address too, and containers may");
+    tracing::warn!(
+        "programs of every user reach such an address, and containers may; web pages in a browser are refused"
+    );
     tracing::warn!("say tlsverify, tlscacert, tlscert and tlskey, or use ssh:// from elsewhere");
 }

@@ -1,4 +1,5 @@
-//! Every key of Docker's `daemon.json` (its documentation's list, and dockerd 28's flags): whether it acts.
+//! Every key of Docker's `daemon.json` (its documentation's list, and dockerd 28's flags): whether it acts. `allowed-hosts` is
+//! ours.
 
 /// What becomes of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,7 @@ const CONTAINERD: Fate = Refused("there is no containerd");
 pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("allow-direct-routing", NETWORKS),
     ("allow-nondistributable-artifacts", PULL),
+    ("allowed-hosts", Acts),
     ("api-cors-header", Refused("Docker has removed it as well")),
     ("authorization-plugins", PLUGINS),
     ("bip", Acts),

@@ -22,6 +22,8 @@ pub struct Settings {
     pub data_root: Option<PathBuf>,
     /// `hosts`: addresses to listen on, as they were written. Empty: the run root's socket.
     pub hosts: Vec<String>,
+    /// `allowed-hosts`: names by which clients may call the engine over TCP, beside `localhost`.
+    pub allowed_hosts: Vec<String>,
     /// `group`: name or number of the group that may use the unix sockets.
     pub group: Option<String>,
     /// `log-level`, and `debug`, which goes before it: the engine's own log.
@@ -87,6 +89,7 @@ impl Default for Settings {
         Self {
             data_root: None,
             hosts: Vec::new(),
+            allowed_hosts: Vec::new(),
             group: None,
             log_level: LogLevel::default(),
             labels: Vec::new(),
@@ -125,6 +128,7 @@ impl Settings {
         Ok(Self {
             data_root: reader.path("data-root")?,
             hosts: reader.texts("hosts")?,
+            allowed_hosts: reader.texts("allowed-hosts")?.into_iter().map(host_name).collect::<Result<_, _>>()?,
             group: reader.text("group")?.filter(|group| !group.is_empty()),
             log_level: match reader.switch("debug")? {
                 Some(true) => LogLevel::Debug,
@@ -264,6 +268,18 @@ fn log_level(text: &str) -> Result<LogLevel, SettingsError> {
     }
 }
 
+/// A name as it stands in a request, without its port.
+fn host_name(text: String) -> Result<String, SettingsError> {
+    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    match is_name {
+        true => Ok(text.trim_end_matches('.').to_owned()),
+        false => Err(SettingsError::value(
+            "allowed-hosts",
+            format!("{text:?} is no name of a host: write it without scheme and port"),
+        )),
+    }
+}
+
 /// The oldest and the newest that are built are the API's to know.
 fn api_minor(text: &str) -> Result<u16, SettingsError> {
     let minor = text.strip_prefix("1.").and_then(|minor| minor.parse().ok());
@@ -316,7 +332,7 @@ mod tests {
     #[test]
     fn every_key_that_acts_is_read() {
         let read = read(json!({
-            "data-root": "/srv/dozen", "hosts": ["unix:///a.sock", "fd://"], "group": "docker", "debug": true,
+            "data-root": "/srv/dozen", "hosts": ["unix:///a.sock", "fd://"], "allowed-hosts": ["a.example."], "group": "docker", "debug": true,
             "log-level": "error", "labels": ["rack=7", "rack=7"], "log-driver": "json-file",
             "log-opts": { "max-size": "10m", "max-file": "3" }, "default-shm-size": "128M", "ip": "127.0.0.1",
             "live-restore": true, "tls": true, "tlsverify": true, "tlscacert": "/ca.pem", "tlscert": "/cert.pem",
@@ -325,13 +341,14 @@ mod tests {
         // Of which thirteen are read in files of their own, with tests of their own: containers, networks.
         let elsewhere = 13;
         let acting = crate::keys::KEYS.iter().filter(|(_, fate)| *fate == crate::keys::Fate::Acts).count();
-        assert_eq!(acting, 20 + elsewhere, "this test has them all");
+        assert_eq!(acting, 21 + elsewhere, "this test has them all");
         let options = [("max-file", "3"), ("max-size", "10m")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(
             read,
             Ok(Settings {
                 data_root: Some("/srv/dozen".into()),
                 hosts: vec!["unix:///a.sock".into(), "fd://".into()],
+                allowed_hosts: vec!["a.example".into()],
                 group: Some("docker".into()),
                 log_level: LogLevel::Debug,
                 labels: vec!["rack=7".into(), "rack=7".into()],
@@ -371,6 +388,7 @@ mod tests {
             (json!({ "live-restore": false }), "containers always outlive the engine"),
             (json!({ "data-root": "here" }), "\"here\" is not an absolute path"),
             (json!({ "cdi-spec-dirs": ["here"] }), "\"here\" is not an absolute path"),
+            (json!({ "allowed-hosts": ["http://a"] }), "\"http://a\" is no name of a host"),
             (json!({ "min-api-version": "44" }), "\"44\" is no version"),
         ] {
             let error = read(value.clone()).unwrap_err();

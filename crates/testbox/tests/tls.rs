@@ -230,3 +230,49 @@ fn tcp_without_tls_is_loopbacks_or_what_is_meant() {
     let warned = machine.run_with(dozen_program(), &["-H", "tcp://198.51.100.2", "version"], b"", &[]).expect(0);
     assert!(warned.err.contains("WARNING: tcp://198.51.100.2:2375 without TLS"), "{warned:?}");
 }
+
+#[test]
+fn web_pages_of_others_are_kept_out() {
+    let machine = Machine::new();
+    let path = machine.directory().join("daemon.json");
+    std::fs::write(&path, r#"{ "hosts": ["unix://", "tcp://127.0.0.1:2375"] }"#).unwrap();
+    let daemon = Daemon::start(&machine, &["--config-file", path.to_str().unwrap()]);
+    daemon.says("listening on tcp://", 1);
+    daemon.dozen(&["volume", "create", "precious"]).expect(0);
+    let ask = |line: &str, headers: &str| {
+        let mut stream = machine.connect(Side::Machine, "127.0.0.1:2375".parse().unwrap()).unwrap();
+        let text = format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let prune = "POST /v1.43/volumes/prune?filters=%7B%22all%22%3A%5B%22true%22%5D%7D";
+    // A name that its owner has pointed at 127.0.0.1.
+    let rebound = ask("GET /v1.43/volumes", "Host: evil.example:2375\r\n");
+    assert!(rebound.starts_with("HTTP/1.1 403 ") && !rebound.contains("precious"), "{rebound}");
+    assert!(rebound.contains("--allowed-host evil.example"), "{rebound}");
+    // A form that is sent by itself, and a socket that a script opens.
+    let sent = ask(prune, "Host: 127.0.0.1:2375\r\nOrigin: http://evil.example\r\n");
+    assert!(sent.starts_with("HTTP/1.1 403 ") && sent.contains("a web page from http://evil.example"), "{sent}");
+    let socket = "Host: localhost:2375\r\nOrigin: null\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+    assert!(ask("GET /containers/web/attach/ws?stream=1", socket).starts_with("HTTP/1.1 403 "));
+    assert_eq!(daemon.dozen(&["volume", "ls", "-q"]).text(), "precious\n");
+    // Who is no page is served as ever, and so is a page of the engine's own address.
+    assert!(ask("GET /v1.43/volumes", "Host: localhost:2375\r\n").contains("precious"));
+    assert!(
+        ask("GET /_ping", "Host: 127.0.0.1:2375\r\nOrigin: http://127.0.0.1:2375\r\n").starts_with("HTTP/1.1 200 ")
+    );
+    daemon.reload(r#"{ "hosts": ["unix://", "tcp://127.0.0.1:2375"], "allowed-hosts": ["build.example"] }"#);
+    assert!(ask("GET /_ping", "Host: build.example:2375\r\n").starts_with("HTTP/1.1 200 "));
+    let by_name = [("DOCKER_HOST", "tcp://build.example:2375")];
+    let hosts = machine.directory().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 build.example evil.example\n").unwrap();
+    machine.run("mount", &["--bind", hosts.to_str().unwrap(), "/etc/hosts"]).expect(0);
+    for program in [docker_program(), dozen_program()] {
+        machine.run_with(&program, &["volume", "ls"], b"", &by_name).expect(0);
+        let refused =
+            machine.run_with(&program, &["-H", "tcp://evil.example:2375", "volume", "ls"], b"", &[]).expect(1);
+        assert!(refused.err.contains("this engine is not called \"evil.example\""), "{refused:?}");
+    }
+}

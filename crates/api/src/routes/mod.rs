@@ -10,6 +10,8 @@ use dozen_engine::Engine;
 
 use crate::edge::ApiVersion;
 use crate::error::ApiError;
+use crate::listening::Way;
+use crate::web_pages;
 
 mod archives;
 mod attach;
@@ -36,8 +38,23 @@ mod volumes;
 
 /// All routes, without the version in the path.
 pub(crate) fn router(engine: Engine) -> Router {
-    let layer = axum::middleware::from_fn_with_state(engine.clone(), refuse_old);
-    routes().layer(layer).with_state(engine)
+    let old = axum::middleware::from_fn_with_state(engine.clone(), refuse_old);
+    let pages = axum::middleware::from_fn_with_state(engine.clone(), refuse_web_pages);
+    routes().layer(old).layer(pages).with_state(engine)
+}
+
+/// Before anything else: who asks is none that somebody's web page has sent.
+async fn refuse_web_pages(
+    State(engine): State<Engine>,
+    Extension(way): Extension<Way>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let settings = engine.settings();
+    match web_pages::check(way, request.headers(), &settings.allowed_hosts) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
 }
 
 /// `min-api-version`: what is before it is refused, whatever is asked.
