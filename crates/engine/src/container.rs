@@ -289,6 +289,11 @@ impl Container {
         Ok(())
     }
 
+    /// Its client has left by the keys for it, and it goes on.
+    pub fn announce_detach(&self) {
+        self.shared.announce(&self.snapshot(), "detach", None);
+    }
+
     /// Its processes; `arguments` are `ps` options.
     pub async fn top(&self, arguments: &str) -> Result<Top, EngineError> {
         let snapshot = self.snapshot();

@@ -1,6 +1,6 @@
 //! The engine as the API sees it: finds containers, makes them, and passes on to the services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,6 +143,12 @@ impl Engine {
         self.shared.events.subscribe(query.since)
     }
 
+    /// That all of a kind that nobody needs have been removed, which made so much room on the disk.
+    pub fn announce_prune(&self, kind: EventKind, reclaimed_bytes: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed_bytes.to_string())]);
+        self.shared.emit(kind, "prune", String::new(), attributes);
+    }
+
     /// Facts.
     pub async fn info(&self) -> EngineInfo {
         let containers = self.containers();
@@ -215,18 +221,20 @@ impl Engine {
         let (shared, name) = (self.shared.clone(), name.to_owned());
         self.shared
             .blocking(move || {
+                // It, and those that it was made from, which may go with it.
+                let parent = |image: &Image| shared.images.find(&image.parent.as_ref()?.to_string()).ok();
+                let line: Vec<Image> = std::iter::successors(shared.images.find(&name).ok(), parent).collect();
                 let removals = shared.images.remove(&name, force, no_prune, &|image| shared.image_user(image))?;
                 for removal in &removals {
-                    let (action, what) = match removal {
-                        Removal::Untagged(what) => ("untag", what),
-                        Removal::Deleted(what) => ("delete", what),
+                    let (action, image, name) = match removal {
+                        Removal::Untagged(name) => ("untag", line.first(), name),
+                        Removal::Deleted(id) => ("delete", line.iter().find(|image| image.id.to_string() == *id), id),
                     };
-                    shared.emit(
-                        EventKind::Image,
-                        action,
-                        what.to_string(),
-                        BTreeMap::from([("name".into(), what.to_string())]),
-                    );
+                    // A layer is nothing that Docker tells of.
+                    let Some(image) = image else { continue };
+                    let mut attributes = labels_of(image);
+                    attributes.insert("name".into(), name.clone());
+                    shared.emit(EventKind::Image, action, image.id.to_string(), attributes);
                 }
                 Ok(removals)
             })
@@ -277,7 +285,12 @@ impl Engine {
         platform: Option<&Platform>,
         out: &mut dyn Write,
     ) -> Result<(), EngineError> {
-        Ok(self.shared.images.save_for(names, platform, out)?)
+        self.shared.images.save_for(names, platform, out)?;
+        let saved = names.iter().filter_map(|name| Some(self.shared.images.find(name).ok()?.id));
+        for id in saved.collect::<BTreeSet<_>>() {
+            emit_image(&self.shared, "save", &id, &id.to_string());
+        }
+        Ok(())
     }
 
     /// Makes an image from a container's changes.
@@ -286,12 +299,20 @@ impl Engine {
         let hold = if options.pause { container.hold().await? } else { None };
         let snapshot = container.snapshot();
         let shared = self.shared.clone();
-        let image = {
-            let snapshot = snapshot.clone();
-            self.shared.blocking(move || commit::commit(&shared, &snapshot, options, hold)).await?
-        };
-        self.shared.announce(&snapshot, "commit", [("imageID".to_owned(), image.to_string())]);
-        Ok(image)
+        self.shared
+            .blocking(move || {
+                let name = options.reference.as_ref().map(Reference::familiar);
+                let comment = options.comment.clone().unwrap_or_default();
+                let image = commit::commit(&shared, &snapshot, options, hold)?;
+                if let Some(name) = &name {
+                    emit_image(&shared, "tag", &image, name);
+                }
+                let reference = name.unwrap_or_default();
+                let more = [("comment", comment), ("imageID", image.to_string()), ("imageRef", reference)];
+                shared.announce(&snapshot, "commit", more.map(|(name, value)| (name.to_owned(), value)));
+                Ok(image)
+            })
+            .await
     }
 
     /// Makes a volume; one of that name that is there already is given as it is.
@@ -348,6 +369,7 @@ impl Engine {
 fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result<(Entry, Vec<String>), EngineError> {
     let CreateRequest { name, spec } = request;
     oci::check(&spec)?;
+    mounts::check_sources(&spec.mounts)?;
     let ports = oci::wanted_ports(&spec);
     shared.ledger.check_room()?;
     let publishes = matches!(spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) && !ports.is_empty();
@@ -369,7 +391,6 @@ fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result
             Some(warning) => vec![warning],
             None => shared.network.firewall_warnings().unwrap_or_default(),
         },
-    mounts::check_sources(&spec.mounts)?;
         false => Vec::new(),
     };
     Ok((entry, warnings))
@@ -517,8 +538,16 @@ fn emit_volume(shared: &Shared, volume: &VolumeName) {
     shared.emit(EventKind::Volume, "create", volume.to_string(), BTreeMap::from([("driver".into(), "local".into())]));
 }
 
+/// As Docker, with the image's labels. Blocks.
 fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {
-    shared.emit(EventKind::Image, action, id.to_string(), BTreeMap::from([("name".into(), name.to_owned())]));
+    let mut attributes = shared.images.find(&id.to_string()).map(|image| labels_of(&image)).unwrap_or_default();
+    attributes.insert("name".into(), name.to_owned());
+    shared.emit(EventKind::Image, action, id.to_string(), attributes);
+}
+
+fn labels_of(image: &Image) -> BTreeMap<String, String> {
+    let labels = image.config.config().as_ref().and_then(|config| config.labels().clone());
+    labels.unwrap_or_default().into_iter().collect()
 }
 
 /// The one that it is made from, and those that it mounts.

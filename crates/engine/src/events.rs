@@ -1,13 +1,20 @@
-//! What happened, as it happens: Docker's events, with a short memory for `--since`.
+//! What happened, as it happens: Docker's events, with a short memory for `--since`, which engines hand on.
+
+mod kept;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use self::kept::Kept;
+
 /// The kind of thing that an event is about (Docker's Type).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "Docker's words")]
 pub enum EventKind {
     Container,
@@ -31,7 +38,7 @@ impl EventKind {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When.
     pub time: Timestamp,
@@ -39,7 +46,7 @@ pub struct Event {
     pub kind: EventKind,
     /// What: create, start, die, …; `exec_start: sh` has its detail after a colon, as Docker's has.
     pub action: String,
-    /// The id, or a volume's name.
+    /// The id, or a volume's name; empty of what has happened to several (`prune`).
     pub id: String,
     /// Name, image, labels, exit code.
     pub attributes: BTreeMap<String, String>,
@@ -71,17 +78,28 @@ pub(crate) struct EventLog {
 #[derive(Debug, Default)]
 struct State {
     remembered: VecDeque<Arc<Event>>,
+    /// For the next engine.
+    kept: Option<Kept>,
     readers: Vec<mpsc::Sender<Arc<Event>>>,
 }
 
 impl EventLog {
+    /// With what earlier engines have left in the run root.
+    pub(crate) fn open(run_root: &Path) -> Self {
+        let (kept, remembered) = Kept::open(run_root);
+        Self { state: Mutex::new(State { remembered, kept: Some(kept), readers: Vec::new() }) }
+    }
+
     pub(crate) fn emit(&self, event: Event) {
         let event = Arc::new(event);
-        let mut state = self.lock();
+        let state = &mut *self.lock();
         if state.remembered.len() == REMEMBERED {
             state.remembered.pop_front();
         }
         state.remembered.push_back(event.clone());
+        if let Some(kept) = &mut state.kept {
+            kept.append(&event, &state.remembered);
+        }
         state.readers.retain(|reader| reader.try_send(event.clone()).is_ok());
     }
 
@@ -107,7 +125,7 @@ impl EventLog {
 mod tests {
     use super::*;
 
-    fn event(second: i64) -> Event {
+    pub(super) fn event(second: i64) -> Event {
         let time = Timestamp::from_second(second).unwrap();
         Event {
             time,

@@ -68,6 +68,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let volumes = Volumes::open(config.data_root.join("volumes"), ledger.clone())?;
     let network = crate::network::Network::new(&config, instance, crate::shared::monitors_in(&cgroup), ledger.clone())?;
     let mut rows = rows::containers(&ledger)?;
+    let events = crate::events::EventLog::open(&config.run_root);
     let shared = Shared {
         config,
         id,
@@ -78,7 +79,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         volumes,
         registry: Registry::default(),
         execs: Execs::default(),
-        events: crate::events::EventLog::default(),
+        events,
         logs: Logs::default(),
         views: Default::default(),
         samplers: Samplers::default(),

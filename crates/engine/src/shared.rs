@@ -198,6 +198,30 @@ impl Shared {
         self.events.emit(Event { time: Timestamp::now(), kind, action: action.to_owned(), id, attributes });
     }
 
+    /// That the container's volumes are mounted in it (`mount`), or not any more (`unmount`): those of `names`, each as often
+    /// as it is mounted.
+    pub(crate) fn announce_volumes(&self, action: &str, snapshot: &Snapshot, names: &[VolumeName]) {
+        for mount in &snapshot.spec.mounts {
+            let MountSource::Volume { name, .. } = &mount.source else { continue };
+            if !names.contains(name) {
+                continue;
+            }
+            let mut attributes = BTreeMap::from([
+                ("driver".to_owned(), "local".to_owned()),
+                ("container".into(), snapshot.id.to_string()),
+            ]);
+            if action == "mount" {
+                attributes.extend([
+                    ("destination".to_owned(), mount.target.display().to_string()),
+                    ("read/write".to_owned(), (!mount.read_only).to_string()),
+                    // Of a volume there is none, and Docker says so.
+                    ("propagation".to_owned(), String::new()),
+                ]);
+            }
+            self.emit(EventKind::Volume, action, name.to_string(), attributes);
+        }
+    }
+
     /// Containers that have the volume.
     pub(crate) fn volume_users(&self, name: &VolumeName) -> Vec<ContainerId> {
         let uses = |snapshot: &Snapshot| {

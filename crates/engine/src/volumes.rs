@@ -288,6 +288,11 @@ impl Volumes {
         self.uses.begin(name, user, LocalOptions::new(&volume.options)?.as_ref(), &volume.mountpoint)
     }
 
+    /// Which they use.
+    pub(crate) fn used_by(&self, user: &User) -> Vec<VolumeName> {
+        self.uses.of(user)
+    }
+
     /// They use no volume any more. Blocks.
     pub(crate) fn end_use(&self, user: &User) -> Result<(), EngineError> {
         self.uses.end(user)

@@ -100,7 +100,9 @@ async fn begin(engine: &Engine, id: &str, query: &Query, all: bool) -> Result<Be
         {
             return;
         }
-        relay::relay(client, early, stream, input, output).await;
+        if relay::relay(client, early, stream, input, output).await {
+            container.announce_detach();
+        }
     };
     Ok(Begun { terminal, session: Box::new(move |client, early| Box::pin(session(client, early))) })
 }

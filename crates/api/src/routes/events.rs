@@ -128,7 +128,9 @@ fn render(event: &Event) -> Value {
     // What clients read before there were types.
     if matches!(event.kind, EventKind::Container | EventKind::Image) {
         value["status"] = json!(event.action);
-        value["id"] = json!(event.id);
+        if !event.id.is_empty() {
+            value["id"] = json!(event.id);
+        }
         if let Some(image) = event.attributes.get("image") {
             value["from"] = json!(image);
         }

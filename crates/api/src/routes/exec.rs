@@ -65,7 +65,11 @@ pub(super) async fn start(
     };
     let input = Input { forward: spec.stdin, detach: (spec.terminal && spec.stdin).then_some(keys) };
     let output = Output { framed: spec.terminal && !raw, patience: None };
-    Ok(response(head, move |client, early| relay::relay(client, early, stream, input, output)))
+    Ok(response(head, move |client, early| async move {
+        if relay::relay(client, early, stream, input, output).await {
+            exec.announce_detach();
+        }
+    }))
 }
 
 pub(super) async fn resize(State(engine): State<Engine>, Path(id): Path<String>, query: Query) -> Answer {

@@ -3,7 +3,7 @@
 
 use axum::extract::{Path, State};
 use dozen_engine::image::ChangeKind;
-use dozen_engine::{Engine, Phase, Removal, RemoveOptions, image::written_bytes};
+use dozen_engine::{Engine, EventKind, Phase, Removal, RemoveOptions, image::written_bytes};
 use dozen_model::moment;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
@@ -54,6 +54,7 @@ pub(super) async fn prune_containers(State(engine): State<Engine>, query: Query)
             Err(error) => tracing::warn!(container = snapshot.id.short(), %error, "a container was not pruned"),
         }
     }
+    engine.announce_prune(EventKind::Container, reclaimed);
     ok(
         &json!({ "ContainersDeleted": null_if_empty(deleted.into_iter().map(Value::from).collect()), "SpaceReclaimed": reclaimed }),
     )
@@ -96,6 +97,7 @@ pub(super) async fn prune_images(engine: &Engine, query: &Query) -> Answer {
         }
     }
     let reclaimed = before.saturating_sub(occupied(engine).await);
+    engine.announce_prune(EventKind::Image, reclaimed);
     ok(&json!({ "ImagesDeleted": null_if_empty(deleted), "SpaceReclaimed": reclaimed }))
 }
 

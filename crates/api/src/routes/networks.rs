@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use dozen_engine::{Engine, Network};
+use dozen_engine::{Engine, EventKind, Network};
 use dozen_model::{ErrorKind, moment};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -94,6 +94,7 @@ pub(super) async fn prune(State(engine): State<Engine>, query: Query) -> Answer 
             Err(error) => tracing::warn!(network = network.name, %error, "a network was not pruned"),
         }
     }
+    engine.announce_prune(EventKind::Network, 0);
     ok(&json!({ "NetworksDeleted": if deleted.is_empty() { Value::Null } else { json!(deleted) } }))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path as FsPath;
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use dozen_engine::{Engine, Volume, VolumeSpec};
+use dozen_engine::{Engine, EventKind, Volume, VolumeSpec};
 use dozen_model::{ContainerId, VolumeName};
 use serde_json::{Value, json};
 
@@ -102,6 +102,7 @@ pub(super) async fn prune(
             Err(error) => tracing::warn!(volume = %volume.name, %error, "a volume was not pruned"),
         }
     }
+    engine.announce_prune(EventKind::Volume, reclaimed);
     ok(&json!({ "VolumesDeleted": deleted, "SpaceReclaimed": reclaimed }))
 }
 

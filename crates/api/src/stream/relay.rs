@@ -64,9 +64,9 @@ pub(crate) async fn connected(client: &UnixStream, pending: PendingAttach) -> Op
     }
 }
 
-/// Relays until one side ends it.
-pub(crate) async fn relay(client: UnixStream, early: Bytes, stream: StdioStream, input: Input, output: Output) {
-    let Ok(hangup) = Hangup::of(&client) else { return };
+/// Relays until one side ends it. True if the client has typed the keys to detach.
+pub(crate) async fn relay(client: UnixStream, early: Bytes, stream: StdioStream, input: Input, output: Output) -> bool {
+    let Ok(hangup) = Hangup::of(&client) else { return false };
     let (mut client_read, mut client_write) = client.into_split();
     let (monitor_read, monitor_write) = stream.socket.into_split();
     let output = async {
@@ -86,6 +86,7 @@ pub(crate) async fn relay(client: UnixStream, early: Bytes, stream: StdioStream,
         let drain = async { while client_read.read(&mut rest).await.is_ok_and(|count| count > 0) {} };
         let _ = tokio::time::timeout(LINGER, drain).await;
     }
+    matches!(ended, Ended::Detached)
 }
 
 /// Copies to the end of the output or of the client; false if the client had to be given up.
@@ -167,7 +168,7 @@ mod tests {
     struct Ends {
         client: UnixStream,
         monitor: UnixStream,
-        relay: tokio::task::JoinHandle<()>,
+        relay: tokio::task::JoinHandle<bool>,
     }
 
     fn relayed(early: &'static [u8], input: Input) -> Ends {

@@ -217,6 +217,12 @@ impl Exec {
         &self.id
     }
 
+    /// Its client has left by the keys for it, and it goes on.
+    pub fn announce_detach(&self) {
+        let shared = &self.container.shared;
+        shared.announce(&self.container.snapshot(), "exec_detach", [("execID".to_owned(), self.id.to_string())]);
+    }
+
     /// What was asked for.
     pub fn spec(&self) -> Result<ExecSpec, EngineError> {
         Ok(self.execs().get(&self.id)?.spec)

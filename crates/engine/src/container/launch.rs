@@ -62,6 +62,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
         .map_err(EngineError::system(|| format!("remove the last run's exit record from {}", directory.display())))?;
     let user = User::Container(snapshot.id.clone());
     volumes_of(&snapshot.spec).try_for_each(|name| shared.volumes.begin_use(&name, &user))?;
+    shared.announce_volumes("mount", snapshot, &shared.volumes.used_by(&user));
     failpoint("launch.volumes");
     let mount_origins = mounts::origins(shared, snapshot)?;
 
@@ -145,9 +146,12 @@ pub(crate) fn release(shared: &Shared, id: &ContainerId, run: &Run) -> Result<()
     failpoint("release.before");
     let forgotten = shared.network.names.forget(id);
     let result = shared.network.release(id, &run.endpoints, &run.ports).and(forgotten);
-    let result = result.and(shared.volumes.end_use(&User::Container(id.clone())));
-    if let Some(entry) = shared.registry.get(id) {
-        objects::announce_places(shared, &entry.snapshot().spec.network, &run.endpoints, "disconnect", id);
+    let user = User::Container(id.clone());
+    let used = shared.volumes.used_by(&user);
+    let result = result.and(shared.volumes.end_use(&user));
+    if let Some(snapshot) = shared.registry.get(id).map(|entry| entry.snapshot()) {
+        objects::announce_places(shared, &snapshot.spec.network, &run.endpoints, "disconnect", id);
+        shared.announce_volumes("unmount", &snapshot, &used);
     }
     failpoint("release.after");
     result

@@ -105,6 +105,13 @@ impl Uses {
         })
     }
 
+    /// Which they use.
+    pub(super) fn of(&self, user: &User) -> Vec<VolumeName> {
+        let table = self.lock();
+        let used = table.volumes.iter().filter(|(_, entry)| entry.users.contains(user));
+        used.map(|(name, _)| name.clone()).collect()
+    }
+
     /// They use none any more. What nobody uses is unmounted. Goes on past a failure; the first is reported.
     pub(super) fn end(&self, user: &User) -> Result<(), EngineError> {
         let used: Vec<_> = {

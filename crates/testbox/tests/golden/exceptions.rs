@@ -29,7 +29,6 @@ const AS_SENT: &str = "Docker repeats null or empty as the client has sent it; d
 const MORE: &str = "dozen says more";
 const NEWER: &str = "as the newest docker has it";
 const STRICTER: &str = "what cannot be is refused at once";
-const NOT_TOLD: &str = "not built yet";
 
 const EXCEPTIONS: &[Exception] = &[
     // Inspected containers.
@@ -101,11 +100,6 @@ const EXCEPTIONS: &[Exception] = &[
     in_1_45("GET /system/df", "Images[].RepoDigests", "a list without digests is an empty one"),
     before_1_42("GET /system/df", "BuildCache", "a list without caches is an empty one"),
     // What happened.
-    always("GET /events (container prune)", "Docker has this", NOT_TOLD),
-    always("GET /events (volume mount)", "Docker has this", NOT_TOLD),
-    always("GET /events (volume unmount)", "Docker has this", NOT_TOLD),
-    always("GET /events (container commit)", "[].Actor.Attributes.", NOT_TOLD),
-    always("GET /events (image ", "[].Actor.Attributes.c", NOT_TOLD),
     before_1_42("GET /events (container die)", "[].Actor.Attributes.execDuration", MORE),
     // Errors: the words of 20.10 are those of no later version.
     before_1_42("", "message", NEWER),
