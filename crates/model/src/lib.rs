@@ -40,8 +40,8 @@ pub use error::{Classified, ErrorKind, error_chain};
 pub use health::{HealthCheck, HealthTest, OnUnhealthy};
 pub use id::{ContainerId, ExecId, IdError, ImageId, NetworkId};
 pub use log::{
-    FluentdOptions, LogAddress, LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec, LogSpecError, SyslogFormat,
-    SyslogOptions,
+    FluentdOptions, GelfCompression, GelfOptions, LogAddress, LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec,
+    LogSpecError, SyslogFormat, SyslogOptions,
 };
 pub use mount::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, NewVolume, TmpfsOptions};
 pub use name::{ContainerName, NameError, NetworkName, VolumeName};

@@ -12,7 +12,7 @@ use crate::error::ErrorKind;
 
 mod remote;
 
-pub use remote::{FluentdOptions, LogAddress, SyslogFormat, SyslogOptions};
+pub use remote::{FluentdOptions, GelfCompression, GelfOptions, LogAddress, SyslogFormat, SyslogOptions};
 
 /// `mode=non-blocking` without `max-buffer-size` (Docker's 1 MiB).
 const BUFFER_DEFAULT_BYTES: u64 = 1 << 20;
@@ -43,6 +43,8 @@ pub enum LogDriver {
     Fluentd(FluentdOptions),
     /// The host's journal.
     Journald,
+    /// A Graylog server, or one that speaks its protocol.
+    Gelf(GelfOptions),
     /// Nobody.
     None,
 }
@@ -124,6 +126,7 @@ impl LogDriver {
             Self::Syslog(_) => "syslog",
             Self::Fluentd(_) => "fluentd",
             Self::Journald => "journald",
+            Self::Gelf(_) => "gelf",
             Self::None => "none",
         }
     }
@@ -131,7 +134,7 @@ impl LogDriver {
 
 impl LogSpec {
     /// What drivers there are, as `info` lists them.
-    pub const DRIVERS: &[&str] = &["fluentd", "journald", "json-file", "local", "none", "syslog"];
+    pub const DRIVERS: &[&str] = &["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"];
 
     /// From a driver's name, where an empty one is the default, and its options.
     ///
@@ -141,9 +144,9 @@ impl LogSpec {
         let name = if driver.is_empty() { "json-file" } else { driver };
         let Some(known) = Self::DRIVERS.iter().find(|known| **known == name) else {
             return Err(match name {
-                "awslogs" | "etwlogs" | "gcplogs" | "gelf" | "splunk" => not_built(
+                "awslogs" | "etwlogs" | "gcplogs" | "splunk" => not_built(
                     format!("the log driver {name:?}"),
-                    "fluentd, journald, json-file, local, none and syslog are",
+                    "fluentd, gelf, journald, json-file, local, none and syslog are",
                 ),
                 _ => invalid(format!("logger: no log driver named '{name}' is registered")),
             });
@@ -155,9 +158,11 @@ impl LogSpec {
             "syslog" => LogDriver::Syslog(rest.syslog()?),
             "fluentd" => LogDriver::Fluentd(rest.fluentd()?),
             "journald" => LogDriver::Journald,
+            "gelf" => LogDriver::Gelf(rest.gelf()?),
             _ => LogDriver::None,
         };
-        let has_attributes = matches!(driver, LogDriver::JsonFile | LogDriver::Fluentd(_) | LogDriver::Journald);
+        let has_attributes =
+            matches!(driver, LogDriver::JsonFile | LogDriver::Fluentd(_) | LogDriver::Journald | LogDriver::Gelf(_));
         let has_tag = has_attributes || matches!(driver, LogDriver::Syslog(_));
         let spec = Self {
             options: options.clone(),
@@ -246,7 +251,7 @@ impl Options {
             LogDriver::JsonFile => LogFiles::JSON_FILE,
             LogDriver::Local => LogFiles::LOCAL,
             // A copy of what the server gets, so that `logs` has something to read (Docker's "dual logging").
-            LogDriver::Syslog(_) | LogDriver::Fluentd(_) | LogDriver::Journald => {
+            LogDriver::Syslog(_) | LogDriver::Fluentd(_) | LogDriver::Journald | LogDriver::Gelf(_) => {
                 let files = self.kept("cache-max-size", "cache-max-file", "cache-compress", LogFiles::LOCAL)?;
                 return Ok((self.parsed("cache-disabled", boolean)? != Some(true)).then_some(files));
             }

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use dozen_testbox::{Engine, Machine, until};
+use dozen_testbox::{Engine, Machine, Side, patience, until};
+use serde_json::{Value, json};
 
 fn with_busybox(machine: &Machine) -> Engine<'_> {
     let engine = machine.engine();
@@ -279,4 +283,84 @@ fn who_follows_a_log_goes_on_through_dead_engines() {
     let all = engine.dozen(&["logs", "counter"]).expect(0).out;
     assert!(done.out == all, "{} bytes, want {}", done.out.len(), all.len());
     assert!(all.contains("line number 12000"));
+}
+
+/// A server's next message: put together from its chunks, and unpacked.
+fn gelf(server: &UdpSocket) -> Value {
+    let (mut chunks, mut wanted) = (BTreeMap::new(), 1);
+    while chunks.len() < wanted {
+        let mut buffer = vec![0; 65536];
+        let count = server.recv(&mut buffer).unwrap();
+        assert!(count <= 1420, "{count}");
+        match buffer[..count].strip_prefix(&[0x1e, 0x0f]) {
+            Some(chunk) => {
+                wanted = usize::from(chunk[9]);
+                chunks.insert(chunk[8], chunk[10..].to_vec());
+            }
+            None => drop(chunks.insert(0, buffer[..count].to_vec())),
+        }
+    }
+    let packed: Vec<u8> = chunks.into_values().flatten().collect();
+    let mut text = Vec::new();
+    match packed[..] {
+        [0x1f, 0x8b, ..] => drop(flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut text).unwrap()),
+        [0x78, ..] => drop(flate2::read::ZlibDecoder::new(&packed[..]).read_to_end(&mut text).unwrap()),
+        _ => text = packed,
+    }
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn graylog_hears_by_datagrams_and_by_a_connection() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let server = machine.on(Side::Machine, || UdpSocket::bind("127.0.0.1:0")).unwrap();
+    server.set_read_timeout(Some(patience(Duration::from_secs(20)))).unwrap();
+    let address = format!("gelf-address=udp://{}", server.local_addr().unwrap());
+    let line = ["--network", "none", "--log-driver", "gelf", "--log-opt", "tag={{.Name}}", "--log-opt", "labels=team"];
+    let random = "dd if=/dev/urandom bs=1000 count=9 2>/dev/null | base64 -w 0";
+    let script = format!("echo one; echo; echo two >&2; echo $({random})");
+    for kind in ["gzip", "zlib", "none"] {
+        let kind = format!("gelf-compression-type={kind}");
+        let more = ["--log-opt", &address, "--log-opt", &kind, "--label", "team=blue", "busybox", "sh", "-c", &script];
+        engine.docker(&[&["run", "--name", "it"][..], &line, &more].concat()).expect(0);
+        let inspected: Value = serde_json::from_str(&engine.docker(&["inspect", "it"]).text()).unwrap();
+        let mut heard = [gelf(&server), gelf(&server), gelf(&server)];
+        heard.sort_by_key(|message| message["short_message"].as_str().unwrap().len());
+        heard[..2].sort_by_key(|message| message["short_message"].as_str().unwrap().to_owned());
+        for (message, text, level) in [(&heard[0], "one", 6), (&heard[1], "two", 3)] {
+            assert_eq!((&message["short_message"], &message["level"]), (&json!(text), &json!(level)), "{message}");
+        }
+        assert_eq!(heard[2]["short_message"].as_str().unwrap().len(), 12_000);
+        let first = &heard[0];
+        for (name, want) in [
+            ("version", "1.1"),
+            ("_container_id", inspected[0]["Id"].as_str().unwrap()),
+            ("_container_name", "it"),
+            ("_image_id", inspected[0]["Image"].as_str().unwrap()),
+            ("_image_name", "busybox"),
+            ("_tag", "it"),
+            ("_team", "blue"),
+            ("_created", inspected[0]["Created"].as_str().unwrap()),
+        ] {
+            assert_eq!(first[name], want, "{name} of {first}");
+        }
+        assert!(first["_command"].as_str().unwrap().starts_with("sh -c echo one"), "{first}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((now - first["timestamp"].as_f64().unwrap()).abs() < 600.0, "{first}");
+        assert!(engine.docker(&["logs", "it"]).text().starts_with("one\n\n"), "the copy has what cannot be sent, too");
+        engine.docker(&["rm", "it"]).expect(0);
+    }
+    let server = machine.on(Side::Machine, || TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = format!("gelf-address=tcp://{}", server.local_addr().unwrap());
+    let more = ["--log-opt", &address, "busybox", "sh", "-c", "echo one; echo two"];
+    engine.docker(&[&["run", "--name", "it"][..], &line, &more].concat()).expect(0);
+    let mut said = Vec::new();
+    server.accept().unwrap().0.read_to_end(&mut said).unwrap();
+    let messages = said.split(|byte| *byte == 0).filter(|message| !message.is_empty());
+    let texts: Vec<Value> =
+        messages.map(|message| serde_json::from_slice::<Value>(message).unwrap()["short_message"].clone()).collect();
+    assert_eq!(texts, [json!("one"), json!("two")]);
+    drop(server);
+    engine.docker(&["start", "-a", "it"]).refuses(1, &["failed to initialize logging driver"]);
 }

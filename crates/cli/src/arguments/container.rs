@@ -71,7 +71,7 @@ pub fn flags() -> Vec<Arg> {
             "log-driver",
             None,
             "string",
-            "Logging driver for the container (fluentd, journald, json-file, local, none, syslog)",
+            "Logging driver for the container (fluentd, gelf, journald, json-file, local, none, syslog)",
         ),
         list("log-opt", None, "Log driver options (max-size, max-file, compress, labels, env, tag, …)"),
         list("mount", None, "Attach a filesystem mount to the container"),

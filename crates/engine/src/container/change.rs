@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use dozen_ledger::Migration;
 use dozen_model::{ContainerId, ContainerName, ContainerSpec, RestartPolicy, error_chain};
+use jiff::Timestamp;
 
 use crate::EngineError;
 use crate::container::logs;
@@ -44,6 +45,7 @@ pub(crate) enum SpecChange {
 pub(crate) struct Whose<'a> {
     pub(crate) id: &'a ContainerId,
     pub(crate) name: &'a ContainerName,
+    pub(crate) created: Timestamp,
     /// Process 1 runs.
     pub(crate) runs: bool,
 }
@@ -116,7 +118,8 @@ fn carry_out(
 pub(crate) fn settle_interrupted(shared: &Shared, containers: &mut [ContainerRow]) -> Result<(), EngineError> {
     for (id, before) in rows::specs_before(&shared.ledger)? {
         let Some(row) = containers.iter_mut().find(|row| row.id == id) else { continue };
-        let whose = Whose { id: &id, name: &row.name, runs: matches!(row.phase, Phase::Running(_)) };
+        let whose =
+            Whose { id: &id, name: &row.name, created: row.created, runs: matches!(row.phase, Phase::Running(_)) };
         if whose.runs
             && let Err(error) = carry_out(shared, whose, &before, &row.spec)
         {

@@ -8,6 +8,7 @@ mod change;
 mod cursor;
 mod entries;
 mod files;
+mod gelf;
 mod notices;
 pub(crate) mod remote;
 mod settings;

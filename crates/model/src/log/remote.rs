@@ -58,6 +58,27 @@ pub struct FluentdOptions {
     pub sub_second_precision: bool,
 }
 
+/// `--log-driver gelf`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GelfOptions {
+    /// By UDP or TCP.
+    pub address: LogAddress,
+    /// Of datagrams.
+    pub compression: GelfCompression,
+    /// Between two attempts to connect, in milliseconds; doubled each time.
+    pub retry_wait_ms: u64,
+}
+
+/// How a message is compressed. A level is 0 to 9, as zlib has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "plain")]
+pub enum GelfCompression {
+    None,
+    Gzip { level: u32 },
+    Zlib { level: u32 },
+}
+
 const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "", "", "",
     "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
@@ -121,6 +142,79 @@ impl Options {
             sub_second_precision: self.parsed("fluentd-sub-second-precision", boolean)?.unwrap_or(false),
         })
     }
+}
+
+impl Options {
+    /// Docker's options and words (its `daemon/logger/gelf`).
+    pub(super) fn gelf(&mut self) -> Result<GelfOptions, LogSpecError> {
+        if self.take("gelf-tcp-max-reconnect").is_some() {
+            return Err(not_built(
+                "the log option gelf-tcp-max-reconnect".to_owned(),
+                "a server that is gone is asked again for as long as the container runs",
+            ));
+        }
+        let unknown = |option: &str, value: &str| {
+            invalid(format!("unknown value {value:?} for log opt {option:?} for gelf log driver"))
+        };
+        let text = self.take("gelf-address").filter(|text| !text.is_empty());
+        let address = gelf_address(&text.ok_or_else(|| invalid("gelf-address is a required parameter"))?)?;
+        let is_udp = matches!(address, LogAddress::Udp(..));
+        let (kind, level, delay) = (
+            self.take("gelf-compression-type"),
+            self.take("gelf-compression-level"),
+            self.take("gelf-tcp-reconnect-delay"),
+        );
+        if !is_udp && (kind.is_some() || level.is_some()) {
+            return Err(invalid("compression is only supported on UDP"));
+        }
+        if is_udp && delay.is_some() {
+            return Err(invalid("\"gelf-tcp-reconnect-delay\" is only valid for TCP"));
+        }
+        let level = match level.as_deref() {
+            // The fastest: Docker's, too.
+            None => 1,
+            // zlib's own.
+            Some("-1") => 6,
+            Some(text) => {
+                let level = text.parse::<u32>().ok().filter(|level| *level <= 9);
+                level.ok_or_else(|| unknown("gelf-compression-level", text))?
+            }
+        };
+        Ok(GelfOptions {
+            address,
+            compression: match kind.as_deref() {
+                None | Some("gzip") => GelfCompression::Gzip { level },
+                Some("zlib") => GelfCompression::Zlib { level },
+                Some("none") => GelfCompression::None,
+                Some(other) => return Err(unknown("gelf-compression-type", other)),
+            },
+            retry_wait_ms: match delay.as_deref() {
+                None => 1000,
+                Some(text) => {
+                    let seconds = text.parse::<u64>().ok().filter(|seconds| (1..=3600).contains(seconds));
+                    seconds.ok_or_else(|| {
+                        invalid(format!("\"gelf-tcp-reconnect-delay\" must be a positive integer: {text:?}"))
+                    })? * 1000
+                }
+            },
+        })
+    }
+}
+
+fn gelf_address(text: &str) -> Result<LogAddress, LogSpecError> {
+    let (scheme, rest) = text
+        .split_once("://")
+        .ok_or_else(|| invalid(format!("gelf-address should be in form proto://address, got {text}")))?;
+    if !matches!(scheme, "udp" | "tcp") {
+        return Err(invalid("gelf: endpoint needs to be TCP or UDP"));
+    }
+    // No port is the usual one here, and Docker wants it said.
+    let has_port = rest.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    if !has_port || rest.ends_with(':') {
+        return Err(invalid("gelf: please provide gelf-address as proto://host:port"));
+    }
+    let (host, port) = host_and_port(rest, 0)?;
+    Ok(if scheme == "udp" { LogAddress::Udp(host, port) } else { LogAddress::Tcp(host, port) })
 }
 
 fn syslog_address(text: &str) -> Result<LogAddress, LogSpecError> {

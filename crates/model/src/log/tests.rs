@@ -48,6 +48,20 @@ fn what_cannot_be_is_refused_in_dockers_words() {
         ("syslog", &[("labels", "a")], "unknown log opt 'labels' for syslog log driver"),
         ("fluentd", &[("fluentd-request-ack", "true")], "the log option fluentd-request-ack is not built yet"),
         ("fluentd", &[("fluentd-address", "http://x")], "unsupported scheme: 'http'"),
+        ("gelf", &[], "gelf-address is a required parameter"),
+        ("gelf", &[("gelf-address", "here:1")], "gelf-address should be in form proto://address"),
+        ("gelf", &[("gelf-address", "http://here:1")], "endpoint needs to be TCP or UDP"),
+        ("gelf", &[("gelf-address", "udp://here")], "please provide gelf-address as proto://host:port"),
+        (
+            "gelf",
+            &[("gelf-address", "udp://a:1"), ("gelf-compression-type", "x")],
+            "unknown value \"x\" for log opt \"gelf-compression-type\" for gelf log driver",
+        ),
+        ("gelf", &[("gelf-address", "udp://a:1"), ("gelf-compression-level", "10")], "unknown value \"10\""),
+        ("gelf", &[("gelf-address", "tcp://a:1"), ("gelf-compression-type", "none")], "only supported on UDP"),
+        ("gelf", &[("gelf-address", "udp://a:1"), ("gelf-tcp-reconnect-delay", "1")], "only valid for TCP"),
+        ("gelf", &[("gelf-address", "tcp://a:1"), ("gelf-tcp-reconnect-delay", "0")], "must be a positive integer"),
+        ("gelf", &[("gelf-address", "tcp://a:1"), ("gelf-tcp-max-reconnect", "3")], "is not built yet"),
         ("journald", &[("max-size", "1m")], "unknown log opt 'max-size' for journald log driver"),
         ("json-file", &[("mode", "non-blocking")], "mode=non-blocking for the log driver json-file is not built yet"),
         ("json-file", &[("max-buffer-size", "1m")], "only supported with 'mode=non-blocking'"),
@@ -128,4 +142,20 @@ fn servers_have_a_copy_on_disk_that_is_bounded() {
         panic!("another driver")
     };
     assert!(fluentd.asynchronous);
+}
+
+#[test]
+fn graylog_is_told_by_datagrams_or_by_a_connection() {
+    let gelf = |pairs: &[(&str, &str)]| match parse("gelf", pairs).unwrap().driver() {
+        LogDriver::Gelf(options) => options.clone(),
+        other => panic!("{other:?}"),
+    };
+    let udp = |level: &str| gelf(&[("gelf-address", "udp://[fd00::1]:12201"), ("gelf-compression-level", level)]);
+    assert_eq!(udp("9").address, LogAddress::Udp("fd00::1".into(), 12201));
+    assert_eq!(udp("-1").compression, GelfCompression::Gzip { level: 6 });
+    let zlib =
+        gelf(&[("gelf-address", "udp://logs:1"), ("gelf-compression-type", "zlib"), ("labels", "a"), ("tag", "x")]);
+    assert_eq!(zlib.compression, GelfCompression::Zlib { level: 1 });
+    let tcp = gelf(&[("gelf-address", "tcp://logs:1"), ("gelf-tcp-reconnect-delay", "7")]);
+    assert_eq!((tcp.address, tcp.retry_wait_ms), (LogAddress::Tcp("logs".into(), 1), 7000));
 }

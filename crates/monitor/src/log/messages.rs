@@ -1,5 +1,7 @@
 //! How messages are written to log servers: pure.
 
+mod gelf;
+
 use std::collections::BTreeMap;
 
 use dozen_model::SyslogFormat;
@@ -7,9 +9,10 @@ use rustix::time::Timespec;
 
 use super::Stream;
 use super::lines::Piece;
-use super::settings::{Protocol, RemoteSettings};
+use super::settings::{Protocol, RemoteAddress, RemoteSettings};
 
-/// One message, as a server takes it. `line`: which of the stream's lines it is a part of, for those that join parts again.
+/// One message, as a server takes it; empty if it cannot be said. `line`: which of the stream's lines it is a part of, for
+/// those that join parts again.
 pub fn encode(settings: &RemoteSettings, piece: Piece<'_>, stream: Stream, time: Timespec, line: u64) -> Vec<u8> {
     let text = piece.text.strip_suffix(b"\n").unwrap_or(piece.text);
     let partial = Partial::of(piece, line);
@@ -22,6 +25,21 @@ pub fn encode(settings: &RemoteSettings, piece: Piece<'_>, stream: Stream, time:
             fluentd(settings, *sub_second_precision, stream, time, text, partial)
         }
         Protocol::Journald => journald(settings, stream, text, partial),
+        Protocol::Gelf { host, compression } => {
+            gelf::encode(settings, host, *compression, severity(stream), time, text)
+        }
+    }
+}
+
+/// What goes out of a message, all or nothing of it; `None`: it is too long. `number` is another for each message.
+pub fn units(settings: &RemoteSettings, message: Vec<u8>, number: u32) -> Option<Vec<Vec<u8>>> {
+    match (&settings.protocol, &settings.address) {
+        (Protocol::Gelf { .. }, RemoteAddress::Udp(_)) => {
+            // What another container of this host's sends at the same time has another id.
+            let beginning = settings.container_id.get(..8).and_then(|text| u32::from_str_radix(text, 16).ok());
+            gelf::datagrams(message, u64::from(beginning.unwrap_or(0)) << 32 | u64::from(number))
+        }
+        _ => Some(vec![message]),
     }
 }
 
@@ -237,10 +255,9 @@ mod tests {
 
     use dozen_model::LogDelivery;
 
-    use super::super::settings::RemoteAddress;
     use super::*;
 
-    fn settings(protocol: Protocol) -> RemoteSettings {
+    pub(super) fn settings(protocol: Protocol) -> RemoteSettings {
         RemoteSettings {
             protocol,
             address: RemoteAddress::Unix(PathBuf::from("/nowhere")),

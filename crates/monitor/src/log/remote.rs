@@ -53,6 +53,8 @@ pub struct Remote {
     retry: Duration,
     /// Which line comes, of each stream.
     lines: [u64; 2],
+    /// Which message comes. It does not begin with nought: another run of the container may have spoken a moment ago.
+    number: u32,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl Remote {
             dropped: 0,
             last_error: None,
             lines: [0; 2],
+            number: u32::try_from(super::timestamp::time_now().tv_nsec).unwrap_or(0),
         })
     }
 
@@ -115,6 +118,9 @@ impl Remote {
         *line += u64::from(piece.part <= 1);
         let message = messages::encode(&self.settings, piece, stream, now.time, *line);
         // With half of the queue free: one gap, and not one after every message that happened to fit.
+        if message.is_empty() {
+            return;
+        }
         let is_gap =
             self.dropped > 0 && (self.queued_bytes > self.limit_bytes() / 2 || !self.tell_of_dropped(now.time));
         if is_gap || !self.put(message) {
@@ -267,12 +273,17 @@ impl Remote {
 
     /// False if there is no room for it. One that is alone always has some.
     fn put(&mut self, message: Vec<u8>) -> bool {
-        let all = self.queued_bytes.saturating_add(message.len());
+        self.number = self.number.wrapping_add(1);
+        let Some(units) = messages::units(&self.settings, message, self.number) else {
+            self.last_error = Some(Errno::MSGSIZE.into());
+            return false;
+        };
+        let all = self.queued_bytes.saturating_add(units.iter().map(Vec::len).sum());
         if all > self.limit_bytes() && !self.queue.is_empty() {
             return false;
         }
         self.queued_bytes = all;
-        self.queue.push_back(message);
+        self.queue.extend(units);
         true
     }
 

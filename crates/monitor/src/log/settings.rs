@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use dozen_model::{LogDelivery, LogFiles, SyslogFormat};
+use dozen_model::{GelfCompression, LogDelivery, LogFiles, SyslogFormat};
 use serde::{Deserialize, Serialize};
 
 /// Where output goes.
@@ -63,6 +63,13 @@ pub enum Protocol {
     },
     /// systemd's native journal protocol.
     Journald,
+    /// Graylog's. All attributes are additional fields, whose names begin with `_`.
+    Gelf {
+        /// This host's name.
+        host: String,
+        /// Of datagrams.
+        compression: GelfCompression,
+    },
 }
 
 /// Where a log server is: no name is looked up here.

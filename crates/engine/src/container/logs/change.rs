@@ -12,7 +12,7 @@ use crate::shared::Shared;
 
 /// Has the monitor write on as this spec says. Answers what is for the next start. Blocks, within a runtime.
 pub(crate) fn change(shared: &Shared, whose: Whose<'_>, spec: &ContainerSpec) -> Result<Option<String>, EngineError> {
-    let settings = settings_of(whose.id, whose.name, spec)?;
+    let settings = settings_of(whose.id, whose.name, whose.created, spec)?;
     let directory = shared.run_directory(whose.id);
     let request = Request::ChangeLog(Box::new(settings));
     let answer = tokio::runtime::Handle::current().block_on(MonitorLink::request(&directory, &request));

@@ -51,6 +51,12 @@ pub(super) fn destination(driver: &LogDriver) -> Result<Option<Destination>, Eng
             may_be_absent: false,
             retry_wait_ms: RETRY_WAIT_MS,
         },
+        LogDriver::Gelf(options) => Destination {
+            protocol: Protocol::Gelf { host: hostname(), compression: options.compression },
+            address: resolve(&options.address)?,
+            may_be_absent: false,
+            retry_wait_ms: options.retry_wait_ms,
+        },
     };
     Ok(Some(destination))
 }

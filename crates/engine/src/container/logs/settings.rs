@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use dozen_model::{ContainerId, ContainerName, ContainerSpec, LogAttributes, LogDriver, LogSpec};
 use dozen_monitor::protocol::{LogFileSettings, LogFormat, LogSettings, RemoteSettings};
+use jiff::Timestamp;
 use regex_lite::Regex;
 
+use super::gelf;
 use super::remote;
 use super::tag::{Tag, Values};
 use crate::{EngineError, Snapshot};
@@ -20,21 +22,26 @@ pub(super) fn format(log: &LogSpec) -> Option<LogFormat> {
 
 /// What a monitor does from a start on. The tag has the container's name of that moment, as in Docker.
 pub(crate) fn settings(snapshot: &Snapshot) -> Result<LogSettings, EngineError> {
-    settings_of(&snapshot.id, &snapshot.name, &snapshot.spec)
+    settings_of(&snapshot.id, &snapshot.name, snapshot.created, &snapshot.spec)
 }
 
 pub(super) fn settings_of(
     id: &ContainerId,
     name: &ContainerName,
+    created: Timestamp,
     spec: &ContainerSpec,
 ) -> Result<LogSettings, EngineError> {
     let mut attributes = attributes(spec.log.attributes(), &spec.labels, &spec.process.environment)?;
     let tag = |template: &str| Ok::<_, EngineError>(template.parse::<Tag>()?.render(&Values::of(id, name, spec)));
     let remote = remote::destination(spec.log.driver())?.map(|destination| -> Result<_, EngineError> {
+        let tag = tag(spec.log.tag().unwrap_or("{{.ID}}"))?;
+        if let LogDriver::Gelf(_) = spec.log.driver() {
+            attributes = gelf::additional_fields(id, name, created, spec, &tag, &attributes);
+        }
         Ok(RemoteSettings {
             protocol: destination.protocol,
             address: destination.address,
-            tag: tag(spec.log.tag().unwrap_or("{{.ID}}"))?,
+            tag,
             container_id: id.to_string(),
             container_name: name.to_string(),
             image_name: spec.image_name.clone(),

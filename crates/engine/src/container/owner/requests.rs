@@ -56,7 +56,7 @@ impl Owner {
         let Changed { spec, later } = {
             let snapshot = snapshot.clone();
             let work = move || {
-                let whose = Whose { id: &snapshot.id, name: &snapshot.name, runs };
+                let whose = Whose { id: &snapshot.id, name: &snapshot.name, created: snapshot.created, runs };
                 change::change(&shared, whose, &snapshot.spec, after)
             };
             self.shared.blocking(work).await?
