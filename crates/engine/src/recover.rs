@@ -65,7 +65,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let cgroup = if instance.is_empty() { "/dozen".to_owned() } else { format!("/dozen-{instance}") };
     let images = ImageStore::open(&config.data_root, ledger.clone())?;
     make_private(&config.data_root.join("volumes"))?;
-    let volumes = Volumes::open(config.data_root.join("volumes"), ledger.clone())?;
+    let volumes = Volumes::open(config.data_root.join("volumes"), &id, ledger.clone())?;
     let network = crate::network::Network::new(&config, instance, crate::shared::monitors_in(&cgroup), ledger.clone())?;
     let mut rows = rows::containers(&ledger)?;
     let events = crate::events::EventLog::open(&config.run_root);

@@ -2,12 +2,12 @@
 
 mod address;
 mod archive;
+mod filling;
 mod local;
 pub(crate) mod snapshots;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,16 +17,13 @@ use dozen_monitor::protocol::Failure;
 use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
+use self::filling::Staging;
 use self::local::LocalOptions;
 use self::uses::Uses;
 pub(crate) use self::uses::{User, Visit};
 use crate::EngineError;
 use crate::failpoint::failpoint;
 use crate::rows::{self, VolumeRow};
-
-/// Beside a volume's content while it is filled.
-const FILLING: &str = "_filling";
-const FILLED: &str = "_filled";
 
 /// Options of the local driver.
 pub(crate) const OPTIONS: Migration = Migration("ALTER TABLE volumes ADD COLUMN options TEXT NOT NULL DEFAULT '{}'");
@@ -60,13 +57,11 @@ pub struct Volume {
 ///
 /// A volume is its row. A directory without a row is garbage, a row without a directory gets an empty one.
 /// All calls block but [`Volumes::claim`], which comes before those that change something.
-///
-/// A volume that is there and empty is filled beside itself: in `_filling`, which is then renamed `_filled` and emptied
-/// into `_data`, name by name. What a crash leaves of the first is thrown away, of the second carried on: nobody ever takes
-/// a half for the whole, and a container that has the volume mounted keeps the very directory that it has.
 #[derive(Debug)]
 pub(crate) struct Volumes {
     directory: PathBuf,
+    /// The engine's id.
+    engine: String,
     ledger: Ledger,
     rows: Mutex<BTreeMap<VolumeName, VolumeRow>>,
     claims: Mutex<BTreeMap<VolumeName, Arc<tokio::sync::Mutex<()>>>>,
@@ -84,17 +79,18 @@ pub struct Claim {
 
 impl Volumes {
     /// Reads the rows and makes directories and rows agree.
-    pub(crate) fn open(directory: PathBuf, ledger: Ledger) -> Result<Self, EngineError> {
+    pub(crate) fn open(directory: PathBuf, engine: &str, ledger: Ledger) -> Result<Self, EngineError> {
         std::fs::create_dir_all(&directory)
             .map_err(EngineError::system(|| format!("make the directory of volumes {}", directory.display())))?;
         let rows: BTreeMap<_, _> = rows::volumes(&ledger)?.into_iter().map(|row| (row.name.clone(), row)).collect();
         let snapshots = Mutex::new(snapshots::rows(&ledger)?);
         let volumes = Self {
             directory,
+            engine: engine.to_owned(),
             ledger,
             rows: Mutex::new(rows),
             claims: Mutex::default(),
-            uses: Arc::default(),
+            uses: Arc::new(Uses::of_engine(engine)),
             snapshots,
         };
         volumes.collect_garbage()?;
@@ -103,7 +99,9 @@ impl Volumes {
             // What is mounted there may be a server's that does not answer.
             let is_mounted = !row.options.is_empty() && dozen_runtime::is_mount_point(&path).unwrap_or(false);
             let made = if is_mounted { Ok(()) } else { make_directory(&path) };
-            let ready = made.and_then(|()| volumes.finish_filling(name)).and_then(|()| volumes.finish_snapshots(name));
+            // Of another file system, whoever mounts or fills it next sees to that.
+            let finished = || if is_mounted { Ok(()) } else { Staging::beside(&path).finish() };
+            let ready = made.and_then(|()| finished()).and_then(|()| volumes.finish_snapshots(name));
             warn_and_go_on("a volume cannot be made ready; who uses it tries again", &path, ready);
         }
         Ok(volumes)
@@ -180,59 +178,6 @@ impl Volumes {
         make_directory(&self.mountpoint(name)).inspect_err(|_| {
             warn_and_go_on("cannot undo a volume", &directory, remove_tree(&directory));
         })
-    }
-
-    /// Gives an empty volume what `copy` copies into the directory that it is given, and nothing if it says that there is
-    /// nothing. A volume that is `prepared` is nobody's yet, and filled in place.
-    pub(crate) fn fill(
-        &self,
-        name: &VolumeName,
-        prepared: bool,
-        _claim: &Claim,
-        copy: impl FnOnce(&Path) -> Result<bool, EngineError>,
-    ) -> Result<(), EngineError> {
-        let (directory, data) = (self.directory.join(name.as_str()), self.mountpoint(name));
-        self.finish_filling(name)?;
-        if !read_directory(&data)?.is_empty() {
-            return Ok(());
-        }
-        // Nothing can be renamed into another mount: the volume's own, or what someone has mounted there. A copy that fails
-        // there leaves what it has made: others may write to it meanwhile (a server's, a disk's, a directory of the host's),
-        // and whose a file is nobody knows.
-        if prepared || dozen_runtime::is_mount_point(&data)? {
-            return copy(&data).map(drop);
-        }
-        let filling = directory.join(FILLING);
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&filling);
-        made.map_err(EngineError::system(|| format!("make {}", filling.display())))?;
-        failpoint("volume.filling");
-        match copy(&filling) {
-            Ok(true) => {}
-            other => {
-                remove_tree(&filling)?;
-                return other.map(drop);
-            }
-        }
-        failpoint("volume.copied");
-        let renamed = std::fs::rename(&filling, directory.join(FILLED));
-        renamed.map_err(EngineError::system(|| format!("rename {}", filling.display())))?;
-        failpoint("volume.filled");
-        self.finish_filling(name)?;
-        failpoint("volume.poured");
-        Ok(())
-    }
-
-    /// What an interrupted filling has left: nothing of it, or all.
-    fn finish_filling(&self, name: &VolumeName) -> Result<(), EngineError> {
-        let directory = self.directory.join(name.as_str());
-        remove_tree(&directory.join(FILLING))?;
-        let filled = directory.join(FILLED);
-        match std::fs::symlink_metadata(&filled) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            found => found.map_err(EngineError::system(|| format!("look at {}", filled.display())))?,
-        };
-        dozen_image::pour(&filled, &self.mountpoint(name))?;
-        remove_tree(&filled)
     }
 
     /// The container is there, and with it the rows of the volumes that were prepared for it.

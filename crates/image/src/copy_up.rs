@@ -89,7 +89,7 @@ pub fn pour(from: &Path, into: &Path) -> Result<(), ImageError> {
         let (source, target) = (tree::open_root(from)?, tree::open_root(into)?);
         let stat = rustix::fs::fstat(&source)?;
         for name in tree::names(source.as_fd())? {
-            match rustix::fs::renameat_with(&source, &*name, &target, &*name, RenameFlags::NOREPLACE) {
+            match rename_unless_there(source.as_fd(), &name, target.as_fd()) {
                 Ok(()) | Err(Errno::EXIST) => failpoint("image.poured"),
                 Err(error) => return Err(error.into()),
             }
@@ -97,6 +97,17 @@ pub fn pour(from: &Path, into: &Path) -> Result<(), ImageError> {
         Ok(dress(source.as_fd(), target.as_fd(), &stat, Manner::OfImage)?)
     };
     pour().map_err(ImageError::io("fill", into.display()))
+}
+
+/// A server's file system need not know how to do it in one step (rename(2), EINVAL); then it is looked before.
+fn rename_unless_there(from: BorrowedFd<'_>, name: &[u8], into: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(from, name, into, name, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL) => match rustix::fs::statat(into, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => rustix::fs::renameat(from, name, into, name),
+            found => found.and(Err(Errno::EXIST)),
+        },
+        renamed => renamed,
+    }
 }
 
 /// What of a tree is copied, and how.

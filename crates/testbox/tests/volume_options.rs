@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use dozen_testbox::{Done, Engine, Machine, docker_program, dozen_program, until};
+use dozen_testbox::{Daemon, Done, Engine, Machine, docker_program, dozen_program, until};
 
 fn create<'a>(name: &'a str, kind: &'a str, device: &'a str, options: &'a str) -> Vec<String> {
     let mut line = vec!["volume".to_owned(), "create".into(), "-o".into(), format!("type={kind}")];
@@ -264,4 +264,46 @@ fn a_driver_that_nobody_has_is_not_found() {
         engine.dozen(&["volume", "rm", "data"]).expect(0);
     }
     assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+}
+
+/// By a failpoint in the middle of the copy, and by one in the middle of the pouring.
+#[test]
+fn what_a_killed_engine_has_left_in_another_file_system_is_nothing_or_all() {
+    let machine = Machine::new();
+    let failpoints = machine.directory().join("failpoints");
+    std::fs::create_dir(&failpoints).unwrap();
+    let start = || {
+        let mut command = machine.command(dozen_program());
+        command.arg("daemon").env("DOZEN_FAILPOINTS", &failpoints);
+        Daemon::of(&machine, command)
+    };
+    let disk = machine.directory().join("srv");
+    std::fs::create_dir(&disk).unwrap();
+    let daemon = start();
+    daemon.load("busybox");
+    let line = create("data", "none", disk.to_str().unwrap(), "bind");
+    daemon.dozen(&line.iter().map(String::as_str).collect::<Vec<_>>()).expect(0);
+    let names = || {
+        let names = std::fs::read_dir(&disk).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<Vec<_>>()
+    };
+    let make = ["create", "--name", "it", "-v", "data:/etc", "busybox", "true"];
+    let mut daemon = Some(daemon);
+    for failpoint in ["engine.image.copied", "engine.volume.copied", "engine.volume.filled", "engine.image.poured"] {
+        std::fs::write(failpoints.join(failpoint), "").unwrap();
+        assert_ne!(daemon.as_ref().unwrap().dozen(&make).code, 0, "{failpoint}");
+        assert!(!failpoints.join(failpoint).exists(), "{failpoint}");
+        let staged = names().into_iter().filter(|name| name.starts_with(".dozen-filling-")).count();
+        assert_eq!(staged, 1, "{failpoint}: {:?}", names());
+        drop(daemon.replace(start()));
+        daemon.as_ref().unwrap().dozen(&make).expect(0);
+        let found = names();
+        assert!(found.contains(&"passwd".to_owned()) && found.contains(&"group".to_owned()), "{failpoint}: {found:?}");
+        assert!(!found.iter().any(|name| name.starts_with(".dozen")), "{failpoint}: {found:?}");
+        daemon.as_ref().unwrap().dozen(&["rm", "it"]).expect(0);
+        for name in found {
+            let path = disk.join(name);
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+        }
+    }
 }

@@ -19,7 +19,8 @@ impl Engine {
     }
 
     /// Fills an empty volume that no running container has with an archive's content: all of it, or, whatever fails or
-    /// dies, nothing; but in a volume that is another file system, where others may write, what was begun stays. Blocks, but for the claim, which is the caller's.
+    /// dies, nothing, also in a volume that is another file system. Blocks, but for the claim, which is the
+    /// caller's.
     pub fn import_volume(&self, name: &VolumeName, claim: &Claim, archive: &mut dyn Read) -> Result<(), EngineError> {
         let shared = self.shared();
         let volume = shared.volumes.find(name.as_str())?;
@@ -29,7 +30,8 @@ impl Engine {
             message: format!("import {name}: the volume is not empty"),
             hint: Some("make a new one: dozen volume create".into()),
         };
-        if !read_directory(&volume.mountpoint)?.is_empty() {
+        shared.volumes.finish_filling(name)?;
+        if !shared.volumes.content(name)?.is_empty() {
             return Err(full());
         }
         shared.volumes.fill(name, false, claim, |into| {
@@ -38,8 +40,7 @@ impl Engine {
             dozen_image::import_directory(archive, into, free.f_bavail.saturating_mul(free.f_frsize))?;
             // What a container that was started meanwhile has made there is not mixed with it.
             check_unused(shared, name)?;
-            let is_alone = into == volume.mountpoint || read_directory(&volume.mountpoint)?.is_empty();
-            if is_alone { Ok(true) } else { Err(full()) }
+            if shared.volumes.content(name)?.is_empty() { Ok(true) } else { Err(full()) }
         })
     }
 

@@ -1,18 +1,18 @@
-use std::os::unix::fs::MetadataExt;
-
 use super::*;
 
-fn open(root: &Path) -> Volumes {
+const ENGINE: &str = "0123456789abcdef";
+
+pub(super) fn open(root: &Path) -> Volumes {
     let ledger = Ledger::open(&root.join("state.db"), &[rows::MIGRATION, OPTIONS, snapshots::MIGRATION]).unwrap();
-    Volumes::open(root.join("volumes"), ledger).unwrap()
+    Volumes::open(root.join("volumes"), ENGINE, ledger).unwrap()
 }
 
-fn spec(name: &str) -> VolumeSpec {
+pub(super) fn spec(name: &str) -> VolumeSpec {
     VolumeSpec { name: name.parse().unwrap(), labels: BTreeMap::new(), anonymous: false, options: BTreeMap::new() }
 }
 
 /// On no volume: the tests are alone.
-fn claim(volumes: &Volumes) -> Claim {
+pub(super) fn claim(volumes: &Volumes) -> Claim {
     futures(volumes.claim([]))
 }
 
@@ -20,101 +20,23 @@ fn futures<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn name() -> VolumeName {
+pub(super) fn name() -> VolumeName {
     "data".parse().unwrap()
 }
 
-fn content(path: &Path) -> Vec<String> {
+pub(super) fn content(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = read_directory(path).unwrap().into_iter().map(|name| name.into_string().unwrap()).collect();
     names.sort();
     names
 }
 
 /// A copy of two files, with a mode of its own.
-fn copy(into: &Path) -> Result<bool, EngineError> {
+pub(super) fn copy(into: &Path) -> Result<bool, EngineError> {
     std::fs::write(into.join("a"), "1").unwrap();
     std::fs::create_dir(into.join("b")).unwrap();
     std::fs::write(into.join("b/c"), "2").unwrap();
     std::fs::set_permissions(into, std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
     Ok(true)
-}
-
-#[test]
-fn a_volume_is_filled_beside_itself_and_stays_the_same_directory() {
-    let root = tempfile::tempdir().unwrap();
-    let volumes = open(root.path());
-    let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
-    let before = std::fs::metadata(&volume.mountpoint).unwrap().ino();
-    let nothing = |into: &Path| {
-        assert_ne!(into, volume.mountpoint);
-        Ok(false)
-    };
-    volumes.fill(&name(), false, &claim(&volumes), nothing).unwrap();
-    let failed = |into: &Path| {
-        copy(into)?;
-        Err(EngineError::ShuttingDown)
-    };
-    assert!(volumes.fill(&name(), false, &claim(&volumes), failed).is_err());
-    assert_eq!(
-        (content(&volume.mountpoint), content(&root.path().join("volumes/data"))),
-        (vec![], vec!["_data".into()])
-    );
-    volumes.fill(&name(), false, &claim(&volumes), copy).unwrap();
-    assert_eq!(content(&volume.mountpoint), ["a", "b"]);
-    assert_eq!(content(&root.path().join("volumes/data")), ["_data"]);
-    let after = std::fs::metadata(&volume.mountpoint).unwrap();
-    assert_eq!((after.ino(), after.mode() & 0o7777), (before, 0o751));
-    volumes.fill(&name(), false, &claim(&volumes), |_| panic!("it is not empty any more")).unwrap();
-}
-
-/// On another file system, or one that a running container has, others may have written meanwhile.
-#[test]
-fn a_copy_that_fails_where_others_write_takes_nothing_of_theirs_along() {
-    let root = tempfile::tempdir().unwrap();
-    let volumes = open(root.path());
-    let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
-    dozen_runtime::overlay::with_own_mounts(|| {
-        let disk = tempfile::tempdir().unwrap();
-        rustix::mount::mount_bind(disk.path(), &volume.mountpoint).unwrap();
-        let failed = |into: &Path| {
-            assert_eq!(into, volume.mountpoint);
-            copy(into)?;
-            std::fs::write(disk.path().join("theirs"), "rows").unwrap();
-            Err(EngineError::ShuttingDown)
-        };
-        assert!(volumes.fill(&name(), false, &claim(&volumes), failed).is_err());
-        assert_eq!(std::fs::read_to_string(disk.path().join("theirs")).unwrap(), "rows");
-        Ok(())
-    })
-    .unwrap();
-}
-
-#[test]
-fn what_a_crash_left_of_a_filling_is_nothing_or_all() {
-    let root = tempfile::tempdir().unwrap();
-    let volumes = open(root.path());
-    let (volume, _) = volumes.create(spec("data"), &claim(&volumes)).unwrap();
-    let beside = |name: &str| root.path().join("volumes/data").join(name);
-    drop(volumes);
-    // In the middle of the copy.
-    std::fs::create_dir(beside(FILLING)).unwrap();
-    copy(&beside(FILLING)).unwrap();
-    let volumes = open(root.path());
-    assert_eq!((content(&volume.mountpoint), content(&beside(""))), (vec![], vec!["_data".into()]));
-    drop(volumes);
-    // In the middle of the pouring, while a container went on writing.
-    std::fs::create_dir(beside(FILLED)).unwrap();
-    copy(&beside(FILLED)).unwrap();
-    std::fs::rename(beside(FILLED).join("b"), volume.mountpoint.join("b")).unwrap();
-    std::fs::write(volume.mountpoint.join("a"), "written meanwhile").unwrap();
-    open(root.path());
-    assert_eq!(
-        (content(&volume.mountpoint), content(&beside(""))),
-        (vec!["a".into(), "b".into()], vec!["_data".into()])
-    );
-    assert_eq!(std::fs::read_to_string(volume.mountpoint.join("a")).unwrap(), "written meanwhile");
-    assert_eq!(std::fs::read_to_string(volume.mountpoint.join("b/c")).unwrap(), "2");
-    assert_eq!(std::fs::metadata(&volume.mountpoint).unwrap().mode() & 0o7777, 0o751);
 }
 
 #[test]

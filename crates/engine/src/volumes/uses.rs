@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use dozen_model::{ContainerId, VolumeName, error_chain};
 
+use super::filling;
 use super::local::LocalOptions;
 use crate::EngineError;
 use crate::failpoint::failpoint;
@@ -27,6 +28,8 @@ pub(crate) enum User {
 pub(crate) struct Uses {
     table: Mutex<Table>,
     opened: Condvar,
+    /// The engine's id.
+    engine: String,
 }
 
 /// How long who wants to use a volume waits for those who have closed it.
@@ -63,6 +66,10 @@ pub(crate) struct Closed {
 }
 
 impl Uses {
+    pub(super) fn of_engine(engine: &str) -> Self {
+        Self { engine: engine.to_owned(), ..Self::default() }
+    }
+
     /// From now on they use it. What is to be mounted on `place` is there then. Again by the same user is nothing new.
     /// Blocks.
     pub(super) fn begin(
@@ -96,6 +103,7 @@ impl Uses {
             failpoint("volume_mount.before");
             local.mount(place)?;
             failpoint("volume_mount.after");
+            filling::recover(place, &self.engine);
             Ok(())
         };
         mount().inspect_err(|_| {
