@@ -42,8 +42,21 @@ fn a_container_without_a_shell_is_looked_into_and_stays_as_it_was() {
     dozen_testbox::until("nothing is left of the tools", || machine.snapshot().is_subset(&before).then_some(()));
     assert_eq!(engine.dozen(&["inspect", "-f", "{{.State.Status}}", "bare"]).text(), "running\n");
     engine.dozen(&["stop", "-t", "0", "bare"]).expect(0);
-    let done = engine.dozen(&["debug", "bare"]);
-    assert!(done.code == 125 && done.err.contains("container bare is not running"), "{done:?}");
+    // As it is by then: its files, which nobody changes, and its volumes.
+    let before = (machine.snapshot(), engine.dozen(&["images", "-aq"]).text());
+    assert_eq!(engine.dozen(&["debug", "bare", "cat", "etc/setting", "made", "/data/made"]).text(), "kept\n1\n2\n");
+    let written = engine.dozen(&["debug", "bare", "sh", "-c", "echo 3 >/data/late; echo 4 >late"]);
+    assert!(written.code == 1 && written.err.contains("Read-only file system"), "{written:?}");
+    assert_eq!(
+        engine.dozen(&["debug", "bare", "sh", "-c", "ls; cat /data/late; exit 7"]).expect(7).out.matches('3').count(),
+        1
+    );
+    let done = engine.dozen(&["debug", "--image", "nowhere", "bare"]);
+    assert!(done.code == 125 && done.err.contains("nowhere"), "{done:?}");
+    assert!(machine.snapshot().is_subset(&before.0));
+    assert_eq!(engine.dozen(&["images", "-aq"]).text(), before.1);
+    engine.dozen(&["start", "bare"]).expect(0);
+    assert_eq!(engine.dozen(&["diff", "bare"]).text().lines().filter(|line| line.ends_with("/late")).count(), 0);
     let done = engine.dozen(&["debug", "nobody"]);
     assert!(done.code == 125 && done.err.contains("No such container: nobody"), "{done:?}");
 }
