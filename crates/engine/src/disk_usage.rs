@@ -32,6 +32,13 @@ impl Engine {
         self.measure(move || volumes.into_iter().map(|(name, path)| (name, content_bytes(&path))).collect()).await
     }
 
+    /// What the snapshots of each volume that has some hold beside it: how many, and the bytes that go if all of them do.
+    /// What they share with the volume is the volume's, and what they share among themselves is counted once.
+    pub async fn snapshot_usage(&self) -> Result<BTreeMap<VolumeName, (usize, u64)>, EngineError> {
+        let shared = self.shared().clone();
+        self.measure(move || shared.volumes.snapshot_usage()).await
+    }
+
     async fn measure<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
         let failed = |error| EngineError::System { action: "measure".into(), source: std::io::Error::other(error) };
         tokio::task::spawn_blocking(work).await.map_err(failed)

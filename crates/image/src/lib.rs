@@ -78,4 +78,4 @@ pub use remove::{Removal, Use};
 pub use schema::{MIGRATION, RECIPES, TARGETS};
 pub use snapshot::{can_share_blocks, share_directory};
 pub use store::{DiskUsage, ImageStore, ImageUsage};
-pub use tree::{NotRemoved, disk_bytes, remove_tree, written_bytes};
+pub use tree::{NotRemoved, bytes_beside, disk_bytes, remove_tree, written_bytes};

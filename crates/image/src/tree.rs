@@ -2,6 +2,7 @@
 //! own idea of `/`, and what is hostile in it stays in it.
 
 mod climber;
+mod extents;
 mod removal;
 mod size;
 
@@ -13,6 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::{Errno, Result};
 
+pub use extents::bytes_beside;
 pub(crate) use removal::remove;
 pub use removal::{NotRemoved, remove_tree};
 pub use size::{disk_bytes, written_bytes};

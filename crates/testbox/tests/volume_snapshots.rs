@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use dozen_testbox::{Machine, patience};
@@ -55,6 +57,17 @@ fn machine_on(program: &str) -> Machine {
     machine
 }
 
+/// How many snapshots the volume has, and the bytes that they hold beside it, as the engine says.
+fn kept_beside(machine: &Machine) -> (u64, u64) {
+    let mut stream = UnixStream::connect(machine.socket()).unwrap();
+    stream.write_all(b"GET /system/df HTTP/1.0\r\nHost: box\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let usage: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let snapshots = &usage["Volumes"][0]["UsageData"]["Snapshots"];
+    (snapshots["Count"].as_u64().unwrap(), snapshots["Size"].as_u64().unwrap())
+}
+
 fn data(machine: &Machine) -> String {
     machine.directory().join("data/volumes/data/_data").display().to_string()
 }
@@ -105,6 +118,16 @@ fn everything_comes_back(program: &str) {
     let free = free_mib();
     engine.dozen(&["volume", "snapshot", "create", "data", "large"]).expect(0);
     assert!(free.saturating_sub(free_mib()) < 16, "{free} MiB were free, and {} are", free_mib());
+    let (count, size) = kept_beside(&machine);
+    assert!(count == 3 && size < 16 << 20, "{count} take {size} bytes");
+    // What is written over is the snapshot's alone from then on.
+    machine
+        .run("dd", &["if=/dev/urandom", &format!("of={large}"), "bs=1M", "count=64", "conv=notrunc,fsync"])
+        .expect(0);
+    let (_, after) = kept_beside(&machine);
+    assert!((64 << 20..80 << 20).contains(&after), "{size} bytes before, and now {after}");
+    let listed = engine.dozen(&["system", "df", "--format", "{{.Type}} {{.TotalCount}}"]).text();
+    assert!(listed.contains("Volume Snapshots 3\n"), "{listed}");
 
     let listed = engine.dozen(&["volume", "snapshot", "ls", "-q", "data"]).text();
     assert_eq!(listed, format!("before\n{named}large\n"));

@@ -61,13 +61,17 @@ pub(super) async fn disk_usage(
         shown["Containers"] = containers(&engine, version, &sizes).await?;
     }
     if wants("volume") {
-        let sizes = engine.volume_usage().await?;
+        let (sizes, snapshots) = (engine.volume_usage().await?, engine.snapshot_usage().await?);
         let row = |volume: dozen_engine::Volume| {
             let mut row = volumes::render(&volume);
             row["UsageData"] = json!({
                 "Size": sizes.get(&volume.name).copied().unwrap_or(0),
                 "RefCount": engine.volume_users(&volume.name).len(),
             });
+            // Ours: no client of Docker's has a place for them, and its own size is what a removal gives back.
+            if let Some((count, bytes)) = snapshots.get(&volume.name) {
+                row["UsageData"]["Snapshots"] = json!({ "Count": count, "Size": bytes });
+            }
             row
         };
         let own = engine.volumes().into_iter().filter(|volume| volume.options.is_empty());

@@ -68,6 +68,19 @@ const VOLUMES: Layout = Layout {
     headings: &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")],
 };
 
+/// Of volumes of which some have snapshots.
+const VOLUMES_WITH_SNAPSHOTS: Layout = Layout {
+    table: "{{.Name}}\t{{.Links}}\t{{.Size}}\t{{.Snapshots}}\t{{.SnapshotsSize}}",
+    quiet: "Name",
+    headings: &[
+        ("Name", "VOLUME NAME"),
+        ("Links", "LINKS"),
+        ("Size", "SIZE"),
+        ("Snapshots", "SNAPSHOTS"),
+        ("SnapshotsSize", "SNAPSHOTS' SIZE"),
+    ],
+};
+
 const BUILD_CACHE: Layout = Layout {
     table: "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
     quiet: "ID",
@@ -118,6 +131,14 @@ struct Volume {
 struct VolumeUsage {
     size: i64,
     ref_count: i64,
+    snapshots: SnapshotUsage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct SnapshotUsage {
+    count: usize,
+    size: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -175,7 +196,8 @@ fn summary(usage: &Usage) -> Vec<Row> {
     let unused = volumes.iter().filter(|volume| volume.usage_data.ref_count == 0);
     let caches: Vec<&Cache> = usage.build_cache.iter().flatten().collect();
     let unused_cache: i64 = caches.iter().filter(|cache| !cache.in_use && !cache.shared).map(|cache| cache.size).sum();
-    vec![
+    let snapshots = || volumes.iter().map(|volume| &volume.usage_data.snapshots);
+    let mut lines = vec![
         line("Images", images.len(), used.count(), usage.layers_size, reclaimable),
         line(
             "Containers",
@@ -198,7 +220,14 @@ fn summary(usage: &Usage) -> Vec<Row> {
             caches.iter().map(|cache| cache.size).sum(),
             unused_cache,
         ),
-    ]
+    ];
+    let count = snapshots().map(|snapshots| snapshots.count).sum();
+    if count > 0 {
+        // Nobody uses one, and none goes by itself.
+        let size = snapshots().map(|snapshots| snapshots.size).sum();
+        lines.insert(3, line("Volume Snapshots", count, 0, size, size));
+    }
+    lines
 }
 
 fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
@@ -224,9 +253,13 @@ fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
             ("Name", volume.name.clone()),
             ("Links", volume.usage_data.ref_count.to_string()),
             ("Size", size::human(volume.usage_data.size)),
+            ("Snapshots", volume.usage_data.snapshots.count.to_string()),
+            ("SnapshotsSize", size::human(volume.usage_data.snapshots.size)),
         ];
         Row { columns, labels: None }
     };
+    let has_snapshots = usage.volumes.iter().flatten().any(|volume| volume.usage_data.snapshots.count > 0);
+    let volumes_layout = if has_snapshots { &VOLUMES_WITH_SNAPSHOTS } else { &VOLUMES };
     let containers = usage.containers.iter().flatten().map(container).collect();
     let volumes = usage.volumes.iter().flatten().map(volume).collect();
     let cache: i64 = usage.build_cache.iter().flatten().map(|cache| cache.size).sum();
@@ -235,7 +268,7 @@ fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
          Build cache usage: {}\n\n{}",
         listing::render(&IMAGES, None, false, images)?,
         listing::render(&CONTAINERS, None, false, containers)?,
-        listing::render(&VOLUMES, None, false, volumes)?,
+        listing::render(volumes_layout, None, false, volumes)?,
         size::human(cache),
         listing::render(&BUILD_CACHE, None, false, Vec::new())?,
     ))
@@ -264,6 +297,18 @@ mod tests {
              Containers      2         1         200B      150B (75%)\n\
              Local Volumes   2         1         40B       30B (75%)\n\
              Build Cache     0         0         0B        0B\n"
+        );
+        let mut kept: Usage = serde_json::from_str(
+            r#"{"Volumes":[{"Name":"v","UsageData":{"Size":10,"RefCount":1,"Snapshots":{"Count":2,"Size":7}}}]}"#,
+        )
+        .unwrap();
+        let shown = listing::render(&SUMMARY, None, false, summary(&kept)).unwrap();
+        assert!(shown.contains("Volume Snapshots   2         0         7B        7B (100%)\n"), "{shown}");
+        kept.images = None;
+        let listed = super::details(&kept, 0).unwrap();
+        assert!(
+            listed.contains("SNAPSHOTS   SNAPSHOTS' SIZE\n") && listed.contains("10B       2           7B\n"),
+            "{listed}"
         );
         let details = details(&usage, 0).unwrap();
         assert!(details.contains("v             1         10B\n"), "{details}");

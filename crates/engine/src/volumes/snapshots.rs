@@ -181,6 +181,20 @@ impl Volumes {
         list
     }
 
+    /// Of volumes that have some: how many, and what they hold that the volume does not.
+    pub(crate) fn snapshot_usage(&self) -> BTreeMap<VolumeName, (usize, u64)> {
+        let mut counts: BTreeMap<VolumeName, usize> = BTreeMap::new();
+        for (volume, _) in self.all_snapshots().keys() {
+            *counts.entry(volume.clone()).or_default() += 1;
+        }
+        let measured = counts.into_iter().map(|(volume, count)| {
+            let kept = self.directory.join(volume.as_str()).join(SNAPSHOTS);
+            let bytes = dozen_image::bytes_beside(&kept, &self.mountpoint(&volume));
+            (volume, (count, bytes))
+        });
+        measured.collect()
+    }
+
     /// A volume that has some is not removed.
     pub(crate) fn check_no_snapshots(&self, volume: &VolumeName) -> Result<(), EngineError> {
         let names: Vec<String> =

@@ -25,20 +25,26 @@ pub fn disk_bytes(path: &Path) -> u64 {
 }
 
 /// stat(2) counts them in 512 bytes, whatever the file system's are.
-fn blocks(status: &Stat) -> u64 {
+pub(super) fn blocks(status: &Stat) -> u64 {
     u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(512)
 }
 
 fn count(directory: &Path, mut count: Count) -> u64 {
+    walk(directory, &mut |here| count.add(here));
+    count.bytes
+}
+
+/// Comes to each directory of a tree, and is told which of those in it to go to.
+pub(super) fn walk(directory: &Path, come: &mut dyn FnMut(BorrowedFd<'_>) -> Vec<CString>) {
     let root = rustix::fs::openat(CWD, directory, super::DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
-    let Ok(root) = root else { return 0 };
+    let Ok(root) = root else { return };
     let mut climber = Climber::new(root.as_fd());
-    let mut waiting = vec![count.add(climber.here())];
+    let mut waiting = vec![come(climber.here())];
     while let Some(names) = waiting.last_mut() {
         match names.pop() {
             Some(name) => {
                 if climber.enter(name).is_ok() {
-                    waiting.push(count.add(climber.here()));
+                    waiting.push(come(climber.here()));
                 }
             }
             None => {
@@ -49,7 +55,6 @@ fn count(directory: &Path, mut count: Count) -> u64 {
             }
         }
     }
-    count.bytes
 }
 
 #[derive(Default)]
