@@ -133,9 +133,25 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
     })
     .await?;
     reloading.abort();
-    tokio::task::spawn_blocking(move || engine.retire()).await??;
+    if goes_down_with_the_machine().await {
+        engine.farewell().await?;
+    } else {
+        tokio::task::spawn_blocking(move || engine.retire()).await??;
+    }
     drop(binary);
     Ok(())
+}
+
+/// Whether we are told to end because the machine goes down. If nobody can say, containers go on, as ever.
+async fn goes_down_with_the_machine() -> bool {
+    match tokio::task::spawn_blocking(dozen_runtime::machine_goes_down).await {
+        Ok(Ok(goes_down)) => goes_down,
+        Ok(Err(error)) => {
+            tracing::warn!("{}: containers are left as they are", error_chain(&error));
+            false
+        }
+        Err(_) => false,
+    }
 }
 
 /// These hold from now on, as far as an engine that runs can change.

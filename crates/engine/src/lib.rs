@@ -5,6 +5,7 @@
 //! [`Snapshot`], so `ps` and `inspect` never wait for a slow `start`. The engine is disposable: what runs belongs to
 //! monitors and the keeper, and [`Engine::open`] finds it again.
 
+mod boot;
 mod config;
 mod container;
 mod disk_usage;
@@ -12,6 +13,7 @@ mod engine;
 mod error;
 mod events;
 mod failpoint;
+mod farewell;
 mod host_resources;
 mod keeper_link;
 mod monitor_link;

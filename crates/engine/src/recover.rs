@@ -31,7 +31,7 @@ use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
 use crate::volumes::{Volumes, read_directory, remove_tree, warn_and_go_on};
-use crate::{EngineConfig, EngineError};
+use crate::{EngineConfig, EngineError, boot};
 
 /// Opens the data root. Blocks. Owners are not started yet.
 pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {
@@ -72,6 +72,8 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let shared = Shared {
         config,
         id,
+        boot: boot::id(),
+        farewell: Default::default(),
         cgroup,
         ledger,
         images,

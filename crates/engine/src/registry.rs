@@ -70,6 +70,15 @@ impl Registry {
         self.lock().by_id.get(id).cloned()
     }
 
+    /// Those that were made before it, the oldest first.
+    pub(crate) fn made_before(&self, snapshot: &Snapshot) -> Vec<Entry> {
+        let entries: Vec<Entry> = self.lock().by_id.values().cloned().collect();
+        let mut earlier: Vec<_> = entries.into_iter().map(|entry| (entry.snapshot().created, entry)).collect();
+        earlier.retain(|(created, _)| *created < snapshot.created);
+        earlier.sort_by_key(|(created, _)| *created);
+        earlier.into_iter().map(|(_, entry)| entry).collect()
+    }
+
     /// All snapshots, newest first.
     pub(crate) fn snapshots(&self) -> Vec<Arc<Snapshot>> {
         let mut snapshots: Vec<_> = self.lock().by_id.values().map(Entry::snapshot).collect();

@@ -129,12 +129,13 @@ fn holder_of(connection: &Connection, name: &ContainerName) -> Result<Option<Con
     id.map(|id| id.parse().map_err(|error| corrupt("a container's id", error))).transpose()
 }
 
-/// Kill-safe: after a reboot nothing runs, and recovery finds that out by itself. What is essential is also written on a
-/// full disk.
+/// Kill-safe is enough for most: after a reboot nothing runs, and recovery finds that out by itself. Whether it is to run
+/// then has to be power-safe ([`Life::runs_after_boot`]). What is essential is also written on a full disk.
 pub(crate) async fn save_life(
     ledger: &Ledger,
     id: ContainerId,
     life: &Life,
+    durability: Durability,
     essential: bool,
 ) -> Result<(), LedgerError> {
     let begins = matches!(life.phase, Phase::Starting { run: None });
@@ -147,11 +148,11 @@ pub(crate) async fn save_life(
     };
     let (done, saved) = oneshot::channel();
     // Nobody waits for it any more if it cannot be sent.
-    ledger.submit(Durability::Kill, update.clone(), move |result| drop(done.send(result)));
+    ledger.submit(durability, update.clone(), move |result| drop(done.send(result)));
     match saved.await.unwrap_or(Err(LedgerError::Closed)) {
         Err(LedgerError::Disk(_)) if essential => {
             let ledger = ledger.clone();
-            let write = move || ledger.write_essential(Durability::Kill, update);
+            let write = move || ledger.write_essential(durability, update);
             tokio::task::spawn_blocking(write).await.unwrap_or(Err(LedgerError::Closed))
         }
         other => other,

@@ -19,12 +19,16 @@ use crate::container::stats::Samplers;
 use crate::container::view::Views;
 use crate::engine::images_of;
 use crate::events::{Event, EventKind, EventLog};
+use crate::farewell::Farewell;
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
 use crate::recover::roots_lock::RootsLock;
 use crate::registry::Registry;
 use crate::volumes::{Claim, Volumes};
 use crate::{EngineConfig, EngineError};
+
+/// Why a run has ended whose monitor has left no record.
+pub(crate) const MONITOR_DIED: &str = "the container's monitor died";
 
 /// How long it takes until a monitor that lives and cannot be reached is tried again.
 const MONITOR_RETRY: Duration = Duration::from_millis(100);
@@ -33,6 +37,10 @@ pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
     /// This engine's id, made at its first start.
     pub(crate) id: String,
+    /// Which boot of the machine this is; `None` where the kernel does not say.
+    pub(crate) boot: Option<String>,
+    /// Set once the machine goes down, and the engine takes its containers along.
+    pub(crate) farewell: Farewell,
     /// The cgroup below which containers and monitors live: `/dozen`, or one by the roots.
     pub(crate) cgroup: String,
     pub(crate) ledger: Ledger,
@@ -91,9 +99,9 @@ impl Shared {
         })
     }
 
-    /// How a run ended whose monitor is gone: by its record, or, without one, because the monitor died. Then
-    /// the container is not left half alive.
-    pub(crate) async fn last_word(&self, id: &ContainerId, started: Timestamp) -> Last {
+    /// How a run ended whose monitor is gone: by its record, or, without one, for this reason. Then the container is not
+    /// left half alive.
+    pub(crate) async fn last_word(&self, id: &ContainerId, started: Timestamp, lost: &str) -> Last {
         let directory = self.data_directory(id);
         let read = move || {
             let context = EngineError::system(|| format!("read the exit record in {}", directory.display()));
@@ -112,7 +120,7 @@ impl Shared {
             started,
             finished: Timestamp::now(),
             out_of_memory: false,
-            error: Some("the container's monitor died, or the machine went down".into()),
+            error: Some(lost.to_owned()),
         };
         Last { status, oom_kills: 0 }
     }

@@ -32,6 +32,7 @@ pub use self::oom::OomWatch;
 pub use self::stats::{Amount, CgroupStats, CpuStats, CpusetStats, IoEntry, IoStats, MemoryStats, PidsStats};
 pub(crate) use self::systemd::Placeholder;
 use self::systemd::Scope;
+pub use self::systemd::machine_goes_down;
 use crate::error::{Context, RuntimeError};
 
 /// Where the processes of a scope are, below it, in version 1's hierarchy of devices.

@@ -51,7 +51,7 @@ mod user;
 
 pub use cgroup::{
     Amount, Cgroup, CgroupLayout, CgroupStats, CpuStats, CpusetStats, IoEntry, IoStats, MemoryStats, OomWatch,
-    PidsStats,
+    PidsStats, machine_goes_down,
 };
 pub use cli::run_cli;
 pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, create};

@@ -437,18 +437,44 @@ fn a_run_waits_for_two_syncs_of_the_ledger() {
     engine.load("busybox");
     let run = ["run", "--rm", "--network", "none", "busybox", "true"];
     engine.dozen(&run).expect(0);
+    let syncs = syncs_of(&machine, &engine, &run);
+    assert!((1..=2).contains(&syncs.len()), "{syncs:?}");
+}
+
+/// The engine's own, while a command is carried out.
+fn syncs_of(machine: &Machine, engine: &Engine<'_>, command: &[&str]) -> Vec<String> {
     let path = machine.directory().join("trace");
     let syncs = ["-o", path.to_str().unwrap(), "-e", "trace=fsync,fdatasync,sync_file_range,syncfs,sync"];
-    let tracer = Tracer::of(&engine, &syncs);
-    let mut ours = threads(&engine);
-    engine.dozen(&run).expect(0);
-    ours.append(&mut threads(&engine));
+    let tracer = Tracer::of(engine, &syncs);
+    let mut ours = threads(engine);
+    engine.dozen(command).expect(0);
+    ours.append(&mut threads(engine));
     drop(tracer);
     let trace = std::fs::read_to_string(path).unwrap();
     let of_engine = |line: &&str| ours.contains(line.split(' ').next().unwrap_or_default());
-    let syncs: Vec<&str> =
-        trace.lines().filter(of_engine).filter(|line| line.contains("sync(") || line.contains("syncfs(")).collect();
-    assert!((1..=2).contains(&syncs.len()), "{trace}");
+    let is_sync = |line: &&str| line.contains("sync(") || line.contains("syncfs(");
+    trace.lines().filter(of_engine).filter(is_sync).map(str::to_owned).collect()
+}
+
+/// What someone has started or stopped is so after a power cut too, if the container's policy is to run it again; and
+/// nothing else of a life is synced.
+#[test]
+fn what_is_to_run_after_a_power_cut_is_synced_when_it_is_answered() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    // A further start syncs the removal of the last run's exit record, and nothing else.
+    for (policy, of_start, of_restart, of_stop) in
+        [("no", 0, 1, 0), ("always", 1, 1, 0), ("unless-stopped", 1, 1, 1), ("on-failure", 1, 1, 1)]
+    {
+        let name = format!("is-{policy}");
+        let create =
+            ["create", "--name", &name, "--network", "none", "--restart", policy, "busybox", "sh", "-c", script];
+        engine.dozen(&create).expect(0);
+        let syncs = |verb: &str| syncs_of(&machine, &engine, &[verb, &name]).len();
+        assert_eq!([syncs("start"), syncs("restart"), syncs("stop")], [of_start, of_restart, of_stop], "{policy}");
+    }
 }
 
 /// The row of a volume is safe from a power cut, and so is what the volume was filled with: a volume that is not empty is

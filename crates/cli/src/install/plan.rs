@@ -86,6 +86,8 @@ fn service_unit(program: &Path) -> String {
          Restart=always\n\
          # The engine alone is stopped: containers are in cgroups beside this service's, and go on without it.\n\
          KillMode=process\nDelegate=yes\n\
+         # When the machine goes down it ends them first, each in its own --stop-timeout, but in this time at the most.\n\
+         TimeoutStopSec=10min\n\
          # A few descriptors for each running container.\n\
          LimitNOFILE=1048576\n\n\
          [Install]\nWantedBy=multi-user.target\n",

@@ -37,6 +37,7 @@ pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepa
     let mut run = Run {
         pid: 0,
         started: Timestamp::now(),
+        boot: shared.boot.clone(),
         endpoints: Vec::new(),
         ports: Vec::new(),
         is_paused: false,

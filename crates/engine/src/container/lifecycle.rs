@@ -92,6 +92,8 @@ pub(crate) enum Input {
     StartLost,
     /// Process 1 has ended.
     Ended(ExitStatus),
+    /// It has ended with the machine, which was started again.
+    WentDown(ExitStatus),
     /// Too many checks of its health have failed, so many in a row.
     Unhealthy {
         /// What follows.
@@ -203,6 +205,10 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
         Announce, Await, End, Erase, Freeze, Launch, Publish, Record, ReleaseRun, RemoveItself, Save, StartAgain, Thaw,
     };
     let Terms { auto_remove, policy } = terms;
+    let (input, went_down) = match input {
+        Input::WentDown(status) => (Input::Ended(status), true),
+        other => (other, false),
+    };
     let (wish, restarts) = (life.wish.clone(), life.restarts.clone());
     let remove_itself = auto_remove.then_some(RemoveItself { volumes: true });
     let turn = |phase: Phase, wish: Wish, restarts: Restarts, effects: Vec<Effect>| {
@@ -273,6 +279,7 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
             let mut effects = vec![Record, ReleaseRun(Box::new(run.clone())), Publish(Some("die"))];
             let again = match &wish {
                 _ if auto_remove => None,
+                Wish::None | Wish::Stop(_) | Wish::Recover(_) if went_down => restarts.after_boot(policy, &status),
                 Wish::None => restarts.after_end(policy, &status),
                 Wish::Recover(_) => Some(restarts.after_recovery(&status)),
                 _ => None,
@@ -424,6 +431,7 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
             | Input::StartFailed(_)
             | Input::StartLost
             | Input::Ended(_)
+            | Input::WentDown(_)
             | Input::OutOfMemory(_)
             | Input::Due
             | Input::ByHand
@@ -434,6 +442,20 @@ pub(crate) fn decide(life: &Life, input: Input, terms: Terms) -> Result<(Life, V
             | Input::RemovalFailed(_)
             | Input::TakenUp,
         ) => Err(Refusal::Stale),
+    }
+}
+
+impl Life {
+    /// Whether it shall run once the machine has been started again. That is what must not be lost with the machine's
+    /// power, of all that a life is: the rest is moot then. `None`: what follows will say.
+    pub(crate) fn runs_after_boot(&self, policy: RestartPolicy) -> Option<bool> {
+        match &self.phase {
+            Phase::Created { .. } => Some(false),
+            Phase::Exited(_) if matches!(self.wish, Wish::Restart(_)) => None,
+            Phase::Exited(exit) => Some(self.restarts.at_engine_start(policy, exit).is_some()),
+            Phase::Running(_) | Phase::Waiting(_) => Some(self.restarts.runs_after_boot(policy)),
+            Phase::Starting { .. } | Phase::Removing { .. } => None,
+        }
     }
 }
 

@@ -149,6 +149,8 @@ pub(crate) struct Owner {
     waiting_clients: WaitingClients,
     askers: Askers,
     unfinished: Option<Unfinished>,
+    /// What the disk knows, whatever happens to the machine: whether it runs again then.
+    runs_after_boot: bool,
     erased: bool,
 }
 
@@ -170,6 +172,7 @@ impl Owner {
     pub(crate) fn spawn(shared: Arc<Shared>, snapshot: Snapshot, wish: Wish) -> Entry {
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let life = Life { phase: snapshot.phase.clone(), wish, restarts: snapshot.restarts.clone() };
+        let runs_after_boot = life.runs_after_boot(snapshot.spec.restart).unwrap_or(false);
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
         let own_mailbox = sender.downgrade();
         let (news, moves) = (Arc::new(RwLock::new(())), Arc::new(RwLock::new(())));
@@ -195,6 +198,7 @@ impl Owner {
             waiting_clients,
             askers,
             unfinished,
+            runs_after_boot,
             erased,
         };
         tokio::spawn(async move {
@@ -227,10 +231,16 @@ impl Owner {
                 command = self.mailbox.recv() => Some(command?),
                 () = sleep_until(again_at) => None,
                 () = due => {
+                    if self.shared.farewell.has_begun() {
+                        return None;
+                    }
                     self.restart_by_itself().await;
                     continue;
                 }
             };
+            if self.shared.farewell.has_begun() {
+                return None;
+            }
             if again_at.is_some() {
                 self.finish().await;
             }

@@ -82,7 +82,7 @@ pub(super) async fn freeze(
 }
 
 /// Lets everyone go on.
-pub(super) async fn thaw(shared: &Shared, snapshot: &Snapshot) -> Result<(), EngineError> {
+pub(crate) async fn thaw(shared: &Shared, snapshot: &Snapshot) -> Result<(), EngineError> {
     let cgroup = shared.container_cgroup(&snapshot.id, &snapshot.spec);
     failpoint("thaw.before");
     shared.blocking(move || Ok(Cgroup::open(&cgroup)?.map_or(Ok(()), |cgroup| cgroup.resume())?)).await?;

@@ -18,6 +18,9 @@ use crate::container::snapshot::{ExitStatus, StartFailure, Waiting};
 pub(crate) const MIGRATION: Migration =
     Migration("ALTER TABLE containers ADD COLUMN restarts TEXT NOT NULL DEFAULT '{}';");
 
+/// What ended a run that nobody saw end.
+pub(crate) const MACHINE_WENT_DOWN: &str = "the machine went down";
+
 const FIRST_PAUSE_MS: u64 = 100;
 const LONGEST_PAUSE_MS: u64 = 60_000;
 /// A run of this length was a good one.
@@ -69,6 +72,8 @@ pub enum RestartReason {
     StartFailed(String),
     /// The engine started, and the policy says that it runs then.
     EngineStarted,
+    /// The machine went down while it ran, and was started again.
+    MachineWentDown,
     /// Someone asked for it.
     Asked,
 }
@@ -81,6 +86,7 @@ impl fmt::Display for RestartReason {
             Self::Lost(why) => f.write_str(why),
             Self::StartFailed(why) => write!(f, "it could not be restarted: {why}"),
             Self::EngineStarted => f.write_str("the engine started"),
+            Self::MachineWentDown => f.write_str(MACHINE_WENT_DOWN),
             Self::Asked => f.write_str("someone asked for it"),
         }
     }
@@ -143,10 +149,37 @@ impl Restarts {
             RestartPolicy::UnlessStopped => !self.is_stopped_by_hand,
             RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
         };
-        let last_exit = Some(exit.clone());
-        let reason = Some(RestartReason::EngineStarted);
-        let restarts = Self { is_by_itself: true, last_exit, ..Self::begun(reason) };
-        is_wanted.then(|| (restarts, Waiting { exit: exit.clone(), failure: None, pause_ms: 0 }))
+        is_wanted.then(|| Self::anew(RestartReason::EngineStarted, exit))
+    }
+
+    /// The machine went down under it, in order or not. What it waits for, if it is to run. That is no failure of its own,
+    /// so everything begins anew; who ended well while it went down has done its work (Docker's rule, by the exit code).
+    pub(crate) fn after_boot(&self, policy: RestartPolicy, exit: &ExitStatus) -> Option<(Self, Waiting)> {
+        let is_wanted = match policy {
+            RestartPolicy::OnFailure { .. } => self.runs_after_boot(policy) && exit.exit_code != 0,
+            _ => self.runs_after_boot(policy),
+        };
+        is_wanted.then(|| Self::anew(RestartReason::MachineWentDown, exit))
+    }
+
+    /// Whether it, which runs, shall run again if the machine goes down at this moment.
+    pub(crate) fn runs_after_boot(&self, policy: RestartPolicy) -> bool {
+        match policy {
+            RestartPolicy::No => false,
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped | RestartPolicy::OnFailure { .. } => !self.is_stopped_by_hand,
+        }
+    }
+
+    /// It is started by the engine, with no failure behind it.
+    fn anew(reason: RestartReason, exit: &ExitStatus) -> (Self, Waiting) {
+        let restarts = Self { is_by_itself: true, last_exit: Some(exit.clone()), ..Self::begun(Some(reason)) };
+        (restarts, Waiting { exit: exit.clone(), failure: None, pause_ms: 0 })
+    }
+
+    /// It is one of those that run because engine or machine have started.
+    pub(crate) fn is_of_a_beginning(&self) -> bool {
+        matches!(self.reason, Some(RestartReason::EngineStarted | RestartReason::MachineWentDown))
     }
 
     fn is_below(&self, policy: RestartPolicy) -> bool {
@@ -213,22 +246,31 @@ mod tests {
         let after_two = Restarts { count: 2, ..Restarts::default() };
         let after_three = Restarts { count: 3, ..Restarts::default() };
         let by_hand = new.stopped_by_hand();
-        for (policy, restarts, code, again, with_engine) in [
-            (No, &new, 1, false, false),
-            (Always, &new, 0, true, true),
-            (Always, &by_hand, 0, false, true),
-            (UnlessStopped, &new, 0, true, true),
-            (UnlessStopped, &by_hand, 1, false, false),
-            (LIMITLESS, &new, 0, false, false),
-            (LIMITLESS, &after_three, 1, true, false),
-            (LIMITLESS, &by_hand, 137, false, false),
-            (three, &after_two, 1, true, false),
-            (three, &after_three, 1, false, false),
+        for (policy, restarts, code, again, with_engine, with_machine) in [
+            (No, &new, 1, false, false, false),
+            (Always, &new, 0, true, true, true),
+            (Always, &by_hand, 0, false, true, true),
+            (UnlessStopped, &new, 0, true, true, true),
+            (UnlessStopped, &by_hand, 1, false, false, false),
+            (LIMITLESS, &new, 0, false, false, false),
+            (LIMITLESS, &after_three, 1, true, false, true),
+            (LIMITLESS, &by_hand, 137, false, false, false),
+            (three, &after_two, 1, true, false, true),
+            (three, &after_three, 1, false, false, true),
         ] {
             let what = format!("{policy:?} {restarts:?} {code}");
             assert_eq!(restarts.after_end(policy, &exit(code, 1)).is_some(), again, "{what}");
             assert_eq!(restarts.at_engine_start(policy, &exit(code, 1)).is_some(), with_engine, "{what}");
+            assert_eq!(restarts.after_boot(policy, &exit(code, 1)).is_some(), with_machine, "{what}");
         }
+    }
+
+    #[test]
+    fn a_machine_that_went_down_is_no_failure_of_the_container() {
+        let (failed, _) = Restarts::default().after_end(LIMITLESS, &exit(1, 1)).unwrap();
+        let (restarts, waiting) = failed.after_boot(LIMITLESS, &exit(255, 1)).unwrap();
+        assert_eq!((restarts.count, restarts.pause_ms, waiting.pause_ms), (0, 0, 0));
+        assert_eq!(restarts.reason.unwrap().to_string(), "the machine went down");
     }
 
     #[test]

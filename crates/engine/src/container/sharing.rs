@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dozen_model::{ContainerId, ContainerSpec, IpcMode, PidMode};
+use dozen_model::{ContainerId, ContainerSpec, IpcMode, NetworkMode, PidMode};
 use dozen_runtime::{FROM_NAMESPACE, Spec};
 use oci_spec::runtime::{Linux, LinuxNamespaceBuilder, LinuxNamespaceType, MountBuilder};
 use rustix::fs::{Mode, OFlags};
@@ -20,6 +20,14 @@ pub(crate) struct Joined {
     pid: Option<OwnedFd>,
     /// And the mount namespace in which its /dev/shm is.
     ipc: Option<[OwnedFd; 2]>,
+}
+
+/// Those without which it cannot start, and which end after it.
+pub(crate) fn joined_by(spec: &ContainerSpec) -> impl Iterator<Item = &ContainerId> {
+    let network = if let NetworkMode::Container(other) = &spec.network { Some(other) } else { None };
+    let processes = if let PidMode::Container(other) = &spec.sharing.pid { Some(other) } else { None };
+    let memory = if let IpcMode::Container(other) = &spec.sharing.ipc { Some(other) } else { None };
+    network.into_iter().chain(processes).chain(memory)
 }
 
 /// Opens what is joined. Blocks.

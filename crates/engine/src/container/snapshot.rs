@@ -103,6 +103,9 @@ pub struct Run {
     pub pid: i32,
     /// When it started.
     pub started: Timestamp,
+    /// The machine's boot that it is of (random(4), `boot_id`); older versions have not noted it.
+    #[serde(default)]
+    pub boot: Option<String>,
     /// Its places on networks, in the order of its interfaces; none for `none`, `host` and another container's.
     #[serde(default, alias = "endpoint", deserialize_with = "endpoints_or_one")]
     pub endpoints: Vec<RunEndpoint>,

@@ -7,12 +7,14 @@ mod connection;
 mod message;
 mod placeholder;
 mod properties;
+mod shutdown;
 #[cfg(test)]
 mod tests;
 
 use self::connection::{BusError, Connection};
 use self::message::{Value, Writer};
 pub(crate) use self::placeholder::Placeholder;
+pub use self::shutdown::machine_goes_down;
 use super::limits::Setting;
 use crate::error::RuntimeError;
 

@@ -32,7 +32,15 @@ pub(crate) fn at(second: i64) -> Timestamp {
 
 pub(crate) fn running() -> Phase {
     let started = at(1_700_000_001);
-    Phase::Running(Run { pid: 42, started, endpoints: vec![], ports: vec![], is_paused: false, oom_kills: 0 })
+    Phase::Running(Run {
+        pid: 42,
+        started,
+        boot: None,
+        endpoints: vec![],
+        ports: vec![],
+        is_paused: false,
+        oom_kills: 0,
+    })
 }
 
 pub(crate) fn exited(exit_code: i32) -> Phase {

@@ -7,7 +7,8 @@ use Effect::{
 };
 
 fn run(pid: i32) -> Run {
-    Run { pid, started: Timestamp::UNIX_EPOCH, endpoints: vec![], ports: vec![], is_paused: false, oom_kills: 0 }
+    let boot = Some("this".to_owned());
+    Run { pid, started: Timestamp::UNIX_EPOCH, boot, endpoints: vec![], ports: vec![], is_paused: false, oom_kills: 0 }
 }
 
 fn status(exit_code: i32) -> ExitStatus {
@@ -232,6 +233,52 @@ fn what_ends_by_itself_waits_and_starts_again() {
 }
 
 #[test]
+fn what_the_machine_took_down_begins_anew_and_what_was_to_end_has_ended() {
+    let down = || Input::WentDown(status(255));
+    for wish in [Wish::None, Wish::Stop(PLAN), Wish::Recover(PLAN)] {
+        let mut life = running(wish.clone());
+        let effects = follow(&mut life, ALWAYS, [down()]);
+        assert_eq!(effects, [Record, released(), Publish(Some("die")), Await(0)], "{wish:?}");
+        assert_eq!(life.restarts.reason, Some(RestartReason::MachineWentDown));
+        assert_eq!((life.restarts.count, &life.wish), (0, &Wish::None));
+    }
+    let gone = [Record, released(), Publish(Some("die")), RemoveItself { volumes: true }];
+    check(running(Wish::None), down(), true, life(Phase::Exited(status(255)), Wish::None), &gone);
+    let unless_stopped = Terms { policy: RestartPolicy::UnlessStopped, ..ALWAYS };
+    let mut stopped = running(Wish::None);
+    follow(&mut stopped, unless_stopped, [Input::Stop(PLAN), down()]);
+    assert_eq!(stopped.phase, Phase::Exited(status(255)));
+    let restarting = running(Wish::Restart(PLAN));
+    let end = [Record, released(), Publish(Some("die")), Announce("stop"), StartAgain];
+    check(restarting, down(), false, life(Phase::Exited(status(255)), Wish::Restart(PLAN)), &end);
+    let removal = Wish::Remove { volumes: true };
+    check(running(removal.clone()), down(), false, life(Phase::Exited(status(255)), removal), &gone);
+}
+
+/// What a power cut must not take back is what someone wanted, and no more than that is synced.
+#[test]
+fn it_is_known_of_each_life_whether_it_goes_on_after_a_boot() {
+    use RestartPolicy::{Always, No, OnFailure, UnlessStopped};
+    let by_hand = |life: Life| Life { restarts: life.restarts.stopped_by_hand(), ..life };
+    for (life, policy, expected) in [
+        (new(), Always, Some(false)),
+        (starting(Wish::None), Always, None),
+        (running(Wish::None), No, Some(false)),
+        (running(Wish::None), Always, Some(true)),
+        (running(Wish::None), UnlessStopped, Some(true)),
+        (running(Wish::None), OnFailure { most: 3 }, Some(true)),
+        (by_hand(running(Wish::Stop(PLAN))), Always, Some(true)),
+        (by_hand(running(Wish::Stop(PLAN))), UnlessStopped, Some(false)),
+        (by_hand(exited(Wish::None)), UnlessStopped, Some(false)),
+        (exited(Wish::None), OnFailure { most: 3 }, Some(false)),
+        (exited(Wish::Restart(PLAN)), UnlessStopped, None),
+        (removing(false), Always, None),
+    ] {
+        assert_eq!(life.runs_after_boot(policy), expected, "{policy:?} {life:?}");
+    }
+}
+
+#[test]
 fn a_restart_that_fails_waits_longer_and_one_that_engines_die_of_too() {
     let mut life = new();
     follow(&mut life, ALWAYS, [Input::Start]);
@@ -358,6 +405,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::StartFailed(failure())),
         1 => Just(Input::StartLost),
         3 => (0..9i32).prop_map(|code| Input::Ended(status(code))),
+        1 => (0..9i32).prop_map(|code| Input::WentDown(status(code))),
         1 => Just(Input::Stop(PLAN)),
         2 => Just(Input::Restart(PLAN)),
         1 => (any::<bool>(), any::<bool>()).prop_map(|(force, volumes)| Input::Remove { force, volumes }),

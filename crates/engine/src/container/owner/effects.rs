@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dozen_ledger::Durability;
 use dozen_model::error_chain;
 
 use super::askers::{Asked, failure};
@@ -19,7 +20,11 @@ impl Owner {
     pub(super) async fn write(&mut self, essential: bool) -> Result<(), EngineError> {
         let (before, after) = write_failpoints(&self.life);
         failpoint(before);
-        rows::save_life(&self.shared.ledger, self.snapshot().id.clone(), &self.life, essential).await?;
+        let snapshot = self.snapshot();
+        let runs_after_boot = self.life.runs_after_boot(snapshot.spec.restart).unwrap_or(self.runs_after_boot);
+        let durability = if runs_after_boot == self.runs_after_boot { Durability::Kill } else { Durability::Power };
+        rows::save_life(&self.shared.ledger, snapshot.id.clone(), &self.life, durability, essential).await?;
+        self.runs_after_boot = runs_after_boot;
         failpoint(after);
         self.unfinished = None;
         Ok(())

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use dozen_model::{ContainerId, ContainerSpec, IpcMode, NetworkMode, PidMode, error_chain};
+use dozen_model::error_chain;
 use tokio::time::Instant;
 
 use super::{Entry, Failed, Owner};
 use crate::EngineError;
 use crate::container::lifecycle::{Input, Refusal};
 use crate::container::pause;
-use crate::container::snapshot::Phase;
+use crate::container::sharing::joined_by;
+use crate::container::snapshot::{Phase, Snapshot};
 use crate::failpoint::failpoint;
 
-/// Those that it joins are waited for so long; then it tries, and tries again later if it must.
+/// Each of those that come first is waited for so long, once those before it are there; then it tries all the same, and
+/// tries again later if it must.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A restart that could not even be written down is tried again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -22,16 +24,18 @@ impl Owner {
         self.restart_at = Some(Instant::now() + Duration::from_millis(pause_ms));
     }
 
-    /// Ends when it is to start again: the pause is over, and those that it joins run, or will not.
+    /// Ends when it is to start again: the pause is over, and those that it joins run, or will not. When engine or machine
+    /// have started, so do those that were made before it: it may have been made to find them by their names.
     pub(super) fn due(&self) -> impl Future<Output = ()> + use<> {
         let due_at = self.restart_at.filter(|_| matches!(self.life.phase, Phase::Waiting(_)));
         let (shared, snapshot) = (self.shared.clone(), self.snapshot());
         async move {
             super::sleep_until(due_at).await;
-            let Some(due_at) = due_at else { return };
             let joined: Vec<Entry> = joined_by(&snapshot.spec).filter_map(|id| shared.registry.get(id)).collect();
-            // After that it tries all the same.
-            drop(tokio::time::timeout_at(due_at + PATIENCE, settled(joined)).await);
+            let earlier =
+                if snapshot.restarts.is_of_a_beginning() { shared.registry.made_before(&snapshot) } else { Vec::new() };
+            settled(earlier, |other| is_on_its_way(other) && other.restarts.is_of_a_beginning()).await;
+            settled(joined, is_on_its_way).await;
         }
     }
 
@@ -70,20 +74,18 @@ impl Owner {
     }
 }
 
-/// Those without which it cannot start.
-fn joined_by(spec: &ContainerSpec) -> impl Iterator<Item = &ContainerId> {
-    let network = if let NetworkMode::Container(other) = &spec.network { Some(other) } else { None };
-    let processes = if let PidMode::Container(other) = &spec.sharing.pid { Some(other) } else { None };
-    let memory = if let IpcMode::Container(other) = &spec.sharing.ipc { Some(other) } else { None };
-    network.into_iter().chain(processes).chain(memory)
+fn is_on_its_way(snapshot: &Snapshot) -> bool {
+    matches!(snapshot.phase, Phase::Starting { .. } | Phase::Waiting(_))
 }
 
-/// None of them is on its way up any more.
-async fn settled(entries: Vec<Entry>) {
+/// None of them is waited for any more.
+async fn settled(entries: Vec<Entry>, is_awaited: impl Fn(&Snapshot) -> bool) {
     for mut entry in entries {
-        // An error means that it is gone.
-        drop(entry.taken_up.wait_for(|taken_up| *taken_up).await);
-        let is_settled = |phase: &Phase| !matches!(phase, Phase::Starting { .. } | Phase::Waiting(_));
-        drop(entry.snapshots.wait_for(|snapshot| is_settled(&snapshot.phase)).await);
+        let settled = async {
+            // An error means that it is gone.
+            drop(entry.taken_up.wait_for(|taken_up| *taken_up).await);
+            drop(entry.snapshots.wait_for(|snapshot| !is_awaited(snapshot)).await);
+        };
+        drop(tokio::time::timeout(PATIENCE, settled).await);
     }
 }

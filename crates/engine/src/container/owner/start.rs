@@ -5,14 +5,15 @@ use dozen_monitor::protocol::{Reply, Request};
 use jiff::Timestamp;
 
 use super::{Command, Failed, Owner};
-use crate::EngineError;
 use crate::container::launch;
 use crate::container::lifecycle::Input;
 use crate::container::pause;
+use crate::container::restart::MACHINE_WENT_DOWN;
 use crate::container::snapshot::{Phase, StartFailure};
 use crate::failpoint::failpoint;
 use crate::monitor_link::MonitorLink;
-use crate::shared::Last;
+use crate::shared::{Last, MONITOR_DIED};
+use crate::{EngineError, boot};
 
 impl Owner {
     /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.
@@ -102,7 +103,7 @@ impl Owner {
                     // The connection can break, or the engine want for descriptors, while the container is well.
                     Ok(None) | Err(_) => match shared.watch_monitor(&id).await {
                         Ok(Some((again, _))) => link = Some(again),
-                        Ok(None) => break shared.last_word(&id, started).await,
+                        Ok(None) => break shared.last_word(&id, started, MONITOR_DIED).await,
                         Err(error) => {
                             tracing::warn!(container = id.short(), error = error_chain(&error), "asked again")
                         }
@@ -158,11 +159,13 @@ impl Owner {
                         Input::StartLost
                     }
                     _ => {
-                        let last = self.shared.last_word(&id, run.started).await;
+                        let went_down = boot::is_over(run.boot.as_ref(), self.shared.boot.as_ref());
+                        let lost = if went_down { MACHINE_WENT_DOWN } else { MONITOR_DIED };
+                        let last = self.shared.last_word(&id, run.started, lost).await;
                         if last.oom_kills > 0 {
                             self.note_out_of_memory(run.started, Some(last.oom_kills)).await;
                         }
-                        Input::Ended(last.status)
+                        if went_down { Input::WentDown(last.status) } else { Input::Ended(last.status) }
                     }
                 }
             }

@@ -132,6 +132,14 @@ impl Connection {
         self.ask(Call { destination: SYSTEMD, path, interface: MANAGER, method }, signature, body)
     }
 
+    /// A property of one of the manager's objects, as a variant.
+    pub(super) fn property(&mut self, path: &str, interface: &str, name: &str) -> Result<Message, BusError> {
+        let mut body = Writer::default();
+        body.text(interface).text(name);
+        let properties = "org.freedesktop.DBus.Properties";
+        self.ask(Call { destination: SYSTEMD, path, interface: properties, method: "Get" }, "ss", &body)
+    }
+
     /// Returns once the manager has come round to the next question: what it had put off till then is done.
     pub(super) fn settle(&mut self) -> Result<(), BusError> {
         let interface = "org.freedesktop.DBus.Peer";

@@ -238,6 +238,18 @@ impl Message {
     }
 }
 
+impl Message {
+    /// The job of a unit's, in a body that is a variant with one: its number and its path; 0 is none.
+    pub(super) fn job(&self) -> Result<u32, Malformed> {
+        let mut reader = Reader { bytes: &self.body, at: 0 };
+        if self.signature != "v" || reader.signature()? != "(uo)" {
+            return Err(Malformed("an answer of another type than expected"));
+        }
+        reader.align(8)?;
+        reader.number()
+    }
+}
+
 /// Reads values; no read goes beyond the end.
 struct Reader<'a> {
     bytes: &'a [u8],

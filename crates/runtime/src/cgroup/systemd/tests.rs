@@ -179,6 +179,24 @@ fn limits_are_in_force_when_the_manager_comes_round() {
 }
 
 #[test]
+fn a_machine_goes_down_when_its_target_has_a_job() {
+    let asked = |number: u32, kind: &'static str| {
+        let answer = move |serial| {
+            let mut body = Writer::default();
+            body.signature(kind).align(8).number(number).text("/org/freedesktop/systemd1/job/7");
+            vec![message(2, &[SYSTEMD], Some(serial), "v", &body)]
+        };
+        converse(false, vec![("Get", Box::new(answer))], shutdown::has_shutdown_job)
+    };
+    assert_eq!(asked(0, "(uo)"), Ok(false));
+    assert_eq!(asked(7, "(uo)"), Ok(true));
+    assert!(asked(7, "(so)").unwrap_err().contains("another type"));
+    let refused: Vec<(&str, Answer)> = vec![("Get", Box::new(|serial| vec![refusal(serial, "AccessDenied")]))];
+    let error = converse(false, refused, shutdown::has_shutdown_job).unwrap_err();
+    assert_eq!(error, "ask systemd for shutdown.target: said why");
+}
+
+#[test]
 fn names_of_scopes() {
     let directory = |name: &str| Scope::parse(name).unwrap().and_then(|scope| scope.directory());
     assert_eq!(directory("system.slice:dozen:x").unwrap(), "system.slice/dozen-x.scope");
