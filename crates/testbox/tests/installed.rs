@@ -217,6 +217,39 @@ fn what_install_puts_there_uninstall_takes_away() {
     assert_eq!(read("etc/hostname"), "kept\n");
 }
 
+/// The run root of the service goes with it. One that an environment names may be a directory of something else as well.
+#[test]
+fn uninstall_removes_the_service_s_run_root_and_none_that_is_named() {
+    let machine = Machine::new();
+    let root = machine.directory().join("root");
+    let below = |path: &Path| root.join(path.strip_prefix("/").unwrap());
+    let (of_service, named) = (below(Path::new("/run/dozen")), below(&machine.directory().join("run")));
+    for place in [&of_service, &named] {
+        std::fs::create_dir_all(place).unwrap();
+        std::fs::write(place.join("something"), "").unwrap();
+    }
+    let system = |verb: &str, is_named: bool, more: &[&str]| {
+        let mut command = machine.command(dozen_program());
+        command.args(["--context", "default", "system", verb, "--root", root.to_str().unwrap()]).args(more);
+        if !is_named {
+            command.env_remove("DOZEN_RUN_ROOT");
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    system("install", true, &[]);
+    // Not even together with all data.
+    let said = system("uninstall", true, &["--purge", "--yes"]);
+    assert!(said.contains("remove /usr/local/bin/dozen\n") && !said.contains("/run"), "{said}");
+    assert!(named.join("something").exists() && of_service.join("something").exists());
+
+    system("install", false, &[]);
+    let said = system("uninstall", false, &[]);
+    assert!(said.ends_with(&format!("remove {}\n", of_service.display())), "{said}");
+    assert!(!of_service.exists() && named.join("something").exists());
+}
+
 #[test]
 fn what_an_engine_still_runs_is_not_left_alone_and_data_goes_only_when_it_is_said() {
     let machine = Machine::new();
