@@ -12,7 +12,7 @@ use crate::{clients, host, images, packages, steps};
 const FIGURES: &str = "how_long_an_attach_takes";
 
 /// Marked `#[ignore]`: it takes an hour, and has a verb of its own.
-const SOAK: &str = "an_hour_of_everything_leaves_nothing";
+pub const SOAK: &str = "an_hour_of_everything_leaves_nothing";
 
 /// `cargo xtask test`.
 pub fn test(quick: bool, filter: Option<&str>) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use super::report::Test;
 use super::{Options, Security};
+use crate::suite::SOAK;
 
 /// The tests of `--smoke`: of each kind of edge that Debian's kernel, systemd and cgroup v2 could make different, what
 /// meets it in the shortest time. A binary, and how the names of its tests begin.
@@ -14,10 +15,14 @@ const SMOKE: &[(&str, &str)] = &[
     // nftables and netlink of an older kernel.
     ("network::edges", ""),
     // The product: its life under systemd, and what people do most.
-    ("testbox::systemd", ""),
+    ("testbox::systemd", "vm_only_"),
+    ("testbox::systemd", "installed::"),
     ("testbox::box", ""),
     ("testbox::run", ""),
     ("testbox::survival", ""),
+    // Control files of version 2, when a container starts and while it runs; names, through nftables and dead keepers.
+    ("testbox::limits", "limits_"),
+    ("testbox::names", "containers_of_a_network"),
     ("testbox::escapes", ""),
     ("testbox::escapes_runtime", "n"),
     ("testbox::hostile", ""),
@@ -48,6 +53,10 @@ pub fn choose(binary: &str, tests: &[(String, bool)], options: &Options) -> Vec<
     let listed =
         |list: &[(&str, &str)], name: &str| list.iter().any(|(of, begin)| *of == binary && name.starts_with(begin));
     let wanted = |(name, ignored): &&(String, bool)| {
+        let is_soak = name.rsplit("::").next() == Some(SOAK);
+        if options.soak.is_some() || is_soak {
+            return options.soak.is_some() && is_soak;
+        }
         let here = name.rsplit("::").next().unwrap_or(name).strip_prefix(HERE_ONLY);
         let has_module = |rest: &str| {
             OF_MODULES.iter().all(|(module, begin)| !rest.starts_with(begin) || *module == options.security)
@@ -94,6 +103,16 @@ mod tests {
             .map(|test| format!("{} {}", test.binary, test.name))
             .collect();
         assert_eq!(chosen, expected, "{options:?}");
+    }
+
+    #[test]
+    fn an_hour_is_chosen_by_its_own_word_alone() {
+        let tests = [(format!("soak::{SOAK}"), true), ("kills::a_kill".to_owned(), false)];
+        let chosen = |options: Options| -> Vec<String> {
+            choose("testbox::crash", &tests, &options).into_iter().map(|test| test.name).collect()
+        };
+        assert_eq!(chosen(Options { soak: Some(5), ..Options::default() }), [tests[0].0.as_str()]);
+        assert_eq!(chosen(Options { heavy: true, ..Options::default() }), ["kills::a_kill"]);
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Machine<'_> {
         let accelerator = if self.kvm { "kvm" } else { "tcg" };
         let drive = |path: &Path| format!("file={},format=raw,if=virtio,cache=unsafe", path.display());
         command.args(["-machine", &format!("q35,accel={accelerator}"), "-cpu", "max", "-smp", "2", "-m", "3072"]);
-        command.args(["-nodefaults", "-display", "none", "-no-reboot", "-snapshot"]);
+        command.args(["-nodefaults", "-display", "none", "-snapshot"]);
         command.arg("-kernel").arg(&self.system.kernel).arg("-initrd").arg(&self.system.initrd);
         let options: Vec<&str> = [KERNEL_OPTIONS].into_iter().chain(self.variant.kernel_options()).collect();
         command.arg("-append").arg(options.join(" "));

@@ -28,6 +28,9 @@ use variant::{Cgroups, Security, Variant};
 /// processor is some twenty times slower, and no test spends all of its patience unless it fails.
 const SLOWER: u32 = 6;
 
+/// The soak's last round is finished, and looked at, after its time is over.
+const AROUND_SOAK_MINUTES: u64 = 30;
+
 /// What is run, and how.
 #[derive(clap::Args, Debug, Default)]
 pub struct Options {
@@ -40,6 +43,9 @@ pub struct Options {
     /// The few tests that continuous integration runs here.
     #[arg(long)]
     smoke: bool,
+    /// Nothing but the soak, for so long; it wants ten minutes to say whether anything grows.
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["smoke", "heavy", "shell", "binaries", "filter"])]
+    soak: Option<u64>,
     /// The long ones too (those marked `#[ignore]`), with their images.
     #[arg(long)]
     heavy: bool,
@@ -52,7 +58,7 @@ pub struct Options {
     /// A shell in the machine instead of a run of the tests.
     #[arg(long)]
     shell: bool,
-    /// How long the machine may run; without, 180 minutes, and 20 for --smoke.
+    /// How long the machine may run; without, 180 minutes, 20 for --smoke, and 30 more than --soak.
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u64>,
     /// Only tests whose name contains this.
@@ -65,7 +71,8 @@ impl Options {
     }
 
     fn minutes(&self) -> u64 {
-        self.minutes.unwrap_or(if self.smoke { 20 } else { 180 })
+        let soak = self.soak.map(|minutes| minutes + AROUND_SOAK_MINUTES);
+        self.minutes.or(soak).unwrap_or(if self.smoke { 20 } else { 180 })
     }
 }
 

@@ -54,7 +54,7 @@ pub fn make(scratch: &Path, options: &Options) -> Result<Payload, Failure> {
     }
     write(&root.join("programs.list"), &paths)?;
     write(&root.join("plan"), &plan.iter().map(|test| format!("{} {}\n", test.binary, test.name)).collect::<String>())?;
-    write(&root.join("environment"), &environment())?;
+    write(&root.join("environment"), &environment(options))?;
     if options.shell {
         write(&root.join("shell"), "")?;
     }
@@ -121,7 +121,7 @@ fn list(binary: &Path) -> Result<Vec<(String, bool)>, Failure> {
 }
 
 /// A script that the runner reads. Variables that choose what the crash suite plays are passed on.
-fn environment() -> String {
+fn environment(options: &Options) -> String {
     let mut variables = vec![
         ("DOZEN_BINARY".to_owned(), "/payload/dozen".to_owned()),
         ("DOZEN_TEST_IMAGES".to_owned(), "/payload/images".to_owned()),
@@ -129,6 +129,10 @@ fn environment() -> String {
         ("DOZEN_TEST_DOCKER".to_owned(), "/payload/docker-cli/docker".to_owned()),
         ("DOZEN_TEST_PATIENCE".to_owned(), super::SLOWER.to_string()),
     ];
+    if let Some(minutes) = options.soak {
+        variables.push(("DOZEN_TEST_SOAK_MINUTES".to_owned(), minutes.to_string()));
+        variables.push(("DOZEN_VM_CRASH_LIMIT".to_owned(), format!("{}m", options.minutes())));
+    }
     let passed_on = ["DOZEN_TEST_FAILPOINT", "DOZEN_TEST_SHARE", "DOZEN_TEST_SEED", "DOZEN_TEST_ROUNDS"];
     let given = passed_on.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     variables.extend(given);

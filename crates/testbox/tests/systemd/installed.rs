@@ -18,7 +18,7 @@ const PORT: u16 = 18090;
 const REQUESTS: usize = 10_000;
 const CLIENTS: usize = 4;
 
-fn run(program: &Path, arguments: &[&str]) -> Output {
+pub fn run(program: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
     for variable in ["DOZEN_DATA_ROOT", "DOZEN_RUN_ROOT", "DOZEN_HOST", "DOCKER_HOST"] {
         command.env_remove(variable);
@@ -28,12 +28,12 @@ fn run(program: &Path, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn dozen(arguments: &[&str]) -> String {
+pub fn dozen(arguments: &[&str]) -> String {
     said(&run(Path::new(INSTALLED), arguments))
 }
 
 #[track_caller]
-fn said(output: &Output) -> String {
+pub fn said(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 #![allow(clippy::print_stderr, reason = "a test that fails shows what the service has said")]
 
+mod boots;
 mod installed;
+mod reboot;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -222,7 +224,9 @@ fn vm_only_a_service_is_stopped_and_its_containers_are_not() {
 #[test]
 #[ignore = "needs systemd as process 1: cargo xtask vm"]
 fn vm_only_a_unit_that_kills_all_of_its_cgroup_kills_no_container() {
-    let service = Service::start("dozen-test-killer", |unit| unit.replace("KillMode=process\n", "TimeoutStopSec=3\n"));
+    let change =
+        |unit: String| unit.replace("KillMode=process\n", "").replace("TimeoutStopSec=10min", "TimeoutStopSec=3");
+    let service = Service::start("dozen-test-killer", change);
     let web = Web::run(&service, 18081);
     let keeper = service.keeper().expect("the engine has a keeper");
     service.systemctl("stop");
