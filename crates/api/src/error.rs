@@ -86,7 +86,8 @@ invalid_from!(
     dozen_model::SignalError,
     dozen_model::UserSpecError,
     dozen_model::PortError,
-    dozen_model::CgroupParentError
+    dozen_model::CgroupParentError,
+    dozen_model::InterfaceSysctlError
 );
 
 impl IntoResponse for ApiError {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::convert::network_request::CreateNetwork;
 use crate::edge::ApiVersion;
 
 const V1_45: ApiVersion = ApiVersion { minor: 45 };
@@ -91,6 +92,13 @@ pub(crate) fn container(version: ApiVersion, shown: &mut Value) {
     if version < V1_42 && shown["HostConfig"].get("Memory").is_some() {
         shown["HostConfig"]["KernelMemory"] = json!(0);
         shown["HostConfig"]["KernelMemoryTCP"] = json!(0);
+    }
+}
+
+/// All networks had IPv4 before 1.48, whatever a request says.
+pub(crate) fn network_request(version: ApiVersion, request: &mut CreateNetwork) {
+    if version < V1_48 {
+        request.enable_ipv4 = None;
     }
 }
 

@@ -46,7 +46,6 @@ const RUN_FLAGS: &[&str] = &[
     "--isolation",
     "--kernel-memory",
     "--link",
-    "--link-local-ip",
     "--runtime",
     "--storage-opt",
     "--use-api-socket",

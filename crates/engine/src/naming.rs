@@ -63,10 +63,7 @@ impl Named {
                 network: place.network.to_string(),
                 network_name: place.network_name.clone(),
                 aliases: asked.map(|asked| asked.aliases.clone()).unwrap_or_default(),
-                addresses: [Some(IpAddr::V4(place.endpoint.ipv4)), place.endpoint.ipv6.map(IpAddr::V6)]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
+                addresses: place.endpoint.addresses().collect(),
             }
         };
         let places: Vec<Place> = run.endpoints.iter().filter(|it| is_named(it)).map(place).collect();

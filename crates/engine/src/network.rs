@@ -2,32 +2,32 @@
 //! and found again after a restart.
 //!
 //! Inside: `objects` are the networks that users make, `addressing` decides their addresses, `rows` keeps them; `places`
-//! are containers' places on them.
+//! are containers' places on them, `publishing` has their ports.
 
 mod addressing;
 mod connect;
 pub(crate) mod objects;
 mod parents;
 pub(crate) mod places;
+mod publishing;
 pub(crate) mod reach;
 pub(crate) mod rows;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use dozen_keeper::{PortFailure, PortReservation};
 use dozen_ledger::Ledger;
-use dozen_model::{ContainerId, NetworkId, PortBinding, Protocol, error_chain};
+use dozen_model::{ContainerId, NetworkId, error_chain};
 use dozen_network::{
     BridgeAddresses, BridgeNetwork, Endpoint, HostNetwork, Ipv4Subnet, NetworkConfig, PublishedPort, firewall_check,
-    ports,
 };
 use dozen_settings::SharedSettings;
 
+use self::publishing::{Published, reachable};
 use self::rows::NetworkRow;
 use crate::container::snapshot::RunEndpoint;
 use crate::failpoint::failpoint;
@@ -63,9 +63,6 @@ pub(crate) struct Network {
     published: Mutex<Published>,
     firewall: Mutex<FirewallLook>,
 }
-
-/// Each container's ports, and where they lead: nowhere while it is on no network that leads out.
-type Published = BTreeMap<ContainerId, (Option<Endpoint>, Vec<PublishedPort>)>;
 
 #[derive(Default)]
 struct Bridges {
@@ -158,7 +155,7 @@ impl Network {
         let config = NetworkConfig {
             instance: self.instance.clone(),
             address_pools: settings.pools.clone(),
-            avoid: self.rows().values().map(|row| row.addresses.ipv4_subnet()).collect(),
+            avoid: self.rows().values().filter_map(|row| row.addresses.ipv4_subnet()).collect(),
             ipv6: settings.ipv6,
             ipv4: settings.bridge,
             ipv4_range: settings.range.map(|(address, length)| Ipv4Subnet::containing(address, length)),
@@ -167,9 +164,11 @@ impl Network {
             previous: previous.clone(),
         };
         let bridge = self.host(bridges)?.default_bridge(&config)?;
-        let has = (bridge.addresses().ipv4_gateway, bridge.addresses().ipv4_prefix_length);
-        if settings.bridge.is_some_and(|wanted| wanted != has) {
-            tracing::warn!("containers on the default bridge keep it at {}: bip waits until there are none", has.0);
+        let BridgeAddresses { ipv4_gateway: gateway, ipv4_prefix_length, .. } = bridge.addresses();
+        if let (Some(wanted), Some(gateway)) = (settings.bridge, *gateway)
+            && wanted != (gateway, *ipv4_prefix_length)
+        {
+            tracing::warn!("containers on the default bridge keep it at {gateway}: bip waits until there are none");
         }
         if previous.as_ref() != Some(bridge.addresses()) {
             facts::set_fact(&self.ledger, BRIDGE_FACT, bridge.addresses())?;
@@ -263,106 +262,7 @@ impl Network {
 
     /// The host as containers on the bridge see it.
     pub(crate) fn host_gateway(&self) -> Option<IpAddr> {
-        self.addresses().map(|addresses| IpAddr::V4(addresses.ipv4_gateway))
-    }
-
-    /// Chooses host ports, holds them through the keeper, and opens them in the firewall's maps. They lead to the
-    /// container by the network that has its default route; without one, none is published.
-    pub(crate) fn publish(
-        &self,
-        id: &ContainerId,
-        endpoints: &[RunEndpoint],
-        wanted: &[PortBinding],
-    ) -> Result<Vec<PublishedPort>, EngineError> {
-        let Some(place) = places::way_out(endpoints).filter(|_| !wanted.is_empty()) else { return Ok(Vec::new()) };
-        let endpoint = &place.endpoint;
-        let host = self.host(&mut locked(&self.bridges))?;
-        let binding = self.rows().get(&place.network).and_then(|row| row.spec.bridge.host_binding);
-        let wanted: Vec<PortBinding> = wanted
-            .iter()
-            .map(|port| PortBinding { host_address: port.host_address.or(binding.map(IpAddr::V4)), ..port.clone() })
-            .collect();
-        let mut all = locked(&self.published);
-        let taken: BTreeSet<(Protocol, IpAddr, u16)> = all
-            .values()
-            .flat_map(|(_, ports)| ports)
-            .map(|port| (port.protocol, port.host_address, port.host_port))
-            .collect();
-        let in_use = |address: IpAddr, protocol: Protocol, port: u16| {
-            let overlaps =
-                |(p, a, n): &(Protocol, IpAddr, u16)| (*p, *n) == (protocol, port) && ports::overlap(*a, address);
-            taken.iter().any(overlaps) || !can_bind(address, port, protocol)
-        };
-        let published = ports::choose(&wanted, endpoint.ipv6_gateway.is_some(), in_use)?;
-        all.insert(id.clone(), (Some(endpoint.clone()), published.clone()));
-        failpoint("publish.before");
-        let opened = self.hold(&all, Some(id)).and_then(|()| {
-            failpoint("publish.held");
-            Ok(host.publish(endpoint, &published)?)
-        });
-        failpoint("publish.after");
-        if let Err(error) = opened {
-            all.remove(id);
-            if let Err(undo) = self.hold(&all, None) {
-                tracing::error!(error = error_chain(&undo), "cannot give back ports");
-            }
-            return Err(error);
-        }
-        Ok(published)
-    }
-
-    /// Leads a running container's ports to it by another of its networks.
-    pub(crate) fn move_ports(
-        &self,
-        id: &ContainerId,
-        endpoints: &[RunEndpoint],
-        ports: &[PublishedPort],
-    ) -> Result<(), EngineError> {
-        let mut all = locked(&self.published);
-        let Some((before, _)) = all.get(id).cloned() else { return Ok(()) };
-        // Without a way to it the ports stay its own, for the next network that leads out.
-        let after = places::way_out(endpoints).map(|place| place.endpoint.clone());
-        if after == before {
-            return Ok(());
-        }
-        let host = self.host(&mut locked(&self.bridges))?;
-        if let Some(before) = &before {
-            host.unpublish(before, &reachable(before, ports))?;
-        }
-        if let Some(after) = &after {
-            host.publish(after, &reachable(after, ports))?;
-        }
-        all.insert(id.clone(), (after, ports.to_vec()));
-        self.hold(&all, None)
-    }
-
-    /// Gives back addresses and ports of a run that is over. Goes on past a failure; the first is reported.
-    pub(crate) fn release(
-        &self,
-        id: &ContainerId,
-        endpoints: &[RunEndpoint],
-        ports: &[PublishedPort],
-    ) -> Result<(), EngineError> {
-        let mut result = Ok(());
-        if !ports.is_empty() {
-            failpoint("unpublish.before");
-            let mut all = locked(&self.published);
-            let leads_to = match all.get(id) {
-                Some((endpoint, _)) => endpoint.clone(),
-                None => places::way_out(endpoints).map(|place| place.endpoint.clone()),
-            };
-            if let Some(endpoint) = leads_to {
-                let host = self.host(&mut locked(&self.bridges));
-                result = host.and_then(|host| Ok(host.unpublish(&endpoint, &reachable(&endpoint, ports))?));
-            }
-            failpoint("unpublish.after");
-            all.remove(id);
-            result = result.and(self.hold(&all, None));
-            failpoint("unhold.after");
-        }
-        let mut bridges = locked(&self.bridges);
-        endpoints.iter().for_each(|place| bridges.release(place));
-        result
+        self.addresses()?.ipv4_gateway.map(IpAddr::V4)
     }
 
     /// What an earlier engine's runs hold, dead or alive: it is theirs until they are known to have ended. Whatever
@@ -407,13 +307,11 @@ impl Network {
             if ports.is_empty() {
                 continue;
             }
-            let endpoint = places::way_out(endpoints).map(|place| place.endpoint.clone());
-            if let Some(endpoint) = &endpoint
-                && let Err(error) = host.publish(endpoint, &reachable(endpoint, ports))
-            {
+            let destination = places::way_out(endpoints).destination();
+            if let Err(error) = host.publish(destination, &reachable(destination, ports)) {
                 trouble(&error);
             }
-            all.insert(id.clone(), (endpoint, ports.clone()));
+            all.insert(id.clone(), (destination, ports.clone()));
         }
         let endpoints: Vec<Endpoint> =
             runs.iter().flat_map(|(_, endpoints, _)| endpoints).map(|place| place.endpoint.clone()).collect();
@@ -424,67 +322,10 @@ impl Network {
         }
         self.hold(&all, None)
     }
-
-    /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten. An error if one of
-    /// this container's cannot be had; that another's cannot (it was taken while no keeper was there) is logged.
-    fn hold(&self, all: &Published, of: Option<&ContainerId>) -> Result<(), EngineError> {
-        let ports = all
-            .iter()
-            .flat_map(|(id, (endpoint, ports))| ports.iter().map(|port| held(id, endpoint.as_ref(), port)))
-            .collect();
-        let failures = self.keeper.hold(ports).map_err(keeper_failed)?;
-        let (own, others): (Vec<_>, Vec<_>) =
-            failures.into_iter().partition(|failure| of.is_some_and(|id| id.as_str() == failure.container_id));
-        for PortFailure { container_id, host_address, host_port, .. } in others {
-            tracing::error!(container = container_id, "port {host_port} of {host_address} is not held: another has it");
-        }
-        let Some(PortFailure { host_address, host_port, errno, .. }) = own.first() else { return Ok(()) };
-        let why = match own[0].is_in_use() {
-            true => "port is already allocated".to_owned(),
-            false => std::io::Error::from_raw_os_error(*errno).to_string(),
-        };
-        Err(EngineError::Conflict {
-            message: format!(
-                "driver failed programming external connectivity on endpoint: Bind for {host_address}:{host_port} failed: {why}"
-            ),
-            hint: Some("choose another host port or address, or stop what listens there".into()),
-        })
-    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// IPv6's loopback cannot be translated to another address: the keeper forwards it.
-fn held(id: &ContainerId, endpoint: Option<&Endpoint>, port: &PublishedPort) -> PortReservation {
-    let forwarded = match port.host_address {
-        IpAddr::V6(address) => address.is_unspecified() || address.is_loopback(),
-        IpAddr::V4(_) => false,
-    };
-    PortReservation {
-        container_id: id.to_string(),
-        host_address: port.host_address,
-        host_port: port.host_port,
-        protocol: port.protocol,
-        forward_to: endpoint
-            .filter(|_| forwarded)
-            .map(|endpoint| SocketAddr::new(IpAddr::V4(endpoint.ipv4), port.container_port)),
-    }
-}
-
-/// Whether the host's address and port are free at this moment; the keeper's own bind decides.
-fn can_bind(address: IpAddr, port: u16, protocol: Protocol) -> bool {
-    let address = SocketAddr::new(address, port);
-    match protocol {
-        Protocol::Tcp => std::net::TcpListener::bind(address).is_ok(),
-        Protocol::Udp => std::net::UdpSocket::bind(address).is_ok(),
-    }
-}
-
-/// A port of one of the host's IPv6 addresses leads nowhere if the network that the container is reached by has none.
-fn reachable(endpoint: &Endpoint, ports: &[PublishedPort]) -> Vec<PublishedPort> {
-    ports.iter().filter(|port| port.host_address.is_ipv4() || endpoint.ipv6.is_some()).copied().collect()
 }
 
 fn default_id() -> NetworkId {

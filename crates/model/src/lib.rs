@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod health;
 mod hex;
 mod id;
+mod interface_sysctl;
 mod log;
 pub mod moment;
 mod mount;
@@ -39,6 +40,7 @@ pub use dns::DnsSpec;
 pub use error::{Classified, ErrorKind, error_chain};
 pub use health::{HealthCheck, HealthTest, OnUnhealthy};
 pub use id::{ContainerId, ExecId, IdError, ImageId, NetworkId};
+pub use interface_sysctl::{InterfaceSysctl, InterfaceSysctlError};
 pub use log::{
     FluentdOptions, GelfCompression, GelfOptions, LogAddress, LogAttributes, LogDelivery, LogDriver, LogFiles, LogSpec,
     LogSpecError, SyslogFormat, SyslogOptions,

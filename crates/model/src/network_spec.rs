@@ -7,19 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::ContainerSpec;
 use crate::id::NetworkId;
+use crate::interface_sysctl::InterfaceSysctl;
 use crate::network::NetworkMode;
 
 /// The default bridge's name.
 pub const DEFAULT_NETWORK: &str = "bridge";
 
 /// What a network is asked to be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// It leads nowhere else.
     pub internal: bool,
     /// Docker's word for what only Swarm minds.
     pub attachable: bool,
-    /// Containers have IPv6 addresses too.
+    /// Containers have IPv4 addresses.
+    #[serde(default = "yes")]
+    pub ipv4: bool,
+    /// Containers have IPv6 addresses.
     pub ipv6: bool,
     /// Labels.
     pub labels: BTreeMap<String, String>,
@@ -32,6 +36,27 @@ pub struct NetworkSpec {
     pub bridge: BridgeOptions,
     /// Subnets and what belongs to them, as they were asked for: at most one of each family.
     pub subnets: Vec<SubnetSpec>,
+}
+
+impl Default for NetworkSpec {
+    fn default() -> Self {
+        Self {
+            internal: false,
+            attachable: false,
+            ipv4: true,
+            ipv6: false,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            driver: NetworkDriver::default(),
+            bridge: BridgeOptions::default(),
+            subnets: Vec::new(),
+        }
+    }
+}
+
+/// Networks that were made before there were some without IPv4 have it.
+fn yes() -> bool {
+    true
 }
 
 /// How a network's containers are linked: to a bridge of the host's, or each to an interface of the host's itself.
@@ -202,15 +227,30 @@ pub struct BridgeOptions {
     pub between_containers: bool,
     /// `com.docker.network.bridge.enable_ip_masquerade`: what leaves it is hidden behind the host's address.
     pub masquerade: bool,
-    /// `com.docker.network.bridge.host_binding_ipv4`: where ports are published that name no address of the host's.
-    pub host_binding: Option<Ipv4Addr>,
+    /// `com.docker.network.bridge.host_binding_ipv4`: where ports are published that name no address of the host's. An IPv6
+    /// address too, whatever the name says.
+    pub host_binding: Option<IpAddr>,
     /// `com.docker.network.driver.mtu`, in bytes.
     pub mtu: Option<u32>,
+    /// `com.docker.network.bridge.inhibit_ipv4`: the bridge gets no IPv4 address from us; somebody else is the gateway.
+    #[serde(default)]
+    pub inhibit_ipv4: bool,
+    /// `com.docker.network.container_iface_prefix`: what its interfaces inside are called before their number; `None`: `eth`.
+    #[serde(default)]
+    pub interface_prefix: Option<String>,
 }
 
 impl Default for BridgeOptions {
     fn default() -> Self {
-        Self { interface: None, between_containers: true, masquerade: true, host_binding: None, mtu: None }
+        Self {
+            interface: None,
+            between_containers: true,
+            masquerade: true,
+            host_binding: None,
+            mtu: None,
+            inhibit_ipv4: false,
+            interface_prefix: None,
+        }
     }
 }
 
@@ -246,6 +286,18 @@ pub struct EndpointSpec {
     pub mac: Option<String>,
     /// The network of the highest priority has the default route; of several, the first by name.
     pub gateway_priority: i64,
+    /// Docker's DriverOpts, as they were given: the next two are what they mean.
+    #[serde(default)]
+    pub driver_options: BTreeMap<String, String>,
+    /// `com.docker.network.endpoint.ifname`: what its interface is called inside.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// `com.docker.network.endpoint.sysctls`.
+    #[serde(default)]
+    pub sysctls: Vec<InterfaceSysctl>,
+    /// Further addresses of the interface, which nobody else knows of.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
 }
 
 impl EndpointSpec {
@@ -259,6 +311,10 @@ impl EndpointSpec {
             ipv6: None,
             mac: None,
             gateway_priority: 0,
+            driver_options: BTreeMap::new(),
+            interface: None,
+            sysctls: Vec::new(),
+            link_local: Vec::new(),
         }
     }
 

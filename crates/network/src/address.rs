@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use dozen_model::InterfaceSysctl;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -12,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 pub struct BridgeAddresses {
     /// The interface: `dozen0`, or `dz-` and the engine's tag.
     pub name: String,
-    /// The host as containers see it.
-    pub ipv4_gateway: Ipv4Addr,
+    /// The host as containers see it; `None` without IPv4.
+    pub ipv4_gateway: Option<Ipv4Addr>,
     /// Length of the subnet's prefix.
     pub ipv4_prefix_length: u8,
     /// The host as containers see it; `None` without IPv6.
@@ -24,35 +25,37 @@ pub struct BridgeAddresses {
 
 impl BridgeAddresses {
     /// The bridge's IPv4 subnet.
-    pub fn ipv4_subnet(&self) -> Ipv4Subnet {
-        Ipv4Subnet::containing(self.ipv4_gateway, self.ipv4_prefix_length)
+    pub fn ipv4_subnet(&self) -> Option<Ipv4Subnet> {
+        self.ipv4_gateway.map(|gateway| Ipv4Subnet::containing(gateway, self.ipv4_prefix_length))
     }
 
-    /// The first address of the bridge's IPv6 subnet.
-    pub fn ipv6_subnet(&self) -> Option<Ipv6Addr> {
-        self.ipv6_gateway.map(|gateway| Ipv6Addr::from_bits(gateway.to_bits() & ipv6_mask(self.ipv6_prefix_length)))
+    /// The bridge's own hardware address: one with a name of the user's choice is known by it.
+    pub(crate) fn mac(&self) -> MacAddress {
+        match (self.ipv4_gateway, self.ipv6_gateway) {
+            (Some(ipv4), _) => MacAddress::beside(ipv4),
+            (None, Some(ipv6)) => MacAddress::beside_ipv6(ipv6),
+            (None, None) => MacAddress::beside(Ipv4Addr::UNSPECIFIED),
+        }
     }
 
-    /// The last address of the bridge's IPv6 subnet.
-    pub(crate) fn ipv6_last(&self) -> Option<Ipv6Addr> {
-        self.ipv6_subnet().map(|first| Ipv6Addr::from_bits(first.to_bits() | !ipv6_mask(self.ipv6_prefix_length)))
+    /// The bridge's IPv6 subnet.
+    pub fn ipv6_subnet(&self) -> Option<Ipv6Subnet> {
+        self.ipv6_gateway.map(|gateway| Ipv6Subnet::containing(gateway, self.ipv6_prefix_length))
     }
 
     /// The IPv6 address that goes with an IPv4 address of the subnet: the same number, counted from its start. `None`
-    /// without IPv6, and where the IPv6 subnet has no such number.
+    /// without either, and where the IPv6 subnet has no such number.
     pub(crate) fn ipv6_beside(&self, ipv4: Ipv4Addr) -> Option<Ipv6Addr> {
-        let number = u128::from(ipv4.to_bits().wrapping_sub(self.ipv4_subnet().network().to_bits()));
+        let number = u128::from(ipv4.to_bits().wrapping_sub(self.ipv4_subnet()?.network().to_bits()));
         let fits = number & ipv6_mask(self.ipv6_prefix_length) == 0;
-        self.ipv6_subnet().filter(|_| fits).map(|subnet| Ipv6Addr::from_bits(subnet.to_bits() | number))
+        self.ipv6_subnet().filter(|_| fits).map(|subnet| Ipv6Addr::from_bits(subnet.network | number))
     }
 
     /// Whether one of its subnets has the address.
     pub(crate) fn contains(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(address) => self.ipv4_subnet().contains(address),
-            IpAddr::V6(address) => self
-                .ipv6_subnet()
-                .is_some_and(|subnet| (address.to_bits() ^ subnet.to_bits()) & ipv6_mask(self.ipv6_prefix_length) == 0),
+            IpAddr::V4(address) => self.ipv4_subnet().is_some_and(|subnet| subnet.contains(address)),
+            IpAddr::V6(address) => self.ipv6_subnet().is_some_and(|subnet| subnet.contains(address)),
         }
     }
 }
@@ -68,13 +71,13 @@ pub struct Endpoint {
     pub inside: String,
     /// The container's hardware address.
     pub mac: MacAddress,
-    /// The container's IPv4 address.
-    pub ipv4: Ipv4Addr,
-    /// Length of its prefix.
+    /// The container's IPv4 address, where the network has IPv4.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Length of its prefix; 0 without IPv4.
     pub ipv4_prefix_length: u8,
     /// Its default route.
-    pub ipv4_gateway: Ipv4Addr,
-    /// The container's IPv6 address, where the bridge has IPv6.
+    pub ipv4_gateway: Option<Ipv4Addr>,
+    /// The container's IPv6 address, where the network has IPv6.
     pub ipv6: Option<Ipv6Addr>,
     /// Length of its prefix; 0 without IPv6.
     pub ipv6_prefix_length: u8,
@@ -86,6 +89,12 @@ pub struct Endpoint {
     /// What it is linked to.
     #[serde(default)]
     pub link: EndpointLink,
+    /// Kernel settings of the container's side, beside our own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<InterfaceSysctl>,
+    /// Further addresses of the container's side, with prefixes as Docker gives them: 16 bits of IPv4, 64 of IPv6.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
 }
 
 /// What a container's link is linked to.
@@ -109,15 +118,32 @@ fn eth0() -> String {
 impl Endpoint {
     /// The container's addresses.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        [Some(IpAddr::V4(self.ipv4)), self.ipv6.map(IpAddr::V6)].into_iter().flatten()
+        [self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6)].into_iter().flatten()
     }
+}
 
+/// Where a container's published ports lead: its address of each family, which may be on different networks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Destination {
+    /// Where ports of the host's IPv4 addresses lead; `None`: nowhere.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Where ports of the host's IPv6 addresses lead; `None`: nowhere.
+    pub ipv6: Option<Ipv6Addr>,
+}
+
+impl Destination {
     /// The container's address of the same family as `like`.
-    pub(crate) fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
+    pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         match like {
-            IpAddr::V4(_) => Some(self.ipv4.into()),
+            IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
             IpAddr::V6(_) => self.ipv6.map(IpAddr::V6),
         }
+    }
+}
+
+impl From<&Endpoint> for Destination {
+    fn from(endpoint: &Endpoint) -> Self {
+        Self { ipv4: endpoint.ipv4, ipv6: endpoint.ipv6 }
     }
 }
 
@@ -132,6 +158,13 @@ impl MacAddress {
     pub fn beside(ipv4: Ipv4Addr) -> Self {
         let [a, b, c, d] = ipv4.octets();
         Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// As [`Self::beside`] for who has no IPv4 address: locally administered, and the beginning of the address's hash,
+    /// since users choose both ends of one. Of a thousand on one network two share it once in two million times.
+    pub fn beside_ipv6(ipv6: Ipv6Addr) -> Self {
+        let hash = Sha256::new().chain_update(b"dozen mac\0").chain_update(ipv6.octets()).finalize();
+        Self([0x02, hash[0], hash[1], hash[2], hash[3], hash[4]])
     }
 }
 
@@ -237,6 +270,48 @@ impl fmt::Display for Ipv4Subnet {
     }
 }
 
+/// An IPv6 subnet; the bits after the prefix are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ipv6Subnet {
+    network: u128,
+    prefix_length: u8,
+}
+
+impl Ipv6Subnet {
+    /// The subnet that this address is in. A prefix longer than 128 counts as 128.
+    pub fn containing(address: Ipv6Addr, prefix_length: u8) -> Self {
+        let prefix_length = prefix_length.min(128);
+        Self { network: address.to_bits() & ipv6_mask(prefix_length), prefix_length }
+    }
+
+    /// Its first address, which is for routers (RFC 4291, 2.6.1).
+    pub fn network(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.network)
+    }
+
+    /// Its last address.
+    pub fn last(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.network | !ipv6_mask(self.prefix_length))
+    }
+
+    /// Whether the address is in it.
+    pub fn contains(self, address: Ipv6Addr) -> bool {
+        address.to_bits() & ipv6_mask(self.prefix_length) == self.network
+    }
+
+    /// Whether the two have an address in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        let common = ipv6_mask(self.prefix_length.min(other.prefix_length));
+        self.network & common == other.network & common
+    }
+}
+
+impl fmt::Display for Ipv6Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network(), self.prefix_length)
+    }
+}
+
 fn mask(prefix_length: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(prefix_length)).unwrap_or(0)
 }
@@ -313,6 +388,9 @@ mod tests {
         let mac = MacAddress::beside(Ipv4Addr::new(172, 17, 0, 2));
         assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
         assert_eq!("02:42:ac:11:00:02".parse(), Ok(mac));
+        let of_ipv6 = |text: &str| MacAddress::beside_ipv6(text.parse().unwrap());
+        assert_ne!(of_ipv6("fd00::1"), of_ipv6("fd00:1::1"));
+        assert_eq!(of_ipv6("fd00::1").0[0], 0x02, "no group address, and locally administered");
         for bad in ["", "02:42:ac:11:00", "02:42:ac:11:00:02:03", "2:42:ac:11:00:02", "02:42:ac:11:00:zz"] {
             assert!(bad.parse::<MacAddress>().is_err(), "{bad}");
         }
@@ -327,7 +405,7 @@ mod tests {
         assert_eq!((one.octets()[0], &one.octets()[8..]), (0xfd, &[0; 8][..]));
         let addresses = BridgeAddresses {
             name: "dozen0".into(),
-            ipv4_gateway: Ipv4Addr::new(172, 17, 0, 1),
+            ipv4_gateway: Some(Ipv4Addr::new(172, 17, 0, 1)),
             ipv4_prefix_length: 16,
             ipv6_gateway: Some("fd00::1".parse().unwrap()),
             ipv6_prefix_length: 64,
@@ -336,7 +414,15 @@ mod tests {
         let small = BridgeAddresses { ipv6_prefix_length: 120, ..addresses };
         assert_eq!(small.ipv6_beside(Ipv4Addr::new(172, 17, 0, 2)), Some("fd00::2".parse().unwrap()));
         assert_eq!(small.ipv6_beside(Ipv4Addr::new(172, 17, 1, 2)), None);
-        assert_eq!(small.ipv6_last(), Some("fd00::ff".parse().unwrap()));
+        let subnet = small.ipv6_subnet().unwrap();
+        assert_eq!((subnet.to_string().as_str(), subnet.last()), ("fd00::/120", "fd00::ff".parse().unwrap()));
+        let other = |text: &str, length| Ipv6Subnet::containing(text.parse().unwrap(), length);
+        assert!(subnet.overlaps(other("fd00::80", 126)) && subnet.overlaps(other("fd00::", 16)));
+        assert!(!subnet.overlaps(other("fd00::100", 120)));
         assert!(small.contains("fd00::fe".parse().unwrap()) && !small.contains("fd00::100".parse().unwrap()));
+        let alone = BridgeAddresses { ipv4_gateway: None, ..small };
+        assert_eq!((alone.ipv4_subnet(), alone.ipv6_beside(Ipv4Addr::new(172, 17, 0, 2))), (None, None));
+        assert!(!alone.contains(Ipv4Addr::new(172, 17, 0, 2).into()));
+        assert_eq!(alone.mac(), MacAddress::beside_ipv6("fd00::1".parse().unwrap()));
     }
 }

@@ -6,16 +6,16 @@
 //! the addresses back; the link itself goes with the namespace. After a restart: [`restore`](BridgeNetwork::restore).
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dozen_model::ContainerId;
+use dozen_model::{ContainerId, InterfaceSysctl};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 
-use crate::address::{BridgeAddresses, Endpoint, EndpointLink, Ipv4Subnet, MacAddress};
+use crate::address::{BridgeAddresses, Endpoint, EndpointLink, Ipv4Subnet, Ipv6Subnet, MacAddress};
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
 use crate::host::locked;
@@ -69,10 +69,15 @@ pub struct BridgeConfig {
     pub between_containers: bool,
     /// Largest packet in bytes; `None`: the kernel's 1500.
     pub mtu: Option<u32>,
+    /// The bridge gets no IPv4 address from us: somebody else on it is the gateway, and an address that somebody has given
+    /// it stays.
+    pub inhibit_ipv4: bool,
     /// The part of the subnet that containers get their addresses from; `None`: all of it.
     pub ipv4_range: Option<Ipv4Subnet>,
+    /// As for IPv4.
+    pub ipv6_range: Option<Ipv6Subnet>,
     /// Addresses that only those get who ask for them.
-    pub kept: BTreeSet<Ipv4Addr>,
+    pub kept: BTreeSet<IpAddr>,
 }
 
 impl BridgeConfig {
@@ -84,7 +89,9 @@ impl BridgeConfig {
             masquerade: true,
             between_containers: true,
             mtu: None,
+            inhibit_ipv4: false,
             ipv4_range: None,
+            ipv6_range: None,
             kept: BTreeSet::new(),
         }
     }
@@ -99,8 +106,12 @@ pub struct EndpointWish {
     pub ipv4: Option<Ipv4Addr>,
     /// `None`: any.
     pub ipv6: Option<Ipv6Addr>,
-    /// `None`: one that follows from the IPv4 address.
+    /// `None`: one that follows from the IPv4 address, or from the IPv6 address where that is the only one.
     pub mac: Option<MacAddress>,
+    /// As [`Endpoint::sysctls`]. Where they turn IPv6 off there is no IPv6 address.
+    pub sysctls: Vec<InterfaceSysctl>,
+    /// As [`Endpoint::link_local`].
+    pub link_local: Vec<IpAddr>,
 }
 
 /// A network whose bridge is there, or the interface that it lies on.
@@ -109,8 +120,10 @@ pub struct BridgeNetwork {
     on: Arc<HostNetwork>,
     config: BridgeConfig,
     attachment: Attachment,
-    pool: Mutex<AddressPool>,
-    pool6: Mutex<Ipv6Pool>,
+    /// `None` without IPv4.
+    pool: Option<Mutex<AddressPool>>,
+    /// `None` without IPv6.
+    pool6: Option<Mutex<Ipv6Pool>>,
 }
 
 /// What containers are linked to.
@@ -131,9 +144,20 @@ pub(crate) enum Attachment {
 
 impl BridgeNetwork {
     pub(crate) fn new(on: Arc<HostNetwork>, config: BridgeConfig, attachment: Attachment) -> Self {
-        let pool = AddressPool::new(config.addresses.ipv4_subnet(), config.addresses.ipv4_gateway)
-            .within(config.ipv4_range, config.kept.clone());
-        Self { on, config, attachment, pool: Mutex::new(pool), pool6: Mutex::default() }
+        let addresses = &config.addresses;
+        let kept4 = config.kept.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        let kept6 = config.kept.iter().filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(*address),
+        });
+        let pool = addresses.ipv4_subnet().zip(addresses.ipv4_gateway).map(|(subnet, gateway)| {
+            Mutex::new(AddressPool::new(subnet, gateway).within(config.ipv4_range, kept4.collect()))
+        });
+        let pool6 = Ipv6Pool::of(addresses, config.ipv6_range, kept6.collect()).map(Mutex::new);
+        Self { on, config, attachment, pool, pool6 }
     }
 
     /// Its bridge's name; `None` of one that lies on an interface of the host's.
@@ -152,31 +176,35 @@ impl BridgeNetwork {
     /// Finds a container's addresses; they are its own until they are released.
     pub fn take(&self, container_id: &ContainerId, wish: &EndpointWish) -> Result<Endpoint, NetworkError> {
         let addresses = &self.config.addresses;
-        let ipv4 = match wish.ipv4 {
-            None => self.take_address()?,
-            Some(wanted) if !addresses.contains(wanted.into()) => {
-                return Err(NetworkError::OutsideSubnets { address: wanted.into() });
-            }
-            Some(wanted) if locked(&self.pool).reserve(wanted) => wanted,
-            Some(wanted) => return Err(NetworkError::AddressInUse { address: wanted.into() }),
-        };
         let interface = interface_name(container_id);
-        let ipv6 = match wish.ipv6 {
-            None => Ok(locked(&self.pool6).take(addresses, ipv4)),
-            Some(wanted) if !addresses.contains(wanted.into()) => {
-                Err(NetworkError::OutsideSubnets { address: wanted.into() })
+        let disables_ipv6 = InterfaceSysctl::disable_ipv6(&wish.sysctls);
+        self.refuse_link_local(wish, disables_ipv6)?;
+        let ipv4 = self.take_ipv4(wish.ipv4)?;
+        let give_back = || {
+            if let (Some(pool), Some(ipv4)) = (&self.pool, ipv4) {
+                locked(pool).release(ipv4, &interface);
             }
-            Some(wanted) if locked(&self.pool6).reserve(addresses, wanted) => Ok(Some(wanted)),
-            Some(wanted) => Err(NetworkError::AddressInUse { address: wanted.into() }),
         };
-        let ipv6 = ipv6.inspect_err(|_| locked(&self.pool).release(ipv4, &interface))?;
+        let ipv6 = match (disables_ipv6, wish.ipv6) {
+            (Some(true), None) => Ok(None),
+            (Some(true), Some(_)) => Err(NetworkError::Ipv6Disabled),
+            (_, wanted) => self.take_ipv6(wanted, ipv4),
+        };
+        let ipv6 = ipv6.inspect_err(|_| give_back())?;
+        let mac = match (wish.mac, ipv4, ipv6) {
+            (Some(mac), _, _) => mac,
+            (None, Some(ipv4), _) => MacAddress::beside(ipv4),
+            (None, None, Some(ipv6)) => MacAddress::beside_ipv6(ipv6),
+            (None, None, None) if disables_ipv6 == Some(true) => return Err(NetworkError::Ipv6Disabled),
+            (None, None, None) => return Err(self.exhausted()),
+        };
         Ok(Endpoint {
             interface,
             inside: if wish.inside.is_empty() { "eth0".to_owned() } else { wish.inside.clone() },
-            mac: wish.mac.unwrap_or_else(|| MacAddress::beside(ipv4)),
+            mac,
             ipv4,
-            ipv4_prefix_length: addresses.ipv4_prefix_length,
-            ipv4_gateway: addresses.ipv4_gateway,
+            ipv4_prefix_length: if ipv4.is_some() { addresses.ipv4_prefix_length } else { 0 },
+            ipv4_gateway: addresses.ipv4_gateway.filter(|_| ipv4.is_some()),
             ipv6,
             ipv6_prefix_length: if ipv6.is_some() { addresses.ipv6_prefix_length } else { 0 },
             ipv6_gateway: addresses.ipv6_gateway.filter(|_| ipv6.is_some()),
@@ -185,7 +213,23 @@ impl BridgeNetwork {
                 Attachment::Bridge { .. } => EndpointLink::Bridge,
                 Attachment::Parent { mode, .. } => mode.endpoint_link(),
             },
+            sysctls: wish.sysctls.clone(),
+            link_local: wish.link_local.clone(),
         })
+    }
+
+    /// Addresses that nobody keeps account of must not be those that somebody else on the network has or will have.
+    fn refuse_link_local(&self, wish: &EndpointWish, disables_ipv6: Option<bool>) -> Result<(), NetworkError> {
+        for address in wish.link_local.iter().copied() {
+            if self.config.addresses.contains(address) {
+                return Err(NetworkError::InSubnet { address });
+            }
+            let has_ipv6 = disables_ipv6.map_or(self.pool6.is_some(), |disables| !disables);
+            if address.is_ipv6() && !has_ipv6 {
+                return Err(NetworkError::Ipv6Disabled);
+            }
+        }
+        Ok(())
     }
 
     /// Links the namespace, and has `settle` give the link its addresses.
@@ -252,11 +296,15 @@ impl BridgeNetwork {
     /// After a restart: the addresses of a container that runs are its own.
     pub fn restore(&self, endpoint: &Endpoint) -> Result<(), NetworkError> {
         let taken = |address| NetworkError::AddressTaken { bridge: self.config.addresses.name.clone(), address };
-        if !locked(&self.pool).reserve(endpoint.ipv4) {
-            return Err(taken(endpoint.ipv4.into()));
+        let reserve4 = |address| self.pool.as_ref().is_some_and(|pool| locked(pool).reserve(address));
+        let reserve6 = |address| self.pool6.as_ref().is_some_and(|pool| locked(pool).reserve(address));
+        if let Some(ipv4) = endpoint.ipv4
+            && !reserve4(ipv4)
+        {
+            return Err(taken(ipv4.into()));
         }
         if let Some(ipv6) = endpoint.ipv6
-            && !locked(&self.pool6).reserve(&self.config.addresses, ipv6)
+            && !reserve6(ipv6)
         {
             return Err(taken(ipv6.into()));
         }
@@ -265,17 +313,48 @@ impl BridgeNetwork {
 
     /// Gives the endpoint's addresses back; they are used again once the kernel has taken its link away.
     pub fn release(&self, endpoint: &Endpoint) {
-        if let Some(ipv6) = endpoint.ipv6 {
-            locked(&self.pool6).release(ipv6);
+        if let (Some(pool), Some(ipv6)) = (&self.pool6, endpoint.ipv6) {
+            locked(pool).release(ipv6);
         }
-        locked(&self.pool).release(endpoint.ipv4, &endpoint.interface);
+        if let (Some(pool), Some(ipv4)) = (&self.pool, endpoint.ipv4) {
+            locked(pool).release(ipv4, &endpoint.interface);
+        }
     }
 
-    fn take_address(&self) -> Result<Ipv4Addr, NetworkError> {
-        let mut pool = locked(&self.pool);
-        let usable = pool.size();
+    fn take_ipv4(&self, wanted: Option<Ipv4Addr>) -> Result<Option<Ipv4Addr>, NetworkError> {
+        match (&self.pool, wanted) {
+            (None, None) => Ok(None),
+            (Some(pool), None) => self.take_address(pool)?.map(Some).ok_or_else(|| self.exhausted()),
+            (_, Some(wanted)) if !self.config.addresses.contains(wanted.into()) => {
+                Err(NetworkError::OutsideSubnets { address: wanted.into() })
+            }
+            (Some(pool), Some(wanted)) if locked(pool).reserve(wanted) => Ok(Some(wanted)),
+            (_, Some(wanted)) => Err(NetworkError::AddressInUse { address: wanted.into() }),
+        }
+    }
+
+    /// Beside an IPv4 address none is had where none is free.
+    fn take_ipv6(&self, wanted: Option<Ipv6Addr>, beside: Option<Ipv4Addr>) -> Result<Option<Ipv6Addr>, NetworkError> {
+        let addresses = &self.config.addresses;
+        match (&self.pool6, wanted) {
+            (None, None) => Ok(None),
+            (Some(pool), None) => {
+                let beside = beside.and_then(|ipv4| addresses.ipv6_beside(ipv4));
+                Ok(locked(pool).take(beside))
+            }
+            (_, Some(wanted)) if !addresses.contains(wanted.into()) => {
+                Err(NetworkError::OutsideSubnets { address: wanted.into() })
+            }
+            (Some(pool), Some(wanted)) if locked(pool).reserve(wanted) => Ok(Some(wanted)),
+            (_, Some(wanted)) => Err(NetworkError::AddressInUse { address: wanted.into() }),
+        }
+    }
+
+    /// `None` if all are in use.
+    fn take_address(&self, all: &Mutex<AddressPool>) -> Result<Option<Ipv4Addr>, NetworkError> {
+        let mut pool = locked(all);
         if let Some(address) = pool.take() {
-            return Ok(address);
+            return Ok(Some(address));
         }
         // Listening comes before the first look, so that no event falls between the two.
         let mut events = Socket::route_events(LINK_EVENTS)?;
@@ -284,7 +363,7 @@ impl BridgeNetwork {
             let links = link::links(&mut locked(&self.on.host.route))?;
             pool.wake(&links.into_values().map(|link| link.name).collect());
             if let Some(address) = pool.take() {
-                return Ok(address);
+                return Ok(Some(address));
             }
             drop(pool);
             let left = deadline.saturating_duration_since(Instant::now());
@@ -292,13 +371,23 @@ impl BridgeNetwork {
                 break;
             }
             wait_for_event(&mut events, left);
-            pool = locked(&self.pool);
+            pool = locked(all);
         }
-        Err(NetworkError::AddressesExhausted {
-            bridge: self.config.addresses.name.clone(),
-            subnet: self.config.ipv4_range.unwrap_or(self.config.addresses.ipv4_subnet()).to_string(),
-            usable,
-        })
+        Ok(None)
+    }
+
+    /// Locks the pools.
+    fn exhausted(&self) -> NetworkError {
+        let BridgeConfig { addresses, ipv4_range, ipv6_range, .. } = &self.config;
+        let bridge = addresses.name.clone();
+        let (subnet, usable) = match (ipv4_range.or(addresses.ipv4_subnet()), ipv6_range.or(addresses.ipv6_subnet())) {
+            (Some(subnet), _) => {
+                (subnet.to_string(), self.pool.as_ref().map_or(0, |pool| u128::from(locked(pool).size())))
+            }
+            (None, Some(subnet)) => (subnet.to_string(), self.pool6.as_ref().map_or(0, |pool| locked(pool).size())),
+            (None, None) => ("no subnet".to_owned(), 0),
+        };
+        NetworkError::AddressesExhausted { bridge, subnet, usable }
     }
 }
 

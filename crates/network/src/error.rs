@@ -56,7 +56,7 @@ pub enum NetworkError {
         /// Its subnet.
         subnet: String,
         /// How many containers it can have.
-        usable: u32,
+        usable: u128,
     },
     /// An endpoint's address is not the bridge's to give, or has another owner.
     #[error("the address {address} on the bridge {bridge} is in use or outside its subnet")]
@@ -83,6 +83,32 @@ pub enum NetworkError {
         /// The address.
         address: IpAddr,
     },
+    /// A further address is one of those that the network gives out.
+    #[error("the address {address} is of the network's own subnet, and no link-local one")]
+    InSubnet {
+        /// The address.
+        address: IpAddr,
+    },
+    /// An IPv6 address is asked for on an interface that has no IPv6.
+    #[error("an IPv6 address is asked for, and the interface has no IPv6")]
+    Ipv6Disabled,
+    /// An interface of a container's has no such kernel setting (Docker's words).
+    #[error("/proc/sys/net/{path} is not a sysctl file")]
+    NoSuchSetting {
+        /// Below /proc/sys/net.
+        path: String,
+    },
+    /// The kernel refuses the value of an interface's setting.
+    #[error("unable to write {value:?} to '/proc/sys/net/{path}'")]
+    InterfaceSetting {
+        /// Below /proc/sys/net.
+        path: String,
+        /// What it should be.
+        value: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The tag of an engine is not one.
     #[error("invalid network tag {0:?}: want up to 8 lower-case letters and digits")]
     InvalidInstance(String),
@@ -104,9 +130,9 @@ pub enum NetworkError {
         /// The kernel's word.
         kind: &'static str,
     },
-    /// A port is published on an IPv6 address, but the container has none.
-    #[error("cannot publish a port on {address}: the container has no IPv6 address")]
-    NoIpv6 {
+    /// A port is published on an address of a family of which the container has none.
+    #[error("cannot publish a port on {address}: the container has no address of that kind")]
+    NotOfFamily {
         /// The host's address.
         address: IpAddr,
     },
@@ -122,9 +148,14 @@ impl Classified for NetworkError {
             | Self::AddressInUse { .. }
             | Self::NotABridge(_)
             | Self::InterfaceTaken(_) => ErrorKind::Conflict,
-            Self::InvalidInstance(_) | Self::NoIpv6 { .. } | Self::OutsideSubnets { .. } | Self::NoParent { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::InvalidInstance(_)
+            | Self::NotOfFamily { .. }
+            | Self::OutsideSubnets { .. }
+            | Self::NoParent { .. }
+            | Self::InSubnet { .. }
+            | Self::Ipv6Disabled
+            | Self::NoSuchSetting { .. }
+            | Self::InterfaceSetting { .. } => ErrorKind::Invalid,
             Self::NotInKernel { .. } => ErrorKind::NotBuilt,
         }
     }
@@ -144,6 +175,10 @@ impl Classified for NetworkError {
             Self::AddressInUse { address } => Some(format!("another container of the network has {address}")),
             Self::AddressesExhausted { .. } => {
                 Some("remove containers, or give the engine a larger address pool".to_owned())
+            }
+            Self::InSubnet { .. } => Some("ask for it with --ip or --ip6".to_owned()),
+            Self::Ipv6Disabled => {
+                Some("connect to a network with IPv6, and leave net.ipv6.conf.IFNAME.disable_ipv6 alone".to_owned())
             }
             Self::NoParent { .. } => Some("see `ip link` for those that are there".to_owned()),
             Self::NotInKernel { kind } => Some(format!("load it if it is a module: modprobe {kind}")),

@@ -63,11 +63,8 @@ impl Member {
     /// What the table says of it.
     pub(crate) fn elements(&self) -> Vec<Element> {
         let BridgeConfig { addresses, internal, masquerade, between_containers, .. } = &self.config;
-        let subnet = addresses.ipv4_subnet();
-        let mut ranges = vec![(IpAddr::V4(subnet.network()), IpAddr::V4(subnet.last()))];
-        if let (Some(first), Some(last)) = (addresses.ipv6_subnet(), addresses.ipv6_last()) {
-            ranges.push((first.into(), last.into()));
-        }
+        let ipv4 = addresses.ipv4_subnet().map(|subnet| (IpAddr::V4(subnet.network()), IpAddr::V4(subnet.last())));
+        let ipv6 = addresses.ipv6_subnet().map(|subnet| (IpAddr::V6(subnet.network()), IpAddr::V6(subnet.last())));
         let mut elements = vec![Element::interface(Map::Bridges, &addresses.name)];
         if *internal {
             elements.push(Element::interface(Map::Internal, &addresses.name));
@@ -75,7 +72,7 @@ impl Member {
         if *between_containers {
             elements.push(Element::within(&addresses.name));
         }
-        for (first, last) in ranges {
+        for (first, last) in ipv4.into_iter().chain(ipv6) {
             let is_ipv4 = first.is_ipv4();
             elements.push(Element::subnet(&addresses.name, first, last));
             elements.push(Element::source(if is_ipv4 { Map::Sources4 } else { Map::Sources6 }, first, last));

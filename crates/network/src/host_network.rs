@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use dozen_model::Protocol;
 
-use crate::address::{self, Endpoint, Ipv4Subnet, MacAddress};
+use crate::address::{self, Destination, Endpoint, Ipv4Subnet};
 use crate::bridge::{Attachment, BridgeConfig, BridgeNetwork, NetworkConfig, delete_link};
 use crate::conntrack;
 use crate::error::NetworkError;
@@ -68,8 +68,9 @@ impl HostNetwork {
         let addresses = setup::choose_addresses(&mut locked(&self.host.route), config, &self.default_bridge)?;
         // Containers on it may have kept it where another range was meant.
         let subnet = addresses.ipv4_subnet();
-        let ipv4_range =
-            config.ipv4_range.filter(|range| subnet.contains(range.network()) && subnet.contains(range.last()));
+        let ipv4_range = config
+            .ipv4_range
+            .filter(|range| subnet.is_some_and(|it| it.contains(range.network()) && it.contains(range.last())));
         let (mtu, between_containers) = (config.mtu, !config.isolated);
         self.bridge(BridgeConfig { mtu, between_containers, ipv4_range, ..BridgeConfig::plain(addresses) })
     }
@@ -126,7 +127,7 @@ impl HostNetwork {
         if is_engines(name) {
             return Ok(());
         }
-        let ours = MacAddress::beside(config.addresses.ipv4_gateway);
+        let ours = config.addresses.mac();
         let links = link::links(&mut locked(&self.host.route))?;
         match links.values().find(|link| link.name == *name) {
             Some(link) if link.mac != Some(ours) => Err(NetworkError::InterfaceTaken(name.clone())),
@@ -191,8 +192,8 @@ impl HostNetwork {
 
     /// Leads these ports of the host to the container, all of them or none. What led elsewhere before leads here now:
     /// it is the caller who knows which ports are free.
-    pub fn publish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        let wanted = wanted(endpoint, ports)?;
+    pub fn publish(&self, to: impl Into<Destination>, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        let wanted = wanted(to.into(), ports)?;
         if wanted.is_empty() {
             return Ok(());
         }
@@ -222,8 +223,8 @@ impl HostNetwork {
     }
 
     /// Undoes [`publish`](Self::publish). What leads to another container by now stays.
-    pub fn unpublish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        let wanted = wanted(endpoint, ports)?;
+    pub fn unpublish(&self, to: impl Into<Destination>, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+        let wanted = wanted(to.into(), ports)?;
         let mut published = locked(&self.host.published);
         let Published { socket, ports: present, .. } = &mut *published;
         let ours: Vec<_> = wanted.into_iter().filter(|(key, target)| present.get(key) == Some(target)).collect();
@@ -234,8 +235,7 @@ impl HostNetwork {
     /// those that are gone, and bridges that nobody has opened. Goes on past failures and reports them all.
     pub fn retain(&self, running: &[Endpoint]) -> Result<(), Vec<NetworkError>> {
         let mut errors = Vec::new();
-        let addresses: BTreeSet<IpAddr> =
-            running.iter().flat_map(|e| [Some(e.ipv4.into()), e.ipv6.map(IpAddr::V6)]).flatten().collect();
+        let addresses: BTreeSet<IpAddr> = running.iter().flat_map(Endpoint::addresses).collect();
         {
             let mut published = locked(&self.host.published);
             let Published { socket, ports: present, .. } = &mut *published;
@@ -398,18 +398,18 @@ fn names(instance: &str) -> Result<(String, Table), NetworkError> {
     Ok((format!("{TAGGED_BRIDGE}{instance}"), Table(format!("dozen-{instance}"))))
 }
 
-/// What each port means for the table. A wildcard of IPv6 means nothing for a container without IPv6.
-fn wanted(endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<Vec<(PublishedKey, Target)>, NetworkError> {
+/// What each port means for the table.
+fn wanted(to: Destination, ports: &[PublishedPort]) -> Result<Vec<(PublishedKey, Target)>, NetworkError> {
     let mut wanted = Vec::with_capacity(ports.len());
     for port in ports {
-        match endpoint.address_like(port.host_address) {
+        match to.address_like(port.host_address) {
             // [::1] is the keeper's to forward; the kernel cannot translate it.
             Some(_) if port.host_address == IpAddr::V6(Ipv6Addr::LOCALHOST) => {}
             Some(container) => {
                 let key = PublishedKey { address: port.host_address, protocol: port.protocol, port: port.host_port };
                 wanted.push((key, (container, port.container_port)));
             }
-            None => return Err(NetworkError::NoIpv6 { address: port.host_address }),
+            None => return Err(NetworkError::NotOfFamily { address: port.host_address }),
         }
     }
     Ok(wanted)

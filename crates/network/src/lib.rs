@@ -28,7 +28,10 @@ mod setup;
 mod sysctl;
 mod watch;
 
-pub use address::{BridgeAddresses, Endpoint, EndpointLink, Ipv4Subnet, MacAddress, MacAddressError, default_pools};
+pub use address::{
+    BridgeAddresses, Destination, Endpoint, EndpointLink, Ipv4Subnet, Ipv6Subnet, MacAddress, MacAddressError,
+    default_pools,
+};
 pub use bridge::{BridgeConfig, BridgeNetwork, EndpointWish, NetworkConfig};
 pub use error::NetworkError;
 pub use failpoint::FAILPOINTS;

@@ -141,11 +141,19 @@ fn settle(socket: &mut Socket, endpoint: &Endpoint, settle_ipv6: bool) -> Result
         sysctl::write(&format!("ipv6/conf/{inside}/disable_ipv6"), disable)?;
         sysctl::write(&format!("ipv6/conf/{inside}/accept_ra"), "0")?;
     }
+    // Before it is up: some say what the kernel does then. IPv6 addresses are had only where none of them turns IPv6 off.
+    endpoint.sysctls.iter().try_for_each(|sysctl| sysctl::set_for_interface(sysctl, &endpoint.inside))?;
     let mut batch = Batch::default();
     link::bring_up(&mut batch, index);
-    link::add_address(&mut batch, index, endpoint.ipv4.into(), endpoint.ipv4_prefix_length);
+    if let Some(address) = endpoint.ipv4 {
+        link::add_address(&mut batch, index, address.into(), endpoint.ipv4_prefix_length);
+    }
     if let Some(address) = endpoint.ipv6 {
         link::add_address(&mut batch, index, address.into(), endpoint.ipv6_prefix_length);
+    }
+    for address in endpoint.link_local.iter().copied() {
+        // Docker's linkLocalMask and linkLocalMaskIPv6.
+        link::add_address(&mut batch, index, address, if address.is_ipv4() { 16 } else { 64 });
     }
     Ok(socket.run(&mut batch)?)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::address::{BridgeAddresses, Ipv4Subnet};
+use crate::address::{BridgeAddresses, Ipv4Subnet, Ipv6Subnet};
 
 /// The addresses of one subnet. Hands them out in turn, so that one that has just been given back rests the longest.
 #[derive(Debug)]
@@ -94,10 +94,17 @@ impl AddressPool {
     }
 }
 
-/// The IPv6 addresses of one subnet that somebody has. They follow from IPv4 addresses where they can, so they rest
-/// when those do.
-#[derive(Debug, Default)]
+/// The IPv6 addresses of one subnet. They follow from IPv4 addresses where they can, and so rest when those do. The others
+/// are handed out in turn, as those are.
+#[derive(Debug)]
 pub(crate) struct Ipv6Pool {
+    subnet: Ipv6Subnet,
+    gateway: Ipv6Addr,
+    /// Whoever asks for none gets one of these, both ends included.
+    first: u128,
+    last: u128,
+    kept: BTreeSet<Ipv6Addr>,
+    next: u128,
     used: BTreeSet<Ipv6Addr>,
 }
 
@@ -105,22 +112,49 @@ pub(crate) struct Ipv6Pool {
 const IPV6_LOOKS: u128 = 1 << 16;
 
 impl Ipv6Pool {
-    /// The address that goes with this one, or the next one that is free; `None` without IPv6 or a free address.
-    pub(crate) fn take(&mut self, addresses: &BridgeAddresses, ipv4: Ipv4Addr) -> Option<Ipv6Addr> {
-        if let Some(beside) = addresses.ipv6_beside(ipv4)
-            && self.reserve(addresses, beside)
+    /// As [`AddressPool::within`]. `None` without IPv6.
+    pub(crate) fn of(addresses: &BridgeAddresses, range: Option<Ipv6Subnet>, kept: BTreeSet<Ipv6Addr>) -> Option<Self> {
+        let (subnet, gateway) = (addresses.ipv6_subnet()?, addresses.ipv6_gateway?);
+        let whole = (subnet.network().to_bits() + 1, subnet.last().to_bits());
+        let (first, last) = match range {
+            Some(range) => {
+                let first = range.network().to_bits().clamp(whole.0, whole.1);
+                (first, range.last().to_bits().clamp(first, whole.1))
+            }
+            None => whole,
+        };
+        Some(Self { subnet, gateway, first, last, kept, next: first, used: BTreeSet::new() })
+    }
+
+    /// How many addresses there are for those who ask for none.
+    pub(crate) fn size(&self) -> u128 {
+        let has_gateway = (self.first..=self.last).contains(&self.gateway.to_bits());
+        (self.last - self.first).saturating_add(1).saturating_sub(u128::from(has_gateway))
+    }
+
+    /// The address that is wished for, or the next one that is free; `None` if none is.
+    pub(crate) fn take(&mut self, wish: Option<Ipv6Addr>) -> Option<Ipv6Addr> {
+        let is_to_give =
+            |pool: &Self, one: Ipv6Addr| (pool.first..=pool.last).contains(&one.to_bits()) && !pool.kept.contains(&one);
+        if let Some(wish) = wish.filter(|wish| is_to_give(self, *wish))
+            && self.reserve(wish)
         {
-            return Some(beside);
+            return Some(wish);
         }
-        let first = addresses.ipv6_subnet()?.to_bits();
-        let last = addresses.ipv6_last()?.to_bits();
-        (first + 1..=last.min(first + IPV6_LOOKS)).map(Ipv6Addr::from_bits).find(|one| self.reserve(addresses, *one))
+        for _ in 0..self.size().saturating_add(1).min(IPV6_LOOKS) {
+            let candidate = Ipv6Addr::from_bits(self.next);
+            self.next = if self.next >= self.last { self.first } else { self.next + 1 };
+            if is_to_give(self, candidate) && self.reserve(candidate) {
+                return Some(candidate);
+            }
+        }
+        None
     }
 
     /// As [`AddressPool::reserve`]. The first address of a subnet is for routers (RFC 4291, 2.6.1).
-    pub(crate) fn reserve(&mut self, addresses: &BridgeAddresses, address: Ipv6Addr) -> bool {
-        let ours = addresses.contains(address.into()) && addresses.ipv6_subnet() != Some(address);
-        ours && addresses.ipv6_gateway != Some(address) && self.used.insert(address)
+    pub(crate) fn reserve(&mut self, address: Ipv6Addr) -> bool {
+        let ours = self.subnet.contains(address) && self.subnet.network() != address;
+        ours && self.gateway != address && self.used.insert(address)
     }
 
     pub(crate) fn release(&mut self, address: Ipv6Addr) {
@@ -176,21 +210,52 @@ mod tests {
         assert_eq!(pool.take(), None);
     }
 
-    #[test]
-    fn ipv6_goes_with_ipv4_where_it_can() {
+    fn ipv6(prefix_length: u8, range: Option<(&str, u8)>, kept: &[&str]) -> (BridgeAddresses, Ipv6Pool) {
         let addresses = BridgeAddresses {
             name: "a".into(),
-            ipv4_gateway: Ipv4Addr::new(10, 0, 0, 1),
+            ipv4_gateway: Some(Ipv4Addr::new(10, 0, 0, 1)),
             ipv4_prefix_length: 16,
             ipv6_gateway: Some("fd00::1".parse().unwrap()),
-            ipv6_prefix_length: 126,
+            ipv6_prefix_length: prefix_length,
         };
-        let mut pool = Ipv6Pool::default();
-        let mut take = |last| pool.take(&addresses, Ipv4Addr::new(10, 0, 0, last)).map(|address| address.to_string());
+        let range = range.map(|(first, length)| Ipv6Subnet::containing(first.parse().unwrap(), length));
+        let kept = kept.iter().map(|text| text.parse().unwrap()).collect();
+        let pool = Ipv6Pool::of(&addresses, range, kept).unwrap();
+        (addresses, pool)
+    }
+
+    #[test]
+    fn ipv6_goes_with_ipv4_where_it_can() {
+        let (addresses, mut pool) = ipv6(126, None, &[]);
+        let mut take = |last| {
+            let beside = addresses.ipv6_beside(Ipv4Addr::new(10, 0, 0, last));
+            pool.take(beside).map(|address| address.to_string())
+        };
         assert_eq!([take(9), take(3), take(4)], [Some("fd00::2".into()), Some("fd00::3".into()), None]);
         pool.release("fd00::2".parse().unwrap());
-        assert!(!pool.reserve(&addresses, "fd00::1".parse().unwrap()));
-        assert!(pool.reserve(&addresses, "fd00::2".parse().unwrap()));
+        assert!(!pool.reserve("fd00::1".parse().unwrap()));
+        assert!(pool.reserve("fd00::2".parse().unwrap()));
+    }
+
+    #[test]
+    fn ipv6_alone_is_handed_out_in_turn_and_what_is_kept_is_not() {
+        let (_, mut pool) = ipv6(64, Some(("fd00::8", 126)), &["fd00::9"]);
+        let mut take = || pool.take(None).map(|address| address.to_string());
+        assert_eq!(
+            [take(), take(), take(), take()],
+            [Some("fd00::8".into()), Some("fd00::a".into()), Some("fd00::b".into()), None]
+        );
+        assert!(pool.reserve("fd00::9".parse().unwrap()), "it is kept for who asks for it");
+        assert!(pool.reserve("fd00::77".parse().unwrap()), "a fixed address is of the subnet, not of the range");
+        assert!(!pool.reserve("fd00::".parse().unwrap()) && !pool.reserve("fd01::7".parse().unwrap()));
+        let (_, mut wide) = ipv6(64, None, &[]);
+        let first = wide.take(None).unwrap();
+        wide.release(first);
+        assert_eq!(
+            [first, wide.take(None).unwrap()],
+            ["fd00::2".parse::<Ipv6Addr>().unwrap(), "fd00::3".parse().unwrap()]
+        );
+        assert_eq!(wide.size(), (1 << 64) - 2);
     }
 
     proptest! {

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use dozen_model::{Classified, ErrorKind, PortBinding, Protocol};
 use serde::{Deserialize, Serialize};
 
+use crate::address::Destination;
+
 /// Where a free port is looked for when none is asked for: Linux's own ephemeral range
 /// (`net.ipv4.ip_local_port_range`), from which Docker takes them too.
 pub const EPHEMERAL_PORTS: std::ops::RangeInclusive<u16> = 32768..=60999;
@@ -44,11 +46,11 @@ pub enum PortsError {
         /// The highest port.
         last: u16,
     },
-    /// A port is to be published on an IPv6 address, but the network has no IPv6.
-    #[error("cannot publish {port} on {address}: the network has no IPv6")]
-    NoIpv6 {
+    /// A port is to be published on an address of a family that the network has not got.
+    #[error("cannot publish {port} on {address}: the network has no {}", if address.is_ipv4() { "IPv4" } else { "IPv6" })]
+    NotOfFamily {
         /// The host's address.
-        address: Ipv6Addr,
+        address: IpAddr,
         /// The container's port.
         port: u16,
     },
@@ -59,7 +61,7 @@ impl Classified for PortsError {
         match self {
             // Docker answers a port in use with 500; a script reads the words. It is a conflict all the same.
             Self::Allocated { .. } | Self::RangeAllocated { .. } => ErrorKind::Conflict,
-            Self::NoIpv6 { .. } => ErrorKind::Invalid,
+            Self::NotOfFamily { .. } => ErrorKind::Invalid,
         }
     }
 
@@ -69,7 +71,10 @@ impl Classified for PortsError {
                 Some(format!("see who has it (`dozen ps`, `ss -lntup 'sport = :{port}'`), or publish on another port"))
             }
             Self::RangeAllocated { .. } => Some("give a wider range, or no host port to get any free one".to_owned()),
-            Self::NoIpv6 { .. } => Some("publish on an IPv4 address".to_owned()),
+            Self::NotOfFamily { address: IpAddr::V6(_), .. } => Some("publish on an IPv4 address".to_owned()),
+            Self::NotOfFamily { address: IpAddr::V4(_), .. } => {
+                Some("publish on an IPv6 address, such as [::], or without an address".to_owned())
+            }
         }
     }
 }
@@ -84,14 +89,14 @@ fn host(address: IpAddr) -> String {
 
 /// Chooses the host's ports for these bindings, in order.
 ///
-/// A binding without an address gets the same port on `0.0.0.0` and (with `ipv6`) on `::`; one without a port gets a
-/// free one of [`EPHEMERAL_PORTS`]; one with a range gets the first free one of it. Bindings that say the same twice
+/// A binding without an address gets the same port on `0.0.0.0` and on `::`, as far as the container has an address of
+/// that family; one without a port gets a free one of [`EPHEMERAL_PORTS`]; one with a range gets the first free one of it. Bindings that say the same twice
 /// are one. `in_use` knows the ports of other containers and of the host's own programs; two bindings of one call
 /// never share a port, so `in_use` need not know of them. It should count a wildcard and a specific address of one
 /// family as the same, as the kernel does: see [`overlap`].
 pub fn choose(
     bindings: &[PortBinding],
-    ipv6: bool,
+    to: Destination,
     mut in_use: impl FnMut(IpAddr, Protocol, u16) -> bool,
 ) -> Result<Vec<PublishedPort>, PortsError> {
     let mut chosen: Vec<PublishedPort> = Vec::new();
@@ -103,7 +108,7 @@ pub fn choose(
     let mut seen = BTreeSet::new();
     let mut by_binding: Vec<(usize, Vec<PublishedPort>)> = Vec::new();
     for (position, binding) in order.into_iter().filter(|(_, binding)| seen.insert((*binding).clone())) {
-        let addresses = host_addresses(binding, ipv6)?;
+        let addresses = host_addresses(binding, to)?;
         let free = |port: u16, in_use: &mut dyn FnMut(IpAddr, Protocol, u16) -> bool| {
             addresses.iter().all(|address| {
                 let ours = chosen.iter().any(|other| {
@@ -120,7 +125,7 @@ pub fn choose(
         };
         let (first, last) =
             binding.host_port.map_or((*EPHEMERAL_PORTS.start(), *EPHEMERAL_PORTS.end()), |p| (p.first(), p.last()));
-        let address = addresses[0];
+        let Some(address) = addresses.first().copied() else { continue };
         let port = port.ok_or(if first == last {
             PortsError::Allocated { address, port: first }
         } else {
@@ -147,12 +152,12 @@ pub fn overlap(one: IpAddr, other: IpAddr) -> bool {
     one == other || (one.is_ipv4() == other.is_ipv4() && (one.is_unspecified() || other.is_unspecified()))
 }
 
-fn host_addresses(binding: &PortBinding, ipv6: bool) -> Result<Vec<IpAddr>, PortsError> {
+fn host_addresses(binding: &PortBinding, to: Destination) -> Result<Vec<IpAddr>, PortsError> {
+    let is_had = |address: &IpAddr| to.address_like(*address).is_some();
     match binding.host_address {
-        None if ipv6 => Ok(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]),
-        None => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
-        Some(IpAddr::V6(address)) if !ipv6 => Err(PortsError::NoIpv6 { address, port: binding.container_port }),
-        Some(address) => Ok(vec![address]),
+        None => Ok([Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].into_iter().filter(is_had).collect()),
+        Some(address) if is_had(&address) => Ok(vec![address]),
+        Some(address) => Err(PortsError::NotOfFamily { address, port: binding.container_port }),
     }
 }
 
@@ -172,9 +177,20 @@ mod tests {
         }
     }
 
+    fn container(ipv4: bool, ipv6: bool) -> Destination {
+        Destination {
+            ipv4: ipv4.then_some(Ipv4Addr::new(172, 17, 0, 2)),
+            ipv6: ipv6.then(|| "fd00::2".parse().unwrap()),
+        }
+    }
+
     fn check(bindings: &[PortBinding], ipv6: bool, in_use: &[&str]) -> Result<Vec<String>, String> {
+        check_to(bindings, container(true, ipv6), in_use)
+    }
+
+    fn check_to(bindings: &[PortBinding], to: Destination, in_use: &[&str]) -> Result<Vec<String>, String> {
         let in_use: Vec<std::net::SocketAddr> = in_use.iter().map(|text| text.parse().unwrap()).collect();
-        choose(bindings, ipv6, |address, _, port| {
+        choose(bindings, to, |address, _, port| {
             in_use.iter().any(|other| other.port() == port && overlap(other.ip(), address))
         })
         .map(|ports| {
@@ -208,6 +224,20 @@ mod tests {
             check(&[binding("", "8080", 80), binding("", "8080", 80)], false, &[]),
             Ok(vec!["0.0.0.0:8080->80".into()]),
         );
+    }
+
+    #[test]
+    fn a_container_of_ipv6_alone_has_ports_of_ipv6_alone() {
+        let alone = container(false, true);
+        assert_eq!(check_to(&[binding("", "8080", 80)], alone, &[]), Ok(vec!["[::]:8080->80".into()]));
+        // The other family's port is nobody's business.
+        let beside = ["0.0.0.0:8080"];
+        assert_eq!(check_to(&[binding("::", "8080", 80)], alone, &beside), Ok(vec!["[::]:8080->80".into()]));
+        assert_eq!(
+            check_to(&[binding("0.0.0.0", "8080", 80)], alone, &[]),
+            Err("cannot publish 80 on 0.0.0.0: the network has no IPv4".into())
+        );
+        assert_eq!(check_to(&[binding("", "8080", 80)], container(false, false), &[]), Ok(vec![]));
     }
 
     #[test]
@@ -260,7 +290,7 @@ mod tests {
             bindings in proptest::collection::vec(any_binding(), 0..8),
             used in proptest::collection::btree_set(1u16..25, 0..8),
         ) {
-            if let Ok(ports) = choose(&bindings, true, |_, _, port| used.contains(&port)) {
+            if let Ok(ports) = choose(&bindings, container(true, true), |_, _, port| used.contains(&port)) {
                 for (index, one) in ports.iter().enumerate() {
                     prop_assert!(!used.contains(&one.host_port));
                     for other in &ports[index + 1..] {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::address::{self, BridgeAddresses, Ipv4Subnet, MacAddress};
+use crate::address::{self, BridgeAddresses, Ipv4Subnet};
 use crate::bridge::{BridgeConfig, IPV6_PREFIX_LENGTH, NetworkConfig};
 use crate::error::NetworkError;
 use crate::failpoint::failpoint;
@@ -48,7 +48,8 @@ pub(crate) fn choose_addresses(
         IpAddr::V4(ipv4) => Some((ipv4, address.prefix_length)),
         IpAddr::V6(_) => None,
     });
-    let previous = config.previous.as_ref().map(|previous| (previous.ipv4_gateway, previous.ipv4_prefix_length));
+    let previous =
+        config.previous.as_ref().and_then(|previous| Some((previous.ipv4_gateway?, previous.ipv4_prefix_length)));
     // Containers on the bridge keep it where it is, whatever the host does by now.
     let kept = on_bridge
         .filter(|_| has_ports)
@@ -70,7 +71,7 @@ pub(crate) fn choose_addresses(
     let ipv6_gateway = choose_ipv6(config, own)?;
     Ok(BridgeAddresses {
         name: bridge.to_owned(),
-        ipv4_gateway,
+        ipv4_gateway: Some(ipv4_gateway),
         ipv4_prefix_length,
         ipv6_gateway,
         ipv6_prefix_length: IPV6_PREFIX_LENGTH,
@@ -119,7 +120,7 @@ pub(crate) fn occupied(route: &mut Socket) -> Result<Vec<Ipv4Subnet>, NetworkErr
     Ok(taken)
 }
 
-/// Makes the bridge unless it is there, and gives it its IPv4 address; its index.
+/// Makes the bridge unless it is there, and gives it its IPv4 address if it is to have one; its index.
 pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result<u32, NetworkError> {
     let addresses = &config.addresses;
     let present = link::links(route)?.into_values().find(|link| link.name == addresses.name);
@@ -127,7 +128,7 @@ pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result
         return Err(NetworkError::NotABridge(addresses.name.clone()));
     }
     let mut batch = Batch::default();
-    link::create_bridge(&mut batch, &addresses.name, MacAddress::beside(addresses.ipv4_gateway), config.mtu);
+    link::create_bridge(&mut batch, &addresses.name, addresses.mac(), config.mtu);
     match route.run(&mut batch) {
         Err(refusal) if !refusal.is(libc::EEXIST) => return Err(refusal.into()),
         _ => {}
@@ -137,7 +138,8 @@ pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result
         .map_err(|error| NetworkError::Namespace { what: "find the bridge just made", source: error.into() })?;
     let stale: Vec<_> = link::addresses(route)?
         .into_iter()
-        .filter(|a| a.index == index && a.address.is_ipv4() && a.address != IpAddr::V4(addresses.ipv4_gateway))
+        .filter(|a| a.index == index && a.address.is_ipv4() && !config.inhibit_ipv4)
+        .filter(|a| Some(a.address) != addresses.ipv4_gateway.map(IpAddr::V4))
         .collect();
     let mut batch = Batch::default();
     for address in stale {
@@ -146,7 +148,9 @@ pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result
     // One that was there before may have another.
     config.mtu.inspect(|mtu| link::set_mtu(&mut batch, index, *mtu));
     link::bring_up(&mut batch, index);
-    link::add_address(&mut batch, index, addresses.ipv4_gateway.into(), addresses.ipv4_prefix_length);
+    if let Some(gateway) = addresses.ipv4_gateway.filter(|_| !config.inhibit_ipv4) {
+        link::add_address(&mut batch, index, gateway.into(), addresses.ipv4_prefix_length);
+    }
     route.run(&mut batch)?;
     failpoint("network.open.addresses");
     Ok(index)
@@ -171,8 +175,10 @@ pub(crate) fn settle(host: &Host, addresses: &BridgeAddresses, index: u32) -> Re
         sysctl::ensure(&format!("ipv6/conf/{bridge}/disable_ipv6"), "1")?;
     }
     sysctl::ensure(&format!("ipv4/conf/{bridge}/accept_redirects"), "0")?;
-    sysctl::ensure(&format!("ipv4/conf/{bridge}/forwarding"), "1")?;
-    sysctl::ensure(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
+    // Without IPv4, whatever a container gives itself leads nowhere.
+    let routes = if addresses.ipv4_gateway.is_some() { "1" } else { "0" };
+    sysctl::ensure(&format!("ipv4/conf/{bridge}/forwarding"), routes)?;
+    sysctl::ensure(&format!("ipv4/conf/{bridge}/route_localnet"), routes)?;
     failpoint("network.open.settings");
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use dozen_model::InterfaceSysctl;
+
 use crate::error::NetworkError;
 
 /// Reads a setting such as `ipv4/ip_forward`; `None` when this kernel has none of that name.
@@ -36,6 +38,25 @@ pub(crate) fn ensure(name: &str, value: &str) -> Result<bool, NetworkError> {
         Some(present) if present == value => Ok(false),
         Some(_) => write(name, value),
         None => Ok(false),
+    }
+}
+
+/// Sets one of a container's interface, as somebody has asked for it, unless it has this value already.
+pub(crate) fn set_for_interface(sysctl: &InterfaceSysctl, interface: &str) -> Result<(), NetworkError> {
+    let (name, value) = (sysctl.path(interface), sysctl.value());
+    match read(&name) {
+        Ok(None) => return Err(NetworkError::NoSuchSetting { path: name }),
+        Ok(Some(present)) if present == value => return Ok(()),
+        // Some cannot be read before they are written: stable_secret.
+        Ok(Some(_)) | Err(_) => {}
+    }
+    match write(&name, value) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(NetworkError::NoSuchSetting { path: name }),
+        Err(NetworkError::Setting { source, .. }) => {
+            Err(NetworkError::InterfaceSetting { path: name, value: value.to_owned(), source })
+        }
+        Err(error) => Err(error),
     }
 }
 

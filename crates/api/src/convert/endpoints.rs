@@ -1,6 +1,6 @@
 //! A container's places on networks: from requests, and into inspect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dozen_engine::{EndpointLink, MacAddress, Network, RunEndpoint, Snapshot};
@@ -8,6 +8,7 @@ use dozen_model::{ContainerId, DEFAULT_NETWORK, EndpointSpec, NetworkId, Network
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::endpoint_options;
 use super::fields::{Field, Fields};
 use super::network_request::contains;
 use super::networks::mode;
@@ -21,7 +22,7 @@ pub(crate) const ENDPOINT: Fields = &[
     ("Links", Refused),
     ("Aliases", Acts),
     ("MacAddress", Acts),
-    ("DriverOpts", Refused),
+    ("DriverOpts", Acts),
     ("GwPriority", Acts),
     // The rest is state, which clients copy from an inspect; Docker ignores it here too.
     ("NetworkID", Ignored),
@@ -35,7 +36,7 @@ pub(crate) const ENDPOINT: Fields = &[
     ("DNSNames", Ignored),
 ];
 
-pub(crate) const ADDRESSES: Fields = &[("IPv4Address", Acts), ("IPv6Address", Acts), ("LinkLocalIPs", Refused)];
+pub(crate) const ADDRESSES: Fields = &[("IPv4Address", Acts), ("IPv6Address", Acts), ("LinkLocalIPs", Acts)];
 
 /// The body of `POST /networks/{id}/connect`.
 pub(crate) const CONNECT: Fields = &[("Container", Acts), ("EndpointConfig", Within(ENDPOINT))];
@@ -51,6 +52,7 @@ pub(crate) struct Endpoint {
     pub(crate) addresses: Addresses,
     pub(crate) aliases: Vec<String>,
     pub(crate) mac_address: String,
+    pub(crate) driver_opts: BTreeMap<String, String>,
     pub(crate) gw_priority: i64,
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Addresses {
     pub(crate) ipv4: String,
     #[serde(rename = "IPv6Address")]
     pub(crate) ipv6: String,
+    #[serde(rename = "LinkLocalIPs")]
+    pub(crate) link_local: Vec<String>,
 }
 
 /// `POST /networks/{id}/connect`.
@@ -93,10 +97,14 @@ pub(crate) fn places(request: &Create, network: &NetworkMode, find: Find<'_>) ->
         }
     };
     let mut by_network: BTreeMap<(bool, String), EndpointSpec> = BTreeMap::new();
+    let mut interfaces: BTreeSet<String> = BTreeSet::new();
     let none = Endpoint::default();
     let mut add = |network: Network, endpoint: &Endpoint| {
         let key = (network.id != primary.id, network.name.clone());
         let spec = place(&network, endpoint)?;
+        if let Some(name) = spec.interface.clone().filter(|name| !interfaces.insert(name.clone())) {
+            return Err(ApiError::invalid(format!("two interfaces of the container are to be called {name}")));
+        }
         match by_network.insert(key, spec) {
             Some(_) => Err(ApiError::invalid(format!("the network {} is named twice", network.name))),
             None => Ok(()),
@@ -155,6 +163,9 @@ fn check_alone(request: &Create, network: &NetworkMode) -> Result<(), ApiError> 
         if !endpoint.aliases.is_empty() {
             return Err(only_user_defined_aliases());
         }
+        if !endpoint.driver_opts.is_empty() || !endpoint.addresses.link_local.is_empty() {
+            return Err(ApiError::invalid("conflicting options: driver-opt, link-local-ip and the network mode"));
+        }
         if !endpoint.mac_address.is_empty() {
             return Err(ApiError::invalid("conflicting options: mac-address and the network mode"));
         }
@@ -182,6 +193,11 @@ pub(crate) fn place(network: &Network, asked: &Endpoint) -> Result<EndpointSpec,
         if network.is_predefined() {
             return Err(ApiError::invalid("user specified IP address is supported on user defined networks only"));
         }
+        let outside =
+            || ApiError::invalid(format!("no configured subnet or ip-range contain the IP address {address}"));
+        if !(if ipv4 { network.spec.ipv4 } else { network.spec.ipv6 }) {
+            return Err(outside());
+        }
         let subnet = network.spec.subnets.iter().find(|subnet| subnet.network.is_ipv4() == ipv4);
         let subnet = subnet.ok_or_else(|| {
             ApiError::invalid(
@@ -189,9 +205,7 @@ pub(crate) fn place(network: &Network, asked: &Endpoint) -> Result<EndpointSpec,
             )
         })?;
         if !contains((subnet.network, subnet.prefix_length), address) {
-            return Err(ApiError::invalid(format!(
-                "no configured subnet or ip-range contain the IP address {address}"
-            )));
+            return Err(outside());
         }
         Ok(Some(address))
     };
@@ -220,6 +234,7 @@ pub(crate) fn place(network: &Network, asked: &Endpoint) -> Result<EndpointSpec,
         place.mac = Some(mac(&asked.mac_address)?);
     }
     place.gateway_priority = asked.gw_priority;
+    endpoint_options::apply(&mut place, network, asked)?;
     Ok(place)
 }
 
@@ -279,13 +294,13 @@ fn settings(snapshot: &Snapshot, place: &EndpointSpec, run: Option<&RunEndpoint>
         "IPAMConfig": addresses(place),
         "Links": null,
         "Aliases": if place.aliases.is_empty() { Value::Null } else { json!(place.aliases) },
-        "DriverOpts": null,
+        "DriverOpts": if place.driver_options.is_empty() { Value::Null } else { json!(place.driver_options) },
         "GwPriority": place.gateway_priority,
         "DNSNames": if is_own { json!(names()) } else { Value::Null },
         "NetworkID": network.as_str(),
         "EndpointID": if is_there { endpoint_id(&snapshot.id, network) } else { String::new() },
-        "Gateway": text(open.filter(|e| e.link != EndpointLink::RoutedParent).map(|e| e.ipv4_gateway)),
-        "IPAddress": text(endpoint.map(|e| e.ipv4)),
+        "Gateway": text(open.filter(|e| e.link != EndpointLink::RoutedParent).and_then(|e| e.ipv4_gateway)),
+        "IPAddress": text(endpoint.and_then(|e| e.ipv4)),
         "IPPrefixLen": endpoint.map_or(0, |e| e.ipv4_prefix_length),
         "IPv6Gateway": text(open.filter(|e| e.link != EndpointLink::RoutedParent).and_then(|e| e.ipv6_gateway)),
         "GlobalIPv6Address": text(endpoint.and_then(|e| e.ipv6)),
@@ -298,6 +313,9 @@ fn addresses(place: &EndpointSpec) -> Value {
     let mut shown = serde_json::Map::new();
     shown.extend(place.ipv4.map(|address| ("IPv4Address".to_owned(), json!(address.to_string()))));
     shown.extend(place.ipv6.map(|address| ("IPv6Address".to_owned(), json!(address.to_string()))));
+    if !place.link_local.is_empty() {
+        shown.insert("LinkLocalIPs".to_owned(), json!(place.link_local));
+    }
     if shown.is_empty() { Value::Null } else { Value::Object(shown) }
 }
 
@@ -305,12 +323,13 @@ fn addresses(place: &EndpointSpec) -> Value {
 pub(crate) fn in_network(snapshot: &Snapshot, network: &NetworkId) -> Value {
     let place = snapshot.phase.run().and_then(|run| run.endpoints.iter().find(|place| place.network == *network));
     let endpoint = place.map(|place| &place.endpoint);
+    let ipv4 = endpoint.and_then(|e| e.ipv4.map(|ip| format!("{ip}/{}", e.ipv4_prefix_length)));
     let ipv6 = endpoint.and_then(|e| e.ipv6.map(|ip| format!("{ip}/{}", e.ipv6_prefix_length)));
     json!({
         "Name": snapshot.name.as_str(),
         "EndpointID": endpoint_id(&snapshot.id, network),
         "MacAddress": text(endpoint.map(|e| &e.mac)),
-        "IPv4Address": endpoint.map(|e| format!("{}/{}", e.ipv4, e.ipv4_prefix_length)).unwrap_or_default(),
+        "IPv4Address": ipv4.unwrap_or_default(),
         "IPv6Address": ipv6.unwrap_or_default(),
     })
 }
@@ -356,7 +375,7 @@ mod tests {
             id: if own { format!("{:0<64}", name.len()).parse().unwrap() } else { NetworkId::predefined(name) },
             name: name.to_owned(),
             created: own.then_some(jiff::Timestamp::UNIX_EPOCH),
-            spec: NetworkSpec { subnets, ..NetworkSpec::default() },
+            spec: NetworkSpec { ipv6: !subnets.is_empty(), subnets, ..NetworkSpec::default() },
             addresses: None,
         })
     }
@@ -418,6 +437,7 @@ mod tests {
         assert_eq!((place.aliases, place.gateway_priority), (vec!["db".to_owned()], 7));
         assert_eq!(place.mac.as_deref(), Some("02:42:ac:11:00:09"));
         let address = |address: &str| json!({"IPAMConfig": {"IPv4Address": address}});
+        let interface = |name: &str| json!({"DriverOpts": {"com.docker.network.endpoint.ifname": name}});
         for (mode, endpoints, words) in [
             ("bridge", json!({"bridge": address("172.17.0.9")}), "supported on user defined networks only"),
             ("host", json!({"host": address("172.17.0.9")}), "supported on user defined networks only"),
@@ -427,7 +447,13 @@ mod tests {
             ("bridge", json!({"bridge": {"Aliases": ["db"]}}), "only for containers in user defined networks"),
             ("back", json!({"back": {"Aliases": ["a b"]}}), "invalid network alias"),
             ("back", json!({"back": {"MacAddress": "01:00:00:00:00:01"}}), "invalid MAC address"),
-            ("back", json!({"back": {"DriverOpts": {"a": "b"}}}), "DriverOpts is not built yet"),
+            ("back", json!({"back": {"DriverOpts": {"a": "b"}}}), "the endpoint option \"a\" is not built yet"),
+            ("host", json!({"host": {"DriverOpts": {"a": "b"}}}), "driver-opt, link-local-ip and the network mode"),
+            (
+                "back",
+                json!({"back": interface("lan0"), "auto": interface("lan0")}),
+                "two interfaces of the container are to be called lan0",
+            ),
             ("back", json!({"nowhere": {}}), "network nowhere not found"),
             ("nowhere", json!({}), "network nowhere not found"),
             ("back", json!({"host": {}}), "container cannot be connected to the network host"),

@@ -4,6 +4,7 @@ pub(crate) mod create;
 pub(crate) mod defaults;
 pub(crate) mod devices;
 pub(crate) mod dns;
+mod endpoint_options;
 pub(crate) mod endpoints;
 pub(crate) mod exec;
 pub(crate) mod fields;

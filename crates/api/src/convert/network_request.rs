@@ -97,8 +97,9 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
                 .with_hint("dozen has no plugins; bridge, macvlan and ipvlan are built"));
         }
     };
-    if request.enable_ipv4 == Some(false) {
-        return Err(ApiError::not_built("a network without IPv4 (EnableIPv4 false)"));
+    let ipv4 = request.enable_ipv4 != Some(false);
+    if !ipv4 && !request.enable_ipv6 {
+        return Err(ApiError::not_built("a network with neither IPv4 nor IPv6").with_hint("enable IPv6: --ipv6"));
     }
     if request.name.trim().is_empty() {
         return Err(ApiError::invalid("network name cannot be empty"));
@@ -117,6 +118,10 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
                 return Err(ApiError::invalid("an IPv6 subnet is given, and EnableIPv6 is not set")
                     .with_hint("set it too: --ipv6"));
             }
+            if subnet.network.is_ipv4() && !ipv4 {
+                return Err(ApiError::invalid("an IPv4 subnet is given, and EnableIPv4 is false")
+                    .with_hint("leave the subnet or --ipv4=false out"));
+            }
             subnets.push(subnet);
         }
     }
@@ -127,6 +132,7 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
     let spec = NetworkSpec {
         internal: request.internal,
         attachable: request.attachable,
+        ipv4,
         ipv6: request.enable_ipv6,
         labels: request.labels,
         driver,
@@ -159,9 +165,6 @@ fn subnet(config: &IpamConfig) -> Result<Option<SubnetSpec>, ApiError> {
             if !contains((network, prefix_length), range.0) || range.1 < prefix_length {
                 let message = format!("invalid ip-range {text}: parent subnet {subnet} doesn't contain ip-range");
                 return Err(ApiError::invalid(message));
-            }
-            if range.0.is_ipv6() {
-                return Err(ApiError::not_built("IPRange of an IPv6 subnet"));
             }
             Some(range)
         }
@@ -252,16 +255,22 @@ fn options(given: &BTreeMap<String, String>) -> Result<BridgeOptions, ApiError> 
             "com.docker.network.bridge.enable_icc" => options.between_containers = flag()?,
             "com.docker.network.bridge.enable_ip_masquerade" => options.masquerade = flag()?,
             "com.docker.network.bridge.host_binding_ipv4" => {
-                let address: Ipv4Addr = value.parse().map_err(|_| bad())?;
-                options.host_binding = Some(address).filter(|address| !address.is_unspecified());
+                let address: IpAddr = value.parse().map_err(|_| bad())?;
+                options.host_binding = Some(address).filter(|address| *address != Ipv4Addr::UNSPECIFIED);
             }
+            "com.docker.network.bridge.inhibit_ipv4" => options.inhibit_ipv4 = flag()?,
+            // Twelve characters leave room for the number.
+            "com.docker.network.container_iface_prefix" if is_interface_name(value) && value.len() <= 12 => {
+                options.interface_prefix = Some(value.clone());
+            }
+            "com.docker.network.container_iface_prefix" => return Err(bad()),
             "com.docker.network.driver.mtu" => options.mtu = mtu(name, value)?,
             // What it says of the default bridge is said of no other.
             "com.docker.network.bridge.default_bridge" if flag() == Ok(false) => {}
             _ => {
                 return Err(ApiError::not_built(format_args!("the network option {:?}", shortened(name))).with_hint(
-                    "built are com.docker.network.bridge.{name,enable_icc,enable_ip_masquerade,host_binding_ipv4} and \
-                     com.docker.network.driver.mtu",
+                    "built are com.docker.network.bridge.{name,enable_icc,enable_ip_masquerade,host_binding_ipv4,\
+                     inhibit_ipv4}, com.docker.network.container_iface_prefix and com.docker.network.driver.mtu",
                 ));
             }
         }
@@ -324,7 +333,22 @@ mod tests {
         assert_eq!(subnets[0].range, Some(("10.1.2.0".parse().unwrap(), 24)));
         assert_eq!(subnets[0].auxiliary["router"], "10.1.2.9".parse::<IpAddr>().unwrap());
         assert!(!bridge.between_containers && bridge.masquerade);
-        assert_eq!((bridge.mtu, bridge.host_binding), (Some(1400), Some(Ipv4Addr::LOCALHOST)));
+        assert_eq!((bridge.mtu, bridge.host_binding), (Some(1400), Some(Ipv4Addr::LOCALHOST.into())));
+        let alone = made(json!({
+            "Name": "n", "EnableIPv4": false, "EnableIPv6": true,
+            "IPAM": {"Config": [{"Subnet": "fd01::/64", "IPRange": "fd01::100/120"}]},
+            "Options": {"com.docker.network.bridge.host_binding_ipv4": "::1",
+                        "com.docker.network.container_iface_prefix": "lan",
+                        "com.docker.network.bridge.inhibit_ipv4": "true"},
+        }))
+        .unwrap()
+        .spec;
+        assert_eq!(
+            (alone.ipv4, alone.ipv6, alone.subnets[0].range),
+            (false, true, "fd01::100".parse().ok().zip(Some(120)))
+        );
+        let BridgeOptions { host_binding, interface_prefix, inhibit_ipv4, .. } = alone.bridge;
+        assert_eq!((host_binding, interface_prefix, inhibit_ipv4), ("::1".parse().ok(), Some("lan".to_owned()), true));
         let plain = made(json!({ "Name": "n", "IPAM": {"Config": [{}]} })).unwrap();
         assert_eq!(plain.spec, NetworkSpec::default());
     }
@@ -355,7 +379,13 @@ mod tests {
         refused(json!({"Driver": "weave"}), "plugin \"weave\" not found");
         refused(json!({"Driver": "overlay"}), "not a swarm manager");
         refused(json!({"Driver": "host"}), "only one instance of \"host\" network is allowed");
-        refused(json!({"EnableIPv4": false}), "without IPv4");
+        refused(json!({"EnableIPv4": false}), "a network with neither IPv4 nor IPv6 is not built yet");
+        let both = json!({"EnableIPv4": false, "EnableIPv6": true, "IPAM": {"Config": [{"Subnet": "10.1.0.0/16"}]}});
+        refused(both, "an IPv4 subnet is given, and EnableIPv4 is false");
+        refused(
+            json!({"Options": {"com.docker.network.container_iface_prefix": "a/b"}}),
+            "invalid value for the option com.docker.network.container_iface_prefix",
+        );
         refused(json!({"ConfigOnly": true}), "ConfigOnly is not built yet");
         refused(json!({"Options": {"com.example": "1"}}), "the network option \"com.example\" is not built yet");
         refused(json!({"Options": {"com.docker.network.driver.mtu": "many"}}), "invalid value for the option");

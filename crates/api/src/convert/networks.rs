@@ -18,18 +18,19 @@ pub(crate) fn inspect(network: &Network, containers: Option<&[Arc<Snapshot>]>) -
         .filter(|snapshot| snapshot.phase.run().is_some_and(|run| is_in(network, snapshot, run)))
         .map(|snapshot| (snapshot.id.to_string(), in_network(snapshot, &network.id)))
         .collect();
+    let is_no_network = matches!(network.driver(), "host" | "null");
     json!({
         "Name": network.name,
         "Id": network.id.as_str(),
         "Created": network.created.map_or(NEVER.to_owned(), |created| created.to_string()),
         "Scope": "local",
         "Driver": network.driver(),
-        "EnableIPv4": !matches!(network.driver(), "host" | "null"),
+        "EnableIPv4": network.spec.ipv4 && !is_no_network,
         "EnableIPv6": network.spec.ipv6,
         "IPAM": {
             "Driver": "default",
             "Options": if network.is_predefined() { Value::Null } else { json!({}) },
-            "Config": if network.driver() == "bridge" { json!(subnets(network)) } else { Value::Null },
+            "Config": if is_no_network { Value::Null } else { json!(subnets(network)) },
         },
         "Internal": network.spec.internal,
         "Attachable": network.spec.attachable,
@@ -53,12 +54,11 @@ fn subnets(network: &Network) -> Vec<Value> {
     let Some(addresses) = &network.addresses else { return Vec::new() };
     let asked = |ipv4: bool| network.spec.subnets.iter().find(|subnet| subnet.network.is_ipv4() == ipv4);
     let mut subnets = Vec::new();
-    let subnet = addresses.ipv4_subnet();
-    let cidr = format!("{}/{}", subnet.network(), subnet.prefix_length());
-    subnets.push(shown(cidr, addresses.ipv4_gateway.to_string(), asked(true)));
+    if let (Some(subnet), Some(gateway)) = (addresses.ipv4_subnet(), addresses.ipv4_gateway) {
+        subnets.push(shown(subnet.to_string(), gateway.to_string(), asked(true)));
+    }
     if let (Some(subnet), Some(gateway)) = (addresses.ipv6_subnet(), addresses.ipv6_gateway) {
-        let cidr = format!("{subnet}/{}", addresses.ipv6_prefix_length);
-        subnets.push(shown(cidr, gateway.to_string(), asked(false)));
+        subnets.push(shown(subnet.to_string(), gateway.to_string(), asked(false)));
     }
     subnets
 }

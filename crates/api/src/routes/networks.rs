@@ -52,8 +52,13 @@ fn wanted(filters: &Filters, network: &Network) -> bool {
         && filters.labels(&network.spec.labels)
 }
 
-pub(super) async fn create(State(engine): State<Engine>, Json(body): Json) -> Answer {
-    let request: CreateNetwork = request::read(body, NETWORK)?;
+pub(super) async fn create(
+    State(engine): State<Engine>,
+    Extension(version): Extension<ApiVersion>,
+    Json(body): Json,
+) -> Answer {
+    let mut request: CreateNetwork = request::read(body, NETWORK)?;
+    shims::network_request(version, &mut request);
     let network = engine.create_network(network_request::network(request)?).await?;
     Ok(reply(StatusCode::CREATED, &json!({ "Id": network.id.as_str(), "Warning": "" })))
 }

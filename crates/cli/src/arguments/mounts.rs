@@ -194,7 +194,7 @@ fn insert_within(outer: &mut Map<String, Value>, name: &str, key: &str, value: V
 }
 
 /// One record of CSV (RFC 4180): a field may be in double quotes, in which two stand for one.
-fn fields(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn fields(text: &str) -> Result<Vec<String>, String> {
     let mut fields = vec![String::new()];
     let mut characters = text.chars().peekable();
     let mut is_quoted = false;

@@ -1,6 +1,7 @@
 //! `--network` with all that can be asked of a place on one, and Docker's other flags for the first of them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{Arg, ArgAction, ArgMatches};
 use serde_json::{Map, Value, json};
@@ -18,18 +19,29 @@ pub fn flags() -> Vec<Arg> {
         value("ip", None, "ip", "IPv4 address (e.g., 172.30.100.104)"),
         value("ip6", None, "ip", "IPv6 address (e.g., 2001:db8::33)"),
         value("mac-address", None, "string", "Container MAC address (e.g., 92:d0:c6:0a:29:33)"),
+        list("link-local-ip", None, "Container IPv4/IPv6 link-local addresses"),
     ]
 }
 
 /// A place on a network, as it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Place {
-    target: String,
-    aliases: Vec<String>,
-    ipv4: Option<String>,
-    ipv6: Option<String>,
-    mac: Option<String>,
-    gateway_priority: i64,
+pub struct Place {
+    /// The network, or what stands for none of one's own.
+    pub target: String,
+    /// Further names of the container there.
+    pub aliases: Vec<String>,
+    /// A fixed address.
+    pub ipv4: Option<String>,
+    /// A fixed address.
+    pub ipv6: Option<String>,
+    /// A fixed hardware address.
+    pub mac: Option<String>,
+    /// Further addresses.
+    pub link_local: Vec<String>,
+    /// Docker's DriverOpts.
+    pub driver_options: BTreeMap<String, String>,
+    /// The highest has the default route.
+    pub gateway_priority: i64,
 }
 
 /// `HostConfig.NetworkMode`, if it is asked for, and `NetworkingConfig.EndpointsConfig`.
@@ -70,6 +82,16 @@ pub fn networks(matches: &ArgMatches) -> Result<(Option<String>, Map<String, Val
             *field = Some(value.to_owned());
         }
     }
+    let link_local = owned(matches, "link-local-ip");
+    if !link_local.is_empty() {
+        if !main.link_local.is_empty() {
+            return Err(both("link-local-ip", "link-local IP addresses"));
+        }
+        main.link_local = link_local;
+    }
+    for address in &main.link_local {
+        check_address(&Some(address.clone()), "link-local-ip", |text| text.parse::<IpAddr>().is_ok())?;
+    }
     check_address(&main.ipv4, "ip", |text| text.parse::<Ipv4Addr>().is_ok())?;
     check_address(&main.ipv6, "ip6", |text| text.parse::<Ipv6Addr>().is_ok())?;
     let is_named = mode.is_some();
@@ -102,31 +124,41 @@ impl Place {
         *self != Self { target: self.target.clone(), ..Self::default() }
     }
 
-    fn settings(&self) -> Value {
-        endpoint(self.ipv4.as_deref(), self.ipv6.as_deref(), &self.aliases, self.mac.as_deref(), self.gateway_priority)
+    /// Docker's EndpointSettings, with what is asked for alone.
+    pub fn settings(&self) -> Value {
+        let mut settings = Map::new();
+        let mut addresses = Map::new();
+        addresses.extend(self.ipv4.as_ref().map(|address| ("IPv4Address".to_owned(), json!(address))));
+        addresses.extend(self.ipv6.as_ref().map(|address| ("IPv6Address".to_owned(), json!(address))));
+        if !self.link_local.is_empty() {
+            addresses.insert("LinkLocalIPs".to_owned(), json!(self.link_local));
+        }
+        if !addresses.is_empty() {
+            settings.insert("IPAMConfig".to_owned(), addresses.into());
+        }
+        if !self.aliases.is_empty() {
+            settings.insert("Aliases".to_owned(), json!(self.aliases));
+        }
+        settings.extend(self.mac.as_ref().map(|mac| ("MacAddress".to_owned(), json!(mac))));
+        if !self.driver_options.is_empty() {
+            settings.insert("DriverOpts".to_owned(), json!(self.driver_options));
+        }
+        if self.gateway_priority != 0 {
+            settings.insert("GwPriority".to_owned(), json!(self.gateway_priority));
+        }
+        settings.into()
     }
 }
 
-/// Docker's EndpointSettings, with what is asked for alone.
-pub fn endpoint(ipv4: Option<&str>, ipv6: Option<&str>, aliases: &[String], mac: Option<&str>, priority: i64) -> Value {
-    let mut settings = Map::new();
-    let mut addresses = Map::new();
-    addresses.extend(ipv4.map(|address| ("IPv4Address".to_owned(), json!(address))));
-    addresses.extend(ipv6.map(|address| ("IPv6Address".to_owned(), json!(address))));
-    if !addresses.is_empty() {
-        settings.insert("IPAMConfig".to_owned(), addresses.into());
+/// `NAME=VALUE`, in Docker's words.
+pub fn driver_option(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("invalid key value pair format in driver options".to_owned()),
     }
-    if !aliases.is_empty() {
-        settings.insert("Aliases".to_owned(), json!(aliases));
-    }
-    settings.extend(mac.map(|mac| ("MacAddress".to_owned(), json!(mac))));
-    if priority != 0 {
-        settings.insert("GwPriority".to_owned(), json!(priority));
-    }
-    settings.into()
 }
 
-/// `NAME`, or `name=NAME,alias=A,ip=…`.
+/// `NAME`, or `name=NAME,alias=A,ip=…`; a field with a comma in it stands in quotes.
 fn parse(text: &str) -> Result<Place, String> {
     let mut place = Place::default();
     if !text.contains('=') {
@@ -136,7 +168,7 @@ fn parse(text: &str) -> Result<Place, String> {
         place.target = text.to_owned();
         return if text.is_empty() { Err("network name/id is not specified".to_owned()) } else { Ok(place) };
     }
-    for field in text.split(',') {
+    for field in super::mounts::fields(text)? {
         let (key, value) = field.split_once('=').ok_or_else(|| format!("invalid field {field}"))?;
         let value = value.trim();
         match key.trim().to_ascii_lowercase().as_str() {
@@ -148,7 +180,8 @@ fn parse(text: &str) -> Result<Place, String> {
             "gw-priority" => {
                 place.gateway_priority = value.parse().map_err(|_| format!("invalid gw-priority: {value}"))?;
             }
-            known @ ("driver-opt" | "link-local-ip") => return Err(format!("{known} is not built yet")),
+            "driver-opt" => place.driver_options.extend([driver_option(value)?]),
+            "link-local-ip" => place.link_local.push(value.to_owned()),
             key => return Err(format!("invalid field key {key}")),
         }
     }
@@ -192,6 +225,15 @@ mod tests {
             check(&["--network", "back", "--ip", "10.1.0.9", "--network-alias", "db"]),
             some("back", r#"{"back":{"Aliases":["db"],"IPAMConfig":{"IPv4Address":"10.1.0.9"}}}"#)
         );
+        let options = "name=back,\"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,\
+                       net.ipv6.conf.IFNAME.accept_ra=2\",driver-opt=com.docker.network.endpoint.ifname=lan0";
+        assert_eq!(
+            check(&["--network", options, "--link-local-ip", "169.254.0.9", "--link-local-ip=fe80::9"]),
+            some(
+                "back",
+                r#"{"back":{"DriverOpts":{"com.docker.network.endpoint.ifname":"lan0","com.docker.network.endpoint.sysctls":"net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2"},"IPAMConfig":{"LinkLocalIPs":["169.254.0.9","fe80::9"]}}}"#
+            )
+        );
         for (line, words) in [
             (&["--network", "a", "--network", "a"][..], "is specified multiple times"),
             (&["--network", "host", "--network", "a"], "cannot attach both user-defined and non-user-defined"),
@@ -200,7 +242,13 @@ mod tests {
             (&["--network", "name=a,colour=red"], "invalid field key colour"),
             (&["--network", "alias=a"], "network name/id is not specified"),
             (&["--network", "container:"], "invalid container format"),
-            (&["--network", "name=a,driver-opt=b"], "driver-opt is not built yet"),
+            (&["--network", "name=a,driver-opt=b"], "invalid key value pair format in driver options"),
+            (&["--network", "name=a,\"driver-opt=b=c"], "a quote is not closed"),
+            (
+                &["--network", "name=a,link-local-ip=169.254.0.9", "--link-local-ip", "169.254.0.8"],
+                "cannot specify both",
+            ),
+            (&["--link-local-ip", "nonsense"], "not an IP address"),
             (&["--ip", "nonsense"], "not an IP address"),
         ] {
             let message = check(line).unwrap_err();

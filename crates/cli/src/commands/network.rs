@@ -32,7 +32,7 @@ pub fn command() -> Command {
                 "dozen network connect --alias db backend postgres",
             )
             .arg(list("alias", None, "Add network-scoped alias for the container"))
-            .arg(list("driver-opt", None, "driver options for the network").hide(true))
+            .arg(list("driver-opt", None, "driver options for the network"))
             .arg(
                 value("gw-priority", None, "int", "Highest gw-priority provides the default gateway")
                     .value_parser(clap::value_parser!(i64))
@@ -41,7 +41,7 @@ pub fn command() -> Command {
             .arg(value("ip", None, "ip", "IPv4 address (e.g., \"172.30.100.104\")"))
             .arg(value("ip6", None, "ip", "IPv6 address (e.g., \"2001:db8::33\")"))
             .arg(list("link", None, "Add link to another container").hide(true))
-            .arg(list("link-local-ip", None, "Add a link-local address for the container").hide(true))
+            .arg(list("link-local-ip", None, "Add a link-local address for the container"))
             .arg(name("network", "NETWORK"))
             .arg(name("container", "CONTAINER")),
             verb(
@@ -126,11 +126,18 @@ fn refuse(matches: &ArgMatches, verb: &str, flags: &[&str]) -> Result<(), Failur
 }
 
 async fn connect(context: &Context, matches: &ArgMatches) -> Outcome {
-    refuse(matches, "connect", &["driver-opt", "link", "link-local-ip"])?;
-    let priority = matches.get_one::<i64>("gw-priority").copied().unwrap_or(0);
-    let aliases = owned(matches, "alias");
-    let endpoint = network::endpoint(text(matches, "ip"), text(matches, "ip6"), &aliases, None, priority);
-    let body = json!({ "Container": required(matches, "container"), "EndpointConfig": endpoint });
+    refuse(matches, "connect", &["link"])?;
+    let options = texts(matches, "driver-opt").into_iter().map(network::driver_option).collect::<Result<_, _>>();
+    let place = network::Place {
+        aliases: owned(matches, "alias"),
+        ipv4: text(matches, "ip").map(str::to_owned),
+        ipv6: text(matches, "ip6").map(str::to_owned),
+        link_local: owned(matches, "link-local-ip"),
+        driver_options: options.map_err(Failure::new)?,
+        gateway_priority: matches.get_one::<i64>("gw-priority").copied().unwrap_or(0),
+        ..network::Place::default()
+    };
+    let body = json!({ "Container": required(matches, "container"), "EndpointConfig": place.settings() });
     let path = format!("/networks/{}/connect", encode_segment(required(matches, "network")));
     context.client.post_for_nothing(&path, Some(&body)).await?;
     Ok(0)

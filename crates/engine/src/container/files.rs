@@ -51,14 +51,12 @@ pub(crate) fn write(
     }
     let hostname = hostname(shared, snapshot);
     let domain = snapshot.spec.domainname.as_deref();
-    let mut addresses = Vec::new();
-    for RunEndpoint { endpoint, .. } in endpoints {
-        addresses.push(IpAddr::V4(endpoint.ipv4));
-        addresses.extend(endpoint.ipv6.map(IpAddr::V6));
-    }
+    let addresses: Vec<IpAddr> = endpoints.iter().flat_map(|place| place.endpoint.addresses()).collect();
     // The host as it sees it: by the network that leads out.
-    let own = endpoints.iter().find(|place| !place.endpoint.internal);
-    let gateway = own.map(|place| IpAddr::V4(place.endpoint.ipv4_gateway)).or(*gateway);
+    let own = endpoints.iter().map(|place| &place.endpoint).filter(|endpoint| !endpoint.internal);
+    let by_ipv4 = own.clone().find_map(|endpoint| endpoint.ipv4_gateway.map(IpAddr::V4));
+    let by_ipv6 = || own.clone().find_map(|endpoint| endpoint.ipv6_gateway.map(IpAddr::V6));
+    let gateway = by_ipv4.or_else(by_ipv6).or(*gateway);
     let mut extra = Vec::new();
     for entry in &snapshot.spec.extra_hosts {
         let address = entry.address.or(gateway).ok_or_else(|| EngineError::Invalid {

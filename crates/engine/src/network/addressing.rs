@@ -1,10 +1,9 @@
 //! Which addresses a network gets, decided without touching the host. Docker's words where it refuses.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dozen_model::{NetworkSpec, SubnetSpec};
-use dozen_network::{BridgeAddresses, BridgeConfig, Ipv4Subnet};
+use dozen_network::{BridgeAddresses, BridgeConfig, Ipv4Subnet, Ipv6Subnet};
 
 use crate::EngineError;
 
@@ -24,80 +23,86 @@ pub(super) fn decide(
     bridge: String,
     around: &Surroundings<'_>,
 ) -> Result<BridgeAddresses, EngineError> {
-    let asked = |ipv4: bool| spec.subnets.iter().find(|subnet| subnet.network.is_ipv4() == ipv4);
-    let (ipv4_gateway, ipv4_prefix_length) = match asked(true) {
-        Some(SubnetSpec { network: IpAddr::V4(network), prefix_length, gateway, .. }) => {
-            let subnet = Ipv4Subnet::containing(*network, *prefix_length);
-            if subnet.usable() < 2 {
-                return Err(invalid(format!("the subnet {subnet} has no room for a container")));
-            }
-            if around.taken.iter().any(|other| other.ipv4_subnet().overlaps(subnet)) {
-                return Err(overlap());
-            }
-            let gateway = match gateway {
-                Some(IpAddr::V4(gateway)) => *gateway,
-                _ => subnet.address(1),
-            };
-            (gateway, *prefix_length)
-        }
-        _ => {
-            let subnet = (around.free_ipv4)()?;
-            (subnet.address(1), subnet.prefix_length())
-        }
+    if !spec.ipv4 && !spec.ipv6 {
+        return Err(invalid("a network needs IPv4, IPv6 or both".to_owned()));
+    }
+    let ipv4 = spec.ipv4.then(|| decide_ipv4(spec, around)).transpose()?;
+    let ipv6 = spec.ipv6.then(|| decide_ipv6(spec, around)).transpose()?;
+    Ok(BridgeAddresses {
+        name: bridge,
+        ipv4_gateway: ipv4.map(|(gateway, _)| gateway),
+        ipv4_prefix_length: ipv4.map_or(0, |(_, prefix_length)| prefix_length),
+        ipv6_gateway: ipv6.map(|(gateway, _)| gateway),
+        ipv6_prefix_length: ipv6.map_or(64, |(_, prefix_length)| prefix_length),
+    })
+}
+
+/// The gateway, and the length of the subnet's prefix.
+fn decide_ipv4(spec: &NetworkSpec, around: &Surroundings<'_>) -> Result<(Ipv4Addr, u8), EngineError> {
+    let Some((SubnetSpec { prefix_length, gateway, .. }, IpAddr::V4(network))) = asked(spec, true) else {
+        let subnet = (around.free_ipv4)()?;
+        return Ok((subnet.address(1), subnet.prefix_length()));
     };
-    let mut addresses =
-        BridgeAddresses { name: bridge, ipv4_gateway, ipv4_prefix_length, ipv6_gateway: None, ipv6_prefix_length: 64 };
-    if !spec.ipv6 {
-        return Ok(addresses);
+    let subnet = Ipv4Subnet::containing(network, *prefix_length);
+    if subnet.usable() < 2 {
+        return Err(invalid(format!("the subnet {subnet} has no room for a container")));
     }
-    match asked(false) {
-        Some(SubnetSpec { network: IpAddr::V6(network), prefix_length, gateway, .. }) => {
-            addresses.ipv6_prefix_length = *prefix_length;
-            addresses.ipv6_gateway = Some(match gateway {
-                Some(IpAddr::V6(gateway)) => *gateway,
-                _ => Ipv6Addr::from_bits(network.to_bits() | 1),
-            });
-            let overlaps = |other: &BridgeAddresses| {
-                let common = other.ipv6_prefix_length.min(*prefix_length);
-                let differ = other.ipv6_subnet().map(|subnet| (subnet.to_bits() ^ network.to_bits()).leading_zeros());
-                differ.is_some_and(|bits| bits >= u32::from(common))
-            };
-            if around.taken.iter().any(overlaps) {
-                return Err(overlap());
-            }
-        }
-        _ => {
-            let subnet = (around.free_ipv6)()
-                .ok_or_else(|| invalid("IPv6 is asked for, and this kernel has none".to_owned()))?;
-            addresses.ipv6_gateway = Some(Ipv6Addr::from_bits(subnet.to_bits() | 1));
-        }
+    if around.taken.iter().filter_map(BridgeAddresses::ipv4_subnet).any(|other| other.overlaps(subnet)) {
+        return Err(overlap());
     }
-    Ok(addresses)
+    let gateway = match gateway {
+        Some(IpAddr::V4(gateway)) => *gateway,
+        _ => subnet.address(1),
+    };
+    Ok((gateway, *prefix_length))
+}
+
+/// As for IPv4.
+fn decide_ipv6(spec: &NetworkSpec, around: &Surroundings<'_>) -> Result<(Ipv6Addr, u8), EngineError> {
+    let first = |network: Ipv6Addr| Ipv6Addr::from_bits(network.to_bits() | 1);
+    let Some((SubnetSpec { prefix_length, gateway, .. }, IpAddr::V6(network))) = asked(spec, false) else {
+        let subnet =
+            (around.free_ipv6)().ok_or_else(|| invalid("IPv6 is asked for, and this kernel has none".to_owned()))?;
+        return Ok((first(subnet), 64));
+    };
+    let subnet = Ipv6Subnet::containing(network, *prefix_length);
+    if around.taken.iter().filter_map(BridgeAddresses::ipv6_subnet).any(|other| other.overlaps(subnet)) {
+        return Err(overlap());
+    }
+    let gateway = match gateway {
+        Some(IpAddr::V6(gateway)) => *gateway,
+        _ => first(network),
+    };
+    Ok((gateway, *prefix_length))
+}
+
+/// The subnet of this family that was asked for, and its first address.
+fn asked(spec: &NetworkSpec, ipv4: bool) -> Option<(&SubnetSpec, IpAddr)> {
+    let subnet = spec.subnets.iter().find(|subnet| subnet.network.is_ipv4() == ipv4);
+    subnet.map(|subnet| (subnet, subnet.network))
 }
 
 /// The network as the host is to have it.
 pub(super) fn config(spec: &NetworkSpec, addresses: &BridgeAddresses) -> BridgeConfig {
-    let ipv4 = spec.subnets.iter().find(|subnet| subnet.network.is_ipv4());
-    let ipv4_range = ipv4.and_then(|subnet| subnet.range).and_then(|(address, prefix_length)| match address {
+    let range = |ipv4| asked(spec, ipv4).and_then(|(subnet, _)| subnet.range);
+    let ipv4_range = range(true).and_then(|(address, prefix_length)| match address {
         IpAddr::V4(address) => Some(Ipv4Subnet::containing(address, prefix_length)),
         IpAddr::V6(_) => None,
     });
-    let kept: BTreeSet<Ipv4Addr> = ipv4
-        .into_iter()
-        .flat_map(|subnet| subnet.auxiliary.values())
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        })
-        .collect();
+    let ipv6_range = range(false).and_then(|(address, prefix_length)| match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(Ipv6Subnet::containing(address, prefix_length)),
+    });
     BridgeConfig {
         addresses: addresses.clone(),
         internal: spec.internal,
         masquerade: spec.bridge.masquerade,
         between_containers: spec.bridge.between_containers,
         mtu: spec.bridge.mtu,
+        inhibit_ipv4: spec.bridge.inhibit_ipv4,
         ipv4_range,
-        kept,
+        ipv6_range,
+        kept: spec.subnets.iter().flat_map(|subnet| subnet.auxiliary.values().copied()).collect(),
     }
 }
 
@@ -126,9 +131,14 @@ mod tests {
     }
 
     fn check(ipv6: bool, subnets: Vec<SubnetSpec>, want: &str) {
+        decided(NetworkSpec { ipv6, subnets, ..NetworkSpec::default() }, want);
+    }
+
+    #[track_caller]
+    fn decided(spec: NetworkSpec, want: &str) {
         let taken = [BridgeAddresses {
             name: "dozen0".into(),
-            ipv4_gateway: [172, 17, 0, 1].into(),
+            ipv4_gateway: Some([172, 17, 0, 1].into()),
             ipv4_prefix_length: 16,
             ipv6_gateway: Some("fd00::1".parse().unwrap()),
             ipv6_prefix_length: 64,
@@ -138,15 +148,24 @@ mod tests {
             free_ipv4: &|| Ok(Ipv4Subnet::containing([172, 18, 0, 0].into(), 16)),
             free_ipv6: &|| Some("fd99::".parse().unwrap()),
         };
-        let spec = NetworkSpec { ipv6, subnets, ..NetworkSpec::default() };
         let answer = match decide(&spec, "dz-0".into(), &around) {
             Ok(BridgeAddresses { ipv4_gateway, ipv4_prefix_length, ipv6_gateway, ipv6_prefix_length, .. }) => {
-                let ipv6 = ipv6_gateway.map(|gateway| format!(" {gateway}/{ipv6_prefix_length}")).unwrap_or_default();
-                format!("{ipv4_gateway}/{ipv4_prefix_length}{ipv6}")
+                let ipv4 = ipv4_gateway.map(|gateway| format!("{gateway}/{ipv4_prefix_length}"));
+                let ipv6 = ipv6_gateway.map(|gateway| format!("{gateway}/{ipv6_prefix_length}"));
+                ipv4.into_iter().chain(ipv6).collect::<Vec<_>>().join(" ")
             }
             Err(error) => error.to_string(),
         };
         assert_eq!(answer, want);
+    }
+
+    #[test]
+    fn a_network_may_have_ipv6_alone() {
+        let alone = |subnets| NetworkSpec { ipv4: false, ipv6: true, subnets, ..NetworkSpec::default() };
+        decided(alone(vec![]), "fd99::1/64");
+        decided(alone(vec![subnet("fd01::", 112, Some("fd01::9"))]), "fd01::9/112");
+        decided(alone(vec![subnet("fd00::", 112, None)]), &overlap().to_string());
+        decided(NetworkSpec { ipv6: false, ..alone(vec![]) }, "a network needs IPv4, IPv6 or both");
     }
 
     #[test]

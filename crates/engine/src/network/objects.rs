@@ -199,7 +199,7 @@ fn create(shared: &Shared, request: NetworkRequest) -> Result<Network, EngineErr
     let settings = &network.settings.get().networks;
     let mut taken: Vec<BridgeAddresses> = known.values().map(|row| row.addresses.clone()).collect();
     taken.extend(network.default_addresses()?);
-    let mut avoid: Vec<_> = taken.iter().map(BridgeAddresses::ipv4_subnet).collect();
+    let mut avoid: Vec<_> = taken.iter().filter_map(BridgeAddresses::ipv4_subnet).collect();
     if network.default_addresses()?.is_none() {
         // What the default bridge will want: Docker's has the first of the pools.
         avoid.extend(match settings.bridge {

@@ -180,7 +180,7 @@ mod tests {
             spec: NetworkSpec { driver, subnets, ..NetworkSpec::default() },
             addresses: BridgeAddresses {
                 name: "eth0".into(),
-                ipv4_gateway: [10, 0, 0, 1].into(),
+                ipv4_gateway: Some([10, 0, 0, 1].into()),
                 ipv4_prefix_length: 24,
                 ipv6_gateway: None,
                 ipv6_prefix_length: 64,

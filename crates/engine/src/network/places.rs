@@ -5,30 +5,57 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use dozen_model::{ContainerId, EndpointSpec, NetworkId};
-use dozen_network::{BridgeNetwork, EndpointLink, EndpointWish, Gateways, Plug};
+use dozen_network::{BridgeNetwork, Destination, EndpointLink, EndpointWish, Gateways, Plug};
 
 use super::{Network, locked};
 use crate::EngineError;
 use crate::container::snapshot::RunEndpoint;
 use crate::failpoint::failpoint;
 
-/// The place that the container's ports are published to: that of its default route, unless that leads past the host.
-pub(crate) fn way_out(endpoints: &[RunEndpoint]) -> Option<&RunEndpoint> {
-    let way = by_priority(endpoints).into_iter().find(|place| !place.endpoint.internal);
-    way.filter(|place| place.endpoint.link == EndpointLink::Bridge)
+/// The places that the container's ports are published to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct WayOut<'a> {
+    /// Those of the host's IPv4 addresses.
+    pub(crate) ipv4: Option<&'a RunEndpoint>,
+    /// Those of the host's IPv6 addresses.
+    pub(crate) ipv6: Option<&'a RunEndpoint>,
 }
 
-/// Whose gateways the container's default routes go by. Of each family, the network of the highest priority that has
-/// a way out; of several, the first by name (Docker's rule).
-pub(crate) fn gateways(endpoints: &[RunEndpoint]) -> Gateways {
+impl WayOut<'_> {
+    /// The addresses that they lead to.
+    pub(crate) fn destination(self) -> Destination {
+        Destination {
+            ipv4: self.ipv4.and_then(|place| place.endpoint.ipv4),
+            ipv6: self.ipv6.and_then(|place| place.endpoint.ipv6),
+        }
+    }
+}
+
+/// Of each family the place of the default route, by which answers go, unless that leads past the host.
+pub(crate) fn way_out(endpoints: &[RunEndpoint]) -> WayOut<'_> {
+    let on_host = |place: &&RunEndpoint| place.endpoint.link == EndpointLink::Bridge;
+    let (ipv4, ipv6) = ways(endpoints);
+    WayOut { ipv4: ipv4.filter(on_host), ipv6: ipv6.filter(on_host) }
+}
+
+/// The places that have the default routes for IPv4 and IPv6: of each family, the network of the highest priority that
+/// has a way out; of several, the first by name (Docker's rule).
+fn ways(endpoints: &[RunEndpoint]) -> (Option<&RunEndpoint>, Option<&RunEndpoint>) {
     let open: Vec<_> = by_priority(endpoints).into_iter().filter(|place| !place.endpoint.internal).collect();
-    let by = |place: &RunEndpoint, gateway: IpAddr| {
+    let ipv4 = open.iter().find(|place| place.endpoint.ipv4_gateway.is_some()).copied();
+    (ipv4, open.iter().find(|place| place.endpoint.ipv6_gateway.is_some()).copied())
+}
+
+/// Whose gateways the container's default routes go by.
+pub(crate) fn gateways(endpoints: &[RunEndpoint]) -> Gateways {
+    let by = |place: &RunEndpoint, gateway: Option<IpAddr>| {
         let to_link = place.endpoint.link == EndpointLink::RoutedParent;
-        (place.endpoint.inside.clone(), (!to_link).then_some(gateway))
+        (place.endpoint.inside.clone(), gateway.filter(|_| !to_link))
     };
+    let (ipv4, ipv6) = ways(endpoints);
     Gateways {
-        ipv4: open.first().map(|place| by(place, place.endpoint.ipv4_gateway.into())),
-        ipv6: open.iter().find_map(|place| place.endpoint.ipv6_gateway.map(|gateway| by(place, gateway.into()))),
+        ipv4: ipv4.map(|place| by(place, place.endpoint.ipv4_gateway.map(IpAddr::V4))),
+        ipv6: ipv6.map(|place| by(place, place.endpoint.ipv6_gateway.map(IpAddr::V6))),
     }
 }
 
@@ -38,10 +65,33 @@ fn by_priority(endpoints: &[RunEndpoint]) -> Vec<&RunEndpoint> {
     places
 }
 
-/// The lowest number that no interface inside has.
-fn next_interface(endpoints: &[RunEndpoint]) -> String {
-    let taken = |name: &String| endpoints.iter().any(|place| place.endpoint.inside == *name);
-    (0..).map(|number| format!("eth{number}")).find(|name| !taken(name)).expect("there are more numbers than networks")
+/// What the interface of one more place is called inside: as was asked for, or by the lowest number that no other has or
+/// is to have.
+fn interface(
+    wanted: &EndpointSpec,
+    prefix: &str,
+    present: &[RunEndpoint],
+    others: &[EndpointSpec],
+) -> Result<String, EngineError> {
+    let holder = |name: &str| present.iter().find(|place| place.endpoint.inside == name);
+    match &wanted.interface {
+        Some(name) => match holder(name) {
+            None => Ok(name.clone()),
+            Some(place) => Err(EngineError::Conflict {
+                message: format!(
+                    "the container's interface {name} is there already, for the network {}",
+                    place.network_name
+                ),
+                hint: Some("choose another com.docker.network.endpoint.ifname".into()),
+            }),
+        },
+        None => {
+            let is_asked_for = |name: &str| others.iter().any(|other| other.interface.as_deref() == Some(name));
+            let mut names = (0..).map(|number| format!("{prefix}{number}"));
+            let free = names.find(|name| holder(name).is_none() && !is_asked_for(name));
+            Ok(free.expect("there are more numbers than networks"))
+        }
+    }
 }
 
 impl Network {
@@ -82,28 +132,32 @@ impl Network {
         wanted: &[EndpointSpec],
         taken: &mut Vec<RunEndpoint>,
     ) -> Result<Vec<Arc<BridgeNetwork>>, EngineError> {
-        wanted.iter().map(|place| self.take(id, place, taken)).collect()
+        wanted.iter().map(|place| self.take(id, place, wanted, taken)).collect()
     }
 
-    /// Finds addresses for one more place.
+    /// Finds addresses for one more place, of those that are to be had together.
     fn take(
         &self,
         id: &ContainerId,
         wanted: &EndpointSpec,
+        together: &[EndpointSpec],
         taken: &mut Vec<RunEndpoint>,
     ) -> Result<Arc<BridgeNetwork>, EngineError> {
         let mac = wanted.mac.as_deref().map(str::parse).transpose();
+        let mut bridges = locked(&self.bridges);
+        let network = self.present(wanted)?;
+        let prefix = self.rows().get(&network).and_then(|row| row.spec.bridge.interface_prefix.clone());
         let wish = EndpointWish {
-            inside: next_interface(taken),
+            inside: interface(wanted, prefix.as_deref().unwrap_or("eth"), taken, together)?,
             ipv4: wanted.ipv4,
             ipv6: wanted.ipv6,
             mac: mac.map_err(|error: dozen_network::MacAddressError| EngineError::Invalid {
                 message: error.to_string(),
                 hint: None,
             })?,
+            sysctls: wanted.sysctls.clone(),
+            link_local: wanted.link_local.clone(),
         };
-        let mut bridges = locked(&self.bridges);
-        let network = self.present(wanted)?;
         let opened = self.open(&mut bridges, &network)?;
         let bridge = opened.bridge.clone();
         opened.endpoints += 1;
@@ -147,7 +201,7 @@ impl Network {
         wanted: &EndpointSpec,
     ) -> Result<Vec<RunEndpoint>, EngineError> {
         let mut all = present.to_vec();
-        let network = self.take(id, wanted, &mut all)?;
+        let network = self.take(id, wanted, std::slice::from_ref(wanted), &mut all)?;
         let gateways = gateways(&all);
         let place = all.last_mut().expect("it was just taken");
         let plug = Plug { network: &network, endpoint: &mut place.endpoint };
@@ -188,14 +242,16 @@ mod tests {
                 interface: format!("dz{number}"),
                 inside: format!("eth{number}"),
                 mac: dozen_network::MacAddress::beside(ipv4),
-                ipv4,
+                ipv4: Some(ipv4),
                 ipv4_prefix_length: 16,
-                ipv4_gateway: std::net::Ipv4Addr::new(10, number, 0, 1),
+                ipv4_gateway: Some(std::net::Ipv4Addr::new(10, number, 0, 1)),
                 ipv6: ipv6.then_some(ipv6_address),
                 ipv6_prefix_length: 64,
                 ipv6_gateway: ipv6.then_some(ipv6_address),
                 internal,
                 link: EndpointLink::Bridge,
+                sysctls: Vec::new(),
+                link_local: Vec::new(),
             },
         }
     }
@@ -205,7 +261,7 @@ mod tests {
         let mut past = place("a", 0, 1, false, false);
         past.endpoint.link = EndpointLink::Parent;
         let places = [past.clone(), place("b", 1, 0, false, false)];
-        assert_eq!(way_out(&places), None);
+        assert_eq!(way_out(&places), WayOut::default());
         assert_eq!(gateways(&places).ipv4, Some(("eth0".to_owned(), Some([10, 0, 0, 1].into()))));
         past.endpoint.link = EndpointLink::RoutedParent;
         assert_eq!(gateways(&[past]).ipv4, Some(("eth0".to_owned(), None)));
@@ -216,7 +272,10 @@ mod tests {
         let by = |places: &[RunEndpoint]| {
             let gateways = gateways(places);
             let name = |gateway: Option<(String, _)>| gateway.map(|(name, _)| name).unwrap_or_default();
-            assert_eq!(way_out(places).map(|place| place.endpoint.inside.clone()), gateways.ipv4.clone().map(|g| g.0));
+            assert_eq!(
+                way_out(places).ipv4.map(|place| place.endpoint.inside.clone()),
+                gateways.ipv4.clone().map(|g| g.0)
+            );
             [name(gateways.ipv4), name(gateways.ipv6)]
         };
         assert_eq!(by(&[]), ["", ""]);
@@ -228,8 +287,33 @@ mod tests {
     }
 
     #[test]
+    fn each_family_has_a_way_of_its_own() {
+        let mut six = place("a", 0, 0, false, true);
+        (six.endpoint.ipv4, six.endpoint.ipv4_gateway) = (None, None);
+        let four = place("b", 1, 0, false, false);
+        let places = [six.clone(), four.clone()];
+        let way = way_out(&places);
+        assert_eq!((way.ipv4, way.ipv6), (Some(&four), Some(&six)));
+        assert_eq!(way.destination(), Destination { ipv4: four.endpoint.ipv4, ipv6: six.endpoint.ipv6 });
+        let gateways = gateways(&[six.clone()]);
+        assert_eq!((gateways.ipv4, gateways.ipv6.map(|(inside, _)| inside)), (None, Some("eth0".to_owned())));
+        assert_eq!(way_out(&[six]).destination().ipv4, None);
+    }
+
+    #[test]
     fn interfaces_are_numbered_and_gaps_are_filled() {
         let places = [place("a", 0, 0, false, false), place("b", 2, 0, false, false)];
-        assert_eq!([next_interface(&[]), next_interface(&places)], ["eth0", "eth1"]);
+        let any = EndpointSpec::default_bridge();
+        let named = |name: &str| EndpointSpec { interface: Some(name.to_owned()), ..EndpointSpec::default_bridge() };
+        let called = |wanted: &EndpointSpec, present: &[RunEndpoint], others: &[EndpointSpec]| {
+            interface(wanted, "eth", present, others).map_err(|error| error.to_string())
+        };
+        assert_eq!([called(&any, &[], &[]).unwrap(), called(&any, &places, &[]).unwrap()], ["eth0", "eth1"]);
+        // Who asks for a name has it, also where another one comes first.
+        assert_eq!(called(&any, &places, &[named("eth1")]).unwrap(), "eth3");
+        assert_eq!(called(&named("lan0"), &places, &[]).unwrap(), "lan0");
+        let taken = "the container's interface eth2 is there already, for the network b";
+        assert_eq!(called(&named("eth2"), &places, &[]).unwrap_err(), taken);
+        assert_eq!(interface(&any, "lan", &places, &[]).unwrap(), "lan0");
     }
 }

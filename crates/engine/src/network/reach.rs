@@ -9,7 +9,8 @@ use dozen_network::firewall_check::{self, DroppingChain, Look};
 use dozen_network::reach::{self, Facts, Reach};
 use dozen_network::{HostNetwork, PublishedPort, Unopened};
 
-use super::{Bridges, Network, can_bind, default_id, locked, places};
+use super::publishing::can_bind;
+use super::{Bridges, Network, default_id, locked, places};
 use crate::EngineError;
 use crate::container::snapshot::Run;
 use crate::engine::Engine;
@@ -84,16 +85,19 @@ impl Network {
         let (translations, interfaces) = (host.translations()?, host.interfaces()?);
         let mut looks: BTreeMap<NetworkId, Look> = BTreeMap::new();
         for (id, run) in runs {
-            let place = places::way_out(&run.endpoints);
-            if let Some(network) = place.map(|place| &place.network)
-                && !looks.contains_key(network)
-            {
-                looks.insert(network.clone(), self.look_for(network)?);
+            let way = places::way_out(&run.endpoints);
+            for network in [way.ipv4, way.ipv6].into_iter().flatten().map(|place| &place.network) {
+                if !looks.contains_key(network) {
+                    looks.insert(network.clone(), self.look_for(network)?);
+                }
             }
             let nothing = Look::default();
-            let look = place.and_then(|place| looks.get(&place.network)).unwrap_or(&nothing);
-            let container: Vec<IpAddr> = place.map(|place| place.endpoint.addresses().collect()).unwrap_or_default();
+            let destination = way.destination();
+            let container: Vec<IpAddr> =
+                [destination.ipv4.map(IpAddr::V4), destination.ipv6.map(IpAddr::V6)].into_iter().flatten().collect();
             for port in &run.ports {
+                let place = if port.host_address.is_ipv4() { way.ipv4 } else { way.ipv6 };
+                let look = place.and_then(|place| looks.get(&place.network)).unwrap_or(&nothing);
                 let reach = reach::reach(Facts {
                     port,
                     container: &container,

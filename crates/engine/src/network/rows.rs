@@ -102,7 +102,7 @@ mod tests {
             spec: NetworkSpec { internal: true, ..NetworkSpec::default() },
             addresses: BridgeAddresses {
                 name: "dz-0123456789ab".into(),
-                ipv4_gateway: [172, 18, 0, 1].into(),
+                ipv4_gateway: Some([172, 18, 0, 1].into()),
                 ipv4_prefix_length: 16,
                 ipv6_gateway: None,
                 ipv6_prefix_length: 64,

@@ -67,7 +67,7 @@ fn published_from_everywhere(br_netfilter: &str) {
         let (container, other) = (attach(&network), attach(&network));
         let listener = listen(&container.namespace, 80);
         network.publish(&container.endpoint, &tcp(8080)).unwrap();
-        let gateway = network.addresses().ipv4_gateway.to_string();
+        let gateway = network.addresses().ipv4_gateway.unwrap().to_string();
         let gateway_6 = network.addresses().ipv6_gateway.unwrap().to_string();
         let host = here();
         for (name, from, to, seen) in [
@@ -81,7 +81,12 @@ fn published_from_everywhere(br_netfilter: &str) {
             ("another container by the host", other.namespace.as_fd(), HOST, None),
             ("itself by the gateway", container.namespace.as_fd(), &gateway, None),
             ("itself by the gateway", container.namespace.as_fd(), &gateway_6, None),
-            ("another container directly", other.namespace.as_fd(), &container.endpoint.ipv4.to_string(), None),
+            (
+                "another container directly",
+                other.namespace.as_fd(),
+                &container.endpoint.ipv4.unwrap().to_string(),
+                None,
+            ),
         ] {
             let port = if name.ends_with("directly") { 80 } else { 8080 };
             let peer = reach(from, to, port, &listener).unwrap_or_else(|error| panic!("{name} to {to}: {error}"));
@@ -118,7 +123,7 @@ fn what_is_not_published_is_not_reachable_even_by_a_route() {
         let container = attach(&network);
         let listener = listen(&container.namespace, 80);
         network.publish(&container.endpoint, &tcp(8080)).unwrap();
-        let (four, six) = (container.endpoint.ipv4.to_string(), container.endpoint.ipv6.unwrap().to_string());
+        let (four, six) = (container.endpoint.ipv4.unwrap().to_string(), container.endpoint.ipv6.unwrap().to_string());
         within(neighbour, || {
             run(&format!("ip route add {four}/32 via {HOST}"));
             run(&format!("ip route add {six}/128 via {HOST_6}"));
@@ -144,7 +149,7 @@ fn nobody_speaks_to_or_as_the_hosts_loopback() {
             set(&format!("ipv4/conf/{interface}/rp_filter"), "0");
         }
         set("ipv4/conf/up0/route_localnet", "1");
-        let gateway = network.addresses().ipv4_gateway.to_string();
+        let gateway = network.addresses().ipv4_gateway.unwrap().to_string();
         for (namespace, way) in [(container.namespace.as_fd(), gateway.as_str()), (neighbour, HOST)] {
             // As a container with CAP_NET_ADMIN, or anyone on the wire, can.
             within(namespace, || {
@@ -199,7 +204,7 @@ fn sources(br_netfilter: &str) {
         let network = open();
         let container = attach(&network);
         let BridgeAddresses { ipv4_gateway, ipv6_gateway, .. } = network.addresses().clone();
-        let (gateway, gateway_6) = (ipv4_gateway.to_string(), ipv6_gateway.unwrap().to_string());
+        let (gateway, gateway_6) = (ipv4_gateway.unwrap().to_string(), ipv6_gateway.unwrap().to_string());
         // The kernel's own check of sources is off on many hosts, and there is none for IPv6.
         for interface in ["all", "up0", "dozen0"] {
             set(&format!("ipv4/conf/{interface}/rp_filter"), "0");
@@ -264,7 +269,7 @@ fn sources(br_netfilter: &str) {
             unheard(socket, &format!("a container as {source} to {to}"));
         }
         // Nor someone outside as a container.
-        let (four, six) = (container.endpoint.ipv4.to_string(), container.endpoint.ipv6.unwrap().to_string());
+        let (four, six) = (container.endpoint.ipv4.unwrap().to_string(), container.endpoint.ipv6.unwrap().to_string());
         say(neighbour, &four, HOST, 7000);
         unheard(&here_4, "a neighbour as a container");
         say(neighbour, &six, HOST_6, 7001);
@@ -434,7 +439,7 @@ fn the_subnet_avoids_the_hosts_and_is_kept_while_it_can_be() {
         run("ip addr add 172.17.0.9/24 dev up0");
         run(&format!("ip route add 172.18.4.0/24 via {NEIGHBOUR}"));
         let network = open();
-        assert_eq!(network.addresses().ipv4_gateway, Ipv4Addr::new(172, 19, 0, 1));
+        assert_eq!(network.addresses().ipv4_gateway, Some(Ipv4Addr::new(172, 19, 0, 1)));
         let previous = network.addresses().clone();
         network.teardown().unwrap();
         run("ip addr del 172.17.0.9/24 dev up0");
@@ -444,7 +449,7 @@ fn the_subnet_avoids_the_hosts_and_is_kept_while_it_can_be() {
         network.teardown().unwrap();
         run(&format!("ip route add 172.19.0.0/16 via {NEIGHBOUR}"));
         let network = Network::open(again()).unwrap();
-        assert_eq!(network.addresses().ipv4_gateway, Ipv4Addr::new(172, 17, 0, 1));
+        assert_eq!(network.addresses().ipv4_gateway, Some(Ipv4Addr::new(172, 17, 0, 1)));
         assert_eq!(network.addresses().ipv6_gateway, previous.ipv6_gateway);
     });
 }
@@ -457,7 +462,7 @@ fn engines_side_by_side_leave_each_other_alone() {
         let (in_one, in_two) = (attach(&one), attach(&two));
         let listener = listen(&in_two.namespace, 80);
         two.publish(&in_two.endpoint, &tcp(8080)).unwrap();
-        unreachable(&in_one.namespace, &in_two.endpoint.ipv4.to_string(), 80);
+        unreachable(&in_one.namespace, &in_two.endpoint.ipv4.unwrap().to_string(), 80);
         reach(&in_one.namespace, HOST, 8080, &listener).unwrap();
         one.teardown().unwrap();
         reach(neighbour, HOST, 8080, &listener).unwrap();
@@ -542,7 +547,7 @@ fn the_table_reads_as_intended() {
         let ports =
             [port("0.0.0.0", 8080, 80, Protocol::Tcp), port("127.0.0.1", 53, 5353, Protocol::Udp), tcp(8080)[1]];
         network.publish(&container.endpoint, &ports).unwrap();
-        let subnet = network.addresses().ipv6_subnet().unwrap().to_string();
+        let subnet = network.addresses().ipv6_subnet().unwrap().network().to_string();
         let listed = run("nft list table inet dozen").replace(&subnet, "SUBNET6::");
         let listed = listed.replace(&subnet[..subnet.len() - 1], "SUBNET6:");
         let mut expected = include_str!("table.nft").to_owned();

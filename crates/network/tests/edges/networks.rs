@@ -16,7 +16,7 @@ use super::{links, port, tcp, until_links_are};
 fn addresses(number: u8) -> BridgeAddresses {
     BridgeAddresses {
         name: format!("dz-{number}"),
-        ipv4_gateway: Ipv4Addr::new(10, number, 0, 1),
+        ipv4_gateway: Some(Ipv4Addr::new(10, number, 0, 1)),
         ipv4_prefix_length: 24,
         ipv6_gateway: Some(format!("fd00:{number}::1").parse().unwrap()),
         ipv6_prefix_length: 64,
@@ -34,7 +34,7 @@ fn attach_to(network: &BridgeNetwork) -> Container {
 }
 
 fn addresses_of(endpoint: &Endpoint) -> [String; 2] {
-    [endpoint.ipv4.to_string(), endpoint.ipv6.unwrap().to_string()]
+    [endpoint.ipv4.unwrap().to_string(), endpoint.ipv6.unwrap().to_string()]
 }
 
 #[test]
@@ -72,13 +72,16 @@ fn apart(br_netfilter: &str) {
         }
         for address in addresses_of(&containers[0].endpoint) {
             let seen = reach(&friend.namespace, &address, 80, &listeners[0]).unwrap();
-            assert!([friend.endpoint.ipv4.into(), friend.endpoint.ipv6.unwrap().into()].contains(&seen), "{seen}");
+            assert!(
+                [friend.endpoint.ipv4.unwrap().into(), friend.endpoint.ipv6.unwrap().into()].contains(&seen),
+                "{seen}"
+            );
         }
         // As somebody of the other network, who is on the way to it all the same.
         within(&containers[0].namespace, || {
             run(&format!("ip addr add {}/32 dev eth0", Ipv4Addr::new(10, 2, 0, 77)));
         });
-        unreachable(&containers[0].namespace, &containers[1].endpoint.ipv4.to_string(), 80);
+        unreachable(&containers[0].namespace, &containers[1].endpoint.ipv4.unwrap().to_string(), 80);
         // By the host's address, another network's published port is open to all.
         engine.publish(&containers[1].endpoint, &tcp(8080)).unwrap();
         for (from, to) in [
@@ -92,7 +95,7 @@ fn apart(br_netfilter: &str) {
         }
         // It is our rules that keep them apart.
         run("nft flush chain inet dozen forward");
-        reach(&containers[1].namespace, &default.endpoint.ipv4.to_string(), 80, &on_default).unwrap();
+        reach(&containers[1].namespace, &default.endpoint.ipv4.unwrap().to_string(), 80, &on_default).unwrap();
     });
 }
 
@@ -140,8 +143,8 @@ fn containers_that_are_to_be_apart_reach_only_the_world() {
             unreachable(&other.namespace, &address, 80);
         }
         // By the host as a router, which one with CAP_NET_ADMIN may ask.
-        within(&other.namespace, || run(&format!("ip route add {}/32 via 10.1.0.1", one.endpoint.ipv4)));
-        unreachable(&other.namespace, &one.endpoint.ipv4.to_string(), 80);
+        within(&other.namespace, || run(&format!("ip route add {}/32 via 10.1.0.1", one.endpoint.ipv4.unwrap())));
+        unreachable(&other.namespace, &one.endpoint.ipv4.unwrap().to_string(), 80);
         reach(&other.namespace, NEIGHBOUR, 80, &outside).unwrap();
         engine.publish(&one.endpoint, &tcp(8080)).unwrap();
         reach(&other.namespace, HOST, 8080, &listener).unwrap();
@@ -157,7 +160,7 @@ fn without_masquerading_a_container_speaks_as_itself() {
         within(neighbour, || run(&format!("ip route add 10.1.0.0/24 via {HOST}")));
         let listener = listen(neighbour, 80);
         let seen = reach(&container.namespace, NEIGHBOUR, 80, &listener).unwrap();
-        assert_eq!(seen, IpAddr::V4(container.endpoint.ipv4));
+        assert_eq!(seen, IpAddr::V4(container.endpoint.ipv4.unwrap()));
         assert!(within(&container.namespace, || run("ip link show eth0")).contains("mtu 1400"));
         assert!(run("ip link show dz-1").contains("mtu 1400"));
     });
@@ -234,7 +237,7 @@ fn fixed_addresses_are_had_once_and_of_the_subnet() {
         assert!(matches!(network.take(&id, &foreign), Err(NetworkError::OutsideSubnets { .. })));
         let half = EndpointWish { ipv4: Some(Ipv4Addr::new(10, 1, 0, 10)), ..wish.clone() };
         assert!(matches!(network.take(&id, &half), Err(NetworkError::AddressInUse { .. })));
-        assert_eq!(network.take(&id, &EndpointWish::default()).unwrap().ipv4, Ipv4Addr::new(10, 1, 0, 128));
+        assert_eq!(network.take(&id, &EndpointWish::default()).unwrap().ipv4, Some(Ipv4Addr::new(10, 1, 0, 128)));
     });
 }
 

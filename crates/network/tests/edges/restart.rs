@@ -229,7 +229,7 @@ fn a_flow_follows_the_firewall_that_was_flushed() {
     on_a_host(|neighbour| {
         let network = open();
         let container = attach(&network);
-        let address = container.endpoint.ipv4;
+        let address = container.endpoint.ipv4.unwrap();
         within(neighbour, || run(&format!("ip route add {address}/32 via {HOST}")));
         network.publish(&container.endpoint, &[port("0.0.0.0", 5300, 53, Protocol::Udp)]).unwrap();
         let (inside, host) = (udp(&container.namespace, "0.0.0.0", 53), udp(here(), "0.0.0.0", 5300));

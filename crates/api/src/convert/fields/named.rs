@@ -205,6 +205,17 @@ const SHOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("an_internal_network_leads_nowhere", &["network Internal"]),
+    (
+        "an_interface_has_the_name_and_the_settings_that_it_was_given",
+        &["create NetworkingConfig.EndpointsConfig.DriverOpts", "connect EndpointConfig.DriverOpts"],
+    ),
+    (
+        "an_interface_has_the_further_addresses_that_it_was_given",
+        &[
+            "create NetworkingConfig.EndpointsConfig.IPAMConfig.LinkLocalIPs",
+            "connect EndpointConfig.IPAMConfig.LinkLocalIPs",
+        ],
+    ),
     ("the_docker_client_makes_lists_and_removes_networks", &["network Driver"]),
     (
         "a_container_is_connected_and_disconnected_while_it_runs",

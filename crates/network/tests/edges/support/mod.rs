@@ -157,7 +157,7 @@ pub fn link(places: &mut [(&BridgeNetwork, &mut Endpoint)]) -> Result<OwnedFd, N
 
 pub fn gateways(by: &Endpoint) -> Gateways {
     Gateways {
-        ipv4: Some((by.inside.clone(), Some(by.ipv4_gateway.into()))),
+        ipv4: by.ipv4_gateway.map(|gateway| (by.inside.clone(), Some(gateway.into()))),
         ipv6: by.ipv6_gateway.map(|gateway| (by.inside.clone(), Some(gateway.into()))),
     }
 }
