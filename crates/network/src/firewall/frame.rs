@@ -7,7 +7,8 @@
 //! anew. Of one chain, and of what it jumps to, a packet sees either the old rules or the new ones.
 
 use super::ruleset::Chain;
-use super::table::{GET_TABLE, MESSAGE, Map, NEW_CHAIN, NEW_SET, NEW_TABLE, SUBSYSTEM, Table};
+use super::set::Map;
+use super::table::{GET_TABLE, MESSAGE, NEW_CHAIN, NEW_SET, NEW_TABLE, SUBSYSTEM, Table};
 use crate::netlink::{Batch, DUMP, Refusal, Socket, attribute, number_be, text};
 
 const GET_CHAIN: u16 = SUBSYSTEM << 8 | 4;
@@ -122,8 +123,8 @@ impl Hooked {
 
 #[cfg(test)]
 mod tests {
+    use super::super::element::Element;
     use super::super::ruleset::Rules;
-    use super::super::table::Element;
     use super::*;
 
     fn rules() -> Rules {

@@ -49,7 +49,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::expression::{Expression, Meta, REGISTER_1, Verdict, WORD_0};
-use super::table::Map;
+use super::set::Map;
 use crate::address::Ipv4Subnet;
 
 pub(super) const NFPROTO_IPV4: u8 = 2;
