@@ -47,6 +47,7 @@ pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
 pub use failpoint::FAILPOINTS;
 pub use host_resources::{HostResources, parse_cpu_list};
+pub use network::direct_ports;
 pub use network::objects::{Network, NetworkRequest};
 pub use network::reach::{FirewallReport, PortReach, PortsReport};
 pub use volumes::snapshots::VolumeSnapshot;
@@ -57,5 +58,5 @@ pub use dozen_image::{self as image, Image, ImageStore, Loaded, Platform, Progre
 pub use dozen_monitor::protocol::WindowSize;
 pub use dozen_network::firewall_check::DroppingChain;
 pub use dozen_network::reach::{Neighbourhood, Reach, Trouble};
-pub use dozen_network::{BridgeAddresses, Endpoint, EndpointLink, MacAddress, PublishedPort};
+pub use dozen_network::{BridgeAddresses, DirectPort, Endpoint, EndpointLink, MacAddress, PublishedPort};
 pub use dozen_runtime as runtime;

@@ -13,7 +13,7 @@ mod publishing;
 pub(crate) mod reach;
 pub(crate) mod rows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -23,11 +23,13 @@ use std::time::{Duration, Instant};
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, NetworkId, error_chain};
 use dozen_network::{
-    BridgeAddresses, BridgeNetwork, Endpoint, HostNetwork, Ipv4Subnet, NetworkConfig, PublishedPort, firewall_check,
+    BridgeAddresses, BridgeNetwork, DirectPort, Endpoint, HostNetwork, Ipv4Subnet, NetworkConfig, PublishedPort,
+    firewall_check,
 };
 use dozen_settings::SharedSettings;
 
-use self::publishing::{Published, reachable};
+pub use self::publishing::direct_ports;
+use self::publishing::{Publication, Published, reachable};
 use self::rows::NetworkRow;
 use crate::container::snapshot::RunEndpoint;
 use crate::failpoint::failpoint;
@@ -62,6 +64,14 @@ pub(crate) struct Network {
     /// Locked while the keeper is asked, which may hang: those who publish and give back ports wait, nobody else.
     published: Mutex<Published>,
     firewall: Mutex<FirewallLook>,
+}
+
+/// What an earlier engine's run holds of the network.
+pub(crate) struct HeldPlaces {
+    pub(crate) id: ContainerId,
+    pub(crate) endpoints: Vec<RunEndpoint>,
+    pub(crate) ports: Vec<PublishedPort>,
+    pub(crate) direct: BTreeSet<DirectPort>,
 }
 
 #[derive(Default)]
@@ -267,10 +277,7 @@ impl Network {
 
     /// What an earlier engine's runs hold, dead or alive: it is theirs until they are known to have ended. Whatever
     /// else the earlier engine left of bridges and in the table goes.
-    pub(crate) fn adopt(
-        &self,
-        runs: Vec<(ContainerId, Vec<RunEndpoint>, Vec<PublishedPort>)>,
-    ) -> Result<(), EngineError> {
+    pub(crate) fn adopt(&self, runs: Vec<HeldPlaces>) -> Result<(), EngineError> {
         let had_default = self.default_addresses()?.is_some();
         if runs.is_empty() && !self.was_there()? {
             return Ok(());
@@ -290,7 +297,7 @@ impl Network {
                 trouble(&error);
             }
         }
-        for (_, endpoints, _) in &runs {
+        for HeldPlaces { endpoints, .. } in &runs {
             for place in endpoints {
                 let restored = self.open(&mut bridges, &place.network).and_then(|opened| {
                     opened.endpoints += 1;
@@ -303,18 +310,19 @@ impl Network {
         }
         drop(bridges);
         let mut all = locked(&self.published);
-        for (id, endpoints, ports) in &runs {
-            if ports.is_empty() {
+        for HeldPlaces { id, endpoints, ports, direct } in &runs {
+            if ports.is_empty() && direct.is_empty() {
                 continue;
             }
-            let destination = places::way_out(endpoints).destination();
-            if let Err(error) = host.publish(destination, &reachable(destination, ports)) {
+            let way = places::way_out(endpoints);
+            let (to, routed) = (way.destination(), way.routed());
+            if let Err(error) = host.publish(to, &reachable(to, ports), direct) {
                 trouble(&error);
             }
-            all.insert(id.clone(), (destination, ports.clone()));
+            all.insert(id.clone(), Publication { to, routed, ports: ports.clone() });
         }
         let endpoints: Vec<Endpoint> =
-            runs.iter().flat_map(|(_, endpoints, _)| endpoints).map(|place| place.endpoint.clone()).collect();
+            runs.iter().flat_map(|run| &run.endpoints).map(|place| place.endpoint.clone()).collect();
         if let Err(errors) = host.retain(&endpoints) {
             errors.iter().for_each(|error| {
                 tracing::error!(error = error_chain(error), "cannot clear what an earlier engine left")

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex};
 use dozen_image::ImageStore;
 use dozen_ledger::Ledger;
 use dozen_model::{ContainerId, VolumeName, error_chain};
-use dozen_network::PublishedPort;
 use dozen_runtime::Cgroup;
 
 use self::roots_lock::RootsLock;
@@ -21,12 +20,13 @@ use crate::container::change::{self, SPEC_BEFORE};
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::owner::Owner;
-use crate::container::snapshot::{Phase, RunEndpoint, Snapshot};
+use crate::container::snapshot::{Phase, Snapshot};
 use crate::container::stats::Samplers;
 use crate::container::{health, restart};
 use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
 use crate::naming::Named;
+use crate::network::{HeldPlaces, direct_ports};
 use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
@@ -117,11 +117,16 @@ pub(crate) fn adopt(shared: &Arc<Shared>, mut rows: Vec<ContainerRow>) {
 }
 
 /// What a run that was not seen to end holds of the network.
-fn held(row: &ContainerRow) -> Option<(ContainerId, Vec<RunEndpoint>, Vec<PublishedPort>)> {
+fn held(row: &ContainerRow) -> Option<HeldPlaces> {
     let (Phase::Running(run) | Phase::Starting { run: Some(run) }) = &row.phase else { return None };
     // Who has been taken from its last network keeps its ports for the next one.
     let holds = !run.endpoints.is_empty() || !run.ports.is_empty();
-    holds.then(|| (row.id.clone(), run.endpoints.clone(), run.ports.clone()))
+    holds.then(|| HeldPlaces {
+        id: row.id.clone(),
+        endpoints: run.endpoints.clone(),
+        ports: run.ports.clone(),
+        direct: direct_ports(&row.spec, &run.endpoints),
+    })
 }
 
 /// What volumes a run that was not seen to end uses.

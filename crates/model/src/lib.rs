@@ -49,8 +49,8 @@ pub use mount::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, 
 pub use name::{ContainerName, NameError, NetworkName, VolumeName};
 pub use network::{NetworkMode, PortBinding, PortError, PortRange, Protocol};
 pub use network_spec::{
-    BridgeOptions, DEFAULT_NETWORK, EndpointSpec, IpvlanFlag, IpvlanMode, MacvlanMode, NetworkDriver, NetworkSpec,
-    Parent, SubnetSpec,
+    BridgeOptions, DEFAULT_NETWORK, EndpointSpec, GatewayMode, IpvlanFlag, IpvlanMode, MacvlanMode, NetworkDriver,
+    NetworkSpec, Parent, SubnetSpec,
 };
 pub use reference::{Reference, ReferenceError};
 pub use resources::{

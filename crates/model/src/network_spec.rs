@@ -238,6 +238,41 @@ pub struct BridgeOptions {
     /// `com.docker.network.container_iface_prefix`: what its interfaces inside are called before their number; `None`: `eth`.
     #[serde(default)]
     pub interface_prefix: Option<String>,
+    /// `com.docker.network.bridge.gateway_mode_ipv4`.
+    #[serde(default)]
+    pub gateway_mode_ipv4: GatewayMode,
+    /// `com.docker.network.bridge.gateway_mode_ipv6`.
+    #[serde(default)]
+    pub gateway_mode_ipv6: GatewayMode,
+}
+
+/// How containers of a bridge and the world outside reach each other, for one family of addresses (docs.docker.com, "Port
+/// publishing and mapping").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// Published ports are ports of the host's; what leaves is hidden behind the host's address.
+    #[default]
+    Nat,
+    /// The same, and who has a route to a container reaches every port of it.
+    NatUnprotected,
+    /// Nothing is translated: published ports are reached at the container's own address by who has a route to it.
+    Routed,
+    /// The host has no address on the bridge: for internal networks.
+    Isolated,
+}
+
+impl GatewayMode {
+    /// By Docker's word.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "nat" => Some(Self::Nat),
+            "nat-unprotected" => Some(Self::NatUnprotected),
+            "routed" => Some(Self::Routed),
+            "isolated" => Some(Self::Isolated),
+            _ => None,
+        }
+    }
 }
 
 impl Default for BridgeOptions {
@@ -250,6 +285,8 @@ impl Default for BridgeOptions {
             mtu: None,
             inhibit_ipv4: false,
             interface_prefix: None,
+            gateway_mode_ipv4: GatewayMode::Nat,
+            gateway_mode_ipv6: GatewayMode::Nat,
         }
     }
 }

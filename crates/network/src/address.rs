@@ -89,6 +89,12 @@ pub struct Endpoint {
     /// What it is linked to.
     #[serde(default)]
     pub link: EndpointLink,
+    /// What is published is reached at its IPv4 address, and no port of the host's leads there.
+    #[serde(default)]
+    pub routed_ipv4: bool,
+    /// As for IPv4.
+    #[serde(default)]
+    pub routed_ipv6: bool,
     /// Kernel settings of the container's side, beside our own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<InterfaceSysctl>,
@@ -132,6 +138,11 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// The addresses.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        [self.ipv4.map(IpAddr::V4), self.ipv6.map(IpAddr::V6)].into_iter().flatten()
+    }
+
     /// The container's address of the same family as `like`.
     pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         match like {

@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dozen_model::{ContainerId, InterfaceSysctl};
+use dozen_model::{ContainerId, GatewayMode, InterfaceSysctl};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 
@@ -72,6 +72,10 @@ pub struct BridgeConfig {
     /// The bridge gets no IPv4 address from us: somebody else on it is the gateway, and an address that somebody has given
     /// it stays.
     pub inhibit_ipv4: bool,
+    /// How its IPv4 addresses and the world outside reach each other.
+    pub gateway_mode_ipv4: GatewayMode,
+    /// As for IPv4.
+    pub gateway_mode_ipv6: GatewayMode,
     /// The part of the subnet that containers get their addresses from; `None`: all of it.
     pub ipv4_range: Option<Ipv4Subnet>,
     /// As for IPv4.
@@ -81,6 +85,16 @@ pub struct BridgeConfig {
 }
 
 impl BridgeConfig {
+    /// The bridge's own IPv4 address, if it is to have one.
+    pub(crate) fn ipv4_of_bridge(&self) -> Option<Ipv4Addr> {
+        let is_had = !self.inhibit_ipv4 && self.gateway_mode_ipv4 != GatewayMode::Isolated;
+        self.addresses.ipv4_gateway.filter(|_| is_had)
+    }
+
+    /// As for IPv4.
+    pub(crate) fn ipv6_of_bridge(&self) -> Option<Ipv6Addr> {
+        self.addresses.ipv6_gateway.filter(|_| self.gateway_mode_ipv6 != GatewayMode::Isolated)
+    }
     /// As the default network is.
     pub fn plain(addresses: BridgeAddresses) -> Self {
         Self {
@@ -90,6 +104,8 @@ impl BridgeConfig {
             between_containers: true,
             mtu: None,
             inhibit_ipv4: false,
+            gateway_mode_ipv4: GatewayMode::Nat,
+            gateway_mode_ipv6: GatewayMode::Nat,
             ipv4_range: None,
             ipv6_range: None,
             kept: BTreeSet::new(),
@@ -213,6 +229,8 @@ impl BridgeNetwork {
                 Attachment::Bridge { .. } => EndpointLink::Bridge,
                 Attachment::Parent { mode, .. } => mode.endpoint_link(),
             },
+            routed_ipv4: self.config.gateway_mode_ipv4 == GatewayMode::Routed,
+            routed_ipv6: self.config.gateway_mode_ipv6 == GatewayMode::Routed,
             sysctls: wish.sysctls.clone(),
             link_local: wish.link_local.clone(),
         })

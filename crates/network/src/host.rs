@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dozen_model::Protocol;
+use dozen_model::{GatewayMode, Protocol};
 
 use crate::bridge::BridgeConfig;
 use crate::conntrack;
@@ -15,6 +15,7 @@ use crate::firewall::{Element, Map, PublishedKey, Rules, Table, difference, othe
 use crate::forwarding::{self, Opened};
 use crate::link;
 use crate::netlink::Socket;
+use crate::ports::DirectPort;
 
 /// The default bridge of the engine without a tag.
 pub(crate) const DEFAULT_BRIDGE: &str = "dozen0";
@@ -42,6 +43,8 @@ pub(crate) struct Host {
 pub(crate) struct Published {
     pub(crate) socket: Socket,
     pub(crate) ports: BTreeMap<PublishedKey, Target>,
+    /// What is reached without translation.
+    pub(crate) direct: BTreeSet<DirectPort>,
     pub(crate) opened: Opened,
     /// By name.
     pub(crate) bridges: BTreeMap<String, Member>,
@@ -63,6 +66,7 @@ impl Member {
     /// What the table says of it.
     pub(crate) fn elements(&self) -> Vec<Element> {
         let BridgeConfig { addresses, internal, masquerade, between_containers, .. } = &self.config;
+        let BridgeConfig { gateway_mode_ipv4, gateway_mode_ipv6, .. } = self.config;
         let ipv4 = addresses.ipv4_subnet().map(|subnet| (IpAddr::V4(subnet.network()), IpAddr::V4(subnet.last())));
         let ipv6 = addresses.ipv6_subnet().map(|subnet| (IpAddr::V6(subnet.network()), IpAddr::V6(subnet.last())));
         let mut elements = vec![Element::interface(Map::Bridges, &addresses.name)];
@@ -72,14 +76,28 @@ impl Member {
         if *between_containers {
             elements.push(Element::within(&addresses.name));
         }
+        if gateway_mode_ipv6 == GatewayMode::Isolated && addresses.ipv6_gateway.is_some() {
+            elements.push(Element::interface(Map::Isolated6, &addresses.name));
+        }
         for (first, last) in ipv4.into_iter().chain(ipv6) {
             let is_ipv4 = first.is_ipv4();
             elements.push(Element::subnet(&addresses.name, first, last));
             elements.push(Element::source(if is_ipv4 { Map::Sources4 } else { Map::Sources6 }, first, last));
-            if *masquerade && !internal {
-                let set = if is_ipv4 { Map::Masqueraded4 } else { Map::Masqueraded6 };
+            let of_family = |ipv4, ipv6| if is_ipv4 { ipv4 } else { ipv6 };
+            let mode = if is_ipv4 { gateway_mode_ipv4 } else { gateway_mode_ipv6 };
+            if *internal {
+                continue;
+            }
+            if *masquerade && mode != GatewayMode::Routed {
+                let set = of_family(Map::Masqueraded4, Map::Masqueraded6);
                 elements.push(Element::source(set, first, last));
             }
+            let opened = match mode {
+                GatewayMode::Routed => Some(of_family(Map::Routed4, Map::Routed6)),
+                GatewayMode::NatUnprotected => Some(of_family(Map::Unprotected4, Map::Unprotected6)),
+                GatewayMode::Nat | GatewayMode::Isolated => None,
+            };
+            elements.extend(opened.map(|set| Element::interface(set, &addresses.name)));
         }
         elements
     }
@@ -91,6 +109,7 @@ impl Published {
         Self {
             socket,
             ports: ports.map(|(key, address, port)| (key, (address, port))).collect(),
+            direct: elements.iter().filter_map(Element::parse_direct).collect(),
             opened: Opened::of(elements),
             bridges: BTreeMap::new(),
             inherited: elements.iter().filter(|element| element.map.is_of_bridges()).cloned().collect(),
@@ -143,7 +162,7 @@ impl Host {
         let routes_ipv6 = published.bridges.values().any(|bridge| bridge.config.addresses.ipv6_gateway.is_some());
         let ipv6 = routes_ipv6.then_some(ipv6);
         let of_bridges = published.of_bridges();
-        let Published { socket, ports, opened, is_set_up, .. } = &mut *published;
+        let Published { socket, ports, direct, opened, is_set_up, .. } = &mut *published;
         let present = self.table.read(socket)?;
         let recorded = Opened::of(&present);
         // Another engine that went away may have left its record to us.
@@ -168,6 +187,7 @@ impl Host {
         if whole {
             let mut elements = plan.opened.elements();
             elements.extend(ports.iter().map(|(key, target)| element(key, *target)));
+            elements.extend(direct.iter().map(Element::direct));
             elements.extend(of_bridges);
             self.table.put(socket, &wanted, &present, &elements)?;
             *is_set_up = true;

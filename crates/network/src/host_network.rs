@@ -5,7 +5,7 @@
 //! every bridge that has containers, [`BridgeNetwork::restore`] and `publish` for each of them,
 //! [`retain`](HostNetwork::retain) with all of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
@@ -23,7 +23,7 @@ use crate::host::{DEFAULT_BRIDGE, Host, Member, Published, TAGGED_BRIDGE, Target
 use crate::link::{self, InterfaceAddress};
 use crate::netlink::Socket;
 use crate::parent::{self, ParentLink, ParentMode};
-use crate::ports::PublishedPort;
+use crate::ports::{DirectPort, PublishedPort};
 use crate::reach::{Behind, Interface, Translations};
 use crate::watch::Watcher;
 use crate::{setup, sysctl};
@@ -138,7 +138,7 @@ impl HostNetwork {
     fn make_bridge(&self, config: &BridgeConfig) -> Result<u32, NetworkError> {
         let index = setup::ensure_bridge(&mut locked(&self.host.route), config)?;
         self.host.admit(&config.addresses.name, index)?;
-        setup::settle(&self.host, &config.addresses, index)?;
+        setup::settle(&self.host, config, index)?;
         let mut watcher = locked(&self.watcher);
         if watcher.is_none() {
             // From here on; what changed since the table was set up is seen by the watcher's own first look.
@@ -190,11 +190,16 @@ impl HostNetwork {
         self.host.refresh()
     }
 
-    /// Leads these ports of the host to the container, all of them or none. What led elsewhere before leads here now:
-    /// it is the caller who knows which ports are free.
-    pub fn publish(&self, to: impl Into<Destination>, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+    /// Leads these ports of the host to the container, and opens those that are reached at its own addresses: all of them or
+    /// none. What led elsewhere before leads here now: it is the caller who knows which ports are free.
+    pub fn publish(
+        &self,
+        to: impl Into<Destination>,
+        ports: &[PublishedPort],
+        direct: &BTreeSet<DirectPort>,
+    ) -> Result<(), NetworkError> {
         let wanted = wanted(to.into(), ports)?;
-        if wanted.is_empty() {
+        if wanted.is_empty() && direct.is_empty() {
             return Ok(());
         }
         let mut published = locked(&self.host.published);
@@ -203,7 +208,8 @@ impl HostNetwork {
             .iter()
             .filter_map(|(key, target)| present.get(key).filter(|old| *old != target).map(|old| element(key, *old)))
             .collect();
-        let add: Vec<_> = wanted.iter().map(|(key, target)| element(key, *target)).collect();
+        let mut add: Vec<_> = wanted.iter().map(|(key, target)| element(key, *target)).collect();
+        add.extend(direct.iter().map(Element::direct));
         match self.host.table.change(socket, &remove, &add) {
             // Somebody flushed the host's firewall. What we know is enough to make the table again.
             Err(refusal) if refusal.is(libc::ENOENT) => {
@@ -215,20 +221,29 @@ impl HostNetwork {
             outcome => outcome?,
         }
         failpoint("network.publish.elements");
-        let Published { socket, ports: present, .. } = &mut *published;
+        let Published { socket, ports: present, direct: open, .. } = &mut *published;
         present.extend(wanted.iter().copied());
+        open.extend(direct);
         self.host.forget_misled_flows(socket, &wanted)?;
         failpoint("network.publish.flows");
         Ok(())
     }
 
-    /// Undoes [`publish`](Self::publish). What leads to another container by now stays.
-    pub fn unpublish(&self, to: impl Into<Destination>, ports: &[PublishedPort]) -> Result<(), NetworkError> {
+    /// Undoes [`publish`](Self::publish): what leads to another container by now stays. Of what is reached at these
+    /// addresses of the container's own nothing stays open.
+    pub fn unpublish(
+        &self,
+        to: impl Into<Destination>,
+        ports: &[PublishedPort],
+        routed: Destination,
+    ) -> Result<(), NetworkError> {
         let wanted = wanted(to.into(), ports)?;
         let mut published = locked(&self.host.published);
-        let Published { socket, ports: present, .. } = &mut *published;
+        let Published { ports: present, direct, .. } = &mut *published;
         let ours: Vec<_> = wanted.into_iter().filter(|(key, target)| present.get(key) == Some(target)).collect();
-        remove_ports(&self.host, socket, present, &ours)
+        let shut: Vec<_> =
+            direct.iter().filter(|port| routed.address_like(port.address) == Some(port.address)).copied().collect();
+        remove_ports(&self.host, &mut published, &ours, &shut)
     }
 
     /// After a restart, when every running container is [restored](BridgeNetwork::restore): removes the ports and the links of
@@ -238,13 +253,14 @@ impl HostNetwork {
         let addresses: BTreeSet<IpAddr> = running.iter().flat_map(Endpoint::addresses).collect();
         {
             let mut published = locked(&self.host.published);
-            let Published { socket, ports: present, .. } = &mut *published;
+            let Published { ports: present, direct, .. } = &mut *published;
             let gone: Vec<_> = present
                 .iter()
                 .filter(|(_, target)| !addresses.contains(&target.0))
                 .map(|(key, target)| (*key, *target))
                 .collect();
-            errors.extend(remove_ports(&self.host, socket, present, &gone).err());
+            let shut: Vec<_> = direct.iter().filter(|port| !addresses.contains(&port.address)).copied().collect();
+            errors.extend(remove_ports(&self.host, &mut published, &gone, &shut).err());
         }
         failpoint("network.retain.ports");
         let interfaces: BTreeSet<&str> = running.iter().map(|endpoint| endpoint.interface.as_str()).collect();
@@ -290,7 +306,7 @@ impl HostNetwork {
         drop(locked(&self.watcher).take());
         {
             let mut published = locked(&self.host.published);
-            let Published { socket, ports, opened, is_set_up, .. } = &mut *published;
+            let Published { socket, ports, direct, opened, is_set_up, .. } = &mut *published;
             match self.host.hand_over(socket, opened) {
                 Ok(opened) => errors.extend(forwarding::undo(&opened)),
                 Err(error) => errors.push(error),
@@ -300,6 +316,7 @@ impl HostNetwork {
                 Ok(()) => {
                     *is_set_up = false;
                     ports.clear();
+                    direct.clear();
                     *opened = Opened::default();
                 }
                 Err(refusal) => errors.push(refusal.into()),
@@ -417,22 +434,29 @@ fn wanted(to: Destination, ports: &[PublishedPort]) -> Result<Vec<(PublishedKey,
 
 fn remove_ports(
     host: &Host,
-    socket: &mut Socket,
-    present: &mut BTreeMap<PublishedKey, Target>,
+    published: &mut Published,
     gone: &[(PublishedKey, Target)],
+    shut: &[DirectPort],
 ) -> Result<(), NetworkError> {
-    if gone.is_empty() {
+    if gone.is_empty() && shut.is_empty() {
         return Ok(());
     }
-    let remove: Vec<_> = gone.iter().map(|(key, target)| element(key, *target)).collect();
+    let Published { socket, ports: present, direct, .. } = published;
+    let mut remove: Vec<_> = gone.iter().map(|(key, target)| element(key, *target)).collect();
+    remove.extend(shut.iter().map(Element::direct));
     host.remove_all(socket, &remove)?;
     failpoint("network.unpublish.elements");
     for (key, _) in gone {
         present.remove(key);
     }
-    if gone.iter().any(|(key, _)| key.protocol == Protocol::Udp) {
+    for port in shut {
+        direct.remove(port);
+    }
+    let of_udp = gone.iter().map(|(key, _)| key.protocol).chain(shut.iter().map(|port| port.protocol));
+    if of_udp.into_iter().any(|protocol| protocol == Protocol::Udp) {
         conntrack::forget(socket, |flow| {
             gone.iter().any(|(key, target)| key.is_destination_of(flow) && flow.answers == target.0)
+                || shut.iter().any(|port| port.is_destination_of(flow))
         })?;
     }
     failpoint("network.unpublish.flows");

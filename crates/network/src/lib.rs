@@ -42,4 +42,4 @@ pub use host_network::HostNetwork;
 pub use namespace::{Gateways, Plug, new_loopback_namespace, new_namespace, plug, set_gateways, unplug};
 pub use netlink::Refusal;
 pub use parent::{IpvlanFlag, IpvlanMode, MacvlanMode, ParentLink, ParentMode};
-pub use ports::{PortsError, PublishedPort};
+pub use ports::{DirectPort, PortsError, PublishedPort};

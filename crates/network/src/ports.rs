@@ -25,6 +25,17 @@ pub struct PublishedPort {
     pub host_port: u16,
 }
 
+/// A port of a container's that others reach at the container's own address, for its network is routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirectPort {
+    /// The container's address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The transport.
+    pub protocol: Protocol,
+}
+
 /// No port could be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortsError {
@@ -85,6 +96,25 @@ fn host(address: IpAddr) -> String {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     }
+}
+
+/// The ports that these bindings open at the container's own addresses on networks that are routed. The host's port means
+/// nothing there, and of the host's address the family alone (Docker's rule).
+pub fn direct(bindings: &[PortBinding], routed: Destination) -> BTreeSet<DirectPort> {
+    let open = |binding: &PortBinding| {
+        let (asked, port, protocol) = (binding.host_address, binding.container_port, binding.protocol);
+        routed
+            .addresses()
+            .filter(move |address| asked.is_none_or(|asked| asked.is_ipv4() == address.is_ipv4()))
+            .map(move |address| DirectPort { address, port, protocol })
+    };
+    bindings.iter().flat_map(open).collect()
+}
+
+/// Those of the bindings that have a port of the host's: the others name an address of a family that is routed.
+pub fn translated(bindings: Vec<PortBinding>, routed: Destination) -> Vec<PortBinding> {
+    let is_direct = |address: IpAddr| routed.address_like(address).is_some();
+    bindings.into_iter().filter(|binding| !binding.host_address.is_some_and(is_direct)).collect()
 }
 
 /// Chooses the host's ports for these bindings, in order.
@@ -238,6 +268,27 @@ mod tests {
             Err("cannot publish 80 on 0.0.0.0: the network has no IPv4".into())
         );
         assert_eq!(check_to(&[binding("", "8080", 80)], container(false, false), &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_family_that_is_routed_has_the_containers_own_ports() {
+        let bindings = [binding("", "8080", 80), binding("0.0.0.0", "8081", 81), binding("::1", "8082", 82)];
+        let check = |routed: Destination, want_direct: &[&str], want_translated: &[&str]| {
+            let shown: Vec<String> =
+                direct(&bindings, routed).iter().map(|it| format!("{} {}", it.address, it.port)).collect();
+            assert_eq!(shown, want_direct);
+            let to = container(routed.ipv4.is_none(), routed.ipv6.is_none());
+            assert_eq!(check_to(&translated(bindings.to_vec(), routed), to, &[]).unwrap(), want_translated);
+        };
+        check(
+            container(false, false),
+            &[],
+            &["0.0.0.0:8080->80", "[::]:8080->80", "0.0.0.0:8081->81", "[::1]:8082->82"],
+        );
+        check(container(false, true), &["fd00::2 80", "fd00::2 82"], &["0.0.0.0:8080->80", "0.0.0.0:8081->81"]);
+        let four = ["172.17.0.2 80", "172.17.0.2 81"];
+        check(container(true, false), &four, &["[::]:8080->80", "[::1]:8082->82"]);
+        check(container(true, true), &[&four[..], &["fd00::2 80", "fd00::2 82"]].concat(), &[]);
     }
 
     #[test]

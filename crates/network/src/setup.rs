@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dozen_model::GatewayMode;
+
 use crate::address::{self, BridgeAddresses, Ipv4Subnet};
 use crate::bridge::{BridgeConfig, IPV6_PREFIX_LENGTH, NetworkConfig};
 use crate::error::NetworkError;
@@ -139,7 +141,7 @@ pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result
     let stale: Vec<_> = link::addresses(route)?
         .into_iter()
         .filter(|a| a.index == index && a.address.is_ipv4() && !config.inhibit_ipv4)
-        .filter(|a| Some(a.address) != addresses.ipv4_gateway.map(IpAddr::V4))
+        .filter(|a| Some(a.address) != config.ipv4_of_bridge().map(IpAddr::V4))
         .collect();
     let mut batch = Batch::default();
     for address in stale {
@@ -148,7 +150,7 @@ pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result
     // One that was there before may have another.
     config.mtu.inspect(|mtu| link::set_mtu(&mut batch, index, *mtu));
     link::bring_up(&mut batch, index);
-    if let Some(gateway) = addresses.ipv4_gateway.filter(|_| !config.inhibit_ipv4) {
+    if let Some(gateway) = config.ipv4_of_bridge() {
         link::add_address(&mut batch, index, gateway.into(), addresses.ipv4_prefix_length);
     }
     route.run(&mut batch)?;
@@ -157,9 +159,10 @@ pub(crate) fn ensure_bridge(route: &mut Socket, config: &BridgeConfig) -> Result
 }
 
 /// The bridge's own settings. `route_localnet` comes last: the table guards it by now.
-pub(crate) fn settle(host: &Host, addresses: &BridgeAddresses, index: u32) -> Result<(), NetworkError> {
+pub(crate) fn settle(host: &Host, config: &BridgeConfig, index: u32) -> Result<(), NetworkError> {
+    let BridgeConfig { addresses, .. } = config;
     let bridge = &addresses.name;
-    if let Some(gateway) = addresses.ipv6_gateway {
+    if let Some(gateway) = config.ipv6_of_bridge() {
         sysctl::ensure(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0")?;
         // No container tells the host its routes.
         for setting in ["accept_ra", "autoconf", "accept_redirects"] {
@@ -175,8 +178,14 @@ pub(crate) fn settle(host: &Host, addresses: &BridgeAddresses, index: u32) -> Re
         sysctl::ensure(&format!("ipv6/conf/{bridge}/disable_ipv6"), "1")?;
     }
     sysctl::ensure(&format!("ipv4/conf/{bridge}/accept_redirects"), "0")?;
+    let is_isolated = config.gateway_mode_ipv4 == GatewayMode::Isolated;
+    if is_isolated {
+        // Nobody on it speaks to the host by another of its addresses either: there is no way back to them. Frames between
+        // containers are not asked for it. (IPv6 is off here altogether.)
+        sysctl::ensure(&format!("ipv4/conf/{bridge}/rp_filter"), "1")?;
+    }
     // Without IPv4, whatever a container gives itself leads nowhere.
-    let routes = if addresses.ipv4_gateway.is_some() { "1" } else { "0" };
+    let routes = if addresses.ipv4_gateway.is_some() && !is_isolated { "1" } else { "0" };
     sysctl::ensure(&format!("ipv4/conf/{bridge}/forwarding"), routes)?;
     sysctl::ensure(&format!("ipv4/conf/{bridge}/route_localnet"), routes)?;
     failpoint("network.open.settings");

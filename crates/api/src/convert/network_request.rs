@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use dozen_engine::NetworkRequest;
-use dozen_model::{BridgeOptions, ErrorKind, NetworkDriver, NetworkSpec, SubnetSpec};
+use dozen_model::{BridgeOptions, ErrorKind, GatewayMode, NetworkDriver, NetworkSpec, SubnetSpec};
 use serde::Deserialize;
 
 use super::fields::{Field, Fields};
@@ -126,7 +126,15 @@ pub(crate) fn network(request: CreateNetwork) -> Result<NetworkRequest, ApiError
         }
     }
     let (driver, bridge) = match kind {
-        None => (NetworkDriver::Bridge, options(&request.options)?),
+        None => {
+            let bridge = options(&request.options)?;
+            let modes = [bridge.gateway_mode_ipv4, bridge.gateway_mode_ipv6];
+            if modes.contains(&GatewayMode::Isolated) && !request.internal {
+                let message = "gateway mode 'isolated' can only be used for an internal network";
+                return Err(ApiError::invalid(message).with_hint("make it one: --internal"));
+            }
+            (NetworkDriver::Bridge, bridge)
+        }
         Some(kind) => network_driver::options(kind, &request.options)?,
     };
     let spec = NetworkSpec {
@@ -258,6 +266,8 @@ fn options(given: &BTreeMap<String, String>) -> Result<BridgeOptions, ApiError> 
                 let address: IpAddr = value.parse().map_err(|_| bad())?;
                 options.host_binding = Some(address).filter(|address| *address != Ipv4Addr::UNSPECIFIED);
             }
+            "com.docker.network.bridge.gateway_mode_ipv4" => options.gateway_mode_ipv4 = gateway_mode(name, value)?,
+            "com.docker.network.bridge.gateway_mode_ipv6" => options.gateway_mode_ipv6 = gateway_mode(name, value)?,
             "com.docker.network.bridge.inhibit_ipv4" => options.inhibit_ipv4 = flag()?,
             // Twelve characters leave room for the number.
             "com.docker.network.container_iface_prefix" if is_interface_name(value) && value.len() <= 12 => {
@@ -270,12 +280,20 @@ fn options(given: &BTreeMap<String, String>) -> Result<BridgeOptions, ApiError> 
             _ => {
                 return Err(ApiError::not_built(format_args!("the network option {:?}", shortened(name))).with_hint(
                     "built are com.docker.network.bridge.{name,enable_icc,enable_ip_masquerade,host_binding_ipv4,\
-                     inhibit_ipv4}, com.docker.network.container_iface_prefix and com.docker.network.driver.mtu",
+                     gateway_mode_ipv4,gateway_mode_ipv6,inhibit_ipv4}, com.docker.network.container_iface_prefix and com.docker.network.driver.mtu",
                 ));
             }
         }
     }
     Ok(options)
+}
+
+fn gateway_mode(name: &str, value: &str) -> Result<GatewayMode, ApiError> {
+    GatewayMode::named(value).ok_or_else(|| {
+        let value = shortened(value);
+        ApiError::invalid(format!("failed to parse {name} value: {value} (unknown gateway mode {value})"))
+            .with_hint("there are nat, nat-unprotected, routed and isolated")
+    })
 }
 
 /// In bytes; 0 is the kernel's own choice.
@@ -382,6 +400,17 @@ mod tests {
         refused(json!({"EnableIPv4": false}), "a network with neither IPv4 nor IPv6 is not built yet");
         let both = json!({"EnableIPv4": false, "EnableIPv6": true, "IPAM": {"Config": [{"Subnet": "10.1.0.0/16"}]}});
         refused(both, "an IPv4 subnet is given, and EnableIPv4 is false");
+        let mode = |value: &str| json!({"Options": {"com.docker.network.bridge.gateway_mode_ipv6": value}});
+        refused(mode("bridged"), "gateway_mode_ipv6 value: bridged (unknown gateway mode bridged)");
+        refused(mode("isolated"), "gateway mode 'isolated' can only be used for an internal network");
+        let modes = json!({
+            "Name": "n", "Internal": true, "Options": {
+                "com.docker.network.bridge.gateway_mode_ipv4": "isolated",
+                "com.docker.network.bridge.gateway_mode_ipv6": "nat-unprotected",
+            },
+        });
+        let BridgeOptions { gateway_mode_ipv4, gateway_mode_ipv6, .. } = made(modes).unwrap().spec.bridge;
+        assert_eq!((gateway_mode_ipv4, gateway_mode_ipv6), (GatewayMode::Isolated, GatewayMode::NatUnprotected));
         refused(
             json!({"Options": {"com.docker.network.container_iface_prefix": "a/b"}}),
             "invalid value for the option com.docker.network.container_iface_prefix",

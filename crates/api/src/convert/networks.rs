@@ -1,10 +1,11 @@
 //! Networks in Docker's shapes.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use dozen_engine::{Network, Run, Snapshot};
-use dozen_model::{NetworkMode, Parent, SubnetSpec};
+use dozen_engine::{DirectPort, Network, PublishedPort, Run, Snapshot, direct_ports};
+use dozen_model::{GatewayMode, NetworkMode, Parent, Protocol, SubnetSpec};
 use serde_json::{Map, Value, json};
 
 use super::endpoints::{in_network, is_on, of_container, text};
@@ -53,18 +54,30 @@ fn is_in(network: &Network, snapshot: &Snapshot, run: &Run) -> bool {
 fn subnets(network: &Network) -> Vec<Value> {
     let Some(addresses) = &network.addresses else { return Vec::new() };
     let asked = |ipv4: bool| network.spec.subnets.iter().find(|subnet| subnet.network.is_ipv4() == ipv4);
+    let own = |mode, gateway: IpAddr| Some(gateway).filter(|_| mode != GatewayMode::Isolated);
     let mut subnets = Vec::new();
     if let (Some(subnet), Some(gateway)) = (addresses.ipv4_subnet(), addresses.ipv4_gateway) {
-        subnets.push(shown(subnet.to_string(), gateway.to_string(), asked(true)));
+        subnets.push(shown(
+            subnet.to_string(),
+            own(network.spec.bridge.gateway_mode_ipv4, gateway.into()),
+            asked(true),
+        ));
     }
     if let (Some(subnet), Some(gateway)) = (addresses.ipv6_subnet(), addresses.ipv6_gateway) {
-        subnets.push(shown(subnet.to_string(), gateway.to_string(), asked(false)));
+        subnets.push(shown(
+            subnet.to_string(),
+            own(network.spec.bridge.gateway_mode_ipv6, gateway.into()),
+            asked(false),
+        ));
     }
     subnets
 }
 
-fn shown(subnet: String, gateway: String, asked: Option<&SubnetSpec>) -> Value {
-    let mut value = json!({ "Subnet": subnet, "Gateway": gateway });
+fn shown(subnet: String, gateway: Option<IpAddr>, asked: Option<&SubnetSpec>) -> Value {
+    let mut value = json!({ "Subnet": subnet });
+    if let Some(gateway) = gateway {
+        value["Gateway"] = json!(gateway);
+    }
     if let Some((range, prefix_length)) = asked.and_then(|asked| asked.range) {
         value["IPRange"] = json!(format!("{range}/{prefix_length}"));
     }
@@ -146,15 +159,21 @@ fn ports(snapshot: &Snapshot, run: &Run) -> Value {
     for (port, protocol) in &snapshot.spec.exposed_ports {
         ports.insert(format!("{port}/{protocol}"), Value::Null);
     }
-    for published in &run.ports {
-        let entry = ports.entry(format!("{}/{}", published.container_port, published.protocol)).or_insert(Value::Null);
-        let host = json!({
-            "HostIp": published.host_address.to_string(), "HostPort": published.host_port.to_string(),
-        });
-        match entry {
-            Value::Array(hosts) => hosts.push(host),
-            _ => *entry = json!([host]),
-        }
+    let mut add = |port: u16, protocol: Protocol, host: Value| match ports
+        .entry(format!("{port}/{protocol}"))
+        .or_insert(Value::Null)
+    {
+        Value::Array(hosts) => hosts.push(host),
+        entry => *entry = json!([host]),
+    };
+    for PublishedPort { container_port, protocol, host_address, host_port } in &run.ports {
+        let host = json!({ "HostIp": host_address.to_string(), "HostPort": host_port.to_string() });
+        add(*container_port, *protocol, host);
+    }
+    // One that is reached at the container's own address has no port of the host's.
+    for DirectPort { address, port, protocol } in direct_ports(&snapshot.spec, &run.endpoints) {
+        let any = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+        add(port, protocol, json!({ "HostIp": any, "HostPort": "" }));
     }
     Value::Object(ports)
 }

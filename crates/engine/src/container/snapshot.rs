@@ -1,5 +1,6 @@
 //! What everyone but its owner knows of a container.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -128,6 +129,9 @@ pub struct RunEndpoint {
     pub network_name: String,
     /// As it was asked for: see [`EndpointSpec::gateway_priority`].
     pub gateway_priority: i64,
+    /// Where ports are published by it that name no address of the host's; `None`: on all of them.
+    #[serde(default)]
+    pub host_binding: Option<IpAddr>,
     /// The link with its addresses.
     pub endpoint: Endpoint,
 }
@@ -145,7 +149,7 @@ fn endpoints_or_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Ru
         Some(Stored::List(list)) => list,
         Some(Stored::One(endpoint)) => {
             let EndpointSpec { network, network_name, gateway_priority, .. } = EndpointSpec::default_bridge();
-            vec![RunEndpoint { network, network_name, gateway_priority, endpoint: *endpoint }]
+            vec![RunEndpoint { network, network_name, gateway_priority, host_binding: None, endpoint: *endpoint }]
         }
     })
 }

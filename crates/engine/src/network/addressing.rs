@@ -100,6 +100,8 @@ pub(super) fn config(spec: &NetworkSpec, addresses: &BridgeAddresses) -> BridgeC
         between_containers: spec.bridge.between_containers,
         mtu: spec.bridge.mtu,
         inhibit_ipv4: spec.bridge.inhibit_ipv4,
+        gateway_mode_ipv4: spec.bridge.gateway_mode_ipv4,
+        gateway_mode_ipv6: spec.bridge.gateway_mode_ipv6,
         ipv4_range,
         ipv6_range,
         kept: spec.subnets.iter().flat_map(|subnet| subnet.auxiliary.values().copied()).collect(),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use dozen_model::{ContainerId, EndpointSpec, NetworkId};
+use dozen_model::{ContainerId, EndpointSpec, NetworkId, PortBinding};
 use dozen_network::{BridgeNetwork, Destination, EndpointLink, EndpointWish, Gateways, Plug};
 
 use super::{Network, locked};
@@ -22,12 +22,35 @@ pub(crate) struct WayOut<'a> {
 }
 
 impl WayOut<'_> {
-    /// The addresses that they lead to.
+    /// The addresses that ports of the host's lead to.
     pub(crate) fn destination(self) -> Destination {
+        let places = self.of(false);
         Destination {
-            ipv4: self.ipv4.and_then(|place| place.endpoint.ipv4),
-            ipv6: self.ipv6.and_then(|place| place.endpoint.ipv6),
+            ipv4: places.ipv4.and_then(|place| place.endpoint.ipv4),
+            ipv6: places.ipv6.and_then(|place| place.endpoint.ipv6),
         }
+    }
+
+    /// The addresses at which ports are reached as they are, for their networks are routed.
+    pub(crate) fn routed(self) -> Destination {
+        let places = self.of(true);
+        Destination {
+            ipv4: places.ipv4.and_then(|place| place.endpoint.ipv4),
+            ipv6: places.ipv6.and_then(|place| place.endpoint.ipv6),
+        }
+    }
+
+    fn of(self, routed: bool) -> Self {
+        Self {
+            ipv4: self.ipv4.filter(|place| place.endpoint.routed_ipv4 == routed),
+            ipv6: self.ipv6.filter(|place| place.endpoint.routed_ipv6 == routed),
+        }
+    }
+
+    /// Those that were asked for, on the address of the host's that the network has for those that name none.
+    pub(crate) fn bound(self, wanted: &[PortBinding]) -> Vec<PortBinding> {
+        let binding = self.ipv4.or(self.ipv6).and_then(|place| place.host_binding);
+        wanted.iter().map(|port| PortBinding { host_address: port.host_address.or(binding), ..port.clone() }).collect()
     }
 }
 
@@ -146,9 +169,10 @@ impl Network {
         let mac = wanted.mac.as_deref().map(str::parse).transpose();
         let mut bridges = locked(&self.bridges);
         let network = self.present(wanted)?;
-        let prefix = self.rows().get(&network).and_then(|row| row.spec.bridge.interface_prefix.clone());
+        let options = self.rows().get(&network).map(|row| row.spec.bridge.clone()).unwrap_or_default();
+        let prefix = options.interface_prefix.as_deref().unwrap_or("eth");
         let wish = EndpointWish {
-            inside: interface(wanted, prefix.as_deref().unwrap_or("eth"), taken, together)?,
+            inside: interface(wanted, prefix, taken, together)?,
             ipv4: wanted.ipv4,
             ipv6: wanted.ipv6,
             mac: mac.map_err(|error: dozen_network::MacAddressError| EngineError::Invalid {
@@ -169,6 +193,7 @@ impl Network {
                     network,
                     network_name: wanted.network_name.clone(),
                     gateway_priority: wanted.gateway_priority,
+                    host_binding: options.host_binding,
                     endpoint,
                 });
                 Ok(bridge)
@@ -238,6 +263,7 @@ mod tests {
             network: NetworkId::random(),
             network_name: name.into(),
             gateway_priority: priority,
+            host_binding: None,
             endpoint: Endpoint {
                 interface: format!("dz{number}"),
                 inside: format!("eth{number}"),
@@ -250,6 +276,8 @@ mod tests {
                 ipv6_gateway: ipv6.then_some(ipv6_address),
                 internal,
                 link: EndpointLink::Bridge,
+                routed_ipv4: false,
+                routed_ipv6: false,
                 sysctls: Vec::new(),
                 link_local: Vec::new(),
             },
@@ -298,6 +326,25 @@ mod tests {
         let gateways = gateways(&[six.clone()]);
         assert_eq!((gateways.ipv4, gateways.ipv6.map(|(inside, _)| inside)), (None, Some("eth0".to_owned())));
         assert_eq!(way_out(&[six]).destination().ipv4, None);
+    }
+
+    #[test]
+    fn a_family_that_is_routed_has_no_port_of_the_hosts() {
+        let mut both = place("a", 0, 0, false, true);
+        both.endpoint.routed_ipv6 = true;
+        both.host_binding = Some([127, 0, 0, 1].into());
+        let places = [both.clone()];
+        let way = way_out(&places);
+        assert_eq!(way.destination(), Destination { ipv4: both.endpoint.ipv4, ipv6: None });
+        assert_eq!(way.routed(), Destination { ipv4: None, ipv6: both.endpoint.ipv6 });
+        let port = |host_address| PortBinding {
+            container_port: 80,
+            protocol: dozen_model::Protocol::Tcp,
+            host_address,
+            host_port: None,
+        };
+        let six = Some("::".parse().unwrap());
+        assert_eq!(way.bound(&[port(None), port(six)]), [port(both.host_binding), port(six)]);
     }
 
     #[test]

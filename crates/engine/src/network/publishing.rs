@@ -4,17 +4,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use dozen_keeper::{PortFailure, PortReservation};
-use dozen_model::{ContainerId, PortBinding, Protocol, error_chain};
-use dozen_network::{Destination, PublishedPort, ports};
+use dozen_model::{ContainerId, ContainerSpec, PortBinding, Protocol, error_chain};
+use dozen_network::{Destination, DirectPort, PublishedPort, ports};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::{Network, keeper_failed, locked, places};
+use super::places::{self, WayOut};
+use super::{Network, keeper_failed, locked};
 use crate::EngineError;
+use crate::container::oci;
 use crate::container::snapshot::RunEndpoint;
 use crate::failpoint::failpoint;
 
-/// Each container's ports, and where they lead: nowhere while it is on no network that leads out.
-pub(super) type Published = BTreeMap<ContainerId, (Destination, Vec<PublishedPort>)>;
+/// What each container has published.
+pub(super) type Published = BTreeMap<ContainerId, Publication>;
+
+/// A container's ports, and where they lead: nowhere while it is on no network that leads out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Publication {
+    /// Where ports of the host's lead.
+    pub(super) to: Destination,
+    /// Where ports are reached as they are.
+    pub(super) routed: Destination,
+    /// The ports of the host's.
+    pub(super) ports: Vec<PublishedPort>,
+}
+
+/// The ports of a container that are reached at its own addresses.
+pub fn direct_ports(spec: &ContainerSpec, endpoints: &[RunEndpoint]) -> BTreeSet<DirectPort> {
+    direct(&oci::wanted_ports(spec), endpoints)
+}
+
+/// The same of ports that are wanted.
+pub(super) fn direct(wanted: &[PortBinding], endpoints: &[RunEndpoint]) -> BTreeSet<DirectPort> {
+    let way = places::way_out(endpoints);
+    ports::direct(&way.bound(wanted), way.routed())
+}
 
 impl Network {
     /// Chooses host ports, holds them through the keeper, and opens them in the firewall's maps. They lead to the
@@ -26,18 +50,17 @@ impl Network {
         wanted: &[PortBinding],
     ) -> Result<Vec<PublishedPort>, EngineError> {
         let way = places::way_out(endpoints);
-        let Some(place) = way.ipv4.or(way.ipv6).filter(|_| !wanted.is_empty()) else { return Ok(Vec::new()) };
-        let destination = way.destination();
+        if wanted.is_empty() || way == WayOut::default() {
+            return Ok(Vec::new());
+        }
+        let (to, routed) = (way.destination(), way.routed());
+        let direct = direct(wanted, endpoints);
+        let wanted = ports::translated(way.bound(wanted), routed);
         let host = self.host(&mut locked(&self.bridges))?;
-        let binding = self.rows().get(&place.network).and_then(|row| row.spec.bridge.host_binding);
-        let wanted: Vec<PortBinding> = wanted
-            .iter()
-            .map(|port| PortBinding { host_address: port.host_address.or(binding), ..port.clone() })
-            .collect();
         let mut all = locked(&self.published);
         let taken: BTreeSet<(Protocol, IpAddr, u16)> = all
             .values()
-            .flat_map(|(_, ports)| ports)
+            .flat_map(|one| &one.ports)
             .map(|port| (port.protocol, port.host_address, port.host_port))
             .collect();
         let in_use = |address: IpAddr, protocol: Protocol, port: u16| {
@@ -45,12 +68,12 @@ impl Network {
                 |(p, a, n): &(Protocol, IpAddr, u16)| (*p, *n) == (protocol, port) && ports::overlap(*a, address);
             taken.iter().any(overlaps) || !can_bind(address, port, protocol)
         };
-        let published = ports::choose(&wanted, destination, in_use)?;
-        all.insert(id.clone(), (destination, published.clone()));
+        let published = ports::choose(&wanted, to, in_use)?;
+        all.insert(id.clone(), Publication { to, routed, ports: published.clone() });
         failpoint("publish.before");
         let opened = self.hold(&all, Some(id)).and_then(|()| {
             failpoint("publish.held");
-            Ok(host.publish(destination, &published)?)
+            Ok(host.publish(to, &published, &direct)?)
         });
         failpoint("publish.after");
         if let Err(error) = opened {
@@ -63,24 +86,28 @@ impl Network {
         Ok(published)
     }
 
-    /// Leads a running container's ports to it by another of its networks.
+    /// Leads a running container's ports to it by another of its networks, and opens those that are wanted at the addresses
+    /// that it has by now.
     pub(crate) fn move_ports(
         &self,
         id: &ContainerId,
         endpoints: &[RunEndpoint],
         ports: &[PublishedPort],
+        wanted: &[PortBinding],
     ) -> Result<(), EngineError> {
         let mut all = locked(&self.published);
-        let Some((before, _)) = all.get(id).cloned() else { return Ok(()) };
+        let before = all.get(id).cloned().unwrap_or_default();
         // Without a way to it the ports stay its own, for the next network that leads out.
-        let after = places::way_out(endpoints).destination();
+        let way = places::way_out(endpoints);
+        let to = if ports.is_empty() { Destination::default() } else { way.destination() };
+        let after = Publication { to, routed: way.routed(), ports: ports.to_vec() };
         if after == before {
             return Ok(());
         }
         let host = self.host(&mut locked(&self.bridges))?;
-        host.unpublish(before, &reachable(before, ports))?;
-        host.publish(after, &reachable(after, ports))?;
-        all.insert(id.clone(), (after, ports.to_vec()));
+        host.unpublish(before.to, &reachable(before.to, ports), before.routed)?;
+        host.publish(after.to, &reachable(after.to, ports), &direct(wanted, endpoints))?;
+        all.insert(id.clone(), after);
         self.hold(&all, None)
     }
 
@@ -92,18 +119,16 @@ impl Network {
         ports: &[PublishedPort],
     ) -> Result<(), EngineError> {
         let mut result = Ok(());
-        if !ports.is_empty() {
+        let way = places::way_out(endpoints);
+        if !ports.is_empty() || way.routed() != Destination::default() {
             failpoint("unpublish.before");
             let mut all = locked(&self.published);
-            let leads_to = match all.get(id) {
-                Some((destination, _)) => *destination,
-                None => places::way_out(endpoints).destination(),
+            let (to, routed) = match all.get(id) {
+                Some(publication) => (publication.to, publication.routed),
+                None => (way.destination(), way.routed()),
             };
-            let ports = reachable(leads_to, ports);
-            if !ports.is_empty() {
-                let host = self.host(&mut locked(&self.bridges));
-                result = host.and_then(|host| Ok(host.unpublish(leads_to, &ports)?));
-            }
+            let host = self.host(&mut locked(&self.bridges));
+            result = host.and_then(|host| Ok(host.unpublish(to, &reachable(to, ports), routed)?));
             failpoint("unpublish.after");
             all.remove(id);
             result = result.and(self.hold(&all, None));
@@ -117,10 +142,7 @@ impl Network {
     /// Tells the keeper which ports to hold: all of them, each time, so that nothing is forgotten. An error if one of
     /// this container's cannot be had; that another's cannot (it was taken while no keeper was there) is logged.
     pub(super) fn hold(&self, all: &Published, of: Option<&ContainerId>) -> Result<(), EngineError> {
-        let ports = all
-            .iter()
-            .flat_map(|(id, (destination, ports))| ports.iter().map(|port| held(id, *destination, port)))
-            .collect();
+        let ports = all.iter().flat_map(|(id, one)| one.ports.iter().map(|port| held(id, one.to, port))).collect();
         let failures = self.keeper.hold(ports).map_err(keeper_failed)?;
         let (own, others): (Vec<_>, Vec<_>) =
             failures.into_iter().partition(|failure| of.is_some_and(|id| id.as_str() == failure.container_id));

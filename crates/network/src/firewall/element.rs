@@ -8,6 +8,7 @@ use super::ruleset::{NFPROTO_IPV4, NFPROTO_IPV6};
 use super::set::Map;
 use crate::conntrack::Flow;
 use crate::netlink::text;
+use crate::ports::DirectPort;
 
 /// What a packet must be addressed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,13 @@ impl PublishedKey {
         self.protocol == Protocol::Udp
             && self.port == flow.destination_port
             && crate::ports::overlap(self.address, flow.destination)
+    }
+}
+
+impl DirectPort {
+    /// Whether the flow was sent to this port of the container's.
+    pub(crate) fn is_destination_of(&self, flow: &Flow) -> bool {
+        self.protocol == Protocol::Udp && self.port == flow.destination_port && self.address == flow.destination
     }
 }
 
@@ -56,6 +64,28 @@ impl Element {
             (IpAddr::V6(_), false) => Map::Published6At,
         };
         Self { map, key: encoded, last: Vec::new(), value }
+    }
+
+    /// The container's port is reached at the container's own address.
+    pub(crate) fn direct(port: &DirectPort) -> Self {
+        let mut key = Vec::with_capacity(24);
+        put_address(&mut key, port.address);
+        key.extend_from_slice(&[protocol_number(port.protocol), 0, 0, 0]);
+        put_port(&mut key, port.port);
+        let map = if port.address.is_ipv4() { Map::Direct4 } else { Map::Direct6 };
+        Self { map, key, last: Vec::new(), value: Vec::new() }
+    }
+
+    /// What this element of a set of containers' ports says.
+    pub(crate) fn parse_direct(&self) -> Option<DirectPort> {
+        let split = match self.map {
+            Map::Direct4 => 4,
+            Map::Direct6 => 16,
+            _ => return None,
+        };
+        let address = parse_address(self.key.get(..split)?)?;
+        let protocol = protocol_named(*self.key.get(split)?)?;
+        Some(DirectPort { address, protocol, port: parse_port(self.key.get(split + 4..split + 6)?)? })
     }
 
     /// The interface is in the set.
@@ -104,11 +134,7 @@ impl Element {
             Map::Published6 => (Ipv6Addr::UNSPECIFIED.into(), &self.key),
             _ => return None,
         };
-        let protocol = match rest.first()? {
-            6 => Protocol::Tcp,
-            17 => Protocol::Udp,
-            _ => return None,
-        };
+        let protocol = protocol_named(*rest.first()?)?;
         let port = parse_port(rest.get(4..6)?)?;
         let split = if address.is_ipv4() { 4 } else { 16 };
         let container = parse_address(self.value.get(..split)?)?;
@@ -154,6 +180,10 @@ fn protocol_number(protocol: Protocol) -> u8 {
     }
 }
 
+fn protocol_named(number: u8) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp].into_iter().find(|protocol| protocol_number(*protocol) == number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +204,12 @@ mod tests {
                 assert_eq!(u32::try_from(element.key.len()).unwrap(), element.map.key().1);
                 assert_eq!(u32::try_from(element.value.len()).unwrap(), element.map.value().unwrap().1);
             }
+        }
+        for address in ["172.17.0.2", "fd00::2"] {
+            let port = DirectPort { address: address.parse().unwrap(), port: 80, protocol: Protocol::Udp };
+            let element = Element::direct(&port);
+            assert_eq!((element.parse_direct(), element.parse_published()), (Some(port), None));
+            assert_eq!(u32::try_from(element.key.len()).unwrap(), element.map.key().1);
         }
         assert_eq!(Element::interface(Map::Opened4, "eth0").interface_name(), "eth0");
         assert_eq!(Element::interface(Map::Opened4, "eth0").parse_published(), None);

@@ -14,6 +14,8 @@
 //!                                                      whom the host has a route to it
 //!   iifname != "lo" iifname != @bridges meta nfproto . ip saddr @sources4 fib saddr . iif oif 0 drop
 //!                                                      and nobody outside as a container
+//!   meta nfproto ipv6 iifname @isolated6 accept         here IPv6 comes no further than to containers, whose frames are
+//!                                                       seen where br_netfilter is at work: the host has none there
 //!   …the last two for ipv6, where a container may not speak as the host either (IPv4 knows that by itself)
 //! }
 //! chain prerouting { type nat hook prerouting priority dstnat;  fib daddr type local jump published }
@@ -36,6 +38,11 @@
 //!   iifname . oifname @within accept                    within one network, unless its containers are to be apart
 //!   iifname @internal drop                              an internal network reaches nothing else, ports included
 //!   oifname @bridges ct status dnat accept
+//!   oifname @bridges ip daddr . meta l4proto . th dport @direct4 accept     a port that is published as it is
+//!   meta nfproto ipv4 oifname @routed4 meta l4proto icmp accept             and pings to its container
+//!   meta nfproto ipv4 iifname != @bridges iifname != "dozen0" iifname != "dz-*" oifname @unprotected4 accept
+//!                                                       every port, from outside, where somebody wants that
+//!   …the last three for ipv6
 //!   oifname @bridges drop                               what is not published is not reachable, even by a route, from
 //!                                                       another network or from outside
 //!   iifname @bridges accept
@@ -120,6 +127,8 @@ impl Rules {
         rules.push([from_us(), but(from_ipv4(anyone)), no_way_back()].concat());
         rules.push([from_elsewhere(), from_any_of(NFPROTO_IPV4, Map::Sources4), no_way_back()].concat());
         if self.ipv6 {
+            let isolated = member(Meta::InputInterface, Map::Isolated6);
+            rules.push([family(NFPROTO_IPV6), isolated, accept()].concat());
             rules.push([from_us(), but(from_link_local()), no_way_back()].concat());
             rules.push([from_elsewhere(), from_any_of(NFPROTO_IPV6, Map::Sources6), no_way_back()].concat());
         }
@@ -174,9 +183,10 @@ impl Rules {
             [within, accept()].concat(),
             [from_us(Map::Internal), drop_it()].concat(),
             [to_us(), translated(), accept()].concat(),
-            [to_us(), drop_it()].concat(),
-            [from_us(Map::Bridges), accept()].concat(),
         ];
+        rules.extend([NFPROTO_IPV4, NFPROTO_IPV6].into_iter().flat_map(without_translation));
+        rules.push([to_us(), drop_it()].concat());
+        rules.push([from_us(Map::Bridges), accept()].concat());
         rules.extend(engines);
         rules.push(opened(NFPROTO_IPV4, Map::Opened4));
         rules.push(opened(NFPROTO_IPV6, Map::Opened6));
@@ -227,6 +237,35 @@ fn translate(protocol: u8, with_address: bool) -> Vec<Expression> {
     rule.push(Expression::Lookup { set: map.name(), map: true });
     rule.push(Expression::TranslateDestination { family: protocol, port: WORD_0 + words });
     rule
+}
+
+/// What may be forwarded to containers by their own addresses.
+fn without_translation(protocol: u8) -> [Vec<Expression>; 3] {
+    let (offset, length, direct, routed, unprotected, icmp) = match protocol {
+        NFPROTO_IPV4 => (16, 4, Map::Direct4, Map::Routed4, Map::Unprotected4, libc::IPPROTO_ICMP),
+        _ => (24, 16, Map::Direct6, Map::Routed6, Map::Unprotected6, libc::IPPROTO_ICMPV6),
+    };
+    let words = length / 4;
+    let port = vec![
+        Expression::Network { offset, length, register: WORD_0 },
+        Expression::Meta { key: Meta::Transport, register: WORD_0 + words },
+        Expression::Transport { offset: 2, length: 2, register: WORD_0 + words + 1 },
+        Expression::Lookup { set: direct.name(), map: false },
+    ];
+    let icmp = u8::try_from(icmp).expect("a protocol is a byte");
+    let ping = vec![Expression::Meta { key: Meta::Transport, register: REGISTER_1 }, equal([icmp])];
+    let input = Expression::Meta { key: Meta::InputInterface, register: REGISTER_1 };
+    let from_no_container = [
+        vec![input, Expression::NotIn { set: Map::Bridges.name() }],
+        interface(Meta::InputInterface, false, crate::host::DEFAULT_BRIDGE),
+        but(begins_with(Meta::InputInterface, crate::host::TAGGED_BRIDGE)),
+    ];
+    let to = |set| member(Meta::OutputInterface, set);
+    [
+        [family(protocol), to(Map::Bridges), port, accept()].concat(),
+        [family(protocol), to(routed), ping, accept()].concat(),
+        [family(protocol), from_no_container.concat(), to(unprotected), accept()].concat(),
+    ]
 }
 
 fn family(protocol: u8) -> Vec<Expression> {

@@ -47,10 +47,24 @@ pub(crate) enum Map {
     Masqueraded4,
     /// As for IPv4.
     Masqueraded6,
+    /// Containers' addresses with protocol and port, which others reach without translation.
+    Direct4,
+    /// As for IPv4.
+    Direct6,
+    /// Bridges whose containers have their published ports in [`Self::Direct4`].
+    Routed4,
+    /// As for IPv4.
+    Routed6,
+    /// Bridges whose containers others reach at every port.
+    Unprotected4,
+    /// As for IPv4.
+    Unprotected6,
+    /// Bridges without IPv6 on the host's side, whose containers have it.
+    Isolated6,
 }
 
 impl Map {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Published4At,
         Self::Published4,
         Self::Published6At,
@@ -67,6 +81,13 @@ impl Map {
         Self::Sources6,
         Self::Masqueraded4,
         Self::Masqueraded6,
+        Self::Direct4,
+        Self::Direct6,
+        Self::Routed4,
+        Self::Routed6,
+        Self::Unprotected4,
+        Self::Unprotected6,
+        Self::Isolated6,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -87,6 +108,13 @@ impl Map {
             Self::Sources6 => "sources6",
             Self::Masqueraded4 => "masqueraded4",
             Self::Masqueraded6 => "masqueraded6",
+            Self::Direct4 => "direct4",
+            Self::Direct6 => "direct6",
+            Self::Routed4 => "routed4",
+            Self::Routed6 => "routed6",
+            Self::Unprotected4 => "unprotected4",
+            Self::Unprotected6 => "unprotected6",
+            Self::Isolated6 => "isolated6",
         }
     }
 
@@ -111,16 +139,35 @@ impl Map {
 
     /// Whether it says something about bridges.
     pub(crate) fn is_of_bridges(self) -> bool {
-        matches!(self, Self::Bridges | Self::Internal | Self::Within) || !self.ranges().is_empty()
+        let by_interface = [
+            Self::Bridges,
+            Self::Internal,
+            Self::Within,
+            Self::Routed4,
+            Self::Routed6,
+            Self::Unprotected4,
+            Self::Unprotected6,
+            Self::Isolated6,
+        ];
+        by_interface.contains(&self) || !self.ranges().is_empty()
     }
 
     /// The type and length of a key.
     pub(super) fn key(self) -> (u32, u32) {
         match self {
-            Self::Published4At => (concatenated(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_PORT]), 12),
-            Self::Published6At => (concatenated(&[TYPE_IPV6, TYPE_PROTOCOL, TYPE_PORT]), 24),
+            Self::Published4At | Self::Direct4 => (concatenated(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_PORT]), 12),
+            Self::Published6At | Self::Direct6 => (concatenated(&[TYPE_IPV6, TYPE_PROTOCOL, TYPE_PORT]), 24),
             Self::Published4 | Self::Published6 => (concatenated(&[TYPE_PROTOCOL, TYPE_PORT]), 8),
-            Self::Opened4 | Self::Opened6 | Self::Advertised | Self::Bridges | Self::Internal => (TYPE_INTERFACE, 16),
+            Self::Opened4
+            | Self::Opened6
+            | Self::Advertised
+            | Self::Bridges
+            | Self::Internal
+            | Self::Routed4
+            | Self::Routed6
+            | Self::Unprotected4
+            | Self::Unprotected6
+            | Self::Isolated6 => (TYPE_INTERFACE, 16),
             Self::Within => (concatenated(&[TYPE_INTERFACE, TYPE_INTERFACE]), 32),
             Self::Subnets4 => (concatenated(&[TYPE_INTERFACE, TYPE_IPV4]), 20),
             Self::Subnets6 => (concatenated(&[TYPE_INTERFACE, TYPE_IPV6]), 32),

@@ -18,7 +18,7 @@ use dozen_model::{ContainerSpec, EndpointSpec, NetworkId, NetworkMode, error_cha
 use super::Owner;
 use crate::EngineError;
 use crate::container::snapshot::{Phase, Run, RunEndpoint, Snapshot};
-use crate::container::{files, launch};
+use crate::container::{files, launch, oci};
 use crate::failpoint::failpoint;
 use crate::network::{objects, rows};
 use crate::shared::Shared;
@@ -153,7 +153,8 @@ impl Owner {
 }
 
 fn follow(shared: &Shared, snapshot: &Snapshot, run: &Run) -> Result<(), EngineError> {
-    let ports = shared.network.move_ports(&snapshot.id, &run.endpoints, &run.ports);
+    let wanted = oci::wanted_ports(&snapshot.spec);
+    let ports = shared.network.move_ports(&snapshot.id, &run.endpoints, &run.ports, &wanted);
     let written = files::write(shared, snapshot, &run.endpoints, &shared.network.host_gateway());
     ports.and(written).and(shared.network.names.refresh(snapshot, run))
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use dozen_model::ContainerId;
 use dozen_network::{
-    BridgeAddresses, BridgeNetwork, Endpoint, EndpointWish, Gateways, HostNetwork, NetworkConfig, NetworkError, Plug,
-    PublishedPort, new_loopback_namespace, new_namespace,
+    BridgeAddresses, BridgeNetwork, Destination, Endpoint, EndpointWish, Gateways, HostNetwork, NetworkConfig,
+    NetworkError, Plug, PublishedPort, new_loopback_namespace, new_namespace,
 };
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
@@ -127,11 +127,11 @@ impl Network {
     }
 
     pub fn publish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        self.host.publish(endpoint, ports)
+        self.host.publish(endpoint, ports, &Default::default())
     }
 
     pub fn unpublish(&self, endpoint: &Endpoint, ports: &[PublishedPort]) -> Result<(), NetworkError> {
-        self.host.unpublish(endpoint, ports)
+        self.host.unpublish(endpoint, ports, Destination::default())
     }
 
     pub fn retain(&self, running: &[Endpoint]) -> Result<(), Vec<NetworkError>> {
