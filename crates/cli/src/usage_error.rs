@@ -2,6 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
+use dozen_model::spelling::closest;
 
 use crate::failure::{ENGINE_FAILED, FAILED, Failure};
 use crate::help;
@@ -146,38 +147,6 @@ fn similar_flag(command: &Command, flag: &str) -> Option<String> {
     let longs: Vec<String> =
         command.get_arguments().filter_map(clap::Arg::get_long).map(|long| format!("--{long}")).collect();
     closest(flag, longs.iter().map(String::as_str)).map(str::to_owned)
-}
-
-/// The name that is one or two slips away; a third of a word may be wrong, no more.
-pub fn closest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = match word.trim_start_matches('-').chars().count() {
-        0..=1 => 0,
-        2..=4 => 1,
-        _ => 2,
-    };
-    let near = names.map(|name| (distance(word, name), name)).filter(|(slips, _)| *slips <= limit);
-    near.min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
-}
-
-/// Letters to insert, drop, change or swap with their neighbour (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let mut least = change.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                    least = least.min(rows[i - 2][j - 2] + 1);
-                }
-                least
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]

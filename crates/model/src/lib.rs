@@ -28,6 +28,7 @@ mod restart;
 pub mod run_root;
 mod sharing;
 mod signal;
+pub mod spelling;
 mod user;
 
 pub use cgroup_parent::{CgroupParent, CgroupParentError};
