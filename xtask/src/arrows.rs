@@ -11,6 +11,7 @@ use crate::steps;
 const ORDER: &[&str] = &[
     "dozen-failpoint",
     "dozen-model",
+    "dozen-dockerfile",
     "dozen-settings",
     "dozen-tls",
     "dozen-ledger",
