@@ -7,6 +7,7 @@
 
 pub mod directives;
 mod error;
+pub mod expand;
 mod flags;
 mod heredoc;
 pub mod instruction;
