@@ -15,7 +15,9 @@ mod logical;
 mod mount;
 mod one_or_more;
 mod parse;
+pub mod scope;
 mod span;
+pub mod stages;
 mod text;
 mod words;
 

@@ -1,0 +1,253 @@
+//! Which variables there are where (docs.docker.com/reference/dockerfile, "ARG", "ENV").
+//!
+//! What ARG declares before the first FROM is known to FROM alone, and to a stage that declares the name again. In a
+//! stage a name is known from its line on, and in the stages that begin from that one. ENV wins over ARG, whichever comes
+//! first. Of the platforms, FROM knows all names, and a stage those that it declares.
+
+use std::collections::BTreeMap;
+
+use crate::error::Error;
+use crate::expand::{Expanded, Quotes, Value, Variables, expand};
+use crate::instruction::{Arg, Declaration, Dockerfile, KeyValues, Step};
+use crate::text::Word;
+
+/// What the caller says: `--build-arg`, the platforms, the target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// `--build-arg NAME=VALUE`.
+    pub arguments: BTreeMap<String, String>,
+    /// Where the build runs.
+    pub build_platform: Platform,
+    /// What it is for.
+    pub target_platform: Platform,
+    /// `--target`; empty: the last stage.
+    pub target_stage: String,
+}
+
+/// A platform's parts, as the platform arguments have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform {
+    /// `linux`.
+    pub os: String,
+    /// `amd64`.
+    pub architecture: String,
+    /// `v7`; empty if there is none.
+    pub variant: String,
+}
+
+impl Default for Platform {
+    fn default() -> Self {
+        Self { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: String::new() }
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
+    }
+}
+
+impl Given {
+    /// The arguments that nobody need declare for FROM ("Automatic platform ARGs in the global scope").
+    fn automatic(&self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for (prefix, platform) in [("BUILD", &self.build_platform), ("TARGET", &self.target_platform)] {
+            for (name, value) in [
+                ("PLATFORM", platform.to_string()),
+                ("OS", platform.os.clone()),
+                ("ARCH", platform.architecture.clone()),
+                ("VARIANT", platform.variant.clone()),
+            ] {
+                all.insert(format!("{prefix}{name}"), value);
+            }
+        }
+        let stage = if self.target_stage.is_empty() { "default" } else { &self.target_stage };
+        all.insert("TARGETSTAGE".to_owned(), stage.to_owned());
+        for (name, value) in &mut all {
+            if let Some(said) = self.arguments.get(name) {
+                value.clone_from(said);
+            }
+        }
+        all
+    }
+}
+
+/// What FROM knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlobalScope {
+    automatic: BTreeMap<String, String>,
+    /// What has been declared; `None`: without a value.
+    declared: BTreeMap<String, Option<String>>,
+}
+
+impl GlobalScope {
+    /// What the ARGs before the first FROM make of what the caller says.
+    pub fn new(file: &Dockerfile, given: &Given) -> Result<Self, Error> {
+        let mut scope = Self { automatic: given.automatic(), declared: BTreeMap::new() };
+        let escape = file.directives.escape.character();
+        for declaration in file.global_declarations() {
+            let (name, default) = scope.read(declaration, escape)?;
+            let value = given.arguments.get(&name).cloned().or(default);
+            scope.declared.insert(name, value);
+        }
+        Ok(scope)
+    }
+
+    /// A declaration with its variables expanded.
+    fn read(&self, declaration: &Declaration, escape: char) -> Result<(String, Option<String>), Error> {
+        let text = |word: &Word| expand(word, escape, Quotes::Taken, self).map(|it| it.text);
+        Ok((text(&declaration.name)?, declaration.default.as_ref().map(text).transpose()?))
+    }
+
+    /// All names that are known.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.declared.keys().chain(self.automatic.keys()).map(String::as_str)
+    }
+
+    /// It has been declared before the first FROM.
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.declared.contains_key(name)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        match self.declared.get(name) {
+            Some(Some(value)) => Some(value),
+            _ => self.automatic.get(name).map(String::as_str),
+        }
+    }
+}
+
+impl Variables for GlobalScope {
+    fn value(&self, name: &str) -> Value<'_> {
+        match self.get(name) {
+            Some(value) => Value::Set(value),
+            None if self.is_declared(name) => Value::Declared,
+            None => Value::Unknown,
+        }
+    }
+}
+
+/// What a stage knows after the steps that it has gone through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StageScope {
+    arguments: BTreeMap<String, Option<String>>,
+    environment: BTreeMap<String, String>,
+}
+
+impl StageScope {
+    /// A stage whose base image has this environment.
+    pub fn new(environment: BTreeMap<String, String>) -> Self {
+        Self { arguments: BTreeMap::new(), environment }
+    }
+
+    /// The environment that the image has so far.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+
+    /// The build arguments that have a value, which RUN sees beside the environment.
+    pub fn arguments(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.arguments.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)))
+    }
+
+    /// All names that are known.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.environment.keys().chain(self.arguments.keys()).map(String::as_str)
+    }
+
+    /// Goes through a step: what ARG and ENV say is known to those behind it.
+    ///
+    /// The variables of one ENV are those from before it: `ENV a=1 b=$a` does not see its own `a`.
+    pub fn apply(&mut self, step: &Step, escape: char, global: &GlobalScope, given: &Given) -> Result<(), Error> {
+        match step {
+            Step::Arg(arg) => self.declare(arg, escape, global, given),
+            Step::Env(pairs) => self.set(pairs, escape),
+            _ => Ok(()),
+        }
+    }
+
+    fn declare(&mut self, arg: &Arg, escape: char, global: &GlobalScope, given: &Given) -> Result<(), Error> {
+        for declaration in arg.declarations.iter() {
+            let text = |word: &Word| self.expand(word, escape).map(|it| it.text);
+            let name = text(&declaration.name)?;
+            let default = declaration.default.as_ref().map(text).transpose()?;
+            let said = given.arguments.get(&name).cloned();
+            let value = said.or(default).or_else(|| global.get(&name).map(str::to_owned));
+            self.arguments.insert(name, value);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, pairs: &KeyValues, escape: char) -> Result<(), Error> {
+        let text = |word: &Word| self.expand(word, escape).map(|it| it.text);
+        let read: Result<Vec<_>, Error> = pairs.iter().map(|pair| Ok((text(&pair.key)?, text(&pair.value)?))).collect();
+        self.environment.extend(read?);
+        Ok(())
+    }
+
+    /// Expands a word of this stage.
+    pub fn expand(&self, word: &Word, escape: char) -> Result<Expanded, Error> {
+        expand(word, escape, Quotes::Taken, self)
+    }
+}
+
+impl Variables for StageScope {
+    fn value(&self, name: &str) -> Value<'_> {
+        match (self.environment.get(name), self.arguments.get(name)) {
+            (Some(value), _) | (None, Some(Some(value))) => Value::Set(value),
+            (None, Some(None)) => Value::Declared,
+            (None, None) => Value::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instruction::Instruction;
+    use crate::parse;
+
+    /// What `$probe` becomes at the end of the last stage, each stage beginning from the one before it.
+    fn probe(source: &str, word: &str, given: &[(&str, &str)]) -> String {
+        let file = parse(source).unwrap();
+        let arguments = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let given = Given { arguments, ..Given::default() };
+        let global = GlobalScope::new(&file, &given).unwrap();
+        let mut scope = StageScope::default();
+        for located in file.stages.iter().flat_map(|stage| &stage.instructions) {
+            let Instruction::Step(step) = &located.value else { continue };
+            scope.apply(step, '\\', &global, &given).unwrap();
+        }
+        let word = Word { text: word.to_owned(), ..Word::default() };
+        scope.expand(&word, '\\').unwrap().text
+    }
+
+    #[test]
+    fn arguments_are_known_where_they_are_declared() {
+        for (source, word, given, expected) in [
+            ("ARG a=1\nFROM x", "[$a]", &[][..], "[]"),
+            ("ARG a=1\nFROM x\nARG a", "$a", &[], "1"),
+            ("ARG a=1\nFROM x\nARG a=2", "$a", &[], "2"),
+            ("ARG a=1\nFROM x\nARG a", "$a", &[("a", "3")], "3"),
+            ("FROM x\nARG a=1 b=${a}2\nARG c='$a'", "$a$b$c", &[], "112$a"),
+            ("FROM x\nARG a", "[${a-none}]", &[], "[none]"),
+            ("FROM x", "[$a]", &[("a", "3")], "[]"),
+            ("FROM x\nARG a=1\nFROM y\nRUN z", "$a", &[], "1"),
+            ("FROM x\nARG a=1\nENV a=2", "$a", &[("a", "3")], "2"),
+            ("FROM x\nENV a=2\nARG a=1", "$a", &[("a", "3")], "2"),
+            ("FROM x\nARG v\nENV a=${v:-v1}", "$a", &[("v", "v2")], "v2"),
+            ("FROM x\nENV a=1\nENV a=2 b=$a", "$a$b", &[], "21"),
+            ("FROM x\nENV a b  c", "$a", &[], "b  c"),
+            (
+                "FROM x\nARG TARGETPLATFORM TARGETARCH",
+                "$TARGETPLATFORM $TARGETARCH [$TARGETOS]",
+                &[],
+                "linux/amd64 amd64 []",
+            ),
+            ("ARG b=1\nARG a=$b$BUILDOS\nFROM x\nARG a", "$a", &[], "1linux"),
+        ] {
+            assert_eq!(probe(source, word, given), expected, "{source}");
+        }
+    }
+}
