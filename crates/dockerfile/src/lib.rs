@@ -10,6 +10,7 @@ mod error;
 pub mod expand;
 mod flags;
 mod heredoc;
+pub mod ignore;
 pub mod instruction;
 mod logical;
 mod mount;
