@@ -12,6 +12,7 @@ mod flags;
 mod heredoc;
 pub mod ignore;
 pub mod instruction;
+pub mod lint;
 mod logical;
 mod mount;
 mod one_or_more;

@@ -1,0 +1,84 @@
+//! Goes through the stages as a build would, with what is known at each step, and asks the rules about steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Findings, Options, steps};
+use crate::error::Error;
+use crate::instruction::{Dockerfile, Instruction, Located, Step};
+use crate::scope::{GlobalScope, StageScope};
+use crate::stages::{Base, Stages};
+
+/// What is known at a step.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub scope: StageScope,
+    /// Below it all is an image, whose environment we do not know.
+    pub is_on_image: bool,
+    /// SHELL has been said.
+    pub has_shell: bool,
+    /// WORKDIR has been said.
+    pub has_workdir: bool,
+}
+
+/// What holds for all steps.
+pub(super) struct Surroundings<'a> {
+    pub file: &'a Dockerfile,
+    pub global: &'a GlobalScope,
+    pub options: &'a Options,
+    pub escape: char,
+}
+
+pub(super) fn look(
+    file: &Dockerfile,
+    stages: &Stages,
+    needed: &BTreeSet<usize>,
+    global: &GlobalScope,
+    options: &Options,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    let surroundings = Surroundings { file, global, options, escape: file.directives.escape.character() };
+    let mut ends: BTreeMap<usize, State> = BTreeMap::new();
+    for (index, stage) in file.stages.iter().enumerate().filter(|(index, _)| needed.contains(index)) {
+        let (mut state, triggers) = match stages.base_of(index) {
+            // Who needs a stage needs its base, and that stands above it.
+            Base::Stage(base) => (ends[base].clone(), triggers_of(file, *base)),
+            other => {
+                let is_on_image = *other != Base::Empty;
+                let scope = StageScope::default();
+                (State { scope, is_on_image, has_shell: false, has_workdir: false }, Vec::new())
+            }
+        };
+        for trigger in triggers {
+            go(trigger, &mut state, &surroundings)?;
+        }
+        let mut once = steps::Once::default();
+        for located in &stage.instructions {
+            let Instruction::Step(step) = &located.value else { continue };
+            steps::look(step, located.span, &state, &surroundings, &mut once, findings)?;
+            go(step, &mut state, &surroundings)?;
+        }
+        ends.insert(index, state);
+    }
+    Ok(())
+}
+
+fn go(step: &Step, state: &mut State, surroundings: &Surroundings<'_>) -> Result<(), Error> {
+    let Surroundings { global, options, escape, .. } = surroundings;
+    state.scope.apply(step, *escape, global, &options.given)?;
+    match step {
+        Step::Shell(_) => state.has_shell = true,
+        Step::WorkDir(_) => state.has_workdir = true,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// What a stage says that is to be done upon it.
+fn triggers_of(file: &Dockerfile, stage: usize) -> Vec<&Step> {
+    let instructions: &[Located<Instruction>] = file.stages.get(stage).map_or(&[], |stage| &stage.instructions);
+    let triggers = instructions.iter().filter_map(|located| match &located.value {
+        Instruction::OnBuild(on_build) => Some(&on_build.trigger),
+        Instruction::Step(_) | Instruction::Maintainer(_) => None,
+    });
+    triggers.collect()
+}

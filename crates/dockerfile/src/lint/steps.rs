@@ -1,0 +1,224 @@
+//! Rules about what a step does.
+
+use dozen_model::{Signal, spelling};
+
+use super::stage::{State, Surroundings};
+use super::{Findings, Rule};
+use crate::error::Error;
+use crate::expand::words::{self, Expandable};
+use crate::expand::{Quotes, expand};
+use crate::instruction::{CommandLine, Instruction, KeyValues, Source, Step, Transfer};
+use crate::span::Span;
+use crate::text::Word;
+
+/// What of a kind a stage has only one of, and where it was said last.
+#[derive(Debug, Default)]
+pub(super) struct Once {
+    cmd: Option<Span>,
+    entrypoint: Option<Span>,
+    health_check: Option<Span>,
+}
+
+pub(super) fn look(
+    step: &Step,
+    span: Span,
+    state: &State,
+    surroundings: &Surroundings<'_>,
+    once: &mut Once,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    undefined_var(step, span, state, surroundings, findings)?;
+    let text = |word: &Word| state.scope.expand(word, surroundings.escape).map(|it| it.text);
+    match step {
+        Step::Cmd(command) => {
+            json_args_recommended("CMD", command, span, state, findings);
+            multiple_instructions_disallowed("CMD", &mut once.cmd, span, findings);
+        }
+        Step::Entrypoint(command) => {
+            json_args_recommended("ENTRYPOINT", command, span, state, findings);
+            multiple_instructions_disallowed("ENTRYPOINT", &mut once.entrypoint, span, findings);
+        }
+        Step::HealthCheck(_) => {
+            multiple_instructions_disallowed("HEALTHCHECK", &mut once.health_check, span, findings);
+        }
+        Step::Env(pairs) => {
+            legacy_key_value_format("ENV", pairs, span, findings);
+            for pair in pairs.iter() {
+                secrets_used_in_arg_or_env("ENV", &pair.key, span, findings);
+            }
+        }
+        Step::Label(pairs) => legacy_key_value_format("LABEL", pairs, span, findings),
+        Step::Arg(arg) => {
+            for declaration in arg.declarations.iter() {
+                secrets_used_in_arg_or_env("ARG", &declaration.name, span, findings);
+            }
+        }
+        Step::WorkDir(path) => workdir_relative_path(&text(path)?, span, state, findings),
+        Step::Add(add) => copy_ignored_file("Add", &add.transfer, span, state, surroundings, findings)?,
+        Step::Copy(copy) if copy.from.is_none() => {
+            copy_ignored_file("Copy", &copy.transfer, span, state, surroundings, findings)?;
+        }
+        Step::Expose(ports) => {
+            for word in ports.iter() {
+                for port in state.scope.expand(word, surroundings.escape)?.words {
+                    expose(&port, word, span, findings)?;
+                }
+            }
+        }
+        Step::StopSignal(word) => {
+            let signal = text(word)?;
+            signal.parse::<Signal>().map_err(|error| Error::new(error.to_string(), word.span))?;
+        }
+        Step::Run(run) => {
+            for mount in &run.mounts {
+                mount.resolve(text)?;
+            }
+        }
+        Step::Copy(_) | Step::Shell(_) | Step::User(_) | Step::Volume(_) => {}
+    }
+    Ok(())
+}
+
+/// A shell that the file chose is one that it wants.
+fn json_args_recommended(name: &str, command: &CommandLine, span: Span, state: &State, findings: &mut Findings<'_>) {
+    if matches!(command, CommandLine::Shell(_)) && !state.has_shell {
+        let detail =
+            format!("JSON arguments recommended for {name} to prevent unintended behavior related to OS signals");
+        findings.add(Rule::JsonArgsRecommended, span, detail);
+    }
+}
+
+/// Told of the one that has no effect.
+fn multiple_instructions_disallowed(name: &str, last: &mut Option<Span>, span: Span, findings: &mut Findings<'_>) {
+    if let Some(before) = last.replace(span) {
+        let detail = format!(
+            "Multiple {name} instructions should not be used in the same stage because only the last one will be used"
+        );
+        findings.add(Rule::MultipleInstructionsDisallowed, before, detail);
+    }
+}
+
+fn legacy_key_value_format(name: &str, pairs: &KeyValues, span: Span, findings: &mut Findings<'_>) {
+    if matches!(pairs, KeyValues::Legacy(_)) {
+        let detail = format!("\"{name} key=value\" should be used instead of legacy \"{name} key value\" format");
+        findings.add(Rule::LegacyKeyValueFormat, span, detail);
+    }
+}
+
+/// A name with one of these words in it, between `_`, unless it is public.
+fn secrets_used_in_arg_or_env(name: &str, key: &Word, span: Span, findings: &mut Findings<'_>) {
+    const SECRET: [&str; 10] =
+        ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
+    let lower = key.text.to_ascii_lowercase();
+    let mut words = lower.split('_');
+    if words.clone().any(|word| SECRET.contains(&word)) && !words.any(|word| word == "public") {
+        let detail = format!("Do not use ARG or ENV instructions for sensitive data ({name} {:?})", key.text);
+        findings.add(Rule::SecretsUsedInArgOrEnv, span, detail);
+    }
+}
+
+/// An image's own WORKDIR may change, so only one of this file counts.
+fn workdir_relative_path(path: &str, span: Span, state: &State, findings: &mut Findings<'_>) {
+    if !state.has_workdir && !path.starts_with('/') {
+        let detail = format!("Relative workdir {path:?} can have unexpected results if the base image changes");
+        findings.add(Rule::WorkdirRelativePath, span, detail);
+    }
+}
+
+/// Of a base image we do not know the environment, and do not ask for it. A name that nobody in the file declares may
+/// be the image's, if it looks like one: capitals, and not a slip of the pen.
+fn undefined_var(
+    step: &Step,
+    span: Span,
+    state: &State,
+    surroundings: &Surroundings<'_>,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    for Expandable { word, quotes, .. } in words::of(step) {
+        // In the text of a heredoc the escape character is always the shell's.
+        let escape = if quotes == Quotes::Kept { '\\' } else { surroundings.escape };
+        for name in expand(word, escape, quotes, &state.scope)?.unknown {
+            if !name.starts_with(|first: char| first.is_alphabetic() || first == '_') {
+                continue;
+            }
+            // Every image has it.
+            let of_image = state.is_on_image.then_some("PATH");
+            if of_image == Some(name.as_str()) {
+                continue;
+            }
+            let near = spelling::closest(&name, state.scope.names().chain(of_image));
+            let may_be_the_images = state.is_on_image
+                && near.is_none()
+                && !name.contains(|letter: char| letter.is_lowercase())
+                && !is_declared_somewhere(&name, surroundings);
+            if !may_be_the_images {
+                let suggestion = near.map(|near| format!(" (did you mean ${near}?)")).unwrap_or_default();
+                findings.add(Rule::UndefinedVar, span, format!("Usage of undefined variable '${name}'{suggestion}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_declared_somewhere(name: &str, surroundings: &Surroundings<'_>) -> bool {
+    let says = |step: &Step| match step {
+        Step::Arg(arg) => arg.declarations.iter().any(|declaration| declaration.name.text == name),
+        Step::Env(pairs) => pairs.iter().any(|pair| pair.key.text == name),
+        _ => false,
+    };
+    let instructions = surroundings.file.stages.iter().flat_map(|stage| &stage.instructions);
+    surroundings.global.names().any(|known| known == name)
+        || instructions.map(|located| &located.value).any(|it| matches!(it, Instruction::Step(step) if says(step)))
+}
+
+fn copy_ignored_file(
+    verb: &str,
+    transfer: &Transfer,
+    span: Span,
+    state: &State,
+    surroundings: &Surroundings<'_>,
+    findings: &mut Findings<'_>,
+) -> Result<(), Error> {
+    let ignore = &surroundings.options.ignore;
+    for source in transfer.sources.iter() {
+        let Source::Named(word) = source else { continue };
+        let path = state.scope.expand(word, surroundings.escape)?.text;
+        let is_elsewhere = path.contains("://") || path.starts_with("git@");
+        // Of a pattern or a directory, some may be seen.
+        let is_one = !path.contains(['*', '?', '[']) && !ignore.may_see_below(&path);
+        if !is_elsewhere && is_one && ignore.leaves_out(&path) {
+            let detail = format!("Attempting to {verb} file {path:?} that is excluded by .dockerignore");
+            findings.add(Rule::CopyIgnoredFile, span, detail);
+        }
+    }
+    Ok(())
+}
+
+/// `[[ADDRESS:]HOST-PORT:]PORT[-PORT][/PROTOCOL]`, of which only the last two mean something.
+fn expose(text: &str, word: &Word, span: Span, findings: &mut Findings<'_>) -> Result<(), Error> {
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let lower = protocol.to_ascii_lowercase();
+    if !["tcp", "udp", "sctp"].contains(&lower.as_str()) {
+        return Err(Error::new(format!("invalid proto: {protocol}"), word.span)
+            .with_hint("it is one of tcp, udp and sctp: EXPOSE 53/udp"));
+    }
+    if lower != protocol {
+        let detail = format!("Defined protocol '{text}' in EXPOSE instruction should be lowercase");
+        findings.add(Rule::ExposeProtoCasing, span, detail);
+    }
+    let port = match ports.rsplit_once(':') {
+        None => ports,
+        Some((_, port)) => {
+            let detail =
+                format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'");
+            findings.add(Rule::ExposeInvalidFormat, span, detail);
+            port
+        }
+    };
+    let (from, to) = port.split_once('-').unwrap_or((port, port));
+    match (from.parse::<u16>(), to.parse::<u16>()) {
+        (Ok(from), Ok(to)) if from <= to => Ok(()),
+        _ => Err(Error::new(format!("invalid containerPort: {port}"), word.span)
+            .with_hint("a port is a number up to 65535, or a range of them: EXPOSE 8000-8010/tcp")),
+    }
+}
