@@ -1,15 +1,22 @@
 //! Where something stands in a Dockerfile: bytes, lines, columns, and the lines around it for people to read.
 
+use std::fmt;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
 /// Bytes of the file, the end not included; always on boundaries of characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
     /// The first byte.
     pub start: usize,
     /// The byte after the last one.
     pub end: usize,
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.start, self.end)
+    }
 }
 
 impl Span {

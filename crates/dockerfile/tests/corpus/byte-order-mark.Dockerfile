@@ -1,0 +1,5 @@
+﻿# escape=`
+FROM a
+RUN dir C:\ `
+  /x
+COPY C:\a b`\

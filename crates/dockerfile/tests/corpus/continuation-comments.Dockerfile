@@ -1,0 +1,12 @@
+FROM a
+RUN one \
+    # a comment
+
+    two \
+  # another
+  && three
+
+ENV a=1 \
+  b=2 \
+  # c=3 \
+  d=4

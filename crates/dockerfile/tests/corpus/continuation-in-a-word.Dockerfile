@@ -1,0 +1,6 @@
+FR\
+OM al\
+pine
+ENV pa\
+th=/a:\
+/b

@@ -1,0 +1,2 @@
+FROM a AS one
+COPY --from=ONE b c

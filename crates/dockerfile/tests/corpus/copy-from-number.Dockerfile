@@ -1,0 +1,4 @@
+FROM a
+FROM b
+COPY --from=0 c d
+COPY --from=2 e f

@@ -1,0 +1,3 @@
+ARG b=c
+FROM a
+COPY --from=$b d e

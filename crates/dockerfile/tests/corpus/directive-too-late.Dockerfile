@@ -1,0 +1,5 @@
+# a comment
+# escape=`
+FROM a
+RUN b `
+  c

@@ -1,0 +1,3 @@
+FROM a
+ARG port=http
+EXPOSE 80 $port

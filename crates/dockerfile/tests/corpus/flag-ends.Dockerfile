@@ -1,0 +1,3 @@
+FROM a
+RUN -- --mount=x
+COPY --link -- --from=a b

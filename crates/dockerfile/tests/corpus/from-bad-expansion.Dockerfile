@@ -1,0 +1,2 @@
+ARG x=1
+FROM a${x:b}

@@ -1,0 +1,3 @@
+ARG reg=example.org repo=$reg/app tag
+FROM ${repo}:${tag:-latest}@sha256:0000000000000000000000000000000000000000000000000000000000000000 AS one
+FROM --platform=${TARGETOS}/${TARGETARCH} one

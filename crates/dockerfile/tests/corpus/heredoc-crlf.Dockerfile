@@ -1,0 +1,7 @@
+FROM a
+COPY <<E /x
+one
+two
+E
+RUN b \
+  c

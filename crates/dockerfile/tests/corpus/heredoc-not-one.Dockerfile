@@ -1,0 +1,4 @@
+FROM a
+RUN x=$((1<<2)) && cat a<<b "<<c" <<<d
+RUN echo it's <<e
+CMD ["<<f"]

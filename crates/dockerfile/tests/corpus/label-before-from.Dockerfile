@@ -1,0 +1,3 @@
+ARG a
+LABEL a=b
+FROM a

@@ -1,0 +1,5 @@
+from alpine as build
+from alpine
+run true
+copy --from=build a b
+cmd ["x"]

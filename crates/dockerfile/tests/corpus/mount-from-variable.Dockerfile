@@ -1,0 +1,3 @@
+ARG b
+FROM a
+RUN --mount=from=$b,target=/x true

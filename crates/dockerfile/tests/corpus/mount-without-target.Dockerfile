@@ -1,0 +1,3 @@
+FROM a
+RUN true
+RUN --mount=type=cache make

@@ -1,0 +1,2 @@
+FROM a
+RUN --device=nvidia.com/gpu=all nvidia-smi

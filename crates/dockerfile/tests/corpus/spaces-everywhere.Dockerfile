@@ -1,0 +1,4 @@
+  FROM   a   AS   b  
+	 RUN 	 c  d	
+
+   COPY   e	f   g

@@ -1,0 +1,6 @@
+ARG VERSION=2
+FROM a AS b
+COPY $DIR /x
+ARG DIR=y
+FROM scratch
+LABEL v=$VERSION w=$DRI

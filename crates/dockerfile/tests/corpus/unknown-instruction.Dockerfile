@@ -1,0 +1,2 @@
+FROM a
+CPOY b c

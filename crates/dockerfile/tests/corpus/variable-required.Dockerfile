@@ -1,0 +1,3 @@
+FROM a
+ARG version
+LABEL version="${version:?pass --build-arg version=…}"

@@ -1,0 +1,2 @@
+FROM a
+LABEL größe="日本" x=${y:?日}

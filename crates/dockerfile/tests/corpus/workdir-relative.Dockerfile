@@ -1,0 +1,4 @@
+FROM a
+WORKDIR app
+WORKDIR /b
+WORKDIR c
