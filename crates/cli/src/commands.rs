@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 
 mod attach;
+mod build;
 mod commit;
 mod container;
 mod context;
@@ -118,6 +119,7 @@ pub fn command() -> Command {
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommands([
+                    build::command(),
                     history::command(),
                     import::command(),
                     inspect::command_for_images(),
@@ -149,6 +151,7 @@ pub fn command() -> Command {
         ])
         .subcommands([
             attach::command(),
+            build::command(),
             commit::command(),
             cp::command(),
             create::command(),
@@ -201,6 +204,11 @@ pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
     match matches.subcommand() {
         Some(("completion", matches)) => Some(generate::completion(matches)),
         Some(("man", matches)) => Some(generate::man(matches)),
+        Some(("build", matches)) => Some(build::execute(matches)),
+        Some(("image", image)) => match image.subcommand() {
+            Some(("build", matches)) => Some(build::execute(matches)),
+            _ => None,
+        },
         Some(("context", verbs)) => Some(context::execute(crate::arguments::flags::text(matches, "context"), verbs)),
         Some(("system", system)) => match system.subcommand() {
             Some(("install", matches)) => Some(system_install::install(matches)),

@@ -65,7 +65,9 @@ pub fn explain(error: &Error, root: &Command, arguments: &[String]) -> Failure {
                 return wrong_count(command, &path, &see);
             }
             if not_built::is_flag(&path, &flag) {
-                return Failure::not_built(&format!("{flag} of '{name}'")).with_exit_code(ENGINE_FAILED);
+                let hint = not_built::way_out(&path).map(str::to_owned);
+                let failure = Failure::not_built(&format!("{flag} of '{name}'")).with_exit_code(ENGINE_FAILED);
+                return Failure { hint, ..failure };
             }
             let message = match flag.strip_prefix("--") {
                 Some(_) => format!("unknown flag: {flag}"),
@@ -171,7 +173,13 @@ mod tests {
                 1,
                 "dozen: unknown command: dozen container strat\nhint: did you mean 'dozen container start'?",
             ),
-            ("build .", 1, "dozen: 'dozen build' is not built yet"),
+            ("builder prune", 1, "dozen: 'dozen builder' is not built yet"),
+            (
+                "build -t x .",
+                125,
+                "dozen: -t of 'dozen build' is not built yet\nhint: 'dozen build --check' looks for faults",
+            ),
+            ("image build --push .", 125, "dozen: --push of 'dozen image build' is not built yet\nhint: "),
             (
                 "pull x",
                 1,

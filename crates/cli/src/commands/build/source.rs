@@ -1,0 +1,136 @@
+//! Where a build's Dockerfile and its ignore file lie.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use dozen_dockerfile::ignore::{IgnoreFile, candidates};
+
+use crate::commands::system_words;
+use crate::failure::Failure;
+
+/// No Dockerfile and no ignore file is larger.
+const LARGEST_BYTES: u64 = 16 << 20;
+
+/// What a build begins from.
+pub(super) struct Source {
+    /// The Dockerfile's name, as it is shown.
+    pub name: String,
+    pub text: String,
+    pub ignore: IgnoreFile,
+}
+
+/// Reads the Dockerfile of a context: `PATH/Dockerfile`, the named file, or stdin.
+pub(super) fn read(context: &Path, file: Option<&str>) -> Result<Source, Failure> {
+    let shown = context.to_string_lossy();
+    if ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|it| shown.starts_with(it)) {
+        return Err(Failure::not_built("a remote build context").with_hint("clone it, and name the directory"));
+    }
+    if shown == "-" {
+        if file.is_some_and(|file| file != "-") {
+            return Err(Failure::not_built("a build context from stdin")
+                .with_hint("name its directory; '-' alone reads a Dockerfile from stdin"));
+        }
+        return Ok(Source { name: "Dockerfile".to_owned(), text: stdin()?, ignore: IgnoreFile::default() });
+    }
+    if !context.is_dir() {
+        let why = match std::fs::metadata(context) {
+            Err(error) => system_words(&error),
+            Ok(_) => "not a directory".to_owned(),
+        };
+        return Err(Failure::new(format!("ERROR: unable to prepare context: path {shown:?}: {why}")));
+    }
+    if file == Some("-") {
+        let ignore = ignore_file(&[context.join(".dockerignore")])?;
+        return Ok(Source { name: "Dockerfile".to_owned(), text: stdin()?, ignore });
+    }
+    let path = match file {
+        Some(file) => PathBuf::from(file),
+        // "./Dockerfile" is nothing that anybody says.
+        None if shown == "." => PathBuf::from("Dockerfile"),
+        None => context.join("Dockerfile"),
+    };
+    let name = path.display().to_string();
+    let failed = |why: String| {
+        Failure::new(format!("ERROR: failed to read dockerfile: open {name}: {why}"))
+            .with_hint("another name is said with -f; a path in it begins where the command is typed")
+    };
+    let opened = std::fs::File::open(&path).map_err(|error| failed(system_words(&error)))?;
+    let text = text(opened, &name).map_err(failed)?;
+    Ok(Source { text, ignore: ignore_file(&candidates(&path, context))?, name })
+}
+
+fn stdin() -> Result<String, Failure> {
+    text(std::io::stdin().lock(), "stdin")
+        .map_err(|why| Failure::new(format!("ERROR: failed to read dockerfile: {why}")))
+}
+
+fn text(reader: impl Read, name: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    reader.take(LARGEST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| system_words(&error))?;
+    if bytes.len() as u64 > LARGEST_BYTES {
+        return Err(format!("it is larger than {} MiB", LARGEST_BYTES >> 20));
+    }
+    // The magic numbers of gzip and zstd, and the place of tar's.
+    let is_archive = bytes.starts_with(&[0x1f, 0x8b])
+        || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+        || bytes.get(257..262) == Some(b"ustar");
+    if is_archive {
+        return Err(format!("{name} is an archive: a packed build context is not built yet"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8")
+    })
+}
+
+/// The first of the files that is there.
+fn ignore_file(paths: &[PathBuf]) -> Result<IgnoreFile, Failure> {
+    for path in paths {
+        let failed = |why: String| Failure::new(format!("ERROR: failed to read {}: {why}", path.display()));
+        let opened = match std::fs::File::open(path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(system_words(&error))),
+        };
+        let text = text(opened, &path.display().to_string()).map_err(failed)?;
+        return IgnoreFile::parse(&text).map_err(|error| failed(error.to_string()));
+    }
+    Ok(IgnoreFile::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name_or_message(context: &Path, file: Option<&str>) -> String {
+        read(context, file).map_or_else(|failure| failure.message, |source| source.name)
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        std::fs::write(at.join("text"), "FROM a\n").unwrap();
+        std::fs::write(at.join("latin"), b"FROM a\nLABEL b=\xe9\n").unwrap();
+        std::fs::write(at.join("packed"), [0x1f, 0x8b, 8, 0]).unwrap();
+        let path = |name: &str| at.join(name).display().to_string();
+        assert_eq!(name_or_message(at, Some(&path("text"))), path("text"));
+        for (context, file, message) in [
+            (at.to_owned(), None, format!("open {}: no such file or directory", path("Dockerfile"))),
+            (at.to_owned(), Some(path("latin")), "line 2 is not UTF-8".to_owned()),
+            (at.to_owned(), Some(path("packed")), "is an archive".to_owned()),
+            (at.to_owned(), Some(path("")), "is a directory".to_owned()),
+            (at.join("none"), None, "no such file or directory".to_owned()),
+            (at.join("text"), None, "not a directory".to_owned()),
+            (PathBuf::from("https://example.org/a.git"), None, "a remote build context is not built yet".to_owned()),
+            (PathBuf::from("-"), Some("x".to_owned()), "a build context from stdin is not built yet".to_owned()),
+        ] {
+            let said = name_or_message(&context, file.as_deref());
+            assert!(said.contains(&message), "{said}\nnot\n{message}");
+        }
+        std::fs::write(at.join(".dockerignore"), "a\n!\n").unwrap();
+        let said = name_or_message(at, Some(&path("text")));
+        assert!(said.ends_with(".dockerignore: line 2: illegal exclusion pattern: \"!\""), "{said}");
+    }
+}
