@@ -9,6 +9,8 @@ pub mod directives;
 mod error;
 pub mod expand;
 mod flags;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod heredoc;
 pub mod ignore;
 pub mod instruction;
