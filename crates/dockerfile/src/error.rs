@@ -10,7 +10,7 @@ use crate::span::{Lines, Span};
 pub struct Error {
     /// What is wrong, and with what.
     pub message: String,
-    /// Where.
+    /// Where; see [`Error::has_place`].
     pub span: Span,
     /// The way out, one sentence.
     pub hint: Option<String>,
@@ -24,11 +24,18 @@ enum Stage {
     Parsing { line: usize },
     /// Every line is right, and together they are not.
     Meaning,
+    /// The file is right, and what the caller wants of it is not.
+    Asking,
 }
 
 impl Error {
     pub(crate) fn new(message: impl Into<String>, span: Span) -> Self {
         Self { message: message.into(), span, hint: None, stage: Stage::Meaning }
+    }
+
+    /// Of what the caller wants: there is no place in the file to show.
+    pub(crate) fn of_caller(message: impl Into<String>) -> Self {
+        Self { stage: Stage::Asking, ..Self::new(message, Span::default()) }
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
@@ -50,10 +57,15 @@ impl Error {
         self
     }
 
-    /// The lines around the fault, marked, with carets under it.
+    /// It stands in the file, and its span says where.
+    pub fn has_place(&self) -> bool {
+        self.stage != Stage::Asking
+    }
+
+    /// The lines around the fault, marked, with carets under it; empty if it has no place.
     pub fn excerpt(&self, file: &str, text: &str) -> String {
         let lines = Lines::new(text);
-        lines.excerpt(file, lines.of(self.span), Some(self.span))
+        if self.has_place() { lines.excerpt(file, lines.of(self.span), Some(self.span)) } else { String::new() }
     }
 }
 
@@ -61,7 +73,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stage {
             Stage::Parsing { line } => write!(f, "dockerfile parse error on line {line}: {}", self.message),
-            Stage::Meaning => f.write_str(&self.message),
+            Stage::Meaning | Stage::Asking => f.write_str(&self.message),
         }
     }
 }

@@ -80,7 +80,7 @@ fn look(source: &str, options: &Options, findings: &mut Findings<'_>) -> Result<
     findings.choice = choice(&file, options)?;
     if let Some(syntax) = options.given.arguments.get(SYNTAX_ARGUMENT) {
         let word = crate::Word { text: syntax.clone(), span: Span::default() };
-        crate::directives::check_syntax(&word)?;
+        crate::directives::check_syntax(&word).map_err(|error| Error::of_caller(error.message))?;
     }
     shape::look(&file, findings);
     if let Some(error) = error {
@@ -98,13 +98,14 @@ fn look(source: &str, options: &Options, findings: &mut Findings<'_>) -> Result<
 }
 
 fn choice(file: &Dockerfile, options: &Options) -> Result<Choice, Error> {
-    let (text, span) = match (options.given.arguments.get(CHECK_ARGUMENT), &file.directives.check) {
-        (Some(text), _) => (text.as_str(), Span::default()),
-        (None, Some(word)) => (word.text.as_str(), word.span),
-        (None, None) => return Ok(Choice::default()),
-    };
-    Choice::read(text)
-        .map_err(|message| Error::new(message, span).with_hint("# check=skip=RULE,RULE;error=true, or skip=all"))
+    let hint = "# check=skip=RULE,RULE;error=true, or skip=all";
+    match (options.given.arguments.get(CHECK_ARGUMENT), &file.directives.check) {
+        (Some(text), _) => {
+            Choice::read(text).map_err(|why| Error::of_caller(format!("{CHECK_ARGUMENT}: {why}")).with_hint(hint))
+        }
+        (None, Some(word)) => Choice::read(&word.text).map_err(|why| Error::new(why, word.span).with_hint(hint)),
+        (None, None) => Ok(Choice::default()),
+    }
 }
 
 /// Findings that are to fail the build.

@@ -48,7 +48,21 @@ impl std::fmt::Display for Platform {
     }
 }
 
+/// The arguments that RUN sees without a declaration, and that leave no trace in the image ("Predefined ARGs"); also in
+/// small letters.
+const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
 impl Given {
+    /// The proxies that the caller has passed on: for RUN alone, and no part of what a step is known by.
+    pub fn proxies(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_proxy =
+            |name: &str| PROXIES.contains(&name) || PROXIES.iter().any(|proxy| proxy.to_ascii_lowercase() == name);
+        self.arguments
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(move |(name, _)| is_proxy(name))
+    }
+
     /// The arguments that nobody need declare for FROM ("Automatic platform ARGs in the global scope").
     fn automatic(&self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
@@ -221,6 +235,13 @@ mod tests {
         }
         let word = Word { text: word.to_owned(), ..Word::default() };
         scope.expand(&word, '\\').unwrap().text
+    }
+
+    #[test]
+    fn proxies_are_passed_on() {
+        let all = ["HTTP_PROXY", "no_proxy", "All_Proxy", "OTHER"].map(|name| (name.to_owned(), "x".to_owned()));
+        let given = Given { arguments: all.into(), ..Given::default() };
+        assert_eq!(given.proxies().map(|(name, _)| name).collect::<Vec<_>>(), ["HTTP_PROXY", "no_proxy"]);
     }
 
     #[test]

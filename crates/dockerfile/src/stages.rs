@@ -5,13 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use dozen_model::spelling;
+use dozen_model::{Reference, spelling};
 
 use crate::error::Error;
 use crate::expand::{Quotes, expand};
 use crate::instruction::{Dockerfile, Instruction, Stage, Step};
 use crate::scope::GlobalScope;
-use crate::span::Span;
 use crate::text::Word;
 
 /// The base without anything in it.
@@ -52,7 +51,6 @@ struct Node {
     platform: Option<String>,
     /// The stages that it takes from, its base not among them.
     origins: BTreeSet<usize>,
-    span: Span,
 }
 
 impl Stages {
@@ -68,18 +66,12 @@ impl Stages {
                 return Err(Error::new(format!("base name ({}) should not be blank", from.base.text), from.base.span)
                     .with_hint("give the ARG a default, or pass --build-arg"));
             }
-            let platform = from.platform.as_ref().map(|word| match text(word) {
-                Ok(platform) if platform.is_empty() => {
-                    Err(Error::new(format!("empty platform value from expression {}", word.text), word.span))
-                }
-                other => other,
-            });
+            let platform = from.platform.as_ref().map(|word| platform(word, text(word)?));
             let node = Node {
                 name: from.alias.as_ref().map(|alias| alias.name.text.to_ascii_lowercase()),
-                base: stages.base(&base),
+                base: stages.base(&base, &from.base)?,
                 platform: platform.transpose()?,
                 origins: BTreeSet::new(),
-                span: stage.from.span,
             };
             stages.nodes.push(node);
         }
@@ -120,9 +112,8 @@ impl Stages {
         if let Some(stage) = number(name).filter(|stage| *stage < self.nodes.len()) {
             return Ok(stage);
         }
-        let last = self.nodes.last().map_or(Span::default(), |node| node.span);
-        let error =
-            Error::new(format!("target stage {name:?} could not be found"), last).with_suggestion(self.near(name));
+        let error = Error::of_caller(format!("target stage {name:?} could not be found"));
+        let error = error.with_suggestion(self.near(name));
         let names: Vec<&str> = self.names().collect();
         Err(if names.is_empty() { error } else { error.with_hint(format!("the stages are: {}", names.join(", "))) })
     }
@@ -168,7 +159,7 @@ impl Stages {
                 "cannot {verb} from stage {name:?}, it needs to be defined before current stage {here:?}"
             ));
         }
-        Ok(Origin::Image(name.clone()))
+        self.image(name, from).map(Origin::Image)
     }
 
     /// The stage whose name is a slip of the pen away from an image's: for who finds no such image.
@@ -186,11 +177,20 @@ impl Stages {
         self.nodes[..end].iter().rposition(|node| node.name.as_deref() == Some(&name))
     }
 
-    fn base(&self, name: &str) -> Base {
+    fn base(&self, name: &str, word: &Word) -> Result<Base, Error> {
         match self.named(name, self.nodes.len()) {
-            Some(stage) => Base::Stage(stage),
-            None if name == EMPTY => Base::Empty,
-            None => Base::Image(name.to_owned()),
+            Some(stage) => Ok(Base::Stage(stage)),
+            None if name == EMPTY => Ok(Base::Empty),
+            None => self.image(name, word).map(Base::Image),
+        }
+    }
+
+    /// A name that is no stage's.
+    fn image(&self, name: &str, word: &Word) -> Result<String, Error> {
+        match name.parse::<Reference>() {
+            Ok(_) => Ok(name.to_owned()),
+            Err(error) => Err(Error::new(format!("failed to parse stage name {name:?}: {error}"), word.span)
+                .with_suggestion(self.near(name))),
         }
     }
 
@@ -229,6 +229,26 @@ pub fn sources(step: &Step) -> Vec<(&Word, &'static str)> {
         Step::Copy(copy) => copy.from.iter().map(|from| (from, "copy")).collect(),
         Step::Run(run) => run.mounts.iter().filter_map(crate::Mount::from).map(|from| (from, "mount")).collect(),
         _ => Vec::new(),
+    }
+}
+
+/// A `--platform` whose variables are known: one to three words between slashes.
+fn platform(word: &Word, platform: String) -> Result<String, Error> {
+    if platform.is_empty() {
+        return Err(Error::new(format!("empty platform value from expression {}", word.text), word.span));
+    }
+    let is_word = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+    };
+    let wrong = platform.split('/').find(|part| !is_word(part));
+    match wrong {
+        None if platform.split('/').count() <= 3 => Ok(platform),
+        _ => {
+            let part = wrong.unwrap_or(&platform);
+            let message =
+                format!("failed to parse platform {}: {part:?} is an invalid component of {platform:?}", word.text);
+            Err(Error::new(message, word.span).with_hint("a platform is os/architecture[/variant]: linux/arm64"))
+        }
     }
 }
 
@@ -303,11 +323,21 @@ mod tests {
             ("FROM x\nCOPY --from=0 c d", "invalid stage index 0"),
             ("FROM x\nCOPY --from=7 c d", "invalid stage index 7"),
             ("ARG a\nFROM $a", "base name ($a) should not be blank"),
+            (
+                "ARG MY_ARCH=arm64\nFROM --platform=linux/${MYARCH} x",
+                "failed to parse platform linux/${MYARCH}: \"\" is an invalid component of \"linux/\"",
+            ),
+            (
+                "FROM x AS build\nFROM Biuld:",
+                "failed to parse stage name \"Biuld:\": invalid reference format: a tag is up to 128 letters, digits, '_', '.' and '-': \"Biuld:\" (did you mean build?)",
+            ),
             ("FROM --platform=$a x", "empty platform value from expression $a"),
         ] {
             assert_eq!(stages(source).unwrap_err().message, message);
         }
         let image = stages("FROM x\nCOPY --from=99999999999999999999999 c d");
         assert!(image.is_ok(), "{image:?}");
+        let error = stages("FROM x AS build\nCOPY --from=Bild! c d").unwrap_err();
+        assert!(error.message.ends_with("(did you mean build?)"), "{error}");
     }
 }

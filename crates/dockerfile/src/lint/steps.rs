@@ -4,6 +4,7 @@ use dozen_model::{Signal, spelling};
 
 use super::stage::{State, Surroundings};
 use super::{Findings, Rule};
+use crate::Remote;
 use crate::error::Error;
 use crate::expand::words::{self, Expandable};
 use crate::expand::{Quotes, expand};
@@ -54,7 +55,12 @@ pub(super) fn look(
             }
         }
         Step::WorkDir(path) => workdir_relative_path(&text(path)?, span, state, findings),
-        Step::Add(add) => copy_ignored_file("Add", &add.transfer, span, state, surroundings, findings)?,
+        Step::Add(add) => {
+            if let Some(checksum) = &add.checksum {
+                one_remote(checksum, &add.transfer, &text)?;
+            }
+            copy_ignored_file("Add", &add.transfer, span, state, surroundings, findings)?;
+        }
         Step::Copy(copy) if copy.from.is_none() => {
             copy_ignored_file("Copy", &copy.transfer, span, state, surroundings, findings)?;
         }
@@ -183,7 +189,7 @@ fn copy_ignored_file(
     for source in transfer.sources.iter() {
         let Source::Named(word) = source else { continue };
         let path = state.scope.expand(word, surroundings.escape)?.text;
-        let is_elsewhere = path.contains("://") || path.starts_with("git@");
+        let is_elsewhere = verb == "Add" && Remote::of(&path) != Remote::None;
         // Of a pattern or a directory, some may be seen.
         let is_one = !path.contains(['*', '?', '[']) && !ignore.may_see_below(&path);
         if !is_elsewhere && is_one && ignore.leaves_out(&path) {
@@ -192,6 +198,25 @@ fn copy_ignored_file(
         }
     }
     Ok(())
+}
+
+/// A checksum is of one file that is fetched.
+fn one_remote(
+    checksum: &Word,
+    transfer: &Transfer,
+    text: &impl Fn(&Word) -> Result<String, Error>,
+) -> Result<(), Error> {
+    if !transfer.sources.rest.is_empty() {
+        return Err(Error::new("checksum can't be specified for multiple sources", checksum.span));
+    }
+    let is_remote = match &transfer.sources.first {
+        Source::Named(word) => Remote::of(&text(word)?) != Remote::None,
+        Source::Heredoc(_) => false,
+    };
+    match is_remote {
+        true => Ok(()),
+        false => Err(Error::new("checksum requires HTTP(S) or Git sources", checksum.span)),
+    }
 }
 
 /// `[[ADDRESS:]HOST-PORT:]PORT[-PORT][/PROTOCOL]`, of which only the last two mean something.

@@ -61,7 +61,8 @@ struct Source<'a> {
 #[derive(Serialize)]
 struct BuildError {
     message: String,
-    location: Location,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<Location>,
 }
 
 /// Of the one source there is.
@@ -102,7 +103,10 @@ pub(super) fn json(report: &Report, file: &str, source: &str) -> String {
             language: "Dockerfile",
             data: dozen_model::base64::encode(source.as_bytes()),
         }],
-        error: error.map(|error| BuildError { message: error.to_string(), location: location(lines.of(error.span)) }),
+        error: error.map(|error| BuildError {
+            message: error.to_string(),
+            location: error.has_place().then(|| location(lines.of(error.span))),
+        }),
     };
     serde_json::to_string_pretty(&results).expect("texts and numbers are JSON")
 }
