@@ -43,6 +43,7 @@ pub(crate) struct Reader {
     has_escape: bool,
     line: usize,
     is_done: bool,
+    has_shebang: bool,
 }
 
 impl Reader {
@@ -53,7 +54,8 @@ impl Reader {
             return Ok(false);
         }
         if self.line == 1 && line.starts_with("#!") {
-            // BuildKit looks for directives behind a shebang (its parser/directives.go).
+            // BuildKit looks behind a shebang for all but the escape character (its parser/directives.go).
+            self.has_shebang = true;
             return Ok(false);
         }
         let Some((key, value)) = split(line) else {
@@ -66,7 +68,10 @@ impl Reader {
             "syntax" => self.directives.syntax.replace(word).is_some(),
             "check" => self.directives.check.replace(word).is_some(),
             "escape" => {
-                self.directives.escape = escape(&word).map_err(|error| error.on_line(self.line))?;
+                let read = escape(&word).map_err(|error| error.on_line(self.line))?;
+                if !self.has_shebang {
+                    self.directives.escape = read;
+                }
                 std::mem::replace(&mut self.has_escape, true)
             }
             _ => {
@@ -147,11 +152,13 @@ mod tests {
 
     #[test]
     fn directives_end_with_the_first_other_line() {
-        let directives = read("#!/usr/bin/docker\n# syntax = a b\n#\tEsCaPe=`\n#check=skip=all\n").unwrap();
+        let directives = read("# syntax = a b\n#\tEsCaPe=`\n#check=skip=all\n").unwrap();
         assert_eq!(directives.syntax.unwrap().text, "a b");
         assert_eq!(directives.escape, Escape::Backtick);
         let check = directives.check.unwrap();
-        assert_eq!((check.text.as_str(), check.span), ("skip=all", Span { start: 51, end: 59 }));
+        assert_eq!((check.text.as_str(), check.span), ("skip=all", Span { start: 33, end: 41 }));
+        let behind = read("#!/usr/bin/docker\n# escape=`\n# syntax=a\n").unwrap();
+        assert_eq!((behind.escape, behind.syntax.unwrap().text.as_str()), (Escape::Backslash, "a"));
         for ended in
             ["# a comment\n# escape=`", "\n# escape=`", "# other=1\n# escape=`", "FROM a\n# escape=`", "# escape="]
         {

@@ -1,7 +1,8 @@
 //! Heredocs: text for an instruction on the lines below it (docs.docker.com/reference/dockerfile, "Here-Documents").
 //!
-//! A mark is a whole word of the line, `<<NAME` or `<<-NAME`, with a descriptor's number before it if need be. Quotes in
-//! the name keep variables in the text from being expanded; `-` takes the tabs before each line away.
+//! A mark is a whole word of the line, `<<NAME` or `<<-NAME`, with a descriptor's number before it if need be, and blanks
+//! behind `<<` if there is no `-`. Quotes in the name keep variables in the text from being expanded; `-` takes the tabs
+//! before each line away.
 
 use crate::error::Error;
 use crate::logical::Cursor;
@@ -62,6 +63,7 @@ impl Mark {
         let (descriptor, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
         let rest = rest.strip_prefix("<<")?;
         let (strip_tabs, name) = rest.strip_prefix('-').map_or((false, rest), |name| (true, name));
+        let name = name.trim_start_matches(is_blank);
         if name.contains('<') {
             return None;
         }
@@ -105,6 +107,7 @@ fn shell_words(line: Text<'_>) -> Option<Vec<Text<'_>>> {
     let text = line.as_str();
     let mut words = Vec::new();
     let mut begin = None;
+    let mut has_ends = true;
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
         if is_blank(character) {
@@ -114,6 +117,22 @@ fn shell_words(line: Text<'_>) -> Option<Vec<Text<'_>>> {
         begin.get_or_insert(at);
         match character {
             '\\' => _ = characters.next(),
+            // Arithmetic shifts, and names nothing: `$((1 << n))`.
+            '$' if has_ends && text[at..].starts_with("$((") => match text[at..].find("))") {
+                Some(length) => {
+                    while characters.as_str().len() > text.len() - at - length - 2 {
+                        characters.next();
+                    }
+                }
+                None => has_ends = false,
+            },
+            // The name may stand behind blanks.
+            '<' if text[at..].starts_with("<<") && !text[at..].starts_with("<<<") => {
+                characters.next();
+                while characters.as_str().starts_with(is_blank) {
+                    characters.next();
+                }
+            }
             '\'' => _ = characters.find(|(_, it)| *it == '\'')?,
             '"' => loop {
                 match characters.next()?.1 {
@@ -170,18 +189,23 @@ mod tests {
             ("COPY <<'E'O\"F\" /x", one("EOF", 0, false, false)),
             ("RUN <<\\EOF", one("EOF", 0, true, false)),
             ("RUN $(cat <<E\tF)", one("E", 0, true, false)),
+            ("RUN cat <<  EOF >/a", one("EOF", 0, true, false)),
+            ("RUN cat 4<< 'E F'", one("E F", 4, false, false)),
+            ("RUN x=$((1 << y)) <<EOF", one("EOF", 0, true, false)),
         ] {
             assert_eq!(found(line), expected, "{line}");
         }
         for none in [
             "RUN a<<EOF",
-            "RUN << EOF",
             "RUN <<<EOF",
             "RUN \"<<EOF\"",
             "RUN it's <<EOF",
             "RUN \\<<EOF",
             "RUN 1<2",
             "RUN <<''",
+            "RUN <<",
+            "RUN <<- EOF",
+            "RUN x=$((1 << y)) z=$(( 1<<2 ))",
         ] {
             assert_eq!(found(none), [], "{none}");
         }

@@ -260,7 +260,7 @@ pub struct Transfer {
     pub mode: Option<Word>,
     /// `--link`: the files are a layer of their own, whatever is below.
     pub link: bool,
-    /// `--exclude`, in order.
+    /// `--exclude`, in order; never expanded.
     pub exclude: Vec<Word>,
     /// What comes in.
     pub sources: OneOrMore<Source>,

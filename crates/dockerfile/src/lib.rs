@@ -8,6 +8,7 @@
 pub mod directives;
 mod error;
 pub mod expand;
+mod file_mode;
 mod flags;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -27,6 +28,7 @@ mod text;
 mod words;
 
 pub use error::Error;
+pub use file_mode::FileMode;
 pub use heredoc::Heredoc;
 pub use instruction::Dockerfile;
 pub use mount::{Mount, MountSpec, Owner, Sharing};

@@ -12,6 +12,7 @@ mod shape;
 mod stage;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 pub use choice::Choice;
@@ -61,7 +62,8 @@ pub struct Options {
 
 /// Checks a Dockerfile.
 pub fn check(source: &str, options: &Options) -> Report {
-    let mut findings = Findings { lines: Lines::new(source), choice: Choice::default(), found: Vec::new() };
+    let mut findings =
+        Findings { lines: Lines::new(source), choice: Choice::default(), found: Vec::new(), told: BTreeSet::new() };
     let error = look(source, options, &mut findings).err();
     let Findings { mut found, choice, .. } = findings;
     found.sort_by_key(|finding| (*finding.lines.start(), finding.rule));
@@ -123,13 +125,15 @@ struct Findings<'a> {
     lines: Lines<'a>,
     choice: Choice,
     found: Vec<Finding>,
+    /// Nothing is told twice.
+    told: BTreeSet<(usize, Rule, String)>,
 }
 
 impl Findings<'_> {
     fn add(&mut self, rule: Rule, span: Span, detail: String) {
-        let finding = Finding { rule, detail, lines: self.lines.of(span) };
-        if self.choice.wants(rule) && !self.found.contains(&finding) {
-            self.found.push(finding);
+        let lines = self.lines.of(span);
+        if self.choice.wants(rule) && self.told.insert((*lines.start(), rule, detail.clone())) {
+            self.found.push(Finding { rule, detail, lines });
         }
     }
 }

@@ -199,6 +199,11 @@ impl Mount {
         self.word(Key::From)
     }
 
+    /// Where it is mounted, as it was written.
+    pub fn target(&self) -> Option<&Word> {
+        self.word(Key::Target)
+    }
+
     /// What it is, once variables are known.
     pub fn resolve(&self, expand: impl Fn(&Word) -> Result<String, Error>) -> Result<MountSpec, Error> {
         let values = resolve::Values { mount: self, expand: &expand };

@@ -39,6 +39,9 @@ const KEYWORDS: [&str; 18] = [
     "WORKDIR",
 ];
 
+/// No file has more: each stage may have an environment of its own.
+const MOST_STAGES: usize = 1000;
+
 /// A file that is no Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseFailure {
@@ -75,6 +78,7 @@ pub fn parse(source: &str) -> Result<Dockerfile, ParseFailure> {
         (Ok(()), None) => {
             let span = Span { start: end, end };
             let error = match is_empty {
+                true if source.is_empty() => Error::new("the Dockerfile cannot be empty", span),
                 true => Error::new("file with no instructions", span),
                 false => Error::new("dockerfile contains no stages to build", span),
             };
@@ -117,6 +121,9 @@ impl Unfinished {
         let keyword = request.keyword.word();
         if request.name == "FROM" {
             let from = stage::from(&request)?;
+            if self.stages.len() == MOST_STAGES {
+                return Err(Error::new(format!("there are more than {MOST_STAGES} stages"), keyword.span));
+            }
             let from = Place::new(logical.end, keyword, &logical).with(from);
             self.stages.push(Stage { from, instructions: Vec::new() });
             return Ok(());

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::expand::{Expanded, Quotes, Value, Variables, expand};
 use crate::instruction::{Arg, Declaration, Dockerfile, KeyValues, Step};
+use crate::span::Span;
 use crate::text::Word;
 
 /// What the caller says: `--build-arg`, the platforms, the target.
@@ -64,7 +65,7 @@ impl Given {
     }
 
     /// The arguments that nobody need declare for FROM ("Automatic platform ARGs in the global scope").
-    fn automatic(&self) -> BTreeMap<String, String> {
+    fn automatic(&self, last_stage: Option<&str>) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for (prefix, platform) in [("BUILD", &self.build_platform), ("TARGET", &self.target_platform)] {
             for (name, value) in [
@@ -72,11 +73,15 @@ impl Given {
                 ("OS", platform.os.clone()),
                 ("ARCH", platform.architecture.clone()),
                 ("VARIANT", platform.variant.clone()),
+                ("OSVERSION", String::new()),
             ] {
                 all.insert(format!("{prefix}{name}"), value);
             }
         }
-        let stage = if self.target_stage.is_empty() { "default" } else { &self.target_stage };
+        let stage = match self.target_stage.as_str() {
+            "" => last_stage.unwrap_or("default"),
+            stage => stage,
+        };
         all.insert("TARGETSTAGE".to_owned(), stage.to_owned());
         for (name, value) in &mut all {
             if let Some(said) = self.arguments.get(name) {
@@ -85,6 +90,26 @@ impl Given {
         }
         all
     }
+}
+
+/// No stage knows more variables: those of a file that begins stage upon stage would take all memory there is.
+const MOST_VARIABLES: usize = 4096;
+/// And no more of their text: a process that is to get it would not begin (execve(2), "Limits on size of arguments and
+/// environment").
+const MOST_BYTES: usize = 512 << 10;
+
+/// What a declaration says by itself: the caller's value, or the default, which is not looked at otherwise.
+fn value(
+    declaration: &Declaration,
+    escape: char,
+    given: &Given,
+    variables: &dyn Variables,
+) -> Result<Option<String>, Error> {
+    if let Some(said) = given.arguments.get(&declaration.name.text) {
+        return Ok(Some(said.clone()));
+    }
+    let text = |word: &Word| expand(word, escape, Quotes::Taken, variables).map(|it| it.text);
+    declaration.default.as_ref().map(text).transpose()
 }
 
 /// What FROM knows.
@@ -98,20 +123,24 @@ pub struct GlobalScope {
 impl GlobalScope {
     /// What the ARGs before the first FROM make of what the caller says.
     pub fn new(file: &Dockerfile, given: &Given) -> Result<Self, Error> {
-        let mut scope = Self { automatic: given.automatic(), declared: BTreeMap::new() };
+        let last = file.stages.last().from.value.alias.as_ref().map(|alias| alias.name.text.to_ascii_lowercase());
+        let mut scope = Self { automatic: given.automatic(last.as_deref()), declared: BTreeMap::new() };
         let escape = file.directives.escape.character();
+        let mut bytes = 0;
         for declaration in file.global_declarations() {
-            let (name, default) = scope.read(declaration, escape)?;
-            let value = given.arguments.get(&name).cloned().or(default);
-            scope.declared.insert(name, value);
+            let value = value(declaration, escape, given, &scope)?;
+            bytes += declaration.name.text.len() + value.as_ref().map_or(0, String::len);
+            scope.declared.insert(declaration.name.text.clone(), value);
+            let message = if scope.declared.len() > MOST_VARIABLES {
+                format!("there are more than {MOST_VARIABLES} global arguments")
+            } else if bytes > MOST_BYTES {
+                format!("the global arguments take more than {} KiB", MOST_BYTES >> 10)
+            } else {
+                continue;
+            };
+            return Err(Error::new(message, declaration.name.span));
         }
         Ok(scope)
-    }
-
-    /// A declaration with its variables expanded.
-    fn read(&self, declaration: &Declaration, escape: char) -> Result<(String, Option<String>), Error> {
-        let text = |word: &Word| expand(word, escape, Quotes::Taken, self).map(|it| it.text);
-        Ok((text(&declaration.name)?, declaration.default.as_ref().map(text).transpose()?))
     }
 
     /// All names that are known.
@@ -147,12 +176,15 @@ impl Variables for GlobalScope {
 pub struct StageScope {
     arguments: BTreeMap<String, Option<String>>,
     environment: BTreeMap<String, String>,
+    /// Of all names and values.
+    bytes: usize,
 }
 
 impl StageScope {
     /// A stage whose base image has this environment.
     pub fn new(environment: BTreeMap<String, String>) -> Self {
-        Self { arguments: BTreeMap::new(), environment }
+        let bytes = environment.iter().map(|(name, value)| name.len() + value.len()).sum();
+        Self { arguments: BTreeMap::new(), environment, bytes }
     }
 
     /// The environment that the image has so far.
@@ -175,20 +207,29 @@ impl StageScope {
     /// The variables of one ENV are those from before it: `ENV a=1 b=$a` does not see its own `a`.
     pub fn apply(&mut self, step: &Step, escape: char, global: &GlobalScope, given: &Given) -> Result<(), Error> {
         match step {
-            Step::Arg(arg) => self.declare(arg, escape, global, given),
-            Step::Env(pairs) => self.set(pairs, escape),
-            _ => Ok(()),
+            Step::Arg(arg) => self.declare(arg, escape, global, given)?,
+            Step::Env(pairs) => self.set(pairs, escape)?,
+            _ => return Ok(()),
         }
+        let message = if self.arguments.len() + self.environment.len() > MOST_VARIABLES {
+            format!("the stage has more than {MOST_VARIABLES} variables")
+        } else if self.bytes > MOST_BYTES {
+            format!("the variables of the stage take more than {} KiB", MOST_BYTES >> 10)
+        } else {
+            return Ok(());
+        };
+        let first = crate::expand::words::of(step).first().map_or(Span::default(), |it| it.word.span);
+        Err(Error::new(message, first))
     }
 
     fn declare(&mut self, arg: &Arg, escape: char, global: &GlobalScope, given: &Given) -> Result<(), Error> {
         for declaration in arg.declarations.iter() {
-            let text = |word: &Word| self.expand(word, escape).map(|it| it.text);
-            let name = text(&declaration.name)?;
-            let default = declaration.default.as_ref().map(text).transpose()?;
-            let said = given.arguments.get(&name).cloned();
-            let value = said.or(default).or_else(|| global.get(&name).map(str::to_owned));
-            self.arguments.insert(name, value);
+            let name = &declaration.name.text;
+            let value = value(declaration, escape, given, self)?.or_else(|| global.get(name).map(str::to_owned));
+            self.bytes += name.len() + value.as_ref().map_or(0, String::len);
+            if let Some(before) = self.arguments.insert(name.clone(), value) {
+                self.bytes -= name.len() + before.map_or(0, |before| before.len());
+            }
         }
         Ok(())
     }
@@ -196,7 +237,13 @@ impl StageScope {
     fn set(&mut self, pairs: &KeyValues, escape: char) -> Result<(), Error> {
         let text = |word: &Word| self.expand(word, escape).map(|it| it.text);
         let read: Result<Vec<_>, Error> = pairs.iter().map(|pair| Ok((text(&pair.key)?, text(&pair.value)?))).collect();
-        self.environment.extend(read?);
+        for (name, value) in read? {
+            let length = name.len();
+            self.bytes += length + value.len();
+            if let Some(before) = self.environment.insert(name, value) {
+                self.bytes -= length + before.len();
+            }
+        }
         Ok(())
     }
 
@@ -266,6 +313,8 @@ mod tests {
                 &[],
                 "linux/amd64 amd64 []",
             ),
+            ("FROM x\nARG a=${b:?no}", "$a", &[("a", "3")], "3"),
+            ("ARG a=$TARGETSTAGE\nFROM x\nARG a\nFROM y AS Last\nRUN z", "$a", &[], "last"),
             ("ARG b=1\nARG a=$b$BUILDOS\nFROM x\nARG a", "$a", &[], "1linux"),
         ] {
             assert_eq!(probe(source, word, given), expected, "{source}");

@@ -3,10 +3,11 @@
 //! Names are the same in capitals and small letters, and of two with one name the later counts. A stage takes only from
 //! those above it, so there are no cycles (docs.docker.com/build/building/multi-stage; the words are BuildKit's).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dozen_model::{Reference, spelling};
 
+use crate::Mount;
 use crate::error::Error;
 use crate::expand::{Quotes, expand};
 use crate::instruction::{Dockerfile, Instruction, Stage, Step};
@@ -36,10 +37,24 @@ pub enum Origin {
     Image(String),
 }
 
+/// How a step takes files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taking {
+    /// `COPY --from`, which also knows stages by their numbers.
+    Copy,
+    /// `RUN --mount=from=`.
+    Mount {
+        /// Where to, as it was written.
+        target: String,
+    },
+}
+
 /// The stages of a file and how they hang together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stages {
     nodes: Vec<Node>,
+    /// The stages of each name, in order.
+    named: BTreeMap<String, Vec<usize>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +71,7 @@ struct Node {
 impl Stages {
     /// Looks at how a file's stages hang together.
     pub fn new(file: &Dockerfile, global: &GlobalScope) -> Result<Self, Error> {
-        let mut stages = Self { nodes: Vec::new() };
+        let mut stages = Self { nodes: Vec::new(), named: BTreeMap::new() };
         let escape = file.directives.escape.character();
         let text = |word: &Word| expand(word, escape, Quotes::Taken, global).map(|it| it.text);
         for stage in file.stages.iter() {
@@ -73,6 +88,9 @@ impl Stages {
                 platform: platform.transpose()?,
                 origins: BTreeSet::new(),
             };
+            if let Some(name) = &node.name {
+                stages.named.entry(name.clone()).or_default().push(stages.nodes.len());
+            }
             stages.nodes.push(node);
         }
         for (index, stage) in file.stages.iter().enumerate() {
@@ -133,7 +151,7 @@ impl Stages {
     }
 
     /// What `from` of a COPY or of a mount in a stage means.
-    pub fn origin(&self, stage: usize, from: &Word, verb: &str) -> Result<Origin, Error> {
+    pub fn origin(&self, stage: usize, from: &Word, taking: &Taking) -> Result<Origin, Error> {
         let name = &from.text;
         let late = |message: String| {
             Err(Error::new(message, from.span)
@@ -142,7 +160,7 @@ impl Stages {
         if let Some(origin) = self.named(name, stage) {
             return Ok(Origin::Stage(origin));
         }
-        if let Some(index) = number(name) {
+        if let (Some(index), Taking::Copy) = (number(name), taking) {
             if index < stage {
                 return Ok(Origin::Stage(index));
             }
@@ -155,9 +173,14 @@ impl Stages {
         }
         if self.named(name, self.nodes.len()).is_some() {
             let here = own.map_or_else(|| stage.to_string(), str::to_owned);
-            return late(format!(
-                "cannot {verb} from stage {name:?}, it needs to be defined before current stage {here:?}"
-            ));
+            return late(match taking {
+                Taking::Copy => {
+                    format!("cannot copy from stage {name:?}, it needs to be defined before current stage {here:?}")
+                }
+                Taking::Mount { target } => format!(
+                    "cannot mount from stage {name:?} to {target:?}, stage needs to be defined before current command"
+                ),
+            });
         }
         self.image(name, from).map(Origin::Image)
     }
@@ -174,7 +197,8 @@ impl Stages {
     /// The last of the stages before `end` that has this name.
     fn named(&self, name: &str, end: usize) -> Option<usize> {
         let name = name.to_ascii_lowercase();
-        self.nodes[..end].iter().rposition(|node| node.name.as_deref() == Some(&name))
+        let stages = self.named.get(&name)?;
+        stages[..stages.partition_point(|stage| *stage < end)].last().copied()
     }
 
     fn base(&self, name: &str, word: &Word) -> Result<Base, Error> {
@@ -197,8 +221,8 @@ impl Stages {
     fn origins(&self, file: &Dockerfile, index: usize, stage: &Stage) -> Result<BTreeSet<usize>, Error> {
         let mut origins = BTreeSet::new();
         let mut add = |step: &Step| -> Result<(), Error> {
-            for (from, verb) in sources(step) {
-                if let Origin::Stage(origin) = self.origin(index, from, verb)? {
+            for (from, taking) in sources(step) {
+                if let Origin::Stage(origin) = self.origin(index, from, &taking)? {
                     origins.insert(origin);
                 }
             }
@@ -224,10 +248,15 @@ impl Stages {
 }
 
 /// The `from`s of a step, with what is done with them.
-pub fn sources(step: &Step) -> Vec<(&Word, &'static str)> {
+pub fn sources(step: &Step) -> Vec<(&Word, Taking)> {
     match step {
-        Step::Copy(copy) => copy.from.iter().map(|from| (from, "copy")).collect(),
-        Step::Run(run) => run.mounts.iter().filter_map(crate::Mount::from).map(|from| (from, "mount")).collect(),
+        Step::Copy(copy) => copy.from.iter().map(|from| (from, Taking::Copy)).collect(),
+        Step::Run(run) => {
+            let taking = |mount: &Mount| Taking::Mount {
+                target: mount.target().map(|target| target.text.clone()).unwrap_or_default(),
+            };
+            run.mounts.iter().filter_map(|mount| Some((mount.from()?, taking(mount)))).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -317,7 +346,7 @@ mod tests {
             ),
             (
                 "FROM x\nRUN --mount=from=b,target=/c true\nFROM y AS b",
-                "cannot mount from stage \"b\", it needs to be defined before current stage \"0\"",
+                "cannot mount from stage \"b\" to \"/c\", stage needs to be defined before current command",
             ),
             ("FROM x AS a\nCOPY --from=A c d", "circular dependency detected on stage: A"),
             ("FROM x\nCOPY --from=0 c d", "invalid stage index 0"),
@@ -335,6 +364,7 @@ mod tests {
         ] {
             assert_eq!(stages(source).unwrap_err().message, message);
         }
+        assert!(stages("FROM x\nRUN --mount=from=0,target=/c true").is_ok(), "an image may have that name");
         let image = stages("FROM x\nCOPY --from=99999999999999999999999 c d");
         assert!(image.is_ok(), "{image:?}");
         let error = stages("FROM x AS build\nCOPY --from=Bild! c d").unwrap_err();

@@ -23,9 +23,8 @@ pub fn of(step: &Step) -> Vec<Expandable<'_>> {
     match step {
         Step::Add(add) => add.checksum.iter().map(one).chain(of_transfer(&add.transfer)).collect(),
         Step::Copy(copy) => of_transfer(&copy.transfer),
-        Step::Arg(arg) => {
-            arg.declarations.iter().flat_map(|it| std::iter::once(&it.name).chain(&it.default)).map(one).collect()
-        }
+        // And that only if the caller says nothing.
+        Step::Arg(arg) => arg.declarations.iter().flat_map(|it| &it.default).map(one).collect(),
         Step::Env(pairs) | Step::Label(pairs) => of_pairs(pairs).map(one).collect(),
         Step::Expose(ports) => ports.iter().map(|word| Expandable { is_list: true, ..one(word) }).collect(),
         Step::Run(run) => run.mounts.iter().flat_map(crate::Mount::words).map(one).collect(),
@@ -41,7 +40,7 @@ fn of_pairs(pairs: &KeyValues) -> impl Iterator<Item = &Word> {
 
 fn of_transfer(transfer: &Transfer) -> Vec<Expandable<'_>> {
     let one = |word| Expandable { word, quotes: Quotes::Taken, is_list: false };
-    let flags = transfer.owner.iter().chain(&transfer.mode).chain(&transfer.exclude).map(one);
+    let flags = transfer.owner.iter().chain(&transfer.mode).map(one);
     let sources = transfer.sources.iter().filter_map(|source| match source {
         Source::Named(word) => Some(one(word)),
         Source::Heredoc(heredoc) if heredoc.expand => {

@@ -1,5 +1,7 @@
 //! Rules about how a file is written, whatever it builds.
 
+use std::collections::BTreeSet;
+
 use super::{Findings, Rule, written};
 use crate::instruction::{Arg, Dockerfile, From, Instruction, Located, Step};
 use crate::span::Span;
@@ -59,14 +61,13 @@ fn reserved_stage_name(from: &Located<From>, findings: &mut Findings<'_>) {
 }
 
 fn duplicate_stage_name(file: &Dockerfile, findings: &mut Findings<'_>) {
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for from in file.stages.iter().map(|stage| &stage.from) {
         let Some(name) = from.value.alias.as_ref().map(|alias| alias.name.text.to_ascii_lowercase()) else { continue };
-        if seen.contains(&name) {
-            let detail = format!("Duplicate stage name {name:?}, stage names should be unique");
+        let detail = format!("Duplicate stage name {name:?}, stage names should be unique");
+        if !seen.insert(name) {
             findings.add(Rule::DuplicateStageName, from.span, detail);
         }
-        seen.push(name);
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) struct State {
 
 /// What holds for all steps.
 pub(super) struct Surroundings<'a> {
-    pub file: &'a Dockerfile,
+    /// All names that somebody in the file declares.
+    pub declared: BTreeSet<&'a str>,
     pub global: &'a GlobalScope,
     pub options: &'a Options,
     pub escape: char,
@@ -36,12 +37,25 @@ pub(super) fn look(
     options: &Options,
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
-    let surroundings = Surroundings { file, global, options, escape: file.directives.escape.character() };
+    let escape = file.directives.escape.character();
+    let surroundings = Surroundings { declared: declared(file, global), global, options, escape };
+    // What a stage knows at its end is kept for those that begin from it, and no longer.
     let mut ends: BTreeMap<usize, State> = BTreeMap::new();
+    let last_use: BTreeMap<usize, usize> = needed
+        .iter()
+        .filter_map(|index| match stages.base_of(*index) {
+            Base::Stage(base) => Some((*base, *index)),
+            Base::Empty | Base::Image(_) => None,
+        })
+        .collect();
     for (index, stage) in file.stages.iter().enumerate().filter(|(index, _)| needed.contains(index)) {
         let (mut state, triggers) = match stages.base_of(index) {
             // Who needs a stage needs its base, and that stands above it.
-            Base::Stage(base) => (ends[base].clone(), triggers_of(file, *base)),
+            Base::Stage(base) => {
+                let state =
+                    if last_use.get(base) == Some(&index) { ends.remove(base) } else { ends.get(base).cloned() };
+                (state.expect("a base stands above what begins from it"), triggers_of(file, *base))
+            }
             other => {
                 let is_on_image = *other != Base::Empty;
                 let scope = StageScope::default();
@@ -57,7 +71,9 @@ pub(super) fn look(
             steps::look(step, located.span, &state, &surroundings, &mut once, findings)?;
             go(step, &mut state, &surroundings)?;
         }
-        ends.insert(index, state);
+        if last_use.contains_key(&index) {
+            ends.insert(index, state);
+        }
     }
     Ok(())
 }
@@ -71,6 +87,18 @@ fn go(step: &Step, state: &mut State, surroundings: &Surroundings<'_>) -> Result
         _ => {}
     }
     Ok(())
+}
+
+fn declared<'a>(file: &'a Dockerfile, global: &'a GlobalScope) -> BTreeSet<&'a str> {
+    let mut names: BTreeSet<&str> = global.names().collect();
+    for located in file.stages.iter().flat_map(|stage| &stage.instructions) {
+        match &located.value {
+            Instruction::Step(Step::Arg(arg)) => names.extend(arg.declarations.iter().map(|it| it.name.text.as_str())),
+            Instruction::Step(Step::Env(pairs)) => names.extend(pairs.iter().map(|pair| pair.key.text.as_str())),
+            _ => {}
+        }
+    }
+    names
 }
 
 /// What a stage says that is to be done upon it.

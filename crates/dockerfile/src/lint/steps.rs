@@ -4,13 +4,13 @@ use dozen_model::{Signal, spelling};
 
 use super::stage::{State, Surroundings};
 use super::{Findings, Rule};
-use crate::Remote;
 use crate::error::Error;
 use crate::expand::words::{self, Expandable};
 use crate::expand::{Quotes, expand};
-use crate::instruction::{CommandLine, Instruction, KeyValues, Source, Step, Transfer};
+use crate::instruction::{CommandLine, KeyValues, Source, Step, Transfer};
 use crate::span::Span;
 use crate::text::Word;
+use crate::{FileMode, Remote};
 
 /// What of a kind a stage has only one of, and where it was said last.
 #[derive(Debug, Default)]
@@ -59,10 +59,15 @@ pub(super) fn look(
             if let Some(checksum) = &add.checksum {
                 one_remote(checksum, &add.transfer, &text)?;
             }
+            mode(&add.transfer, &text)?;
             copy_ignored_file("Add", &add.transfer, span, state, surroundings, findings)?;
         }
-        Step::Copy(copy) if copy.from.is_none() => {
-            copy_ignored_file("Copy", &copy.transfer, span, state, surroundings, findings)?;
+        Step::Copy(copy) => {
+            only_local(&copy.transfer, &text)?;
+            mode(&copy.transfer, &text)?;
+            if copy.from.is_none() {
+                copy_ignored_file("Copy", &copy.transfer, span, state, surroundings, findings)?;
+            }
         }
         Step::Expose(ports) => {
             for word in ports.iter() {
@@ -80,7 +85,7 @@ pub(super) fn look(
                 mount.resolve(text)?;
             }
         }
-        Step::Copy(_) | Step::Shell(_) | Step::User(_) | Step::Volume(_) => {}
+        Step::Shell(_) | Step::User(_) | Step::Volume(_) => {}
     }
     Ok(())
 }
@@ -140,23 +145,29 @@ fn undefined_var(
     surroundings: &Surroundings<'_>,
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
-    for Expandable { word, quotes, .. } in words::of(step) {
+    let is_given = |word: &Word| match step {
+        Step::Arg(arg) => arg.declarations.iter().any(|it| {
+            it.default.as_ref().is_some_and(|default| default.span == word.span)
+                && surroundings.options.given.arguments.contains_key(&it.name.text)
+        }),
+        _ => false,
+    };
+    for Expandable { word, quotes, .. } in words::of(step).into_iter().filter(|it| !is_given(it.word)) {
         // In the text of a heredoc the escape character is always the shell's.
         let escape = if quotes == Quotes::Kept { '\\' } else { surroundings.escape };
         for name in expand(word, escape, quotes, &state.scope)?.unknown {
             if !name.starts_with(|first: char| first.is_alphabetic() || first == '_') {
                 continue;
             }
-            // Every image has it.
-            let of_image = state.is_on_image.then_some("PATH");
-            if of_image == Some(name.as_str()) {
+            // Every image has it, and one that has not gets it.
+            if name == "PATH" {
                 continue;
             }
-            let near = spelling::closest(&name, state.scope.names().chain(of_image));
+            let near = spelling::closest(&name, state.scope.names().chain(["PATH"]));
             let may_be_the_images = state.is_on_image
                 && near.is_none()
                 && !name.contains(|letter: char| letter.is_lowercase())
-                && !is_declared_somewhere(&name, surroundings);
+                && !surroundings.declared.contains(name.as_str());
             if !may_be_the_images {
                 let suggestion = near.map(|near| format!(" (did you mean ${near}?)")).unwrap_or_default();
                 findings.add(Rule::UndefinedVar, span, format!("Usage of undefined variable '${name}'{suggestion}"));
@@ -164,17 +175,6 @@ fn undefined_var(
         }
     }
     Ok(())
-}
-
-fn is_declared_somewhere(name: &str, surroundings: &Surroundings<'_>) -> bool {
-    let says = |step: &Step| match step {
-        Step::Arg(arg) => arg.declarations.iter().any(|declaration| declaration.name.text == name),
-        Step::Env(pairs) => pairs.iter().any(|pair| pair.key.text == name),
-        _ => false,
-    };
-    let instructions = surroundings.file.stages.iter().flat_map(|stage| &stage.instructions);
-    surroundings.global.names().any(|known| known == name)
-        || instructions.map(|located| &located.value).any(|it| matches!(it, Instruction::Step(step) if says(step)))
 }
 
 fn copy_ignored_file(
@@ -196,6 +196,28 @@ fn copy_ignored_file(
             let detail = format!("Attempting to {verb} file {path:?} that is excluded by .dockerignore");
             findings.add(Rule::CopyIgnoredFile, span, detail);
         }
+    }
+    Ok(())
+}
+
+fn mode(transfer: &Transfer, text: &impl Fn(&Word) -> Result<String, Error>) -> Result<(), Error> {
+    let Some(word) = &transfer.mode else { return Ok(()) };
+    match text(word)?.as_str() {
+        "" => Ok(()),
+        mode => FileMode::parse(mode).map(|_| ()).map_err(|why| Error::new(why, word.span)),
+    }
+}
+
+/// COPY fetches nothing.
+fn only_local(transfer: &Transfer, text: &impl Fn(&Word) -> Result<String, Error>) -> Result<(), Error> {
+    for source in transfer.sources.iter() {
+        let Source::Named(word) = source else { continue };
+        let kind = match Remote::of(&text(word)?) {
+            Remote::None => continue,
+            Remote::Http => "a URL",
+            Remote::Git => "a git ref",
+        };
+        return Err(Error::new(format!("source can't be {kind} for COPY"), word.span).with_hint("ADD fetches"));
     }
     Ok(())
 }

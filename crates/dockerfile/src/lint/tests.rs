@@ -123,12 +123,14 @@ fn undefined_var() {
     finds("FROM a\nENV PATH=$PAHT:/x", &[(2, "UndefinedVar", detail)]);
     // It may be the image's; but not if there is no image, nor if somebody declares it elsewhere.
     speaks("FROM a\nENV PATH=$JAVA_HOME/bin:$PATH", &[]);
-    speaks("FROM scratch\nENV a=$JAVA_HOME$PATH", &[(2, "UndefinedVar"), (2, "UndefinedVar")]);
+    speaks("FROM scratch\nENV a=$JAVA_HOME:$PATH", &[(2, "UndefinedVar")]);
     speaks("ARG VERSION=1\nFROM a\nENV x=$VERSION", &[(3, "UndefinedVar")]);
     speaks("FROM a AS b\nARG VERSION=1\nFROM a\nENV x=$VERSION", &[(4, "UndefinedVar")]);
     speaks("FROM a AS b\nARG foo\nFROM b\nCOPY x$foo .\nFROM a\nCOPY x$foo .", &[(6, "UndefinedVar")]);
     speaks("FROM a\nRUN echo $foo\nCMD [\"$foo\"]\nLABEL a='$foo' b=\\$foo", &[]);
     speaks("FROM a\nCOPY <<EOF <<'X' /b/\n$foo\nEOF\n$bar\nX\n", &[(2, "UndefinedVar")]);
+    let given = report("FROM a\nARG b=$foo", &[("b", "1")], "", "");
+    assert_eq!((shown(&given), given.error), (Vec::new(), None), "a default that nobody needs");
     speaks("FROM a AS b\nONBUILD ARG foo=1\nFROM b\nCOPY $foo .", &[]);
 }
 
@@ -259,6 +261,25 @@ fn what_cannot_be_built_is_an_error() {
         ("FROM a\nEXPOSE 80/icmp", "invalid proto: icmp"),
         ("FROM a\nADD --checksum=sha256:0 b /c", "checksum requires HTTP(S) or Git sources"),
         ("FROM a\nADD --checksum=sha256:0 https://b https://c /d/", "checksum can't be specified for multiple sources"),
+        ("FROM a\nCOPY https://b/c /d", "source can't be a URL for COPY"),
+        ("FROM a\nCOPY git@b:c /d", "source can't be a git ref for COPY"),
+        (
+            "FROM a\nARG m=64a\nCOPY --chmod=$m b /c",
+            "invalid chmod parameter: '64a'. it should be octal string and between 0 and 07777, or symbolic",
+        ),
+        (
+            &format!("FROM a\nENV a={}\n{}", "x".repeat(1000), "ENV a=$a$a\n".repeat(20)),
+            "the variables of the stage take more than 512 KiB",
+        ),
+        (
+            &format!("ARG a={}\n{}FROM a", "x".repeat(1000), "ARG a=$a$a\n".repeat(20)),
+            "the global arguments take more than 512 KiB",
+        ),
+        (&"FROM a\n".repeat(1001), "there are more than 1000 stages"),
+        (
+            &format!("FROM a\nENV {}", (0..5000).map(|n| format!("v{n}=1 ")).collect::<String>()),
+            "the stage has more than 4096 variables",
+        ),
         ("FROM a\nSTOPSIGNAL x", "invalid signal: x"),
         ("FROM a\nARG x\nRUN --mount=type=$x,target=/a b", "unsupported mount type \"\""),
         ("FROM a\nENV x=${y:?no}", "failed to process \"${y:?no}\": y: no"),
@@ -269,7 +290,8 @@ fn what_cannot_be_built_is_an_error() {
         ("# check=skpi=all\nFROM a", "invalid check option \"skpi=all\""),
         ("# syntax=mine/own\nFROM a", "the Dockerfile frontend \"mine/own\" is not built in"),
         ("ARG a", "dockerfile contains no stages to build"),
-        ("", "file with no instructions"),
+        ("", "the Dockerfile cannot be empty"),
+        ("# a", "file with no instructions"),
     ] {
         assert_eq!(report(source, &[], "", "").error.unwrap().message, message, "{source}");
     }

@@ -3,10 +3,11 @@
 use super::Request;
 use crate::error::Error;
 use crate::flags::{Flags, Takes};
-use crate::heredoc::Mark;
+use crate::heredoc::Heredoc;
 use crate::instruction::{Add, Copy, Source, Transfer};
 use crate::one_or_more::OneOrMore;
-use crate::text::{Joined, Text, Word};
+use crate::span::Span;
+use crate::text::{Text, Word};
 use crate::words::json;
 
 pub(super) fn add(request: Request<'_, '_, '_>) -> Result<Add, Error> {
@@ -39,9 +40,9 @@ pub(super) fn copy(request: Request<'_, '_, '_>) -> Result<Copy, Error> {
     let from = flags.value("from");
     if let Some(from) = &from {
         if from.text.contains('$') {
-            let message = "'--from' doesn't support variable expansion, define alias stage instead";
-            return Err(Error::new(message, from.span)
-                .with_hint("give the image a name: FROM $IMAGE AS name, and then COPY --from=name"));
+            let message = "variable expansion is not supported for --from, define a new stage with FROM using ARG from \
+                           global scope as a workaround";
+            return Err(Error::new(message, from.span).with_hint("FROM $IMAGE AS name, and then COPY --from=name"));
         }
         if from.text.is_empty() {
             return Err(Error::new("missing a value on flag: from", from.span));
@@ -65,15 +66,22 @@ fn transfer(mut request: Request<'_, '_, '_>, flags: &Flags, rest: Text<'_>) -> 
     let Some(destination) = words.pop() else {
         return Err(request.error(format!("{name} requires at least two arguments: sources and a destination")));
     };
-    let mut heredocs = heredocs.into_iter().peekable();
+    let marks: Vec<Span> = heredocs.iter().map(|heredoc| heredoc.mark).collect();
+    let mark_of = |word: &Word| {
+        let next = marks.partition_point(|mark| mark.end <= word.span.start);
+        marks.get(next).is_some_and(|mark| mark.start < word.span.end).then_some(next)
+    };
+    if mark_of(&destination).is_some() {
+        return Err(Error::new(format!("{name} cannot accept a heredoc as a destination"), destination.span));
+    }
+    let mut heredocs: Vec<Option<Heredoc>> = heredocs.into_iter().map(Some).collect();
     let mut sources = Vec::new();
     for word in words {
-        let heredoc =
-            heredocs.next_if(|heredoc| heredoc.mark.start >= word.span.start && heredoc.mark.end <= word.span.end);
-        sources.push(heredoc.map_or_else(|| Source::Named(word), Source::Heredoc));
-    }
-    if heredocs.peek().is_some() || is_mark(&destination) && !rest.as_str().starts_with('[') {
-        return Err(Error::new(format!("{name} cannot accept a heredoc as a destination"), destination.span));
+        match mark_of(&word) {
+            None => sources.push(Source::Named(word)),
+            // A mark with blanks in it is several words, and one source.
+            Some(mark) => sources.extend(heredocs[mark].take().map(Source::Heredoc)),
+        }
     }
     let Some(sources) = OneOrMore::new(sources) else {
         let message = format!(
@@ -89,10 +97,4 @@ fn transfer(mut request: Request<'_, '_, '_>, flags: &Flags, rest: Text<'_>) -> 
         sources,
         destination,
     })
-}
-
-fn is_mark(word: &Word) -> bool {
-    let mut joined = Joined::default();
-    joined.push(&word.text, word.span.start);
-    Mark::read(joined.whole()).is_some()
 }

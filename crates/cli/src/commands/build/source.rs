@@ -9,7 +9,7 @@ use crate::commands::system_words;
 use crate::failure::Failure;
 
 /// No Dockerfile and no ignore file is larger.
-const LARGEST_BYTES: u64 = 16 << 20;
+const LARGEST_BYTES: u64 = 4 << 20;
 
 /// What a build begins from.
 pub(super) struct Source {
@@ -26,7 +26,10 @@ pub(super) fn read(context: &Path, file: Option<&str>) -> Result<Source, Failure
         return Err(Failure::not_built("a remote build context").with_hint("clone it, and name the directory"));
     }
     if shown == "-" {
-        if file.is_some_and(|file| file != "-") {
+        if file == Some("-") {
+            return Err(Failure::new("ERROR: can't use stdin for both build context and dockerfile"));
+        }
+        if file.is_some() {
             return Err(Failure::not_built("a build context from stdin")
                 .with_hint("name its directory; '-' alone reads a Dockerfile from stdin"));
         }
