@@ -162,3 +162,34 @@ fn an_interface_has_the_further_addresses_that_it_was_given() {
     refuses("fe80::9", "auto", "the network auto has no IPv6");
     refuses(subnet.trim(), "auto", "is of the network's own subnet, and no link-local one");
 }
+
+#[test]
+fn the_docker_client_asks_for_the_same() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    engine.docker(&["network", "create", "--ipv6", "--ipv4=false", "--subnet", "fd79::/64", "six"]).expect(0);
+    let option = format!(
+        "name=six,ip6=fd79::9,\"driver-opt={SYSCTLS}=net.ipv6.conf.IFNAME.hop_limit=77\",driver-opt={NAME}=lan7"
+    );
+    engine.docker(&["run", "-d", "--name", "web", "--network", &option, "busybox", "sleep", "1000"]).expect(0);
+    let seen =
+        "cat /proc/sys/net/ipv6/conf/lan7/hop_limit; ip -6 addr show dev lan7 scope global; ip -4 addr show dev lan7";
+    let seen = inside(&engine, "web", seen);
+    assert!(seen.starts_with("77\n") && seen.contains("fd79::9/64") && !seen.contains("inet "), "{seen}");
+    let options = "{{json (index .NetworkSettings.Networks \"six\").DriverOpts}}";
+    let shown = engine.docker(&["inspect", "-f", options, "web"]).text();
+    assert!(shown.contains(&format!("\"{NAME}\":\"lan7\"")), "{shown}");
+    engine.docker(&["network", "create", "back"]).expect(0);
+    let line = [
+        "network",
+        "connect",
+        "--driver-opt",
+        &format!("{NAME}=lan8"),
+        "--link-local-ip",
+        "169.254.8.8",
+        "back",
+        "web",
+    ];
+    engine.docker(&line).expect(0);
+    assert!(inside(&engine, "web", "ip addr show dev lan8").contains("169.254.8.8/16"));
+}

@@ -298,3 +298,22 @@ fn a_bridge_may_have_somebody_elses_gateway() {
     assert!(addresses_of().contains("10.78.0.1/24"), "{}", addresses_of());
     assert_eq!(machine.page(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, 8080)), "served\n");
 }
+
+#[test]
+fn a_network_says_where_ports_are_published_that_name_no_address() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let create = |name: &str, address: &str| {
+        let option = format!("com.docker.network.bridge.host_binding_ipv4={address}");
+        engine.dozen(&["network", "create", "--ipv6", "-o", &option, name]).expect(0);
+    };
+    create("four", "127.0.0.1");
+    create("six", "::1");
+    for (name, port, want) in [("four", "8080", "127.0.0.1:8080"), ("six", "8081", "[::1]:8081")] {
+        serve(&engine, name, &["--network", name, "-p", &format!("{port}:80")]);
+        assert_eq!(engine.dozen(&["port", name]).text(), format!("80/tcp -> {want}\n"));
+        assert_eq!(machine.page(Side::Machine, want.parse().unwrap()), "served\n");
+        let port = port.parse().unwrap();
+        assert!([MACHINE_ADDRESS, MACHINE_6].iter().all(|host| !is_open(&machine, SocketAddr::new(*host, port))));
+    }
+}

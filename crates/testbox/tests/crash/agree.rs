@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 
 use crate::bench::{Bench, until_none};
-use crate::scenario::{MEMORY, WIRE};
+use crate::scenario::{MEMORY, NETWORK, WIRE};
 use crate::{innocent, scenario, soak};
 
 /// Waits until they agree.
@@ -139,8 +139,10 @@ fn compare(bench: &mut Bench) -> Result<Vec<String>, String> {
         connected.iter().filter_map(|row| port_of(&row.name)).map(|port| port.to_string()).collect();
     // elements = { tcp . 8080 : 172.17.0.2 . 80,
     //              tcp . 8081 : 172.17.0.3 . 80 }
-    let elements = of_kind("firewall ").into_iter().flat_map(|line| line.split("tcp . ").skip(1));
-    let opened: Vec<String> = elements.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect();
+    let after = |words: &'static str| of_kind("firewall ").into_iter().flat_map(move |line| line.split(words).skip(1));
+    let is_of_map = |rest: &&str| rest.split_whitespace().nth(1) == Some(":");
+    let opened = after("tcp . ").filter(is_of_map).filter_map(|rest| rest.split(' ').next());
+    let opened: Vec<String> = opened.map(str::to_owned).collect();
     found.same("ports in the firewall", &opened.iter().cloned().collect(), &ports);
     for (name, port) in connected.iter().filter_map(|row| Some((&row.name, port_of(&row.name)?.to_string()))) {
         let count = opened.iter().filter(|opened| **opened == port).count();
@@ -148,6 +150,23 @@ fn compare(bench: &mut Bench) -> Result<Vec<String>, String> {
         let is_right = if networks[name].iter().any(|network| network != "bridge") { 1..=2 } else { 2..=2 };
         found.check(is_right.contains(&count), format!("{name}: port {port} is {count} times in the firewall"));
     }
+    // What is published as it is: elements = { fd00::2 . tcp . 80 }
+    let is_of_set = |line: &&str| line.contains(" . tcp . ") && !line.contains(" : ");
+    let direct = of_kind("firewall ").into_iter().filter(is_of_set).flat_map(|line| line.split(", "));
+    let direct = direct.filter_map(|element| element.rsplit(['{', '=']).next()?.split(" . ").next());
+    let shown = connected.iter().filter_map(|row| {
+        let format = "{{json .NetworkSettings.Ports}} {{range $name, $place := .NetworkSettings.Networks}}\
+                      {{$name}}={{$place.GlobalIPv6Address}} {{end}}";
+        let shown = bench.dozen(&["inspect", "--format", format, &row.name]).expect(0);
+        let (ports, places) = shown.trim().split_once(' ')?;
+        let address = places.split(' ').find_map(|place| place.strip_prefix(NETWORK)?.strip_prefix('='))?;
+        ports.contains("\"HostPort\":\"\"").then(|| address.to_owned())
+    });
+    found.same(
+        "ports that are published as they are",
+        &direct.map(|it| it.trim().to_owned()).collect(),
+        &shown.collect(),
+    );
     let snapshot = std::fs::read(runs.join("keeper.json")).unwrap_or_default();
     let snapshot: serde_json::Value = serde_json::from_slice(&snapshot).unwrap_or_default();
     let held = snapshot["ports"].as_array().into_iter().flatten().map(|port| port["host_port"].to_string());

@@ -12,6 +12,8 @@ pub const CONTAINERS: [(&str, u16); 3] = [("victim", 8081), ("passing", 8082), (
 pub const VOLUME: &str = "data";
 /// One that is mounted while a container uses it.
 pub const MEMORY: &str = "memory";
+/// Ports are the host's of IPv4, and the container's own of IPv6.
+const ROUTED: &str = "com.docker.network.bridge.gateway_mode_ipv6=routed";
 /// A network of its own.
 pub const NETWORK: &str = "back";
 /// One on the host's own interface.
@@ -157,7 +159,7 @@ const POLICIES: &[Step] = &[
 
 /// A network of its own, with names.
 const NETWORKS: &[Step] = &[
-    Step::Dozen(&["network", "create", NETWORK], 0),
+    Step::Dozen(&["network", "create", "--ipv6", "-o", ROUTED, NETWORK], 0),
     Step::Dozen(
         &["run", "-d", "--name", "passing", "--network", NETWORK, "-p", "8082:80", "busybox", "sleep", "1000"],
         0,
