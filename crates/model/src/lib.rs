@@ -30,6 +30,7 @@ mod sharing;
 mod signal;
 pub mod spelling;
 mod user;
+mod user_namespace;
 
 pub use cgroup_parent::{CgroupParent, CgroupParentError};
 pub use container::{
@@ -62,3 +63,4 @@ pub use restart::RestartPolicy;
 pub use sharing::{FurtherGroup, IpcMode, PidMode, SharingSpec};
 pub use signal::{Signal, SignalError};
 pub use user::{UserSpec, UserSpecError};
+pub use user_namespace::{IdRange, IdRangeError, UserNamespace};

@@ -58,11 +58,13 @@ pub use create::{CreateOptions, Created, Root, Running, Stdio, WindowSize, creat
 pub use error::RuntimeError;
 pub use exec::{ExecOptions, ExecProcess, exec};
 pub use failpoint::{COMMAND_FAILPOINTS, FAILPOINTS, HOOK_FAILPOINTS, JOIN_FAILPOINTS, THRESHOLD_FAILPOINTS};
-
+pub use id_map::{network_namespace_of, user_namespace};
+pub use mounts::can_be_idmapped;
 pub use mounts::view::{ViewedBind, ViewedSource, view};
 pub use mounts::volume::{FileSystem, is_mount_point, is_unknown_file_system, unmount};
 pub use oci_spec::runtime::Spec;
 pub use own_binary::own_binary;
-pub use plan::{FROM_NAMESPACE, check_place};
+pub use plan::{FROM_NAMESPACE, OWNER, check_place};
 pub use seccomp::check_profile;
+pub use sys::as_user;
 pub use user::user_in;

@@ -17,10 +17,12 @@ mod places;
 pub(crate) mod view;
 pub(crate) mod volume;
 
+pub use self::brought::can_be_idmapped;
 pub(crate) use self::brought::{Brought, idmap};
 pub(crate) use self::devices::open_multiplexer;
 pub(crate) use self::joined::open as open_joined;
 pub(crate) use self::null::is_null_device;
+pub(crate) use self::part::part_of_detached;
 pub(crate) use self::places::open_inside;
 
 use std::cell::RefCell;

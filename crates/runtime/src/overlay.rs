@@ -36,19 +36,47 @@ pub(crate) fn mount_idmapped(
     let above = upper.parent().filter(|above| work.parent() == Some(above)).ok_or_else(|| {
         RuntimeError::Invalid("upper and work of an idmapped overlay are to lie in one directory".to_owned())
     })?;
-    let cover = |path: &Path| {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = rustix::mount::open_tree(CWD, path, flags).context(|| format!("open layer {}", path.display()))?;
-        crate::mounts::idmap(&tree, false, user_namespace)?;
-        rustix::mount::move_mount(&tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .context(|| format!("mount layer {} over itself", path.display()))
-    };
     with_own_mounts(|| {
-        cover(above)?;
-        lower.iter().try_for_each(|layer| cover(layer))?;
+        cover(above, user_namespace)?;
+        lower.iter().try_for_each(|layer| cover(layer, user_namespace))?;
         sys::act_as(root.0, root.1).context(|| format!("act as user {}:{}", root.0, root.1))?;
         mount_in_own_namespace(lower, upper, work)
     })
+}
+
+/// The same of layers that nobody writes to, two at least; or only a part of it, looked up as if it were the root.
+pub(crate) fn mount_read_only_idmapped(
+    lower: &[PathBuf],
+    part: Option<&Path>,
+    user_namespace: &OwnedFd,
+) -> Result<OwnedFd, RuntimeError> {
+    with_own_mounts(|| {
+        lower.iter().try_for_each(|layer| cover(layer, user_namespace))?;
+        let tree = mount_read_only(lower)?;
+        match (part, lower.first()) {
+            (Some(part), Some(place)) => crate::mounts::part_of_detached(tree, place, part),
+            _ => Ok(tree),
+        }
+    })
+}
+
+/// Whether these directories can be layers of a container with a user namespace.
+///
+/// # Errors
+/// They cannot: the reason, before anything was made.
+pub fn check_idmapped(lower: &[PathBuf]) -> Result<(), RuntimeError> {
+    // Any will do, and this one is nobody's.
+    let ids = dozen_model::IdRange::new(1 << 31, 1).expect("one id is a range");
+    mount_read_only_idmapped(lower, None, &crate::id_map::user_namespace(ids)?).map(drop)
+}
+
+/// Mounts a layer over itself, idmapped, in a mount namespace of one's own.
+fn cover(layer: &Path, user_namespace: &OwnedFd) -> Result<(), RuntimeError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = rustix::mount::open_tree(CWD, layer, flags).context(|| format!("open layer {}", layer.display()))?;
+    crate::mounts::idmap(&tree, false, user_namespace, layer)?;
+    rustix::mount::move_mount(&tree, "", CWD, layer, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .context(|| format!("mount layer {} over itself", layer.display()))
 }
 
 /// In a mount namespace that one thread has for this moment.

@@ -245,6 +245,21 @@ pub(crate) fn act_as(uid: u32, gid: u32) -> Result<(), Errno> {
     make_undumpable()
 }
 
+/// Does something on a thread of its own, whose files are made by this user; what it may do stays.
+///
+/// # Errors
+/// No thread can be had, or it may not change its user.
+pub fn as_user<T: Send>(uid: u32, gid: u32, act: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let work = || act_as(uid, gid).map(|()| act());
+        let thread = std::thread::Builder::new().name("dozen-as-user".to_owned()).spawn_scoped(scope, work)?;
+        match thread.join() {
+            Ok(done) => Ok(done?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 /// Default actions for every signal, none blocked: neither is ours to hand on.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {

@@ -57,8 +57,7 @@ pub(super) fn become_user(
     let capabilities = wanted.within(ours);
     capability::drop_bounding(capabilities.bounding).context(|| "drop capabilities".to_owned())?;
     sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0).context(|| "keep capabilities".to_owned())?;
-    sys::set_ids(identity.uid, identity.gid, &identity.groups)
-        .context(|| format!("become user {}:{}", identity.uid, identity.gid))?;
+    sys::set_ids(identity.uid, identity.gid, &identity.groups).map_err(|errno| cannot_become(&identity, errno))?;
     // Credentials may have changed what /proc shows of us.
     sys::make_undumpable().context(|| "become undumpable".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
@@ -92,6 +91,17 @@ fn give_up_rights(
     }
     capability::set(capabilities).context(context)?;
     Ok(capabilities.permitted)
+}
+
+/// EINVAL of setresuid(2): in the user namespace there is nobody of that number.
+fn cannot_become(identity: &Identity, errno: Errno) -> RuntimeError {
+    let action = format!("become user {}:{}", identity.uid, identity.gid);
+    match errno {
+        Errno::INVAL => RuntimeError::Invalid(format!(
+            "{action}: this user, or one of its groups, is not among the ids of the container's user namespace"
+        )),
+        errno => RuntimeError::system(action, errno),
+    }
 }
 
 fn cannot_enter(directory: &Path, errno: Errno) -> RuntimeError {

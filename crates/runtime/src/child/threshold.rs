@@ -10,7 +10,7 @@ use super::finish::finish;
 use super::first::{
     FirstProcess, join_namespaces, move_in, name_host, run_hooks_before_pivot, run_start_hooks, unshare_cgroups,
 };
-use super::limits::set_limits;
+use super::limits::{raise_limits, set_limits};
 use super::prepare::{Prepared, become_user};
 use super::sight;
 use super::{Surroundings, adjust_oom_score, await_introduction, begin, bring_in, control_terminal, exit};
@@ -39,6 +39,7 @@ pub(super) fn run(first: FirstProcess<'_>) -> ! {
         await_word(&surroundings)?;
         cgroup.enter_version_1()?;
         // With the host's rights, which those of a user namespace are less than.
+        raise_limits(&plan.process)?;
         join_namespaces(plan, network_namespace)?;
         if let Some(namespace) = pid_namespace {
             sys::setns(namespace, libc::CLONE_NEWPID).context(|| "join the pid namespace".to_owned())?;
@@ -90,7 +91,7 @@ fn cross(plan: &Plan) -> Result<(), RuntimeError> {
         Some(UserNamespace::New(_)) => {
             sys::unshare(libc::CLONE_NEWUSER).context(|| "unshare the user namespace".to_owned())?;
         }
-        Some(UserNamespace::Joined(path)) => {
+        Some(UserNamespace::Joined { path, .. }) => {
             let namespace = namespace::open(path, libc::CLONE_NEWUSER)?;
             sys::setns(namespace, libc::CLONE_NEWUSER).context(|| format!("join namespace {}", path.display()))?;
         }

@@ -54,6 +54,10 @@ impl Usher<'_> {
             failpoint_of_child("usher.grouped");
             adjust_oom_score(plan)?;
             labels::apply(plan)?;
+            if rare_namespaces & libc::CLONE_NEWUSER != 0 {
+                // Later nobody here has the right to.
+                raise_limits(plan)?;
+            }
             let namespaces = rare_namespaces
                 | libc::CLONE_NEWNS
                 | libc::CLONE_NEWIPC

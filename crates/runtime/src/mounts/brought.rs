@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{bind_failed, clone_root, dress_bind, joined, part, propagation};
+use super::kinds::propagate;
+use super::{bind_failed, clone_root, dress_bind, joined, part, propagation, set_attributes};
 use crate::Root;
 use crate::error::{Context, RuntimeError};
-use crate::plan::{MountKind, Plan, PlannedMount};
+use crate::plan::{MountKind, OWNER, Plan, PlannedMount, UserNamespace};
 use crate::sys::{self, MountAttributes};
-use crate::{id_map, namespace};
+use crate::{id_map, namespace, overlay};
 
 /// Of statfs(2).
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
@@ -77,7 +78,7 @@ impl Brought {
             if let (Some(map), Some(BroughtMount::Tree(tree))) = (&mount.id_map, brought)
                 && map.own.is_none()
             {
-                idmap(tree, map.below, user_namespace).map_err(|error| super::at(error, &mount.target))?;
+                idmap(tree, map.below, user_namespace, &mount.target)?;
             }
         }
         Ok(())
@@ -107,6 +108,7 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
             return Ok(BroughtMount::Link(link));
         }
         MountKind::Bind { source, recursive, .. } => (source.as_path(), *recursive, mounts),
+        MountKind::Layers { lower } => return layers(mount, lower, plan),
         // In place of what the kernel may refuse to make anew: the host's, whoever is joined.
         _ => (Path::new(if mount.is_kind("proc") { "/proc" } else { "/sys" }), true, None),
     };
@@ -130,15 +132,42 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
     if let Some(map) = &mount.id_map
         && let Some(own) = &map.own
     {
-        idmap(&tree, map.below, &id_map::namespace_of(own)?)?;
+        idmap(&tree, map.below, &id_map::namespace_of(own)?, source)?;
     }
     if let Some(owner) = mount.owner {
         // By descriptor: this is what is mounted, whatever has its name by now.
         let status = rustix::fs::fstat(&tree).context(|| format!("examine {}", source.display()))?;
-        if let Some(map) = owner.map(status.st_uid, status.st_gid) {
-            idmap(&tree, recursive, &id_map::namespace_of(&map)?)?;
+        let exchanged = owner.map(status.st_uid, status.st_gid);
+        let map = match &plan.user_namespace {
+            None => exchanged,
+            // Owners are exchanged, and are then the container's as all others.
+            Some(user_namespace) => {
+                let own = user_namespace.map().ok_or_else(|| {
+                    let target = mount.target.display();
+                    RuntimeError::Invalid(format!(
+                        "{target}: {OWNER} needs linux.uidMappings and gidMappings of the user namespace that is joined"
+                    ))
+                })?;
+                Some(exchanged.map_or_else(|| own.clone(), |exchanged| exchanged.then(own)))
+            }
+        };
+        if let Some(map) = map {
+            idmap(&tree, recursive, &id_map::namespace_of(&map)?, source)?;
         }
     }
+    Ok(BroughtMount::Tree(tree))
+}
+
+/// Layers of a container with a user namespace: whoever mounted them in there would find all owners to be nobody.
+fn layers(mount: &PlannedMount, lower: &[PathBuf], plan: &Plan) -> Result<BroughtMount, RuntimeError> {
+    let user_namespace = match &plan.user_namespace {
+        Some(UserNamespace::New(map)) => id_map::namespace_of(map)?,
+        Some(UserNamespace::Joined { path, .. }) => namespace::open(path, libc::CLONE_NEWUSER)?,
+        None => return Err(RuntimeError::Invalid("layers are brought into user namespaces only".to_owned())),
+    };
+    let tree = overlay::mount_read_only_idmapped(lower, mount.part.as_deref(), &user_namespace)?;
+    set_attributes(&tree, false, mount.set, mount.clear)?;
+    propagate(mount, &tree)?;
     Ok(BroughtMount::Tree(tree))
 }
 
@@ -162,15 +191,55 @@ fn read_link(path: &Path, mounts: Option<BorrowedFd<'_>>) -> Result<Option<PathB
     }
 }
 
-/// MOUNT_ATTR_IDMAP of mount_setattr(2), only for a mount that nobody has used yet.
-pub(crate) fn idmap(tree: &OwnedFd, below: bool, user_namespace: &OwnedFd) -> Result<(), RuntimeError> {
+/// MOUNT_ATTR_IDMAP of mount_setattr(2), only for a mount that nobody has used yet. `what` is for the errors.
+pub(crate) fn idmap(tree: impl AsFd, below: bool, user_namespace: impl AsFd, what: &Path) -> Result<(), RuntimeError> {
     let attributes = MountAttributes {
         set: libc::MOUNT_ATTR_IDMAP,
-        user_namespace: user_namespace.as_raw_fd() as u64,
+        user_namespace: user_namespace.as_fd().as_raw_fd() as u64,
         ..MountAttributes::default()
     };
+    let refused = |why: &str| RuntimeError::Invalid(format!("{}: {why}", what.display()));
     match sys::mount_setattr(tree, below, attributes) {
-        Err(Errno::INVAL) => Err(RuntimeError::Invalid("its file system cannot be idmapped by this kernel".to_owned())),
-        result => result.context(|| "idmap it".to_owned()),
+        Err(Errno::INVAL) if below => {
+            Err(refused("its file system, or one that is mounted in it, cannot be idmapped by this kernel"))
+        }
+        Err(Errno::INVAL) => Err(refused("its file system cannot be idmapped by this kernel")),
+        Err(Errno::PERM) => Err(refused("it is idmapped already, and no mount can be twice (mount_setattr(2))")),
+        result => result.context(|| format!("idmap {}", what.display())),
+    }
+}
+
+/// Whether what is at a path of the host's can be bound in a container with a user namespace; `below`: with all that is
+/// mounted in it.
+///
+/// # Errors
+/// It cannot: the reason.
+pub fn can_be_idmapped(path: &Path, below: bool) -> Result<(), RuntimeError> {
+    let tree = super::clone_tree(rustix::fs::CWD, path.as_os_str(), below).map_err(|errno| bind_failed(path, errno))?;
+    let ids = dozen_model::IdRange::new(1 << 31, 1).expect("one id is a range");
+    idmap(&tree, below, id_map::user_namespace(ids)?, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_idmapped_is_named_before_anything_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let layers = ["a", "b"].map(|name| directory.path().join(name));
+        layers.iter().for_each(|layer| std::fs::create_dir(layer).unwrap());
+        overlay::check_idmapped(&layers).unwrap();
+        can_be_idmapped(directory.path(), true).unwrap();
+        let words = |result: Result<(), RuntimeError>| result.unwrap_err().to_string();
+        let procfs = Path::new("/proc");
+        assert_eq!(words(can_be_idmapped(procfs, false)), "/proc: its file system cannot be idmapped by this kernel");
+        assert!(
+            words(can_be_idmapped(procfs, true)).starts_with("/proc: its file system, or one that is mounted in it,")
+        );
+        assert!(words(can_be_idmapped(&layers[0].join("none"), true)).contains("bind source path does not exist"));
+        let error = overlay::check_idmapped(&[layers[0].clone(), procfs.to_owned()]);
+        assert_eq!(words(error), "/proc: its file system cannot be idmapped by this kernel");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }

@@ -54,8 +54,8 @@ impl RootTree {
                 self.finish(mount, tree, true)
             }
             (MountKind::Bind { .. }, Some(BroughtMount::Link(link))) => self.add_link(mount, &link),
-            (MountKind::Bind { source, .. }, Some(BroughtMount::Tree(tree))) => {
-                let directory = is_directory(&tree).context(|| format!("examine {}", source.display()))?;
+            (MountKind::Bind { .. } | MountKind::Layers { .. }, Some(BroughtMount::Tree(tree))) => {
+                let directory = is_directory(&tree).context(|| "examine what is bound".to_owned())?;
                 let place = self.place(mount, directory)?;
                 self.keep_off_procfs(mount, &tree, &place)?;
                 self.settle(mount, tree, &place)
@@ -233,7 +233,7 @@ impl RootTree {
 }
 
 /// As the options say, if they do.
-fn propagate(mount: &PlannedMount, tree: &OwnedFd) -> Result<(), RuntimeError> {
+pub(super) fn propagate(mount: &PlannedMount, tree: &OwnedFd) -> Result<(), RuntimeError> {
     if mount.propagation == 0 {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use crate::plan::{Device, IdMap, Plan, UserNamespace, outside};
 /// For each device of the plan its node, a detached mount; `None` for those of which the host's own is bound: the default
 /// ones, and those whose owner nobody in the namespace is. Empty where nothing is to be made.
 pub(super) fn make(plan: &Plan) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
-    let Some(UserNamespace::New(map)) = &plan.user_namespace else { return Ok(Vec::new()) };
+    let Some(map) = plan.user_namespace.as_ref().and_then(UserNamespace::map) else { return Ok(Vec::new()) };
     let owners: Vec<Option<(Uid, Gid)>> = plan.devices.iter().map(|device| owner(device, map)).collect();
     if !plan.furnish_dev || owners.iter().all(Option::is_none) {
         return Ok(Vec::new());

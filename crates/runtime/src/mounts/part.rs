@@ -38,7 +38,7 @@ pub(super) fn clone_part(
 
 /// Of a new mount that nobody has attached. Older kernels than Linux 6.15 clone only what is attached somewhere: then it is
 /// for a moment, at `place`, in a mount namespace that is ours alone.
-pub(super) fn part_of_detached(tree: OwnedFd, place: &Path, part: &Path) -> Result<OwnedFd, RuntimeError> {
+pub(crate) fn part_of_detached(tree: OwnedFd, place: &Path, part: &Path) -> Result<OwnedFd, RuntimeError> {
     let failed = |errno| RuntimeError::system(format!("clone the mount of {}", part.display()), errno);
     match clone_tree(open_part(&tree, Path::new("the image"), part)?, OsStr::new(""), false) {
         Err(Errno::INVAL) => {}

@@ -49,7 +49,7 @@ fn open(bind: &ViewedBind) -> Result<OwnedFd, RuntimeError> {
     let status = rustix::fs::fstat(&tree).context(|| format!("look at {}", bind.target.display()))?;
     let owner = Owner { user: bind.owner.0, group: bind.owner.1 };
     if let Some(map) = owner.map(status.st_uid, status.st_gid) {
-        idmap(&tree, true, &id_map::namespace_of(&map)?).map_err(|error| super::at(error, &bind.target))?;
+        idmap(&tree, true, &id_map::namespace_of(&map)?, &bind.target)?;
     }
     if bind.read_only {
         set_attributes(&tree, false, libc::MOUNT_ATTR_RDONLY, 0)?;

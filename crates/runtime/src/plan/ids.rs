@@ -27,6 +27,18 @@ pub(crate) struct IdMap {
 const MOST_RANGES: usize = 340;
 
 impl IdMap {
+    /// Users and groups of one range, from 0 on.
+    pub(crate) fn of(ids: dozen_model::IdRange) -> Self {
+        let ranges = vec![IdRange { inside: 0, outside: ids.first(), count: ids.count() }];
+        Self { users: ranges.clone(), groups: ranges }
+    }
+
+    /// What is mapped by this and then by another: who is behind the ids inside of this, on the outside of that. Who is
+    /// nobody to the second is nobody.
+    pub(crate) fn then(&self, next: &Self) -> Self {
+        Self { users: composed(&self.users, &next.users), groups: composed(&self.groups, &next.groups) }
+    }
+
     /// A spec's two lists; `None` if both are empty. `what` names them: "linux".
     pub(super) fn new(
         what: &str,
@@ -78,6 +90,18 @@ impl IdMap {
     }
 }
 
+fn composed(first: &[IdRange], second: &[IdRange]) -> Vec<IdRange> {
+    let pairs = first.iter().flat_map(|one| second.iter().map(move |other| (one, other)));
+    let common = |(one, other): (&IdRange, &IdRange)| {
+        let start = one.outside.max(other.inside);
+        let end = (one.outside + one.count).min(other.inside + other.count);
+        let count = end.checked_sub(start).filter(|count| *count > 0)?;
+        let (inside, outside) = (one.inside + (start - one.outside), other.outside + (start - other.inside));
+        Some(IdRange { inside, outside, count })
+    };
+    pairs.filter_map(common).collect()
+}
+
 /// The text of a uid_map or gid_map.
 pub(crate) fn map_text(ranges: &[IdRange]) -> String {
     ranges.iter().fold(String::new(), |mut text, range| {
@@ -120,6 +144,24 @@ mod tests {
         assert_eq!([11, u32::MAX].map(|id| outside(&map, id)), [None, None]);
         assert_eq!(map_text(&map), "0 1000 1\n1 100000 10\n");
         assert_eq!(read_map("         0       1000          1\n\nx\n         1     100000         10\n"), map);
+    }
+
+    #[test]
+    fn two_maps_are_one_after_the_other() {
+        // 0 and 1000 exchanged, in a container whose ids begin at 100000.
+        let exchanged = [range(0, 1000, 1), range(1, 1, 999), range(1000, 0, 1), range(1001, 1001, 1_000_000)];
+        let container = [range(0, 100_000, 1500)];
+        let both = composed(&exchanged, &container);
+        let expected =
+            [range(0, 101_000, 1), range(1, 100_001, 999), range(1000, 100_000, 1), range(1001, 101_001, 499)];
+        assert_eq!(both, expected);
+        assert_eq!(
+            [0, 1000, 1499, 1500].map(|id| outside(&both, id)),
+            [Some(101_000), Some(100_000), Some(101_499), None]
+        );
+        assert_eq!(composed(&[range(0, 5, 5)], &[range(10, 0, 5)]), []);
+        let map = IdMap::of("100000:1500".parse().unwrap());
+        assert_eq!((map.users.as_slice(), &map.groups), (&container[..], &map.users));
     }
 
     #[test]

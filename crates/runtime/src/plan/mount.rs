@@ -263,7 +263,8 @@ impl PlannedMount {
                     || plan.joined_mounts.is_some()
             }
             MountKind::New { kind, .. } => plan.user_namespace.is_some() && shown_namespace(kind, plan),
-            MountKind::Layers { .. } | MountKind::Remount | MountKind::Reconfigure { .. } | MountKind::Cgroup => false,
+            MountKind::Layers { .. } => plan.user_namespace.is_some(),
+            MountKind::Remount | MountKind::Reconfigure { .. } | MountKind::Cgroup => false,
         }
     }
 
@@ -340,10 +341,7 @@ fn planned_name(mount: &Mount) -> String {
 /// second is an id of the container.
 fn id_map_of_option(text: &str, user_namespace: Option<&UserNamespace>) -> Result<IdMap, RuntimeError> {
     let wrong = || invalid(format!("idmap={text}: want uids=A-B-COUNT#…;gids=A-B-COUNT#…"));
-    let container = match user_namespace {
-        Some(UserNamespace::New(map)) => Some(map),
-        _ => None,
-    };
+    let container = user_namespace.and_then(UserNamespace::map);
     let ranges = |list: &str, container: Option<&[IdRange]>| -> Result<Vec<IdRange>, RuntimeError> {
         let (list, relative) = list.strip_prefix('@').map_or((list, false), |list| (list, true));
         let range = |part: &str| {
@@ -373,8 +371,9 @@ fn id_map_of_option(text: &str, user_namespace: Option<&UserNamespace>) -> Resul
 
 /// What is mounted of a source, not all of it (mount(8)).
 pub(crate) const PART: &str = "X-mount.subdir";
-/// `UID:GID`, of which either may be missing: to whom, in the container, belongs what on disk is the source's owner's. Ours.
-pub(crate) const OWNER: &str = "X-dozen.owner";
+/// `UID:GID`, of which either may be missing: to whom, in the container, belongs what on disk is the source's owner's, whatever
+/// user namespace it has. Ours.
+pub const OWNER: &str = "X-dozen.owner";
 
 /// The path of a mount namespace, in which the source of a bind is looked up, and has to be a tmpfs. Ours.
 pub const FROM_NAMESPACE: &str = "X-dozen.namespace";

@@ -14,8 +14,22 @@ use crate::error::RuntimeError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UserNamespace {
     New(IdMap),
-    /// That of another, by path.
-    Joined(PathBuf),
+    /// That of another.
+    Joined {
+        path: PathBuf,
+        /// As the spec says that it is mapped.
+        map: Option<IdMap>,
+    },
+}
+
+impl UserNamespace {
+    /// Who is behind the ids inside, where the spec says so.
+    pub(crate) fn map(&self) -> Option<&IdMap> {
+        match self {
+            Self::New(map) => Some(map),
+            Self::Joined { map, .. } => map.as_ref(),
+        }
+    }
 }
 
 impl Plan {
@@ -141,12 +155,12 @@ pub(crate) fn rare_namespaces(spec: &Spec) -> libc::c_int {
 }
 
 fn user_namespace(linux: &Linux, path: Option<&PathBuf>) -> Result<UserNamespace, RuntimeError> {
+    let map = IdMap::new("linux", linux.uid_mappings(), linux.gid_mappings());
     if let Some(path) = path {
         // Engines give maps here too, which say what is expected to be there; it is as its maker has mapped it.
-        return Ok(UserNamespace::Joined(path.clone()));
+        return Ok(UserNamespace::Joined { path: path.clone(), map: map.ok().flatten() });
     }
-    let map = IdMap::new("linux", linux.uid_mappings(), linux.gid_mappings())?
-        .ok_or_else(|| invalid("a new user namespace needs linux.uidMappings and gidMappings"))?;
+    let map = map?.ok_or_else(|| invalid("a new user namespace needs linux.uidMappings and gidMappings"))?;
     if outside(&map.users, 0).is_none() || outside(&map.groups, 0).is_none() {
         return Err(invalid("linux.uidMappings and gidMappings must map 0, the container's root, who sets it up"));
     }

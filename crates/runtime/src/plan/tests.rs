@@ -181,7 +181,9 @@ fn user_namespaces_are_mapped() {
         with_user_namespace(v);
         v["linux"]["namespaces"][5]["path"] = json!("/proc/1/ns/user");
     }));
-    assert_eq!(joined.unwrap().user_namespace, Some(UserNamespace::Joined("/proc/1/ns/user".into())));
+    let joined = joined.unwrap().user_namespace.unwrap();
+    assert_eq!(joined.map(), Some(map));
+    assert!(matches!(joined, UserNamespace::Joined { path, .. } if path == Path::new("/proc/1/ns/user")));
     let changed = |change: fn(&mut serde_json::Value), words: &str| {
         refused(
             |v| {
