@@ -12,7 +12,6 @@ pub mod key_values;
 pub mod mounts;
 pub mod names;
 pub mod network;
-pub mod neutral;
 pub mod ports;
 pub mod resources;
 pub mod restart;

@@ -36,6 +36,12 @@ pub(crate) struct Defaults {
     /// Seccomp profile of containers that name none: a file, builtin or unconfined
     #[arg(long)]
     seccomp_profile: Option<String>,
+    /// Whether containers that do not say have users and groups of their own: auto (they do)
+    #[arg(long)]
+    userns_remap: Option<String>,
+    /// Ids of the host's that are given to them: FIRST:COUNT
+    #[arg(long)]
+    userns_pool: Option<String>,
     /// Subnets for networks that name none: base=172.30.0.0/16,size=24
     #[arg(long)]
     default_address_pool: Vec<String>,
@@ -84,6 +90,8 @@ impl Defaults {
             ("bip", &self.bip),
             ("fixed-cidr", &self.fixed_cidr),
             ("min-api-version", &self.min_api_version),
+            ("userns-remap", &self.userns_remap),
+            ("userns-pool", &self.userns_pool),
         ];
         for (key, text) in texts {
             put(key, text.as_ref().map(|text| json!(text)));
@@ -150,7 +158,8 @@ mod tests {
         let flags = "--dns 192.0.2.1 --dns fd00::1 --dns-search lan --dns-opt ndots:2 --default-ulimit nofile=64:128 \
                      --default-ulimit core=-1 --default-cgroupns-mode host --default-ipc-mode shareable --cgroup-parent /team --no-new-privileges \
                      --seccomp-profile unconfined --default-address-pool base=10.0.0.0/8,size=24 --bip 10.1.0.1/24 \
-                     --fixed-cidr 10.1.0.128/25 --mtu 1400 --ipv6=false --icc --cdi-spec-dir /cdi --min-api-version 1.44";
+                     --fixed-cidr 10.1.0.128/25 --mtu 1400 --ipv6=false --icc --cdi-spec-dir /cdi --min-api-version 1.44 \
+                     --userns-remap auto --userns-pool 1000000:655360";
         let flags: Vec<&str> = flags.split_whitespace().collect();
         assert_eq!(
             said(&flags),
@@ -163,7 +172,8 @@ mod tests {
                 "default-cgroupns-mode": "host", "default-ipc-mode": "shareable", "cgroup-parent": "/team", "no-new-privileges": true,
                 "seccomp-profile": "unconfined", "default-address-pools": [{ "base": "10.0.0.0/8", "size": 24 }],
                 "bip": "10.1.0.1/24", "fixed-cidr": "10.1.0.128/25", "mtu": 1400, "ipv6": false, "icc": true,
-                "cdi-spec-dirs": ["/cdi"], "min-api-version": "1.44",
+                "cdi-spec-dirs": ["/cdi"], "min-api-version": "1.44", "userns-remap": "auto",
+                "userns-pool": "1000000:655360",
             }))
         );
         assert_eq!(said(&[]), Ok(json!({})));

@@ -16,6 +16,7 @@ mod export;
 mod files;
 pub(crate) mod health;
 pub(crate) mod hold;
+pub(crate) mod ids;
 pub(crate) mod launch;
 pub(crate) mod lifecycle;
 pub(crate) mod logs;
@@ -32,6 +33,7 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod top;
 pub(crate) mod update;
+pub(crate) mod user_namespace;
 pub(crate) mod view;
 
 use std::sync::Arc;

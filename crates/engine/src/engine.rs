@@ -17,15 +17,17 @@ use crate::container::Container;
 use crate::container::changes::Settings;
 use crate::container::commit::{self, CommitOptions};
 use crate::container::exec::Exec;
+use crate::container::ids;
 use crate::container::lifecycle::Wish;
 use crate::container::mounts;
 use crate::container::oci;
 use crate::container::owner::{Entry, Owner};
 use crate::container::restart::Restarts;
 use crate::container::snapshot::{Phase, Snapshot};
+use crate::container::user_namespace;
 use crate::events::{EventKind, EventStream, EventsQuery};
 use crate::failpoint::failpoint;
-use crate::rows::{self, ContainerRow, VolumeRow};
+use crate::rows::{self, ContainerRow, NotInserted, VolumeRow};
 use crate::shared::Shared;
 use crate::volumes::{Claim, Volume, VolumeSpec};
 use crate::{EngineConfig, EngineError, names, recover};
@@ -40,6 +42,8 @@ pub struct CreateRequest {
     pub name: Option<ContainerName>,
     /// What it shall be, the image's configuration merged in.
     pub spec: ContainerSpec,
+    /// How many users and groups of its own it is to have, in place of what the spec says of its user namespace.
+    pub own_ids: Option<u32>,
 }
 
 /// What becomes of a root file system that is imported.
@@ -367,15 +371,20 @@ impl Engine {
 ///
 /// All in one piece of blocking work, owner included: a client that goes away in the middle changes nothing of it.
 fn create(shared: &Arc<Shared>, request: CreateRequest, claim: &Claim) -> Result<(Entry, Vec<String>), EngineError> {
-    let CreateRequest { name, spec } = request;
+    let CreateRequest { name, spec, own_ids } = request;
     oci::check(&spec)?;
     mounts::check_sources(&spec.mounts)?;
+    if own_ids.is_some() || spec.user_namespace.ids().is_some() {
+        user_namespace::check(shared, &spec)?;
+    }
+    let pool = shared.config.settings.get().containers.users.pool;
+    let ids = own_ids.map(|count| ids::Wanted::new(count, pool, &shared.id));
     let ports = oci::wanted_ports(&spec);
     shared.ledger.check_room()?;
     let publishes = matches!(spec.network, NetworkMode::Bridge | NetworkMode::Network(_)) && !ports.is_empty();
     let images: Vec<ImageId> = images_of(&spec).cloned().collect();
     shared.images_being_used().extend(images.iter().cloned());
-    let created = create_and_register(shared, name, spec, claim);
+    let created = create_and_register(shared, name, spec, ids, claim);
     let mut in_use = shared.images_being_used();
     for image in images {
         if let Some(position) = in_use.iter().position(|other| *other == image) {
@@ -400,12 +409,13 @@ fn create_and_register(
     shared: &Arc<Shared>,
     name: Option<ContainerName>,
     spec: ContainerSpec,
+    ids: Option<ids::Wanted>,
     claim: &Claim,
 ) -> Result<Entry, EngineError> {
     // From here on whoever removes images sees that it is used; who was faster has it gone by now.
     images_of(&spec).try_for_each(|image| shared.images.find_after_changes(image).map(drop))?;
     let mut made = Vec::new();
-    match create_whole(shared, name, spec, &mut made, claim) {
+    match create_whole(shared, name, spec, ids, &mut made, claim) {
         Ok(snapshot) => {
             shared.volumes.accept(made.clone());
             made.iter().for_each(|row| emit_volume(shared, &row.name));
@@ -422,6 +432,7 @@ fn create_whole(
     shared: &Arc<Shared>,
     name: Option<ContainerName>,
     spec: ContainerSpec,
+    ids: Option<ids::Wanted>,
     made: &mut Vec<VolumeRow>,
     claim: &Claim,
 ) -> Result<Snapshot, EngineError> {
@@ -473,18 +484,20 @@ fn create_whole(
     };
     let inserted = match name {
         Some(name) => {
-            let inserted = rows::insert_container(&shared.ledger, row(name.clone()), made.clone());
-            inserted.map_err(EngineError::from).and_then(|taken| {
-                taken
-                    .map_err(|holder| EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() })?;
-                Ok(name)
+            let inserted = rows::insert_container(&shared.ledger, row(name.clone()), made.clone(), ids.clone());
+            inserted.map_err(EngineError::from).and_then(|inserted| match inserted {
+                Ok(spec) => Ok((name, spec)),
+                Err(NotInserted::NameTaken(holder)) => {
+                    Err(EngineError::NameInUse { name: name.to_string(), holder: holder.to_string() })
+                }
+                Err(NotInserted::NoIds) => Err(no_ids(ids.as_ref())),
             })
         }
-        None => insert_with_made_up_name(shared, &id, row, made),
+        None => insert_with_made_up_name(shared, &id, row, made, ids.as_ref()),
     };
     failpoint("create.row");
     match inserted {
-        Ok(name) => {
+        Ok((name, spec)) => {
             let (spec, restarts) = (Arc::new(spec), Restarts::default());
             Ok(Snapshot {
                 id,
@@ -513,17 +526,25 @@ fn insert_with_made_up_name(
     id: &ContainerId,
     row: impl Fn(ContainerName) -> ContainerRow,
     volumes: &[VolumeRow],
-) -> Result<ContainerName, EngineError> {
+    ids: Option<&ids::Wanted>,
+) -> Result<(ContainerName, ContainerSpec), EngineError> {
     let seed = u64::from_str_radix(&id.as_str()[..15], 16).expect("an id is hexadecimal");
     for attempt in 0..NAME_ATTEMPTS {
         let name = names::propose(seed, attempt);
-        if shared.registry.is_name_free(&name)
-            && rows::insert_container(&shared.ledger, row(name.clone()), volumes.to_vec())?.is_ok()
-        {
-            return Ok(name);
+        if !shared.registry.is_name_free(&name) {
+            continue;
+        }
+        match rows::insert_container(&shared.ledger, row(name.clone()), volumes.to_vec(), ids.cloned())? {
+            Ok(spec) => return Ok((name, spec)),
+            Err(NotInserted::NameTaken(_)) => {}
+            Err(NotInserted::NoIds) => return Err(no_ids(ids)),
         }
     }
     Err(EngineError::Conflict { message: "no free name was found".into(), hint: Some("give one with --name".into()) })
+}
+
+fn no_ids(wanted: Option<&ids::Wanted>) -> EngineError {
+    wanted.expect("who wants no ids is not refused them").exhausted()
 }
 
 fn create_volume(shared: &Shared, spec: VolumeSpec, claim: &Claim) -> Result<Volume, EngineError> {

@@ -18,6 +18,7 @@ use dozen_runtime::Cgroup;
 use self::roots_lock::RootsLock;
 use crate::container::change::{self, SPEC_BEFORE};
 use crate::container::exec::Execs;
+use crate::container::ids;
 use crate::container::logs::Logs;
 use crate::container::owner::Owner;
 use crate::container::snapshot::{Phase, Snapshot};
@@ -51,6 +52,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         health::MIGRATION,
         crate::volumes::OPTIONS,
         crate::volumes::snapshots::MIGRATION,
+        ids::MIGRATION,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {

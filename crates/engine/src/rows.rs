@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
 use dozen_ledger::{Durability, Ledger, LedgerError, Migration};
-use dozen_model::{ContainerId, ContainerName, ContainerSpec, VolumeName};
+use dozen_model::{ContainerId, ContainerName, ContainerSpec, UserNamespace, VolumeName};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::container::ids;
 use crate::container::lifecycle::{Life, Wish};
 use crate::container::restart::Restarts;
 use crate::container::snapshot::Phase;
@@ -78,16 +79,32 @@ pub(crate) fn from_json<T: serde::de::DeserializeOwned>(what: &str, text: &str) 
     serde_json::from_str(text).map_err(|error| corrupt(what, error))
 }
 
-/// Whoever holds the name, if it is taken; else the row is there, power-safe, and with it those of the volumes that
-/// were made for it.
+/// Why there is no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotInserted {
+    /// Somebody has the name.
+    NameTaken(ContainerId),
+    /// No such range of ids is free.
+    NoIds,
+}
+
+/// The spec as it is in the row, with ids that it has from now on, if some are wanted. The row is there, power-safe, and
+/// with it those of the volumes that were made for it.
 pub(crate) fn insert_container(
     ledger: &Ledger,
-    row: ContainerRow,
+    mut row: ContainerRow,
     volumes: Vec<VolumeRow>,
-) -> Result<Result<(), ContainerId>, LedgerError> {
+    ids: Option<ids::Wanted>,
+) -> Result<Result<ContainerSpec, NotInserted>, LedgerError> {
     ledger.write(Durability::Power, move |connection| {
         if let Some(holder) = holder_of(connection, &row.name)? {
-            return Ok(Err(holder));
+            return Ok(Err(NotInserted::NameTaken(holder)));
+        }
+        if let Some(ids) = &ids {
+            match ids.choose(&ids::taken(connection)?) {
+                Some(range) => row.spec.user_namespace = UserNamespace::Own(range),
+                None => return Ok(Err(NotInserted::NoIds)),
+            }
         }
         connection
             .prepare_cached(
@@ -102,11 +119,11 @@ pub(crate) fn insert_container(
                 json(&row.wish)
             ])?;
         volumes.iter().try_for_each(|volume| write_volume(connection, volume))?;
-        Ok::<_, LedgerError>(Ok(()))
+        Ok::<_, LedgerError>(Ok(row.spec))
     })
 }
 
-/// As [`insert_container`], for another name.
+/// Whoever holds the name, if it is taken; else it is the container's, power-safe.
 pub(crate) fn rename_container(
     ledger: &Ledger,
     id: ContainerId,
@@ -370,16 +387,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let migrations = [MIGRATION, WISHES, change::SPEC_BEFORE, restart::MIGRATION, health::MIGRATION];
         let ledger = Ledger::open(&directory.path().join("state.db"), &migrations).unwrap();
-        // As an engine that knew of no limits wrote it.
-        let older = r#"{"image":"sha256:aa","image_name":"x","process":{"entrypoint":[],"command":["a"],"environment":[],
-            "working_directory":"/","user":"","terminal":false,"stdin":"closed",
-            "attach":[false,false,false]},"hostname":null,"domainname":null,"labels":{},"stop":{"signal":15,
-            "timeout_s":null},"mounts":[],"network":"none","exposed_ports":[],"ports":[],"publish_all":false,
-            "extra_hosts":[],"isolation":{"privileged":false,"capabilities":{"add":[],"drop":[]},"read_only_root":false,
-            "no_new_privileges":false,"seccomp":"default","unmasked_system_paths":false},"init":false,"auto_remove":false,
-            "shm_size_bytes":1,"log":{"file_size_bytes":1,"files":1}}"#
-            .replace("sha256:aa", &format!("sha256:{}", "a".repeat(64)));
-        let spec: ContainerSpec = from_json("an older spec", &older).unwrap();
+        let spec: ContainerSpec = from_json("an older spec", &older_spec()).unwrap();
         assert_eq!(spec.resources, dozen_model::ResourceSpec::default());
         let id: ContainerId = "a".repeat(64).parse().unwrap();
         let row = ContainerRow {
@@ -392,7 +400,7 @@ mod tests {
             restarts: Restarts::default(),
             failing_streak: 0,
         };
-        insert_container(&ledger, row, Vec::new()).unwrap().unwrap();
+        assert_eq!(insert_container(&ledger, row, Vec::new(), None).unwrap().unwrap(), spec);
         let kept = || containers(&ledger).unwrap().remove(0).spec;
         assert_eq!((kept(), specs_before(&ledger).unwrap()), (spec.clone(), Vec::new()));
         let mut after = spec.clone();
@@ -401,6 +409,51 @@ mod tests {
         assert_eq!((kept(), specs_before(&ledger).unwrap()), (after.clone(), vec![(id.clone(), spec)]));
         save_spec(&ledger, &id, &after, None).unwrap();
         assert_eq!((kept(), specs_before(&ledger).unwrap()), (after, Vec::new()));
+    }
+
+    #[test]
+    fn ids_are_free_again_when_no_row_has_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let migrations =
+            [MIGRATION, WISHES, change::SPEC_BEFORE, restart::MIGRATION, health::MIGRATION, ids::MIGRATION];
+        let ledger = Ledger::open(&directory.path().join("state.db"), &migrations).unwrap();
+        let pool: dozen_model::IdRange = "100000:200".parse().unwrap();
+        let insert = |name: &str, wanted: bool| {
+            let row = ContainerRow {
+                id: ContainerId::random(),
+                name: name.parse().unwrap(),
+                created: "2026-01-02T03:04:05Z".parse().unwrap(),
+                spec: from_json("an older spec", &older_spec()).unwrap(),
+                phase: Phase::Created { last_failure: None },
+                wish: Wish::None,
+                restarts: Restarts::default(),
+                failing_streak: 0,
+            };
+            let wanted = wanted.then(|| ids::Wanted { count: 100, pool, from: pool.first(), claimed: Vec::new() });
+            insert_container(&ledger, row, Vec::new(), wanted).unwrap()
+        };
+        let own = |first| UserNamespace::Own(dozen_model::IdRange::new(first, 100).unwrap());
+        assert_eq!(insert("none", false).unwrap().user_namespace, UserNamespace::Unsaid);
+        assert_eq!(insert("one", true).unwrap().user_namespace, own(100_000));
+        assert_eq!(insert("two", true).unwrap().user_namespace, own(100_100));
+        assert!(matches!(insert("two", true), Err(NotInserted::NameTaken(_))));
+        assert_eq!(insert("three", true), Err(NotInserted::NoIds));
+        let one = containers(&ledger).unwrap().into_iter().find(|row| row.name.as_str() == "one").unwrap();
+        assert_eq!(one.spec.user_namespace, own(100_000), "it is the row's");
+        delete_container(&ledger, one.id, Vec::new()).unwrap();
+        assert_eq!(insert("three", true).unwrap().user_namespace, own(100_000));
+    }
+
+    /// As an engine that knew of no limits wrote it.
+    fn older_spec() -> String {
+        r#"{"image":"sha256:aa","image_name":"x","process":{"entrypoint":[],"command":["a"],"environment":[],
+            "working_directory":"/","user":"","terminal":false,"stdin":"closed",
+            "attach":[false,false,false]},"hostname":null,"domainname":null,"labels":{},"stop":{"signal":15,
+            "timeout_s":null},"mounts":[],"network":"none","exposed_ports":[],"ports":[],"publish_all":false,
+            "extra_hosts":[],"isolation":{"privileged":false,"capabilities":{"add":[],"drop":[]},"read_only_root":false,
+            "no_new_privileges":false,"seccomp":"default","unmasked_system_paths":false},"init":false,"auto_remove":false,
+            "shm_size_bytes":1,"log":{"file_size_bytes":1,"files":1}}"#
+            .replace("sha256:aa", &format!("sha256:{}", "a".repeat(64)))
     }
 
     #[test]

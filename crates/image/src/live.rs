@@ -8,6 +8,7 @@
 
 mod copy_in;
 mod copy_out;
+mod ids;
 mod path;
 
 use std::io;

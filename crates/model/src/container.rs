@@ -18,6 +18,7 @@ use crate::restart::RestartPolicy;
 use crate::sharing::SharingSpec;
 use crate::signal::Signal;
 use crate::user::UserSpec;
+use crate::user_namespace::UserNamespace;
 
 /// Everything that was asked of a container, the image's own configuration already merged in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,9 @@ pub struct ContainerSpec {
     /// What it shares with the host and with others.
     #[serde(default)]
     pub sharing: SharingSpec,
+    /// Whose users and groups it has.
+    #[serde(default)]
+    pub user_namespace: UserNamespace,
 }
 
 /// The container's first process.

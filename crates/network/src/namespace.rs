@@ -39,21 +39,31 @@ pub struct Gateways {
     pub ipv6: Option<(String, Option<IpAddr>)>,
 }
 
-/// A fresh network namespace with nothing but a loopback interface, which is up: `--network none`.
-pub fn new_loopback_namespace() -> Result<OwnedFd, NetworkError> {
-    new_namespace(&mut [], &Gateways::default())
+/// A network namespace with nothing but a loopback interface, which is up: `--network none`. See [`new_namespace`].
+pub fn new_loopback_namespace(empty: Option<OwnedFd>) -> Result<OwnedFd, NetworkError> {
+    new_namespace(empty, &mut [], &Gateways::default())
 }
 
-/// A fresh network namespace with loopback and these links up, addressed and routed as the endpoints say.
+/// A network namespace with loopback and these links up, addressed and routed as the endpoints say: a fresh one, which
+/// belongs to our own user namespace, or `empty`, in which nothing is yet.
 ///
 /// A link lives as long as the namespace: as long as the descriptor or a process in it.
-pub fn new_namespace(plugs: &mut [Plug<'_>], gateways: &Gateways) -> Result<OwnedFd, NetworkError> {
+pub fn new_namespace(
+    empty: Option<OwnedFd>,
+    plugs: &mut [Plug<'_>],
+    gateways: &Gateways,
+) -> Result<OwnedFd, NetworkError> {
     on_a_thread(|| {
-        // SAFETY: CLONE_NEWNET concerns this thread alone, shares no descriptor table or memory anew, and the thread
-        // ends without returning to code that expects the former namespace.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
-            .map_err(|error| cannot("make a network namespace")(error.into()))?;
-        let mut socket = Socket::route()?;
+        let mut socket = match &empty {
+            Some(empty) => enter(empty.as_fd())?,
+            None => {
+                // SAFETY: CLONE_NEWNET concerns this thread alone, shares no descriptor table or memory anew, and the
+                // thread ends without returning to code that expects the former namespace.
+                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
+                    .map_err(|error| cannot("make a network namespace")(error.into()))?;
+                Socket::route()?
+            }
+        };
         // Before the links exist, because they take these over when they are made. Another container may not become
         // this one's router by announcing itself as one (CVE-2020-13401 was of that kind).
         if plugs.iter().any(|plug| plug.endpoint.ipv6.is_some()) {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::SettingsError;
 use crate::settings::Reader;
+use crate::{SettingsError, UserSettings};
 
 /// A profile is text of some kilobytes; what is longer is none.
 const LARGEST_PROFILE_BYTES: u64 = 1 << 20;
@@ -30,6 +30,8 @@ pub struct ContainerSettings {
     /// `seccomp-profile`: `None` for the engine's own; else as `--security-opt seccomp=` has it, `unconfined` or the
     /// profile itself.
     pub seccomp: Option<String>,
+    /// `userns-remap`, `userns-pool`.
+    pub users: UserSettings,
 }
 
 /// Whom containers ask for names.
@@ -73,6 +75,7 @@ impl ContainerSettings {
             shareable_memory: of_words("default-ipc-mode", &["private", "shareable"])?.as_deref() == Some("shareable"),
             host_cgroups: of_words("default-cgroupns-mode", &["private", "host"])?.as_deref() == Some("host"),
             seccomp: seccomp(reader.text("seccomp-profile")?)?,
+            users: UserSettings::of(reader)?,
         })
     }
 }
@@ -149,6 +152,7 @@ mod tests {
                 shareable_memory: true,
                 host_cgroups: true,
                 seccomp: Some("unconfined".into()),
+                users: UserSettings::default(),
             })
         );
         assert_eq!(

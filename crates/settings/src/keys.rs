@@ -118,7 +118,8 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("tlsverify", Acts),
     ("userland-proxy", NETWORKS),
     ("userland-proxy-path", NETWORKS),
-    ("userns-remap", NOT_BUILT),
+    ("userns-pool", Acts), // dozen's own
+    ("userns-remap", Acts),
 ];
 
 /// What becomes of this key; `None`: nobody knows it.

@@ -12,6 +12,7 @@ mod merge;
 mod networks;
 mod settings;
 mod shared;
+mod users;
 
 pub use containers::{ContainerSettings, DnsSettings, UlimitSettings};
 pub use error::SettingsError;
@@ -20,6 +21,7 @@ pub use merge::{Layers, merge};
 pub use networks::{Ipv4Network, NetworkSettings};
 pub use settings::{LogLevel, LoggingSettings, Settings, TlsSettings};
 pub use shared::SharedSettings;
+pub use users::UserSettings;
 
 /// Keys and values, by Docker's names: a file's, or the same said by flags.
 pub type Keys = serde_json::Map<String, serde_json::Value>;

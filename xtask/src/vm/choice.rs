@@ -23,6 +23,8 @@ const SMOKE: &[(&str, &str)] = &[
     // Control files of version 2, when a container starts and while it runs; names, through nftables and dead keepers.
     ("testbox::limits", "limits_"),
     ("testbox::names", "containers_of_a_network"),
+    // Layers, volumes and binds that are idmapped.
+    ("testbox::userns", "a_container_has_users"),
     ("testbox::escapes", ""),
     ("testbox::escapes_runtime", "n"),
     ("testbox::hostile", ""),

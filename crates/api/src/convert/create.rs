@@ -3,7 +3,9 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use dozen_model::{ContainerId, ContainerSpec, HostEntry, ImageId, NetworkMode, ProcessSpec, StdinMode, StopSpec};
+use dozen_model::{
+    ContainerId, ContainerSpec, HostEntry, ImageId, NetworkMode, ProcessSpec, StdinMode, StopSpec, UserNamespace,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -108,6 +110,8 @@ pub(crate) fn spec(
         log: log::spec(&host.log_config)?,
         health,
         sharing,
+        // Decided when all else is.
+        user_namespace: UserNamespace::Unsaid,
     };
     Ok((spec, warnings))
 }

@@ -26,8 +26,17 @@ pub(crate) fn merge(request: &mut Create, settings: &Settings) {
 }
 
 fn merge_containers(host: &mut HostConfig, defaults: &ContainerSettings) {
-    let ContainerSettings { dns, ulimits, no_new_privileges, cgroup_parent, shareable_memory, host_cgroups, seccomp } =
-        defaults;
+    // Whose users it has is decided when all else is: `user_namespace`.
+    let ContainerSettings {
+        dns,
+        ulimits,
+        no_new_privileges,
+        cgroup_parent,
+        shareable_memory,
+        host_cgroups,
+        seccomp,
+        users: _,
+    } = defaults;
     // It has that container's resolv.conf.
     if !host.network_mode.starts_with("container:") {
         if host.dns.is_empty() {
@@ -155,6 +164,7 @@ mod tests {
             shareable_memory: true,
             host_cgroups: true,
             seccomp: Some("unconfined".into()),
+            ..ContainerSettings::default()
         };
         let settings = Settings { containers, ..Settings::default() };
         let merged = |body: serde_json::Value| {

@@ -118,7 +118,7 @@ pub(crate) const HOST_CONFIG: Fields = &[
     ("StorageOpt", Refused),
     ("Tmpfs", Acts),
     ("UTSMode", Acts),
-    ("UsernsMode", RefusedUnless(&[r#""host""#])), // "host": no user namespace of its own, which is how it is
+    ("UsernsMode", Acts),
     ("ShmSize", Acts),
     ("Sysctls", Acts),
     ("Runtime", RefusedUnless(&[r#""dozen""#])), // as inspect shows it

@@ -6,7 +6,7 @@ use dozen_model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{dns, health, log, networks, restart, sharing};
+use super::{dns, health, log, networks, restart, sharing, user_namespace};
 use crate::time::NEVER;
 
 /// The name of what runs containers, as `info` shows it too.
@@ -151,7 +151,6 @@ pub(crate) fn host_config(spec: &ContainerSpec) -> Value {
         "ReadonlyRootfs": isolation.read_only_root,
         "SecurityOpt": null_if_empty(&security_options(spec)),
         "UTSMode": "",
-        "UsernsMode": "",
         "ShmSize": spec.shm_size_bytes,
         "Runtime": RUNTIME,
         "Isolation": "",
@@ -221,6 +220,7 @@ pub(crate) fn host_config(spec: &ContainerSpec) -> Value {
         value["ReadonlyPaths"] = json!([]);
     }
     sharing::show(&mut value, spec);
+    user_namespace::show(&mut value, spec);
     value
 }
 

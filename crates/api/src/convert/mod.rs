@@ -24,4 +24,5 @@ pub(crate) mod restart;
 pub(crate) mod security;
 pub(crate) mod sharing;
 pub(crate) mod stats;
+pub(crate) mod user_namespace;
 pub(crate) mod volume_driver;

@@ -82,6 +82,7 @@ pub(crate) struct HostConfig {
     pub(crate) ipc_mode: String,
     #[serde(rename = "UTSMode")]
     pub(crate) uts_mode: String,
+    pub(crate) userns_mode: String,
     pub(crate) cgroupns_mode: String,
     pub(crate) group_add: Vec<String>,
     pub(crate) sysctls: BTreeMap<String, String>,

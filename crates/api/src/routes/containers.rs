@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 
 use crate::convert::create::{self, ImageDefaults};
 use crate::convert::listing::{self, Listing};
-use crate::convert::{defaults as engine_defaults, endpoints, fields, inspect as shapes, request, sharing};
+use crate::convert::{
+    defaults as engine_defaults, endpoints, fields, inspect as shapes, request, sharing, user_namespace,
+};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
@@ -94,12 +96,15 @@ pub(super) async fn create(
     let (mut spec, mut warnings) = create::spec(&request, image.id.clone(), &defaults, &find)?;
     let spec_of = |name: &str| find(name).and_then(|id| Ok(engine.container(id.as_str())?.snapshot().spec.clone()));
     sharing::add_volumes_from(&mut spec, &spec_of)?;
+    let both_of = |name: &str| find(name).and_then(|id| Ok((id.clone(), spec_of(id.as_str())?)));
+    let users = engine.settings().containers.users;
+    let own_ids = user_namespace::decide(&request.host_config.userns_mode, &mut spec, &users, &both_of)?;
     // Nor this: see above.
     let find = |name: &str| {
         engine.network(name).map_err(|error| ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) })
     };
     spec.endpoints = Some(endpoints::places(&request, &spec.network, &find)?);
-    let (container, more) = engine.create(CreateRequest { name, spec }).await?;
+    let (container, more) = engine.create(CreateRequest { name, spec, own_ids }).await?;
     warnings.extend(more);
     Ok(reply(StatusCode::CREATED, &json!({ "Id": container.id().as_str(), "Warnings": warnings })))
 }

@@ -134,7 +134,8 @@ fn security_options(defaults: &dozen_settings::ContainerSettings) -> Vec<&'stati
         Some(_) => "name=seccomp,profile=custom",
     };
     let own = defaults.no_new_privileges.then_some("name=no-new-privileges");
-    [profile, "name=cgroupns"].into_iter().chain(own).collect()
+    let users = defaults.users.own_ids.then_some("name=userns");
+    [profile, "name=cgroupns"].into_iter().chain(users).chain(own).collect()
 }
 
 #[cfg(test)]

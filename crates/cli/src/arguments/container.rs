@@ -10,7 +10,7 @@ use crate::arguments::ports::Ports;
 use crate::arguments::security::Surroundings;
 use crate::arguments::volumes::Volume;
 use crate::arguments::{
-    health, hosts, key_values, mounts, names, network, neutral, resources, restart, security, sharing, sizes, volumes,
+    health, hosts, key_values, mounts, names, network, resources, restart, security, sharing, sizes, volumes,
 };
 use crate::failure::{ENGINE_FAILED, Failure};
 
@@ -105,7 +105,6 @@ pub fn with_flags(command: Command) -> Command {
         .args(flags())
         .args(network::flags())
         .args(health::flags())
-        .args(neutral::flags())
         .args(resources::flags())
         .args(sharing::flags())
         .arg(flags::words("IMAGE [COMMAND] [ARG...]", 1))
@@ -319,7 +318,6 @@ fn host_config(
     around: &Surroundings<'_>,
     host: &mut Map<String, Value>,
 ) -> Result<(), Failure> {
-    neutral::apply(matches, host)?;
     restart::apply(matches, host)?;
     names::apply(matches, host)?;
     resources::apply(matches, host)?;

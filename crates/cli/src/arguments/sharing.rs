@@ -7,10 +7,11 @@ use super::flags::{invalid, list, text, texts, value};
 use crate::failure::Failure;
 
 /// Flags with one word, and their fields.
-const WORDS: [(&str, &str, &str); 5] = [
+const WORDS: [(&str, &str, &str); 6] = [
     ("cgroupns", "CgroupnsMode", "Cgroup namespace to use (host, private)"),
     ("ipc", "IpcMode", "IPC mode to use (private, shareable, host, none, container:NAME)"),
     ("pid", "PidMode", "PID namespace to use (host, container:NAME)"),
+    ("userns", "UsernsMode", "User namespace to use (host, auto, auto:size=N, container:NAME)"),
     ("uts", "UTSMode", "UTS namespace to use (host)"),
     ("volume-driver", "VolumeDriver", "Optional volume driver for the container (local is the only one)"),
 ];

@@ -171,7 +171,7 @@ async fn from_container(context: &Context, container: &str, path: &str, to: &str
     let failed = |error: io::Error| Failure::new(format!("open {directory}: {}", super::system_words(&error)));
     let root = File::open(&directory).map_err(failed)?;
     let renamed = renamed.map(|(from, to)| (from.into_bytes(), to.into_bytes()));
-    let how = CopyIn { keep_kinds: true, owner: Owner::Caller, renamed };
+    let how = CopyIn { keep_kinds: true, owner: Owner::Caller, renamed, ids: None };
     let (sender, pieces) = mpsc::channel(PIECES);
     let unpacking = tokio::task::spawn_blocking(move || -> Copied {
         let pieces = Pieces { pieces, current: Bytes::new() };
@@ -233,7 +233,7 @@ async fn to_container(
         let root = File::open("/").map_err(|error| Failure::new(format!("open /: {error}")))?;
         let mut pack = move || {
             let path = LivePath::new(resolved.as_bytes())?;
-            dozen_image::copy_out(root.as_fd(), &path, Some(name.as_bytes()), &mut out)?;
+            dozen_image::copy_out(root.as_fd(), &path, Some(name.as_bytes()), None, &mut out)?;
             out.flush().map_err(dozen_image::LiveError::Out)
         };
         (directory, tokio::task::spawn_blocking(move || -> Copied { Ok(pack()?) }))

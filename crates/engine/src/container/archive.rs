@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use dozen_image::{CopyIn, LiveError, LivePath, Owner, PathStat};
-use dozen_model::{Classified, ErrorKind, UserSpec};
+use dozen_model::{Classified, ErrorKind, IdRange, UserSpec};
 use dozen_monitor::protocol::Failure;
 
 use crate::EngineError;
@@ -65,7 +65,7 @@ impl ContainerPath {
 
     /// Writes what stands there, and all below it, as a tar stream. Blocks.
     pub fn archive(&self, out: &mut dyn Write) -> Result<(), EngineError> {
-        let copied = dozen_image::copy_out(self.view.as_fd(), &self.path, None, out);
+        let copied = dozen_image::copy_out(self.view.as_fd(), &self.path, None, self.ids(), out);
         // What was found while it went away is neither an archive of it nor an error of its own.
         self.check_whole()?;
         copied.map_err(|error| self.container.explain(error))?;
@@ -74,7 +74,7 @@ impl ContainerPath {
     }
 
     /// Unpacks a tar stream in the directory that stands there. Blocks.
-    pub fn extract(&self, options: ExtractOptions, archive: &mut dyn Read) -> Result<(), EngineError> {
+    pub fn extract(&self, options: ExtractOptions, archive: &mut (dyn Read + Send)) -> Result<(), EngineError> {
         let snapshot = self.container.snapshot();
         let user = &snapshot.spec.process.user;
         let owner = match options.users && *user != UserSpec::default() {
@@ -84,13 +84,28 @@ impl ContainerPath {
             }
             false => Owner::OfEntries,
         };
-        let how = CopyIn { keep_kinds: options.keep_kinds, owner, renamed: None };
-        let copied = dozen_image::copy_in(self.view.as_fd(), &self.path, &how, archive);
+        let ids = self.ids();
+        let how = CopyIn { keep_kinds: options.keep_kinds, owner, renamed: None, ids };
+        let copy = || dozen_image::copy_in(self.view.as_fd(), &self.path, &how, archive);
+        let copied = match ids {
+            None => copy(),
+            // Who is nobody in there makes no files.
+            Some(ids) => dozen_runtime::as_user(ids.first(), ids.first(), copy)
+                .map_err(EngineError::system(|| "copy as the container's root".to_owned()))?,
+        };
         failpoint("archive.extracted");
         self.check_whole()?;
         copied.map_err(|error| self.container.explain(error))?;
         self.container.shared.announce(&snapshot, "extract-to-dir", None);
         Ok(())
+    }
+
+    /// Of one that runs we see its own mounts, with the owners that they have outside of its user namespace.
+    fn ids(&self) -> Option<IdRange> {
+        match &self.view {
+            View::Running { .. } => self.container.snapshot().spec.user_namespace.ids(),
+            View::Stopped(_) => None,
+        }
     }
 
     fn check_whole(&self) -> Result<(), EngineError> {

@@ -18,6 +18,7 @@ use crate::container::mounts;
 use crate::container::oci;
 use crate::container::sharing;
 use crate::container::snapshot::{Run, Snapshot};
+use crate::container::user_namespace::{self, Entered};
 use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
 use crate::network::objects;
@@ -67,7 +68,8 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     failpoint("launch.volumes");
     let mount_origins = mounts::origins(shared, snapshot)?;
 
-    let namespace = join_network(shared, snapshot, run)?;
+    let entered = user_namespace::begin(shared, snapshot)?;
+    let namespace = join_network(shared, snapshot, run, entered.as_ref())?;
     objects::announce_places(shared, &snapshot.spec.network, &run.endpoints, "connect", &snapshot.id);
     failpoint("launch.network");
     files::write(shared, snapshot, &run.endpoints, &shared.network.host_gateway())?;
@@ -79,6 +81,9 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     let joined = sharing::join(shared, &snapshot.spec)?;
     let mut spec = oci::spec(shared, snapshot, &mount_origins)?;
     sharing::apply(&mut spec, &snapshot.spec, &joined);
+    if let Some(entered) = &entered {
+        entered.apply(&mut spec);
+    }
     let request = StartRequest {
         version: protocol::VERSION,
         id: snapshot.id.to_string(),
@@ -103,7 +108,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
     let mut pending = monitor.ask(&request, namespace.as_ref().map(AsFd::as_fd))?;
     failpoint("launch.asked");
     run.pid = pending.wait_created()?;
-    drop(joined);
+    drop((joined, entered));
     failpoint("launch.created");
     // Before it may run: the first thing that it does may be to look for its database.
     shared.network.names.refresh(snapshot, run)?;
@@ -112,13 +117,20 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
 }
 
 /// The namespace to start in, if it is not the host's: a new one on its networks, an empty one, or another container's.
-fn join_network(shared: &Shared, snapshot: &Snapshot, run: &mut Run) -> Result<Option<OwnedFd>, EngineError> {
+fn join_network(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    run: &mut Run,
+    entered: Option<&Entered>,
+) -> Result<Option<OwnedFd>, EngineError> {
+    // Of a user namespace, which has to be its owner.
+    let new = || entered.map(Entered::new_network).transpose();
     match &snapshot.spec.network {
         NetworkMode::Host => Ok(None),
-        NetworkMode::None => Ok(Some(dozen_network::new_loopback_namespace()?)),
+        NetworkMode::None => Ok(Some(dozen_network::new_loopback_namespace(new()?)?)),
         NetworkMode::Container(other) => namespace_of(shared, other).map(Some),
         NetworkMode::Bridge | NetworkMode::Network(_) => {
-            let (endpoints, namespace) = shared.network.attach(&snapshot.id, &snapshot.spec.places())?;
+            let (endpoints, namespace) = shared.network.attach(&snapshot.id, &snapshot.spec.places(), new()?)?;
             run.endpoints = endpoints;
             let wanted = oci::wanted_ports(&snapshot.spec);
             run.ports = shared.network.publish(&snapshot.id, &run.endpoints, &wanted)?;

@@ -39,7 +39,8 @@ fn origin(shared: &Shared, snapshot: &Snapshot, mount: &Mount) -> Result<Origin,
             let mut layers = shared.images.lower_directories(id)?;
             // An overlay that nobody can write to has two of them at least. A layer is never bound as it is: who may mount
             // in a container could make that writable.
-            let empty = ["empty/a", "empty/b"].map(|name| shared.run_directory(&snapshot.id).join(name));
+            // On the data root's file system, which can be idmapped where one of the two can.
+            let empty = ["empty/a", "empty/b"].map(|name| snapshot.directory.join(name));
             for directory in empty.into_iter().skip(layers.len()) {
                 make_directory(&directory)?;
                 layers.push(directory);

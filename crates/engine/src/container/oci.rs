@@ -21,8 +21,9 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 
 /// As Docker sets them in a network namespace of the container's own: any port may be bound, and `ping` works,
 /// without a capability (ip-sysctl.rst).
-const SYSCTLS: [(&str, &str); 2] =
-    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")];
+const SYSCTLS: [(&str, &str); 2] = [("net.ipv4.ip_unprivileged_port_start", "0"), PING_GROUPS];
+/// All groups.
+pub(super) const PING_GROUPS: (&str, &str) = ("net.ipv4.ping_group_range", "0 2147483647");
 
 /// The whole specification. `mount_origins` has one of each mount of the container's spec.
 pub(crate) fn spec(shared: &Shared, snapshot: &Snapshot, mount_origins: &[Origin]) -> Result<Spec, EngineError> {

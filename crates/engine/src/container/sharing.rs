@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dozen_model::{ContainerId, ContainerSpec, IpcMode, NetworkMode, PidMode};
+use dozen_model::{ContainerId, ContainerSpec, IpcMode, NetworkMode, PidMode, UserNamespace};
 use dozen_runtime::{FROM_NAMESPACE, Spec};
 use oci_spec::runtime::{Linux, LinuxNamespaceBuilder, LinuxNamespaceType, MountBuilder};
 use rustix::fs::{Mode, OFlags};
@@ -27,7 +27,8 @@ pub(crate) fn joined_by(spec: &ContainerSpec) -> impl Iterator<Item = &Container
     let network = if let NetworkMode::Container(other) = &spec.network { Some(other) } else { None };
     let processes = if let PidMode::Container(other) = &spec.sharing.pid { Some(other) } else { None };
     let memory = if let IpcMode::Container(other) = &spec.sharing.ipc { Some(other) } else { None };
-    network.into_iter().chain(processes).chain(memory)
+    let users = if let UserNamespace::Container { id, .. } = &spec.user_namespace { Some(id) } else { None };
+    network.into_iter().chain(processes).chain(memory).chain(users)
 }
 
 /// Opens what is joined. Blocks.
@@ -59,14 +60,14 @@ pub(crate) fn join(shared: &Shared, asked: &ContainerSpec) -> Result<Joined, Eng
     Ok(Joined { pid, ipc })
 }
 
-fn snapshot_of(shared: &Shared, id: &ContainerId) -> Result<Arc<Snapshot>, EngineError> {
+pub(super) fn snapshot_of(shared: &Shared, id: &ContainerId) -> Result<Arc<Snapshot>, EngineError> {
     let entry = shared.registry.get(id).ok_or_else(|| EngineError::NoSuchContainer(id.to_string()))?;
     Ok(entry.snapshot())
 }
 
 /// Namespaces of a running container, found by its process and checked against its cgroup. All is looked up below one
 /// descriptor, which goes on meaning that process and no other with its number.
-fn namespaces_of<const N: usize>(
+pub(super) fn namespaces_of<const N: usize>(
     snapshot: &Snapshot,
     kinds: [&str; N],
     word: &str,
@@ -135,12 +136,12 @@ pub(crate) fn apply(spec: &mut Spec, asked: &ContainerSpec, joined: &Joined) {
 }
 
 /// The monitor opens it while we hold it: nobody else has this path meanwhile.
-fn path_of(namespace: &OwnedFd) -> PathBuf {
+pub(super) fn path_of(namespace: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()))
 }
 
 /// No namespace of its own of this kind: the host's, or that at a path.
-fn share(linux: &mut Linux, kind: LinuxNamespaceType, path: Option<PathBuf>) {
+pub(super) fn share(linux: &mut Linux, kind: LinuxNamespaceType, path: Option<PathBuf>) {
     let mut namespaces = linux.namespaces().clone().unwrap_or_default();
     namespaces.retain(|namespace| namespace.typ() != kind);
     if let Some(path) = path {

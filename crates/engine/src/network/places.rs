@@ -118,11 +118,13 @@ fn interface(
 }
 
 impl Network {
-    /// A fresh namespace with a place on each of these networks. Nothing is left of it on failure.
+    /// A fresh namespace, or the empty one that is given, with a place on each of these networks. Nothing is left of it on
+    /// failure.
     pub(crate) fn attach(
         &self,
         id: &ContainerId,
         wanted: &[EndpointSpec],
+        empty: Option<OwnedFd>,
     ) -> Result<(Vec<RunEndpoint>, OwnedFd), EngineError> {
         failpoint("attach.before");
         let mut taken = Vec::new();
@@ -133,7 +135,7 @@ impl Network {
                 .zip(&mut taken)
                 .map(|(network, place)| Plug { network, endpoint: &mut place.endpoint })
                 .collect();
-            Ok(dozen_network::new_namespace(&mut plugs, &gateways)?)
+            Ok(dozen_network::new_namespace(empty, &mut plugs, &gateways)?)
         });
         match attached {
             Ok(namespace) => {

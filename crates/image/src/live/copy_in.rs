@@ -4,10 +4,12 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use dozen_model::IdRange;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, StatVfsMountFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 use tar::EntryType;
 
+use super::ids::Ids;
 use super::{LiveError, LivePath};
 use crate::compression::decompress;
 use crate::extract::times::DirectoryTimes;
@@ -35,6 +37,9 @@ pub struct CopyIn {
     pub owner: Owner,
     /// The first part of each name, and what it is to be called: `.` and `/` stand for no part at all.
     pub renamed: Option<(Vec<u8>, Vec<u8>)>,
+    /// The tree is a container's with these users of its own, and who unpacks is not in its user namespace: owners are as
+    /// the container has them.
+    pub ids: Option<IdRange>,
 }
 
 /// Unpacks an archive, which may be compressed by gzip or zstd, in a directory of the tree. Directories are merged with
@@ -97,6 +102,9 @@ impl Unpacker<'_> {
                 EntryType::Directory => Ok(()),
                 _ => Err(refuse("it has no name")),
             };
+        }
+        if !self.is_known(entry) {
+            return Err(refuse("it names a user or a group that is not in the container's user namespace"));
         }
         let path = tree::join(&self.directory, &name);
         let (above, last) = tree::split(&path);
@@ -216,8 +224,10 @@ impl Unpacker<'_> {
                     rustix::fs::mkdirat(&here, name, Mode::RWXU)?;
                     let made = tree::open_no_links(here.as_fd(), name, tree::DIRECTORY)?;
                     rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
-                    if let Owner::Fixed(uid, gid) = self.options.owner {
-                        rustix::fs::fchown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+                    if let Owner::Fixed(uid, gid) = self.options.owner
+                        && let Some((uid, gid)) = self.outside(uid, gid)
+                    {
+                        rustix::fs::fchown(&made, Some(uid), Some(gid))?;
                     }
                     made
                 }
@@ -267,13 +277,25 @@ impl Unpacker<'_> {
             .map_err(failed("set the attributes of"))
     }
 
+    /// Whoever is named by an entry, and in whose name it is made, is somebody in the container.
+    fn is_known(&self, entry: &Entry) -> bool {
+        let ids = Ids(self.options.ids);
+        let attributes = entry.xattrs.iter().filter(|(name, _)| tree::is_portable_xattr(name));
+        (self.options.owner == Owner::Caller || self.owner(entry).is_some())
+            && attributes.into_iter().all(|(name, value)| ids.attribute_outside(name, value).is_some())
+    }
+
     fn owner(&self, entry: &Entry) -> Option<(Uid, Gid)> {
-        let (uid, gid) = match self.options.owner {
-            Owner::OfEntries => (entry.uid, entry.gid),
-            Owner::Fixed(uid, gid) => (uid, gid),
-            Owner::Caller => return None,
-        };
-        Some((Uid::from_raw(uid), Gid::from_raw(gid)))
+        match self.options.owner {
+            Owner::OfEntries => self.outside(entry.uid, entry.gid),
+            Owner::Fixed(uid, gid) => self.outside(uid, gid),
+            Owner::Caller => None,
+        }
+    }
+
+    fn outside(&self, uid: u32, gid: u32) -> Option<(Uid, Gid)> {
+        let ids = Ids(self.options.ids);
+        Some((Uid::from_raw(ids.outside(uid)?), Gid::from_raw(ids.outside(gid)?)))
     }
 
     /// Owner before mode: chown(2) takes setuid bits and capabilities away.
@@ -283,7 +305,8 @@ impl Unpacker<'_> {
         }
         rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| tree::is_portable_xattr(name)) {
-            match tree::set_xattr(fd, name, value) {
+            let Some(value) = Ids(self.options.ids).attribute_outside(name, value) else { continue };
+            match tree::set_xattr(fd, name, &value) {
                 // Who is nobody special may not give a program capabilities.
                 Err(Errno::PERM) if self.options.owner == Owner::Caller => {}
                 set => set?,

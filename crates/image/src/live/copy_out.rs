@@ -6,10 +6,12 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use dozen_model::IdRange;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tar::EntryType;
 
+use super::ids::Ids;
 use super::{LiveError, LivePath};
 use crate::names::shown;
 use crate::pack::{Description, PackError, TarWriter, entry_type, portable, write_file};
@@ -28,7 +30,16 @@ const MADE_UP: [i64; 9] =
 ///
 /// The tree may change meanwhile: what goes away is left out, and a file has the size that its header promised. What the
 /// kernel does not let anyone read of its own file systems is left out too.
-pub fn copy_out(root: BorrowedFd<'_>, path: &LivePath, name: Option<&[u8]>, out: impl Write) -> Result<(), LiveError> {
+///
+/// `ids`: the tree is a container's with these users of its own, and we are not in its user namespace: owners come out as
+/// the container has them.
+pub fn copy_out(
+    root: BorrowedFd<'_>,
+    path: &LivePath,
+    name: Option<&[u8]>,
+    ids: Option<IdRange>,
+    out: impl Write,
+) -> Result<(), LiveError> {
     let found = path.open(root)?;
     let failed = |error| LiveError::system("look at", &path.path, error);
     let stat = rustix::fs::fstat(&found).map_err(failed)?;
@@ -43,7 +54,8 @@ pub fn copy_out(root: BorrowedFd<'_>, path: &LivePath, name: Option<&[u8]>, out:
         }
     };
     let is_directory = tree::file_type(&stat) == FileType::Directory;
-    let mut copier = Copier { top, base, is_directory, writer: TarWriter::new(out), links: HashMap::new() };
+    let mut copier =
+        Copier { top, base, is_directory, ids: Ids(ids), writer: TarWriter::new(out), links: HashMap::new() };
     copier.all(first).map_err(|error| match error {
         PackError::Write(error) => LiveError::Out(error),
         PackError::Read { path, source } => LiveError::System { attempted: "read", path, source: source.into() },
@@ -56,6 +68,7 @@ struct Copier<W> {
     top: OwnedFd,
     base: Vec<u8>,
     is_directory: bool,
+    ids: Ids,
     writer: TarWriter<W>,
     /// What a file with several names is called in the archive.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -89,7 +102,7 @@ impl<W: Write> Copier<W> {
         let failed = |source| PackError::Read { path: shown(path), source };
         // A name of its own: never through what it was a moment ago.
         let found = tree::open_no_links(self.top.as_fd(), path, OFlags::PATH).map_err(failed)?;
-        let stat = rustix::fs::fstat(&found).map_err(failed)?;
+        let stat = self.ids.inside(rustix::fs::fstat(&found).map_err(failed)?);
         let Some(kind) = entry_type(&stat) else { return Ok(None) };
         let is_made_up = rustix::fs::fstatfs(&found).is_ok_and(|status| MADE_UP.contains(&status.f_type));
         let name = self.name(path, kind == EntryType::Directory);
@@ -101,7 +114,9 @@ impl<W: Write> Copier<W> {
             _ => Vec::new(),
         };
         let attributes = match kind {
-            EntryType::Regular | EntryType::Directory if !is_made_up => attributes(&found).map_err(failed)?,
+            EntryType::Regular | EntryType::Directory if !is_made_up => {
+                self.ids.attributes_inside(attributes(&found).map_err(failed)?)
+            }
             _ => Vec::new(),
         };
         let header = Description { path: &name, link: &link, attributes, ..Description::of(&stat, kind) };

@@ -52,7 +52,7 @@ fn archive(members: &[Member<'_>]) -> Vec<u8> {
     bytes
 }
 
-const AS_CALLER: CopyIn = CopyIn { keep_kinds: true, owner: Owner::Caller, renamed: None };
+const AS_CALLER: CopyIn = CopyIn { keep_kinds: true, owner: Owner::Caller, renamed: None, ids: None };
 
 impl Place {
     fn put(&self, to: &str, members: &[Member<'_>]) -> Result<(), LiveError> {
@@ -62,7 +62,7 @@ impl Place {
     /// Names and kinds of what comes out.
     fn get(&self, from: &str) -> Result<Vec<(String, EntryType)>, LiveError> {
         let mut bytes = Vec::new();
-        copy_out(self.root.as_fd(), &path(from), None, &mut bytes)?;
+        copy_out(self.root.as_fd(), &path(from), None, None, &mut bytes)?;
         let mut reader = crate::tarball::TarReader::new(&bytes[..]);
         let mut found = Vec::new();
         while let Some(entry) = reader.next_entry().unwrap() {
@@ -263,9 +263,9 @@ fn links_pipes_and_devices_come_and_go_without_being_opened() {
 fn what_the_kernel_makes_up_holds_nobody_up() {
     let root = tree::open_root(Path::new("/")).unwrap();
     let mut out = Vec::new();
-    copy_out(root.as_fd(), &path("/proc/self/net"), None, &mut out).unwrap();
-    copy_out(root.as_fd(), &path("/proc/cpuinfo"), None, &mut out).unwrap();
-    copy_out(root.as_fd(), &path("/proc/sys/kernel/"), None, &mut out).unwrap();
+    copy_out(root.as_fd(), &path("/proc/self/net"), None, None, &mut out).unwrap();
+    copy_out(root.as_fd(), &path("/proc/cpuinfo"), None, None, &mut out).unwrap();
+    copy_out(root.as_fd(), &path("/proc/sys/kernel/"), None, None, &mut out).unwrap();
     assert!(!out.is_empty());
 }
 

@@ -518,7 +518,7 @@ fn an_attach_that_fails_leaves_nothing() {
 
 #[test]
 fn network_none_has_loopback_and_nothing_else() {
-    let namespace = new_loopback_namespace().unwrap();
+    let namespace = new_loopback_namespace(None).unwrap();
     within(&namespace, || {
         assert_eq!(links(), 1);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -71,6 +71,7 @@ const SHOWN: &[(&str, &[&str])] = &[
             "create HostConfig.UTSMode",
         ],
     ),
+    ("a_container_has_users_of_its_own_and_the_host_has_none_of_them", &["create HostConfig.UsernsMode"]),
     (
         "what_is_asked_of_dns_stands_in_resolv_conf_and_in_inspect",
         &["create HostConfig.Dns", "create HostConfig.DnsOptions", "create HostConfig.DnsSearch"],

@@ -105,6 +105,7 @@ fn what_is_so_anyway_may_be_asked_for() {
             &["--cgroupns=private", "--ipc", "private", "--userns", "host"],
             json!({"CgroupnsMode": "private", "IpcMode": "private", "UsernsMode": "host"}),
         ),
+        (&["--userns", "auto:size=1000"], json!({"UsernsMode": "auto:size=1000"})),
         (&["--security-opt", "label:disable"], json!({"SecurityOpt": ["label=disable"]})),
         (
             &["--mount", "type=bind,src=/a,dst=/b,consistency=cached"],
@@ -125,7 +126,6 @@ fn what_cannot_be_is_refused() {
         ),
         (&["--restart", "always", "--rm", "img"], "conflicting options: cannot specify both --restart and --rm"),
         (&["--sysctl", "x", "img"], "invalid argument \"x\" for \"--sysctl\" flag: want NAME=VALUE"),
-        (&["--userns", "private", "img"], "--userns private is not built yet"),
         (&["--log-opt", "max-size", "img"], "invalid argument \"max-size\" for \"--log-opt\" flag: want NAME=VALUE"),
         (&["--stop-signal", "NOPE", "img"], "invalid signal: NOPE"),
         (&["--env-file", "none", "img"], "open none: no such file or directory"),

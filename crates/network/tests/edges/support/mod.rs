@@ -48,7 +48,7 @@ pub fn on_a_host(test: impl FnOnce(BorrowedFd<'_>) + Send) {
 
 /// Links a new namespace to the calling thread's by the interface `uplink`; the other end is `eth0`.
 pub fn add_neighbour(uplink: &str, v4: (&str, &str), v6: (&str, &str)) -> OwnedFd {
-    let namespace = new_loopback_namespace().unwrap();
+    let namespace = new_loopback_namespace(None).unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&namespace));
     // A link that has been up for long has no address that is still being checked.
     set("ipv6/conf/default/accept_dad", "0");
@@ -152,7 +152,7 @@ pub fn link(places: &mut [(&BridgeNetwork, &mut Endpoint)]) -> Result<OwnedFd, N
     let by = places.iter().map(|(_, endpoint)| &**endpoint).find(|endpoint| !endpoint.internal);
     let gateways = by.map_or_else(Gateways::default, gateways);
     let mut plugs: Vec<Plug<'_>> = places.iter_mut().map(|(network, endpoint)| Plug { network, endpoint }).collect();
-    new_namespace(&mut plugs, &gateways)
+    new_namespace(None, &mut plugs, &gateways)
 }
 
 pub fn gateways(by: &Endpoint) -> Gateways {
