@@ -130,6 +130,10 @@ struct Findings<'a> {
 }
 
 impl Findings<'_> {
+    fn count(&self) -> usize {
+        self.found.len()
+    }
+
     fn add(&mut self, rule: Rule, span: Span, detail: String) {
         let lines = self.lines.of(span);
         if self.choice.wants(rule) && self.told.insert((*lines.start(), rule, detail.clone())) {

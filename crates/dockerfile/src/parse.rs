@@ -42,6 +42,9 @@ const KEYWORDS: [&str; 18] = [
 /// No file has more: each stage may have an environment of its own.
 const MOST_STAGES: usize = 1000;
 
+/// And no stage more ONBUILDs: each stage upon it goes through them.
+const MOST_TRIGGERS: usize = 1000;
+
 /// A file that is no Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseFailure {
@@ -104,6 +107,8 @@ pub fn parse_trigger(source: &str) -> Result<Step, Error> {
 struct Unfinished {
     global: Vec<Located<Arg>>,
     stages: Vec<Stage>,
+    /// The ONBUILDs of the last stage.
+    triggers: usize,
 }
 
 impl Unfinished {
@@ -126,9 +131,17 @@ impl Unfinished {
             }
             let from = Place::new(logical.end, keyword, &logical).with(from);
             self.stages.push(Stage { from, instructions: Vec::new() });
+            self.triggers = 0;
             return Ok(());
         }
         let instruction = instruction(request)?;
+        if matches!(instruction, Instruction::OnBuild(_)) {
+            self.triggers += 1;
+            if self.triggers > MOST_TRIGGERS {
+                let message = format!("there are more than {MOST_TRIGGERS} ONBUILDs in a stage");
+                return Err(Error::new(message, keyword.span));
+            }
+        }
         // Heredocs stand behind the line; the next instruction begins after them.
         let place = Place::new(cursor.end_of_previous().max(logical.end), keyword, &logical);
         match (instruction, self.stages.last_mut()) {

@@ -1,11 +1,13 @@
 //! Goes through the stages as a build would, with what is known at each step, and asks the rules about steps.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, Options, steps};
 use crate::error::Error;
 use crate::instruction::{Dockerfile, Instruction, Located, Step};
 use crate::scope::{GlobalScope, StageScope};
+use crate::span::Span;
 use crate::stages::{Base, Stages};
 
 /// What is known at a step.
@@ -27,6 +29,21 @@ pub(super) struct Surroundings<'a> {
     pub global: &'a GlobalScope,
     pub options: &'a Options,
     pub escape: char,
+    work: Cell<usize>,
+}
+
+/// What a whole file may cost: bytes of what its words become, and so many for each step, with those of ONBUILD counted
+/// wherever they are done. No file that people write comes near.
+const MOST_WORK: usize = 32 << 20;
+const STEP_WORK: usize = 16;
+
+impl Surroundings<'_> {
+    /// Counts what a step costs.
+    pub fn spend(&self, bytes: usize, span: Span) -> Result<(), Error> {
+        let work = self.work.get().saturating_add(bytes);
+        self.work.set(work);
+        if work <= MOST_WORK { Ok(()) } else { Err(Error::new("the file becomes too large when it is expanded", span)) }
+    }
 }
 
 pub(super) fn look(
@@ -38,7 +55,7 @@ pub(super) fn look(
     findings: &mut Findings<'_>,
 ) -> Result<(), Error> {
     let escape = file.directives.escape.character();
-    let surroundings = Surroundings { declared: declared(file, global), global, options, escape };
+    let surroundings = Surroundings { declared: declared(file, global), global, options, escape, work: Cell::new(0) };
     // What a stage knows at its end is kept for those that begin from it, and no longer.
     let mut ends: BTreeMap<usize, State> = BTreeMap::new();
     let last_use: BTreeMap<usize, usize> = needed
@@ -63,11 +80,13 @@ pub(super) fn look(
             }
         };
         for trigger in triggers {
+            surroundings.spend(STEP_WORK, stage.from.span)?;
             go(trigger, &mut state, &surroundings)?;
         }
         let mut once = steps::Once::default();
         for located in &stage.instructions {
             let Instruction::Step(step) = &located.value else { continue };
+            surroundings.spend(STEP_WORK, located.span)?;
             steps::look(step, located.span, &state, &surroundings, &mut once, findings)?;
             go(step, &mut state, &surroundings)?;
         }

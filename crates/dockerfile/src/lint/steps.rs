@@ -12,6 +12,9 @@ use crate::span::Span;
 use crate::text::Word;
 use crate::{FileMode, Remote};
 
+/// Findings before which a name is looked for that somebody may have meant.
+const MOST_SUGGESTIONS: usize = 100;
+
 /// What of a kind a stage has only one of, and where it was said last.
 #[derive(Debug, Default)]
 pub(super) struct Once {
@@ -155,7 +158,9 @@ fn undefined_var(
     for Expandable { word, quotes, .. } in words::of(step).into_iter().filter(|it| !is_given(it.word)) {
         // In the text of a heredoc the escape character is always the shell's.
         let escape = if quotes == Quotes::Kept { '\\' } else { surroundings.escape };
-        for name in expand(word, escape, quotes, &state.scope)?.unknown {
+        let expanded = expand(word, escape, quotes, &state.scope)?;
+        surroundings.spend(expanded.text.len(), word.span)?;
+        for name in expanded.unknown {
             if !name.starts_with(|first: char| first.is_alphabetic() || first == '_') {
                 continue;
             }
@@ -163,7 +168,9 @@ fn undefined_var(
             if name == "PATH" {
                 continue;
             }
-            let near = spelling::closest(&name, state.scope.names().chain(["PATH"]));
+            // After so many, nobody reads on.
+            let names = if findings.count() < MOST_SUGGESTIONS { usize::MAX } else { 0 };
+            let near = spelling::closest(&name, state.scope.names().chain(["PATH"]).take(names));
             let may_be_the_images = state.is_on_image
                 && near.is_none()
                 && !name.contains(|letter: char| letter.is_lowercase())

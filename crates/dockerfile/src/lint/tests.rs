@@ -275,6 +275,11 @@ fn what_cannot_be_built_is_an_error() {
             &format!("ARG a={}\n{}FROM a", "x".repeat(1000), "ARG a=$a$a\n".repeat(20)),
             "the global arguments take more than 512 KiB",
         ),
+        (
+            &format!("FROM a\nENV a={}\n{}", "x".repeat(400_000), "LABEL b=$a\n".repeat(100)),
+            "the file becomes too large when it is expanded",
+        ),
+        (&format!("FROM a\n{}", "ONBUILD USER b\n".repeat(1001)), "there are more than 1000 ONBUILDs in a stage"),
         (&"FROM a\n".repeat(1001), "there are more than 1000 stages"),
         (
             &format!("FROM a\nENV {}", (0..5000).map(|n| format!("v{n}=1 ")).collect::<String>()),
