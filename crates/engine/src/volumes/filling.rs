@@ -10,11 +10,13 @@
 //! write beside it: theirs stays.
 
 use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use dozen_model::VolumeName;
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 
 use super::{Claim, Volumes, read_directory, remove_tree, warn_and_go_on};
 use crate::EngineError;
@@ -46,51 +48,52 @@ impl Staging {
     }
 
     /// An empty directory, for what is copied.
-    fn begin(&self) -> Result<PathBuf, EngineError> {
-        let filling = self.directory.join(FILLING);
-        let directories = if self.is_within { &[&self.directory, &filling][..] } else { &[&filling] };
-        for directory in directories {
-            let made = std::fs::DirBuilder::new().mode(0o700).create(directory);
-            made.map_err(EngineError::system(|| format!("make {}", directory.display())))?;
+    fn begin(&self) -> Result<Opened, EngineError> {
+        if self.is_within {
+            make(&self.directory)?;
         }
-        Ok(filling)
+        let place = self.open()?.ok_or_else(|| EngineError::System {
+            action: format!("open {}", self.directory.display()),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+        make(&place.path.join(FILLING))?;
+        place.enter(FILLING)?.ok_or_else(|| EngineError::System {
+            action: format!("open {}", place.path.join(FILLING).display()),
+            source: std::io::ErrorKind::NotFound.into(),
+        })
     }
 
     /// All is there: from now on it is the volume's, whatever happens.
     fn commit(&self) -> Result<(), EngineError> {
-        let filling = self.directory.join(FILLING);
-        let renamed = std::fs::rename(&filling, self.directory.join(FILLED));
-        renamed.map_err(EngineError::system(|| format!("rename {}", filling.display())))
+        let Some(place) = self.open()? else { return Ok(()) };
+        let renamed = std::fs::rename(place.path.join(FILLING), place.path.join(FILLED));
+        renamed.map_err(EngineError::system(|| format!("rename {}", self.directory.join(FILLING).display())))
     }
 
     /// What an interrupted filling has left: nothing of it, or all.
     pub(super) fn finish(&self) -> Result<(), EngineError> {
-        let found = |path: &Path| match std::fs::symlink_metadata(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            found => found.map(Some).map_err(EngineError::system(|| format!("look at {}", path.display()))),
-        };
-        if self.is_within {
-            match found(&self.directory)? {
-                None => return Ok(()),
-                // Who else may write there could have it carried on what we never copied.
-                Some(own) if !own.is_dir() || own.uid() != 0 || own.mode() & 0o077 != 0 => {
-                    return remove_tree(&self.directory);
-                }
-                Some(_) => {}
-            }
+        let Some(place) = self.open()? else { return Ok(()) };
+        if self.is_within && !place.is_ours()? {
+            return remove_tree(&self.directory);
         }
-        remove_tree(&self.directory.join(FILLING))?;
-        let filled = self.directory.join(FILLED);
-        if found(&filled)?.is_some() {
-            dozen_image::pour(&filled, &self.data)?;
-            if !self.is_within {
-                return remove_tree(&filled);
-            }
+        remove_tree(&place.path.join(FILLING))?;
+        if let Some(filled) = place.enter(FILLED)? {
+            dozen_image::pour(&filled.path, &self.data)?;
         }
-        if self.is_within {
-            return self.remove_unseen();
+        remove_tree(&place.path.join(FILLED))?;
+        if self.is_within { self.remove_unseen() } else { Ok(()) }
+    }
+
+    /// `None`: there is none. What is no directory of ours goes.
+    fn open(&self) -> Result<Option<Opened>, EngineError> {
+        if !self.is_within {
+            return Ok(Some(Opened { path: self.directory.clone(), descriptor: None }));
         }
-        Ok(())
+        match Opened::at(&self.directory) {
+            Err(Errno::LOOP | Errno::NOTDIR) => remove_tree(&self.directory).map(|()| None),
+            Err(Errno::NOENT) => Ok(None),
+            opened => Ok(Some(opened.map_err(failed_to_open(&self.directory))?)),
+        }
     }
 
     /// Takes our directory out of the volume, which keeps its times.
@@ -106,6 +109,49 @@ impl Staging {
         let _ = rustix::fs::utimensat(CWD, &self.data, &times, AtFlags::SYMLINK_NOFOLLOW);
         Ok(())
     }
+}
+
+/// A directory. Where others may write it is held by its descriptor: what they put in its place meanwhile is never come to.
+#[derive(Debug)]
+struct Opened {
+    /// Of it, whatever its name is by now.
+    path: PathBuf,
+    descriptor: Option<OwnedFd>,
+}
+
+impl Opened {
+    /// The last part of the path is no link.
+    fn at(path: &Path) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        Ok(Self { path: format!("/proc/self/fd/{}", descriptor.as_raw_fd()).into(), descriptor: Some(descriptor) })
+    }
+
+    /// `None`: there is none, but perhaps something else.
+    fn enter(&self, name: &str) -> Result<Option<Self>, EngineError> {
+        let path = self.path.join(name);
+        match Self::at(&path) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(None),
+            opened => Ok(Some(opened.map_err(failed_to_open(&path))?)),
+        }
+    }
+
+    /// Who else may write there could have it carried on what we never copied.
+    fn is_ours(&self) -> Result<bool, EngineError> {
+        let Some(descriptor) = &self.descriptor else { return Ok(true) };
+        let stat = rustix::fs::fstat(descriptor).map_err(failed_to_open(&self.path))?;
+        Ok(stat.st_uid == 0 && stat.st_mode & 0o077 == 0)
+    }
+}
+
+fn failed_to_open(path: &Path) -> impl FnOnce(Errno) -> EngineError {
+    let action = format!("open {}", path.display());
+    move |errno| EngineError::System { action, source: errno.into() }
+}
+
+fn make(directory: &Path) -> Result<(), EngineError> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(directory);
+    made.map_err(EngineError::system(|| format!("make {}", directory.display())))
 }
 
 /// Of a file system that has just been mounted, before anybody uses it: what an earlier engine has left half done there.
@@ -139,10 +185,10 @@ impl Volumes {
         }
         let filling = staging.begin()?;
         failpoint("volume.filling");
-        match copy(&filling) {
+        match copy(&filling.path) {
             Ok(true) => {}
             other => {
-                let undone = if staging.is_within { staging.remove_unseen() } else { remove_tree(&filling) };
+                let undone = if staging.is_within { staging.remove_unseen() } else { staging.finish() };
                 return other.and(undone);
             }
         }

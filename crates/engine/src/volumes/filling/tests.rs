@@ -79,7 +79,8 @@ fn another_file_system_takes_all_or_nothing_and_what_is_others_stays() {
     on_a_disk(|open, disk, own| {
         let volumes = open();
         let failed = |into: &Path| {
-            assert_eq!(into, volumes.mountpoint(&name()).join(own.file_name().unwrap()).join(FILLING));
+            let staged = volumes.mountpoint(&name()).join(own.file_name().unwrap()).join(FILLING);
+            assert_eq!(std::fs::canonicalize(into).unwrap(), staged);
             copy(into)?;
             std::fs::write(disk.join("theirs"), "rows").unwrap();
             Err(EngineError::ShuttingDown)
@@ -142,5 +143,36 @@ fn what_a_crash_left_in_another_file_system_is_nothing_or_all() {
         by_mount(open);
         assert_eq!(content(disk), [".dozen-filling-ffffffffffff"]);
         assert!(theirs.join(FILLED).join("a").exists());
+    });
+}
+
+/// Who may write in that file system puts other things in the place of our directory at any moment.
+#[test]
+fn what_others_put_in_our_place_is_never_come_to() {
+    on_a_disk(|open, disk, own| {
+        let volumes = open();
+        let outside = tempfile::tempdir().unwrap();
+        for state in [FILLING, FILLED] {
+            std::fs::create_dir(outside.path().join(state)).unwrap();
+            std::fs::write(outside.path().join(state).join("host"), "keep").unwrap();
+        }
+        let intact = || [FILLING, FILLED].iter().all(|state| outside.path().join(state).join("host").exists());
+        let exchange = |into: &Path| {
+            std::fs::rename(own, disk.join("moved")).unwrap();
+            std::os::unix::fs::symlink(outside.path(), own).unwrap();
+            copy(into)
+        };
+        drop(volumes.fill(&name(), false, &claim(&volumes), exchange));
+        assert!(intact(), "{:?}", content(outside.path()));
+        assert_eq!(content(&outside.path().join(FILLING)), ["host"]);
+        let _ = std::fs::remove_file(own);
+        std::fs::remove_dir_all(disk.join("moved")).unwrap();
+        // A link within it, by who has become its owner.
+        std::fs::create_dir(own).unwrap();
+        std::fs::set_permissions(own, PermissionsExt::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(outside.path(), own.join(FILLED)).unwrap();
+        recover(&volumes.mountpoint(&name()), "0123456789abcdef");
+        assert!(intact());
+        assert_eq!(content(disk), [""; 0]);
     });
 }
