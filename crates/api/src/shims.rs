@@ -114,7 +114,8 @@ pub(crate) fn network(version: ApiVersion, network: &mut Value) {
     }
 }
 
-/// What `info` said of the engine's parts and of registries went in 1.49; of devices it speaks since 1.44.
+/// What `info` said of the engine's parts and of registries went in 1.49; of devices it speaks since 1.44, of the firewall
+/// since 1.49, and lists devices since 1.50, if there are any.
 pub(crate) fn info(version: ApiVersion, info: &mut Value) {
     if version < V1_49 {
         for part in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
@@ -124,10 +125,13 @@ pub(crate) fn info(version: ApiVersion, info: &mut Value) {
         info["RegistryConfig"]["AllowNondistributableArtifactsCIDRs"] = empty.clone();
         info["RegistryConfig"]["AllowNondistributableArtifactsHostnames"] = empty;
     }
-    if version < V1_44
-        && let Some(info) = info.as_object_mut()
-    {
-        info.remove("CDISpecDirs");
+    if let Some(info) = info.as_object_mut() {
+        let has_devices = info.get("DiscoveredDevices").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        for (name, since) in [("CDISpecDirs", V1_44), ("FirewallBackend", V1_49), ("DiscoveredDevices", V1_50)] {
+            if version < since || (name == "DiscoveredDevices" && !has_devices) {
+                info.remove(name);
+            }
+        }
     }
     if version < V1_42 {
         info["KernelMemory"] = json!(false);
@@ -202,6 +206,23 @@ mod tests {
         let mut value = json!({ "Size": 5 });
         image(V1_44, &mut value);
         assert!(value.get("VirtualSize").is_none());
+    }
+
+    #[test]
+    fn info_tells_what_its_version_knows() {
+        for (minor, devices, names) in [
+            (41, json!([7]), &[][..]),
+            (45, json!([7]), &["CDISpecDirs"]),
+            (49, json!([7]), &["CDISpecDirs", "FirewallBackend"]),
+            (50, json!([7]), &["CDISpecDirs", "DiscoveredDevices", "FirewallBackend"]),
+            (51, json!([]), &["CDISpecDirs", "FirewallBackend"]),
+        ] {
+            let mut shown = json!({ "CDISpecDirs": [], "FirewallBackend": {}, "DiscoveredDevices": devices });
+            info(ApiVersion { minor }, &mut shown);
+            let told = ["CDISpecDirs", "DiscoveredDevices", "FirewallBackend"];
+            let told: Vec<&str> = told.into_iter().filter(|name| shown.get(name).is_some()).collect();
+            assert_eq!(told, names, "1.{minor}");
+        }
     }
 
     #[test]

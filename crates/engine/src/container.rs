@@ -5,7 +5,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod attach;
-mod cdi;
+pub(crate) mod cdi;
 pub(crate) mod change;
 pub(crate) mod changes;
 pub(crate) mod commit;

@@ -14,6 +14,7 @@ use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
 
 use crate::container::Container;
+use crate::container::cdi;
 use crate::container::changes::Settings;
 use crate::container::commit::{self, CommitOptions};
 use crate::container::exec::Exec;
@@ -73,6 +74,8 @@ pub struct EngineInfo {
     /// 1 or 2.
     pub cgroup_version: u8,
     pub warnings: Vec<String>,
+    /// Devices that can be asked for by name (CDI): `vendor.com/class=name`.
+    pub named_devices: Vec<String>,
 }
 
 /// A running engine; clones share it.
@@ -160,6 +163,12 @@ impl Engine {
         let paused = containers.iter().filter(|snapshot| snapshot.phase.is_paused()).count();
         let shared = self.shared.clone();
         let images = self.shared.blocking(move || Ok(shared.images.list()?.len())).await.unwrap_or(0);
+        let directories = self.settings().cdi_directories.clone();
+        let named_devices = self
+            .shared
+            .blocking(move || Ok(cdi::names(&directories.iter().map(PathBuf::as_path).collect::<Vec<_>>())))
+            .await
+            .unwrap_or_default();
         // An engine that has had no container on its bridge does not make one to be asked about it.
         let warnings = match self.bridge() {
             Some(_) => {
@@ -177,6 +186,7 @@ impl Engine {
             images,
             cgroup_version: dozen_runtime::Cgroup::version(),
             warnings,
+            named_devices,
         }
     }
 

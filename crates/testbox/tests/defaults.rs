@@ -152,4 +152,6 @@ fn old_clients_are_refused_and_devices_are_found_elsewhere() {
     assert_eq!(version.trim(), "1.44");
     assert_eq!(run(&daemon, &["--device", "example.com/thing=one", "busybox", "sh", "-c", "echo $THING"]), "one");
     assert_eq!(daemon.dozen(&["info", "-f", "{{.CDISpecDirs}}"]).text().trim(), format!("[{directory}]"));
+    let listed = daemon.dozen(&["info", "-f", "{{json .DiscoveredDevices}} {{.FirewallBackend.Driver}}"]).text();
+    assert_eq!(listed.trim(), r#"[{"ID":"example.com/thing=one","Source":"cdi"}] nftables"#);
 }

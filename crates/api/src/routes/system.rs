@@ -119,6 +119,8 @@ pub(super) async fn info(State(engine): State<Engine>, Extension(version): Exten
         "InitCommit": { "ID": "" },
         "SecurityOptions": security_options(&settings.containers),
         "CDISpecDirs": settings.cdi_directories,
+        "DiscoveredDevices": facts.named_devices.iter().map(|name| json!({ "Source": "cdi", "ID": name })).collect::<Vec<_>>(),
+        "FirewallBackend": { "Driver": "nftables" },
         "GenericResources": null,
         "Warnings": if facts.warnings.is_empty() { Value::Null } else { json!(facts.warnings) },
     });

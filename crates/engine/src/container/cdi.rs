@@ -100,6 +100,21 @@ pub(crate) fn has_kind(kind: &str, directories: &[&Path]) -> Result<bool, Engine
     Ok(read_all(directories)?.iter().any(|(_, specification)| specification.kind == kind))
 }
 
+/// The devices that there are, by their whole names. A specification that cannot be read hides all: who asks for one of
+/// them is told why.
+pub(crate) fn names(directories: &[&Path]) -> Vec<String> {
+    let specifications = read_all(directories).unwrap_or_else(|error| {
+        tracing::warn!(error = dozen_model::error_chain(&error), "devices by name cannot be listed");
+        Vec::new()
+    });
+    let of_one = |(_, specification): &Read| {
+        let name = |device: &Device| format!("{}={}", specification.kind, device.name);
+        specification.devices.iter().map(name).collect::<Vec<_>>()
+    };
+    let names: std::collections::BTreeSet<String> = specifications.iter().flat_map(of_one).collect();
+    names.into_iter().collect()
+}
+
 type Read = (PathBuf, Specification);
 
 /// In order: the last that has a device counts.
