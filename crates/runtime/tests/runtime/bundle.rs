@@ -91,18 +91,17 @@ impl Bundle {
         output
     }
 
-    /// `run` of another runtime.
+    /// `run` of another runtime. Its standard input is a file that ends at once, and not the null device: crun gives the
+    /// host's own to the container's user.
     pub fn run_with(&self, runtime: &[String]) -> Output {
         self.write();
         let state = self.directory.path().join("other");
         let mut command = Command::new(&runtime[0]);
-        command
-            .args(&runtime[1..])
-            .arg("--root")
-            .arg(state)
-            .args(["run", "--bundle", self.path(), &self.id])
-            .stdin(Stdio::null());
-        command.output().unwrap()
+        command.args(&runtime[1..]).arg("--root").arg(state).args(["run", "--bundle", self.path(), &self.id]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdin.take());
+        child.wait_with_output().unwrap()
     }
 
     /// By the library's own calls; `life` beside id, spec and root.

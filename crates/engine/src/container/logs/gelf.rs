@@ -33,8 +33,8 @@ pub(super) fn additional_fields(
 /// `^[\w\.\-]*$` after the `_` (GELF 1.1): what is nothing of that is `_`.
 fn field_name(name: &str) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "_.-".contains(letter) { letter } else { '_' };
-    let name: String = name.chars().map(plain).collect();
-    if name.starts_with('_') { name } else { format!("_{name}") }
+    let prefix = if name.starts_with('_') { "" } else { "_" };
+    prefix.chars().chain(name.chars().map(plain)).collect()
 }
 
 #[cfg(test)]
