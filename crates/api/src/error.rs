@@ -105,7 +105,11 @@ impl IntoResponse for ApiError {
 
 /// A JSON answer.
 pub(crate) fn reply(status: StatusCode, body: &serde_json::Value) -> Response {
-    let mut text = body.to_string();
+    json_text(status, body.to_string())
+}
+
+/// The same of one that is written already.
+pub(crate) fn json_text(status: StatusCode, mut text: String) -> Response {
     text.push('\n');
     let mut response = (status, text).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

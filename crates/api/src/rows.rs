@@ -1,10 +1,9 @@
 //! A long JSON array as an answer, written row by row: a listing of many containers never has all its rows as trees.
 
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
 use serde_json::Value;
 
-use crate::error::Answer;
+use crate::error::{Answer, json_text};
 
 /// The rows so far.
 pub(crate) struct Rows {
@@ -27,10 +26,8 @@ impl Rows {
 
     /// All of them, with status 200.
     pub(crate) fn answer(mut self) -> Answer {
-        self.text.push_str("]\n");
-        let mut response = (StatusCode::OK, self.text).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(response)
+        self.text.push(']');
+        Ok(json_text(StatusCode::OK, self.text))
     }
 }
 
