@@ -18,6 +18,7 @@ const ORDER: &[&str] = &[
     "dozen-runtime",
     "dozen-monitor",
     "dozen-image",
+    "dozen-build",
     "dozen-network",
     "dozen-names",
     "dozen-lookup",

@@ -6,6 +6,7 @@
 //! monitors and the keeper, and [`Engine::open`] finds it again.
 
 mod boot;
+mod build;
 mod config;
 mod container;
 mod disk_usage;
@@ -27,6 +28,9 @@ mod settings;
 mod shared;
 mod volumes;
 
+pub use build::{
+    Build, BuildContext, BuildEvent, BuildFailure, BuildRequest, DockerfileSource, Secret, StepId, StepStarted,
+};
 pub use config::EngineConfig;
 pub use container::archive::{ContainerPath, ExtractOptions};
 pub use container::attach::{AttachOptions, PendingAttach, StdioStream};

@@ -1,0 +1,12 @@
+//! Builds, decided: what the stages of a Dockerfile do ([`operation`]), what a step is known by in the build cache
+//! ([`key`]), which files of a context or of a stage a COPY takes and what they become ([`copy`]), and the image's
+//! configuration in the end ([`plan`]).
+//!
+//! Nothing here runs a command or writes a layer; the engine does (`engine/build`), and nothing here knows HTTP.
+
+pub mod context;
+pub mod copy;
+pub mod key;
+pub mod operation;
+pub mod plan;
+pub mod tree;
