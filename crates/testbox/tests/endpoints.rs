@@ -167,7 +167,8 @@ fn an_interface_has_the_further_addresses_that_it_was_given() {
 fn the_docker_client_asks_for_the_same() {
     let machine = Machine::new();
     let engine = with_busybox(&machine);
-    engine.docker(&["network", "create", "--ipv6", "--ipv4=false", "--subnet", "fd79::/64", "six"]).expect(0);
+    // Clients before 28 have no --ipv4.
+    engine.dozen(&["network", "create", "--ipv6", "--ipv4=false", "--subnet", "fd79::/64", "six"]).expect(0);
     let option = format!(
         "name=six,ip6=fd79::9,\"driver-opt={SYSCTLS}=net.ipv6.conf.IFNAME.hop_limit=77\",driver-opt={NAME}=lan7"
     );

@@ -40,6 +40,13 @@ fn docker_spec() -> Value {
     spec
 }
 
+/// A program's copy, which may be executed at once: this process never has it open for writing, and so no child that
+/// another test starts at this moment has, which would keep it busy until its own execve (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").args([from, to]).status().unwrap();
+    assert!(status.success(), "cannot copy {}", from.display());
+}
+
 impl Bundle {
     /// Docker's defaults, and a shell command.
     pub fn new(command: &str) -> Self {
@@ -49,7 +56,7 @@ impl Bundle {
         for name in ["bin", "etc", "tmp"] {
             fs::create_dir_all(root.join(name)).unwrap();
         }
-        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static is installed");
+        copy_program(Path::new("/bin/busybox"), &root.join("bin/busybox"));
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use crate::bundle::{Bundle, failure, stdout};
+use crate::bundle::{Bundle, copy_program, failure, stdout};
 use crate::namespaces::{join, mapped, without};
 use crate::oracle::{same, same_as};
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ fn capabilities_of_a_file_are_copied_up() {
         let bundle = if tmpcopyup { with_mount(bundle, tmpfs("/data", &["tmpcopyup"])) } else { bundle };
         fs::create_dir(bundle.root().join("data")).unwrap();
         let program = bundle.root().join("data/cat");
-        fs::copy(bundle.root().join("bin/busybox"), &program).unwrap();
+        copy_program(&bundle.root().join("bin/busybox"), &program);
         let file = fs::File::open(&program).unwrap();
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::fsetxattr(&file, "security.capability", &capability, flags).unwrap();

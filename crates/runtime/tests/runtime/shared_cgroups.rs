@@ -59,14 +59,13 @@ fn a_cgroup_in_which_somebody_is_in_one_hierarchy_is_refused() {
     let bundle = bundle.with(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/{name}")));
     bundle.write();
     let cgroup = Cgroup::create(&name).unwrap();
-    let mut stranger = Stranger::new();
     for hierarchy in hierarchies() {
+        let mut stranger = Stranger::new();
         stranger.enter(&hierarchy.join(&name));
         let run = bundle.command(&["run", "--bundle", bundle.path(), &bundle.id]).output().unwrap();
         assert!(failure(&run).contains("container's cgroup is not empty"), "{}", hierarchy.display());
         stranger.check_it_lives();
         assert!(cgroup.pids().unwrap().contains(&(stranger.0.id() as i32)));
-        stranger.enter(&hierarchy);
     }
     cgroup.delete().unwrap();
     bundle.check_nothing_is_left();

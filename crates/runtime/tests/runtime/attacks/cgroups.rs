@@ -32,7 +32,7 @@ fn cgroups_let_nobody_out_of_a_user_namespace() {
         echo done";
     let bundle = Bundle::new(&format!("exec /bin/probe attack namespaces /bin/sh -c '{inside}'"))
         .with(|spec| spec["linux"]["seccomp"] = Value::Null);
-    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    copy_program(Path::new(PROBE), &bundle.root().join("bin/probe"));
     assert_eq!(stdout(&bundle.run()), "done\n");
 }
 
@@ -54,7 +54,7 @@ fn a_cgroup_of_others_is_not_taken() {
 fn cgroups_nested_however_deep_are_removed() {
     let script = "/bin/probe attack nest /sys/fs/cgroup/pids /sys/fs/cgroup; exec sleep 1000";
     let bundle = Bundle::new(script).with(powerful);
-    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    copy_program(Path::new(PROBE), &bundle.root().join("bin/probe"));
     let running = Running::new(&bundle);
     assert_eq!(running.first_words(), "nested\n");
     stdout(&bundle.command(&["kill", "--all", &bundle.id, "CONT"]).output().unwrap());

@@ -22,7 +22,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bundle::{Bundle, PROBE, failure, stdout};
+use crate::bundle::{Bundle, PROBE, copy_program, failure, stdout};
 use serde_json::{Value, json};
 
 mod bundles;

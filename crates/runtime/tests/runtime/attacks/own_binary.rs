@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn our_own_binary_cannot_be_made_writable() {
     let bundle = Bundle::new("/bin/probe attack exe").with(powerful);
-    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    copy_program(Path::new(PROBE), &bundle.root().join("bin/probe"));
     assert_eq!(stdout(&bundle.live(json!({"init": true}))), "tried\n");
     // An image whose program is /proc/self/exe: ours is executed inside, as an attacker wants it.
     let bundle = Bundle::new("").with(powerful).with(|spec| {
@@ -24,7 +24,7 @@ fn our_own_binary_cannot_be_made_writable() {
 #[test]
 fn a_binary_on_a_read_only_mount_of_the_hosts_is_protected_too() {
     let bundle = Bundle::new("echo ready; read -r word; /bin/probe attack exe").with(powerful);
-    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    copy_program(Path::new(PROBE), &bundle.root().join("bin/probe"));
     bundle.write();
     let script = "mkdir host; cp $2 host/dozen; mount --bind host host; mount -o remount,bind,ro host; mkfifo in out; \
         host/dozen runtime --root state run --init --bundle . $1 <in >out & \

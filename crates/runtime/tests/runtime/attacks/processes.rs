@@ -253,7 +253,7 @@ fn an_exec_has_the_tightest_limits() {
 #[test]
 fn nobody_inside_has_the_callers_keys() {
     let bundle = Bundle::new("/bin/probe attack keyring; exec sleep 1000").with(powerful);
-    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    copy_program(Path::new(PROBE), &bundle.root().join("bin/probe"));
     let with_key = |command: std::process::Command| {
         let mut outer = std::process::Command::new(PROBE);
         outer.args(["attack", "with-key"]).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());

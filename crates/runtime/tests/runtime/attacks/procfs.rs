@@ -82,7 +82,7 @@ fn procfs_is_masked_whatever_its_directory_is_called() {
 #[test]
 fn root_inside_can_write_to_nothing_of_the_kernels() {
     let bundle = Bundle::new("/bin/probe attack writable /proc /sys");
-    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    copy_program(Path::new(PROBE), &bundle.root().join("bin/probe"));
     assert_eq!(beside_pressure(&stdout(&bundle.run())), ["tried"]);
 }
 
@@ -103,6 +103,6 @@ fn a_user_namespace_inside_shows_no_more() {
         /bin/probe attack writable /proc /sys";
     let bundle = Bundle::new(&format!("exec /bin/probe attack namespaces /bin/sh -c '{inside}'"))
         .with(|spec| spec["linux"]["seccomp"] = Value::Null);
-    fs::copy(PROBE, bundle.root().join("bin/probe")).unwrap();
+    copy_program(Path::new(PROBE), &bundle.root().join("bin/probe"));
     assert_eq!(beside_pressure(&stdout(&bundle.run())), ["tried"]);
 }
