@@ -30,12 +30,38 @@ pub struct Run {
     pub user: String,
     /// Absolute.
     pub working_directory: String,
-    /// In order.
-    pub mounts: Vec<MountSpec>,
+    /// In order. Targets are absolute and clean, and a cache mount has an id.
+    pub mounts: Vec<Mount>,
     /// `--network`.
     pub network: RunNetwork,
     /// `--security`.
     pub security: RunSecurity,
+}
+
+/// What a command sees beside the image's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mount {
+    /// A bind, or a cache that begins with some files.
+    Taking(MountSpec, Origin),
+    /// Anything else.
+    Plain(MountSpec),
+}
+
+impl Mount {
+    /// What it is.
+    pub fn spec(&self) -> &MountSpec {
+        match self {
+            Self::Taking(spec, _) | Self::Plain(spec) => spec,
+        }
+    }
+
+    /// Where its files come from.
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Taking(_, origin) => Some(origin),
+            Self::Plain(_) => None,
+        }
+    }
 }
 
 /// A file that a RUN executes.
@@ -90,6 +116,8 @@ pub enum Origin {
     Stage(usize),
     /// An image, or a named context.
     Image(String),
+    /// Nothing: `scratch`.
+    Empty,
 }
 
 /// A source of COPY or ADD.
