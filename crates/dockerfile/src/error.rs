@@ -29,16 +29,18 @@ enum Stage {
 }
 
 impl Error {
-    pub(crate) fn new(message: impl Into<String>, span: Span) -> Self {
+    /// A fault of what stands at `span`.
+    pub fn new(message: impl Into<String>, span: Span) -> Self {
         Self { message: message.into(), span, hint: None, stage: Stage::Meaning }
     }
 
     /// Of what the caller wants: there is no place in the file to show.
-    pub(crate) fn of_caller(message: impl Into<String>) -> Self {
+    pub fn of_caller(message: impl Into<String>) -> Self {
         Self { stage: Stage::Asking, ..Self::new(message, Span::default()) }
     }
 
-    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    /// The same with the way out.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

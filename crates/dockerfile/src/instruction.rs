@@ -39,6 +39,8 @@ pub struct Located<T> {
     pub value: T,
     /// Its keyword as it was written: `RUN`, `run`.
     pub keyword: Word,
+    /// All of it in one line as it was written, heredocs left out.
+    pub line: String,
     /// From the keyword to the end of its last line, heredocs included.
     pub span: Span,
     /// The end of the instruction's own lines, where the first heredoc begins.

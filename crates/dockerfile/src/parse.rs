@@ -159,6 +159,7 @@ impl Unfinished {
 /// Where an instruction stands, before it is known what it says.
 struct Place {
     keyword: Word,
+    line: String,
     span: Span,
     line_end: usize,
     comments: Vec<Word>,
@@ -170,6 +171,7 @@ impl Place {
         Self {
             span: Span { start: keyword.span.start, end },
             keyword,
+            line: logical.text.whole().trim().as_str().to_owned(),
             line_end: logical.end,
             comments: logical.comments.clone(),
             has_empty_continuation: logical.has_empty_continuation,
@@ -177,8 +179,8 @@ impl Place {
     }
 
     fn with<T>(self, value: T) -> Located<T> {
-        let Self { keyword, span, line_end, comments, has_empty_continuation } = self;
-        Located { value, keyword, span, line_end, comments, has_empty_continuation }
+        let Self { keyword, line, span, line_end, comments, has_empty_continuation } = self;
+        Located { value, keyword, line, span, line_end, comments, has_empty_continuation }
     }
 }
 

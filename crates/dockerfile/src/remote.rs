@@ -19,7 +19,7 @@ impl Remote {
         let is_http = lower.starts_with("http://") || lower.starts_with("https://");
         // What stands behind '#' or '?' says which part of it.
         let path = lower.split(['#', '?']).next().unwrap_or_default();
-        if ["git://", "ssh://"].iter().any(|scheme| lower.starts_with(scheme)) || lower.starts_with("github.com/") {
+        if ["git://", "ssh://"].iter().any(|scheme| lower.starts_with(scheme)) {
             Self::Git
         } else if is_http {
             if path.ends_with(".git") { Self::Git } else { Self::Http }
@@ -56,7 +56,8 @@ mod tests {
             ("git://host/a", Remote::Git),
             ("ssh://git@host/a", Remote::Git),
             ("git@github.com:a/b.git", Remote::Git),
-            ("github.com/a/b", Remote::Git),
+            // A path like any other, where Go keeps its modules.
+            ("github.com/a/b", Remote::None),
             ("a/b", Remote::None),
             ("a@b", Remote::None),
             ("a/b@c:d", Remote::None),

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::expand::{Expanded, Quotes, Value, Variables, expand};
 use crate::instruction::{Arg, Declaration, Dockerfile, KeyValues, Step};
-use crate::span::Span;
 use crate::text::Word;
 
 /// What the caller says: `--build-arg`, the platforms, the target.
@@ -197,6 +196,11 @@ impl StageScope {
         self.arguments.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_deref()?)))
     }
 
+    /// A build argument's value, whatever the environment says.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        self.arguments.get(name)?.as_deref()
+    }
+
     /// All names that are known.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.environment.keys().chain(self.arguments.keys()).map(String::as_str)
@@ -207,10 +211,13 @@ impl StageScope {
     /// The variables of one ENV are those from before it: `ENV a=1 b=$a` does not see its own `a`.
     pub fn apply(&mut self, step: &Step, escape: char, global: &GlobalScope, given: &Given) -> Result<(), Error> {
         match step {
-            Step::Arg(arg) => self.declare(arg, escape, global, given)?,
-            Step::Env(pairs) => self.set(pairs, escape)?,
-            _ => return Ok(()),
+            Step::Arg(arg) => self.declare(arg, escape, global, given),
+            Step::Env(pairs) => self.set(pairs, escape),
+            _ => Ok(()),
         }
+    }
+
+    fn check_size(&self, word: &Word) -> Result<(), Error> {
         let message = if self.arguments.len() + self.environment.len() > MOST_VARIABLES {
             format!("the stage has more than {MOST_VARIABLES} variables")
         } else if self.bytes > MOST_BYTES {
@@ -218,8 +225,7 @@ impl StageScope {
         } else {
             return Ok(());
         };
-        let first = crate::expand::words::of(step).first().map_or(Span::default(), |it| it.word.span);
-        Err(Error::new(message, first))
+        Err(Error::new(message, word.span))
     }
 
     fn declare(&mut self, arg: &Arg, escape: char, global: &GlobalScope, given: &Given) -> Result<(), Error> {
@@ -230,6 +236,7 @@ impl StageScope {
             if let Some(before) = self.arguments.insert(name.clone(), value) {
                 self.bytes -= name.len() + before.map_or(0, |before| before.len());
             }
+            self.check_size(&declaration.name)?;
         }
         Ok(())
     }
@@ -237,12 +244,13 @@ impl StageScope {
     fn set(&mut self, pairs: &KeyValues, escape: char) -> Result<(), Error> {
         let text = |word: &Word| self.expand(word, escape).map(|it| it.text);
         let read: Result<Vec<_>, Error> = pairs.iter().map(|pair| Ok((text(&pair.key)?, text(&pair.value)?))).collect();
-        for (name, value) in read? {
+        for ((name, value), pair) in read?.into_iter().zip(pairs.iter()) {
             let length = name.len();
             self.bytes += length + value.len();
             if let Some(before) = self.environment.insert(name, value) {
                 self.bytes -= length + before.len();
             }
+            self.check_size(&pair.key)?;
         }
         Ok(())
     }
