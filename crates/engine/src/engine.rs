@@ -419,13 +419,14 @@ fn emit_volume(shared: &Shared, volume: &VolumeName) {
     shared.emit(EventKind::Volume, "create", volume.to_string(), BTreeMap::from([("driver".into(), "local".into())]));
 }
 
-/// The one that it is made from, and those that it mounts.
+/// The one that it is made from, if it is made from an image's layers, and those that it mounts.
 pub(crate) fn images_of(spec: &ContainerSpec) -> impl Iterator<Item = &ImageId> {
     let mounted = spec.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Image { id, .. } => Some(id),
         _ => None,
     });
-    [&spec.image].into_iter().chain(mounted)
+    let own = spec.build_step.is_none().then_some(&spec.image);
+    own.into_iter().chain(mounted)
 }
 
 /// Those that it mounts.

@@ -5,7 +5,6 @@
 //! [`Snapshot`], so `ps` and `inspect` never wait for a slow `start`. The engine is disposable: what runs belongs to
 //! monitors and the keeper, and [`Engine::open`] finds it again.
 
-mod boot;
 mod build;
 mod config;
 mod container;

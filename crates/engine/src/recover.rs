@@ -32,7 +32,8 @@ use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
 use crate::volumes::{Volumes, read_directory, remove_tree, warn_and_go_on};
-use crate::{EngineConfig, EngineError, boot};
+use crate::{EngineConfig, EngineError};
+use dozen_ledger::boot;
 
 /// Opens the data root. Blocks. Owners are not started yet.
 pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {

@@ -87,6 +87,14 @@ impl Shared {
         monitors_in(&self.cgroup)
     }
 
+    /// The directories of the layers that a container stands on, the topmost first.
+    pub(crate) fn lower_directories(&self, spec: &ContainerSpec) -> Result<Vec<PathBuf>, EngineError> {
+        Ok(match &spec.build_step {
+            Some(step) => self.images.directories_of(&step.layers)?,
+            None => self.images.lower_directories(&spec.image)?,
+        })
+    }
+
     /// Runs blocking work off the async threads.
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,

@@ -1,6 +1,5 @@
 //! `commit`: a container's upper directory becomes one more layer.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use dozen_model::{Digest, ImageId, Reference};
@@ -9,18 +8,12 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
-use crate::chunks::Pool;
 use crate::failpoint::failpoint;
 use crate::image::{Image, ImageConfig};
-use crate::install::{NewImage, Staged};
+use crate::install::NewImage;
 use crate::manifest::LAYERS_LIMIT;
-use crate::pack::{PackError, pack};
-use crate::store::{ImageStore, Scratch};
-use crate::tree;
-use crate::unpack::{Feeder, Place, Unpacking};
-
-/// Two blocks of zeros: a tree without a change.
-const EMPTY_TAR_BYTES: u64 = 1024;
+use crate::new_layer::{EMPTY_TAR_BYTES, pack_and_unpack};
+use crate::store::ImageStore;
 
 /// What to commit.
 #[derive(Debug)]
@@ -70,7 +63,7 @@ impl ImageStore {
         let missing = || ImageError::NoSuchImage(request.base.to_string());
         let _pins = base.diff_ids.iter().map(|id| inner.pin(id).ok_or_else(missing)).collect::<Result<Vec<_>, _>>()?;
         let scratch = inner.scratch()?;
-        let packed = pack_and_unpack(request.upper, request.created, &scratch);
+        let packed = pack_and_unpack(request.upper, request.created.map(Timestamp::as_second), &scratch);
         if !is_whole() {
             return Ok(None);
         }
@@ -92,20 +85,6 @@ impl ImageStore {
         let image = NewImage { id: id.clone(), config, diff_ids, parent: Some(request.base), references };
         inner.install(&scratch, staged.into_iter().collect(), &[image])?;
         Ok(Some(id))
-    }
-}
-
-/// Packs a tree into a layer of the scratch directory.
-fn pack_and_unpack(upper: &Path, latest: Option<Timestamp>, scratch: &Scratch) -> Result<Staged, ImageError> {
-    let root = tree::open_root(upper).map_err(ImageError::io("open", upper.display()))?;
-    let pool = Pool::default();
-    let mut unpacking = Unpacking::start(Place::new(&scratch.0, 0)?, None, true)?;
-    let packed = pack(root.as_fd(), latest.map(Timestamp::as_second), Feeder::new(&mut unpacking, &pool));
-    match (packed, unpacking.finish()) {
-        // One that stops early is the extractor's, which has the reason.
-        (Ok(()) | Err(PackError::Write(_)), Err(error)) => Err(ImageError::layer("of the container", error)),
-        (Err(error), _) => Err(ImageError::packing(error)),
-        (Ok(()), Ok(unpacked)) => Ok(Staged::plain(unpacked)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 22] = [
+pub const FAILPOINTS: [&str; 26] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -13,6 +13,10 @@ pub const FAILPOINTS: [&str; 22] = [
     "image.mended",
     "image.synced",
     "image.rows",
+    "image.step.before",
+    "image.step.rows",
+    "image.steps.before",
+    "image.steps.rows",
     "image.tag.before",
     "image.tag.after",
     "image.remove.before",

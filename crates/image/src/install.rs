@@ -3,14 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dozen_ledger::{Durability, LedgerError};
 use dozen_model::{Digest, ImageId, Reference};
 
 use crate::ImageError;
+use crate::build_cache::{self, HeldLayers, StepRow};
 use crate::compression::Compression;
 use crate::failpoint::failpoint;
 use crate::image::Image;
+use crate::new_layer::NewLayer;
 use crate::recording::Kept;
 use crate::schema::{self, ImageRow, LayerRow};
 use crate::store::{Inner, Pin, Scratch};
@@ -76,16 +79,52 @@ impl Inner {
         let mut placing = Placing { inner: self, paths: Vec::new(), rows: Vec::new(), blobs: Vec::new() };
         let installed = placing.place(scratch, staged, images, carried).and_then(|parsed| {
             scratch.sync()?;
+            let synced = self.sync_steps(&images.iter().flat_map(|image| &image.diff_ids).collect::<Vec<_>>())?;
             failpoint("image.synced");
-            self.write_rows(placing.rows.clone(), placing.blobs.clone(), images, &targets)?;
+            self.write_rows(placing.rows.clone(), placing.blobs.clone(), images, &targets, synced.clone())?;
             failpoint("image.rows");
-            Ok(parsed)
+            Ok((parsed, synced))
         });
         if installed.is_err() {
             placing.paths.iter().for_each(|path| self.delete_file(path));
         }
-        self.show(placing, installed?, images, targets);
+        let (parsed, synced) = installed?;
+        self.show(placing, parsed, images, targets);
+        self.write_state().forget_marks(&synced);
         Ok(())
+    }
+
+    /// Puts the layer of a build's step in place and writes the step down. Kill-safe: nothing is synced, and the layer is
+    /// marked with that. Gives it held.
+    pub(crate) fn install_step(
+        self: &Arc<Self>,
+        new: Option<NewLayer>,
+        steps: Vec<StepRow>,
+    ) -> Result<HeldLayers, ImageError> {
+        failpoint("image.step.before");
+        let _change = self.lock_change();
+        let mut placing = Placing { inner: self, paths: Vec::new(), rows: Vec::new(), blobs: Vec::new() };
+        let mark = self.boot.clone().unwrap_or_default();
+        let written = new.map_or(Ok(()), |new| placing.layers(vec![new.staged])).and_then(|()| {
+            placing.rows.iter_mut().for_each(|row| row.unsynced_boot = Some(mark.clone()));
+            let (layers, steps) = (placing.rows.clone(), steps.clone());
+            Ok(self.ledger.write(Durability::Kill, move |connection| {
+                layers.iter().try_for_each(|layer| schema::insert_layer(connection, layer))?;
+                steps.iter().try_for_each(|step| build_cache::insert(connection, step))
+            })?)
+        });
+        if written.is_err() {
+            placing.paths.iter().for_each(|path| self.delete_file(path));
+        }
+        written?;
+        failpoint("image.step.rows");
+        let mut state = self.write_state();
+        state.layers.extend(placing.rows.into_iter().map(|row| (row.diff_id.clone(), row.into())));
+        state.steps.extend(steps.iter().cloned().map(|step| (step.key.clone(), step.into())));
+        drop(state);
+        let diff_ids: Vec<Digest> = steps.iter().filter_map(|step| step.diff_id.clone()).take(1).collect();
+        let missing = || ImageError::NoSuchImage(diff_ids.iter().map(Digest::to_string).collect());
+        self.hold_layers(&diff_ids).ok_or_else(missing)
     }
 
     /// The targets as they are going to be. One whose parts have gone meanwhile with another is left out, as if it had come
@@ -129,6 +168,7 @@ impl Inner {
         blobs: Vec<(Digest, u64)>,
         images: &[NewImage],
         targets: &Targets,
+        synced: Vec<Digest>,
     ) -> Result<(), ImageError> {
         let images: Vec<_> = images
             .iter()
@@ -141,6 +181,7 @@ impl Inner {
             .collect();
         let targets: Vec<_> = targets.0.iter().map(|(target, _)| target.clone()).collect();
         Ok(self.ledger.write(Durability::Power, move |connection| {
+            build_cache::mark_synced(connection, &synced)?;
             layers.iter().try_for_each(|layer| schema::insert_layer(connection, layer))?;
             blobs.iter().try_for_each(|(digest, size)| schema::insert_blob(connection, digest, *size))?;
             images.iter().try_for_each(|(row, diff_ids, _)| schema::insert_image(connection, row, diff_ids))?;
@@ -281,6 +322,7 @@ impl Staged {
                 Kept::Recipe { size_bytes } => Some(size_bytes),
                 Kept::Blob | Kept::Nothing => None,
             },
+            unsynced_boot: None,
         };
         Self { row, directory: unpacked.directory, kept }
     }

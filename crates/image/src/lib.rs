@@ -17,6 +17,7 @@
 //! What lies on the disk is hostile too, once a container has been there: `tree` walks it and removes it.
 
 mod budget;
+mod build_cache;
 mod chunks;
 mod collect;
 mod commit;
@@ -41,6 +42,7 @@ mod load;
 mod manifest;
 mod mend;
 mod names;
+mod new_layer;
 mod pack;
 mod platform;
 mod recipe;
@@ -61,6 +63,7 @@ mod union;
 mod unpack;
 mod unreadable;
 
+pub use build_cache::{BUILD_CACHE, CachedStep, HeldLayers, KeptStep, StepLayer};
 pub use commit::CommitRequest;
 pub use copy_up::pour;
 pub use difference::ChangeKind;
@@ -73,6 +76,7 @@ pub use import::ImportRequest;
 pub use live::{CopyIn, LiveError, LivePath, Owner, PathStat, copy_in, copy_out, path_stat};
 pub use load::{Loaded, Progress, ProgressEvent};
 pub use manifest::{ManifestKind, ManifestSummary};
+pub use new_layer::{LayerEntry, LayerEntryKind, LayerWriter, NewLayer};
 pub use platform::{Platform, PlatformError};
 pub use remove::{Removal, Use};
 pub use schema::{MIGRATION, RECIPES, TARGETS};

@@ -33,7 +33,7 @@ pub(crate) enum PackError {
 /// Packs what is below `root`. With `latest`, in seconds since 1970, what was changed after it was changed then: what two
 /// runs of the same script have made packs to the same bytes (reproducible-builds.org, "SOURCE_DATE_EPOCH").
 pub(crate) fn pack(root: BorrowedFd<'_>, latest: Option<i64>, out: impl Write) -> Result<(), PackError> {
-    let writer = TarWriter { latest, ..TarWriter::new(out) };
+    let writer = TarWriter::ending(out, latest);
     let mut packer = Packer { root, writer, links: HashMap::new(), parent: None };
     packer.root_entry()?;
     let mut stack = packer.below(b"")?;
@@ -236,6 +236,11 @@ const OCTAL_11: u64 = 0o77_777_777_777;
 impl<W: Write> TarWriter<W> {
     pub(crate) fn new(out: W) -> Self {
         Self { out, latest: None }
+    }
+
+    /// The same, where times later than this one, in seconds since 1970, become it.
+    pub(crate) fn ending(out: W, latest: Option<i64>) -> Self {
+        Self { out, latest }
     }
 
     pub(crate) fn header(&mut self, entry: &Description<'_>) -> io::Result<()> {

@@ -7,6 +7,7 @@ use dozen_ledger::{LedgerError, Migration};
 use dozen_model::{Digest, ImageId, Reference};
 use serde_json::Value;
 
+use crate::build_cache::{self, StepRow};
 use crate::target::Target;
 
 /// The tables of the image store.
@@ -90,6 +91,8 @@ pub(crate) struct LayerRow {
     /// Size of the recipe that is kept in the blob's place, whose blob is then the plain tar stream; `None`: the blob
     /// itself is kept.
     pub(crate) recipe_size_bytes: Option<u64>,
+    /// A build's step made it in this boot, and it is not safe from a power cut yet (`build_cache`).
+    pub(crate) unsynced_boot: Option<String>,
 }
 
 impl LayerRow {
@@ -122,10 +125,11 @@ pub(crate) struct Rows {
     pub(crate) blobs: BTreeMap<Digest, u64>,
     pub(crate) targets: BTreeMap<Digest, Target>,
     pub(crate) reference_targets: BTreeMap<Reference, Digest>,
+    pub(crate) steps: HashMap<Digest, StepRow>,
 }
 
 /// Reads a text that was valid when it was written.
-fn parsed<T: std::str::FromStr>(text: String) -> Result<T, LedgerError>
+pub(crate) fn parsed<T: std::str::FromStr>(text: String) -> Result<T, LedgerError>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
@@ -134,11 +138,12 @@ where
         .map_err(|error| LedgerError::Statement(Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))))
 }
 
-pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
-    let mut rows = Rows::default();
+/// `boot`: this one, if it is known.
+pub(crate) fn read(connection: &Connection, boot: Option<&str>) -> Result<Rows, LedgerError> {
+    let mut rows = Rows { steps: build_cache::read(connection, boot)?, ..Rows::default() };
     let mut statement = connection.prepare(
         "SELECT diff_id, directory, blob, media_type, blob_size_bytes, tar_size_bytes, content_bytes, opaque_root,
-                recipe_size_bytes
+                recipe_size_bytes, unsynced_boot
          FROM layer",
     )?;
     let mut found = statement.query([])?;
@@ -154,6 +159,7 @@ pub(crate) fn read(connection: &Connection) -> Result<Rows, LedgerError> {
             content_bytes: size(6)?,
             opaque_root: row.get(7)?,
             recipe_size_bytes: row.get::<_, Option<i64>>(8)?.map(|size| size.max(0).unsigned_abs()),
+            unsynced_boot: row.get(9)?,
         };
         rows.layers.insert(layer.diff_id.clone(), layer);
     }
@@ -260,7 +266,7 @@ pub(crate) fn delete_blob(connection: &Connection, digest: &Digest) -> Result<()
 pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<(), LedgerError> {
     let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     connection.execute(
-        "INSERT INTO layer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO layer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             layer.diff_id.as_str(),
             layer.directory,
@@ -270,7 +276,8 @@ pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<
             size(layer.tar_size_bytes),
             size(layer.content_bytes),
             layer.opaque_root,
-            layer.recipe_size_bytes.map(size)
+            layer.recipe_size_bytes.map(size),
+            layer.unsynced_boot
         ],
     )?;
     Ok(())

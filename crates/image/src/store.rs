@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
+use crate::build_cache::StepRow;
 use crate::failpoint::failpoint;
 use crate::image::Image;
 use crate::schema::{self, ImageRow, LayerRow};
@@ -33,6 +34,10 @@ pub(crate) struct Inner {
     pub(crate) content: PathBuf,
     pub(crate) layers: PathBuf,
     tmp: PathBuf,
+    /// From before anything was written through this store: see `build_cache`.
+    pub(crate) opened: OwnedFd,
+    /// This boot of the machine; `None` where the kernel does not say.
+    pub(crate) boot: Option<String>,
     pub(crate) ledger: Ledger,
     state: RwLock<State>,
     /// Held while rows and files change together.
@@ -62,6 +67,8 @@ pub(crate) struct State {
     pub(crate) blobs: BTreeMap<Digest, u64>,
     pub(crate) targets: BTreeMap<Digest, Arc<Target>>,
     pub(crate) reference_targets: BTreeMap<Reference, Digest>,
+    /// What builds have done before, by key.
+    pub(crate) steps: HashMap<Digest, Arc<StepRow>>,
 }
 
 /// How much the store occupies.
@@ -89,7 +96,7 @@ pub struct ImageUsage {
 impl ImageStore {
     /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
     ///
-    /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`] and [`crate::TARGETS`]; no other engine may use the same root. What a crash
+    /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`], [`crate::TARGETS`] and [`crate::BUILD_CACHE`]; no other engine may use the same root. What a crash
     /// left behind (a file without a row, a layer without an image) is deleted.
     pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
         let directory = |name| {
@@ -98,11 +105,16 @@ impl ImageStore {
             made.map_err(ImageError::io("make directory", path.display())).map(|()| path)
         };
         let (content, layers, tmp) = (directory("content/sha256")?, directory("layers")?, directory("tmp")?);
-        let rows = ledger.read(schema::read)?;
+        let boot = dozen_ledger::boot::id();
+        let known = boot.clone();
+        let rows = ledger.read(move |connection| schema::read(connection, known.as_deref()))?;
+        let opened = tree::open_root(&layers).map_err(ImageError::io("open", layers.display()))?;
         let inner = Inner {
             content,
             layers,
             tmp,
+            opened,
+            boot,
             ledger,
             state: RwLock::default(),
             change: Mutex::default(),
@@ -113,6 +125,7 @@ impl ImageStore {
             blobs: rows.blobs,
             targets: rows.targets.into_iter().map(|(digest, target)| (digest, Arc::new(target))).collect(),
             reference_targets: rows.reference_targets,
+            steps: rows.steps.into_iter().map(|(key, row)| (key, Arc::new(row))).collect(),
             ..State::default()
         };
         state.layers = rows.layers.into_iter().map(|(digest, row)| (digest, Arc::new(row))).collect();
@@ -196,20 +209,7 @@ impl ImageStore {
     /// [`ImageStore::collect`] finds it unused.
     pub fn lower_directories(&self, id: &ImageId) -> Result<Vec<PathBuf>, ImageError> {
         let state = self.0.read_state();
-        let diff_ids = state.diff_ids(id)?;
-        let mut directories = Vec::with_capacity(diff_ids.len());
-        for diff_id in diff_ids.iter().rev() {
-            let layer = &state.layers[diff_id];
-            let path = self.0.layers.join(&layer.directory);
-            // An overlay refuses one directory twice; the same layer again below its own copy changes nothing there.
-            if !directories.contains(&path) {
-                directories.push(path);
-            }
-            if layer.opaque_root {
-                break;
-            }
-        }
-        Ok(directories)
+        self.0.stack(&state, &state.diff_ids(id)?)
     }
 
     /// How much all images occupy, and what they share.
@@ -359,6 +359,24 @@ impl Inner {
         Image::new(row.id.clone(), &bytes, 0, row.parent.clone())
     }
 
+    /// The directories of layers for an overlay, top first.
+    pub(crate) fn stack(&self, state: &State, diff_ids: &[Digest]) -> Result<Vec<PathBuf>, ImageError> {
+        let mut directories = Vec::with_capacity(diff_ids.len());
+        for diff_id in diff_ids.iter().rev() {
+            let missing = || ImageError::NoSuchImage(diff_id.to_string());
+            let layer = state.layers.get(diff_id).ok_or_else(missing)?;
+            let path = self.layers.join(&layer.directory);
+            // An overlay refuses one directory twice; the same layer again below its own copy changes nothing there.
+            if !directories.contains(&path) {
+                directories.push(path);
+            }
+            if layer.opaque_root {
+                break;
+            }
+        }
+        Ok(directories)
+    }
+
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.content.join(digest.hex())
     }
@@ -380,7 +398,7 @@ impl Inner {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Deletes every layer that neither an image nor a target needs and nothing pins, and first the targets that have
+    /// Deletes every layer that neither an image nor a target nor a build's step needs and nothing pins, and first the targets that have
     /// gone. The change lock is held.
     pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>, ImageError> {
         self.collect_targets()?;
@@ -391,11 +409,13 @@ impl Inner {
             let readable = state.images.values().chain(state.removed.values()).map(|image| &image.diff_ids);
             let of_images = readable.chain(state.unreadable.values().map(|image| &image.diff_ids));
             let needed: BTreeSet<_> = of_images.flat_map(|diff_ids| diff_ids.iter()).collect();
+            let by_steps: BTreeSet<_> = state.steps.values().filter_map(|step| step.diff_id.as_ref()).collect();
             let by_targets = state.needed_by_targets();
             // Of another platform's layer that was unpacked to run the blob lies there by itself.
             let is_of_target = |digest: &Digest| by_targets.contains(digest) && !state.blobs.contains_key(digest);
             let is_dead = |layer: &&Arc<LayerRow>| {
                 !needed.contains(&layer.diff_id)
+                    && !by_steps.contains(&layer.diff_id)
                     && !pins.contains_key(&layer.diff_id)
                     && !is_of_target(&layer.diff_id)
                     && !is_of_target(&layer.blob)

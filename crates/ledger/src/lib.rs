@@ -9,6 +9,7 @@
 //! A full disk stops what is new and not what is over: space is kept in reserve for
 //! [`Ledger::write_essential`], and while it is used up [`Ledger::check_room`] refuses.
 
+pub mod boot;
 mod error;
 mod migration;
 mod reserve;

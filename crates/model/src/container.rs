@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::dns::DnsSpec;
 use crate::health::HealthCheck;
 use crate::id::ImageId;
@@ -81,6 +82,17 @@ pub struct ContainerSpec {
     /// Whose users and groups it has.
     #[serde(default)]
     pub user_namespace: UserNamespace,
+    /// It runs a step of a build.
+    #[serde(default)]
+    pub build_step: Option<BuildStep>,
+}
+
+/// What a container that runs a step of a build stands on, in place of its image. It is its builder's alone: who commits,
+/// prunes or compares leaves it alone, and an engine that finds one whose builder has died removes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildStep {
+    /// The layers, lowest first. The builder holds them.
+    pub layers: Vec<Digest>,
 }
 
 /// The container's first process.

@@ -34,7 +34,7 @@ mod user_namespace;
 
 pub use cgroup_parent::{CgroupParent, CgroupParentError};
 pub use container::{
-    Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice, StdinMode,
+    BuildStep, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice, StdinMode,
     StopSpec,
 };
 pub use digest::{Digest, DigestError};

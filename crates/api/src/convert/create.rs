@@ -112,6 +112,7 @@ pub(crate) fn spec(
         sharing,
         // Decided when all else is.
         user_namespace: UserNamespace::Unsaid,
+        build_step: None,
     };
     Ok((spec, warnings))
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::EngineError;
+use crate::build;
 use crate::container::changes::Settings;
 use crate::container::hold::{self, Hold};
 use crate::container::snapshot::{Phase, Snapshot};
@@ -59,6 +60,7 @@ pub(crate) fn commit(
     options: CommitOptions,
     hold: Option<Hold>,
 ) -> Result<ImageId, EngineError> {
+    build::check_no_step(snapshot)?;
     let mut settings = Settings::of(snapshot);
     settings.apply_all(&options.changes)?;
     let created_by = snapshot.spec.process.arguments().cloned().collect::<Vec<_>>().join(" ");

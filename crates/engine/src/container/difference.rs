@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use dozen_image::ChangeKind;
 
 use crate::EngineError;
+use crate::build;
 use crate::container::{Container, files};
 
 /// Places of mounts that every container has, made in its layer where the image has none. Docker has them in a layer of
 /// its own, which its diff does not show either.
-const MADE: [&str; 10] = [
+pub(crate) const MADE: [&str; 10] = [
     "dev",
     "dev/console",
     "dev/mqueue",
@@ -26,6 +27,7 @@ impl Container {
     /// What it has changed, by path, which begins with a slash. What is mounted in it is no part of it. Blocks.
     pub fn changes(&self) -> Result<BTreeMap<Vec<u8>, ChangeKind>, EngineError> {
         let snapshot = self.snapshot();
+        build::check_no_step(&snapshot)?;
         let hidden = |path: &[u8]| {
             let is_bound = |target: &str| target.as_bytes().strip_prefix(b"/") == Some(path);
             MADE.iter().any(|made| made.as_bytes() == path) || files::BOUND.iter().any(|(_, target)| is_bound(target))

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::EngineError;
+use crate::build;
 use crate::container::Container;
 use crate::container::snapshot::Phase;
 
@@ -11,6 +12,7 @@ impl Container {
     /// while they are read are taken as they are at that moment. One that is removed meanwhile is an error.
     pub fn export(&self, out: &mut dyn Write) -> Result<(), EngineError> {
         let snapshot = self.snapshot();
+        build::check_no_step(&snapshot)?;
         self.check_whole()?;
         let exported = self.shared.images.export(&snapshot.spec.image, &snapshot.directory.join("upper"), out);
         // What was found while it went away is neither an archive of it nor an error of its own.

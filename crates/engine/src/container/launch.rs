@@ -91,7 +91,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
         run_directory,
         spec: Box::new(spec),
         root: Root::Overlay {
-            lower: shared.images.lower_directories(&snapshot.spec.image)?,
+            lower: shared.lower_directories(&snapshot.spec)?,
             upper: directory.join("upper"),
             work: directory.join("work"),
         },

@@ -122,7 +122,7 @@ fn check_layers(shared: &Shared, spec: &ContainerSpec) -> Result<(), EngineError
     if CAN_BE.get().is_some() {
         return Ok(());
     }
-    let mut layers: Vec<PathBuf> = shared.images.lower_directories(&spec.image)?;
+    let mut layers: Vec<PathBuf> = shared.lower_directories(spec)?;
     layers.truncate(1);
     // Where containers' own layers lie. An overlay that nobody writes to has two.
     layers.push(shared.config.data_root.join("containers"));

@@ -233,7 +233,7 @@ fn mount(shared: &Shared, snapshot: &Snapshot) -> Result<(OwnedFd, Vec<Visit>), 
         binds.push(ViewedBind { source, part, owner, target, read_only: mount.read_only });
     }
     binds.sort_by_key(|bind| bind.target.components().count());
-    let lower = shared.images.lower_directories(&spec.image)?;
+    let lower = shared.lower_directories(spec)?;
     let (upper, work) = (snapshot.directory.join("upper"), snapshot.directory.join("work"));
     let root = dozen_runtime::view(&lower, &upper, &work, &binds, spec.isolation.read_only_root)?;
     failpoint("view.mounted");

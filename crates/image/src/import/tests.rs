@@ -5,11 +5,11 @@ use dozen_ledger::Ledger;
 
 use super::*;
 use crate::extract::tests::{archive, directory, file};
-use crate::{MIGRATION, RECIPES, TARGETS};
+use crate::{MIGRATION, RECIPES, TARGETS, BUILD_CACHE};
 
 fn store() -> (tempfile::TempDir, ImageStore) {
     let home = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS]).unwrap();
+    let ledger = Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap();
     let store = ImageStore::open(home.path(), ledger).unwrap();
     (home, store)
 }

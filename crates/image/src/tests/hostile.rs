@@ -43,7 +43,7 @@ impl Cell {
         std::os::unix::fs::symlink("secret", outside.join("link")).unwrap();
         let root = place.path().join("root");
         fs::create_dir(&root).unwrap();
-        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES, TARGETS]).unwrap();
+        let ledger = Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap();
         let store = ImageStore::open(&root, ledger).unwrap();
         let before = seen(&outside);
         Self { place, store, before }
@@ -85,7 +85,7 @@ impl Cell {
         for name in ["content/sha256", "layers", "tmp"] {
             assert_eq!(fs::read_dir(root.join(name)).unwrap().count(), 0, "{name}");
         }
-        let rows = self.store.0.ledger.read(schema::read).unwrap();
+        let rows = self.store.0.ledger.read(|connection| schema::read(connection, None)).unwrap();
         assert_eq!((rows.layers.len(), rows.images.len(), rows.references.len()), (0, 0, 0));
         assert_eq!(self.store.list().unwrap().len(), 0);
     }

@@ -13,7 +13,8 @@ use crate::container::snapshot::{Phase, StartFailure};
 use crate::failpoint::failpoint;
 use crate::monitor_link::MonitorLink;
 use crate::shared::{Last, MONITOR_DIED};
-use crate::{EngineError, boot};
+use crate::EngineError;
+use dozen_ledger::boot;
 
 impl Owner {
     /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.

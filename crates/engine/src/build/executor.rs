@@ -1,0 +1,145 @@
+//! A build from its beginning to its end: the file is read, the stages are planned, those that can go on side by side, and
+//! the target's layers become an image.
+
+use std::sync::Arc;
+
+use dozen_build::plan::{Done, image_configuration};
+use dozen_dockerfile::{Dockerfile, Span, parse};
+use dozen_image::HeldLayers;
+use dozen_model::{Digest, ImageId, Reference};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::failure::StepError;
+use super::graph::{Built, Graph, StageBase};
+use super::job::Job;
+use super::step::Here;
+use super::{BuildEvent, BuildFailure, DockerfileSource, StepId, StepStarted};
+use crate::EngineError;
+use crate::engine::emit_image;
+use crate::failpoint::failpoint;
+
+/// The largest Dockerfile that is read.
+const DOCKERFILE_LIMIT_BYTES: u64 = 4 << 20;
+
+/// Why, and of which instruction.
+type Failed = (StepError, Option<Span>);
+
+/// Builds it.
+pub(super) async fn execute(job: &Arc<Job>) -> Result<ImageId, BuildFailure> {
+    let (name, text) = match dockerfile(job).await {
+        Ok(found) => found,
+        Err(error) => return Err(error.told("", "", None)),
+    };
+    let file = match parse(&text) {
+        Ok(file) => file,
+        Err(failure) => return Err(StepError::File(failure.error).told(&name, &text, None)),
+    };
+    build(job, &file).await.map_err(|(error, span)| error.told(&name, &text, span))
+}
+
+async fn dockerfile(job: &Arc<Job>) -> Result<(String, String), StepError> {
+    match &job.request.dockerfile {
+        DockerfileSource::Text { name, text } => Ok((name.clone(), text.clone())),
+        DockerfileSource::InContext(path) => {
+            let (job, wanted) = (job.clone(), path.clone());
+            let shared = job.shared.clone();
+            let read = move || job.context.file(&wanted, DOCKERFILE_LIMIT_BYTES).map_err(super::context_failed);
+            let Some(bytes) = shared.blocking(read).await? else {
+                return Err(StepError::with_hint(
+                    format!("failed to read dockerfile: open {path}: no such file or directory"),
+                    "name it with -f, as a path below the context",
+                ));
+            };
+            if bytes.iter().all(u8::is_ascii_whitespace) {
+                return Err(StepError::said(format!("the Dockerfile ({path}) cannot be empty")));
+            }
+            Ok((path.clone(), String::from_utf8_lossy(&bytes).into_owned()))
+        }
+    }
+}
+
+async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
+    let graph = Arc::new(Graph::plan(job, file).await?);
+    for warning in &graph.warnings {
+        job.tell(BuildEvent::Warning(warning.clone())).await;
+    }
+    let mut tasks = JoinSet::new();
+    for number in graph.stages.keys().copied() {
+        let (job, graph) = (job.clone(), graph.clone());
+        tasks.spawn(async move { stage(&job, &graph, number).await });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        // The others are given up: what they run is removed with the build.
+        ended.unwrap_or_else(|error| {
+            let source = std::io::Error::other(error);
+            Err((EngineError::System { action: "finish a stage".into(), source }.into(), None))
+        })?;
+    }
+    let built = graph.built(graph.target).await.ok_or_else(|| (EngineError::ShuttingDown.into(), None))?;
+    failpoint("build.image.before");
+    Ok(install(job, &built).await?)
+}
+
+/// One stage, step by step.
+async fn stage(job: &Arc<Job>, graph: &Arc<Graph>, number: usize) -> Result<(), Failed> {
+    let this = &graph.stages[&number];
+    let (mut layers, base): (Vec<Digest>, Option<Value>) = match &this.base {
+        StageBase::Empty => (Vec::new(), None),
+        StageBase::Image(image) => (image.image.diff_ids.to_vec(), Some((*image.image.raw).clone())),
+        StageBase::Stage(stage) => match graph.built(*stage).await {
+            Some(built) => (built.layers.clone(), Some(built.configuration.clone())),
+            // That one says why.
+            None => return Ok(()),
+        },
+    };
+    let mut held: Vec<HeldLayers> = Vec::new();
+    let mut done = Vec::with_capacity(this.plan.steps.len());
+    let (first, count, total) = (graph.first_step(number), 1 + this.plan.steps.len(), graph.total());
+    let started = |number: usize, text: &str| StepStarted {
+        id: StepId(first + number - 1),
+        stage: this.name.clone(),
+        number,
+        count,
+        total,
+        text: text.to_owned(),
+    };
+    job.tell(BuildEvent::Step(started(1, &this.from))).await;
+    job.tell(BuildEvent::Done(StepId(first))).await;
+    let named = |stage: &String| stage.eq_ignore_ascii_case(&this.name) || *stage == number.to_string();
+    let anew = job.request.no_cache || job.request.no_cache_stages.iter().any(named);
+    for (index, step) in this.plan.steps.iter().enumerate() {
+        let id = StepId(first + index + 1);
+        job.tell(BuildEvent::Step(started(index + 2, &step.text))).await;
+        let mut made = Done::default();
+        if let Some(operation) = &step.operation {
+            let here = Here { job, graph, id, description: &step.text, below: &layers, anew };
+            let kept = here.perform(operation).await.map_err(|error| (error, Some(step.span)))?;
+            layers.extend(kept.layer.clone());
+            made = Done { layer: kept.layer, created: Some(kept.created) };
+            held.push(kept.held);
+        }
+        done.push(made);
+        job.tell(BuildEvent::Done(id)).await;
+    }
+    let created = job.latest_s().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let configuration = image_configuration(base.as_ref(), &this.plan, &done, created);
+    graph.finish(number, Arc::new(Built { layers, configuration, held }));
+    Ok(())
+}
+
+/// The image with its names, for everyone to see.
+async fn install(job: &Arc<Job>, built: &Built) -> Result<ImageId, StepError> {
+    let (shared, tags) = (job.shared.clone(), job.request.tags.clone());
+    let (configuration, layers) = (built.configuration.clone(), built.layers.clone());
+    let added = job.shared.blocking(move || {
+        let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
+        let id = shared.images.add_image(&configuration, layers, tags)?;
+        names.iter().for_each(|name| emit_image(&shared, "tag", &id, name));
+        Ok(id)
+    });
+    let id = added.await?;
+    failpoint("build.image.after");
+    Ok(id)
+}

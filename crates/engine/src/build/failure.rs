@@ -1,0 +1,88 @@
+//! Why a build has failed, for people: what, where in the Dockerfile, what to do.
+
+use dozen_build::copy::CopyError;
+use dozen_dockerfile::{Error, Lines, Span};
+use dozen_model::error_chain;
+
+use super::BuildFailure;
+use crate::EngineError;
+use crate::container::snapshot::ExitStatus;
+
+/// Why a step has failed.
+#[derive(Debug)]
+pub(super) enum StepError {
+    /// The Dockerfile is wrong.
+    File(Error),
+    /// A command was run and did not succeed; the last that it wrote.
+    Command { arguments: Vec<String>, status: ExitStatus, last: Vec<u8> },
+    /// What is to be copied is not there, or cannot come to where it is to go.
+    Copy(CopyError),
+    /// The engine could not.
+    Engine(EngineError),
+    /// This.
+    Said { message: String, hint: Option<String> },
+}
+
+impl StepError {
+    /// Something that needs no more words than these.
+    pub(super) fn said(message: impl Into<String>) -> Self {
+        Self::Said { message: message.into(), hint: None }
+    }
+
+    /// With what to do.
+    pub(super) fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Said { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// As the caller is told. `span`: the instruction that was carried out.
+    pub(super) fn told(self, name: &str, text: &str, span: Option<Span>) -> BuildFailure {
+        let lines = Lines::new(text);
+        let excerpt = span.map(|span| lines.excerpt(name, lines.of(span), None));
+        let (message, hint) = match self {
+            Self::File(error) => {
+                let excerpt = error.has_place().then(|| error.excerpt(name, text));
+                let (message, hint) = (error.to_string(), error.hint);
+                return BuildFailure { message, excerpt, hint, ..BuildFailure::default() };
+            }
+            Self::Command { arguments, status, last } => {
+                let code = i64::from(status.exit_code);
+                let command = arguments.join(" ");
+                let hint = match (&status.error, status.out_of_memory) {
+                    (_, true) => Some("it ran out of memory; give it more with --memory".to_owned()),
+                    (Some(why), _) => Some(why.clone()),
+                    (None, _) => None,
+                };
+                let message = format!("The command '{command}' returned a non-zero code: {code}");
+                return BuildFailure { message, excerpt, hint, exit_code: Some(code), last_output: last };
+            }
+            Self::Copy(error) => (error.to_string(), None),
+            Self::Engine(error) => (error_chain(&error), dozen_model::Classified::hint(&error)),
+            Self::Said { message, hint } => (message, hint),
+        };
+        BuildFailure { message, excerpt, hint, ..BuildFailure::default() }
+    }
+}
+
+impl From<EngineError> for StepError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<dozen_image::ImageError> for StepError {
+    fn from(error: dozen_image::ImageError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<Error> for StepError {
+    fn from(error: Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<CopyError> for StepError {
+    fn from(error: CopyError) -> Self {
+        Self::Copy(error)
+    }
+}

@@ -1,0 +1,211 @@
+//! The stages of a build, planned, with what they begin from; and who waits for which.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dozen_build::operation::Origin;
+use dozen_build::plan::{BaseImage, Options, Planning, StagePlan, build_date, unused_arguments};
+use dozen_dockerfile::scope::GlobalScope;
+use dozen_dockerfile::stages::{Base, Stages};
+use dozen_dockerfile::{Dockerfile, Span};
+use dozen_image::{HeldLayers, Image};
+use dozen_model::{Digest, ErrorKind};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::failure::StepError;
+use super::job::Job;
+use crate::EngineError;
+
+/// See the module.
+pub(super) struct Graph {
+    pub(super) target: usize,
+    pub(super) stages: BTreeMap<usize, Stage>,
+    /// Images that steps take files from.
+    images: BTreeMap<String, HeldImage>,
+    /// What the caller should know.
+    pub(super) warnings: Vec<String>,
+}
+
+/// A stage that is needed.
+pub(super) struct Stage {
+    pub(super) plan: StagePlan,
+    pub(super) base: StageBase,
+    /// Its name, or its number.
+    pub(super) name: String,
+    /// The FROM as it is shown.
+    pub(super) from: String,
+    pub(super) from_span: Span,
+    built: watch::Sender<Option<Arc<Built>>>,
+}
+
+/// What a stage begins from.
+pub(super) enum StageBase {
+    Empty,
+    Image(HeldImage),
+    Stage(usize),
+}
+
+/// An image whose layers stay.
+#[derive(Clone)]
+pub(super) struct HeldImage {
+    pub(super) image: Image,
+    _held: HeldLayers,
+}
+
+/// A stage that is done.
+#[derive(Debug)]
+pub(super) struct Built {
+    /// All its layers, lowest first, those of its base among them.
+    pub(super) layers: Vec<Digest>,
+    /// The document of its image.
+    pub(super) configuration: Value,
+    /// Those that its own steps made.
+    pub(super) held: Vec<HeldLayers>,
+}
+
+impl Graph {
+    /// Looks at the file, finds the images and plans what the target needs.
+    pub(super) async fn plan(job: &Arc<Job>, file: &Dockerfile) -> Result<Self, (StepError, Option<Span>)> {
+        let given = &job.request.given;
+        let nowhere = |error| (StepError::File(error), None);
+        let global = GlobalScope::new(file, given).map_err(nowhere)?;
+        let stages = Stages::new(file, &global).map_err(nowhere)?;
+        let target = stages.target(&given.target_stage).map_err(nowhere)?;
+        build_date(given).map_err(nowhere)?;
+        let planning = Planning::new(file, &stages, &global, given);
+        let mut graph = Self { target, stages: BTreeMap::new(), images: BTreeMap::new(), warnings: Vec::new() };
+        let mut needed = stages.needed(target);
+        let mut left = needed.clone();
+        while let Some(number) = left.pop_first() {
+            let from = &file.stages.get(number).expect("it is one of the file").from;
+            let here = |error| (error, Some(from.span));
+            let base = match stages.base_of(number) {
+                Base::Empty => StageBase::Empty,
+                Base::Stage(stage) => StageBase::Stage(*stage),
+                Base::Image(name) => {
+                    let platform = stages.platform_of(number).map(str::to_owned);
+                    StageBase::Image(find(job, name, platform, stages.near(name)).await.map_err(here)?)
+                }
+            };
+            let options = match number == target {
+                true => Options { labels: job.request.labels.clone(), platform: job.request.platform.clone() },
+                false => Options::default(),
+            };
+            let begins = match &base {
+                StageBase::Empty => BaseImage::Empty,
+                StageBase::Image(image) => BaseImage::Image(&image.image.raw),
+                StageBase::Stage(stage) => BaseImage::Stage(&graph.stages[stage].plan),
+            };
+            let plan = planning.stage(number, begins, &options).map_err(nowhere)?;
+            for name in plan.images() {
+                if !graph.images.contains_key(name) {
+                    let image = find(job, name, None, stages.near(name)).await.map_err(here)?;
+                    graph.images.insert(name.to_owned(), image);
+                }
+            }
+            // What only the triggers of its base name is needed too, with all that that needs.
+            for origin in plan.origins().into_iter().filter(|origin| *origin < number && !needed.contains(origin)) {
+                let more: BTreeSet<usize> = stages.needed(origin).difference(&needed).copied().collect();
+                needed.extend(&more);
+                left.extend(more);
+            }
+            let alias = from.value.alias.as_ref().map(|alias| alias.name.text.clone());
+            let stage = Stage {
+                plan,
+                base,
+                name: alias.unwrap_or_else(|| format!("stage-{number}")),
+                from: from.line.clone(),
+                from_span: from.span,
+                built: watch::Sender::new(None),
+            };
+            graph.stages.insert(number, stage);
+        }
+        graph.warnings.extend(unused_arguments(file, &needed, &global, given));
+        Ok(graph)
+    }
+
+    /// How many steps all stages have, their FROMs among them.
+    pub(super) fn total(&self) -> usize {
+        self.stages.values().map(|stage| 1 + stage.plan.steps.len()).sum()
+    }
+
+    /// The number of a stage's FROM among all steps, from 1.
+    pub(super) fn first_step(&self, stage: usize) -> usize {
+        1 + self.stages.range(..stage).map(|(_, stage)| 1 + stage.plan.steps.len()).sum::<usize>()
+    }
+
+    /// A stage once it is done. `None`: it never will be.
+    pub(super) async fn built(&self, stage: usize) -> Option<Arc<Built>> {
+        let mut built = self.stages.get(&stage)?.built.subscribe();
+        let found = built.wait_for(Option::is_some).await.ok()?;
+        found.clone()
+    }
+
+    /// A stage is done.
+    pub(super) fn finish(&self, stage: usize, built: Arc<Built>) {
+        self.stages[&stage].built.send_replace(Some(built));
+    }
+
+    /// The layers that files are taken from; a stage's once it is done. `None`: the context.
+    pub(super) async fn layers_of(&self, origin: &Origin) -> Result<Option<Vec<Digest>>, StepError> {
+        Ok(match origin {
+            Origin::Context => None,
+            Origin::Empty => Some(Vec::new()),
+            Origin::Image(name) => Some(self.images[name].image.diff_ids.to_vec()),
+            Origin::Stage(stage) => {
+                let built = self.built(*stage).await;
+                Some(built.ok_or_else(|| StepError::said("a stage that it takes from has failed"))?.layers.clone())
+            }
+        })
+    }
+}
+
+/// An image by its name, its layers held.
+async fn find(
+    job: &Arc<Job>,
+    name: &str,
+    platform: Option<String>,
+    near: Option<&str>,
+) -> Result<HeldImage, StepError> {
+    let platform = match platform {
+        Some(text) => {
+            Some(text.parse().map_err(|error: dozen_image::PlatformError| StepError::said(error.to_string()))?)
+        }
+        None => None,
+    };
+    let (shared, wanted) = (job.shared.clone(), name.to_owned());
+    let found = job.shared.blocking(move || {
+        // It may be removed between the two.
+        loop {
+            let image = shared.images.prepare_for(&wanted, platform.as_ref())?;
+            if let Some(held) = shared.images.hold_layers(&image.diff_ids) {
+                return Ok(HeldImage { image, _held: held });
+            }
+            shared.images.find_after_changes(&image.id)?;
+        }
+    });
+    found.await.map_err(|error| {
+        use dozen_model::Classified;
+        if error.kind() != ErrorKind::NotFound {
+            return StepError::Engine(error);
+        }
+        let suggestion = near.map(|near| format!(" (did you mean the stage {near}?)")).unwrap_or_default();
+        StepError::with_hint(
+            format!("failed to resolve source metadata for {name}: not found{suggestion}"),
+            "images are not pulled yet: load it first (dozen load)",
+        )
+    })
+}
+
+impl From<StepError> for (StepError, Option<Span>) {
+    fn from(error: StepError) -> Self {
+        (error, None)
+    }
+}
+
+impl From<EngineError> for (StepError, Option<Span>) {
+    fn from(error: EngineError) -> Self {
+        (error.into(), None)
+    }
+}

@@ -1,0 +1,145 @@
+//! A build that goes on: what all of its steps share.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dozen_build::context::Context;
+use dozen_build::key::Circumstances;
+use dozen_build::plan::build_date;
+use dozen_model::{ContainerId, error_chain};
+use jiff::Timestamp;
+use rustix::fs::{CWD, Mode, OFlags};
+use tokio::sync::mpsc;
+
+use super::failure::StepError;
+use super::site::Site;
+use super::{BuildContext, BuildEvent, BuildRequest};
+use crate::container::Container;
+use crate::shared::Shared;
+use crate::{Engine, EngineError, RemoveOptions};
+
+/// See the module.
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) request: BuildRequest,
+    pub(super) context: Arc<Context>,
+    pub(super) circumstances: Circumstances,
+    pub(super) site: Site,
+    began: Timestamp,
+    pub(super) events: mpsc::Sender<BuildEvent>,
+    /// Containers that run its steps.
+    running: Mutex<Vec<Container>>,
+}
+
+impl Job {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        request: BuildRequest,
+        context: BuildContext,
+        events: mpsc::Sender<BuildEvent>,
+    ) -> Self {
+        let BuildContext { files, site } = context;
+        let of_run = &request.container;
+        let circumstances = Circumstances {
+            network: Some(format!("{:?} {:?}", of_run.network, of_run.endpoints)),
+            hosts: of_run.extra_hosts.clone(),
+            shm_size_bytes: Some(of_run.shm_size_bytes),
+            ulimits: of_run.resources.ulimits.clone(),
+            // What is wrong with it is said when the build is planned.
+            source_date_epoch: build_date(&request.given).ok().flatten(),
+        };
+        let (context, running, began) = (Arc::new(files), Mutex::default(), Timestamp::now());
+        Self { shared, request, context, circumstances, site, began, events, running }
+    }
+
+    pub(super) fn engine(&self) -> Engine {
+        Engine { shared: self.shared.clone() }
+    }
+
+    /// Waits for whoever listens; if nobody does any more, the build is about to end.
+    pub(super) async fn tell(&self, event: BuildEvent) {
+        let _ = self.events.send(event).await;
+    }
+
+    /// SOURCE_DATE_EPOCH, if it is said: later times become it.
+    pub(super) fn latest_s(&self) -> Option<i64> {
+        self.circumstances.source_date_epoch
+    }
+
+    /// The time of what the build makes by itself: seconds and nanoseconds.
+    pub(super) fn now(&self) -> (i64, u32) {
+        (self.latest_s().unwrap_or_else(|| self.began.as_second()), 0)
+    }
+
+    /// A part of the context as files of this build's own, for a mount. Blocks.
+    pub(super) fn unpack_context(&self, part: &str) -> Result<PathBuf, EngineError> {
+        let directory = self.site.directory()?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(CWD, &directory, flags, Mode::empty());
+        let opened = opened.map_err(EngineError::system(|| format!("open {}", directory.display())))?;
+        match self.context.unpack(part, opened.as_fd(), "part") {
+            Ok(Some(_)) => Ok(directory.join("part")),
+            Ok(None) => Err(EngineError::Invalid {
+                message: format!("failed to compute cache key: \"/{part}\": not found"),
+                hint: Some("look whether it is there, below the context, and whether .dockerignore leaves it out".into()),
+            }),
+            Err(error) => Err(super::context_failed(error)),
+        }
+    }
+
+    /// What a step may do only if the caller says so.
+    pub(super) fn check_entitled(&self, entitlement: &str) -> Result<(), StepError> {
+        if self.request.entitlements.iter().any(|allowed| allowed == entitlement) {
+            return Ok(());
+        }
+        Err(StepError::with_hint(
+            format!("{entitlement} is not allowed"),
+            format!("if you trust this Dockerfile: --allow {entitlement}"),
+        ))
+    }
+
+    /// From here on the container is removed, with or without the step.
+    pub(super) fn begin_run(self: &Arc<Self>, container: Container) -> RunningStep {
+        self.running().push(container.clone());
+        RunningStep { job: self.clone(), container }
+    }
+
+    /// Removes what a build that was given up has left running.
+    pub(super) async fn end_all(&self) {
+        let left: Vec<Container> = std::mem::take(&mut *self.running());
+        for container in left {
+            remove(&container).await;
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Vec<Container>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A container that runs a step.
+pub(super) struct RunningStep {
+    job: Arc<Job>,
+    container: Container,
+}
+
+impl RunningStep {
+    /// The step is over.
+    pub(super) async fn end(self) {
+        remove(&self.container).await;
+        let id: &ContainerId = self.container.id();
+        self.job.running().retain(|other| other.id() != id);
+    }
+}
+
+/// One that resists is the next engine's to remove.
+async fn remove(container: &Container) {
+    match container.remove(RemoveOptions { force: true, volumes: true }).await {
+        Ok(()) | Err(EngineError::NoSuchContainer(_)) => {}
+        Err(error) => {
+            let error = error_chain(&error);
+            tracing::warn!(container = container.id().short(), error, "cannot remove the container of a build's step");
+        }
+    }
+}

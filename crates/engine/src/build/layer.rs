@@ -1,0 +1,78 @@
+//! Layers that are made without a container: of files that are copied, and of a directory.
+
+use std::io::Read;
+
+use dozen_build::copy::Entry;
+use dozen_build::operation::MakeDirectory;
+use dozen_build::tree::{Kind, LiveTree, NodeKind, PlainTree, Tree, resolve};
+use dozen_image::{LayerEntry, LayerEntryKind, LayerWriter, NewLayer};
+use dozen_model::Digest;
+
+use super::failure::StepError;
+use super::job::Job;
+use super::step::owner_in;
+use crate::EngineError;
+
+/// Writes what a COPY has decided. Blocks.
+pub(super) fn of_entries(job: &Job, entries: &[Entry]) -> Result<NewLayer, StepError> {
+    job.shared.images.write_layer(job.latest_s(), |writer| {
+        entries.iter().try_for_each(|entry| write(writer, entry))
+    })
+}
+
+fn write(writer: &mut LayerWriter<'_>, entry: &Entry) -> Result<(), StepError> {
+    let nothing = std::io::empty;
+    let node = &entry.node;
+    let mut content: Box<dyn Read> = Box::new(nothing());
+    let kind = match (&entry.hard_link, &node.kind) {
+        (Some(earlier), _) => LayerEntryKind::HardLink(earlier),
+        (None, NodeKind::Directory) => LayerEntryKind::Directory,
+        (None, NodeKind::Link(target)) => LayerEntryKind::Link(target),
+        (None, NodeKind::Pipe) => LayerEntryKind::Pipe,
+        (None, NodeKind::CharacterDevice(major, minor)) => LayerEntryKind::CharacterDevice(*major, *minor),
+        (None, NodeKind::BlockDevice(major, minor)) => LayerEntryKind::BlockDevice(*major, *minor),
+        (None, NodeKind::File { size, content: data, .. }) => {
+            let path = || String::from_utf8_lossy(&entry.path).into_owned();
+            let opened = data.open().map_err(EngineError::system(|| format!("read what becomes /{}", path())))?;
+            content = Box::new(opened);
+            LayerEntryKind::File(*size)
+        }
+    };
+    let (mode, uid, gid, mtime) = (node.mode, node.uid, node.gid, node.mtime);
+    let written = LayerEntry { path: &entry.path, kind, mode, uid, gid, mtime, attributes: node.attributes.clone() };
+    Ok(writer.entry(&written, content)?)
+}
+
+/// The directory and those above it that are missing; `None`: it is there. Blocks.
+pub(super) fn of_directory(
+    job: &Job,
+    wanted: &MakeDirectory,
+    below: &[Digest],
+) -> Result<Option<NewLayer>, StepError> {
+    let root: Box<dyn Tree> = match below {
+        [] => Box::new(PlainTree::empty()),
+        below => Box::new(LiveTree::new(job.site.root_of(&job.shared, below)?)),
+    };
+    let found = resolve(|path| root.kind(path), wanted.path.as_bytes(), true)?;
+    match found.kind {
+        Some(Kind::Directory) => return Ok(None),
+        Some(_) => return Err(StepError::said(format!("mkdir {}: not a directory", wanted.path))),
+        None => {}
+    }
+    let (uid, gid) = if wanted.user.is_empty() { (0, 0) } else { owner_in(&*root, &wanted.user)? };
+    let path = found.path;
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    let ends: Vec<usize> = slashes.chain([path.len()]).collect();
+    let made = job.shared.images.write_layer(job.latest_s(), |writer| {
+        for end in ends {
+            if root.kind(&path[..end])?.is_some() {
+                continue;
+            }
+            let (kind, mtime) = (LayerEntryKind::Directory, job.now());
+            let entry = LayerEntry { path: &path[..end], kind, mode: 0o755, uid, gid, mtime, attributes: Vec::new() };
+            writer.entry(&entry, std::io::empty())?;
+        }
+        Ok::<_, StepError>(())
+    });
+    made.map(Some)
+}

@@ -1,0 +1,123 @@
+//! What RUN mounts: where each comes from, and what it is for the container.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dozen_build::operation::{Mount as Asked, Run};
+use dozen_dockerfile::{MountSpec, Owner};
+use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
+
+use super::caches::{self, UsedCache};
+use super::failure::StepError;
+use super::graph::Graph;
+use super::job::Job;
+use super::step::part;
+
+/// Where secrets are, if nothing else is said (docs.docker.com/reference/dockerfile, "RUN --mount=type=secret").
+const SECRETS: &str = "/run/secrets";
+
+/// What a step's container mounts, and what is to be held while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Mounted {
+    pub(super) mounts: Vec<Mount>,
+    _caches: Vec<UsedCache>,
+}
+
+/// Looks everything up and unpacks what has to be.
+pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result<Mounted, StepError> {
+    let mut mounted = Mounted::default();
+    for asked in &step.mounts {
+        let spec = asked.spec();
+        let (target, source, read_only) = match spec {
+            MountSpec::Bind { target, is_writable, .. } => {
+                let part = part(spec).trim_start_matches('/').to_owned();
+                let layers = match asked.origin() {
+                    Some(origin) => graph.layers_of(origin).await?,
+                    None => None,
+                };
+                let source = match layers {
+                    None => {
+                        let job = job.clone();
+                        bind(job.shared.clone().blocking(move || job.unpack_context(&part)).await?)
+                    }
+                    Some(_) if *is_writable => {
+                        return Err(StepError::with_hint(
+                            "a bind of a stage or an image that may be written to (rw) is not built yet",
+                            "copy it first, or leave rw away",
+                        ));
+                    }
+                    Some(layers) => {
+                        let subpath = (!part.is_empty()).then(|| PathBuf::from(&part));
+                        MountSource::Layers { layers, subpath }
+                    }
+                };
+                (target, source, !is_writable)
+            }
+            MountSpec::Cache { id, target, sharing, owner, is_writable, .. } => {
+                if matches!(asked, Asked::Taking(..)) {
+                    return Err(StepError::said("a cache mount that begins with files (from=) is not built yet"));
+                }
+                let cache = caches::open(&job.shared, id.as_deref().unwrap_or(target), *sharing, *owner).await?;
+                let source = bind(cache.path.clone());
+                mounted._caches.push(cache);
+                (target, source, !is_writable)
+            }
+            MountSpec::Tmpfs { target, size_bytes } => {
+                // As BuildKit mounts it: without noexec.
+                let options = TmpfsOptions { options: vec!["exec".into()], size_bytes: *size_bytes, mode: Some(0o1777) };
+                (target, MountSource::Tmpfs(options), false)
+            }
+            MountSpec::Secret { id, target, env, is_required, owner } => {
+                if env.is_some() {
+                    return Err(StepError::with_hint(
+                        "a secret in a variable (env=) is not built yet: whoever looks at the container would see it",
+                        "mount it as a file: --mount=type=secret,id=…",
+                    ));
+                }
+                let Some(secret) = job.request.secrets.get(id) else {
+                    if *is_required {
+                        return Err(StepError::with_hint(
+                            format!("secret {id}: not found"),
+                            format!("give it to the build: --secret id={id},src=FILE"),
+                        ));
+                    }
+                    continue;
+                };
+                let Owner { mode, user, group } = *owner;
+                let owner = (user.unwrap_or(0), group.unwrap_or(0));
+                let (shared, job, secret, mode) = (&job.shared, job.clone(), secret.clone(), mode.unwrap_or(0o400));
+                let made = move || job.site.secret(&secret.0, owner, mode);
+                let path = shared.blocking(made).await?;
+                mounted.push(target.clone().unwrap_or_else(|| format!("{SECRETS}/{id}")), bind(path), true);
+                continue;
+            }
+            MountSpec::Ssh { id, is_required, .. } => {
+                if *is_required {
+                    return Err(StepError::said(format!("ssh mounts (id={id}) are not built yet")));
+                }
+                continue;
+            }
+        };
+        mounted.push(target.clone(), source, read_only);
+    }
+    if let Some(script) = &step.script {
+        let (job, content) = (job.clone(), script.content.clone());
+        let path = job.shared.clone().blocking(move || job.site.secret(content.as_bytes(), (0, 0), 0o755)).await?;
+        mounted.push(script.path.clone(), bind(path), true);
+    }
+    Ok(mounted)
+}
+
+impl Mounted {
+    fn push(&mut self, target: String, source: MountSource, read_only: bool) {
+        let (structured, owner, inherited) = (true, MountOwner::default(), false);
+        // A later one of the same place takes it.
+        self.mounts.retain(|mount| mount.target != PathBuf::from(&target));
+        self.mounts.push(Mount { target: target.into(), source, read_only, structured, owner, inherited });
+    }
+}
+
+fn bind(path: PathBuf) -> MountSource {
+    let (propagation, recursion) = (BindPropagation::default(), BindRecursion::default());
+    MountSource::Bind { path, create_missing: false, propagation, recursion }
+}

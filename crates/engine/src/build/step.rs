@@ -1,0 +1,225 @@
+//! One step: found in the cache, or done and written down.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use dozen_build::copy::{self, Placing, Selection, Sources, owner};
+use dozen_build::key::{self, Below};
+use dozen_build::operation::{Copy, MakeDirectory, Mount, Operation, Origin, Run, Source};
+use dozen_build::tree::{LiveTree, NodeKind, PlainTree, Tree, resolve};
+use dozen_dockerfile::MountSpec;
+use dozen_image::{KeptStep, NewLayer, StepLayer};
+use dozen_model::Digest;
+
+use super::failure::StepError;
+use super::graph::Graph;
+use super::job::Job;
+use super::{BuildEvent, StepId, layer, run};
+use crate::EngineError;
+use crate::failpoint::failpoint;
+
+/// What is read of an image's /etc/passwd and /etc/group.
+const NAMES_LIMIT_BYTES: u64 = 8 << 20;
+
+/// A step and what it stands upon.
+pub(super) struct Here<'a> {
+    pub(super) job: &'a Arc<Job>,
+    pub(super) graph: &'a Arc<Graph>,
+    pub(super) id: StepId,
+    /// For people.
+    pub(super) description: &'a str,
+    /// The layers below, lowest first.
+    pub(super) below: &'a [Digest],
+    /// Nothing is taken from the cache.
+    pub(super) anew: bool,
+}
+
+impl Here<'_> {
+    /// What the operation makes.
+    pub(super) async fn perform(&self, operation: &Operation) -> Result<KeptStep, StepError> {
+        match operation {
+            Operation::Run(run) => self.run(operation, run).await,
+            Operation::Copy(copy) => self.copy(operation, copy).await,
+            Operation::MakeDirectory(directory) => self.make_directory(operation, directory).await,
+        }
+    }
+
+    async fn run(&self, operation: &Operation, run: &Run) -> Result<KeptStep, StepError> {
+        let mut contents = Vec::new();
+        for mount in &run.mounts {
+            let Mount::Taking(spec, origin) = mount else { continue };
+            contents.push(match self.graph.layers_of(origin).await? {
+                Some(layers) => digest_of_layers(&layers),
+                None => self.digest_of_part(part(spec)).await?,
+            });
+        }
+        let key = self.key(operation, self.below, &contents);
+        self.once(&[key], async || run::run(self, run).await.map(StepLayer::New)).await
+    }
+
+    /// By the files that it takes. Those of a stage are known by its layers, too, and then need not be read to be found.
+    async fn copy(&self, operation: &Operation, copy: &Copy) -> Result<KeptStep, StepError> {
+        if copy.sources.iter().any(|source| matches!(source, Source::Url(_) | Source::Git(_))) {
+            return Err(StepError::with_hint(
+                "ADD of a URL or a repository is not built yet",
+                "fetch it in a RUN, or put it into the context",
+            ));
+        }
+        let layers = self.graph.layers_of(&copy.origin).await?;
+        let quick = layers.as_ref().map(|layers| self.key_of_copy(operation, copy, &[digest_of_layers(layers)]));
+        if let Some(found) = quick.as_ref().and_then(|key| self.found(key)) {
+            self.tell_cached().await;
+            return Ok(found);
+        }
+        let (job, wanted, from) = (self.job.clone(), copy.clone(), layers.clone());
+        let selected = self.job.shared.blocking(move || Ok(select(&job, &wanted, from.as_deref())));
+        let (origin, selection) = selected.await??;
+        let key = self.key_of_copy(operation, copy, &[selection.digest().clone()]);
+        let keys: Vec<Digest> = quick.into_iter().chain([key]).collect();
+        self.once(&keys, async || {
+            let (job, wanted, below) = (self.job.clone(), copy.clone(), self.below.to_vec());
+            let made = move || Ok(layer_of_copy(&job, &wanted, origin, selection, &below));
+            Ok(StepLayer::New(self.job.shared.blocking(made).await??))
+        })
+        .await
+    }
+
+    async fn make_directory(&self, operation: &Operation, wanted: &MakeDirectory) -> Result<KeptStep, StepError> {
+        let key = self.key(operation, self.below, &[]);
+        self.once(&[key], async || {
+            let (job, wanted, below) = (self.job.clone(), wanted.clone(), self.below.to_vec());
+            let made = move || Ok(layer::of_directory(&job, &wanted, &below));
+            let made = self.job.shared.blocking(made).await??;
+            Ok(made.map_or(StepLayer::None, StepLayer::New))
+        })
+        .await
+    }
+
+    /// Whoever asks for the same at the same time waits and finds it. The last key is the one that says all.
+    async fn once(
+        &self,
+        keys: &[Digest],
+        perform: impl AsyncFnOnce() -> Result<StepLayer, StepError>,
+    ) -> Result<KeptStep, StepError> {
+        let Some(key) = keys.last() else { return Err(StepError::said("a step has no key")) };
+        let _flight = self.job.shared.builds.enter(key).await;
+        let images = self.job.shared.images.clone();
+        let (keys, description) = (keys.to_vec(), self.description.to_owned());
+        if let Some(found) = self.found(key) {
+            self.tell_cached().await;
+            if let (Some(layer), [_, _, ..]) = (found.layer.clone(), keys.as_slice()) {
+                let added = move || Ok(images.add_step(&keys[..1], StepLayer::Known(layer), &description)?);
+                self.job.shared.blocking(added).await?;
+            }
+            return Ok(found);
+        }
+        let made = perform().await?;
+        failpoint("build.step.done");
+        Ok(self.job.shared.blocking(move || Ok(images.add_step(&keys, made, &description)?)).await?)
+    }
+
+    fn found(&self, key: &Digest) -> Option<KeptStep> {
+        if self.anew { None } else { self.job.shared.images.cached_step(key) }
+    }
+
+    async fn tell_cached(&self) {
+        self.job.tell(BuildEvent::Cached(self.id)).await;
+    }
+
+    fn key(&self, operation: &Operation, below: &[Digest], contents: &[Digest]) -> Digest {
+        key::of(operation, Below::Layers(below), contents, &self.job.circumstances)
+    }
+
+    fn key_of_copy(&self, operation: &Operation, copy: &Copy, contents: &[Digest]) -> Digest {
+        let below = if copy.link { Below::Anything } else { Below::Layers(self.below) };
+        key::of(operation, below, contents, &self.job.circumstances)
+    }
+
+    /// Of a path in the context with all that is below it.
+    async fn digest_of_part(&self, path: &str) -> Result<Digest, StepError> {
+        let everything = Copy {
+            origin: Origin::Context,
+            sources: vec![Source::Path(path.to_owned())],
+            destination: "/".to_owned(),
+            owner: None,
+            mode: None,
+            link: true,
+            parents: false,
+            exclude: Vec::new(),
+            add: None,
+        };
+        let job = self.job.clone();
+        let selected = self.job.shared.blocking(move || Ok(select(&job, &everything, None)));
+        Ok(selected.await??.1.digest().clone())
+    }
+}
+
+/// What of its origin a mount shows.
+pub(super) fn part(spec: &MountSpec) -> &str {
+    match spec {
+        MountSpec::Bind { source, .. } | MountSpec::Cache { source, .. } => source.as_deref().unwrap_or("/"),
+        MountSpec::Tmpfs { .. } | MountSpec::Secret { .. } | MountSpec::Ssh { .. } => "/",
+    }
+}
+
+/// Layers that are given in this order are one tree.
+fn digest_of_layers(layers: &[Digest]) -> Digest {
+    use sha2::Digest as _;
+    let mut hash = sha2::Sha256::new();
+    layers.iter().for_each(|layer| hash.update(format!("{layer}\n")));
+    Digest::from_sha256(hash.finalize().into())
+}
+
+/// A tree that is copied from, for as long as it is needed. Blocks.
+fn origin_tree(job: &Job, layers: Option<&[Digest]>) -> Result<Arc<dyn Tree + Send + Sync>, StepError> {
+    Ok(match layers {
+        None => job.context.clone(),
+        Some([]) => Arc::new(PlainTree::empty()),
+        Some(layers) => Arc::new(LiveTree::new(job.site.root_of(&job.shared, layers)?)),
+    })
+}
+
+type SelectedFrom = (Arc<dyn Tree + Send + Sync>, Selection);
+
+fn select(job: &Job, wanted: &Copy, layers: Option<&[Digest]>) -> Result<SelectedFrom, StepError> {
+    let origin = origin_tree(job, layers)?;
+    let selection = copy::select(wanted, &Sources { origin: &*origin, fetched: &[] })?;
+    Ok((origin, selection))
+}
+
+fn layer_of_copy(
+    job: &Job,
+    wanted: &Copy,
+    origin: Arc<dyn Tree + Send + Sync>,
+    selection: Selection,
+    below: &[Digest],
+) -> Result<NewLayer, StepError> {
+    let root: Box<dyn Tree> = match below {
+        [] => Box::new(PlainTree::empty()),
+        below => Box::new(LiveTree::new(job.site.root_of(&job.shared, below)?)),
+    };
+    let owner = wanted.owner.as_deref().map(|text| owner_in(&*root, text)).transpose()?;
+    let spool = || job.site.nameless_file().map_err(std::io::Error::other);
+    let placing = Placing { destination: &*root, owner, made_at: job.now(), spool: &spool };
+    let entries = selection.into_entries(&placing)?;
+    let made = layer::of_entries(job, &entries);
+    drop(origin);
+    made
+}
+
+/// User and group, by name in the image's own files or by number.
+pub(super) fn owner_in(root: &dyn Tree, text: &str) -> Result<(u32, u32), StepError> {
+    let names = |path: &[u8]| names_in(root, path);
+    Ok(owner::resolve(text, &names(b"etc/passwd")?, &names(b"etc/group")?)?)
+}
+
+/// What a file of names says; nothing if there is none.
+fn names_in(root: &dyn Tree, path: &[u8]) -> Result<Vec<u8>, StepError> {
+    let found = resolve(|path| root.kind(path), path, true)?;
+    let mut names = Vec::new();
+    if let Some(NodeKind::File { content, .. }) = root.node(&found.path)?.map(|node| node.kind) {
+        let read = content.open().and_then(|content| content.take(NAMES_LIMIT_BYTES).read_to_end(&mut names));
+        read.map_err(EngineError::system(|| format!("read /{}", String::from_utf8_lossy(path))))?;
+    }
+    Ok(names)
+}

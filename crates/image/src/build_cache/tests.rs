@@ -1,0 +1,124 @@
+//! Steps by their keys: found, kept with their layers, forgotten; and what a power cut may have torn.
+
+use std::fs;
+
+use dozen_ledger::Ledger;
+
+use crate::*;
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn open(&self) -> ImageStore {
+        ImageStore::open(self.0.path(), self.ledger()).unwrap()
+    }
+
+    fn ledger(&self) -> Ledger {
+        Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap()
+    }
+
+    fn layers(&self) -> usize {
+        fs::read_dir(self.0.path().join("layers")).unwrap().count()
+    }
+}
+
+fn key(text: &str) -> dozen_model::Digest {
+    use sha2::Digest as _;
+    dozen_model::Digest::from_sha256(sha2::Sha256::digest(text).into())
+}
+
+fn layer(store: &ImageStore, name: &str, contents: &str) -> NewLayer {
+    let path = ["d/", name].concat();
+    let written = store.write_layer::<ImageError>(None, |writer| {
+        writer.entry(&entry(b"d", LayerEntryKind::Directory), std::io::empty())?;
+        writer.entry(&entry(path.as_bytes(), LayerEntryKind::File(contents.len() as u64)), contents.as_bytes())
+    });
+    written.unwrap()
+}
+
+fn entry<'a>(path: &'a [u8], kind: LayerEntryKind<'a>) -> LayerEntry<'a> {
+    LayerEntry { path, kind, mode: 0o750, uid: 1, gid: 2, mtime: (3, 4), attributes: Vec::new() }
+}
+
+fn config(diff_ids: &[dozen_model::Digest]) -> serde_json::Value {
+    serde_json::json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids } })
+}
+
+#[test]
+fn a_step_is_found_for_as_long_as_it_is_kept() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    assert!(store.cached_step(&key("a")).is_none());
+    let KeptStep { layer: made, held, .. } = store.add_step(&[key("a"), key("b")], StepLayer::New(layer(&store, "x", "1")), "COPY x").unwrap();
+    let KeptStep { layer: again, .. } = store.add_step(&[key("c")], StepLayer::New(layer(&store, "x", "1")), "RUN cp x").unwrap();
+    assert_eq!((home.layers(), &again), (1, &made), "the same files are one layer");
+    let KeptStep { layer: none, .. } = store.add_step(&[key("d")], StepLayer::None, "RUN true").unwrap();
+    assert_eq!(none, None);
+    let store = {
+        drop((held, store));
+        home.open()
+    };
+    let KeptStep { layer: found, held, .. } = store.cached_step(&key("b")).unwrap();
+    assert_eq!(found, made);
+    assert_eq!(store.cached_step(&key("d")).unwrap().layer, None);
+    let steps = store.cached_steps();
+    assert_eq!(steps.iter().map(|step| step.uses).sum::<u64>(), 2);
+    assert!(steps.iter().all(|step| !step.is_shared));
+    // What is held outlives its row.
+    let all: Vec<_> = steps.iter().map(|step| step.key.clone()).collect();
+    assert_eq!(store.forget_steps(&all).unwrap(), []);
+    assert_eq!(home.layers(), 1);
+    drop(held);
+    store.forget_steps(&[]).unwrap();
+    assert_eq!((home.layers(), store.cached_steps().len()), (0, 0));
+}
+
+#[test]
+fn an_image_of_steps_stays_without_them() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    let KeptStep { layer: made, held, .. } = store.add_step(&[key("a")], StepLayer::New(layer(&store, "x", "1")), "COPY x").unwrap();
+    let diff_ids: Vec<_> = made.into_iter().collect();
+    let id = store.add_image(&config(&diff_ids), diff_ids, vec!["made".parse().unwrap()]).unwrap();
+    drop(held);
+    assert!(store.cached_steps().iter().all(|step| step.is_shared));
+    store.forget_steps(&[key("a")]).unwrap();
+    drop(store);
+    let store = home.open();
+    assert_eq!((store.find("made").unwrap().id, home.layers()), (id, 1));
+    let directory = &store.lower_directories(&store.find("made").unwrap().id).unwrap()[0];
+    assert_eq!(fs::read_to_string(directory.join("d/x")).unwrap(), "1");
+}
+
+#[test]
+fn what_another_boot_has_not_synced_is_thrown_away() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    let KeptStep { layer: synced, held, .. } = store.add_step(&[key("a")], StepLayer::New(layer(&store, "x", "1")), "COPY x").unwrap();
+    let diff_ids: Vec<_> = synced.into_iter().collect();
+    store.add_image(&config(&diff_ids), diff_ids, vec!["made".parse().unwrap()]).unwrap();
+    store.add_step(&[key("b")], StepLayer::New(layer(&store, "y", "2")), "COPY y").unwrap();
+    drop((held, store));
+    assert_eq!((home.open().cached_steps().len(), home.layers()), (2, 2), "the same boot has it");
+    let ledger = home.ledger();
+    ledger
+        .write(dozen_ledger::Durability::Kill, |connection| {
+            connection.execute("UPDATE layer SET unsynced_boot = 'another' WHERE unsynced_boot IS NOT NULL", [])?;
+            Ok::<_, dozen_ledger::LedgerError>(())
+        })
+        .unwrap();
+    drop(ledger);
+    let store = home.open();
+    assert_eq!(store.cached_steps().iter().map(|step| &*step.description).collect::<Vec<_>>(), ["COPY x"]);
+    assert_eq!(home.layers(), 1);
+}
+
+#[test]
+fn a_layer_says_nothing_of_what_is_gone() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    let gone = entry(b"a/.wh.b", LayerEntryKind::File(0));
+    let error = store.write_layer::<ImageError>(None, |writer| writer.entry(&gone, std::io::empty())).unwrap_err();
+    assert!(error.to_string().contains(".wh."), "{error}");
+    assert_eq!(fs::read_dir(home.0.path().join("tmp")).unwrap().count(), 0);
+}
