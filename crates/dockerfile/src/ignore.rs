@@ -51,31 +51,40 @@ pub fn candidates(dockerfile: &Path, context: &Path) -> [PathBuf; 2] {
 impl IgnoreFile {
     /// Reads a file's text.
     pub fn parse(text: &str) -> Result<Self, IgnoreError> {
-        let mut rules = Vec::new();
+        let mut file = Self::default();
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-            if line.starts_with('#') {
-                continue;
-            }
-            let error = |message: &str| IgnoreError { line: index + 1, message: message.to_owned() };
-            let line = line.trim();
-            let (is_exception, pattern) = match line.strip_prefix('!') {
-                Some(pattern) => (true, pattern.trim()),
-                None => (false, line),
-            };
-            if pattern.is_empty() {
-                if is_exception {
-                    return Err(error("illegal exclusion pattern: \"!\""));
-                }
-                continue;
-            }
-            let pattern = clean(pattern);
-            // "For historical reasons, the pattern . is ignored."
-            if pattern != "." {
-                let pattern = Pattern::parse(&pattern).ok_or_else(|| error("syntax error in pattern"))?;
-                rules.push(Rule { pattern, is_exception });
+            if !line.starts_with('#') {
+                file.add(line).map_err(|message| IgnoreError { line: index + 1, message: message.to_owned() })?;
             }
         }
-        Ok(Self { rules })
+        Ok(file)
+    }
+
+    /// Of patterns that are given one by one, as `--exclude` does: none is a comment.
+    pub fn of_patterns<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Self, IgnoreError> {
+        let mut file = Self::default();
+        for (index, pattern) in patterns.into_iter().enumerate() {
+            file.add(pattern).map_err(|message| IgnoreError { line: index + 1, message: message.to_owned() })?;
+        }
+        Ok(file)
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), &'static str> {
+        let text = text.trim();
+        let (is_exception, pattern) = match text.strip_prefix('!') {
+            Some(pattern) => (true, pattern.trim()),
+            None => (false, text),
+        };
+        if pattern.is_empty() {
+            return if is_exception { Err("illegal exclusion pattern: \"!\"") } else { Ok(()) };
+        }
+        let pattern = clean(pattern);
+        // "For historical reasons, the pattern . is ignored."
+        if pattern != "." {
+            let pattern = Pattern::parse(&pattern).ok_or("syntax error in pattern")?;
+            self.rules.push(Rule { pattern, is_exception });
+        }
+        Ok(())
     }
 
     /// Nothing is left out.

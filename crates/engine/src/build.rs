@@ -1,16 +1,35 @@
-//! Builds: a Dockerfile and a context become an image.
+//! Builds: a Dockerfile and a context become an image. What is done is decided by `dozen-build`; here it is done, in
+//! containers of this engine (`run`) and in the layer store (`layer`), once for all who want the same (`flights`).
+
+pub(crate) mod caches;
+mod executor;
+mod failure;
+pub(crate) mod flights;
+mod graph;
+pub(crate) mod job;
+mod layer;
+mod mounts;
+mod run;
+pub(crate) mod site;
+mod step;
+mod stubs;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
 
-use dozen_dockerfile::scope::Given;
-use dozen_model::{ContainerId, HostEntry, ImageId, Reference, Ulimit};
+use dozen_build::context::{Context, ContextError};
+use dozen_dockerfile::scope::{Given, Platform};
+use dozen_model::{ContainerId, ContainerSpec, ImageId, Reference, error_chain};
 use tokio::sync::mpsc;
 
+use self::job::Job;
+use self::site::Site;
+use crate::container::snapshot::Snapshot;
 use crate::{Engine, EngineError};
 
 /// What is to be built, and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct BuildRequest {
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
@@ -24,36 +43,15 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages of which nothing is taken from the cache.
     pub no_cache_stages: Vec<String>,
-    /// `--network`: `default`, `none`, `host`, a network or `container:NAME`.
-    pub network: Option<String>,
-    /// `--add-host`, for RUN alone.
-    pub hosts: Vec<HostEntry>,
-    /// Of /dev/shm.
-    pub shm_size_bytes: Option<u64>,
-    /// `--ulimit`, for RUN alone.
-    pub ulimits: Vec<Ulimit>,
-    /// `--memory`, for RUN alone.
-    pub memory_bytes: Option<u64>,
-    /// `--memory-swap`; -1: as much as there is.
-    pub memory_swap_bytes: Option<i64>,
-    /// `--cpu-shares`.
-    pub cpu_shares: Option<u64>,
-    /// `--cpu-quota`, in microseconds.
-    pub cpu_quota_us: Option<i64>,
-    /// `--cpu-period`, in microseconds.
-    pub cpu_period_us: Option<u64>,
-    /// `--cpuset-cpus`.
-    pub cpuset_cpus: Option<String>,
-    /// `--cpuset-mems`.
-    pub cpuset_memory_nodes: Option<String>,
-    /// `--cgroup-parent`.
-    pub cgroup_parent: Option<String>,
+    /// What containers that run its steps are: network, hosts, limits, isolation. Its image, its process and its mounts are
+    /// the steps' own.
+    pub container: ContainerSpec,
+    /// `--platform`, if it was given.
+    pub platform: Option<Platform>,
     /// `--secret`, by id: never in a log, in an error or in the cache.
     pub secrets: BTreeMap<String, Secret>,
     /// Whoever may: `--allow security.insecure`, `network.host`.
     pub entitlements: Vec<String>,
-    /// SOURCE_DATE_EPOCH, in seconds: the time of everything.
-    pub source_date_epoch: Option<i64>,
 }
 
 /// Bytes that nobody sees.
@@ -88,7 +86,10 @@ impl Default for DockerfileSource {
 
 /// Files that came with the request, kept below the data root until this is dropped.
 #[derive(Debug)]
-pub struct BuildContext {}
+pub struct BuildContext {
+    files: Context,
+    site: Site,
+}
 
 /// What a build tells, in order. The last is `Built` or `Failed`.
 #[derive(Debug)]
@@ -133,7 +134,7 @@ pub struct StepStarted {
 }
 
 /// Why a build has failed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BuildFailure {
     /// What went wrong; for a RUN, in Docker's words: `The command '/bin/sh -c false' returned a non-zero code: 1`.
     pub message: String,
@@ -143,6 +144,8 @@ pub struct BuildFailure {
     pub hint: Option<String>,
     /// The command's status.
     pub exit_code: Option<i64>,
+    /// The last that the command wrote.
+    pub last_output: Vec<u8>,
 }
 
 /// A build that goes on; dropped, it stops and takes away what it made.
@@ -153,23 +156,64 @@ pub struct Build {
 }
 
 impl Engine {
-    /// Takes in a context: a tar archive, plain or compressed with gzip, bzip2, xz or zstd. Blocks.
+    /// Takes in a context: a tar archive, plain or compressed with gzip, bzip2, xz or zstd. What its `.dockerignore` names
+    /// is left out, whoever has packed it. Blocks.
     pub fn build_context(&self, archive: impl Read) -> Result<BuildContext, EngineError> {
-        let _ = archive;
-        Err(not_yet())
+        let site = Site::new(&self.shared)?;
+        let files = Context::read(archive, site.nameless_file()?).map_err(context_failed)?;
+        Ok(BuildContext { files, site })
+    }
+
+    /// A context with these files and no others: paths, and what they hold. Blocks.
+    pub fn empty_build_context(&self) -> Result<BuildContext, EngineError> {
+        let site = Site::new(&self.shared)?;
+        Ok(BuildContext { files: Context::empty(site.nameless_file()?), site })
     }
 
     /// Begins a build.
     pub fn build(&self, request: BuildRequest, context: BuildContext) -> Build {
-        let _ = (request, context);
-        let (sender, events) = mpsc::channel(64);
-        let failure =
-            BuildFailure { message: not_yet().to_string(), excerpt: None, hint: None, exit_code: None };
-        let _ = sender.try_send(BuildEvent::Failed(failure));
+        let (sender, events) = mpsc::channel(EVENTS);
+        let job = Arc::new(Job::new(self.shared.clone(), request, context, sender));
+        tokio::spawn(async move {
+            let last = tokio::select! {
+                built = executor::execute(&job) => Some(built),
+                // Nobody wants it any more.
+                () = job.events.closed() => None,
+            };
+            job.end_all().await;
+            job.tell(match last {
+                None => return,
+                Some(Ok(image)) => BuildEvent::Built(image),
+                Some(Err(failure)) => BuildEvent::Failed(failure),
+            })
+            .await;
+        });
         Build { events }
     }
 }
 
-fn not_yet() -> EngineError {
-    EngineError::NotBuilt { message: "building is not built yet".into(), hint: None }
+/// Events on their way to who listens.
+const EVENTS: usize = 64;
+
+fn context_failed(error: ContextError) -> EngineError {
+    use dozen_model::{Classified, ErrorKind};
+    let hint = error.hint();
+    match error.kind() {
+        ErrorKind::Internal | ErrorKind::Exhausted => EngineError::System {
+            action: "take in the build context".into(),
+            source: std::io::Error::other(error),
+        },
+        _ => EngineError::Invalid { message: error_chain(&error), hint },
+    }
+}
+
+/// Refuses what needs the image of a container that runs a step of a build: that has none.
+pub(crate) fn check_no_step(snapshot: &Snapshot) -> Result<(), EngineError> {
+    match snapshot.spec.build_step {
+        None => Ok(()),
+        Some(_) => Err(EngineError::Conflict {
+            message: format!("container {} runs a step of a build, and stands on no image", snapshot.name),
+            hint: Some("wait until the build is over, and look at its image".into()),
+        }),
+    }
 }

@@ -54,6 +54,8 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         crate::volumes::OPTIONS,
         crate::volumes::snapshots::MIGRATION,
         ids::MIGRATION,
+        dozen_image::BUILD_CACHE,
+        crate::build::caches::MIGRATION,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -88,10 +90,15 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         logs: Logs::default(),
         views: Default::default(),
         samplers: Samplers::default(),
+        builds: Default::default(),
+        caches: Default::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };
     failpoint("recover.opened");
+    for left in crate::build::site::places(&shared.config.data_root, &shared.config.run_root) {
+        warn_and_go_on("what a build has left cannot be removed; the next start tries again", &left, remove_tree(&left));
+    }
     collect_garbage(&shared, &rows)?;
     failpoint("recover.collected");
     change::settle_interrupted(&shared, &mut rows)?;
@@ -112,7 +119,13 @@ pub(crate) fn adopt(shared: &Arc<Shared>, mut rows: Vec<ContainerRow>) {
     rows.sort_by_key(|row| row.created);
     for row in rows {
         let wish = row.wish.clone();
-        Owner::spawn(shared.clone(), snapshot(shared, row), wish);
+        let is_step = row.spec.build_step.is_some();
+        let entry = Owner::spawn(shared.clone(), snapshot(shared, row), wish);
+        if is_step {
+            // Whoever built died with the engine before.
+            let container = Container::new(entry, shared.clone());
+            tokio::spawn(async move { build::job::remove(&container).await });
+        }
     }
     if let Err(error) = shared.images.collect(&|image| shared.image_user(image)) {
         tracing::error!(error = error_chain(&error), "cannot collect removed images");

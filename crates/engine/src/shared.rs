@@ -12,6 +12,8 @@ use dozen_monitor::protocol::{ExitRecord, Reply, Request};
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
 
+use crate::build::caches::Caches;
+use crate::build::flights::Flights;
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::snapshot::{ExitStatus, Snapshot};
@@ -53,6 +55,10 @@ pub(crate) struct Shared {
     pub(crate) logs: Logs,
     pub(crate) views: Arc<Views>,
     pub(crate) samplers: Samplers,
+    /// Steps of builds that are being done.
+    pub(crate) builds: Flights,
+    /// Cache mounts that steps of builds have.
+    pub(crate) caches: Arc<Caches>,
     /// Images of containers that are being made, which are not in the registry yet.
     pub(crate) images_in_use: Mutex<Vec<ImageId>>,
     /// Held for as long as this engine lives: no other may use its roots.

@@ -6,9 +6,12 @@ use crate::tarball::begins_tar;
 
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// Not at all.
     None,
+    /// RFC 1952.
     Gzip,
+    /// RFC 8878.
     Zstd,
 }
 
@@ -39,10 +42,10 @@ impl Compression {
 const FREE_BYTES: u64 = 1 << 30;
 /// Beyond that, how many bytes may come out for one that went in. Real layers stay below twenty; gzip cannot pass 1032,
 /// zstd has no bound of its own.
-pub(crate) const RATIO: u64 = 200;
+pub const RATIO: u64 = 200;
 
 /// Bytes that may be made of `compressed_bytes`.
-pub(crate) fn allowance(compressed_bytes: u64) -> u64 {
+pub fn allowance(compressed_bytes: u64) -> u64 {
     FREE_BYTES.max(compressed_bytes.saturating_mul(RATIO))
 }
 
@@ -53,7 +56,9 @@ const ZSTD_WINDOW_LOG: u32 = 25;
 type Peeked<R> = BufReader<Chain<Cursor<Vec<u8>>, Counted<R>>>;
 
 /// The plain bytes of a stream that may be compressed.
-pub(crate) enum Decompressed<R: Read> {
+pub struct Decompressed<R: Read>(Decoder<R>);
+
+enum Decoder<R: Read> {
     None(Peeked<R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<Peeked<R>>>, u64),
     Zstd(Box<zstd::stream::read::Decoder<'static, Peeked<R>>>, u64),
@@ -61,22 +66,22 @@ pub(crate) enum Decompressed<R: Read> {
 
 /// Looks at the first bytes and decompresses accordingly; unknown bytes are passed through, and so is a tar stream: the
 /// name of its first entry may begin as anything.
-pub(crate) fn decompress<R: Read>(mut source: R) -> io::Result<(Compression, Decompressed<R>)> {
+pub fn decompress<R: Read>(mut source: R) -> io::Result<(Compression, Decompressed<R>)> {
     let mut magic = Vec::new();
     source.by_ref().take(512).read_to_end(&mut magic)?;
     let kind = if begins_tar(&magic) { Compression::None } else { Compression::of(&magic)? };
     let length = magic.len() as u64;
     let peeked = BufReader::with_capacity(64 * 1024, Cursor::new(magic).chain(Counted { source, read: length }));
     let decompressed = match kind {
-        Compression::None => Decompressed::None(peeked),
-        Compression::Gzip => Decompressed::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(peeked)), 0),
+        Compression::None => Decoder::None(peeked),
+        Compression::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(peeked)), 0),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(peeked)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Decompressed::Zstd(Box::new(decoder), 0)
+            Decoder::Zstd(Box::new(decoder), 0)
         }
     };
-    Ok((kind, decompressed))
+    Ok((kind, Decompressed(decompressed)))
 }
 
 fn not_built(name: &str) -> io::Error {
@@ -88,10 +93,10 @@ fn not_built(name: &str) -> io::Error {
 
 impl<R: Read> Read for Decompressed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (read, consumed, made) = match self {
-            Self::None(source) => return source.read(buffer),
-            Self::Gzip(source, made) => (source.read(buffer), source.get_ref().get_ref().get_ref().1.read, made),
-            Self::Zstd(source, made) => (source.read(buffer), source.get_ref().get_ref().get_ref().1.read, made),
+        let (read, consumed, made) = match &mut self.0 {
+            Decoder::None(source) => return source.read(buffer),
+            Decoder::Gzip(source, made) => (source.read(buffer), source.get_ref().get_ref().get_ref().1.read, made),
+            Decoder::Zstd(source, made) => (source.read(buffer), source.get_ref().get_ref().get_ref().1.read, made),
         };
         // The decoders' own words for damaged input are many; one kind says whose fault it is.
         let read = read.map_err(|error| match error.kind() {

@@ -16,6 +16,8 @@
 //! parsed (`document`). `tests/hostile` holds all this against archives that were made to get by.
 //! What lies on the disk is hostile too, once a container has been there: `tree` walks it and removes it.
 
+pub mod archive;
+pub mod beneath;
 mod budget;
 mod build_cache;
 mod chunks;

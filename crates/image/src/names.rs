@@ -3,7 +3,7 @@
 use crate::tree;
 
 /// A name of an archive as a path below the root: no leading `/`, no `.`, no empty component; `..` is an error.
-pub(crate) fn normalize(path: &[u8]) -> Result<Vec<u8>, &'static str> {
+pub fn normalize(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     if path.contains(&0) {
         return Err("its name holds a NUL");
     }
@@ -24,7 +24,7 @@ pub(crate) fn normalize(path: &[u8]) -> Result<Vec<u8>, &'static str> {
 }
 
 /// A name for an error: its beginning, and not much of it where it has to be escaped to be said at all.
-pub(crate) fn shown(path: &[u8]) -> String {
+pub fn shown(path: &[u8]) -> String {
     const LIMIT: usize = 300;
     let mut length = 0;
     let mut fits = |character: &char| {

@@ -19,34 +19,43 @@ pub(crate) const SPARSE_LIMIT: usize = 65_536;
 
 /// One entry's header, everything that describes it merged.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) path: Vec<u8>,
-    pub(crate) link: Vec<u8>,
-    pub(crate) kind: EntryType,
+pub struct Entry {
+    /// As the archive has it.
+    pub path: Vec<u8>,
+    /// Where a link leads, or the name that a hard link shares its file with.
+    pub link: Vec<u8>,
+    /// What it is.
+    pub kind: EntryType,
     /// Bytes of data in the archive.
-    pub(crate) size: u64,
-    pub(crate) mode: u32,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+    pub size: u64,
+    /// The twelve bits of the permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
     /// Seconds and nanoseconds since 1970.
-    pub(crate) mtime: (i64, u32),
+    pub mtime: (i64, u32),
     /// Major and minor number.
-    pub(crate) device: (u32, u32),
+    pub device: (u32, u32),
     /// Names and values from `SCHILY.xattr.`.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    pub(crate) sparse: Option<Sparse>,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its data is only that of pieces.
+    pub sparse: Option<Sparse>,
 }
 
 /// Where the data of a sparse file belongs.
 #[derive(Debug, Clone)]
-pub(crate) struct Sparse {
+pub struct Sparse {
     /// Offset and length of each piece, in order, not overlapping.
-    pub(crate) pieces: Vec<(u64, u64)>,
-    pub(crate) real_size: u64,
+    pub pieces: Vec<(u64, u64)>,
+    /// Of the file, in bytes, with its holes.
+    pub real_size: u64,
 }
 
 /// Reads entries and their data. An `InvalidData` or `UnexpectedEof` error is the archive's fault.
-pub(crate) struct TarReader<R> {
+#[derive(Debug)]
+pub struct TarReader<R> {
     source: R,
     /// Data of the current entry that has not been read, and the padding after it.
     remaining: u64,
@@ -54,12 +63,13 @@ pub(crate) struct TarReader<R> {
 }
 
 impl<R: Read> TarReader<R> {
-    pub(crate) fn new(source: R) -> Self {
+    /// Reads from a plain stream.
+    pub fn new(source: R) -> Self {
         Self { source, remaining: 0, padding: 0 }
     }
 
     /// The next entry's header, or `None` at the end. Skips what was not read of the one before.
-    pub(crate) fn next_entry(&mut self) -> io::Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let (mut long_path, mut long_link, mut pax) = (None, None, Pax::default());
         loop {
             self.skip_rest()?;
@@ -89,7 +99,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// Reads data of the current entry; 0 at its end.
-    pub(crate) fn read_data(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn read_data(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let want = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
         if want == 0 {
             return Ok(0);
@@ -103,12 +113,12 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The data of the current entry, as a reader.
-    pub(crate) fn data(&mut self) -> Data<'_, R> {
+    pub fn data(&mut self) -> Data<'_, R> {
         Data(self)
     }
 
     /// Reads to the end of the stream: what follows the last entry is part of a layer's digest.
-    pub(crate) fn drain(mut self) -> io::Result<()> {
+    pub fn drain(mut self) -> io::Result<()> {
         io::copy(&mut self.source, &mut io::sink()).map(drop)
     }
 
@@ -258,7 +268,8 @@ impl<R: Read> TarReader<R> {
 }
 
 /// See [`TarReader::data`].
-pub(crate) struct Data<'a, R>(&'a mut TarReader<R>);
+#[derive(Debug)]
+pub struct Data<'a, R>(&'a mut TarReader<R>);
 
 impl<R: Read> Read for Data<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -341,7 +352,7 @@ fn parse_time(text: &str) -> Option<(i64, u32)> {
 }
 
 /// True if these are the first bytes of a tar stream: a whole block that is a header, or the zeros of an empty one.
-pub(crate) fn begins_tar(bytes: &[u8]) -> bool {
+pub fn begins_tar(bytes: &[u8]) -> bool {
     let Some(block) = bytes.first_chunk::<{ BLOCK as usize }>() else { return false };
     let mut header = Header::new_old();
     header.as_mut_bytes().copy_from_slice(block);

@@ -23,9 +23,10 @@ pub use size::{disk_bytes, written_bytes};
 /// (kernel: Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
 /// The longest path that the kernel takes, without its NUL (path_resolution(7)).
-pub(crate) const PATH_LIMIT: usize = 4095;
+pub const PATH_LIMIT: usize = 4095;
 
-pub(crate) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// How a directory is opened.
+pub const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// Opens a directory of the host's.
 pub(crate) fn open_root(path: &Path) -> Result<OwnedFd> {
@@ -38,7 +39,7 @@ pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> 
 }
 
 /// Opens `path` below `root`, refusing every symbolic link on the way.
-pub(crate) fn open_no_links(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+pub fn open_no_links(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
     open(root, path, flags | OFlags::NOFOLLOW, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }
 
@@ -54,7 +55,7 @@ fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, resolve: ResolveFlags)
 }
 
 /// What stands at `name`, a link not followed.
-pub(crate) fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
+pub fn stat(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Stat>> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
@@ -77,7 +78,7 @@ pub(crate) fn times(mtime: (i64, u32)) -> Timestamps {
 }
 
 /// The names in a directory, sorted by their bytes.
-pub(crate) fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
+pub fn names(directory: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -113,7 +114,7 @@ impl Place {
 }
 
 /// Parent and last component of a relative path.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
@@ -128,7 +129,7 @@ pub(crate) fn proc_path(directory: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 
 /// Attributes that an image may carry. `trusted.` would steer our own overlays, `security.` beside capabilities
 /// belongs to the host's policy, and `user.overlay.` is `trusted.overlay.` by another name.
-pub(crate) fn is_portable_xattr(name: &[u8]) -> bool {
+pub fn is_portable_xattr(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
         || name == b"system.posix_acl_access"
@@ -136,11 +137,12 @@ pub(crate) fn is_portable_xattr(name: &[u8]) -> bool {
 }
 
 /// Sets an attribute; a file system that cannot keep it is passed over, as Docker does.
-pub(crate) fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<()> {
+pub fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result<()> {
     tolerate_unsupported(rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()))
 }
 
-pub(crate) fn set_xattr_of_special(directory: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<()> {
+/// The same of what cannot be opened.
+pub fn set_xattr_of_special(directory: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) -> Result<()> {
     // user.* is not for links and devices (xattr(7)): EPERM says so.
     match rustix::fs::lsetxattr(proc_path(directory, name), key, value, XattrFlags::empty()) {
         Err(Errno::PERM) => Ok(()),
@@ -156,7 +158,7 @@ fn tolerate_unsupported(result: Result<()>) -> Result<()> {
 }
 
 /// What a link says. One in whose place something else has come is not there any more.
-pub(crate) fn read_link(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
+pub fn read_link(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>> {
     match rustix::fs::readlinkat(directory, name, Vec::new()) {
         // readlink(2): it is no link.
         Err(Errno::INVAL) => Err(Errno::NOENT),
@@ -165,10 +167,10 @@ pub(crate) fn read_link(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8
 }
 
 /// Names and values of extended attributes.
-pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// All attributes of what stands at `name`, a link not followed, sorted.
-pub(crate) fn xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs> {
+pub fn xattrs(directory: BorrowedFd<'_>, name: &[u8]) -> Result<Xattrs> {
     let path = proc_path(directory, name);
     xattrs_by(
         |buffer| rustix::fs::llistxattr(path.as_slice(), buffer),

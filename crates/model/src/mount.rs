@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::id::ImageId;
 use crate::name::VolumeName;
 
@@ -32,7 +33,9 @@ impl Mount {
     /// What is mounted of its source, if that is not all.
     pub fn part(&self) -> Option<&Path> {
         match &self.source {
-            MountSource::Volume { subpath, .. } | MountSource::Image { subpath, .. } => subpath.as_deref(),
+            MountSource::Volume { subpath, .. }
+            | MountSource::Image { subpath, .. }
+            | MountSource::Layers { subpath, .. } => subpath.as_deref(),
             MountSource::Bind { .. } | MountSource::Tmpfs(_) => None,
         }
     }
@@ -79,6 +82,13 @@ pub enum MountSource {
         name: String,
         /// Only this of it: a relative path that does not lead out.
         #[serde(default)]
+        subpath: Option<PathBuf>,
+    },
+    /// What layers make when they lie above one another, read-only: for a step of a build, which holds them.
+    Layers {
+        /// Lowest first.
+        layers: Vec<Digest>,
+        /// Only this of it: a relative path that does not lead out.
         subpath: Option<PathBuf>,
     },
 }

@@ -134,7 +134,7 @@ impl RunningStep {
 }
 
 /// One that resists is the next engine's to remove.
-async fn remove(container: &Container) {
+pub(crate) async fn remove(container: &Container) {
     match container.remove(RemoveOptions { force: true, volumes: true }).await {
         Ok(()) | Err(EngineError::NoSuchContainer(_)) => {}
         Err(error) => {

@@ -35,8 +35,12 @@ fn origin(shared: &Shared, snapshot: &Snapshot, mount: &Mount) -> Result<Origin,
         MountSource::Bind { path, .. } => check_source(path).map(|()| Origin::Path(path.clone())),
         MountSource::Volume { name, .. } => Ok(Origin::Path(shared.volumes.find(name.as_str())?.mountpoint)),
         MountSource::Tmpfs(_) => Ok(Origin::New),
-        MountSource::Image { id, .. } => {
-            let mut layers = shared.images.lower_directories(id)?;
+        MountSource::Image { .. } | MountSource::Layers { .. } => {
+            let mut layers = match &mount.source {
+                MountSource::Image { id, .. } => shared.images.lower_directories(id)?,
+                MountSource::Layers { layers, .. } => shared.images.directories_of(layers)?,
+                _ => Vec::new(),
+            };
             // An overlay that nobody can write to has two of them at least. A layer is never bound as it is: who may mount
             // in a container could make that writable.
             // On the data root's file system, which can be idmapped where one of the two can.
@@ -92,9 +96,7 @@ pub(crate) fn user_mount(asked: &Mount, origin: &Origin) -> oci_spec::runtime::M
         // Refused by the runtime, as a bind without a source.
         (_, Origin::New) => ("bind", None, bind_options(asked.read_only, BindRecursion::Enabled)),
     };
-    if let MountSource::Volume { subpath: Some(path), .. } | MountSource::Image { subpath: Some(path), .. } =
-        &asked.source
-    {
+    if let Some(path) = asked.part() {
         options.push(format!("X-mount.subdir={}", path.display()));
     }
     if asked.owner != MountOwner::default() {

@@ -164,7 +164,7 @@ impl Engine {
 }
 
 /// As Docker, with the image's labels. Blocks.
-fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {
+pub(crate) fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str) {
     let mut attributes = shared.images.find(&id.to_string()).map(|image| labels_of(&image)).unwrap_or_default();
     attributes.insert("name".into(), name.to_owned());
     shared.emit(EventKind::Image, action, id.to_string(), attributes);

@@ -1,0 +1,327 @@
+//! The names of a context: inodes, and directories that give them names. A million of them have to fit in memory.
+
+use std::collections::BTreeMap;
+
+use dozen_dockerfile::ignore::IgnoreFile;
+
+use crate::tree::{self, Kind, TreeError, join, resolve, split};
+
+/// Which inode.
+pub(super) type Number = u32;
+
+const ROOT: Number = 0;
+
+/// Something that has a name, or several.
+#[derive(Debug, Clone)]
+pub(super) struct Inode {
+    pub(super) what: What,
+    pub(super) looks: Looks,
+    /// How many names it has.
+    pub(super) names: u32,
+}
+
+/// All that is not about what it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Looks {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mtime: (i64, u32),
+    /// Rarely any.
+    pub(super) attributes: Option<Box<[Attribute]>>,
+}
+
+/// Name and value.
+pub(super) type Attribute = (Vec<u8>, Vec<u8>);
+
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    Directory(Directory),
+    /// A part of the spool, and its SHA-256.
+    File {
+        offset: u64,
+        size: u64,
+        digest: [u8; 32],
+    },
+    Link(Box<[u8]>),
+    Pipe,
+    CharacterDevice(u32, u32),
+    BlockDevice(u32, u32),
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Directory {
+    below: BTreeMap<Box<[u8]>, Number>,
+    /// No entry names it: it is there because something is in it.
+    is_implied: bool,
+}
+
+/// Why a name cannot be given.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// With the name that it would have.
+    Because(&'static str),
+    /// There would be too many.
+    Full,
+}
+
+impl From<TreeError> for Refusal {
+    fn from(_: TreeError) -> Self {
+        Self::Because("the links on its path lead in circles")
+    }
+}
+
+/// All inodes. The first is the root.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    inodes: Vec<Inode>,
+    /// The directory of the entry before: archives come sorted.
+    last: Option<(Vec<u8>, Number)>,
+    limit: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let looks = Looks { mode: 0o755, ..Looks::default() };
+        let root =
+            Inode { what: What::Directory(Directory { is_implied: true, ..Directory::default() }), looks, names: 1 };
+        Self { inodes: vec![root], last: None, limit: super::read::ENTRIES }
+    }
+}
+
+impl Index {
+    pub(super) fn inode(&self, number: Number) -> &Inode {
+        &self.inodes[number as usize]
+    }
+
+    pub(super) fn count(&self) -> usize {
+        let mut count = 0;
+        let mut stack = vec![ROOT];
+        while let Some(number) = stack.pop() {
+            let Some(directory) = self.directory(number) else { continue };
+            count += directory.below.len();
+            stack.extend(directory.below.values());
+        }
+        count
+    }
+
+    pub(super) fn is_implied(&self, number: Number) -> bool {
+        self.directory(number).is_some_and(|directory| directory.is_implied)
+    }
+
+    /// By a clean path that goes through no link.
+    pub(super) fn find(&self, path: &[u8]) -> Option<Number> {
+        let mut here = ROOT;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            here = *self.directory(here)?.below.get(name)?;
+        }
+        Some(here)
+    }
+
+    pub(super) fn names(&self, number: Number) -> Vec<Vec<u8>> {
+        self.directory(number)
+            .map_or_else(Vec::new, |directory| directory.below.keys().map(|name| name.to_vec()).collect())
+    }
+
+    fn directory(&self, number: Number) -> Option<&Directory> {
+        match &self.inode(number).what {
+            What::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    fn directory_mut(&mut self, number: Number) -> Option<&mut Directory> {
+        match &mut self.inodes[number as usize].what {
+            What::Directory(directory) => Some(directory),
+            _ => None,
+        }
+    }
+
+    fn kind(&self, path: &[u8]) -> Option<Kind> {
+        Some(match &self.inode(self.find(path)?).what {
+            What::Directory(_) => Kind::Directory,
+            What::Link(target) => Kind::Link(target.to_vec()),
+            _ => Kind::File,
+        })
+    }
+
+    /// Puts something at a path of the archive's. A directory takes over what another of its name holds; anything else
+    /// replaces what stands there.
+    pub(super) fn put(&mut self, path: &[u8], what: What, looks: Looks) -> Result<(), Refusal> {
+        if path.is_empty() {
+            let What::Directory(_) = what else { return Err(Refusal::Because("only a directory can be the root")) };
+            self.inodes[ROOT as usize].looks = looks;
+            self.name_directory(ROOT);
+            return Ok(());
+        }
+        let (above, name) = split(path);
+        let above = self.parent(above, looks.mtime)?;
+        if let What::Directory(_) = what
+            && let Some(standing) = self.directory(above).and_then(|above| above.below.get(name)).copied()
+            && self.directory(standing).is_some()
+        {
+            self.inodes[standing as usize].looks = looks;
+            self.name_directory(standing);
+            return Ok(());
+        }
+        let number = self.add(Inode { what, looks, names: 1 })?;
+        self.give(above, name, number);
+        Ok(())
+    }
+
+    /// Gives what stands at a path another name.
+    pub(super) fn link(&mut self, path: &[u8], target: &[u8], mtime: (i64, u32)) -> Result<(), Refusal> {
+        const MISSING: Refusal = Refusal::Because("the target of the hard link is not in this archive");
+        let (above, name) = split(path);
+        if name.is_empty() {
+            return Err(Refusal::Because("only a directory can be the root"));
+        }
+        let (target_above, target_name) = split(target);
+        let target_above = resolve(|path| Ok(self.kind(path)), target_above, true)?.path;
+        let directory = self.find(&target_above).and_then(|above| self.directory(above)).ok_or(MISSING)?;
+        let number = *directory.below.get(target_name).ok_or(MISSING)?;
+        if self.directory(number).is_some() {
+            return Err(Refusal::Because("a directory cannot have a hard link"));
+        }
+        let above = self.parent(above, mtime)?;
+        if self.directory(above).and_then(|above| above.below.get(name)) == Some(&number) {
+            return Ok(());
+        }
+        // Counted as a name too: names are what a context is bounded by.
+        self.inodes[number as usize].names += 1;
+        self.give(above, name, number);
+        Ok(())
+    }
+
+    fn give(&mut self, above: Number, name: &[u8], number: Number) {
+        let Some(directory) = self.directory_mut(above) else { return };
+        let Some(standing) = directory.below.insert(name.into(), number) else { return };
+        // What was found by way of it may now be elsewhere.
+        self.last = None;
+        self.inodes[standing as usize].names -= 1;
+        self.forget(standing);
+    }
+
+    /// Takes what nobody names any more out of memory, as far as that is easy: the number stays taken.
+    fn forget(&mut self, number: Number) {
+        let mut stack = vec![number];
+        while let Some(number) = stack.pop() {
+            let inode = &mut self.inodes[number as usize];
+            if inode.names > 0 {
+                continue;
+            }
+            inode.looks = Looks::default();
+            if let What::Directory(directory) = std::mem::replace(&mut inode.what, What::Pipe) {
+                for below in directory.below.into_values() {
+                    self.inodes[below as usize].names -= 1;
+                    stack.push(below);
+                }
+            }
+        }
+    }
+
+    fn name_directory(&mut self, number: Number) {
+        if let Some(directory) = self.directory_mut(number) {
+            directory.is_implied = false;
+        }
+    }
+
+    /// The directory that an entry belongs in, links followed; what is missing of it is made.
+    fn parent(&mut self, path: &[u8], mtime: (i64, u32)) -> Result<Number, Refusal> {
+        if let Some((_, number)) = self.last.as_ref().filter(|(last, _)| last == path) {
+            return Ok(*number);
+        }
+        const NOT_A_DIRECTORY: Refusal = Refusal::Because("what its path goes through is no directory");
+        let found = resolve(|path| Ok(self.kind(path)), path, true)?;
+        if found.path.len() > dozen_image::beneath::PATH_LIMIT {
+            return Err(Refusal::Because("its path is longer than 4095 bytes"));
+        }
+        let mut here = ROOT;
+        for name in found.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let directory = self.directory(here).ok_or(NOT_A_DIRECTORY)?;
+            here = match directory.below.get(name) {
+                Some(number) => *number,
+                None => {
+                    let looks = Looks { mode: 0o755, mtime, ..Looks::default() };
+                    let what = What::Directory(Directory { is_implied: true, ..Directory::default() });
+                    let number = self.add(Inode { what, looks, names: 1 })?;
+                    self.give(here, name, number);
+                    number
+                }
+            };
+        }
+        self.directory(here).ok_or(NOT_A_DIRECTORY)?;
+        self.last = Some((path.to_vec(), here));
+        Ok(here)
+    }
+
+    fn add(&mut self, inode: Inode) -> Result<Number, Refusal> {
+        if self.inodes.len() > self.limit {
+            return Err(Refusal::Full);
+        }
+        let number = Number::try_from(self.inodes.len()).map_err(|_| Refusal::Full)?;
+        self.inodes.push(inode);
+        Ok(number)
+    }
+
+    /// What an ignore file leaves. A directory that is left out stays where something below it does.
+    pub(super) fn ignoring(&self, ignore: &IgnoreFile, keep: &[&str]) -> Self {
+        let keep: Vec<Vec<u8>> = keep.iter().map(|path| clean(path)).collect();
+        let mut kept = Self { limit: usize::MAX, ..Self::default() };
+        kept.copy(self, b"", ROOT);
+        // The first names of what has several.
+        let mut linked: BTreeMap<Number, Vec<u8>> = BTreeMap::new();
+        let mut stack = vec![(Vec::new(), ROOT)];
+        while let Some((above, number)) = stack.pop() {
+            let below = self.directory(number).map(|directory| &directory.below);
+            for (name, number) in below.into_iter().flatten() {
+                let path = join(&above, name);
+                let text = String::from_utf8_lossy(&path);
+                let is_kept = |path: &[u8]| keep.iter().any(|kept| kept == path);
+                let is_out = ignore.leaves_out(&text) && !is_kept(&path);
+                if self.directory(*number).is_some() {
+                    let holds_kept = || keep.iter().any(|kept| kept.starts_with(&join(&path, b"x")[..=path.len()]));
+                    if !is_out || ignore.may_see_below(&text) || holds_kept() {
+                        stack.push((path.clone(), *number));
+                    }
+                }
+                if is_out {
+                    continue;
+                }
+                for directory in tree::above(&path) {
+                    if let Some(number) = self.find(directory).filter(|_| kept.find(directory).is_none()) {
+                        kept.copy(self, directory, number);
+                    }
+                }
+                match linked.get(number) {
+                    Some(first) => drop(kept.link(&path, first, (0, 0))),
+                    None => kept.copy(self, &path, *number),
+                }
+                if self.inode(*number).names > 1 {
+                    linked.entry(*number).or_insert(path);
+                }
+            }
+        }
+        kept
+    }
+
+    /// Takes over one thing of another index, a directory without what it holds.
+    fn copy(&mut self, other: &Self, path: &[u8], number: Number) {
+        let Inode { what, looks, .. } = other.inode(number);
+        let what = match what {
+            What::Directory(directory) => {
+                What::Directory(Directory { is_implied: directory.is_implied, ..Directory::default() })
+            }
+            what => what.clone(),
+        };
+        // What stood there once can stand there again: nothing is refused.
+        let put = self.put(path, what, looks.clone());
+        debug_assert!(put.is_ok(), "{put:?}");
+    }
+}
+
+fn clean(path: &str) -> Vec<u8> {
+    let names: Vec<&[u8]> =
+        path.as_bytes().split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
+    names.join(&b'/')
+}
