@@ -63,6 +63,13 @@ pub fn of(operation: &Operation, below: Below<'_>, contents: &[Digest], circumst
     Digest::from_sha256(Sha256::digest(whole.to_string()).into())
 }
 
+/// What stands for all files that layers make when they lie above one another, lowest first.
+pub fn of_layers(layers: &[Digest]) -> Digest {
+    let mut hash = Sha256::new();
+    layers.iter().for_each(|layer| hash.update(format!("{layer}\n")));
+    Digest::from_sha256(hash.finalize().into())
+}
+
 fn run(run: &Run, circumstances: &Circumstances) -> Value {
     let Circumstances { network: of_build, hosts, shm_size_bytes, ulimits, source_date_epoch: _ } = circumstances;
     // What the proxies are changes the way to a file, and not the file.

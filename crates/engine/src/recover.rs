@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use dozen_image::ImageStore;
-use dozen_ledger::Ledger;
+use dozen_ledger::{Ledger, boot};
 use dozen_model::{ContainerId, VolumeName, error_chain};
 use dozen_runtime::Cgroup;
 
@@ -23,7 +23,7 @@ use crate::container::logs::Logs;
 use crate::container::owner::Owner;
 use crate::container::snapshot::{Phase, Snapshot};
 use crate::container::stats::Samplers;
-use crate::container::{health, restart};
+use crate::container::{Container, health, restart};
 use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
 use crate::naming::Named;
@@ -32,8 +32,7 @@ use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
 use crate::shared::Shared;
 use crate::volumes::{Volumes, read_directory, remove_tree, warn_and_go_on};
-use crate::{EngineConfig, EngineError};
-use dozen_ledger::boot;
+use crate::{EngineConfig, EngineError, build};
 
 /// Opens the data root. Blocks. Owners are not started yet.
 pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRow>), EngineError> {
@@ -55,7 +54,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         crate::volumes::snapshots::MIGRATION,
         ids::MIGRATION,
         dozen_image::BUILD_CACHE,
-        crate::build::caches::MIGRATION,
+        build::caches::MIGRATION,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -96,7 +95,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         _roots_lock: roots_lock,
     };
     failpoint("recover.opened");
-    for left in crate::build::site::places(&shared.config.data_root, &shared.config.run_root) {
+    for left in build::site::places(&shared.config.data_root, &shared.config.run_root) {
         warn_and_go_on("what a build has left cannot be removed; the next start tries again", &left, remove_tree(&left));
     }
     collect_garbage(&shared, &rows)?;

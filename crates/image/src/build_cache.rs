@@ -120,7 +120,7 @@ impl ImageStore {
             StepLayer::None => (None, None),
             StepLayer::Known(diff_id) => (Some(diff_id), None),
             StepLayer::New(new) if new.is_empty() => (None, None),
-            StepLayer::New(new) => (Some(new.diff_id().clone()), Some(new)),
+            StepLayer::New(new) => (Some(new.diff_id().clone()), Some(*new)),
         };
         let row = |key: &Digest| StepRow {
             key: key.clone(),
@@ -170,6 +170,12 @@ impl ImageStore {
     }
 }
 
+impl From<NewLayer> for StepLayer {
+    fn from(layer: NewLayer) -> Self {
+        Self::New(Box::new(layer))
+    }
+}
+
 /// What a step has made.
 pub enum StepLayer {
     /// Nothing.
@@ -177,7 +183,7 @@ pub enum StepLayer {
     /// A layer that is there already, and held.
     Known(Digest),
     /// This.
-    New(NewLayer),
+    New(Box<NewLayer>),
 }
 
 impl Inner {

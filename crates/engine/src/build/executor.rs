@@ -72,10 +72,7 @@ async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
     }
     while let Some(ended) = tasks.join_next().await {
         // The others are given up: what they run is removed with the build.
-        ended.unwrap_or_else(|error| {
-            let source = std::io::Error::other(error);
-            Err((EngineError::System { action: "finish a stage".into(), source }.into(), None))
-        })?;
+        ended.map_err(EngineError::system(|| "finish a stage".into()))??;
     }
     let built = graph.built(graph.target).await.ok_or_else(|| (EngineError::ShuttingDown.into(), None))?;
     failpoint("build.image.before");
@@ -125,7 +122,7 @@ async fn stage(job: &Arc<Job>, graph: &Arc<Graph>, number: usize) -> Result<(), 
     }
     let created = job.latest_s().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let configuration = image_configuration(base.as_ref(), &this.plan, &done, created);
-    graph.finish(number, Arc::new(Built { layers, configuration, held }));
+    graph.finish(number, Arc::new(Built { layers, configuration, _held: held }));
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! Why a build has failed, for people: what, where in the Dockerfile, what to do.
 
 use dozen_build::copy::CopyError;
+use dozen_build::copy::owner::OwnerError;
+use dozen_build::tree::TreeError;
 use dozen_dockerfile::{Error, Lines, Span};
-use dozen_model::error_chain;
+use dozen_model::{Classified, error_chain};
 
 use super::BuildFailure;
 use crate::EngineError;
@@ -55,8 +57,8 @@ impl StepError {
                 let message = format!("The command '{command}' returned a non-zero code: {code}");
                 return BuildFailure { message, excerpt, hint, exit_code: Some(code), last_output: last };
             }
-            Self::Copy(error) => (error.to_string(), None),
-            Self::Engine(error) => (error_chain(&error), dozen_model::Classified::hint(&error)),
+            Self::Copy(error) => (error_chain(&error), error.hint()),
+            Self::Engine(error) => (error_chain(&error), error.hint()),
             Self::Said { message, hint } => (message, hint),
         };
         BuildFailure { message, excerpt, hint, ..BuildFailure::default() }
@@ -78,6 +80,18 @@ impl From<dozen_image::ImageError> for StepError {
 impl From<Error> for StepError {
     fn from(error: Error) -> Self {
         Self::File(error)
+    }
+}
+
+impl From<TreeError> for StepError {
+    fn from(error: TreeError) -> Self {
+        Self::Copy(error.into())
+    }
+}
+
+impl From<OwnerError> for StepError {
+    fn from(error: OwnerError) -> Self {
+        Self::Said { hint: error.hint(), message: error.to_string() }
     }
 }
 

@@ -35,7 +35,6 @@ pub(super) struct Stage {
     pub(super) name: String,
     /// The FROM as it is shown.
     pub(super) from: String,
-    pub(super) from_span: Span,
     built: watch::Sender<Option<Arc<Built>>>,
 }
 
@@ -61,7 +60,7 @@ pub(super) struct Built {
     /// The document of its image.
     pub(super) configuration: Value,
     /// Those that its own steps made.
-    pub(super) held: Vec<HeldLayers>,
+    pub(super) _held: Vec<HeldLayers>,
 }
 
 impl Graph {
@@ -105,7 +104,7 @@ impl Graph {
                 }
             }
             // What only the triggers of its base name is needed too, with all that that needs.
-            for origin in plan.origins().into_iter().filter(|origin| *origin < number && !needed.contains(origin)) {
+            for origin in plan.origins().into_iter().filter(|origin| *origin < number) {
                 let more: BTreeSet<usize> = stages.needed(origin).difference(&needed).copied().collect();
                 needed.extend(&more);
                 left.extend(more);
@@ -116,7 +115,6 @@ impl Graph {
                 base,
                 name: alias.unwrap_or_else(|| format!("stage-{number}")),
                 from: from.line.clone(),
-                from_span: from.span,
                 built: watch::Sender::new(None),
             };
             graph.stages.insert(number, stage);

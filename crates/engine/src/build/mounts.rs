@@ -1,6 +1,6 @@
 //! What RUN mounts: where each comes from, and what it is for the container.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dozen_build::operation::{Mount as Asked, Run};
@@ -112,7 +112,7 @@ impl Mounted {
     fn push(&mut self, target: String, source: MountSource, read_only: bool) {
         let (structured, owner, inherited) = (true, MountOwner::default(), false);
         // A later one of the same place takes it.
-        self.mounts.retain(|mount| mount.target != PathBuf::from(&target));
+        self.mounts.retain(|mount| mount.target != Path::new(&target));
         self.mounts.push(Mount { target: target.into(), source, read_only, structured, owner, inherited });
     }
 }

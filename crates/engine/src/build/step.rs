@@ -49,12 +49,12 @@ impl Here<'_> {
         for mount in &run.mounts {
             let Mount::Taking(spec, origin) = mount else { continue };
             contents.push(match self.graph.layers_of(origin).await? {
-                Some(layers) => digest_of_layers(&layers),
+                Some(layers) => key::of_layers(&layers),
                 None => self.digest_of_part(part(spec)).await?,
             });
         }
         let key = self.key(operation, self.below, &contents);
-        self.once(&[key], async || run::run(self, run).await.map(StepLayer::New)).await
+        self.once(&[key], async || run::run(self, run).await.map(StepLayer::from)).await
     }
 
     /// By the files that it takes. Those of a stage are known by its layers, too, and then need not be read to be found.
@@ -66,7 +66,7 @@ impl Here<'_> {
             ));
         }
         let layers = self.graph.layers_of(&copy.origin).await?;
-        let quick = layers.as_ref().map(|layers| self.key_of_copy(operation, copy, &[digest_of_layers(layers)]));
+        let quick = layers.as_ref().map(|layers| self.key_of_copy(operation, copy, &[key::of_layers(layers)]));
         if let Some(found) = quick.as_ref().and_then(|key| self.found(key)) {
             self.tell_cached().await;
             return Ok(found);
@@ -79,7 +79,7 @@ impl Here<'_> {
         self.once(&keys, async || {
             let (job, wanted, below) = (self.job.clone(), copy.clone(), self.below.to_vec());
             let made = move || Ok(layer_of_copy(&job, &wanted, origin, selection, &below));
-            Ok(StepLayer::New(self.job.shared.blocking(made).await??))
+            Ok(self.job.shared.blocking(made).await??.into())
         })
         .await
     }
@@ -90,7 +90,7 @@ impl Here<'_> {
             let (job, wanted, below) = (self.job.clone(), wanted.clone(), self.below.to_vec());
             let made = move || Ok(layer::of_directory(&job, &wanted, &below));
             let made = self.job.shared.blocking(made).await??;
-            Ok(made.map_or(StepLayer::None, StepLayer::New))
+            Ok(made.map_or(StepLayer::None, StepLayer::from))
         })
         .await
     }
@@ -160,14 +160,6 @@ pub(super) fn part(spec: &MountSpec) -> &str {
         MountSpec::Bind { source, .. } | MountSpec::Cache { source, .. } => source.as_deref().unwrap_or("/"),
         MountSpec::Tmpfs { .. } | MountSpec::Secret { .. } | MountSpec::Ssh { .. } => "/",
     }
-}
-
-/// Layers that are given in this order are one tree.
-fn digest_of_layers(layers: &[Digest]) -> Digest {
-    use sha2::Digest as _;
-    let mut hash = sha2::Sha256::new();
-    layers.iter().for_each(|layer| hash.update(format!("{layer}\n")));
-    Digest::from_sha256(hash.finalize().into())
 }
 
 /// A tree that is copied from, for as long as it is needed. Blocks.

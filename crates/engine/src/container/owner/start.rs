@@ -1,10 +1,12 @@
 //! The owner's part of a start, and of taking up what an earlier engine has started.
 
+use dozen_ledger::boot;
 use dozen_model::{NetworkMode, error_chain};
 use dozen_monitor::protocol::{Reply, Request};
 use jiff::Timestamp;
 
 use super::{Command, Failed, Owner};
+use crate::EngineError;
 use crate::container::launch;
 use crate::container::lifecycle::Input;
 use crate::container::pause;
@@ -13,8 +15,6 @@ use crate::container::snapshot::{Phase, StartFailure};
 use crate::failpoint::failpoint;
 use crate::monitor_link::MonitorLink;
 use crate::shared::{Last, MONITOR_DIED};
-use crate::EngineError;
-use dozen_ledger::boot;
 
 impl Owner {
     /// Network, monitor, process; on failure all of it is undone and the failure kept for inspect.
