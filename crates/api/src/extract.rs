@@ -33,10 +33,12 @@ impl Query {
 
     /// The same with a default for an absent one.
     pub(crate) fn flag_or(&self, name: &str, default: bool) -> bool {
-        match self.all(name).next() {
-            None => default,
-            Some(value) => !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none"),
-        }
+        self.all(name).next().map_or(default, Self::is_on)
+    }
+
+    /// The same rule for a value.
+    pub(crate) fn is_on(value: &str) -> bool {
+        !matches!(value.trim().to_ascii_lowercase().as_str(), "" | "0" | "no" | "false" | "none")
     }
 
     /// A whole number.

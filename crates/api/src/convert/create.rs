@@ -255,7 +255,7 @@ fn hostname(text: &str, what: &str) -> Result<Option<String>, ApiError> {
 }
 
 /// `name:address`, `name=address`; the address may be `host-gateway`.
-fn host_entry(text: &str) -> Result<HostEntry, ApiError> {
+pub(super) fn host_entry(text: &str) -> Result<HostEntry, ApiError> {
     let (name, address) = text
         .split_once(['=', ':'])
         .filter(|(name, address)| !name.is_empty() && !address.is_empty())

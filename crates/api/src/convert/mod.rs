@@ -1,5 +1,6 @@
 //! Pure: Docker's JSON to the model's types, and snapshots to Docker's JSON.
 
+pub(crate) mod build;
 pub(crate) mod create;
 pub(crate) mod defaults;
 pub(crate) mod devices;

@@ -15,6 +15,7 @@ use crate::web_pages;
 
 mod archives;
 mod attach;
+mod build;
 mod containers;
 mod copies;
 mod disk_usage;
@@ -81,6 +82,7 @@ fn routes() -> Router<Engine> {
         .route("/system/firewall/forget", post(reach::forget))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
+        .route("/build", post(build::build))
         .route("/build/prune", post(housekeeping::prune_builds))
         .route("/containers/prune", post(housekeeping::prune_containers))
         .route("/containers/{id}/changes", get(housekeeping::changes))

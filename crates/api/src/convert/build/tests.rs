@@ -1,0 +1,124 @@
+use dozen_settings::Settings;
+
+use super::*;
+
+fn read(query: &str) -> Result<BuildRequest, ApiError> {
+    request(&Query::from(query), None, None, &Settings::default()).map(|(request, _)| request)
+}
+
+/// What the docker CLI sends (20.10 for a classic build; 28 leaves out what is empty), and docker-py.
+const CLI_20: &str = "buildargs=%7B%22A%22%3A%22b%22%2C%22C%22%3Anull%7D&cachefrom=%5B%5D&cgroupparent=&cpuperiod=0&cpuquota=0&\
+     cpusetcpus=&cpusetmems=&cpushares=0&dockerfile=Dockerfile&labels=%7B%7D&memory=0&memswap=0&networkmode=default&rm=1&\
+     shmsize=0&t=web%3A1&target=&ulimits=null&version=1";
+const DOCKER_PY: &str = "t=web&remote=&q=False&nocache=False&rm=False&forcerm=False&pull=False&dockerfile=Dockerfile";
+
+#[test]
+fn what_clients_send_by_default_is_taken() {
+    let cli = read(CLI_20).unwrap();
+    assert_eq!(cli.given.arguments, BTreeMap::from([("A".to_owned(), "b".to_owned())]));
+    assert_eq!(cli.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["web:1"]);
+    assert_eq!((cli.network, cli.memory_bytes, cli.cpuset_cpus), (None, None, None));
+    assert_eq!(cli.shm_size_bytes, Some(Settings::default().shm_size_bytes));
+    let sdk = read(DOCKER_PY).unwrap();
+    assert_eq!(sdk.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["web:latest"]);
+    assert_eq!(sdk.dockerfile, DockerfileSource::InContext("Dockerfile".into()));
+    assert!(!sdk.no_cache);
+    assert_eq!(read("").unwrap().dockerfile, DockerfileSource::default());
+}
+
+#[test]
+fn every_parameter_that_acts_is_read() {
+    let query = "dockerfile=web/Dockerfile&t=a&t=b:2&t=a:latest&nocache=1&target=test&buildargs=%7B%22A%22:%22b%22%7D&\
+        labels=%7B%22l%22:%22m%22%7D&networkmode=host&extrahosts=db:10.0.0.1&extrahosts=me:host-gateway&shmsize=1048576&\
+        ulimits=%5B%7B%22Name%22:%22nofile%22,%22Soft%22:5,%22Hard%22:6%7D%5D&memory=67108864&cpushares=7&cpuquota=5000&\
+        cpuperiod=10000&cpusetcpus=0&cpusetmems=0&cgroupparent=/team&nocachefilter=a,b&nocachefilter=c&\
+        allow=security.insecure";
+    let platform = "linux/arm64".parse().unwrap();
+    let created = Timestamp::from_second(7).unwrap();
+    let (it, _) = request(&Query::from(query), Some(&platform), Some(created), &Settings::default()).unwrap();
+    assert_eq!(it.dockerfile, DockerfileSource::InContext("web/Dockerfile".into()));
+    assert_eq!(it.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["a:latest", "b:2"]);
+    assert!(it.no_cache);
+    assert_eq!(
+        (it.given.target_stage.as_str(), it.given.target_platform.to_string().as_str()),
+        ("test", "linux/arm64")
+    );
+    assert_eq!(it.given.build_platform, of(&dozen_engine::Platform::host()));
+    assert_eq!((it.given.arguments["A"].as_str(), it.labels["l"].as_str()), ("b", "m"));
+    assert_eq!(it.network.as_deref(), Some("host"));
+    assert_eq!(it.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["db", "me"]);
+    assert_eq!(it.shm_size_bytes, Some(1 << 20));
+    assert_eq!(it.ulimits, [Ulimit { name: "nofile".into(), soft: 5, hard: 6 }]);
+    assert_eq!(it.no_cache_stages, ["a", "b", "c"]);
+    assert_eq!(it.entitlements, ["security.insecure"]);
+    assert_eq!(it.source_date_epoch, Some(7));
+    // What this machine's kernel cannot limit is dropped with a warning.
+    let host = HostResources::of_host();
+    let limited = |is_there: bool, value: u64| is_there.then_some(value);
+    assert_eq!(it.memory_bytes, limited(host.memory, 64 << 20));
+    assert_eq!(it.cpu_shares, limited(host.cpu_shares, 7));
+    assert_eq!(it.cpu_period_us, limited(host.cpu_quota, 10_000));
+    assert_eq!(it.cpu_quota_us, host.cpu_quota.then_some(5000));
+    assert_eq!(it.cpuset_cpus.as_deref(), host.cpuset.then_some("0"));
+    assert_eq!(it.cgroup_parent.as_deref(), Some("/team"));
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    for (query, words) in [
+        ("remote=https://example.org/a.git", "a build context from an address"),
+        ("pull=1", "\"pull\""),
+        ("squash=1", "\"squash\""),
+        ("cachefrom=%5B%22a%22%5D", "\"cachefrom\""),
+        ("outputs=%5B%7B%22Type%22:%22local%22%7D%5D", "\"outputs\""),
+        ("version=2", "BuildKit's protocol"),
+        ("session=abc", "a build session"),
+        ("buildid=abc", "\"buildid\""),
+        ("isolation=hyperv", "\"isolation\""),
+        ("securityopt=a%3Db", "\"securityopt\""),
+        ("allow=device", "the entitlement \"device\""),
+    ] {
+        let error = read(query).unwrap_err();
+        assert_eq!(error.status(), 501, "{query}");
+        assert!(error.message.contains(words) && error.hint.is_some(), "{query}: {}", error.message);
+    }
+    for query in ["pull=0", "squash=false", "outputs=null", "isolation=default", "cachefrom=null", "securityopt="] {
+        assert_eq!(read(query).map(drop), Ok(()), "{query}");
+    }
+    // The table and the test above are one: nobody takes a parameter out of it unseen.
+    let refused = PARAMETERS.iter().filter(|(_, parameter)| matches!(parameter, Refused(..))).count();
+    assert_eq!(refused, 10);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    for (query, words) in [
+        ("t=A", "invalid reference format"),
+        ("t=a@sha256:0000000000000000000000000000000000000000000000000000000000000000", "cannot contain a digest"),
+        ("memory=1", "Minimum memory limit allowed is 6MB"),
+        ("memory=x", "invalid value for \"memory\""),
+        ("shmsize=-1", "SHM size can not be less than 0"),
+        ("labels=%5B%5D", "\"labels\" is not the JSON"),
+        ("extrahosts=a", "bad format for add-host"),
+        ("ulimits=%5B%7B%22Name%22:%22x%22%7D%5D", "invalid ulimit type: x"),
+        ("cgroupparent=a%2F..%2Fb", "cgroup"),
+    ] {
+        let error = read(query).unwrap_err();
+        assert_eq!(error.status(), 400, "{query}");
+        assert!(error.message.contains(words), "{query}: {}", error.message);
+    }
+}
+
+#[test]
+fn a_build_arguments_value_is_never_told() {
+    let error = read("buildargs=%7B%22A%22:%22hunter2%22,%22B%22:hunter3%7D").unwrap_err();
+    assert!(!error.message.contains("hunter"), "{}", error.message);
+}
+
+#[test]
+fn the_configuration_fills_in() {
+    let mut settings = Settings { shm_size_bytes: 5 << 20, ..Settings::default() };
+    settings.containers.cgroup_parent = "/team".into();
+    let (it, _) = request(&Query::default(), None, None, &settings).unwrap();
+    assert_eq!((it.shm_size_bytes, it.cgroup_parent.as_deref()), (Some(5 << 20), Some("/team")));
+}

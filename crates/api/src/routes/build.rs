@@ -1,0 +1,143 @@
+//! `POST /build`: an archive comes in, the build begins, and what it tells goes out, in Docker's words or in ours.
+
+mod classic;
+mod events;
+mod held;
+mod intake;
+mod pieces;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use dozen_engine::{Build, BuildEvent, BuildFailure, Engine};
+use dozen_model::{ErrorKind, Reference};
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+
+use self::classic::Classic;
+use self::events::Events;
+use super::archives::{ChannelReader, PIECES, pump};
+use super::image_query;
+use crate::convert::build as convert;
+use crate::error::{Answer, ApiError, join_failed};
+use crate::extract::Query;
+use crate::listening::Way;
+
+/// What is told is gathered to so much, if it comes fast.
+const GATHERED_BYTES: usize = 64 << 10;
+
+/// `POST /build`. A client that goes away takes the build with it: the answer's body owns it, and while there is no answer
+/// yet this future does.
+pub(super) async fn build(
+    State(engine): State<Engine>,
+    Extension(way): Extension<Way>,
+    headers: HeaderMap,
+    query: Query,
+    body: Body,
+) -> Answer {
+    let platform = image_query::platform(&query)?;
+    let created = image_query::created(&query)?;
+    let (mut request, warnings) = convert::request(&query, platform.as_ref(), created, &engine.settings())?;
+    let tags: Vec<String> = request.tags.iter().map(Reference::familiar).collect();
+    // X-Registry-Config, which docker's client always sends, has passwords for registries: none is asked for anything.
+    let has_head = intake::has_head(&headers);
+    let (archive, pieces) = mpsc::channel(PIECES);
+    tokio::spawn(pump(body, archive));
+    let taking_in = engine.clone();
+    let take_in = move || -> Result<_, ApiError> {
+        let mut archive = intake::buffered(ChannelReader::new(pieces));
+        let head = if has_head { intake::read_head(&mut archive, way)? } else { intake::Head::default() };
+        Ok((head, taking_in.build_context(archive)?))
+    };
+    let (head, context) = tokio::task::spawn_blocking(take_in).await.map_err(join_failed)??;
+    request.secrets = head.secrets;
+    if let Some(dockerfile) = head.dockerfile {
+        request.dockerfile = dockerfile;
+    }
+    let mut build = engine.build(request, context);
+    let (kind, mut teller) = if events::are_wanted(&headers) {
+        (events::MEDIA_TYPE, Teller::Events(Events::default()))
+    } else {
+        ("application/json", Teller::Classic(Classic::new(query.flag("q"), tags)))
+    };
+    let mut said = Vec::new();
+    for warning in warnings {
+        teller.tell(BuildEvent::Warning(warning), &mut said);
+    }
+    if let Teller::Classic(_) = teller {
+        // Docker says with a status what is wrong before anything has begun: a fault in the Dockerfile.
+        match build.events.recv().await {
+            Some(BuildEvent::Failed(failure)) => return Err(refusal(failure)),
+            Some(event) => teller.tell(event, &mut said),
+            None => return Err(refusal(ended_early())),
+        }
+    }
+    let told = Told { build, teller, said, is_over: false };
+    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(told)).into_response())
+}
+
+fn refusal(failure: BuildFailure) -> ApiError {
+    ApiError { kind: ErrorKind::Invalid, message: failure.message, hint: failure.hint }
+}
+
+fn ended_early() -> BuildFailure {
+    BuildFailure {
+        message: "the build ended without a result".into(),
+        excerpt: None,
+        hint: Some("the engine's log may say more".into()),
+        exit_code: None,
+    }
+}
+
+/// In whose words a build is told.
+enum Teller {
+    Classic(Classic),
+    Events(Events),
+}
+
+impl Teller {
+    fn tell(&mut self, event: BuildEvent, said: &mut Vec<u8>) {
+        match self {
+            Self::Classic(classic) => classic.tell(event, said),
+            Self::Events(events) => events.tell(event, said),
+        }
+    }
+}
+
+/// The answer's body.
+struct Told {
+    build: Build,
+    teller: Teller,
+    said: Vec<u8>,
+    is_over: bool,
+}
+
+impl Stream for Told {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        while !this.is_over && this.said.len() < GATHERED_BYTES {
+            let event = match this.build.events.poll_recv(context) {
+                Poll::Ready(Some(event)) => event,
+                // An answer that just ends would be taken for success.
+                Poll::Ready(None) => BuildEvent::Failed(ended_early()),
+                Poll::Pending if this.said.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            };
+            this.is_over = matches!(event, BuildEvent::Built(_) | BuildEvent::Failed(_));
+            this.teller.tell(event, &mut this.said);
+        }
+        let said = std::mem::take(&mut this.said);
+        Poll::Ready((!said.is_empty()).then(|| Ok(said.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests;
