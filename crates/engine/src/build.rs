@@ -46,6 +46,8 @@ pub struct BuildRequest {
     /// What containers that run its steps are: network, hosts, limits, isolation. Its image, its process and its mounts are
     /// the steps' own.
     pub container: ContainerSpec,
+    /// How many users and groups of their own they have, in place of what `container` says.
+    pub own_ids: Option<u32>,
     /// `--platform`, if it was given.
     pub platform: Option<Platform>,
     /// `--secret`, by id: never in a log, in an error or in the cache.
@@ -144,8 +146,6 @@ pub struct BuildFailure {
     pub hint: Option<String>,
     /// The command's status.
     pub exit_code: Option<i64>,
-    /// The last that the command wrote.
-    pub last_output: Vec<u8>,
 }
 
 /// A build that goes on; dropped, it stops and takes away what it made.

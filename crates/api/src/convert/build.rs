@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use dozen_dockerfile::scope::{Given, Platform};
-use dozen_engine::{BuildRequest, DockerfileSource, HostResources};
-use dozen_model::{Reference, Ulimit};
-use dozen_settings::Settings;
+use dozen_engine::{BuildRequest, DockerfileSource};
+use dozen_model::{ContainerSpec, Reference};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
-use super::create::host_entry;
-use super::resources::{self, RequestedUlimit, Resources};
+use super::request::{Create, HostConfig, LogConfig};
+use super::resources::Resources;
 use crate::error::ApiError;
 use crate::extract::Query;
 
@@ -96,13 +95,14 @@ const PARAMETERS: &[(&str, Parameter)] = &[
 ];
 
 /// What a request asks for, with the engine's configuration where it leaves things open; and what Docker warns of.
-/// `platform` and `created` are parameters that other requests have too.
+/// `platform` and `created` are parameters that other requests have too; `container` makes a container's specification of a
+/// request for one, and says how many users of its own it has.
 pub(crate) fn request(
     query: &Query,
     platform: Option<&dozen_engine::Platform>,
     created: Option<Timestamp>,
-    settings: &Settings,
-) -> Result<(BuildRequest, Vec<String>), ApiError> {
+    container: impl FnOnce(Create) -> Result<(ContainerSpec, Option<u32>), ApiError>,
+) -> Result<BuildRequest, ApiError> {
     for (name, parameter) in PARAMETERS {
         if let Refused(neutral, what, hint) = parameter {
             let asks = |text: &str| !neutral.contains(&text.trim()) && Query::is_on(text);
@@ -111,16 +111,19 @@ pub(crate) fn request(
             }
         }
     }
-    let mut warnings = Vec::new();
-    let limits = limits(query, settings, &mut warnings)?;
+    let (container, own_ids) = container(of_steps(query)?)?;
+    // Without a value: the client has none, and it keeps its default.
+    let mut arguments = given(json::<BTreeMap<String, Option<String>>>(query, "buildargs")?);
+    if let Some(created) = created {
+        arguments.insert("SOURCE_DATE_EPOCH".to_owned(), created.as_second().to_string());
+    }
     let host = of(&dozen_engine::Platform::host());
     let build = BuildRequest {
         dockerfile: query
             .text("dockerfile")
             .map_or_else(Default::default, |path| DockerfileSource::InContext(path.into())),
         given: Given {
-            // One without a value is one that the client has none for: it keeps its default.
-            arguments: given(json::<BTreeMap<String, Option<String>>>(query, "buildargs")?),
+            arguments,
             target_platform: platform.map_or_else(|| host.clone(), of),
             build_platform: host,
             target_stage: query.text("target").unwrap_or_default().to_owned(),
@@ -129,38 +132,21 @@ pub(crate) fn request(
         labels: json(query, "labels")?,
         no_cache: query.flag("nocache"),
         no_cache_stages: listed(query, "nocachefilter"),
-        network: query.text("networkmode").filter(|mode| *mode != "default").map(str::to_owned),
-        hosts: query.all("extrahosts").filter(|it| !it.is_empty()).map(host_entry).collect::<Result<_, _>>()?,
-        shm_size_bytes: Some(match query.number::<i64>("shmsize")?.map(u64::try_from) {
-            None | Some(Ok(0)) => settings.shm_size_bytes,
-            Some(Ok(size)) => size,
-            Some(Err(_)) => return Err(ApiError::invalid("SHM size can not be less than 0")),
-        }),
-        ulimits: limits.ulimits,
-        memory_bytes: limits.memory.limit_bytes,
-        memory_swap_bytes: limits.memory.with_swap_bytes,
-        cpu_shares: limits.cpu.shares,
-        cpu_quota_us: limits.cpu.quota_us,
-        cpu_period_us: limits.cpu.period_us,
-        cpuset_cpus: some(limits.cpu.cpus),
-        cpuset_memory_nodes: some(limits.cpu.memory_nodes),
-        cgroup_parent: limits.cgroup_parent.map(|parent| parent.to_string()),
+        container,
+        own_ids,
+        platform: platform.map(of),
         secrets: BTreeMap::new(),
         entitlements: entitlements(query)?,
-        source_date_epoch: created.map(Timestamp::as_second),
     };
-    Ok((build, warnings))
+    Ok(build)
 }
 
-/// The limits of RUN, by the rules that hold for containers.
-fn limits(
-    query: &Query,
-    settings: &Settings,
-    warnings: &mut Vec<String>,
-) -> Result<dozen_model::ResourceSpec, ApiError> {
+/// The request for the containers that run the steps, by the rules that hold for all; their image, their command and their
+/// mounts are the steps' own. What they write is told and not kept.
+fn of_steps(query: &Query) -> Result<Create, ApiError> {
     let number = |name| query.number::<i64>(name).map(Option::unwrap_or_default);
     let text = |name| query.text(name).unwrap_or_default().to_owned();
-    let mut asked = Resources {
+    let resources = Resources {
         memory: number("memory")?,
         memory_swap: number("memswap")?,
         cpu_shares: number("cpushares")?,
@@ -172,27 +158,15 @@ fn limits(
         ulimits: json(query, "ulimits")?,
         ..Resources::default()
     };
-    for (name, Ulimit { soft, hard, .. }) in defaults(settings) {
-        if !asked.ulimits.iter().any(|other| other.name == name) {
-            asked.ulimits.push(RequestedUlimit { name, soft, hard });
-        }
-    }
-    if asked.cgroup_parent.is_empty() {
-        asked.cgroup_parent.clone_from(&settings.containers.cgroup_parent);
-    }
-    resources::spec(&asked, HostResources::of_host(), warnings)
-}
-
-fn defaults(settings: &Settings) -> impl Iterator<Item = (String, Ulimit)> {
-    settings
-        .containers
-        .ulimits
-        .iter()
-        .map(|(name, limit)| (name.clone(), Ulimit { name: name.clone(), soft: limit.soft, hard: limit.hard }))
-}
-
-fn some(text: String) -> Option<String> {
-    Some(text).filter(|text| !text.is_empty())
+    let host_config = HostConfig {
+        network_mode: text("networkmode"),
+        extra_hosts: query.all("extrahosts").filter(|it| !it.is_empty()).map(str::to_owned).collect(),
+        shm_size: number("shmsize")?,
+        log_config: LogConfig { r#type: "none".to_owned(), ..LogConfig::default() },
+        resources,
+        ..HostConfig::default()
+    };
+    Ok(Create { cmd: Some(vec!["/bin/true".to_owned()]), host_config, ..Create::default() })
 }
 
 fn of(platform: &dozen_engine::Platform) -> Platform {

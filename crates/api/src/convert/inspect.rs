@@ -316,7 +316,7 @@ pub(crate) fn mounts(spec: &ContainerSpec, mountpoint: &dyn Fn(&str) -> Option<S
                 MountSource::Tmpfs(_) if mount.structured => Some(json!({
                     "Type": "tmpfs", "Source": "", "Destination": target, "Mode": "", "RW": writable, "Propagation": "",
                 })),
-                MountSource::Tmpfs(_) => None,
+                MountSource::Tmpfs(_) | MountSource::Layers { .. } => None,
             }
         })
         .collect();

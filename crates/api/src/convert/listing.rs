@@ -117,7 +117,7 @@ impl Listing {
                     || match &mount.source {
                         MountSource::Volume { name, .. } => name.as_str() == wanted,
                         MountSource::Bind { path, .. } => path == std::path::Path::new(wanted),
-                        MountSource::Tmpfs(_) | MountSource::Image { .. } => false,
+                        MountSource::Tmpfs(_) | MountSource::Image { .. } | MountSource::Layers { .. } => false,
                     }
             })
         };

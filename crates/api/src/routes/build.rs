@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use dozen_engine::{Build, BuildEvent, BuildFailure, Engine};
-use dozen_model::{ErrorKind, Reference};
+use dozen_model::{Digest, ErrorKind, ImageId, Reference};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
@@ -24,7 +24,10 @@ use self::classic::Classic;
 use self::events::Events;
 use super::archives::{ChannelReader, PIECES, pump};
 use super::image_query;
-use crate::convert::build as convert;
+use super::specify::specify;
+use crate::convert::create::ImageDefaults;
+use crate::convert::request::Create;
+use crate::convert::{build as convert, defaults as engine_defaults};
 use crate::error::{Answer, ApiError, join_failed};
 use crate::extract::Query;
 use crate::listening::Way;
@@ -43,7 +46,15 @@ pub(super) async fn build(
 ) -> Answer {
     let platform = image_query::platform(&query)?;
     let created = image_query::created(&query)?;
-    let (mut request, warnings) = convert::request(&query, platform.as_ref(), created, &engine.settings())?;
+    let mut warnings = Vec::new();
+    let container = |mut wanted: Create| {
+        engine_defaults::merge(&mut wanted, &engine.settings());
+        let nobody = ImageId::new(Digest::from_sha256([0; 32]));
+        let made = specify(&engine, &wanted, nobody, &ImageDefaults::default())?;
+        warnings.extend(made.warnings);
+        Ok((made.spec, made.own_ids))
+    };
+    let mut request = convert::request(&query, platform.as_ref(), created, container)?;
     let tags: Vec<String> = request.tags.iter().map(Reference::familiar).collect();
     // X-Registry-Config, which docker's client always sends, has passwords for registries: none is asked for anything.
     let has_head = intake::has_head(&headers);
@@ -91,7 +102,7 @@ fn ended_early() -> BuildFailure {
         message: "the build ended without a result".into(),
         excerpt: None,
         hint: Some("the engine's log may say more".into()),
-        exit_code: None,
+        ..BuildFailure::default()
     }
 }
 

@@ -11,15 +11,14 @@ use bytes::Bytes;
 use dozen_engine::{
     Changed, CreateRequest, Engine, EngineError, ExitStatus, RemoveOptions, StopOptions, WaitCondition, WindowSize,
 };
-use dozen_model::{ErrorKind, ImageId, Signal};
+use dozen_model::{ImageId, Signal};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::convert::create::{self, ImageDefaults};
+use super::specify::{Specified, specify};
+use crate::convert::create::ImageDefaults;
 use crate::convert::listing::{self, Listing};
-use crate::convert::{
-    defaults as engine_defaults, endpoints, fields, inspect as shapes, request, sharing, user_namespace,
-};
+use crate::convert::{defaults as engine_defaults, fields, inspect as shapes, request};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
 use crate::extract::{Json, Query};
@@ -88,22 +87,7 @@ pub(super) async fn create(
     let image = engine.image_to_run(&request.image, platform).await?;
     super::mounted_images::prepare(&engine, version, &mut request.host_config.mounts).await?;
     let defaults = ImageDefaults::of(&image.raw)?;
-    // Not as "not found": for clients that means that the image is, and they would pull it.
-    let find = |name: &str| match engine.container(name) {
-        Ok(container) => Ok(container.id().clone()),
-        Err(error) => Err(ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) }),
-    };
-    let (mut spec, mut warnings) = create::spec(&request, image.id.clone(), &defaults, &find)?;
-    let spec_of = |name: &str| find(name).and_then(|id| Ok(engine.container(id.as_str())?.snapshot().spec.clone()));
-    sharing::add_volumes_from(&mut spec, &spec_of)?;
-    let both_of = |name: &str| find(name).and_then(|id| Ok((id.clone(), spec_of(id.as_str())?)));
-    let users = engine.settings().containers.users;
-    let own_ids = user_namespace::decide(&request.host_config.userns_mode, &mut spec, &users, &both_of)?;
-    // Nor this: see above.
-    let find = |name: &str| {
-        engine.network(name).map_err(|error| ApiError { kind: ErrorKind::Invalid, ..ApiError::from(error) })
-    };
-    spec.endpoints = Some(endpoints::places(&request, &spec.network, &find)?);
+    let Specified { spec, own_ids, mut warnings } = specify(&engine, &request, image.id.clone(), &defaults)?;
     let (container, more) = engine.create(CreateRequest { name, spec, own_ids }).await?;
     warnings.extend(more);
     Ok(reply(StatusCode::CREATED, &json!({ "Id": container.id().as_str(), "Warnings": warnings })))

@@ -32,6 +32,7 @@ mod pause;
 mod reach;
 mod refused;
 mod snapshots;
+mod specify;
 mod stats;
 mod system;
 mod update;

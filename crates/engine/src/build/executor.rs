@@ -110,15 +110,20 @@ async fn stage(job: &Arc<Job>, graph: &Arc<Graph>, number: usize) -> Result<(), 
         let id = StepId(first + index + 1);
         job.tell(BuildEvent::Step(started(index + 2, &step.text))).await;
         let mut made = Done::default();
+        let mut event = BuildEvent::Done(id);
         if let Some(operation) = &step.operation {
             let here = Here { job, graph, id, description: &step.text, below: &layers, anew };
-            let kept = here.perform(operation).await.map_err(|error| (error, Some(step.span)))?;
+            let performed = here.perform(operation).await.map_err(|error| (error, Some(step.span)))?;
+            let kept = performed.kept;
+            if performed.was_cached {
+                event = BuildEvent::Cached(id);
+            }
             layers.extend(kept.layer.clone());
             made = Done { layer: kept.layer, created: Some(kept.created) };
             held.push(kept.held);
         }
         done.push(made);
-        job.tell(BuildEvent::Done(id)).await;
+        job.tell(event).await;
     }
     let created = job.latest_s().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let configuration = image_configuration(base.as_ref(), &this.plan, &done, created);

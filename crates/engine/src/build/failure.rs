@@ -15,8 +15,8 @@ use crate::container::snapshot::ExitStatus;
 pub(super) enum StepError {
     /// The Dockerfile is wrong.
     File(Error),
-    /// A command was run and did not succeed; the last that it wrote.
-    Command { arguments: Vec<String>, status: ExitStatus, last: Vec<u8> },
+    /// A command was run and did not succeed.
+    Command { arguments: Vec<String>, status: ExitStatus },
     /// What is to be copied is not there, or cannot come to where it is to go.
     Copy(CopyError),
     /// The engine could not.
@@ -46,7 +46,7 @@ impl StepError {
                 let (message, hint) = (error.to_string(), error.hint);
                 return BuildFailure { message, excerpt, hint, ..BuildFailure::default() };
             }
-            Self::Command { arguments, status, last } => {
+            Self::Command { arguments, status } => {
                 let code = i64::from(status.exit_code);
                 let command = arguments.join(" ");
                 let hint = match (&status.error, status.out_of_memory) {
@@ -55,7 +55,7 @@ impl StepError {
                     (None, _) => None,
                 };
                 let message = format!("The command '{command}' returned a non-zero code: {code}");
-                return BuildFailure { message, excerpt, hint, exit_code: Some(code), last_output: last };
+                return BuildFailure { message, excerpt, hint, exit_code: Some(code) };
             }
             Self::Copy(error) => (error_chain(&error), error.hint()),
             Self::Engine(error) => (error_chain(&error), error.hint()),

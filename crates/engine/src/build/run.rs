@@ -20,16 +20,13 @@ use crate::container::snapshot::ExitStatus;
 use crate::failpoint::failpoint;
 use crate::{AttachOptions, CreateRequest, EngineError, OutputStream, StdioStream, WaitCondition};
 
-/// How much of what a command wrote last is kept, to be shown if it fails.
-const LAST_BYTES: usize = 8 << 10;
-
 /// Runs it, and gives what it changed.
 pub(super) async fn run(here: &Here<'_>, step: &Run) -> Result<NewLayer, StepError> {
     let Here { job, id, below, .. } = *here;
     let mounted = mounts::prepare(job, here.graph, step).await?;
     let spec = specification(here, step, &mounted)?;
     let stubs = Stubs::of(&spec.mounts);
-    let request = CreateRequest { name: None, spec, own_ids: None };
+    let request = CreateRequest { name: None, spec, own_ids: job.request.own_ids };
     failpoint("build.run.before");
     let (container, _) = job.engine().create(request).await?;
     // Whatever happens from here on, it is removed: by this, or when the build is given up.
@@ -38,7 +35,7 @@ pub(super) async fn run(here: &Here<'_>, step: &Run) -> Result<NewLayer, StepErr
     job.tell(BuildEvent::Running(id, container.id().clone())).await;
     let ran = follow(job, id, &container).await;
     let layer = match ran {
-        Ok((status, _)) if status.exit_code == 0 && status.error.is_none() => {
+        Ok(status) if status.exit_code == 0 && status.error.is_none() => {
             let (job, below, upper) = (job.clone(), below.to_vec(), container.snapshot().directory.join("upper"));
             let latest = job.latest_s();
             let shared = job.shared.clone();
@@ -52,7 +49,7 @@ pub(super) async fn run(here: &Here<'_>, step: &Run) -> Result<NewLayer, StepErr
                 .await
                 .map_err(StepError::from)
         }
-        Ok((status, last)) => Err(StepError::Command { arguments: step.arguments.clone(), status, last }),
+        Ok(status) => Err(StepError::Command { arguments: step.arguments.clone(), status }),
         Err(error) => Err(error.into()),
     };
     failpoint("build.run.packed");
@@ -61,22 +58,17 @@ pub(super) async fn run(here: &Here<'_>, step: &Run) -> Result<NewLayer, StepErr
     layer
 }
 
-/// Its output is told as it comes. How it ended, and the last that it wrote.
-async fn follow(job: &Arc<Job>, id: StepId, container: &Container) -> Result<(ExitStatus, Vec<u8>), EngineError> {
+/// Its output is told as it comes. How it ended.
+async fn follow(job: &Arc<Job>, id: StepId, container: &Container) -> Result<ExitStatus, EngineError> {
     let ended = container.wait(WaitCondition::NextExit);
     let options = AttachOptions { stdin: false, stdout: true, stderr: true, log: false };
     let attached = container.attach(options).await?;
     container.start().await?;
-    let mut last = Vec::new();
     let mut stream = attached.connected().await?;
     while let Some((output, bytes)) = frame(&mut stream).await {
-        last.extend_from_slice(&bytes);
-        let excess = last.len().saturating_sub(LAST_BYTES);
-        last.drain(..excess);
         job.tell(BuildEvent::Output(id, output, bytes)).await;
     }
-    let status = ended.wait().await.ok_or(EngineError::ShuttingDown)?;
-    Ok((status, last))
+    ended.wait().await.ok_or(EngineError::ShuttingDown)
 }
 
 /// The next piece of output; `None` at the end (Docker's Engine API, "Stream format").

@@ -14,12 +14,19 @@ use dozen_model::Digest;
 use super::failure::StepError;
 use super::graph::Graph;
 use super::job::Job;
-use super::{BuildEvent, StepId, layer, run};
+use super::{StepId, layer, run};
 use crate::EngineError;
 use crate::failpoint::failpoint;
 
 /// What is read of an image's /etc/passwd and /etc/group.
 const NAMES_LIMIT_BYTES: u64 = 8 << 20;
+
+/// What became of a step.
+pub(super) struct Performed {
+    pub(super) kept: KeptStep,
+    /// It had been done before.
+    pub(super) was_cached: bool,
+}
 
 /// A step and what it stands upon.
 pub(super) struct Here<'a> {
@@ -36,7 +43,7 @@ pub(super) struct Here<'a> {
 
 impl Here<'_> {
     /// What the operation makes.
-    pub(super) async fn perform(&self, operation: &Operation) -> Result<KeptStep, StepError> {
+    pub(super) async fn perform(&self, operation: &Operation) -> Result<Performed, StepError> {
         match operation {
             Operation::Run(run) => self.run(operation, run).await,
             Operation::Copy(copy) => self.copy(operation, copy).await,
@@ -44,7 +51,7 @@ impl Here<'_> {
         }
     }
 
-    async fn run(&self, operation: &Operation, run: &Run) -> Result<KeptStep, StepError> {
+    async fn run(&self, operation: &Operation, run: &Run) -> Result<Performed, StepError> {
         let mut contents = Vec::new();
         for mount in &run.mounts {
             let Mount::Taking(spec, origin) = mount else { continue };
@@ -58,7 +65,7 @@ impl Here<'_> {
     }
 
     /// By the files that it takes. Those of a stage are known by its layers, too, and then need not be read to be found.
-    async fn copy(&self, operation: &Operation, copy: &Copy) -> Result<KeptStep, StepError> {
+    async fn copy(&self, operation: &Operation, copy: &Copy) -> Result<Performed, StepError> {
         if copy.sources.iter().any(|source| matches!(source, Source::Url(_) | Source::Git(_))) {
             return Err(StepError::with_hint(
                 "ADD of a URL or a repository is not built yet",
@@ -67,9 +74,8 @@ impl Here<'_> {
         }
         let layers = self.graph.layers_of(&copy.origin).await?;
         let quick = layers.as_ref().map(|layers| self.key_of_copy(operation, copy, &[key::of_layers(layers)]));
-        if let Some(found) = quick.as_ref().and_then(|key| self.found(key)) {
-            self.tell_cached().await;
-            return Ok(found);
+        if let Some(kept) = quick.as_ref().and_then(|key| self.found(key)) {
+            return Ok(Performed { kept, was_cached: true });
         }
         let (job, wanted, from) = (self.job.clone(), copy.clone(), layers.clone());
         let selected = self.job.shared.blocking(move || Ok(select(&job, &wanted, from.as_deref())));
@@ -84,7 +90,7 @@ impl Here<'_> {
         .await
     }
 
-    async fn make_directory(&self, operation: &Operation, wanted: &MakeDirectory) -> Result<KeptStep, StepError> {
+    async fn make_directory(&self, operation: &Operation, wanted: &MakeDirectory) -> Result<Performed, StepError> {
         let key = self.key(operation, self.below, &[]);
         self.once(&[key], async || {
             let (job, wanted, below) = (self.job.clone(), wanted.clone(), self.below.to_vec());
@@ -100,30 +106,26 @@ impl Here<'_> {
         &self,
         keys: &[Digest],
         perform: impl AsyncFnOnce() -> Result<StepLayer, StepError>,
-    ) -> Result<KeptStep, StepError> {
+    ) -> Result<Performed, StepError> {
         let Some(key) = keys.last() else { return Err(StepError::said("a step has no key")) };
         let _flight = self.job.shared.builds.enter(key).await;
         let images = self.job.shared.images.clone();
         let (keys, description) = (keys.to_vec(), self.description.to_owned());
-        if let Some(found) = self.found(key) {
-            self.tell_cached().await;
-            if let (Some(layer), [_, _, ..]) = (found.layer.clone(), keys.as_slice()) {
+        if let Some(kept) = self.found(key) {
+            if let (Some(layer), [_, _, ..]) = (kept.layer.clone(), keys.as_slice()) {
                 let added = move || Ok(images.add_step(&keys[..1], StepLayer::Known(layer), &description)?);
                 self.job.shared.blocking(added).await?;
             }
-            return Ok(found);
+            return Ok(Performed { kept, was_cached: true });
         }
         let made = perform().await?;
         failpoint("build.step.done");
-        Ok(self.job.shared.blocking(move || Ok(images.add_step(&keys, made, &description)?)).await?)
+        let kept = self.job.shared.blocking(move || Ok(images.add_step(&keys, made, &description)?)).await?;
+        Ok(Performed { kept, was_cached: false })
     }
 
     fn found(&self, key: &Digest) -> Option<KeptStep> {
         if self.anew { None } else { self.job.shared.images.cached_step(key) }
-    }
-
-    async fn tell_cached(&self) {
-        self.job.tell(BuildEvent::Cached(self.id)).await;
     }
 
     fn key(&self, operation: &Operation, below: &[Digest], contents: &[Digest]) -> Digest {

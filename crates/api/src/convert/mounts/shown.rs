@@ -52,6 +52,11 @@ pub(super) fn one(mount: &Mount) -> Value {
             let options = subpath.iter().map(|path| ("Subpath".to_owned(), json!(path))).collect();
             ("image", name.clone(), ("ImageOptions", options))
         }
+        // Of a build's step: Docker has no word for it.
+        MountSource::Layers { subpath, .. } => {
+            let options = subpath.iter().map(|path| ("Subpath".to_owned(), json!(path))).collect();
+            ("image", String::new(), ("ImageOptions", options))
+        }
     };
     let mut shown = json!({ "Type": kind, "Target": mount.target });
     if !source.is_empty() {
