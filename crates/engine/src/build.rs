@@ -199,10 +199,9 @@ fn context_failed(error: ContextError) -> EngineError {
     use dozen_model::{Classified, ErrorKind};
     let hint = error.hint();
     match error.kind() {
-        ErrorKind::Internal | ErrorKind::Exhausted => EngineError::System {
-            action: "take in the build context".into(),
-            source: std::io::Error::other(error),
-        },
+        ErrorKind::Internal | ErrorKind::Exhausted => {
+            EngineError::System { action: "take in the build context".into(), source: std::io::Error::other(error) }
+        }
         _ => EngineError::Invalid { message: error_chain(&error), hint },
     }
 }

@@ -156,6 +156,16 @@ pub const FAILPOINTS: &[&str] = &[
     // Other people's firewalls are opened for containers.
     "open_firewall.fact",
     "open_firewall.after",
+    // A build: a step runs, its layer and a cache mount are made, and the image in the end.
+    "build.run.before",
+    "build.run.created",
+    "build.run.packed",
+    "build.step.done",
+    "build.cache.before",
+    "build.cache.row",
+    "build.cache.made",
+    "build.image.before",
+    "build.image.after",
 ];
 
 /// Of snapshots of volumes, which need a file system that shares blocks: a test of their own is killed there.

@@ -96,7 +96,11 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     };
     failpoint("recover.opened");
     for left in build::site::places(&shared.config.data_root, &shared.config.run_root) {
-        warn_and_go_on("what a build has left cannot be removed; the next start tries again", &left, remove_tree(&left));
+        warn_and_go_on(
+            "what a build has left cannot be removed; the next start tries again",
+            &left,
+            remove_tree(&left),
+        );
     }
     collect_garbage(&shared, &rows)?;
     failpoint("recover.collected");

@@ -103,18 +103,17 @@ impl ImageStore {
         let used = StepRow { last_used_s: Timestamp::now().as_second(), uses: row.uses + 1, ..StepRow::clone(&row) };
         self.0.write_state().steps.insert(key.clone(), used.clone().into());
         // Nobody waits for it: it only says what goes first when room is made.
-        self.0.ledger.submit(Durability::Kill, move |connection| insert(connection, &used), |_: Result<(), LedgerError>| {});
+        self.0.ledger.submit(
+            Durability::Kill,
+            move |connection| insert(connection, &used),
+            |_: Result<(), LedgerError>| {},
+        );
         let created = Timestamp::from_second(row.created_s).unwrap_or_default();
         Some(KeptStep { layer: row.diff_id.clone(), created, held })
     }
 
     /// Writes down what a step has made, by each of its keys. `layer`: the step's, or that of another step, which is held.
-    pub fn add_step(
-        &self,
-        keys: &[Digest],
-        layer: StepLayer,
-        description: &str,
-    ) -> Result<KeptStep, ImageError> {
+    pub fn add_step(&self, keys: &[Digest], layer: StepLayer, description: &str) -> Result<KeptStep, ImageError> {
         let now_s = Timestamp::now().as_second();
         let (diff_id, new) = match layer {
             StepLayer::None => (None, None),
@@ -198,9 +197,8 @@ impl Inner {
     pub(crate) fn sync_steps(&self, diff_ids: &[&Digest]) -> Result<Vec<Digest>, ImageError> {
         let unsynced: Vec<Digest> = {
             let state = self.read_state();
-            let is_unsynced = |diff_id: &&&Digest| {
-                state.layers.get(**diff_id).is_some_and(|layer| layer.unsynced_boot.is_some())
-            };
+            let is_unsynced =
+                |diff_id: &&&Digest| state.layers.get(**diff_id).is_some_and(|layer| layer.unsynced_boot.is_some());
             diff_ids.iter().filter(is_unsynced).map(|diff_id| Digest::clone(diff_id)).collect()
         };
         if unsynced.is_empty() {

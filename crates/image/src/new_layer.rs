@@ -141,9 +141,8 @@ impl ImageStore {
         let pool = Pool::default();
         let mut unpacking = Unpacking::start(Place::new(&scratch.0, 0)?, None, true)?;
         let mut writer = LayerWriter(TarWriter::ending(Feeder::new(&mut unpacking, &pool), latest));
-        let written = write(&mut writer).and_then(|()| {
-            writer.0.finish().map_err(|error| E::from(ImageError::io("write", "a layer")(error)))
-        });
+        let written = write(&mut writer)
+            .and_then(|()| writer.0.finish().map_err(|error| E::from(ImageError::io("write", "a layer")(error))));
         drop(writer);
         match (written, unpacking.finish()) {
             // Who was interrupted by the extractor has nothing else to say.

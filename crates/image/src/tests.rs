@@ -40,7 +40,8 @@ impl Home {
     }
 
     fn open(&self) -> ImageStore {
-        let ledger = Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap();
+        let ledger =
+            Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap();
         ImageStore::open(self.0.path(), ledger).unwrap()
     }
 

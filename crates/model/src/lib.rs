@@ -34,8 +34,8 @@ mod user_namespace;
 
 pub use cgroup_parent::{CgroupParent, CgroupParentError};
 pub use container::{
-    BuildStep, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice, StdinMode,
-    StopSpec,
+    BuildStep, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice,
+    StdinMode, StopSpec,
 };
 pub use digest::{Digest, DigestError};
 pub use dns::DnsSpec;

@@ -105,9 +105,8 @@ fn directory(shared: &Shared, name: &str, number: u32, owner: Owner) -> Result<P
     let fresh = dozen_model::ContainerId::random().short().to_owned();
     let wanted = name.to_owned();
     failpoint("build.cache.before");
-    let known = shared.ledger.write(Durability::Kill, move |connection| {
-        row(connection, &wanted, number, &fresh, now_s)
-    })?;
+    let known =
+        shared.ledger.write(Durability::Kill, move |connection| row(connection, &wanted, number, &fresh, now_s))?;
     failpoint("build.cache.row");
     let path = shared.config.data_root.join(NAME).join(known);
     let failed = |error| EngineError::system(|| format!("make the directory {}", path.display()))(error);
@@ -150,10 +149,8 @@ fn row(connection: &Connection, name: &str, number: u32, fresh: &str, now_s: i64
             Ok(directory)
         }
         None => {
-            connection.execute(
-                "INSERT INTO cache_mount VALUES (?1, ?2, ?3, ?4, ?4)",
-                params![name, number, fresh, now_s],
-            )?;
+            connection
+                .execute("INSERT INTO cache_mount VALUES (?1, ?2, ?3, ?4, ?4)", params![name, number, fresh, now_s])?;
             Ok(fresh.to_owned())
         }
     }

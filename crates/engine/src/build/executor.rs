@@ -15,7 +15,7 @@ use super::failure::StepError;
 use super::graph::{Built, Graph, StageBase};
 use super::job::Job;
 use super::step::Here;
-use super::{BuildEvent, BuildFailure, DockerfileSource, StepId, StepStarted};
+use super::{BuildEvent, BuildFailure, DockerfileSource, StepId};
 use crate::EngineError;
 use crate::engine::emit_image;
 use crate::failpoint::failpoint;
@@ -65,6 +65,13 @@ async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
     for warning in &graph.warnings {
         job.tell(BuildEvent::Warning(warning.clone())).await;
     }
+    // In the order of the file, whichever goes on first.
+    for (number, stage) in &graph.stages {
+        let from = graph.started(*number, 1, &stage.from);
+        let id = from.id;
+        job.tell(BuildEvent::Step(from)).await;
+        job.tell(BuildEvent::Done(id)).await;
+    }
     let mut tasks = JoinSet::new();
     for number in graph.stages.keys().copied() {
         let (job, graph) = (job.clone(), graph.clone());
@@ -93,22 +100,12 @@ async fn stage(job: &Arc<Job>, graph: &Arc<Graph>, number: usize) -> Result<(), 
     };
     let mut held: Vec<HeldLayers> = Vec::new();
     let mut done = Vec::with_capacity(this.plan.steps.len());
-    let (first, count, total) = (graph.first_step(number), 1 + this.plan.steps.len(), graph.total());
-    let started = |number: usize, text: &str| StepStarted {
-        id: StepId(first + number - 1),
-        stage: this.name.clone(),
-        number,
-        count,
-        total,
-        text: text.to_owned(),
-    };
-    job.tell(BuildEvent::Step(started(1, &this.from))).await;
-    job.tell(BuildEvent::Done(StepId(first))).await;
+    let first = graph.first_step(number);
     let named = |stage: &String| stage.eq_ignore_ascii_case(&this.name) || *stage == number.to_string();
     let anew = job.request.no_cache || job.request.no_cache_stages.iter().any(named);
     for (index, step) in this.plan.steps.iter().enumerate() {
         let id = StepId(first + index + 1);
-        job.tell(BuildEvent::Step(started(index + 2, &step.text))).await;
+        job.tell(BuildEvent::Step(graph.started(number, index + 2, &step.text))).await;
         let mut made = Done::default();
         let mut event = BuildEvent::Done(id);
         if let Some(operation) = &step.operation {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::failure::StepError;
 use super::job::Job;
+use super::{StepId, StepStarted};
 use crate::EngineError;
 
 /// See the module.
@@ -123,9 +124,17 @@ impl Graph {
         Ok(graph)
     }
 
-    /// How many steps all stages have, their FROMs among them.
-    pub(super) fn total(&self) -> usize {
-        self.stages.values().map(|stage| 1 + stage.plan.steps.len()).sum()
+    /// What is told of a step that begins: of a stage the one with this number, from 1, the FROM being the first.
+    pub(super) fn started(&self, stage: usize, number: usize, text: &str) -> StepStarted {
+        let steps = |stage: &Stage| 1 + stage.plan.steps.len();
+        StepStarted {
+            id: StepId(self.first_step(stage) + number - 1),
+            stage: self.stages[&stage].name.clone(),
+            number,
+            count: steps(&self.stages[&stage]),
+            total: self.stages.values().map(steps).sum(),
+            text: text.to_owned(),
+        }
     }
 
     /// The number of a stage's FROM among all steps, from 1.

@@ -82,7 +82,9 @@ impl Job {
             Ok(Some(_)) => Ok(directory.join("part")),
             Ok(None) => Err(EngineError::Invalid {
                 message: format!("failed to compute cache key: \"/{part}\": not found"),
-                hint: Some("look whether it is there, below the context, and whether .dockerignore leaves it out".into()),
+                hint: Some(
+                    "look whether it is there, below the context, and whether .dockerignore leaves it out".into(),
+                ),
             }),
             Err(error) => Err(super::context_failed(error)),
         }

@@ -15,9 +15,7 @@ use crate::EngineError;
 
 /// Writes what a COPY has decided. Blocks.
 pub(super) fn of_entries(job: &Job, entries: &[Entry]) -> Result<NewLayer, StepError> {
-    job.shared.images.write_layer(job.latest_s(), |writer| {
-        entries.iter().try_for_each(|entry| write(writer, entry))
-    })
+    job.shared.images.write_layer(job.latest_s(), |writer| entries.iter().try_for_each(|entry| write(writer, entry)))
 }
 
 fn write(writer: &mut LayerWriter<'_>, entry: &Entry) -> Result<(), StepError> {
@@ -44,11 +42,7 @@ fn write(writer: &mut LayerWriter<'_>, entry: &Entry) -> Result<(), StepError> {
 }
 
 /// The directory and those above it that are missing; `None`: it is there. Blocks.
-pub(super) fn of_directory(
-    job: &Job,
-    wanted: &MakeDirectory,
-    below: &[Digest],
-) -> Result<Option<NewLayer>, StepError> {
+pub(super) fn of_directory(job: &Job, wanted: &MakeDirectory, below: &[Digest]) -> Result<Option<NewLayer>, StepError> {
     let root: Box<dyn Tree> = match below {
         [] => Box::new(PlainTree::empty()),
         below => Box::new(LiveTree::new(job.site.root_of(&job.shared, below)?)),

@@ -64,7 +64,8 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
             }
             MountSpec::Tmpfs { target, size_bytes } => {
                 // As BuildKit mounts it: without noexec.
-                let options = TmpfsOptions { options: vec!["exec".into()], size_bytes: *size_bytes, mode: Some(0o1777) };
+                let options =
+                    TmpfsOptions { options: vec!["exec".into()], size_bytes: *size_bytes, mode: Some(0o1777) };
                 (target, MountSource::Tmpfs(options), false)
             }
             MountSpec::Secret { id, target, env, is_required, owner } => {

@@ -31,11 +31,12 @@ impl Stubs {
         let upper = rustix::fs::openat(CWD, upper, flags, Mode::empty())?;
         // What is in a directory goes before it.
         for path in self.0.iter().rev() {
-            let is_stub = stat(upper.as_fd(), path)?.is_some_and(|found| match FileType::from_raw_mode(found.st_mode) {
-                FileType::RegularFile => found.st_size == 0,
-                FileType::Symlink => MADE.iter().any(|made| Path::new(made) == path),
-                kind => kind == FileType::Directory,
-            });
+            let is_stub =
+                stat(upper.as_fd(), path)?.is_some_and(|found| match FileType::from_raw_mode(found.st_mode) {
+                    FileType::RegularFile => found.st_size == 0,
+                    FileType::Symlink => MADE.iter().any(|made| Path::new(made) == path),
+                    kind => kind == FileType::Directory,
+                });
             if is_stub && stat(below, path)?.is_none() {
                 remove(upper.as_fd(), path)?;
             }

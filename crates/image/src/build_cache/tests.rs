@@ -49,8 +49,10 @@ fn a_step_is_found_for_as_long_as_it_is_kept() {
     let home = Home(tempfile::tempdir().unwrap());
     let store = home.open();
     assert!(store.cached_step(&key("a")).is_none());
-    let KeptStep { layer: made, held, .. } = store.add_step(&[key("a"), key("b")], layer(&store, "x", "1").into(), "COPY x").unwrap();
-    let KeptStep { layer: again, .. } = store.add_step(&[key("c")], layer(&store, "x", "1").into(), "RUN cp x").unwrap();
+    let KeptStep { layer: made, held, .. } =
+        store.add_step(&[key("a"), key("b")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    let KeptStep { layer: again, .. } =
+        store.add_step(&[key("c")], layer(&store, "x", "1").into(), "RUN cp x").unwrap();
     assert_eq!((home.layers(), &again), (1, &made), "the same files are one layer");
     let KeptStep { layer: none, .. } = store.add_step(&[key("d")], StepLayer::None, "RUN true").unwrap();
     assert_eq!(none, None);
@@ -77,7 +79,8 @@ fn a_step_is_found_for_as_long_as_it_is_kept() {
 fn an_image_of_steps_stays_without_them() {
     let home = Home(tempfile::tempdir().unwrap());
     let store = home.open();
-    let KeptStep { layer: made, held, .. } = store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    let KeptStep { layer: made, held, .. } =
+        store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
     let diff_ids: Vec<_> = made.into_iter().collect();
     let id = store.add_image(&config(&diff_ids), diff_ids, vec!["made".parse().unwrap()]).unwrap();
     drop(held);
@@ -94,7 +97,8 @@ fn an_image_of_steps_stays_without_them() {
 fn what_another_boot_has_not_synced_is_thrown_away() {
     let home = Home(tempfile::tempdir().unwrap());
     let store = home.open();
-    let KeptStep { layer: synced, held, .. } = store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    let KeptStep { layer: synced, held, .. } =
+        store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
     let diff_ids: Vec<_> = synced.into_iter().collect();
     store.add_image(&config(&diff_ids), diff_ids, vec!["made".parse().unwrap()]).unwrap();
     store.add_step(&[key("b")], layer(&store, "y", "2").into(), "COPY y").unwrap();

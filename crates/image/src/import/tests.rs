@@ -5,7 +5,7 @@ use dozen_ledger::Ledger;
 
 use super::*;
 use crate::extract::tests::{archive, directory, file};
-use crate::{MIGRATION, RECIPES, TARGETS, BUILD_CACHE};
+use crate::{BUILD_CACHE, MIGRATION, RECIPES, TARGETS};
 
 fn store() -> (tempfile::TempDir, ImageStore) {
     let home = tempfile::tempdir().unwrap();

@@ -1,9 +1,25 @@
+use dozen_engine::HostResources;
+use dozen_model::{Digest, ImageId, Ulimit};
 use dozen_settings::Settings;
 
 use super::*;
+use crate::convert::create::{self, ImageDefaults};
+use crate::convert::defaults;
 
 fn read(query: &str) -> Result<BuildRequest, ApiError> {
-    request(&Query::from(query), None, None, &Settings::default()).map(|(request, _)| request)
+    request(&Query::from(query), None, None, container(&Settings::default()))
+}
+
+/// As the route makes it, on an engine without networks and containers.
+fn container(
+    settings: &Settings,
+) -> impl FnOnce(Create) -> Result<(ContainerSpec, Option<u32>), ApiError> {
+    |mut wanted| {
+        defaults::merge(&mut wanted, settings);
+        let nobody = ImageId::new(Digest::from_sha256([0; 32]));
+        let find = |_: &str| Err(ApiError::invalid("there is none"));
+        create::spec(&wanted, nobody, &ImageDefaults::default(), &find).map(|(spec, _)| (spec, None))
+    }
 }
 
 /// What the docker CLI sends (20.10 for a classic build; 28 leaves out what is empty), and docker-py.
@@ -17,8 +33,11 @@ fn what_clients_send_by_default_is_taken() {
     let cli = read(CLI_20).unwrap();
     assert_eq!(cli.given.arguments, BTreeMap::from([("A".to_owned(), "b".to_owned())]));
     assert_eq!(cli.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["web:1"]);
-    assert_eq!((cli.network, cli.memory_bytes, cli.cpuset_cpus), (None, None, None));
-    assert_eq!(cli.shm_size_bytes, Some(Settings::default().shm_size_bytes));
+    let (network, resources) = (&cli.container.network, &cli.container.resources);
+    assert_eq!((network, resources.memory.limit_bytes), (&dozen_model::NetworkMode::Bridge, None));
+    assert_eq!(resources.cpu.cpus, "");
+    assert_eq!(cli.container.shm_size_bytes, Settings::default().shm_size_bytes);
+    assert_eq!(cli.container.log.name(), "none");
     let sdk = read(DOCKER_PY).unwrap();
     assert_eq!(sdk.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["web:latest"]);
     assert_eq!(sdk.dockerfile, DockerfileSource::InContext("Dockerfile".into()));
@@ -35,7 +54,7 @@ fn every_parameter_that_acts_is_read() {
         allow=security.insecure";
     let platform = "linux/arm64".parse().unwrap();
     let created = Timestamp::from_second(7).unwrap();
-    let (it, _) = request(&Query::from(query), Some(&platform), Some(created), &Settings::default()).unwrap();
+    let it = request(&Query::from(query), Some(&platform), Some(created), container(&Settings::default())).unwrap();
     assert_eq!(it.dockerfile, DockerfileSource::InContext("web/Dockerfile".into()));
     assert_eq!(it.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["a:latest", "b:2"]);
     assert!(it.no_cache);
@@ -45,22 +64,25 @@ fn every_parameter_that_acts_is_read() {
     );
     assert_eq!(it.given.build_platform, of(&dozen_engine::Platform::host()));
     assert_eq!((it.given.arguments["A"].as_str(), it.labels["l"].as_str()), ("b", "m"));
-    assert_eq!(it.network.as_deref(), Some("host"));
-    assert_eq!(it.hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["db", "me"]);
-    assert_eq!(it.shm_size_bytes, Some(1 << 20));
-    assert_eq!(it.ulimits, [Ulimit { name: "nofile".into(), soft: 5, hard: 6 }]);
+    let ran = &it.container;
+    assert_eq!(ran.network, dozen_model::NetworkMode::Host);
+    assert_eq!(ran.extra_hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["db", "me"]);
+    assert_eq!(ran.shm_size_bytes, 1 << 20);
+    assert_eq!(ran.resources.ulimits, [Ulimit { name: "nofile".into(), soft: 5, hard: 6 }]);
     assert_eq!(it.no_cache_stages, ["a", "b", "c"]);
     assert_eq!(it.entitlements, ["security.insecure"]);
-    assert_eq!(it.source_date_epoch, Some(7));
+    assert_eq!(it.given.arguments["SOURCE_DATE_EPOCH"], "7");
+    assert!(it.platform.is_some_and(|platform| platform.architecture == "arm64"));
     // What this machine's kernel cannot limit is dropped with a warning.
     let host = HostResources::of_host();
     let limited = |is_there: bool, value: u64| is_there.then_some(value);
-    assert_eq!(it.memory_bytes, limited(host.memory, 64 << 20));
-    assert_eq!(it.cpu_shares, limited(host.cpu_shares, 7));
-    assert_eq!(it.cpu_period_us, limited(host.cpu_quota, 10_000));
-    assert_eq!(it.cpu_quota_us, host.cpu_quota.then_some(5000));
-    assert_eq!(it.cpuset_cpus.as_deref(), host.cpuset.then_some("0"));
-    assert_eq!(it.cgroup_parent.as_deref(), Some("/team"));
+    let limits = &ran.resources;
+    assert_eq!(limits.memory.limit_bytes, limited(host.memory, 64 << 20));
+    assert_eq!(limits.cpu.shares, limited(host.cpu_shares, 7));
+    assert_eq!(limits.cpu.period_us, limited(host.cpu_quota, 10_000));
+    assert_eq!(limits.cpu.quota_us, host.cpu_quota.then_some(5000));
+    assert_eq!(limits.cpu.cpus, if host.cpuset { "0" } else { "" });
+    assert_eq!(limits.cgroup_parent.as_ref().map(|parent| parent.path()), Some("/team"));
 }
 
 #[test]
@@ -119,6 +141,7 @@ fn a_build_arguments_value_is_never_told() {
 fn the_configuration_fills_in() {
     let mut settings = Settings { shm_size_bytes: 5 << 20, ..Settings::default() };
     settings.containers.cgroup_parent = "/team".into();
-    let (it, _) = request(&Query::default(), None, None, &settings).unwrap();
-    assert_eq!((it.shm_size_bytes, it.cgroup_parent.as_deref()), (Some(5 << 20), Some("/team")));
+    let it = request(&Query::default(), None, None, container(&settings)).unwrap().container;
+    let parent = it.resources.cgroup_parent.as_ref().map(|parent| parent.path());
+    assert_eq!((it.shm_size_bytes, parent), (5 << 20, Some("/team")));
 }

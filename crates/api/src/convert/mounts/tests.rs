@@ -16,6 +16,7 @@ fn print(mount: &Mount) -> String {
         MountSource::Volume { anonymous: true, copy_up, .. } => format!("anonymous {copy_up}"),
         MountSource::Volume { name, copy_up, .. } => format!("volume {name} {copy_up}"),
         MountSource::Image { name, .. } => format!("image {name}"),
+        MountSource::Layers { .. } => unreachable!("no request asks for layers"),
         MountSource::Tmpfs(options) => {
             format!("tmpfs {:?} {:?} {}", options.size_bytes, options.mode, options.options.join(","))
         }
