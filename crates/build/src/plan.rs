@@ -7,6 +7,8 @@
 
 mod arguments;
 mod configuration;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod go;
 mod image;
 mod metadata;
@@ -73,6 +75,8 @@ pub struct StagePlan {
     pub steps: Vec<PlannedStep>,
     /// What the image says of itself after all of them.
     pub configuration: Configuration,
+    /// The names that its ARGs have declared, in order, each once.
+    declared: Vec<String>,
     /// The variables at its end, for stages that begin from this one.
     scope: StageScope,
 }
@@ -125,7 +129,9 @@ impl Operation {
 /// take all memory there is. No build that people write comes near.
 const MOST_WORK: usize = 32 << 20;
 /// What a step takes beside its words.
-const STEP_WORK: usize = 64;
+const STEP_WORK: usize = 512;
+/// What a text takes beside its bytes.
+const TEXT_WORK: usize = 48;
 
 impl<'a> Planning<'a> {
     /// Of a file and what is known of it. `stages` and `global` are those of this file.
@@ -145,18 +151,18 @@ impl<'a> Planning<'a> {
                 error.span = from.span;
                 error
             });
-            steps.push(PlannedStep { span: from.span, ..planned? });
+            steps.push(planned?);
         }
         for located in &written.instructions {
-            let planned = state.instruction(&located.value, &located.line)?;
-            steps.push(PlannedStep { span: located.span, ..planned });
+            state.span = located.span;
+            steps.push(state.instruction(&located.value, &located.line)?);
         }
-        let State { mut configuration, scope, .. } = state;
+        let State { mut configuration, declared, scope, .. } = state;
         configuration.labels.extend(options.labels.clone());
         if let Some(platform) = &options.platform {
             configuration.set_platform(platform);
         }
-        Ok(StagePlan { stage, steps, configuration, scope })
+        Ok(StagePlan { stage, steps, configuration, declared, scope })
     }
 
     /// Counts what is kept.
@@ -175,11 +181,11 @@ impl<'a> Planning<'a> {
 struct State<'p> {
     planning: &'p Planning<'p>,
     stage: usize,
-    /// Where what has no better place is shown.
+    /// The instruction's.
     span: Span,
     scope: StageScope,
     configuration: Configuration,
-    /// The names that this stage's ARGs have declared, in order, each once.
+    /// As in the plan.
     declared: Vec<String>,
     /// CMD has been said here, and so is not inherited.
     has_command: bool,
@@ -208,13 +214,8 @@ impl Effect {
 impl<'p> State<'p> {
     fn new(planning: &'p Planning<'p>, stage: usize, base: BaseImage<'_>, span: Span) -> Result<Self, Error> {
         let (configuration, scope) = match base {
-            BaseImage::Empty => {
-                let platform = match planning.stages.platform_of(stage) {
-                    Some(text) => configuration::platform(text),
-                    None => planning.given.target_platform.clone(),
-                };
-                (Configuration::empty(&platform), None)
-            }
+            // What FROM says of a platform chooses among an image's, and here there is none.
+            BaseImage::Empty => (Configuration::empty(&planning.given.target_platform), None),
             BaseImage::Image(raw) => (Configuration::read(raw), None),
             BaseImage::Stage(plan) => (plan.configuration.clone(), Some(plan.scope.clone())),
         };
@@ -299,15 +300,16 @@ impl<'p> State<'p> {
 
 /// About the bytes that an operation takes.
 fn weight(operation: &Operation) -> usize {
-    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let text = |text: &String| text.len() + TEXT_WORK;
+    let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| text(name) + text(value)).sum::<usize>();
     match operation {
         Operation::Run(run) => {
-            let arguments: usize = run.arguments.iter().map(String::len).sum();
+            let arguments: usize = run.arguments.iter().map(text).sum();
             let script = run.script.as_ref().map_or(0, |script| script.content.len());
             arguments + script + pairs(&run.environment) + pairs(&run.proxies) + STEP_WORK * run.mounts.len()
         }
-        // Sources were counted when they were expanded.
-        Operation::Copy(copy) => copy.exclude.iter().map(String::len).sum(),
+        // The words of sources were counted when they were expanded.
+        Operation::Copy(copy) => copy.exclude.iter().map(text).sum::<usize>() + 2 * TEXT_WORK * copy.sources.len(),
         Operation::MakeDirectory(_) => 0,
     }
 }

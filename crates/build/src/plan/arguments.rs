@@ -3,30 +3,23 @@
 use std::collections::BTreeSet;
 
 use dozen_dockerfile::Error;
-use dozen_dockerfile::instruction::{Dockerfile, Instruction, Step};
 use dozen_dockerfile::scope::{Given, GlobalScope};
+
+use super::StagePlan;
 
 /// The time of everything that is built, in seconds since 1970 (reproducible-builds.org/specs/source-date-epoch).
 const BUILD_DATE: &str = "SOURCE_DATE_EPOCH";
 /// What stands before the names that are for BuildKit itself.
 const FOR_BUILDER: &str = "BUILDKIT_";
 
-/// Docker's warning of arguments that were given and that no stage in `needed` declares, nor the file before its stages.
-pub fn unused_arguments(
-    file: &Dockerfile,
-    needed: &BTreeSet<usize>,
+/// Docker's warning of arguments that were given and that none of the stages declares, nor the file before the first.
+pub fn unused_arguments<'p>(
+    plans: impl IntoIterator<Item = &'p StagePlan>,
     global: &GlobalScope,
     given: &Given,
 ) -> Option<String> {
-    let mut declared: BTreeSet<&str> = global.names().collect();
-    for stage in file.stages.iter().enumerate().filter(|(index, _)| needed.contains(index)).map(|(_, stage)| stage) {
-        for located in &stage.instructions {
-            if let Instruction::Step(Step::Arg(arg)) = &located.value {
-                declared.extend(arg.declarations.iter().map(|it| it.name.text.as_str()));
-            }
-        }
-    }
-    declared.extend(given.proxies().map(|(name, _)| name));
+    let mut declared: BTreeSet<&str> = global.names().chain(given.proxies().map(|(name, _)| name)).collect();
+    declared.extend(plans.into_iter().flat_map(|plan| &plan.declared).map(String::as_str));
     let is_unused = |name: &&str| !declared.contains(name) && *name != BUILD_DATE && !name.starts_with(FOR_BUILDER);
     let unused: Vec<&str> = given.arguments.keys().map(String::as_str).filter(is_unused).collect();
     let warning = || format!("[Warning] One or more build-args [{}] were not consumed", unused.join(" "));

@@ -147,20 +147,7 @@ impl Configuration {
         let labels = self.labels.iter().map(|(name, value)| name.len() + value.len());
         let lists = [&self.entrypoint, &self.command, &self.shell, &self.on_build];
         let words = lists.into_iter().flatten().chain(&self.exposed_ports).chain(&self.volumes).map(String::len);
-        // A text in memory takes three words and its bytes.
-        pairs.chain(labels).chain(words).map(|length| length + 32).sum()
-    }
-}
-
-/// The words of FROM's `--platform`, which the stages have looked at.
-pub(super) fn platform(text: &str) -> Platform {
-    let mut parts = text.split('/').map(str::to_owned);
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(os), Some(architecture), variant) => Platform { os, architecture, variant: variant.unwrap_or_default() },
-        // One word is an architecture of Linux's, or Linux itself on what is built for everywhere.
-        (Some(word), ..) if word == "linux" => Platform::default(),
-        (Some(architecture), ..) => Platform { architecture, ..Platform::default() },
-        (None, ..) => Platform::default(),
+        pairs.chain(labels).chain(words).map(|length| length + 2 * super::TEXT_WORK).sum()
     }
 }
 

@@ -24,6 +24,12 @@ pub(super) fn destination(directory: &str, path: &str) -> String {
     joined
 }
 
+/// The name of a file whose text stands in the Dockerfile: one word of a path.
+pub(super) fn file_name(name: &str) -> Option<&str> {
+    let name = name.trim_start_matches('/');
+    (!name.is_empty() && !name.contains('/') && !matches!(name, "." | "..")).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,6 +52,14 @@ mod tests {
             ("/app", "/", "/", "/"),
         ] {
             assert_eq!((join(directory, path), destination(directory, path)), (joined.to_owned(), to.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_file_name_is_one_word() {
+        assert_eq!([file_name("a.txt"), file_name("/EOF")], [Some("a.txt"), Some("EOF")]);
+        for name in ["", "/", "a/b", "../a", "..", ".", "a/"] {
+            assert_eq!(file_name(name), None, "{name}");
         }
     }
 }

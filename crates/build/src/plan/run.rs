@@ -15,7 +15,7 @@ const NOT_SEEN: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_S
 
 impl State<'_> {
     pub(super) fn run(&self, run: &Run) -> Result<Effect, Error> {
-        let Command { arguments, script, note } = self.command(&run.command);
+        let Command { arguments, script, note } = self.command(&run.command)?;
         let mounts = run.mounts.iter().map(|mount| self.mount(mount)).collect::<Result<Vec<_>, _>>()?;
         let created_by = format!("RUN {}{}", self.said_arguments(), arguments.join(" "));
         let run = operation::Run {
@@ -32,11 +32,11 @@ impl State<'_> {
         Ok(Effect { note, ..Effect::done(created_by, Operation::Run(run)) })
     }
 
-    fn command(&self, command: &RunCommand) -> Command {
+    fn command(&self, command: &RunCommand) -> Result<Command, Error> {
         let (line, heredocs) = match command {
             RunCommand::Exec(words) => {
                 let arguments = words.iter().map(|word| word.text.clone()).collect();
-                return Command { arguments, script: None, note: String::new() };
+                return Ok(Command { arguments, script: None, note: String::new() });
             }
             RunCommand::Shell { line, heredocs } => (line, heredocs.as_slice()),
         };
@@ -52,18 +52,18 @@ impl State<'_> {
             line.push_str(&heredoc.content.text);
             line.push_str(&heredoc.name);
         }
-        Command { arguments: self.in_shell(line), script: None, note: String::new() }
+        Ok(Command { arguments: self.in_shell(line), script: None, note: String::new() })
     }
 
     /// A line that is nothing but a heredoc's mark: the shell is given the text, or a file if it names an interpreter.
-    fn script(&self, heredoc: &Heredoc) -> Command {
+    fn script(&self, heredoc: &Heredoc) -> Result<Command, Error> {
         let content = heredoc.text();
         let note = summary(&content);
         if !content.starts_with("#!") {
-            return Command { arguments: self.in_shell(content), script: None, note };
+            return Ok(Command { arguments: self.in_shell(content), script: None, note });
         }
-        let path = path::join(SCRIPTS, heredoc.name.trim_start_matches('/'));
-        Command { arguments: self.in_shell(path.clone()), script: Some(Script { path, content }), note }
+        let path = path::join(SCRIPTS, transfer::file_name(heredoc)?);
+        Ok(Command { arguments: self.in_shell(path.clone()), script: Some(Script { path, content }), note })
     }
 
     fn mount(&self, mount: &dozen_dockerfile::Mount) -> Result<Mount, Error> {

@@ -98,7 +98,7 @@ impl State<'_> {
     }
 
     fn inline(&self, heredoc: &Heredoc) -> Result<operation::Source, Error> {
-        let name = heredoc.name.clone();
+        let name = file_name(heredoc)?.to_owned();
         let text = heredoc.text();
         if !heredoc.expand {
             return Ok(operation::Source::Inline { name, content: text });
@@ -133,6 +133,12 @@ pub(super) fn origin(origin: stages::Origin) -> Origin {
         stages::Origin::Image(name) if name == EMPTY => Origin::Empty,
         stages::Origin::Image(name) => Origin::Image(name),
     }
+}
+
+/// A heredoc's name where it is a file's.
+pub(super) fn file_name(heredoc: &Heredoc) -> Result<&str, Error> {
+    let message = || format!("the heredoc's name {:?} is no file's name: it has a slash in it", heredoc.name);
+    path::file_name(&heredoc.name).ok_or_else(|| Error::new(message(), heredoc.mark))
 }
 
 fn read(text: String) -> operation::Source {
