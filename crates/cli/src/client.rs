@@ -156,6 +156,23 @@ impl Client {
         Ok(response)
     }
 
+    /// POST of a stream of this kind, answered by a stream of the kind that is asked for.
+    pub async fn exchange(
+        &self,
+        path: &str,
+        content_type: &str,
+        accept: &'static str,
+        body: Body,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let request = self.build(&Method::POST, path, Some(content_type), None, Some(body)).map(|mut request| {
+            request.headers_mut().insert(header::ACCEPT, http::HeaderValue::from_static(accept));
+            request
+        });
+        let (response, _sender) =
+            self.send(&format!("POST {}", path.split('?').next().unwrap_or(path)), request).await?;
+        Ok(response)
+    }
+
     /// POST whose answer comes when something has happened: returns once the engine has taken note, with a future
     /// for the answer.
     pub async fn post_and_wait<T: DeserializeOwned>(

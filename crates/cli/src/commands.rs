@@ -34,6 +34,7 @@ mod logs;
 mod network;
 mod pause;
 mod per_container;
+mod pieces;
 mod port;
 mod prune;
 mod ps;
@@ -114,6 +115,8 @@ pub fn command() -> Command {
         ])
         .subcommands([
             container::command(),
+            build_group("builder", "Manage builds"),
+            build_group("buildx", "Docker's name for what builds: 'dozen buildx build' is 'dozen build'"),
             Command::new("image")
                 .about("Manage images")
                 .subcommand_required(true)
@@ -190,6 +193,13 @@ pub fn command() -> Command {
         ])
 }
 
+/// A group in which Docker has `build` too.
+fn build_group(name: &'static str, about: &'static str) -> Command {
+    let build = build::command();
+    let build = if name == "buildx" { build.alias("b") } else { build };
+    Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true).subcommand(build)
+}
+
 /// `dozen help run` is `dozen run --help`; [`crate::help::topic`] finds what is meant.
 fn help_command() -> Command {
     Command::new("help")
@@ -204,9 +214,9 @@ pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
     match matches.subcommand() {
         Some(("completion", matches)) => Some(generate::completion(matches)),
         Some(("man", matches)) => Some(generate::man(matches)),
-        Some(("build", matches)) => Some(build::execute(matches)),
-        Some(("image", image)) => match image.subcommand() {
-            Some(("build", matches)) => Some(build::execute(matches)),
+        Some(("build", matches)) => build::without_engine(matches),
+        Some(("image" | "builder" | "buildx", group)) => match group.subcommand() {
+            Some(("build", matches)) => build::without_engine(matches),
             _ => None,
         },
         Some(("context", verbs)) => Some(context::execute(crate::arguments::flags::text(matches, "context"), verbs)),
@@ -227,7 +237,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let (verb, matches) = matches.subcommand().expect("clap refuses a command line without a verb");
     match (verb, matches.subcommand()) {
         ("container", Some((verb, matches))) => container_verb(context, verb, "container ", matches).await,
-        ("image", Some((verb, matches))) => image_verb(context, verb, matches).await,
+        ("image" | "builder" | "buildx", Some((verb, matches))) => image_verb(context, verb, matches).await,
         ("system", Some(("df", matches))) => disk_usage::execute(context, matches).await,
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
         ("system", Some(("dial-stdio", matches))) => dial_stdio::execute(context, matches).await,
@@ -248,7 +258,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("images", _) => images::execute(context, matches).await,
         ("rmi", _) => rmi::execute(context, matches).await,
         ("debug", _) => debug::execute(context, matches).await,
-        ("history" | "import" | "load" | "save" | "tag", _) => image_verb(context, verb, matches).await,
+        ("build" | "history" | "import" | "load" | "save" | "tag", _) => image_verb(context, verb, matches).await,
         (verb, _) => container_verb(context, verb, "", matches).await,
     }
 }
@@ -288,6 +298,7 @@ async fn container_verb(context: &Context, verb: &str, group: &str, matches: &Ar
 
 async fn image_verb(context: &Context, verb: &str, matches: &ArgMatches) -> Outcome {
     match verb {
+        "build" => build::execute(context, matches).await,
         "history" => history::execute(context, matches).await,
         "import" => import::execute(context, matches).await,
         "inspect" => inspect::execute(context, matches, Some("image")).await,

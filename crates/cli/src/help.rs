@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn help_is_dockers_in_shape() {
         let root = crate::command();
-        for path in ["", "run", "ps", "images", "exec", "logs", "load", "commit", "container", "volume ls"] {
+        for path in ["", "run", "ps", "images", "exec", "logs", "load", "commit", "build", "container", "volume ls"] {
             let command = path
                 .split(' ')
                 .filter(|word| !word.is_empty())

@@ -3,8 +3,20 @@
 
 /// Docker's verbs without those that are built, with their groups: `build`, `image prune`.
 const VERBS: &[&str] = &[
-    "buildx",
-    "builder",
+    "builder prune",
+    "buildx bake",
+    "buildx create",
+    "buildx dial-stdio",
+    "buildx du",
+    "buildx history",
+    "buildx imagetools",
+    "buildx inspect",
+    "buildx ls",
+    "buildx prune",
+    "buildx rm",
+    "buildx stop",
+    "buildx use",
+    "buildx version",
     "checkpoint",
     "compose",
     "config",
@@ -57,55 +69,22 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
     (
         "build",
         &[
-            "--add-host",
-            "--allow",
             "--annotation",
             "--attest",
             "--build-context",
             "--builder",
             "--cache-from",
             "--cache-to",
-            "--cgroup-parent",
-            "--compress",
-            "--cpu-period",
-            "--cpu-quota",
-            "--cpu-shares",
-            "--cpuset-cpus",
-            "--cpuset-mems",
             "--disable-content-trust",
-            "--force-rm",
-            "--iidfile",
             "--isolation",
-            "--label",
-            "--load",
-            "--memory",
-            "--memory-swap",
             "--metadata-file",
-            "--network",
-            "--no-cache",
-            "--no-cache-filter",
-            "--output",
             "--policy",
-            "--progress",
-            "--provenance",
             "--pull",
             "--push",
-            "--quiet",
             "--resource",
-            "--rm",
-            "--sbom",
-            "--secret",
             "--security-opt",
-            "--shm-size",
             "--squash",
             "--ssh",
-            "--tag",
-            "--ulimit",
-            "-c",
-            "-m",
-            "-o",
-            "-q",
-            "-t",
         ],
     ),
     ("update", &["--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory", "--restart"]),
@@ -137,9 +116,6 @@ pub fn is_verb(path: &str) -> bool {
 /// What does instead, until it is built.
 pub fn way_out(path: &str) -> Option<&'static str> {
     match path {
-        "build" | "image build" => Some(
-            "'dozen build --check' looks for faults in a Dockerfile; an image comes from an archive: dozen load -i FILE",
-        ),
         "pull" | "image pull" => Some("bring the image in from an archive: dozen load -i FILE"),
         _ => None,
     }
@@ -160,6 +136,7 @@ fn canonical(verb: &str) -> &str {
         "image ls" | "image list" => "images",
         "image rm" | "image remove" => "rmi",
         "volume list" => "volume ls",
+        "builder build" | "buildx build" => "build",
         _ => verb.strip_prefix("container ").or_else(|| verb.strip_prefix("image ")).unwrap_or(verb),
     }
 }
@@ -181,7 +158,7 @@ mod tests {
             let verb = way_out.split_once("dozen ").unwrap().1.split(' ').next().unwrap();
             assert!(command.find_subcommand(verb).is_some(), "{way_out}");
         }
-        for verb in ["run", "create"] {
+        for verb in ["run", "create", "build"] {
             let built = command.find_subcommand(verb).unwrap();
             for arg in built.get_arguments() {
                 let long = arg.get_long().map(|long| format!("--{long}")).unwrap_or_default();

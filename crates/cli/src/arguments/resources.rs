@@ -170,7 +170,7 @@ fn operations_of_device(text: &str) -> Result<Value, String> {
 }
 
 /// `nofile=1024:2048`, `core=-1`.
-fn ulimit(text: &str) -> Result<Value, String> {
+pub fn ulimit(text: &str) -> Result<Value, String> {
     let bad = || format!("invalid ulimit argument: {text}");
     let (name, values) = text.split_once('=').ok_or_else(bad)?;
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));

@@ -1,49 +1,173 @@
-//! `dozen build --check`: the build checks, which need no engine. Building itself is not built yet, and says so.
+//! `dozen build`: a directory or an archive goes to the engine with a Dockerfile, and becomes an image. With `--check`
+//! nothing is built: the build checks need no engine.
 
 mod call;
+mod events;
+mod packing;
+mod product;
+mod progress;
 mod report;
+mod request;
+mod secrets;
+mod send;
 mod source;
+mod tar;
 
 use std::path::Path;
+use std::time::Duration;
 
-use clap::{ArgMatches, Command};
+use clap::{ArgMatches, Command, value_parser};
 use dozen_dockerfile::lint::{Options, check};
 use dozen_dockerfile::scope::{Given, Platform};
+use tokio::time::{MissedTickBehavior, interval};
 
+use super::Context;
 use crate::arguments::flags::{is_on, list, name, required, switch, text, texts, value, verb};
+use crate::client::JsonLines;
 use crate::failure::{FAILED, Failure, Outcome};
-use crate::not_built;
 use crate::output;
 use call::{Call, Format};
+use events::Event;
+use product::Product;
+use progress::{Mode, Progress};
+
+/// How often what runs is shown anew.
+const TICK: Duration = Duration::from_millis(100);
 
 pub fn command() -> Command {
+    let integer = |name, short: Option<char>, help| value(name, short, "int", help).value_parser(value_parser!(i64));
     verb(
         "build",
-        "Check a Dockerfile (building an image from it is not built yet)",
-        "build --check [OPTIONS] PATH",
-        "dozen build --check .\n\
-         dozen build --check -f web.Dockerfile --build-arg VERSION=2 .\n\
-         dozen build --call check,format=json . | jq -r .warnings[].ruleName",
+        "Build an image from a Dockerfile",
+        "build [OPTIONS] PATH | -",
+        "dozen build -t web:1.0 .\n\
+         dozen build -f deploy/web.Dockerfile --target test --build-arg VERSION=2 .\n\
+         dozen build --secret id=token,src=token.txt -t web .\n\
+         dozen build -o type=local,dest=out .\n\
+         id=$(dozen build -q .)\n\
+         dozen build --check .",
     )
+    .arg(list("add-host", None, "Add a custom host-to-IP mapping (host:ip)"))
+    .arg(list("allow", None, "Allow extra privileged entitlement (\"network.host\", \"security.insecure\")"))
     .arg(list("build-arg", None, "Set build-time variables"))
     .arg(value("call", None, "string", "Set method for evaluating build (\"check\")"))
+    .arg(value("cgroup-parent", None, "string", "Set the parent cgroup for the \"RUN\" instructions during build"))
     .arg(switch("check", None, "Shorthand for \"--call=check\""))
+    .arg(switch("compress", None, "Compress the build context using gzip"))
+    .arg(integer("cpu-period", None, "Limit the CPU CFS (Completely Fair Scheduler) period"))
+    .arg(integer("cpu-quota", None, "Limit the CPU CFS (Completely Fair Scheduler) quota"))
+    .arg(integer("cpu-shares", Some('c'), "CPU shares (relative weight)"))
+    .arg(value("cpuset-cpus", None, "string", "CPUs in which to allow execution (0-3, 0,1)"))
+    .arg(value("cpuset-mems", None, "string", "MEMs in which to allow execution (0-3, 0,1)"))
     .arg(value("file", 'f', "string", "Name of the Dockerfile (default: \"PATH/Dockerfile\"); \"-\" reads stdin"))
+    .arg(switch("force-rm", None, "Always remove intermediate containers, as is done anyway"))
     .arg(value("format", None, "string", "Format of what a check finds: \"text\" or \"json\""))
-    .arg(value("platform", None, "string", "Platform that the build is for, for what depends on it"))
+    .arg(value("iidfile", None, "string", "Write the image ID to a file"))
+    .arg(list("label", None, "Set metadata for an image"))
+    .arg(switch("load", None, "Shorthand for \"--output=type=docker\", as is done anyway"))
+    .arg(value("memory", 'm', "bytes", "Memory limit"))
+    .arg(value("memory-swap", None, "bytes", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"))
+    .arg(value("network", None, "string", "Set the networking mode for the \"RUN\" instructions during build"))
+    .arg(switch("no-cache", None, "Do not use cache when building the image"))
+    .arg(list("no-cache-filter", None, "Do not cache specified stages"))
+    .arg(list("output", 'o', "Output destination (\"type=local,dest=path\")"))
+    .arg(value("platform", None, "string", "Platform that the build is for"))
+    .arg(value(
+        "progress",
+        None,
+        "string",
+        "Type of progress output (\"auto\", \"plain\", \"tty\", \"quiet\", \"rawjson\"; BUILDKIT_PROGRESS)",
+    ))
+    .arg(value("provenance", None, "string", "Attach a provenance attestation (\"false\" alone is built)"))
+    .arg(switch("quiet", 'q', "Suppress the build output and print image ID on success"))
+    .arg(switch("rm", None, "Remove intermediate containers after a build, as is done anyway"))
+    .arg(value("sbom", None, "string", "Attach a bill of materials (\"false\" alone is built)"))
+    .arg(list("secret", None, "Secret to expose to the build (\"id=mysecret[,src=/local/secret][,env=NAME]\")"))
+    .arg(value("shm-size", None, "bytes", "Shared memory size for build containers"))
+    .arg(list("tag", 't', "Image identifier (\"[REGISTRY/]REPOSITORY[:TAG]\")"))
     .arg(value("target", None, "string", "Set the target build stage to build"))
+    .arg(list("ulimit", None, "Ulimit options"))
     .arg(name("path", "PATH"))
 }
 
-pub fn execute(matches: &ArgMatches) -> Outcome {
-    let call = Call::read(text(matches, "call"), is_on(matches, "check"), text(matches, "format"))?;
-    let Some(call) = call else {
-        let hint = not_built::way_out("build").map(str::to_owned);
-        return Err(Failure { hint, ..Failure::not_built("building") });
-    };
+/// Checks, if that is what is asked for; `None`: to build.
+pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
+    match Call::read(text(matches, "call"), is_on(matches, "check"), text(matches, "format")) {
+        Ok(None) => None,
+        Ok(Some(call)) => Some(checked(call, matches)),
+        Err(failure) => Some(Err(failure)),
+    }
+}
+
+/// Builds.
+pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
+    let environment = |name: &str| std::env::var(name).ok();
+    let is_quiet = is_on(matches, "quiet");
+    let mode = Mode::read(text(matches, "progress"), environment("BUILDKIT_PROGRESS").as_deref(), is_quiet)?;
+    let product = Product::read(matches)?;
+    let request = request::read(matches, &product, &environment)?;
+    let secrets = secrets::read(&texts(matches, "secret"), &environment)?;
+    let iidfile = text(matches, "iidfile").filter(|path| !path.is_empty());
+    if let Some(path) = iidfile {
+        // Whoever reads it must not take the id of another build.
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::new(format!("ERROR: failed to remove {path}: {}", super::system_words(&error))));
+            }
+            _ => {}
+        }
+    }
+    let is_data_on_stdout = matches!(product, Product::Tar(None) | Product::Archive(None));
+    let prepared = product.prepare()?;
+    let from = source::context(required(matches, "path"), text(matches, "file"))?;
+    send::check(context).await?;
+    let mut progress = Progress::new(mode);
+    let sending = send::Sending { query: request.query, secrets, from, compress: is_on(matches, "compress") };
+    let response = send::send(context, sending, &mut progress).await?;
+    let id = follow(JsonLines::new(response, "POST /build"), &mut progress).await?;
+    progress.built(&id, &request.tags);
+    prepared.take(context, &id, &request.tags).await?;
+    if let Some(path) = iidfile {
+        let written = std::fs::write(path, &id);
+        written
+            .map_err(|error| Failure::new(format!("ERROR: failed to write {path}: {}", super::system_words(&error))))?;
+    }
+    if is_quiet && !is_data_on_stdout {
+        output::print_line(&id)?;
+    }
+    Ok(0)
+}
+
+/// Shows what the engine tells; the image's id in the end.
+async fn follow(mut lines: JsonLines, progress: &mut Progress) -> Result<String, Failure> {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line?,
+            _ = ticks.tick() => {
+                progress.tick();
+                continue;
+            }
+        };
+        let Some(line) = line else {
+            let failed =
+                events::Failed { message: "the engine ended the build without a result".into(), ..Default::default() };
+            return Err(progress.failed(failed).with_hint("the engine's log may say more"));
+        };
+        match Event::read(line) {
+            Some(Event::Built(id)) => return Ok(id),
+            Some(Event::Failed(failed)) => return Err(progress.failed(failed)),
+            Some(event) => progress.tell(&event),
+            None => {}
+        }
+    }
+}
+
+fn checked(call: Call, matches: &ArgMatches) -> Outcome {
     let source = source::read(Path::new(required(matches, "path")), text(matches, "file"))?;
     let given = Given {
-        arguments: build_arguments(&texts(matches, "build-arg"), &|name| std::env::var(name).ok()),
+        arguments: request::build_arguments(&texts(matches, "build-arg"), &|name| std::env::var(name).ok()),
         build_platform: platform(&dozen_image::Platform::host()),
         target_platform: match text(matches, "platform") {
             None => platform(&dozen_image::Platform::host()),
@@ -68,18 +192,6 @@ pub fn execute(matches: &ArgMatches) -> Outcome {
     Ok(if is_bad { FAILED } else { 0 })
 }
 
-/// `NAME=VALUE`; a name alone takes our own value, or is left out.
-fn build_arguments(
-    texts: &[&str],
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> std::collections::BTreeMap<String, String> {
-    let pair = |text: &&str| match text.split_once('=') {
-        Some((name, value)) => Some((name.to_owned(), value.to_owned())),
-        None => environment(text).map(|value| ((*text).to_owned(), value)),
-    };
-    texts.iter().filter_map(pair).collect()
-}
-
 fn platform(platform: &dozen_image::Platform) -> Platform {
     Platform {
         os: platform.os.clone(),
@@ -92,16 +204,16 @@ fn platform(platform: &dozen_image::Platform) -> Platform {
 mod tests {
     use super::*;
 
-    fn built(line: &str) -> Outcome {
+    fn checked(line: &str) -> Option<Outcome> {
         let words = std::iter::once("build").chain(line.split_whitespace());
-        execute(&command().try_get_matches_from(words).unwrap())
+        without_engine(&command().try_get_matches_from(words).unwrap())
     }
 
     #[test]
-    fn building_is_refused_by_name() {
-        let failure = built("-f x .").unwrap_err();
-        assert_eq!(failure.message, "building is not built yet");
-        assert!(failure.hint.unwrap().contains("--check"));
+    fn only_a_check_needs_no_engine() {
+        assert!(checked("-f x -t y .").is_none());
+        assert!(checked("--check /nowhere").unwrap().unwrap_err().message.contains("/nowhere"));
+        assert!(checked("--call outline .").unwrap().unwrap_err().message.contains("is not built yet"));
     }
 
     #[test]
@@ -110,7 +222,8 @@ mod tests {
         let path = directory.path().join("Dockerfile");
         let status = |text: &str, flags: &str| {
             std::fs::write(&path, text).unwrap();
-            built(&format!("{flags} {}", directory.path().display())).unwrap_or_else(|failure| failure.exit_code)
+            let outcome = checked(&format!("{flags} {}", directory.path().display())).unwrap();
+            outcome.unwrap_or_else(|failure| failure.exit_code)
         };
         assert_eq!(status("FROM a\n", "--check"), 0);
         assert_eq!(status("FROM a\nCMD b\n", "--check"), 1);
@@ -126,12 +239,5 @@ mod tests {
         assert_eq!(status(ignored, "--check"), 1);
         std::fs::write(directory.path().join("Dockerfile.dockerignore"), "").unwrap();
         assert_eq!(status(ignored, "--check"), 0);
-    }
-
-    #[test]
-    fn build_arguments_may_be_our_own() {
-        let found = build_arguments(&["a=1", "b", "c", "d=", "e=f=g"], &|name| (name == "b").then(|| "ours".into()));
-        let shown: Vec<_> = found.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(shown, ["a=1", "b=ours", "d=", "e=f=g"]);
     }
 }

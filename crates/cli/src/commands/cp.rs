@@ -3,32 +3,26 @@
 mod plan;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use bytes::{Buf, Bytes};
 use clap::{ArgMatches, Command};
 use dozen_image::{CopyIn, LivePath, Owner};
-use dozen_model::error_chain;
 use http::{Method, Response};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
 use self::plan::{Destination, Placed, Side, Source};
+use super::pieces::{self, Copied, joined};
 use super::{Context, container_path};
 use crate::arguments::flags::{is_on, name, required, switch, verb};
-use crate::client::{Body, ClientError, Query};
+use crate::client::{ClientError, Query};
 use crate::failure::{Failure, Outcome};
 use crate::output;
 
-/// Pieces of an archive on their way, and how large one is.
-const PIECES: usize = 8;
-const PIECE_BYTES: usize = 256 << 10;
 /// Links that are followed from a destination on the host; Docker's number.
 const LINKS: usize = 10;
 
@@ -168,31 +162,9 @@ async fn from_container(context: &Context, container: &str, path: &str, to: &str
     let (response, stat, path, rebase) = find(context, container, path, how.follow).await?;
     let source = Source { path: &path, is_directory: stat.is_directory(), rebase: rebase.as_deref() };
     let Placed { directory, renamed } = plan::place(&source, &host_destination(&to)?).map_err(Failure::new)?;
-    let failed = |error: io::Error| Failure::new(format!("open {directory}: {}", super::system_words(&error)));
-    let root = File::open(&directory).map_err(failed)?;
     let renamed = renamed.map(|(from, to)| (from.into_bytes(), to.into_bytes()));
     let how = CopyIn { keep_kinds: true, owner: Owner::Caller, renamed, ids: None };
-    let (sender, pieces) = mpsc::channel(PIECES);
-    let unpacking = tokio::task::spawn_blocking(move || -> Copied {
-        let pieces = Pieces { pieces, current: Bytes::new() };
-        Ok(dozen_image::copy_in(root.as_fd(), &LivePath::new(b"/")?, &how, pieces)?)
-    });
-    let (mut body, mut bytes) = (response.into_body(), 0);
-    while let Some(frame) = body.frame().await {
-        let piece = match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => Ok(data),
-            Ok(Err(_trailers)) => continue,
-            Err(error) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
-        };
-        bytes += piece.as_ref().map_or(0, |data| data.len() as u64);
-        // Whoever unpacks has seen the end, or has stopped, and says why.
-        if sender.send(piece).await.is_err() {
-            break;
-        }
-    }
-    drop(sender);
-    joined(unpacking.await)?;
-    Ok(bytes)
+    pieces::unpack(response, &directory, how).await
 }
 
 async fn to_container(
@@ -213,9 +185,7 @@ async fn to_container(
         return Err(Failure::new(words));
     }
     let is_directory = found.as_ref().is_some_and(Stat::is_directory);
-    let sent = Arc::new(AtomicU64::new(0));
-    let (sender, mut pieces) = mpsc::channel::<io::Result<Bytes>>(PIECES);
-    let mut out = Out { pieces: sender, gathered: Vec::with_capacity(PIECE_BYTES), sent: sent.clone() };
+    let (mut out, body, sent) = pieces::outgoing();
     let (directory, packing) = if path == "-" {
         if !is_directory {
             return Err(Failure::new(format!("destination \"{container}:{to}\" must be a directory")));
@@ -238,10 +208,6 @@ async fn to_container(
         };
         (directory, tokio::task::spawn_blocking(move || -> Copied { Ok(pack()?) }))
     };
-    let stream = futures_util::stream::poll_fn(move |context| {
-        pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
-    });
-    let body: Body = BodyExt::boxed(StreamBody::new(stream));
     let query = Query::new().with("path", &directory).with("noOverwriteDirNonDir", "true");
     let query = query.with_flag("copyUIDGID", how.archive);
     let response = context.client.stream(Method::PUT, &archive_path(container, &query), Some(body)).await;
@@ -255,17 +221,6 @@ async fn to_container(
         }
     }
     Ok((sent.load(Ordering::Relaxed), target))
-}
-
-/// What a thread that packs or unpacks comes to.
-type Copied = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-fn joined(result: Result<Copied, tokio::task::JoinError>) -> Result<(), Failure> {
-    match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Failure::new(error_chain(error.as_ref()))),
-        Err(error) => Err(Failure::new(format!("copying ended: {error}"))),
-    }
 }
 
 /// An absolute path; its ending, which means something, is kept.
@@ -320,52 +275,4 @@ fn host_destination(path: &str) -> Result<Destination, Failure> {
         }
     }
     Err(Failure::new(format!("too many symbolic links: {path}")))
-}
-
-/// A blocking writer into a request's body.
-struct Out {
-    pieces: mpsc::Sender<io::Result<Bytes>>,
-    gathered: Vec<u8>,
-    sent: Arc<AtomicU64>,
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(PIECE_BYTES - self.gathered.len());
-        self.gathered.extend_from_slice(&bytes[..count]);
-        if self.gathered.len() >= PIECE_BYTES {
-            self.flush()?;
-        }
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.gathered, Vec::with_capacity(PIECE_BYTES));
-        self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the engine takes no more");
-        self.pieces.blocking_send(Ok(piece.into())).map_err(gone)
-    }
-}
-
-/// A response's body as a blocking reader.
-struct Pieces {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
-    current: Bytes,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.current = piece?,
-                None => return Ok(0),
-            }
-        }
-        let count = self.current.len().min(out.len());
-        self.current.copy_to_slice(&mut out[..count]);
-        Ok(count)
-    }
 }

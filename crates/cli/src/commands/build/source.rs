@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dozen_dockerfile::ignore::{IgnoreFile, candidates};
 
+use super::tar;
 use crate::commands::system_words;
 use crate::failure::Failure;
 
@@ -19,18 +20,58 @@ pub(super) struct Source {
     pub ignore: IgnoreFile,
 }
 
+/// What a build is given besides its Dockerfile.
+pub(super) enum Context {
+    /// A directory, of which the ignore file leaves some out.
+    Directory { path: PathBuf, source: Source },
+    /// A Dockerfile alone.
+    Nothing(Source),
+    /// An archive from stdin, of which this much has been read already. The Dockerfile is in it.
+    Archive { begun: Vec<u8>, file: Option<String> },
+}
+
+/// Finds what a build begins from. An archive is read no further than it takes to know it.
+pub(super) fn context(path: &str, file: Option<&str>) -> Result<Context, Failure> {
+    if path != "-" || file == Some("-") {
+        let source = read(Path::new(path), file)?;
+        return Ok(Context::Directory { path: path.into(), source });
+    }
+    let mut begun = Vec::new();
+    let mut stdin = std::io::stdin().lock();
+    let failed = |why: String| Failure::new(format!("ERROR: failed to read the build context from stdin: {why}"));
+    let read = stdin.by_ref().take(tar::BLOCK as u64).read_to_end(&mut begun);
+    read.map_err(|error| failed(system_words(&error)))?;
+    if is_archive(&begun) {
+        return Ok(Context::Archive { begun, file: file.map(str::to_owned) });
+    }
+    let name = "Dockerfile".to_owned();
+    match text(begun.as_slice().chain(stdin), "stdin") {
+        Ok(text) if text.trim().is_empty() => Err(failed("it is empty".to_owned())
+            .with_hint("pipe in a Dockerfile or a tar archive: tar -C DIRECTORY -c . | dozen build -")),
+        Ok(text) => Ok(Context::Nothing(Source { name, text, ignore: IgnoreFile::default() })),
+        Err(why) => Err(failed(why)),
+    }
+}
+
+/// Archives that the engine unpacks: tar, plain or compressed with gzip, bzip2, xz or zstd, by their first bytes.
+fn is_archive(bytes: &[u8]) -> bool {
+    const MAGIC: [&[u8]; 4] = [&[0x1f, 0x8b], b"BZh", &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    MAGIC.iter().any(|magic| bytes.starts_with(magic)) || tar::is_header(bytes)
+}
+
 /// Reads the Dockerfile of a context: `PATH/Dockerfile`, the named file, or stdin.
 pub(super) fn read(context: &Path, file: Option<&str>) -> Result<Source, Failure> {
     let shown = context.to_string_lossy();
     if ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|it| shown.starts_with(it)) {
-        return Err(Failure::not_built("a remote build context").with_hint("clone it, and name the directory"));
+        let hint = "clone it and name the directory, or fetch an archive: curl … | dozen build -";
+        return Err(Failure::not_built("a remote build context").with_hint(hint));
     }
     if shown == "-" {
         if file == Some("-") {
             return Err(Failure::new("ERROR: can't use stdin for both build context and dockerfile"));
         }
         if file.is_some() {
-            return Err(Failure::not_built("a build context from stdin")
+            return Err(Failure::not_built("checking a build context from stdin")
                 .with_hint("name its directory; '-' alone reads a Dockerfile from stdin"));
         }
         return Ok(Source { name: "Dockerfile".to_owned(), text: stdin()?, ignore: IgnoreFile::default() });
@@ -73,12 +114,8 @@ fn text(reader: impl Read, name: &str) -> Result<String, String> {
     if bytes.len() as u64 > LARGEST_BYTES {
         return Err(format!("it is larger than {} MiB", LARGEST_BYTES >> 20));
     }
-    // The magic numbers of gzip and zstd, and the place of tar's.
-    let is_archive = bytes.starts_with(&[0x1f, 0x8b])
-        || bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-        || bytes.get(257..262) == Some(b"ustar");
-    if is_archive {
-        return Err(format!("{name} is an archive: a packed build context is not built yet"));
+    if is_archive(&bytes) {
+        return Err(format!("{name} is an archive, and no Dockerfile"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];

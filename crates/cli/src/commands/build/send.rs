@@ -1,0 +1,163 @@
+//! What goes to the engine: a line of JSON with the Dockerfile and the secrets, and the context as an archive behind it,
+//! packed while it is sent.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{Method, Response, header};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::time::interval;
+
+use super::events::{CONTEXT_TYPE, EVENTS_TYPE};
+use super::packing::{self, PackError};
+use super::progress::Progress;
+use super::source::{self, Source};
+use crate::client::{ClientError, Query};
+use crate::commands::Context;
+use crate::commands::pieces::{Outgoing, outgoing};
+use crate::failure::Failure;
+
+const BUFFER_BYTES: usize = 256 << 10;
+/// A thread that has broken a body off has ended soon after.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(super) struct Sending {
+    pub query: Query,
+    /// By id, in base 64.
+    pub secrets: BTreeMap<String, String>,
+    pub from: source::Context,
+    /// With gzip, unless it is an archive already.
+    pub compress: bool,
+}
+
+/// What is sent is understood by dozen alone.
+pub(super) async fn check(context: &Context) -> Result<(), Failure> {
+    let answer = context.client.stream(Method::GET, "/_ping", None).await?;
+    let server = answer.headers().get(header::SERVER).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if server.starts_with(b"Dozen/") {
+        return Ok(());
+    }
+    Err(Failure::not_built("building on an engine that is not dozen")
+        .with_hint("docker's own client does it: docker build"))
+}
+
+/// Sends; the engine has all of it once there is an answer.
+pub(super) async fn send(
+    context: &Context,
+    sending: Sending,
+    progress: &mut Progress,
+) -> Result<Response<Incoming>, Failure> {
+    let Sending { mut query, secrets, from, compress } = sending;
+    if let source::Context::Archive { file: Some(file), .. } = &from {
+        query = query.with("dockerfile", file);
+    }
+    let head = head(&from, &secrets);
+    let (out, body, sent) = outgoing();
+    let filling = tokio::task::spawn_blocking(move || fill(out, &head, from, compress));
+    let path = format!("/build{query}");
+    let mut sending = std::pin::pin!(context.client.exchange(&path, CONTEXT_TYPE, EVENTS_TYPE, body));
+    let mut ticks = interval(super::TICK);
+    let answer = loop {
+        tokio::select! {
+            answer = &mut sending => break answer,
+            _ = ticks.tick() => progress.sending(sent.load(Ordering::Relaxed)),
+        }
+    };
+    match answer {
+        Ok(response) => {
+            progress.sent(sent.load(Ordering::Relaxed));
+            Ok(response)
+        }
+        // The engine's words, unless it is the context that was no good.
+        Err(error @ ClientError::Refused { .. }) => Err(error.into()),
+        Err(error) => match tokio::time::timeout(PATIENCE, filling).await {
+            Ok(Ok(Err(PackError::Context(failure)))) => Err(failure),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// The line before the archive.
+fn head(from: &source::Context, secrets: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut head = json!({ "Secrets": secrets });
+    if let source::Context::Directory { source, .. } | source::Context::Nothing(source) = from {
+        let Source { name, text, .. } = source;
+        head["Dockerfile"] = json!({ "Name": name, "Text": text });
+    }
+    line(&head)
+}
+
+fn line(value: &Value) -> Vec<u8> {
+    let mut line = value.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+fn fill(mut out: Outgoing, head: &[u8], from: source::Context, compress: bool) -> Result<(), PackError> {
+    let all = || -> Result<(), PackError> {
+        out.write_all(head)?;
+        match from {
+            source::Context::Archive { begun, .. } => copy(&begun, &mut out)?,
+            other if compress => {
+                let mut packed = GzEncoder::new(&mut out, Compression::fast());
+                archive(&other, &mut packed)?;
+                packed.finish()?;
+            }
+            other => archive(&other, &mut out)?,
+        }
+        Ok(out.flush()?)
+    };
+    let result = all();
+    if result.is_err() {
+        out.abort("the build context is not whole");
+    }
+    result
+}
+
+fn archive(from: &source::Context, out: &mut impl Write) -> Result<(), PackError> {
+    match from {
+        source::Context::Directory { path, source } => packing::pack(path, &source.ignore, out),
+        _ => Ok(packing::empty(out)?),
+    }
+}
+
+/// What has been read of stdin, and the rest.
+fn copy(begun: &[u8], out: &mut impl Write) -> Result<(), PackError> {
+    out.write_all(begun)?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut stdin = std::io::stdin().lock();
+    loop {
+        match stdin.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => out.write_all(&buffer[..read])?,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                let words = format!("ERROR: failed to read the build context from stdin: {error}");
+                return Err(PackError::Context(Failure::new(words)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dozen_dockerfile::ignore::IgnoreFile;
+
+    use super::*;
+
+    #[test]
+    fn the_head_is_one_line_whatever_is_in_it() {
+        let source = Source { name: "a\nb".into(), text: "FROM a\nRUN \"b\"\n".into(), ignore: IgnoreFile::default() };
+        let secrets = BTreeMap::from([("t".to_owned(), "AAEC".to_owned())]);
+        let head = head(&source::Context::Nothing(source), &secrets);
+        assert_eq!(head.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let read: Value = serde_json::from_slice(&head).unwrap();
+        assert_eq!(read["Dockerfile"]["Text"], "FROM a\nRUN \"b\"\n");
+        assert_eq!(read["Secrets"]["t"], "AAEC");
+    }
+}
