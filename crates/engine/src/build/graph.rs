@@ -120,7 +120,9 @@ impl Graph {
             };
             graph.stages.insert(number, stage);
         }
-        graph.warnings.extend(unused_arguments(file, &needed, &global, given));
+        let plans = graph.stages.values().map(|stage| &stage.plan);
+        let warning = unused_arguments(plans, &global, given);
+        graph.warnings.extend(warning);
         Ok(graph)
     }
 

@@ -11,9 +11,7 @@ fn read(query: &str) -> Result<BuildRequest, ApiError> {
 }
 
 /// As the route makes it, on an engine without networks and containers.
-fn container(
-    settings: &Settings,
-) -> impl FnOnce(Create) -> Result<(ContainerSpec, Option<u32>), ApiError> {
+fn container(settings: &Settings) -> impl FnOnce(Create) -> Result<(ContainerSpec, Option<u32>), ApiError> {
     |mut wanted| {
         defaults::merge(&mut wanted, settings);
         let nobody = ImageId::new(Digest::from_sha256([0; 32]));
@@ -37,7 +35,7 @@ fn what_clients_send_by_default_is_taken() {
     assert_eq!((network, resources.memory.limit_bytes), (&dozen_model::NetworkMode::Bridge, None));
     assert_eq!(resources.cpu.cpus, "");
     assert_eq!(cli.container.shm_size_bytes, Settings::default().shm_size_bytes);
-    assert_eq!(cli.container.log.name(), "none");
+    assert_eq!(cli.container.log.driver(), &dozen_model::LogDriver::None);
     let sdk = read(DOCKER_PY).unwrap();
     assert_eq!(sdk.tags.iter().map(Reference::familiar).collect::<Vec<_>>(), ["web:latest"]);
     assert_eq!(sdk.dockerfile, DockerfileSource::InContext("Dockerfile".into()));
