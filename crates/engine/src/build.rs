@@ -52,6 +52,9 @@ pub struct BuildRequest {
     pub platform: Option<Platform>,
     /// `--secret`, by id: never in a log, in an error or in the cache.
     pub secrets: BTreeMap<String, Secret>,
+    /// Certificate authorities in PEM that the commands of RUN trust, too, as far as they heed the usual variables; no part
+    /// of the image, and none of what a step is known by.
+    pub authorities: Option<String>,
     /// Whoever may: `--allow security.insecure`, `network.host`.
     pub entitlements: Vec<String>,
 }

@@ -136,6 +136,7 @@ pub(crate) fn request(
         own_ids,
         platform: platform.map(of),
         secrets: BTreeMap::new(),
+        authorities: None,
         entitlements: entitlements(query)?,
     };
     Ok(build)

@@ -68,6 +68,7 @@ pub(super) async fn build(
     };
     let (head, context) = tokio::task::spawn_blocking(take_in).await.map_err(join_failed)??;
     request.secrets = head.secrets;
+    request.authorities = head.authorities;
     if let Some(dockerfile) = head.dockerfile {
         request.dockerfile = dockerfile;
     }

@@ -43,6 +43,7 @@ pub fn command() -> Command {
         "dozen build -t web:1.0 .\n\
          dozen build -f deploy/web.Dockerfile --target test --build-arg VERSION=2 .\n\
          dozen build --secret id=token,src=token.txt -t web .\n\
+         dozen build --ca-bundle /etc/ssl/certs/ca-certificates.crt .\n\
          dozen build -o type=local,dest=out .\n\
          id=$(dozen build -q .)\n\
          dozen build --check .",
@@ -50,6 +51,7 @@ pub fn command() -> Command {
     .arg(list("add-host", None, "Add a custom host-to-IP mapping (host:ip)"))
     .arg(list("allow", None, "Allow extra privileged entitlement (\"network.host\", \"security.insecure\")"))
     .arg(list("build-arg", None, "Set build-time variables"))
+    .arg(value("ca-bundle", None, "file", "Certificate authorities that \"RUN\" trusts, too; no part of the image"))
     .arg(value("call", None, "string", "Set method for evaluating build (\"check\")"))
     .arg(value("cgroup-parent", None, "string", "Set the parent cgroup for the \"RUN\" instructions during build"))
     .arg(switch("check", None, "Shorthand for \"--call=check\""))
@@ -107,6 +109,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let product = Product::read(matches)?;
     let request = request::read(matches, &product, &environment)?;
     let secrets = secrets::read(&texts(matches, "secret"), &environment)?;
+    let authorities = text(matches, "ca-bundle").map(authorities).transpose()?;
     let iidfile = text(matches, "iidfile").filter(|path| !path.is_empty());
     if let Some(path) = iidfile {
         // Whoever reads it must not take the id of another build.
@@ -122,7 +125,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let from = source::context(required(matches, "path"), text(matches, "file"))?;
     send::check(context).await?;
     let mut progress = Progress::new(mode);
-    let sending = send::Sending { query: request.query, secrets, from, compress: is_on(matches, "compress") };
+    let sending = send::Sending { query: request.query, secrets, authorities, from, compress: is_on(matches, "compress") };
     let response = send::send(context, sending, &mut progress).await?;
     let id = follow(JsonLines::new(response, "POST /build"), &mut progress).await?;
     progress.built(&id, &request.tags);
@@ -136,6 +139,13 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         output::print_line(&id)?;
     }
     Ok(0)
+}
+
+/// Certificates in PEM.
+fn authorities(path: &str) -> Result<String, Failure> {
+    let failed = |why: String| Failure::new(format!("ERROR: failed to read the certificate authorities {path}: {why}"));
+    let text = std::fs::read_to_string(path).map_err(|error| failed(super::system_words(&error)))?;
+    if text.contains("-----BEGIN CERTIFICATE-----") { Ok(text) } else { Err(failed("no certificate is in it".into())) }
 }
 
 /// Shows what the engine tells; the image's id in the end.

@@ -16,6 +16,26 @@ use super::step::part;
 /// Where secrets are, if nothing else is said (docs.docker.com/reference/dockerfile, "RUN --mount=type=secret").
 const SECRETS: &str = "/run/secrets";
 
+/// Where the caller's certificate authorities are.
+const AUTHORITIES: &str = "/run/dozen/ca-certificates.crt";
+/// The variables by which programs are told of a file of certificate authorities: OpenSSL's, pip's, requests', curl's,
+/// git's, cargo's; and node's, which adds it to its own.
+const TRUSTING: [&str; 7] = [
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+];
+
+/// The variables of a command that is given certificate authorities.
+pub(super) fn trust(job: &Job) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let is_given = job.request.authorities.is_some();
+    TRUSTING.into_iter().filter(move |_| is_given).map(|name| (name, AUTHORITIES))
+}
+
 /// What a step's container mounts, and what is to be held while it runs.
 #[derive(Debug, Default)]
 pub(super) struct Mounted {
@@ -100,6 +120,11 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
             }
         };
         mounted.push(target.clone(), source, read_only);
+    }
+    if let Some(authorities) = &job.request.authorities {
+        let (held, authorities) = (job.clone(), authorities.clone());
+        let path = job.shared.blocking(move || held.site.secret(authorities.as_bytes(), (0, 0), 0o444)).await?;
+        mounted.push(AUTHORITIES.to_owned(), bind(path), true);
     }
     if let Some(script) = &step.script {
         let (job, content) = (job.clone(), script.content.clone());

@@ -86,7 +86,9 @@ async fn frame(stream: &mut StdioStream) -> Option<(OutputStream, Vec<u8>)> {
 fn specification(here: &Here<'_>, step: &Run, mounted: &Mounted) -> Result<ContainerSpec, StepError> {
     let job = here.job;
     let base = &job.request.container;
-    let variables = step.environment.iter().chain(&step.proxies);
+    let is_said = |name: &str| step.environment.iter().any(|(said, _)| said == name);
+    let trust = mounts::trust(job).filter(|(name, _)| !is_said(name)).map(|(name, path)| format!("{name}={path}"));
+    let said = step.environment.iter().chain(&step.proxies).map(|(name, value)| format!("{name}={value}"));
     let mut isolation = base.isolation.clone();
     if step.security == RunSecurity::Insecure {
         job.check_entitled("security.insecure")?;
@@ -105,7 +107,7 @@ fn specification(here: &Here<'_>, step: &Run, mounted: &Mounted) -> Result<Conta
         process: ProcessSpec {
             entrypoint,
             command,
-            environment: variables.map(|(name, value)| format!("{name}={value}")).collect(),
+            environment: said.chain(trust).collect(),
             working_directory: step.working_directory.clone(),
             user: step.user.parse().map_err(|error: dozen_model::UserSpecError| StepError::said(error.to_string()))?,
             stdin: StdinMode::Closed,

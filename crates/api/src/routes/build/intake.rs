@@ -1,5 +1,5 @@
 //! A body of our own kind: one line of JSON with what must be in no header and no log (secrets) and what is not of the
-//! context (a Dockerfile that lies elsewhere), and behind it the archive.
+//! context (a Dockerfile that lies elsewhere, certificate authorities), and behind it the archive.
 //!
 //! ```text
 //! {"Dockerfile":{"Name":"../web.Dockerfile","Text":"FROM …"},"Secrets":{"token":"BASE64"}}
@@ -30,6 +30,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub(super) struct Head {
     pub(super) dockerfile: Option<DockerfileSource>,
     pub(super) secrets: BTreeMap<String, Secret>,
+    /// In PEM.
+    pub(super) authorities: Option<String>,
 }
 
 /// As it is sent. A field that is not known may be about something that must not be passed over.
@@ -40,6 +42,8 @@ struct Written {
     dockerfile: Option<WrittenDockerfile>,
     #[serde(default)]
     secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    authorities: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +91,7 @@ pub(super) fn read_head(body: &mut impl BufRead, way: Way) -> Result<Head, ApiEr
         secrets.insert(id, Secret(bytes));
     }
     let dockerfile = written.dockerfile.map(|WrittenDockerfile { name, text }| DockerfileSource::Text { name, text });
-    Ok(Head { dockerfile, secrets })
+    Ok(Head { dockerfile, secrets, authorities: written.authorities })
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub(super) struct Sending {
     pub query: Query,
     /// By id, in base 64.
     pub secrets: BTreeMap<String, String>,
+    /// What RUN trusts beside what the image does.
+    pub authorities: Option<String>,
     pub from: source::Context,
     /// With gzip, unless it is an archive already.
     pub compress: bool,
@@ -52,11 +54,11 @@ pub(super) async fn send(
     sending: Sending,
     progress: &mut Progress,
 ) -> Result<Response<Incoming>, Failure> {
-    let Sending { mut query, secrets, from, compress } = sending;
+    let Sending { mut query, secrets, authorities, from, compress } = sending;
     if let source::Context::Archive { file: Some(file), .. } = &from {
         query = query.with("dockerfile", file);
     }
-    let head = head(&from, &secrets);
+    let head = head(&from, &secrets, authorities.as_deref());
     let (out, body, sent) = outgoing();
     let filling = tokio::task::spawn_blocking(move || fill(out, &head, from, compress));
     let path = format!("/build{query}");
@@ -83,8 +85,11 @@ pub(super) async fn send(
 }
 
 /// The line before the archive.
-fn head(from: &source::Context, secrets: &BTreeMap<String, String>) -> Vec<u8> {
+fn head(from: &source::Context, secrets: &BTreeMap<String, String>, authorities: Option<&str>) -> Vec<u8> {
     let mut head = json!({ "Secrets": secrets });
+    if let Some(authorities) = authorities {
+        head["Authorities"] = json!(authorities);
+    }
     if let source::Context::Directory { source, .. } | source::Context::Nothing(source) = from {
         let Source { name, text, .. } = source;
         head["Dockerfile"] = json!({ "Name": name, "Text": text });
