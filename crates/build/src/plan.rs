@@ -75,7 +75,7 @@ pub struct StagePlan {
     pub steps: Vec<PlannedStep>,
     /// What the image says of itself after all of them.
     pub configuration: Configuration,
-    /// The names that its ARGs have declared, in order, each once.
+    /// The names that its ARGs have declared, in order.
     declared: Vec<String>,
     /// The variables at its end, for stages that begin from this one.
     scope: StageScope,

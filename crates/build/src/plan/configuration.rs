@@ -19,7 +19,7 @@ pub struct Configuration {
     pub environment: Vec<(String, String)>,
     /// `user[:group]`; empty: root.
     pub user: String,
-    /// Absolute and clean, or empty.
+    /// Absolute, as it was written, or empty.
     pub working_directory: String,
     /// The program that a container is.
     pub entrypoint: Vec<String>,
@@ -64,9 +64,9 @@ impl Configuration {
             environment.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
         }
         let labels = config["Labels"].as_object().into_iter().flatten();
-        let working_directory = match string(&config["WorkingDir"]).as_str() {
-            "" => String::new(),
-            path => super::path::join("/", path),
+        let working_directory = match string(&config["WorkingDir"]) {
+            path if path.is_empty() || path.starts_with('/') => path,
+            path => super::path::join("/", &path),
         };
         let platform = PLATFORM_KEYS.iter().filter_map(|key| Some(((*key).to_owned(), raw.get(key)?.clone())));
         Self {

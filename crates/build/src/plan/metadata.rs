@@ -1,6 +1,6 @@
 //! The instructions that only say something of the image, and what the history says of them.
 
-use dozen_dockerfile::instruction::{Arg, CommandLine, HealthCheck, HealthTiming, KeyValues, Step};
+use dozen_dockerfile::instruction::{Arg, CommandLine, Declaration, HealthCheck, HealthTiming, KeyValues, Step};
 use dozen_dockerfile::{Error, OneOrMore, Word};
 use dozen_model::Signal;
 use serde_json::{Map, Value, json};
@@ -52,27 +52,38 @@ impl State<'_> {
         }
     }
 
-    /// WORKDIR: the directory is made, unless it is the root.
+    /// WORKDIR: the directory is made, unless it is the root. An absolute path is kept as it was written.
     pub(super) fn work_directory(&mut self, word: &Word) -> Result<Effect, Error> {
-        let to = path::join(&self.configuration.working_directory, &self.text(word)?);
+        let said = self.text(word)?;
+        let path = path::join(&self.configuration.working_directory, &said);
+        let to = if said.starts_with('/') { said } else { path.clone() };
         let user = self.configuration.user.clone();
-        let operation = (to != "/").then(|| Operation::MakeDirectory(MakeDirectory { path: to.clone(), user }));
+        let operation = (path != "/").then_some(Operation::MakeDirectory(MakeDirectory { path, user }));
         let created_by = Some(format!("WORKDIR {to}"));
         self.configuration.working_directory = to;
         Ok(Effect { created_by, operation, note: String::new() })
     }
 
+    /// The history has the defaults, whatever the caller or the global scope says.
     fn argument(&mut self, step: &Step, arg: &Arg) -> Result<String, Error> {
+        // A default that is not needed may be wrong, so it is looked at here alone.
+        let needless = |Declaration { name, default }: &Declaration| {
+            let word = default.as_ref().filter(|_| self.planning.given.arguments.contains_key(&name.text))?;
+            let expanded = self.scope.expand(word, self.planning.escape());
+            Some(expanded.map_or_else(|_| word.text.clone(), |it| it.text))
+        };
+        let mut needless: Vec<Option<String>> = arg.declarations.iter().map(needless).collect();
         self.apply(step)?;
         let mut said = "ARG".to_owned();
-        for declaration in arg.declarations.iter() {
-            let name = &declaration.name.text;
-            if !self.declared.contains(name) {
-                self.declared.push(name.clone());
+        for (Declaration { name, default }, needless) in arg.declarations.iter().zip(&mut needless) {
+            said.push_str(&format!(" {}", name.text));
+            if default.is_some() {
+                let value = needless.take();
+                let value = value.as_deref().or_else(|| self.scope.argument(&name.text)).unwrap_or_default();
+                self.planning.spend(value.len(), name.span)?;
+                said.push_str(&format!("={value}"));
             }
-            let value = self.scope.argument(name).map(|value| format!("={value}")).unwrap_or_default();
-            self.planning.spend(value.len(), declaration.name.span)?;
-            said.push_str(&format!(" {name}{value}"));
+            self.declared.push(name.text.clone());
         }
         Ok(said)
     }

@@ -130,7 +130,7 @@ impl State<'_> {
         proxies
     }
 
-    /// `|2 a=1 b=2 `: the build arguments that the stage has declared so far.
+    /// `|2 a=1 b=2 `: the build arguments that the stage has declared so far, each as often as it was.
     fn said_arguments(&self) -> String {
         if self.declared.is_empty() {
             return String::new();

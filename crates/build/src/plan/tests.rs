@@ -84,7 +84,7 @@ fn the_history_is_in_the_words_of_docker() {
         ("RUN [\"a\", \"b c\"]", "RUN a b c # buildkit"),
         ("SHELL [\"/bin/bash\", \"-ec\"]\nRUN x", "RUN /bin/bash -ec x # buildkit"),
         ("ARG a=b\nRUN x", "RUN |1 a=b /bin/sh -c x # buildkit"),
-        ("ARG a=b c\nARG a=2\nENV c=3\nRUN x", "RUN |2 a=2 c=3 /bin/sh -c x # buildkit"),
+        ("ARG a=b c\nARG a=2\nENV c=3\nRUN x", "RUN |3 a=2 c=3 a=2 /bin/sh -c x # buildkit"),
         ("ARG a\nRUN x", "RUN |1 a= /bin/sh -c x # buildkit"),
         ("RUN <<E\na\nb\nE", "RUN /bin/sh -c a\nb\n # buildkit"),
         ("COPY . /app", "COPY . /app # buildkit"),
@@ -94,6 +94,7 @@ fn the_history_is_in_the_words_of_docker() {
         ("ENV d=e\nADD $d.tar /$d", "ADD e.tar /e # buildkit"),
         ("WORKDIR /x", "WORKDIR /x"),
         ("WORKDIR a\nWORKDIR ../b/", "WORKDIR /b"),
+        ("WORKDIR /x//../y/", "WORKDIR /x//../y/"),
         ("ENV A=b \"c d\"='e f'", "ENV A=b c d=e f"),
         ("ENV A b  c", "ENV A=b  c"),
         ("LABEL a=b c=\"d e\"", "LABEL a=b c=d e"),
@@ -141,6 +142,7 @@ fn the_configuration_is_what_was_said() {
         ("USER a", "User", json!("a")),
         ("WORKDIR b", "WorkingDir", json!("/w/b")),
         ("WORKDIR $none", "WorkingDir", json!("/w")),
+        ("WORKDIR /a/../b/", "WorkingDir", json!("/a/../b/")),
         ("EXPOSE 80", "ExposedPorts", json!({ "80/tcp": {}, "1/udp": {} })),
         ("VOLUME a /b", "Volumes", json!({ "a": {}, "/b": {}, "/v": {} })),
         ("LABEL a=2 b=3", "Labels", json!({ "a": "2", "b": "3", "of": "x" })),
@@ -209,7 +211,9 @@ fn what_cannot_be_is_refused_where_it_stands() {
 fn a_run_has_what_the_image_and_the_arguments_say() {
     let mut build = Build::with(&[("a", "given"), ("HTTP_PROXY", "p"), ("no_proxy", "q"), ("unheard", "of")]);
     build.images = json!({ "x": { "config": { "Env": ["PATH=/bin", "E=1"], "User": "u", "WorkingDir": "/w" } } });
-    let plan = build.last("ARG g=2\nFROM x\nARG a=1 g none E\nARG no_proxy=r\nENV E=3\nRUN --network=none x");
+    let plan = build.last("ARG g=2\nFROM x\nARG a=1$E g none E\nARG no_proxy=r\nENV E=3\nRUN --network=none x");
+    // Defaults alone: what the caller gave is its own affair.
+    assert_eq!(plan.steps[0].created_by.as_deref(), Some("ARG a=11 g none E"));
     let run = run(&plan);
     let pairs = |pairs: &[(String, String)]| -> Vec<String> {
         pairs.iter().map(|(name, value)| format!("{name}={value}")).collect()
