@@ -8,6 +8,7 @@
 pub mod directives;
 mod error;
 pub mod expand;
+mod exposed;
 mod file_mode;
 mod flags;
 #[cfg(any(test, fuzzing))]
@@ -28,6 +29,7 @@ mod text;
 mod words;
 
 pub use error::Error;
+pub use exposed::ExposedPorts;
 pub use file_mode::FileMode;
 pub use heredoc::Heredoc;
 pub use instruction::Dockerfile;

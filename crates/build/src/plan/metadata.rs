@@ -1,7 +1,7 @@
 //! The instructions that only say something of the image, and what the history says of them.
 
 use dozen_dockerfile::instruction::{Arg, CommandLine, Declaration, HealthCheck, HealthTiming, KeyValues, Step};
-use dozen_dockerfile::{Error, OneOrMore, Word};
+use dozen_dockerfile::{Error, ExposedPorts, OneOrMore, Word};
 use dozen_model::Signal;
 use serde_json::{Map, Value, json};
 
@@ -140,7 +140,7 @@ impl State<'_> {
             let expanded = self.scope.expand(word, self.planning.escape())?;
             self.planning.spend(expanded.text.len(), word.span)?;
             for text in &expanded.words {
-                ports.add(text).map_err(|why| Error::new(why, word.span))?;
+                ports.add(ExposedPorts::parse(text, word.span)?);
             }
         }
         self.planning.spend(ports.count() * 64, words.first.span)?;
