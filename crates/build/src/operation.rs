@@ -86,7 +86,7 @@ pub struct Copy {
     pub owner: Option<String>,
     /// `--chmod`.
     pub mode: Option<FileMode>,
-    /// The files are a layer of their own, whatever is below.
+    /// The files are a layer of their own, whatever is below: `--link`, unless the owner is one by name.
     pub link: bool,
     /// The sources keep the directories above them.
     pub parents: bool,

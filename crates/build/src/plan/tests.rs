@@ -315,8 +315,11 @@ fn copies_know_what_they_take_and_where_it_goes() {
         assert_eq!(of(line).origin, origin, "{line}");
     }
     let all = of("ADD --chown=$d:1 --chmod=$none --link --exclude=*.o --exclude=$d --keep-git-dir --unpack=false a b");
-    assert_eq!((all.owner.as_deref(), all.mode, all.link), (Some("dir:1"), None, true));
+    assert_eq!((all.owner.as_deref(), all.mode, all.link), (Some("dir:1"), None, false));
     assert_eq!(all.exclude, ["*.o", "$d"]);
+    for (flags, link) in [("", true), ("--chown=1:2", true), ("--chown=1", true), ("--chown=1:me", false)] {
+        assert_eq!(of(&format!("COPY --link {flags} a b")).link, link, "{flags}");
+    }
     let add = all.add.unwrap();
     assert_eq!((add.checksum, add.keep_git_directory, add.unpack), (None, true, Some(false)));
 }

@@ -87,9 +87,10 @@ impl State<'_> {
             origin,
             sources: named.iter().map(|(source, _)| source.clone()).chain(inline).collect(),
             destination: path::destination(&self.configuration.working_directory, &destination),
+            // Whose number a name is stands in the image below: such files are not the same upon another.
+            link: transfer.link && owner.as_deref().is_none_or(is_number),
             owner,
             mode: parsed,
-            link: transfer.link,
             parents: false,
             exclude: transfer.exclude.iter().map(|word| word.text.clone()).collect(),
             add: None,
@@ -133,6 +134,11 @@ pub(super) fn origin(origin: stages::Origin) -> Origin {
         stages::Origin::Image(name) if name == EMPTY => Origin::Empty,
         stages::Origin::Image(name) => Origin::Image(name),
     }
+}
+
+/// `1` or `1:2`.
+fn is_number(owner: &str) -> bool {
+    owner.split(':').all(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A heredoc's name where it is a file's.
