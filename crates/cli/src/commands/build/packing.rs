@@ -1,7 +1,7 @@
 //! A directory as the archive that a build begins from: what `.dockerignore` leaves, sorted by name, as it is read.
 //!
 //! Owners are not sent (all is root's), nor attributes but what a program may do; links go as links and are not followed.
-//! A file has four system calls of its own, and none of its data is copied but into the piece that is sent.
+//! A file has four system calls of its own, and one more that may be executed, and none of its data is copied but into the piece that is sent.
 
 use std::ffi::{CStr, CString};
 use std::io::Write;
@@ -186,8 +186,12 @@ impl<W: Write> Packer<'_, W> {
             return Err(self.changed("is no file any more"));
         }
         let mut capability = [0; 64];
-        // Where there are no such attributes, there is none.
-        let length = rustix::fs::fgetxattr(&file, c"security.capability", &mut capability[..]).unwrap_or(0);
+        let length = match stat.st_mode & 0o111 {
+            // What nobody may execute gives nobody a right.
+            0 => 0,
+            // Where there are no such attributes, there is none.
+            _ => rustix::fs::fgetxattr(&file, c"security.capability", &mut capability[..]).unwrap_or(0),
+        };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let path = std::mem::take(&mut self.path);
         let written =

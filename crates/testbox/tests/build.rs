@@ -1,0 +1,386 @@
+//! Builds by the built binary: our own command line, docker's classic builder, the SDK.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use dozen_testbox::{Done, Engine, Machine, docker_program, dozen_program, python_program, until};
+use serde_json::Value;
+
+/// A directory with these files, beside the engine's.
+fn directory(machine: &Machine, name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let at = machine.directory().join(name);
+    for (file, text) in files {
+        let file = at.join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    at
+}
+
+fn with_busybox(machine: &Machine) -> Engine<'_> {
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine
+}
+
+/// A path beside the engine's directories.
+fn beside(machine: &Machine, name: &str) -> String {
+    machine.directory().join(name).to_str().unwrap().to_owned()
+}
+
+/// `dozen build FLAGS DIRECTORY`.
+fn build(engine: &Engine<'_>, flags: &[&str], directory: &Path) -> Done {
+    engine.dozen(&[&["build"], flags, &[directory.to_str().unwrap()]].concat())
+}
+
+/// `docker build FLAGS DIRECTORY` with the classic builder.
+fn docker_build(machine: &Machine, flags: &[&str], context: &str, input: &[u8]) -> Done {
+    let variables = [("DOCKER_BUILDKIT", "0")];
+    machine.run_with(docker_program(), &[&["build"], flags, &[context]].concat(), input, &variables)
+}
+
+fn inspect(engine: &Engine<'_>, image: &str) -> Value {
+    let text = engine.dozen(&["image", "inspect", image]).text();
+    serde_json::from_str::<Value>(&text).unwrap()[0].take()
+}
+
+fn run(engine: &Engine<'_>, image: &str, command: &[&str]) -> String {
+    engine.dozen(&[&["run", "--rm", "--network", "none", image], command].concat()).text()
+}
+
+#[test]
+fn an_image_from_nothing() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    let at = directory(
+        &machine,
+        "scratch",
+        &[
+            (
+                "Dockerfile",
+                "FROM scratch\nARG VERSION=1\nCOPY hello /srv/\nLABEL version=$VERSION\nCMD [\"/srv/hello\"]\n",
+            ),
+            ("hello", "hi\n"),
+        ],
+    );
+    let iidfile = beside(&machine, "iid");
+    std::fs::write(&iidfile, "of another build").unwrap();
+    let flags = ["-t", "one", "-t", "two:2", "--label", "team=a", "--build-arg", "VERSION=7", "--iidfile", &iidfile];
+    let done = build(&engine, &flags, &at).expect(0);
+    // Stdout is for data; names and the id are told on stderr.
+    assert_eq!(done.out, "");
+    let id = std::fs::read_to_string(&iidfile).unwrap();
+    assert!(id.starts_with("sha256:") && id.len() == 71, "{id}");
+    assert!(
+        done.err.contains(&format!("writing image {id}")) && done.err.contains("docker.io/library/two:2"),
+        "{}",
+        done.err
+    );
+    let image = inspect(&engine, "two:2");
+    assert_eq!(image["Id"], id.as_str());
+    assert_eq!(image["Config"]["Cmd"], serde_json::json!(["/srv/hello"]));
+    assert_eq!(image["Config"]["Labels"], serde_json::json!({ "team": "a", "version": "7" }));
+    assert_eq!(inspect(&engine, "one")["Id"], id.as_str());
+    assert_eq!(build(&engine, &["-q", "--label", "team=a", "--build-arg", "VERSION=7"], &at).text(), format!("{id}\n"));
+}
+
+#[test]
+fn steps_run_and_what_has_not_changed_is_not_run_again() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dockerfile = "FROM busybox AS made\nWORKDIR /made\nCOPY requirements .\nRUN cat requirements > copy && echo ran it\n\
+        COPY . .\nFROM busybox\nENV A=b\nCOPY --from=made /made /srv\nUSER 7:8\nWORKDIR /srv\nCMD cat copy app && id -u\n";
+    let at = directory(&machine, "app", &[("Dockerfile", dockerfile), ("requirements", "r\n"), ("app", "1\n")]);
+    let first = build(&engine, &["-t", "app", "--progress", "plain"], &at).expect(0);
+    assert!(first.err.contains("[made 4/5] RUN cat requirements") && first.err.contains(" ran it\n"), "{}", first.err);
+    assert_eq!(run(&engine, "app", &[]), "r\n1\n7\n");
+    let second = build(&engine, &["-t", "app"], &at).expect(0);
+    assert!(!second.err.contains("ran it") && second.err.contains("CACHED"), "{}", second.err);
+    std::fs::write(at.join("app"), "2\n").unwrap();
+    let third = build(&engine, &["-t", "app"], &at).expect(0);
+    assert!(!third.err.contains("ran it"), "{}", third.err);
+    assert_eq!(run(&engine, "app", &[]), "r\n2\n7\n");
+    for flags in [&["--no-cache"][..], &["--no-cache-filter", "made"]] {
+        let again = build(&engine, flags, &at).expect(0);
+        assert!(again.err.contains(" ran it\n"), "{flags:?}: {}", again.err);
+    }
+    let target = build(&engine, &["--target", "made", "-q"], &at).text();
+    assert_eq!(run(&engine, target.trim(), &["cat", "/made/app"]), "2\n");
+}
+
+#[test]
+fn a_distribution_is_built_on() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("debian:bookworm-slim");
+    let dockerfile = "FROM debian:bookworm-slim\nSHELL [\"/bin/bash\", \"-euc\"]\nRUN <<EOF\nuseradd -m worker\nmkdir /srv/data\n\
+        chown worker /srv/data\nEOF\nCOPY --chown=worker --chmod=0750 tool /usr/local/bin/tool\nUSER worker\nENTRYPOINT [\"tool\"]\n";
+    let at = directory(
+        &machine,
+        "deb",
+        &[("Dockerfile", dockerfile), ("tool", "#!/bin/sh\nstat -c '%U %a' $0 /srv/data\n")],
+    );
+    build(&engine, &["-t", "tool"], &at).expect(0);
+    assert_eq!(run(&engine, "tool", &[]), "worker 750\nworker 755\n");
+}
+
+#[test]
+fn a_step_that_fails_says_what_it_said() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dockerfile = "FROM busybox\nRUN echo before\nRUN echo to stdout; echo to stderr >&2; exit 3\nRUN echo after\n";
+    let at = directory(&machine, "fails", &[("Dockerfile", dockerfile)]);
+    let done = build(&engine, &["-t", "never"], &at).expect(1);
+    for words in [
+        " to stdout\n",
+        " to stderr\n",
+        "returned a non-zero code: 3",
+        ">>> RUN echo to stdout",
+        "------\n > [3/4] RUN",
+    ] {
+        assert!(done.err.contains(words), "{words}: {}", done.err);
+    }
+    assert!(!done.err.contains(" after\n"), "{}", done.err);
+    engine.dozen(&["image", "inspect", "never"]).expect(1);
+    let quiet = build(&engine, &["-q"], &at).expect(1);
+    assert!(quiet.out.is_empty() && quiet.err.contains("to stderr") && quiet.err.contains("code: 3"), "{quiet:?}");
+    let broken = directory(&machine, "broken", &[("Dockerfile", "FROM busybox\nCPOY a b\n")]);
+    build(&engine, &[], &broken).refuses(1, &["unknown instruction: CPOY (did you mean COPY?)", "   2 | >>> CPOY a b"]);
+    let missing = directory(&machine, "missing", &[("Dockerfile", "FROM nowhere:1\n")]);
+    build(&engine, &[], &missing).refuses(1, &["nowhere:1"]);
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+}
+
+#[test]
+fn what_is_ignored_is_not_in_the_context() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let at = directory(
+        &machine,
+        "ignore",
+        &[
+            ("Dockerfile", "FROM busybox\nCOPY . /c\nRUN cd /c && find . -type f | sort > /found\n"),
+            (".dockerignore", "**/*.log\n!keep.log\nDockerfile*\n.dockerignore\n"),
+            ("Dockerfile.own", "FROM busybox\nCOPY . /c\nRUN cd /c && find . -type f | sort > /found\n"),
+            ("Dockerfile.own.dockerignore", "*\n!sub/a.log\n"),
+            ("a.log", ""),
+            ("keep.log", ""),
+            ("sub/a.log", ""),
+            ("sub/b", ""),
+        ],
+    );
+    build(&engine, &["-t", "found"], &at).expect(0);
+    assert_eq!(run(&engine, "found", &["cat", "/found"]), "./keep.log\n./sub/b\n");
+    build(&engine, &["-t", "own", "-f", at.join("Dockerfile.own").to_str().unwrap()], &at).expect(0);
+    assert_eq!(run(&engine, "own", &["cat", "/found"]), "./sub/a.log\n");
+    // docker's client does the same with its classic builder.
+    docker_build(&machine, &["-t", "theirs"], at.to_str().unwrap(), b"").expect(0);
+    assert_eq!(run(&engine, "theirs", &["cat", "/found"]), "./keep.log\n./sub/b\n");
+}
+
+#[test]
+fn a_context_comes_from_stdin_and_a_dockerfile_from_anywhere() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dozen = |arguments: &[&str], input: &[u8]| machine.run_with(dozen_program(), arguments, input, &[]);
+    dozen(&["build", "-t", "alone", "-"], b"FROM busybox\nRUN echo alone > /a\n").expect(0);
+    assert_eq!(run(&engine, "alone", &["cat", "/a"]), "alone\n");
+    let at = directory(&machine, "c", &[("sub/D", "FROM busybox\nCOPY a /a\n"), ("a", "packed\n")]);
+    for flags in ["-c", "-cz", "-cJ", "-cj"] {
+        let packed = std::process::Command::new("tar").arg("-C").arg(&at).args([flags, "."]).output().unwrap();
+        dozen(&["build", "--no-cache", "-t", "packed", "-f", "sub/D", "-"], &packed.stdout).expect(0);
+        assert_eq!(run(&engine, "packed", &["cat", "/a"]), "packed\n");
+    }
+    let context = at.to_str().unwrap();
+    dozen(&["build", "-t", "piped", "-f", "-", context], b"FROM busybox\nCOPY a /b\n").expect(0);
+    assert_eq!(run(&engine, "piped", &["cat", "/b"]), "packed\n");
+    let outside = beside(&machine, "elsewhere/D");
+    directory(&machine, "elsewhere", &[("D", "FROM busybox\nCOPY . /c\nRUN ls -A /c > /found\n")]);
+    build(&engine, &["-t", "outside", "-f", &outside, "--compress"], &at).expect(0);
+    assert_eq!(run(&engine, "outside", &["cat", "/found"]), "a\nsub\n");
+    let docker = |flags: &[&str], context: &str, input: &[u8]| docker_build(&machine, flags, context, input).expect(0);
+    docker(&["-t", "alone2"], "-", b"FROM busybox\nRUN echo alone > /a\n");
+    assert_eq!(run(&engine, "alone2", &["cat", "/a"]), "alone\n");
+    docker(&["-t", "outside2", "-f", &outside], context, b"");
+    // What docker's client adds to the context for that is not seen.
+    assert_eq!(run(&engine, "outside2", &["cat", "/found"]), "a\nsub\n");
+    let none = beside(&machine, "elsewhere/none");
+    build(&engine, &["-f", &none], &at)
+        .refuses(1, &["failed to read dockerfile: open", "elsewhere/none: no such file"]);
+    dozen(&["build", "-"], b"").refuses(1, &["it is empty"]);
+}
+
+#[test]
+fn links_modes_and_owners_arrive() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dockerfile =
+        "FROM busybox\nCOPY d /d\nRUN cd /d && stat -c '%n %a %u:%g' * > /found && readlink link up >> /found\n";
+    let at = directory(&machine, "links", &[("Dockerfile", dockerfile), ("d/script", ""), ("d/secret", "")]);
+    std::fs::set_permissions(at.join("d/script"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(at.join("d/secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    chown(at.join("d/secret"), Some(1000), Some(1000)).unwrap();
+    symlink("script", at.join("d/link")).unwrap();
+    symlink("../../../etc/shadow", at.join("d/up")).unwrap();
+    build(&engine, &["-t", "links"], &at).expect(0);
+    let found = run(&engine, "links", &["cat", "/found"]);
+    assert_eq!(found, "link 777 0:0\nscript 755 0:0\nsecret 600 0:0\nup 777 0:0\nscript\n../../../etc/shadow\n");
+}
+
+#[test]
+fn a_secret_is_seen_by_its_step_alone() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let secret = "hunter2-of-the-north";
+    let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=token wc -c < /run/secrets/token > /length\n\
+        RUN --mount=type=secret,id=variable,env=V test -n \"$V\"\nRUN ! test -e /run/secrets/token\n";
+    let at = directory(&machine, "secret", &[("Dockerfile", dockerfile)]);
+    std::fs::write(machine.directory().join("token"), secret).unwrap();
+    let token = format!("id=token,src={}", beside(&machine, "token"));
+    let flags = ["build", "-t", "secret", "--secret", &token, "--secret", "id=variable,env=TOKEN"];
+    let line = [&flags[..], &[at.to_str().unwrap()]].concat();
+    let done = machine.run_with(dozen_program(), &line, b"", &[("TOKEN", secret)]).expect(0);
+    assert_eq!(run(&engine, "secret", &["cat", "/length"]).trim(), secret.len().to_string());
+    assert!(!done.err.contains(secret) && !engine.log().contains(secret));
+    assert!(!engine.dozen(&["history", "--no-trunc", "secret"]).text().contains(secret));
+    assert!(!inspect(&engine, "secret").to_string().contains(secret));
+    let archive = beside(&machine, "secret.tar");
+    engine.dozen(&["save", "-o", &archive, "secret"]).expect(0);
+    let archive = std::fs::read(archive).unwrap();
+    assert!(!archive.windows(secret.len()).any(|window| window == secret.as_bytes()));
+    // Nor is it anywhere in the engine's directories.
+    let found =
+        std::process::Command::new("grep").args(["-rlF", secret]).arg(machine.directory().join("data")).output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+    build(&engine, &["--secret", "id=token,src=/nowhere"], &at).refuses(1, &["/nowhere: no such file or directory"]);
+}
+
+#[test]
+fn an_image_goes_elsewhere() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    let dockerfile = "FROM scratch\nCOPY a b/ /srv/\n";
+    let at = directory(&machine, "out", &[("Dockerfile", dockerfile), ("a", "1"), ("b/c", "2")]);
+    let here = |name: &str| beside(&machine, name);
+    build(&engine, &["-o", &format!("type=local,dest={}", here("local"))], &at).expect(0);
+    assert_eq!(std::fs::read_to_string(here("local/srv/c")).unwrap(), "2");
+    build(&engine, &["-o", &here("plain")], &at).expect(0);
+    assert_eq!(std::fs::read_to_string(here("plain/srv/a")).unwrap(), "1");
+    build(&engine, &["-o", &format!("type=tar,dest={}", here("files.tar"))], &at).expect(0);
+    let list = |file: &str| {
+        let output = std::process::Command::new("tar").arg("-tf").arg(here(file)).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(list("files.tar").contains("srv/c"));
+    for kind in ["oci", "docker"] {
+        let output = format!("type={kind},dest={}", here(&format!("{kind}.tar")));
+        build(&engine, &["-t", "out:1", "-o", &output], &at).expect(0);
+        assert!(list(&format!("{kind}.tar")).contains("manifest.json"));
+    }
+    let id = inspect(&engine, "out:1")["Id"].clone();
+    engine.dozen(&["rmi", "-f", "out:1"]).expect(0);
+    engine.dozen(&["load", "-i", &here("oci.tar")]).expect(0);
+    assert_eq!(inspect(&engine, "out:1")["Id"], id);
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+    build(&engine, &["-o", "type=tar,dest=/nowhere/x.tar"], &at).refuses(1, &["nowhere"]);
+}
+
+#[test]
+fn progress_for_programs() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let at = directory(&machine, "raw", &[("Dockerfile", "FROM busybox\nRUN echo out\n")]);
+    let done = build(&engine, &["--progress", "rawjson"], &at).expect(0);
+    let lines: Vec<Value> = done.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = lines.iter().filter_map(|line| line["vertexes"][0]["name"].as_str()).collect();
+    assert!(names.contains(&"[internal] load build context") && names.contains(&"[2/2] RUN echo out"), "{names:?}");
+    let logs: Vec<&str> = lines.iter().filter_map(|line| line["logs"][0]["data"].as_str()).collect();
+    // "out\n"
+    assert_eq!(logs.concat(), "b3V0Cg==");
+}
+
+#[test]
+fn docker_builds_in_its_classic_way() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dockerfile = "FROM busybox\nARG A\nRUN echo out $A; echo err >&2\nCOPY a /a\nCMD [\"cat\", \"/a\"]\n";
+    let at = directory(&machine, "classic", &[("Dockerfile", dockerfile), ("a", "1\n")]);
+    let context = at.to_str().unwrap();
+    let done =
+        docker_build(&machine, &["-t", "web:1", "-t", "web:2", "--build-arg", "A=b", "--label", "l=m"], context, b"");
+    let said = done.text();
+    let id = inspect(&engine, "web:1")["Id"].as_str().unwrap().to_owned();
+    for words in [
+        "Step 1/5 : FROM busybox\n".to_owned(),
+        "Step 3/5 : RUN echo out $A; echo err >&2\n ---> Running in ".to_owned(),
+        "out b\n".to_owned(),
+        "err\n".to_owned(),
+        "Step 5/5 : CMD [\"cat\", \"/a\"]\n".to_owned(),
+        format!("Successfully built {}\nSuccessfully tagged web:1\nSuccessfully tagged web:2\n", &id[7..19]),
+    ] {
+        assert!(said.contains(&words), "{words}: {said}");
+    }
+    assert_eq!(inspect(&engine, "web:2")["Config"]["Labels"]["l"], "m");
+    assert_eq!(run(&engine, "web:2", &[]), "1\n");
+    let again = docker_build(&machine, &["--build-arg", "A=b", "--label", "l=m"], context, b"").text();
+    assert!(again.contains(" ---> Using cache\n") && !again.contains("Running in"), "{again}");
+    assert_eq!(
+        docker_build(&machine, &["-q", "--build-arg", "A=b", "--label", "l=m"], context, b"").text(),
+        format!("{id}\n")
+    );
+    std::fs::write(at.join("Dockerfile"), "FROM busybox\nRUN exit 7\n").unwrap();
+    let failed = docker_build(&machine, &[], context, b"").expect(7);
+    assert!(failed.err.contains("The command '/bin/sh -c exit 7' returned a non-zero code: 7"), "{}", failed.err);
+    std::fs::write(at.join("Dockerfile"), "FROM busybox\nRNU x\n").unwrap();
+    docker_build(&machine, &[], context, b"")
+        .refuses(1, &["dockerfile parse error on line 2: unknown instruction: RNU"]);
+    docker_build(&machine, &["--pull"], context, b"").refuses(1, &["is not built yet"]);
+}
+
+#[test]
+fn a_build_ends_with_its_client() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dockerfile = "FROM busybox\nRUN echo begun && sleep 4242\n";
+    let at = directory(&machine, "long", &[("Dockerfile", dockerfile)]);
+    let sleeps = || {
+        let commands = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cmdline"));
+        commands.filter(|path| std::fs::read(path).is_ok_and(|line| line == b"sleep\x004242\0")).count()
+    };
+    let mut client = machine.command(dozen_program());
+    let mut client = client.arg("build").arg(&at).stderr(Stdio::null()).spawn().unwrap();
+    until("the step runs", || (sleeps() > 0).then_some(()));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    until("the step ends", || (sleeps() == 0).then_some(()));
+    until("nothing of it is left", || engine.dozen(&["ps", "-aq"]).text().is_empty().then_some(()));
+}
+
+#[test]
+fn the_python_sdk_builds() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    directory(
+        &machine,
+        "sdk",
+        &[("Dockerfile", "FROM busybox\nARG A\nRUN echo $A > /a\n"), ("bad", "FROM busybox\nRUN exit 5\n")],
+    );
+    let program = "import docker, io\n\
+        client = docker.from_env()\n\
+        image, log = client.images.build(path='sdk', tag='sdk:1', buildargs={'A': 'b'}, labels={'l': 'm'}, rm=True)\n\
+        assert image.tags == ['sdk:1'] and image.labels['l'] == 'm', image.attrs\n\
+        text = ''.join(line.get('stream', '') for line in log)\n\
+        assert 'Step 3/3 : RUN echo $A > /a' in text, text\n\
+        assert client.containers.run('sdk:1', 'cat /a', remove=True, network_mode='none') == b'b\\n'\n\
+        image, _ = client.images.build(fileobj=io.BytesIO(b'FROM busybox\\nCMD true\\n'))\n\
+        try:\n    client.images.build(path='sdk', dockerfile='bad')\n    raise SystemExit('it built')\n\
+        except docker.errors.BuildError as error:\n    assert 'non-zero code: 5' in error.msg, error\n\
+        print('passed')\n";
+    let program = program.replace("path='sdk'", &format!("path='{}'", beside(&machine, "sdk")));
+    let done = machine.run(python_program(), &["-c", &program]);
+    assert_eq!(done.text(), "passed\n", "{}", engine.log());
+}
