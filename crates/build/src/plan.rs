@@ -3,7 +3,7 @@
 //! as BuildKit's dockerfile2llb has it, and so are the words of the history).
 //!
 //! [`Planning`] goes through a stage and makes a [`StagePlan`]; [`image_configuration`] makes the image's document of it
-//! once the layers are there; [`Order`] says which stages may begin.
+//! once the layers are there.
 
 mod arguments;
 mod configuration;
@@ -12,7 +12,6 @@ pub mod fuzzing;
 mod go;
 mod image;
 mod metadata;
-mod order;
 mod path;
 mod ports;
 mod run;
@@ -31,7 +30,6 @@ use serde_json::Value;
 pub use arguments::{build_date, unused_arguments};
 pub use configuration::Configuration;
 pub use image::{Done, image_configuration};
-pub use order::Order;
 
 use crate::operation::{Mount, Operation, Origin};
 

@@ -1,4 +1,5 @@
-//! The main job on real input: a Flask application in a container, answering through a published port.
+//! The main job on real input: a Flask application, built from its Dockerfile, in a container, answering through a published
+//! port.
 //!
 //! Everything is done with the commands that a person would type; each is printed before it runs. The engine has roots
 //! of its own, so that a dozen of the machine's own is not touched.
@@ -10,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-mod install;
+mod image;
 
-pub use install::Way;
+pub use image::Way;
 
 use crate::failure::{Attempt, Failure};
 use crate::leftovers::Snapshot;
@@ -21,7 +22,6 @@ use crate::{host, images, packages, processes, steps};
 const DATA_ROOT: &str = "/var/lib/dozen-demo";
 const RUN_ROOT: &str = "/run/dozen-demo";
 const IMAGE: &str = "hello-flask";
-const INSTALLER: &str = "hello-flask-install";
 const CONTAINER: &str = "hello-flask";
 const GREETING: &str = "Hello";
 /// Tried in this order on 127.0.0.1.
@@ -40,15 +40,13 @@ pub fn up(way: Way) -> Result<(), Failure> {
     dozen.run(&["version", "--format", "{{.Server.Version}}"])?;
     steps::step(format_args!("loading {}", way.base()));
     dozen.run(&["load", "--quiet", "--input", &base.display().to_string()])?;
-    dozen.remove_containers(&[INSTALLER, CONTAINER])?;
+    dozen.remove_containers(&[CONTAINER])?;
 
-    steps::step("making the application's image: run the base, install Flask in it, commit");
+    steps::step("building the application's image from its Dockerfile");
     let source = steps::workspace_root().join("examples/hello-flask");
     let scratch = tempfile::tempdir().attempting("make a scratch directory")?;
-    let install = way.arguments(INSTALLER, &source, &install::of_this_host(scratch.path())?);
-    dozen.run(&install.iter().map(String::as_str).collect::<Vec<_>>())?;
-    dozen.run(&["commit", "--change", r#"CMD ["python3", "/app/app.py"]"#, INSTALLER, IMAGE])?;
-    dozen.run(&["rm", INSTALLER])?;
+    let build = way.arguments(IMAGE, &source, &image::of_this_host(scratch.path())?);
+    dozen.run(&build.iter().map(String::as_str).collect::<Vec<_>>())?;
 
     let port = free_port()?;
     steps::step(format_args!("running it, published on 127.0.0.1:{port}"));

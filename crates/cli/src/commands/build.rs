@@ -125,7 +125,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let from = source::context(required(matches, "path"), text(matches, "file"))?;
     send::check(context).await?;
     let mut progress = Progress::new(mode);
-    let sending = send::Sending { query: request.query, secrets, authorities, from, compress: is_on(matches, "compress") };
+    let sending =
+        send::Sending { query: request.query, secrets, authorities, from, compress: is_on(matches, "compress") };
     let response = send::send(context, sending, &mut progress).await?;
     let id = follow(JsonLines::new(response, "POST /build"), &mut progress).await?;
     progress.built(&id, &request.tags);

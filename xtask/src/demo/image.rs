@@ -1,4 +1,4 @@
-//! The `dozen run` that installs Flask: from PyPI by pip, or from Debian's packages by apt-get.
+//! The `dozen build` that makes the application's image: with Flask from PyPI by pip, or from Debian's packages by apt-get.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,6 @@ use crate::{images, steps};
 
 /// Variables by which Python's programs are told of a file of certificate authorities.
 const CERTIFICATE_VARIABLES: [&str; 3] = ["PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
-/// Where the host's bundle appears inside while Flask is installed.
-const BUNDLE_INSIDE: &str = "/tmp/host-certificates.crt";
-/// Where apt reads the host's options while Flask is installed.
-const OPTIONS_INSIDE: &str = "/etc/apt/apt.conf.d/90host";
-
 /// From where Flask comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -21,7 +16,7 @@ pub enum Way {
     Apt,
 }
 
-/// What this host has that an installation in a container needs as well, because it is given nothing by itself.
+/// What this host has that an installation in a build needs as well, because it is given nothing by itself.
 #[derive(Debug, Default)]
 pub struct Host {
     /// The bundle of certificate authorities that the host names: a proxy that opens TLS is trusted by the host only.
@@ -54,41 +49,33 @@ impl Way {
         }
     }
 
-    fn script(self) -> &'static str {
+    /// The file, beside the application.
+    fn dockerfile(self) -> &'static str {
         match self {
-            Self::Pip => "pip install --no-cache-dir --disable-pip-version-check --quiet flask",
-            Self::Apt => {
-                "apt-get update -q && \
-                 DEBIAN_FRONTEND=noninteractive apt-get install -q --yes --no-install-recommends python3-flask"
-            }
+            Self::Pip => "Dockerfile",
+            Self::Apt => "debian.Dockerfile",
         }
     }
 
-    /// The words after `dozen`: a container of this name in which Flask is installed and the application lies.
-    pub fn arguments(self, container: &str, source: &Path, host: &Host) -> Vec<String> {
-        let mut arguments: Vec<String> = ["run", "--name", container].map(String::from).into();
-        let mut mount = |from: &Path, to: &str| {
-            arguments.extend(["-v".to_owned(), format!("{}:{to}:ro", from.display())]);
-        };
-        mount(source, "/source");
+    /// The words after `dozen`: an image of this name with Flask and the application in it.
+    pub fn arguments(self, image: &str, source: &Path, host: &Host) -> Vec<String> {
+        let dockerfile = source.join(self.dockerfile()).display().to_string();
+        let mut arguments: Vec<String> = ["build", "-t", image, "-f", &dockerfile].map(String::from).into();
         match (self, &host.bundle, &host.apt_options) {
             (Self::Pip, Some(bundle), _) => {
                 steps::step(format_args!(
-                    "this host names its own certificate authorities ({}): the installation is given them too",
+                    "this host names its own certificate authorities ({}): the build trusts them too",
                     bundle.display()
                 ));
-                mount(bundle, BUNDLE_INSIDE);
-                let variables = CERTIFICATE_VARIABLES.iter();
-                arguments.extend(variables.flat_map(|name| ["-e".to_owned(), format!("{name}={BUNDLE_INSIDE}")]));
+                arguments.extend(["--ca-bundle".to_owned(), bundle.display().to_string()]);
             }
             (Self::Apt, _, Some(options)) => {
-                steps::step("apt has options on this host (proxies): the installation is given them too");
-                mount(options, OPTIONS_INSIDE);
+                steps::step("apt has options on this host (proxies): the build is given them too");
+                arguments.extend(["--secret".to_owned(), format!("id=apt,src={}", options.display())]);
             }
             _ => {}
         }
-        let script = format!("{} && mkdir -p /app && cp /source/app.py /app/", self.script());
-        arguments.extend([self.base(), "sh", "-c", &script].map(String::from));
+        arguments.push(source.display().to_string());
         arguments
     }
 }
@@ -100,23 +87,20 @@ mod tests {
     #[test]
     fn the_hosts_authorities_go_along_only_where_it_names_them() {
         let source = Path::new("/src");
-        let without = Way::Pip.arguments("c", source, &Host::default());
-        assert!(!without.iter().any(|word| word.contains("CERT")));
+        let without = Way::Pip.arguments("i", source, &Host::default());
+        assert_eq!(without.join(" "), "build -t i -f /src/Dockerfile /src");
         assert_eq!(certificates(&|_| None), None);
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().display().to_string();
         let bundle = certificates(&|name| (name == "SSL_CERT_FILE").then(|| path.clone()));
-        let with = Way::Pip.arguments("c", source, &Host { bundle, apt_options: None });
-        assert!(with.contains(&format!("{path}:{BUNDLE_INSIDE}:ro")));
-        assert!(with.contains(&format!("PIP_CERT={BUNDLE_INSIDE}")));
+        let with = Way::Pip.arguments("i", source, &Host { bundle, apt_options: None });
+        assert!(with.join(" ").contains(&format!("--ca-bundle {path}")), "{with:?}");
     }
 
     #[test]
     fn apt_is_given_the_hosts_proxies_and_starts_from_debian() {
         let host = Host { bundle: Some("/bundle".into()), apt_options: Some("/options".into()) };
-        let words = Way::Apt.arguments("c", Path::new("/src"), &host);
-        assert!(words.contains(&format!("/options:{OPTIONS_INSIDE}:ro")), "{words:?}");
-        assert!(words.contains(&"debian:bookworm-slim".to_owned()));
-        assert!(!words.iter().any(|word| word.contains("bundle")));
+        let words = Way::Apt.arguments("i", Path::new("/src"), &host).join(" ");
+        assert_eq!(words, "build -t i -f /src/debian.Dockerfile --secret id=apt,src=/options /src");
     }
 }
