@@ -98,13 +98,10 @@ impl IgnoreFile {
         if path == "." {
             return false;
         }
-        let parents: Vec<&str> = path.match_indices('/').map(|(at, _)| &path[..at]).collect();
         let mut is_out = false;
         for rule in &self.rules {
             // What would change nothing is not looked at.
-            if rule.is_exception == is_out
-                && (rule.pattern.matches(&path) || parents.iter().any(|parent| rule.pattern.matches(parent)))
-            {
+            if rule.is_exception == is_out && rule.pattern.matches(&path) {
                 is_out = !rule.is_exception;
             }
         }

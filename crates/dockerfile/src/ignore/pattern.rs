@@ -47,11 +47,16 @@ impl Pattern {
         Some(Self { tokens })
     }
 
-    /// The whole path matches.
+    /// The whole path matches, or that of a directory above it.
     pub fn matches(&self, path: &str) -> bool {
         let mut places = self.start();
+        let mut next = Vec::new();
         for character in path.chars() {
-            places = self.step(&places, character);
+            if character == '/' && places[self.tokens.len()] {
+                return true;
+            }
+            self.step(&places, character, &mut next);
+            std::mem::swap(&mut places, &mut next);
             if !places.contains(&true) {
                 return false;
             }
@@ -62,12 +67,14 @@ impl Pattern {
     /// Something below a directory may match: the pattern is not over when the directory is, or it never is.
     pub fn may_match_below(&self, directory: &str) -> bool {
         let mut places = self.start();
+        let mut next = Vec::new();
         for character in directory.chars().chain(['/']) {
             // It has matched a directory above: all below is matched.
             if character == '/' && places[self.tokens.len()] {
                 return true;
             }
-            places = self.step(&places, character);
+            self.step(&places, character, &mut next);
+            std::mem::swap(&mut places, &mut next);
         }
         places.contains(&true)
     }
@@ -91,27 +98,27 @@ impl Pattern {
     }
 
     /// From where one may stand to where one may stand after a character: all ways at once, so none takes long.
-    fn step(&self, places: &[bool], character: char) -> Vec<bool> {
-        let mut next = vec![false; places.len()];
+    fn step(&self, places: &[bool], character: char, next: &mut Vec<bool>) {
+        next.clear();
+        next.resize(places.len(), false);
         for (place, token) in self.tokens.iter().enumerate().filter(|(place, _)| places[*place]) {
             match token {
-                Token::Character(wanted) if *wanted == character => self.reach(&mut next, place + 1),
-                Token::Any if character != '/' => self.reach(&mut next, place + 1),
-                Token::Star if character != '/' => self.reach(&mut next, place),
-                Token::Everything => self.reach(&mut next, place),
-                Token::Directories if character == '/' => self.reach(&mut next, place),
+                Token::Character(wanted) if *wanted == character => self.reach(next, place + 1),
+                Token::Any if character != '/' => self.reach(next, place + 1),
+                Token::Star if character != '/' => self.reach(next, place),
+                Token::Everything => self.reach(next, place),
+                Token::Directories if character == '/' => self.reach(next, place),
                 // Within a directory's name: the token is not over until its slash.
                 Token::Directories => next[place] = true,
                 Token::Class { ranges, is_negated } => {
                     let is_in = ranges.iter().any(|(from, to)| (*from..=*to).contains(&character));
                     if is_in != *is_negated && character != '/' {
-                        self.reach(&mut next, place + 1);
+                        self.reach(next, place + 1);
                     }
                 }
                 _ => {}
             }
         }
-        next
     }
 }
 
