@@ -27,10 +27,16 @@ use self::index::{Index, Number, What};
 use crate::tree::{Content, Kind, Node, NodeKind, Tree, TreeError, resolve, shown};
 
 /// A context: an index, and the spool that it leads into.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Context {
     index: Index,
     spool: Arc<File>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({} names)", self.count())
+    }
 }
 
 /// Whose the files of an archive are.
@@ -128,8 +134,18 @@ impl Context {
     }
 
     pub(crate) fn read_with(archive: impl Read, spool: File, owners: Owners) -> Result<Self, ContextError> {
-        let (index, spool) = read::read(archive, spool, owners)?;
+        Self::read_within(archive, spool, owners, read::HOLES)
+    }
+
+    fn read_within(archive: impl Read, spool: File, owners: Owners, holes: u64) -> Result<Self, ContextError> {
+        let (index, spool) = read::read(archive, spool, owners, holes)?;
         Ok(Self { index, spool: Arc::new(spool) })
+    }
+
+    /// The same with little patience for holes, which take as long to go through as if they were data.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn read_in_a_hurry(archive: impl Read, spool: File) -> Result<Self, ContextError> {
+        Self::read_within(archive, spool, Owners::Kept, 8 << 20)
     }
 
     /// One without files.

@@ -169,3 +169,6 @@ impl Classified for CopyError {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::compressed;

@@ -6,6 +6,8 @@
 
 pub mod context;
 pub mod copy;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod key;
 pub mod operation;
 pub mod plan;

@@ -13,10 +13,11 @@ use dozen_model::Digest;
 pub use content::{Content, ContentReader};
 pub use live::LiveTree;
 pub use plain::PlainTree;
+pub(crate) use resolve::{LINKS, components};
 pub use resolve::{Resolved, resolve};
 
 /// What can be copied from, and looked at as a destination.
-pub trait Tree {
+pub trait Tree: Send + Sync {
     /// What stands at a path, at the price of a look.
     fn kind(&self, path: &[u8]) -> Result<Option<Kind>, TreeError>;
 

@@ -22,10 +22,12 @@ pub(super) enum Plain<R: Read> {
 }
 
 /// How much went in, and how much came out.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Tally {
     read: Rc<Cell<u64>>,
     made: u64,
+    /// How much may come out of so much.
+    allowance: fn(u64) -> u64,
 }
 
 /// Counts what is read.
@@ -35,13 +37,17 @@ pub(super) struct Tallied<R> {
 }
 
 /// Looks at the first bytes and decompresses accordingly; false if they cannot be those of an archive.
-pub(super) fn decompress<R: Read>(mut source: R) -> io::Result<(Plain<R>, bool)> {
+pub(super) fn decompress<R: Read>(source: R) -> io::Result<(Plain<R>, bool)> {
+    decompress_within(source, allowance)
+}
+
+fn decompress_within<R: Read>(mut source: R, allowance: fn(u64) -> u64) -> io::Result<(Plain<R>, bool)> {
     let mut magic = Vec::new();
     source.by_ref().take(512).read_to_end(&mut magic)?;
     let is_tar = magic.is_empty() || begins_tar(&magic);
     let is = |prefix: &[u8]| !is_tar && magic.starts_with(prefix);
     let (is_bzip2, is_xz) = (is(b"BZh"), is(b"\xfd7zXZ\0"));
-    let tally = Tally::default();
+    let tally = Tally { read: Rc::default(), made: 0, allowance };
     let peeked = Cursor::new(magic).chain(source);
     if !is_bzip2 && !is_xz {
         let (compression, plain) = archive::decompress(peeked)?;
@@ -78,7 +84,7 @@ impl<R: Read> Read for Plain<R> {
             _ => error,
         })?;
         tally.made += read as u64;
-        if tally.made > allowance(tally.read.get()) {
+        if tally.made > (tally.allowance)(tally.read.get()) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("it swells to more than {RATIO} times its compressed size; dozen takes that for an attack"),
@@ -93,5 +99,26 @@ impl<R: Read> Read for Tallied<R> {
         let read = self.source.read(buffer)?;
         self.read.set(self.read.get() + read as u64);
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_swells_is_an_attack() {
+        let zeros = vec![0; 1 << 20];
+        let allowance = |read: u64| 100_000.max(read * RATIO);
+        for (name, bytes) in crate::copy::compressed(&zeros) {
+            if !["bzip2", "xz"].contains(&name) {
+                continue;
+            }
+            let (mut plain, _) = decompress_within(bytes.as_slice(), allowance).unwrap();
+            let error = io::copy(&mut plain, &mut io::sink()).unwrap_err();
+            assert!(error.to_string().starts_with("it swells to more than 200 times"), "{name}: {error}");
+            let (mut plain, _) = decompress(bytes.as_slice()).unwrap();
+            assert_eq!(io::copy(&mut plain, &mut io::sink()).unwrap(), 1 << 20, "{name}");
+        }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use dozen_dockerfile::ignore::IgnoreFile;
+use dozen_image::beneath::PATH_LIMIT;
 
-use crate::tree::{self, Kind, TreeError, join, resolve, split};
+use crate::tree::{self, LINKS, components, join, split};
 
 /// Which inode.
 pub(super) type Number = u32;
@@ -57,27 +58,39 @@ pub(super) struct Directory {
 }
 
 /// Why a name cannot be given.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// With the name that it would have.
     Because(&'static str),
     /// There would be too many.
-    Full,
+    TooMany,
+    /// Their paths would be too long together.
+    TooLong,
 }
 
-impl From<TreeError> for Refusal {
-    fn from(_: TreeError) -> Self {
-        Self::Because("the links on its path lead in circles")
-    }
-}
+const NOT_A_DIRECTORY: Refusal = Refusal::Because("what its path goes through is no directory");
+
+/// Bytes of all paths from the root, links followed: what it takes to copy them.
+const PATHS: usize = 256 << 20;
+/// Names that are looked up on the way to all entries: links make long ways of short names.
+const STEPS: usize = 1 << 28;
 
 /// All inodes. The first is the root.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     inodes: Vec<Inode>,
-    /// The directory of the entry before: archives come sorted.
-    last: Option<(Vec<u8>, Number)>,
+    /// The directory of the entry before, as the archive calls it: archives come sorted.
+    last: Option<(Vec<u8>, Found)>,
+    path_bytes: usize,
+    steps: usize,
     limit: usize,
+}
+
+/// A directory, and how long its path is.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    number: Number,
+    path_bytes: usize,
 }
 
 impl Default for Index {
@@ -85,11 +98,16 @@ impl Default for Index {
         let looks = Looks { mode: 0o755, ..Looks::default() };
         let root =
             Inode { what: What::Directory(Directory { is_implied: true, ..Directory::default() }), looks, names: 1 };
-        Self { inodes: vec![root], last: None, limit: super::read::ENTRIES }
+        Self { inodes: vec![root], last: None, path_bytes: 0, steps: 0, limit: super::read::ENTRIES }
     }
 }
 
 impl Index {
+    #[cfg(test)]
+    pub(super) fn with_limit(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
     pub(super) fn inode(&self, number: Number) -> &Inode {
         &self.inodes[number as usize]
     }
@@ -137,14 +155,6 @@ impl Index {
         }
     }
 
-    fn kind(&self, path: &[u8]) -> Option<Kind> {
-        Some(match &self.inode(self.find(path)?).what {
-            What::Directory(_) => Kind::Directory,
-            What::Link(target) => Kind::Link(target.to_vec()),
-            _ => Kind::File,
-        })
-    }
-
     /// Puts something at a path of the archive's. A directory takes over what another of its name holds; anything else
     /// replaces what stands there.
     pub(super) fn put(&mut self, path: &[u8], what: What, looks: Looks) -> Result<(), Refusal> {
@@ -155,7 +165,7 @@ impl Index {
             return Ok(());
         }
         let (above, name) = split(path);
-        let above = self.parent(above, looks.mtime)?;
+        let above = self.parent(above, name, looks.mtime)?;
         if let What::Directory(_) = what
             && let Some(standing) = self.directory(above).and_then(|above| above.below.get(name)).copied()
             && self.directory(standing).is_some()
@@ -177,13 +187,16 @@ impl Index {
             return Err(Refusal::Because("only a directory can be the root"));
         }
         let (target_above, target_name) = split(target);
-        let target_above = resolve(|path| Ok(self.kind(path)), target_above, true)?.path;
-        let directory = self.find(&target_above).and_then(|above| self.directory(above)).ok_or(MISSING)?;
+        let found = self.walk(target_above, None).map_err(|refusal| match refusal {
+            NOT_A_DIRECTORY => MISSING,
+            refusal => refusal,
+        })?;
+        let directory = self.directory(found.number).ok_or(MISSING)?;
         let number = *directory.below.get(target_name).ok_or(MISSING)?;
         if self.directory(number).is_some() {
             return Err(Refusal::Because("a directory cannot have a hard link"));
         }
-        let above = self.parent(above, mtime)?;
+        let above = self.parent(above, name, mtime)?;
         if self.directory(above).and_then(|above| above.below.get(name)) == Some(&number) {
             return Ok(());
         }
@@ -227,39 +240,78 @@ impl Index {
     }
 
     /// The directory that an entry belongs in, links followed; what is missing of it is made.
-    fn parent(&mut self, path: &[u8], mtime: (i64, u32)) -> Result<Number, Refusal> {
-        if let Some((_, number)) = self.last.as_ref().filter(|(last, _)| last == path) {
-            return Ok(*number);
-        }
-        const NOT_A_DIRECTORY: Refusal = Refusal::Because("what its path goes through is no directory");
-        let found = resolve(|path| Ok(self.kind(path)), path, true)?;
-        if found.path.len() > dozen_image::beneath::PATH_LIMIT {
+    fn parent(&mut self, path: &[u8], name: &[u8], mtime: (i64, u32)) -> Result<Number, Refusal> {
+        let found = match &self.last {
+            Some((last, found)) if last == path => *found,
+            _ => self.walk(path, Some(mtime))?,
+        };
+        self.last = Some((path.to_vec(), found));
+        self.lengthen(found.path_bytes + 1 + name.len())?;
+        Ok(found.number)
+    }
+
+    fn lengthen(&mut self, path_bytes: usize) -> Result<(), Refusal> {
+        // The slash in front is not counted.
+        if path_bytes > PATH_LIMIT + 1 {
             return Err(Refusal::Because("its path is longer than 4095 bytes"));
         }
-        let mut here = ROOT;
-        for name in found.path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            let directory = self.directory(here).ok_or(NOT_A_DIRECTORY)?;
-            here = match directory.below.get(name) {
-                Some(number) => *number,
-                None => {
+        self.path_bytes += path_bytes;
+        if self.path_bytes > PATHS { Err(Refusal::TooLong) } else { Ok(()) }
+    }
+
+    /// Goes from the root to a directory, as if the root were `/`. With a time, what is missing is made.
+    fn walk(&mut self, path: &[u8], make: Option<(i64, u32)>) -> Result<Found, Refusal> {
+        // From the root to where it stands, and what is still to go, the next name last.
+        let mut here = vec![Found { number: ROOT, path_bytes: 0 }];
+        let mut rest = components(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            self.steps += 1;
+            if self.steps > STEPS {
+                return Err(Refusal::TooLong);
+            }
+            if name == b".." {
+                here.truncate(here.len().max(2) - 1);
+                continue;
+            }
+            let above = *here.last().ok_or(NOT_A_DIRECTORY)?;
+            let found = self.directory(above.number).ok_or(NOT_A_DIRECTORY)?.below.get(&*name).copied();
+            let path_bytes = above.path_bytes + 1 + name.len();
+            let number = match (found, make) {
+                (Some(number), _) => number,
+                (None, None) => return Err(NOT_A_DIRECTORY),
+                (None, Some(mtime)) => {
+                    self.lengthen(path_bytes)?;
                     let looks = Looks { mode: 0o755, mtime, ..Looks::default() };
                     let what = What::Directory(Directory { is_implied: true, ..Directory::default() });
                     let number = self.add(Inode { what, looks, names: 1 })?;
-                    self.give(here, name, number);
+                    self.give(above.number, &name, number);
                     number
                 }
             };
+            match &self.inode(number).what {
+                What::Directory(_) => here.push(Found { number, path_bytes }),
+                What::Link(target) => {
+                    links += 1;
+                    if links > LINKS {
+                        return Err(Refusal::Because("the links on its path lead in circles"));
+                    }
+                    if target.starts_with(b"/") {
+                        here.truncate(1);
+                    }
+                    rest.extend(components(target));
+                }
+                _ => return Err(NOT_A_DIRECTORY),
+            }
         }
-        self.directory(here).ok_or(NOT_A_DIRECTORY)?;
-        self.last = Some((path.to_vec(), here));
-        Ok(here)
+        here.last().copied().ok_or(NOT_A_DIRECTORY)
     }
 
     fn add(&mut self, inode: Inode) -> Result<Number, Refusal> {
         if self.inodes.len() > self.limit {
-            return Err(Refusal::Full);
+            return Err(Refusal::TooMany);
         }
-        let number = Number::try_from(self.inodes.len()).map_err(|_| Refusal::Full)?;
+        let number = Number::try_from(self.inodes.len()).map_err(|_| Refusal::TooMany)?;
         self.inodes.push(inode);
         Ok(number)
     }
@@ -267,13 +319,14 @@ impl Index {
     /// What an ignore file leaves. A directory that is left out stays where something below it does.
     pub(super) fn ignoring(&self, ignore: &IgnoreFile, keep: &[&str]) -> Self {
         let keep: Vec<Vec<u8>> = keep.iter().map(|path| clean(path)).collect();
-        let mut kept = Self { limit: usize::MAX, ..Self::default() };
+        let mut kept = Self::default();
         kept.copy(self, b"", ROOT);
         // The first names of what has several.
         let mut linked: BTreeMap<Number, Vec<u8>> = BTreeMap::new();
         let mut stack = vec![(Vec::new(), ROOT)];
         while let Some((above, number)) = stack.pop() {
             let below = self.directory(number).map(|directory| &directory.below);
+            let mut is_forced = kept.find(&above).is_none();
             for (name, number) in below.into_iter().flatten() {
                 let path = join(&above, name);
                 let text = String::from_utf8_lossy(&path);
@@ -288,10 +341,14 @@ impl Index {
                 if is_out {
                     continue;
                 }
-                for directory in tree::above(&path) {
-                    if let Some(number) = self.find(directory).filter(|_| kept.find(directory).is_none()) {
-                        kept.copy(self, directory, number);
+                // Directories that were left out, and come for what is in them.
+                if is_forced {
+                    for directory in tree::above(&path) {
+                        if let Some(number) = self.find(directory).filter(|_| kept.find(directory).is_none()) {
+                            kept.copy(self, directory, number);
+                        }
                     }
+                    is_forced = false;
                 }
                 match linked.get(number) {
                     Some(first) => drop(kept.link(&path, first, (0, 0))),
@@ -314,7 +371,7 @@ impl Index {
             }
             what => what.clone(),
         };
-        // What stood there once can stand there again: nothing is refused.
+        // What stood within the bounds once stands within them again.
         let put = self.put(path, what, looks.clone());
         debug_assert!(put.is_ok(), "{put:?}");
     }

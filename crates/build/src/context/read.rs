@@ -18,14 +18,14 @@ const DESCRIPTIONS: usize = 256 << 20;
 /// Bytes that sparse files leave out: they take nothing of the disk, and time to go through.
 pub(super) const HOLES: u64 = 8 << 30;
 
-pub(super) fn read(archive: impl Read, spool: File, owners: Owners) -> Result<(Index, File), ContextError> {
+pub(super) fn read(archive: impl Read, spool: File, owners: Owners, holes: u64) -> Result<(Index, File), ContextError> {
     let mut reading = Reading {
         index: Index::default(),
         spool: Spool::new(spool).map_err(ContextError::Spool)?,
         owners,
         entries: 0,
         descriptions: 0,
-        holes: 0,
+        holes,
     };
     let (source, is_archive) = decompress(archive).map_err(failed)?;
     if !is_archive {
@@ -54,6 +54,7 @@ struct Reading {
     owners: Owners,
     entries: usize,
     descriptions: usize,
+    /// Bytes that may still come.
     holes: u64,
 }
 
@@ -88,7 +89,8 @@ impl Reading {
         };
         put.map_err(|refusal| match refusal {
             Refusal::Because(why) => refused(why),
-            Refusal::Full => too_many(),
+            Refusal::TooMany => too_many(),
+            Refusal::TooLong => ContextError::Archive("the paths of its entries are longer than 256 MiB".into()),
         })
     }
 
@@ -122,10 +124,10 @@ impl Reading {
             None => (whole.as_slice(), entry.size),
         };
         let data = pieces.iter().map(|(_, length)| length).sum::<u64>();
-        self.holes = self.holes.saturating_add(size - data);
-        if self.holes > HOLES {
-            return Err(ContextError::Archive("its files have holes of more than 8 GiB".into()));
-        }
+        self.holes = self
+            .holes
+            .checked_sub(size - data)
+            .ok_or_else(|| ContextError::Archive("its files have holes of more than 8 GiB".into()))?;
         let stored = self.spool.file(&mut reader.data(), pieces, size);
         let (offset, digest) = stored.map_err(|error| match error {
             super::spool::Failure::Source(error) => failed(error),

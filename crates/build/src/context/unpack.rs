@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use dozen_image::beneath;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
@@ -85,8 +86,25 @@ fn make(node: &Node, parent: &OwnedFd, name: &[u8]) -> io::Result<()> {
     Ok(rustix::fs::utimensat(parent, name, &times(node.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn write(content: &Content, mut file: File) -> io::Result<File> {
-    io::copy(&mut content.open()?, &mut file)?;
+/// What is nothing but zeros becomes a hole: sparse files stay so.
+fn write(content: &Content, file: File) -> io::Result<File> {
+    let mut content = content.open()?;
+    let mut buffer = vec![0; 128 * 1024];
+    let mut at = 0;
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => {
+                if buffer[..read].iter().any(|byte| *byte != 0) {
+                    file.write_all_at(&buffer[..read], at)?;
+                }
+                at += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    file.set_len(at)?;
     Ok(file)
 }
 

@@ -45,6 +45,8 @@ impl Selection {
                     } else if several {
                         return Err(CopyError::SeveralSources { instruction: self.instruction });
                     }
+                    // A link to what is not there may have led here.
+                    layer.make_directories(split(&target).0)?;
                     file(&mut layer, &target, dressed(node), source)?;
                 }
                 Taken::Contents(items) => {

@@ -166,7 +166,8 @@ impl Selecting<'_> {
 
     /// All that is in a directory and not left out.
     fn contents(&self, tree: &dyn Tree, base: &[u8], include: Option<&IgnoreFile>) -> Result<Vec<Item>, CopyError> {
-        let filters: Vec<&IgnoreFile> = include.into_iter().chain([&self.exclude]).collect();
+        let filters = include.into_iter().chain([&self.exclude]);
+        let filters: Vec<&IgnoreFile> = filters.filter(|filter| !filter.is_empty()).collect();
         let mut items = Vec::new();
         // Directories that come if something in them does.
         let mut pending: Vec<Vec<u8>> = Vec::new();

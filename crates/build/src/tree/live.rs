@@ -15,7 +15,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, Kind, Node, NodeKind, Tree, TreeError, split};
+use super::{Content, Kind, Node, NodeKind, Tree, TreeError, resolve, split};
 
 /// A tree on the disk, by a descriptor of its root. Nobody else may change it meanwhile, and nothing breaks if somebody
 /// does.
@@ -35,6 +35,22 @@ impl LiveTree {
         Self { root: Arc::new(root), last: Mutex::new(None) }
     }
 
+    /// What a file holds, links followed, and no more of it than this; `None` if there is no file. For /etc/passwd.
+    pub fn beginning(&self, path: &str, limit_bytes: u64) -> Result<Option<Vec<u8>>, TreeError> {
+        let found = resolve(|path| self.kind(path), path.as_bytes(), true)?;
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let Some((directory, name, stat)) = self.look(&found.path)? else { return Ok(None) };
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                return Ok(None);
+            }
+            let mut bytes = Vec::new();
+            let file = regular(directory.as_fd(), name, (stat.st_dev, stat.st_ino))?;
+            file.take(limit_bytes).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        };
+        read().map_err(TreeError::read(&found.path))
+    }
+
     /// The directory, or `None` if there is none.
     fn directory(&self, path: &[u8]) -> Result<Option<Arc<OwnedFd>>, Errno> {
         if path.is_empty() {
@@ -45,7 +61,7 @@ impl LiveTree {
             return Ok(Some(directory.clone()));
         }
         match beneath::open_no_links(self.root.as_fd(), path, beneath::DIRECTORY) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(None),
             directory => {
                 let directory = Arc::new(directory?);
                 *last = Some((path.to_vec(), directory.clone()));

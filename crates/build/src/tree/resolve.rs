@@ -2,8 +2,8 @@
 
 use super::{Kind, TreeError, join, shown, split};
 
-/// More links than any path of a real image goes through; the kernel follows forty.
-const LINKS: usize = 255;
+/// How many links are followed on one path: as many as the kernel does (path_resolution(7)).
+pub(crate) const LINKS: usize = 40;
 
 /// Where a path leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,8 @@ pub fn resolve(
     Ok(Resolved { path: here, kind })
 }
 
-fn components(path: &[u8]) -> Vec<Vec<u8>> {
+/// The names of a path, the last first.
+pub(crate) fn components(path: &[u8]) -> Vec<Vec<u8>> {
     let names = path.split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b"."));
     names.rev().map(<[u8]>::to_vec).collect()
 }
