@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use dozen_build::operation::{Copy, Operation, Run};
-use dozen_build::plan::{BaseImage, Options, Order, Planning, StagePlan};
+use dozen_build::plan::{BaseImage, Options, Planning, StagePlan};
 use dozen_dockerfile::scope::{Given, GlobalScope};
 use dozen_dockerfile::stages::{Base, Stages};
 use dozen_dockerfile::{Dockerfile, Error, Lines, parse};
@@ -49,7 +49,6 @@ fn plans(file: &Dockerfile) -> Result<Vec<StagePlan>, Error> {
         assert_eq!(plan.origins(), stages.origins_of(stage).collect(), "the file says all that is taken");
         plans.push(plan);
     }
-    assert!(!Order::new(&stages, stages.count() - 1).ready().is_empty());
     Ok(plans)
 }
 

@@ -9,8 +9,10 @@ mod graph;
 pub(crate) mod job;
 mod layer;
 mod mounts;
+mod root;
 mod run;
 pub(crate) mod site;
+mod source;
 mod step;
 mod stubs;
 
@@ -23,8 +25,10 @@ use dozen_dockerfile::scope::{Given, Platform};
 use dozen_model::{ContainerId, ContainerSpec, ImageId, Reference, error_chain};
 use tokio::sync::mpsc;
 
+use self::failure::StepError;
 use self::job::Job;
 use self::site::Site;
+use self::source::Source;
 use crate::container::snapshot::Snapshot;
 use crate::{Engine, EngineError};
 
@@ -134,8 +138,10 @@ pub struct StepStarted {
     pub count: usize,
     /// How many the build has.
     pub total: usize,
-    /// The instruction, as it is shown: in one line.
+    /// The instruction in one line, with the values of its variables where they are known.
     pub text: String,
+    /// The same as it was written.
+    pub source: String,
 }
 
 /// Why a build has failed.
@@ -176,10 +182,22 @@ impl Engine {
     /// Begins a build.
     pub fn build(&self, request: BuildRequest, context: BuildContext) -> Build {
         let (sender, events) = mpsc::channel(EVENTS);
-        let job = Arc::new(Job::new(self.shared.clone(), request, context, sender));
+        let shared = self.shared.clone();
         tokio::spawn(async move {
+            let BuildContext { files, site } = context;
+            let wanted = request.dockerfile.clone();
+            let read = shared.blocking(move || Ok(source::read(&wanted, &files))).await;
+            let source = match read.map_err(StepError::from).and_then(|read| read) {
+                Ok(source) => source,
+                Err(error) => {
+                    let _ = sender.send(BuildEvent::Failed(error.told("", "", None))).await;
+                    return;
+                }
+            };
+            let Source { name, text, context } = source;
+            let job = Arc::new(Job::new(shared, request, context, site, sender));
             let last = tokio::select! {
-                built = executor::execute(&job) => Some(built),
+                built = executor::execute(&job, &name, &text) => Some(built),
                 // Nobody wants it any more.
                 () = job.events.closed() => None,
             };

@@ -15,49 +15,21 @@ use super::failure::StepError;
 use super::graph::{Built, Graph, StageBase};
 use super::job::Job;
 use super::step::Here;
-use super::{BuildEvent, BuildFailure, DockerfileSource, StepId};
+use super::{BuildEvent, BuildFailure, StepId};
 use crate::EngineError;
 use crate::engine::emit_image;
 use crate::failpoint::failpoint;
 
-/// The largest Dockerfile that is read.
-const DOCKERFILE_LIMIT_BYTES: u64 = 4 << 20;
-
 /// Why, and of which instruction.
 type Failed = (StepError, Option<Span>);
 
-/// Builds it.
-pub(super) async fn execute(job: &Arc<Job>) -> Result<ImageId, BuildFailure> {
-    let (name, text) = match dockerfile(job).await {
-        Ok(found) => found,
-        Err(error) => return Err(error.told("", "", None)),
-    };
-    let file = match parse(&text) {
+/// Builds it. `name` and `text` are the Dockerfile's.
+pub(super) async fn execute(job: &Arc<Job>, name: &str, text: &str) -> Result<ImageId, BuildFailure> {
+    let file = match parse(text) {
         Ok(file) => file,
-        Err(failure) => return Err(StepError::File(failure.error).told(&name, &text, None)),
+        Err(failure) => return Err(StepError::File(failure.error).told(name, text, None)),
     };
-    build(job, &file).await.map_err(|(error, span)| error.told(&name, &text, span))
-}
-
-async fn dockerfile(job: &Arc<Job>) -> Result<(String, String), StepError> {
-    match &job.request.dockerfile {
-        DockerfileSource::Text { name, text } => Ok((name.clone(), text.clone())),
-        DockerfileSource::InContext(path) => {
-            let (job, wanted) = (job.clone(), path.clone());
-            let shared = job.shared.clone();
-            let read = move || job.context.file(&wanted, DOCKERFILE_LIMIT_BYTES).map_err(super::context_failed);
-            let Some(bytes) = shared.blocking(read).await? else {
-                return Err(StepError::with_hint(
-                    format!("failed to read dockerfile: open {path}: no such file or directory"),
-                    "name it with -f, as a path below the context",
-                ));
-            };
-            if bytes.iter().all(u8::is_ascii_whitespace) {
-                return Err(StepError::said(format!("the Dockerfile ({path}) cannot be empty")));
-            }
-            Ok((path.clone(), String::from_utf8_lossy(&bytes).into_owned()))
-        }
-    }
+    build(job, &file).await.map_err(|(error, span)| error.told(name, text, span))
 }
 
 async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
@@ -67,7 +39,7 @@ async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
     }
     // In the order of the file, whichever goes on first.
     for (number, stage) in &graph.stages {
-        let from = graph.started(*number, 1, &stage.from);
+        let from = graph.started(*number, 1, &stage.from, &stage.from);
         let id = from.id;
         job.tell(BuildEvent::Step(from)).await;
         job.tell(BuildEvent::Done(id)).await;
@@ -105,7 +77,7 @@ async fn stage(job: &Arc<Job>, graph: &Arc<Graph>, number: usize) -> Result<(), 
     let anew = job.request.no_cache || job.request.no_cache_stages.iter().any(named);
     for (index, step) in this.plan.steps.iter().enumerate() {
         let id = StepId(first + index + 1);
-        job.tell(BuildEvent::Step(graph.started(number, index + 2, &step.text))).await;
+        job.tell(BuildEvent::Step(graph.started(number, index + 2, &step.text, &step.source))).await;
         let mut made = Done::default();
         let mut event = BuildEvent::Done(id);
         if let Some(operation) = &step.operation {

@@ -127,7 +127,7 @@ impl Graph {
     }
 
     /// What is told of a step that begins: of a stage the one with this number, from 1, the FROM being the first.
-    pub(super) fn started(&self, stage: usize, number: usize, text: &str) -> StepStarted {
+    pub(super) fn started(&self, stage: usize, number: usize, text: &str, source: &str) -> StepStarted {
         let steps = |stage: &Stage| 1 + stage.plan.steps.len();
         StepStarted {
             id: StepId(self.first_step(stage) + number - 1),
@@ -136,6 +136,7 @@ impl Graph {
             count: steps(&self.stages[&stage]),
             total: self.stages.values().map(steps).sum(),
             text: text.to_owned(),
+            source: source.to_owned(),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::failure::StepError;
 use super::site::Site;
-use super::{BuildContext, BuildEvent, BuildRequest};
+use super::{BuildEvent, BuildRequest};
 use crate::container::Container;
 use crate::shared::Shared;
 use crate::{Engine, EngineError, RemoveOptions};
@@ -36,10 +36,10 @@ impl Job {
     pub(super) fn new(
         shared: Arc<Shared>,
         request: BuildRequest,
-        context: BuildContext,
+        context: Context,
+        site: Site,
         events: mpsc::Sender<BuildEvent>,
     ) -> Self {
-        let BuildContext { files, site } = context;
         let of_run = &request.container;
         let circumstances = Circumstances {
             network: Some(format!("{:?} {:?}", of_run.network, of_run.endpoints)),
@@ -49,7 +49,7 @@ impl Job {
             // What is wrong with it is said when the build is planned.
             source_date_epoch: build_date(&request.given).ok().flatten(),
         };
-        let (context, running, began) = (Arc::new(files), Mutex::default(), Timestamp::now());
+        let (context, running, began) = (Arc::new(context), Mutex::default(), Timestamp::now());
         Self { shared, request, context, circumstances, site, began, events, running }
     }
 

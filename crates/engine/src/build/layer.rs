@@ -4,13 +4,12 @@ use std::io::Read;
 
 use dozen_build::copy::Entry;
 use dozen_build::operation::MakeDirectory;
-use dozen_build::tree::{Kind, LiveTree, NodeKind, PlainTree, Tree, resolve};
+use dozen_build::tree::{Kind, NodeKind, resolve};
 use dozen_image::{LayerEntry, LayerEntryKind, LayerWriter, NewLayer};
 use dozen_model::Digest;
 
 use super::failure::StepError;
 use super::job::Job;
-use super::step::owner_in;
 use crate::EngineError;
 
 /// Writes what a COPY has decided. Blocks.
@@ -43,17 +42,15 @@ fn write(writer: &mut LayerWriter<'_>, entry: &Entry) -> Result<(), StepError> {
 
 /// The directory and those above it that are missing; `None`: it is there. Blocks.
 pub(super) fn of_directory(job: &Job, wanted: &MakeDirectory, below: &[Digest]) -> Result<Option<NewLayer>, StepError> {
-    let root: Box<dyn Tree> = match below {
-        [] => Box::new(PlainTree::empty()),
-        below => Box::new(LiveTree::new(job.site.root_of(&job.shared, below)?)),
-    };
+    let seen = job.root_of(below)?;
+    let root = seen.tree();
     let found = resolve(|path| root.kind(path), wanted.path.as_bytes(), true)?;
     match found.kind {
         Some(Kind::Directory) => return Ok(None),
         Some(_) => return Err(StepError::said(format!("mkdir {}: not a directory", wanted.path))),
         None => {}
     }
-    let (uid, gid) = if wanted.user.is_empty() { (0, 0) } else { owner_in(&*root, &wanted.user)? };
+    let (uid, gid) = if wanted.user.is_empty() { (0, 0) } else { seen.owner(&wanted.user)? };
     let path = found.path;
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     let ends: Vec<usize> = slashes.chain([path.len()]).collect();

@@ -1,12 +1,11 @@
 //! One step: found in the cache, or done and written down.
 
-use std::io::Read;
 use std::sync::Arc;
 
-use dozen_build::copy::{self, Placing, Selection, Sources, owner};
+use dozen_build::copy::{self, Placing, Selection, Sources};
 use dozen_build::key::{self, Below};
 use dozen_build::operation::{Copy, MakeDirectory, Mount, Operation, Origin, Run, Source};
-use dozen_build::tree::{LiveTree, NodeKind, PlainTree, Tree, resolve};
+use dozen_build::tree::Tree;
 use dozen_dockerfile::MountSpec;
 use dozen_image::{KeptStep, NewLayer, StepLayer};
 use dozen_model::Digest;
@@ -15,11 +14,7 @@ use super::failure::StepError;
 use super::graph::Graph;
 use super::job::Job;
 use super::{StepId, layer, run};
-use crate::EngineError;
 use crate::failpoint::failpoint;
-
-/// What is read of an image's /etc/passwd and /etc/group.
-const NAMES_LIMIT_BYTES: u64 = 8 << 20;
 
 /// What became of a step.
 pub(super) struct Performed {
@@ -165,15 +160,14 @@ pub(super) fn part(spec: &MountSpec) -> &str {
 }
 
 /// A tree that is copied from, for as long as it is needed. Blocks.
-fn origin_tree(job: &Job, layers: Option<&[Digest]>) -> Result<Arc<dyn Tree + Send + Sync>, StepError> {
+fn origin_tree(job: &Job, layers: Option<&[Digest]>) -> Result<Arc<dyn Tree>, StepError> {
     Ok(match layers {
         None => job.context.clone(),
-        Some([]) => Arc::new(PlainTree::empty()),
-        Some(layers) => Arc::new(LiveTree::new(job.site.root_of(&job.shared, layers)?)),
+        Some(layers) => job.root_of(layers)?.into_tree(),
     })
 }
 
-type SelectedFrom = (Arc<dyn Tree + Send + Sync>, Selection);
+type SelectedFrom = (Arc<dyn Tree>, Selection);
 
 fn select(job: &Job, wanted: &Copy, layers: Option<&[Digest]>) -> Result<SelectedFrom, StepError> {
     let origin = origin_tree(job, layers)?;
@@ -184,36 +178,16 @@ fn select(job: &Job, wanted: &Copy, layers: Option<&[Digest]>) -> Result<Selecte
 fn layer_of_copy(
     job: &Job,
     wanted: &Copy,
-    origin: Arc<dyn Tree + Send + Sync>,
+    origin: Arc<dyn Tree>,
     selection: Selection,
     below: &[Digest],
 ) -> Result<NewLayer, StepError> {
-    let root: Box<dyn Tree> = match below {
-        [] => Box::new(PlainTree::empty()),
-        below => Box::new(LiveTree::new(job.site.root_of(&job.shared, below)?)),
-    };
-    let owner = wanted.owner.as_deref().map(|text| owner_in(&*root, text)).transpose()?;
+    let root = job.root_of(below)?;
+    let owner = wanted.owner.as_deref().map(|text| root.owner(text)).transpose()?;
     let spool = || job.site.nameless_file().map_err(std::io::Error::other);
-    let placing = Placing { destination: &*root, owner, made_at: job.now(), spool: &spool };
+    let placing = Placing { destination: root.tree(), owner, made_at: job.now(), spool: &spool };
     let entries = selection.into_entries(&placing)?;
     let made = layer::of_entries(job, &entries);
     drop(origin);
     made
-}
-
-/// User and group, by name in the image's own files or by number.
-pub(super) fn owner_in(root: &dyn Tree, text: &str) -> Result<(u32, u32), StepError> {
-    let names = |path: &[u8]| names_in(root, path);
-    Ok(owner::resolve(text, &names(b"etc/passwd")?, &names(b"etc/group")?)?)
-}
-
-/// What a file of names says; nothing if there is none.
-fn names_in(root: &dyn Tree, path: &[u8]) -> Result<Vec<u8>, StepError> {
-    let found = resolve(|path| root.kind(path), path, true)?;
-    let mut names = Vec::new();
-    if let Some(NodeKind::File { content, .. }) = root.node(&found.path)?.map(|node| node.kind) {
-        let read = content.open().and_then(|content| content.take(NAMES_LIMIT_BYTES).read_to_end(&mut names));
-        read.map_err(EngineError::system(|| format!("read /{}", String::from_utf8_lossy(path))))?;
-    }
-    Ok(names)
 }

@@ -96,11 +96,11 @@ impl Classic {
     }
 
     fn step(&mut self, step: &StepStarted) {
-        let StepStarted { id, number, count, total, text, .. } = step;
+        let StepStarted { id, number, count, total, source, .. } = step;
         let first = (id.0 + 1).saturating_sub(*number);
         let stage = self.stages.entry(first).or_default();
         stage.last_step = first + count.saturating_sub(1);
-        stage.waiting.push(format!("Step {}/{total} : {text}\n", id.0), false);
+        stage.waiting.push(format!("Step {}/{total} : {source}\n", id.0), false);
     }
 
     /// The stage that a step is of.

@@ -23,7 +23,7 @@ impl Events {
     pub(super) fn tell(&mut self, event: BuildEvent, said: &mut Vec<u8>) {
         match event {
             BuildEvent::Step(step) => {
-                let StepStarted { id, stage, number, count, total, text } = step;
+                let StepStarted { id, stage, number, count, total, text, source: _ } = step;
                 write(
                     &json!({ "Step": {
                         "ID": id.0, "Stage": stage, "Number": number, "Count": count, "Total": total, "Text": text,

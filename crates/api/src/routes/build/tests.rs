@@ -8,7 +8,15 @@ use super::*;
 
 fn step(id: usize, stage: &str, number: usize, count: usize, text: &str) -> BuildEvent {
     let stage = stage.to_owned();
-    BuildEvent::Step(StepStarted { id: StepId(id), stage, number, count, total: 5, text: text.to_owned() })
+    BuildEvent::Step(StepStarted {
+        id: StepId(id),
+        stage,
+        number,
+        count,
+        total: 5,
+        text: text.to_owned(),
+        source: text.to_owned(),
+    })
 }
 
 fn output(id: usize, text: &str) -> BuildEvent {

@@ -159,7 +159,7 @@ mod tests {
     fn the_head_is_one_line_whatever_is_in_it() {
         let source = Source { name: "a\nb".into(), text: "FROM a\nRUN \"b\"\n".into(), ignore: IgnoreFile::default() };
         let secrets = BTreeMap::from([("t".to_owned(), "AAEC".to_owned())]);
-        let head = head(&source::Context::Nothing(source), &secrets);
+        let head = head(&source::Context::Nothing(source), &secrets, None);
         assert_eq!(head.iter().filter(|byte| **byte == b'\n').count(), 1);
         let read: Value = serde_json::from_slice(&head).unwrap();
         assert_eq!(read["Dockerfile"]["Text"], "FROM a\nRUN \"b\"\n");
