@@ -212,43 +212,4 @@ fn platform(platform: &dozen_image::Platform) -> Platform {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checked(line: &str) -> Option<Outcome> {
-        let words = std::iter::once("build").chain(line.split_whitespace());
-        without_engine(&command().try_get_matches_from(words).unwrap())
-    }
-
-    #[test]
-    fn only_a_check_needs_no_engine() {
-        assert!(checked("-f x -t y .").is_none());
-        assert!(checked("--check /nowhere").unwrap().unwrap_err().message.contains("/nowhere"));
-        assert!(checked("--call outline .").unwrap().unwrap_err().message.contains("is not built yet"));
-    }
-
-    #[test]
-    fn the_exit_status_tells_what_was_found() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("Dockerfile");
-        let status = |text: &str, flags: &str| {
-            std::fs::write(&path, text).unwrap();
-            let outcome = checked(&format!("{flags} {}", directory.path().display())).unwrap();
-            outcome.unwrap_or_else(|failure| failure.exit_code)
-        };
-        assert_eq!(status("FROM a\n", "--check"), 0);
-        assert_eq!(status("FROM a\nCMD b\n", "--check"), 1);
-        assert_eq!(status("FROM a\nCMD b\n", "--call check,ignorestatus=true"), 0);
-        assert_eq!(status("FROM a\nCDM b\n", "--call check,ignorestatus=true"), 1);
-        assert_eq!(status("ARG v\nFROM a:${v:?}\n", "--check"), 1);
-        assert_eq!(status("ARG v\nFROM a:x${v:?}\n", "--check --build-arg v=1"), 0);
-        assert_eq!(status("FROM a AS b\nFROM a\nCMD c\n", "--check --target b"), 0);
-        assert_eq!(status("FROM a\n", "--check --target c"), 1);
-        let ignored = "# check=experimental=all\nFROM a\nCOPY b c\n";
-        assert_eq!(status(ignored, "--check"), 0);
-        std::fs::write(directory.path().join(".dockerignore"), "b\n").unwrap();
-        assert_eq!(status(ignored, "--check"), 1);
-        std::fs::write(directory.path().join("Dockerfile.dockerignore"), "").unwrap();
-        assert_eq!(status(ignored, "--check"), 0);
-    }
-}
+mod tests;

@@ -110,7 +110,9 @@ impl Progress {
             }
             Event::Cached(step) | Event::Done(step) => {
                 let lines = self.journal.rest(*step, now);
-                self.show(*step, &lines, now);
+                if !lines.is_empty() {
+                    self.show(*step, &lines, now);
+                }
                 if self.journal.end(*step, matches!(event, Event::Cached(_)), now) {
                     self.show(*step, &[], now);
                 }
@@ -121,7 +123,9 @@ impl Progress {
                     output::say(&raw.output(it, &self.journal));
                 }
                 let lines = self.journal.take(it.step, &it.text, now);
-                self.show(it.step, &lines, now);
+                if !lines.is_empty() {
+                    self.show(it.step, &lines, now);
+                }
             }
             Event::Warning(text) => match &mut self.screen {
                 Screen::Plain(plain) => output::say(&plain.warning(text)),

@@ -10,6 +10,8 @@ use super::seconds;
 pub(super) struct Plain {
     /// Of which step the last line was.
     last: Option<usize>,
+    /// There has been one.
+    has_begun: bool,
 }
 
 impl Plain {
@@ -19,9 +21,10 @@ impl Plain {
         let number = step + 1;
         let is_end = lines.is_empty() && record.end.is_some();
         if self.last != Some(step) {
-            if self.last.is_some() {
+            if self.has_begun {
                 text.push('\n');
             }
+            self.has_begun = true;
             let _ = writeln!(text, "#{number} {}", record.title);
             self.last = Some(step);
         }
@@ -42,7 +45,8 @@ impl Plain {
     }
 
     pub(super) fn warning(&mut self, text: &str) -> String {
-        let gap = if self.last.take().is_some() { "\n" } else { "" };
+        let gap = if self.has_begun { "\n" } else { "" };
+        (self.last, self.has_begun) = (None, true);
         format!("{gap}WARNING: {text}")
     }
 

@@ -29,6 +29,10 @@ fn plain(events: &[Event]) -> String {
                 journal.end(*id, matches!(event, Event::Cached(_)), now);
                 (*id, Vec::new(), true)
             }
+            Event::Warning(text) => {
+                shown.push(plain.warning(text));
+                continue;
+            }
             _ => panic!("{event:?}"),
         };
         if has_ended || !lines.is_empty() {
@@ -43,6 +47,7 @@ fn plain_lines_are_buildkits() {
     let events = [
         step(1, "FROM busybox"),
         Event::Done(1),
+        Event::Warning("mind".into()),
         step(2, "RUN make"),
         said(2, "one\ntw"),
         step(3, "RUN other"),
@@ -54,7 +59,7 @@ fn plain_lines_are_buildkits() {
     ];
     assert_eq!(
         plain(&events),
-        "#2 [build 1/3] FROM busybox\n#2 DONE 0.0s\n\n#3 [build 2/3] RUN make\n#3 0.000 one\n\n\
+        "#2 [build 1/3] FROM busybox\n#2 DONE 0.0s\n\nWARNING: mind\n\n#3 [build 2/3] RUN make\n#3 0.000 one\n\n\
          #4 [build 3/3] RUN other\n\n#3 [build 2/3] RUN make\n#3 0.000 two\n#3 0.000 three\n#3 DONE 0.0s\n\n\
          #4 [build 3/3] RUN other\n#4 0.000 side\n#4 CACHED"
     );
