@@ -22,6 +22,7 @@ pub enum EventKind {
     Volume,
     Network,
     Daemon,
+    Builder,
 }
 
 impl EventKind {
@@ -33,6 +34,7 @@ impl EventKind {
             Self::Volume => "volume",
             Self::Network => "network",
             Self::Daemon => "daemon",
+            Self::Builder => "builder",
         }
     }
 }

@@ -181,9 +181,12 @@ pub const SNAPSHOT_FAILPOINTS: &[&str] = &[
     "restore.after",
 ];
 
+/// Of removing from the build cache and filling it: a test of its own kills an engine there.
+pub const CACHE_FAILPOINTS: &[&str] = &["cache_remove.before", "cache_remove.row", "cache_remove.after"];
+
 /// Dies here if this failpoint is armed.
 pub(crate) fn failpoint(name: &str) {
-    let is_known = FAILPOINTS.contains(&name) || SNAPSHOT_FAILPOINTS.contains(&name);
+    let is_known = [FAILPOINTS, SNAPSHOT_FAILPOINTS, CACHE_FAILPOINTS].iter().any(|list| list.contains(&name));
     debug_assert!(is_known, "{name} is missing from the list");
     dozen_failpoint::reached("engine", name);
 }

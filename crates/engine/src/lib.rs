@@ -28,7 +28,8 @@ mod shared;
 mod volumes;
 
 pub use build::{
-    Build, BuildContext, BuildEvent, BuildFailure, BuildRequest, DockerfileSource, Secret, StepId, StepStarted,
+    Build, BuildContext, BuildEvent, BuildFailure, BuildRequest, CacheEntry, CachePrune, DockerfileSource, PrunedCache,
+    Secret, StepId, StepStarted,
 };
 pub use config::EngineConfig;
 pub use container::archive::{ContainerPath, ExtractOptions};
@@ -48,7 +49,7 @@ pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
 pub use engine::{CreateRequest, Engine, EngineInfo, ImportOptions};
 pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
-pub use failpoint::FAILPOINTS;
+pub use failpoint::{CACHE_FAILPOINTS, FAILPOINTS};
 pub use host_resources::{HostResources, parse_cpu_list};
 pub use network::direct_ports;
 pub use network::objects::{Network, NetworkRequest};

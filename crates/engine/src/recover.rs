@@ -54,7 +54,8 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         crate::volumes::snapshots::MIGRATION,
         ids::MIGRATION,
         dozen_image::BUILD_CACHE,
-        build::caches::MIGRATION,
+        build::caches::rows::MIGRATION,
+        build::caches::rows::USES,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -103,6 +104,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         );
     }
     collect_garbage(&shared, &rows)?;
+    build::caches::mend(&shared)?;
     failpoint("recover.collected");
     change::settle_interrupted(&shared, &mut rows)?;
     let is_to_move = |row: &&ContainerRow| row.phase.run().is_some_and(|run| !run.is_paused);

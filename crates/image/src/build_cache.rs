@@ -5,7 +5,7 @@
 //! was written in, and loses the mark when an image gets it, after the sync that every image waits for. What still has the
 //! mark of another boot may be torn, and is thrown away when the store is opened, with the steps that lead to it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dozen_ledger::rusqlite::{Connection, params};
@@ -14,9 +14,12 @@ use dozen_model::Digest;
 use jiff::Timestamp;
 
 use crate::ImageError;
-use crate::failpoint::failpoint;
 use crate::new_layer::NewLayer;
 use crate::store::{ImageStore, Inner, Pin, State};
+
+mod inventory;
+
+pub use self::inventory::CachedStep;
 
 /// The steps, and the layers that are not safe from a power cut yet.
 pub const BUILD_CACHE: Migration = Migration(
@@ -33,27 +36,6 @@ CREATE TABLE build_step (
 CREATE INDEX build_step_by_layer ON build_step(diff_id);
 ",
 );
-
-/// A step that has been done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachedStep {
-    /// What it is found by.
-    pub key: Digest,
-    /// What it made; `None`: it changed nothing.
-    pub layer: Option<Digest>,
-    /// For people: `RUN make`.
-    pub description: String,
-    /// Bytes of files in its layer.
-    pub size_bytes: u64,
-    /// When it was done.
-    pub created: Timestamp,
-    /// When it was last found.
-    pub last_used: Timestamp,
-    /// How often it was found.
-    pub uses: u64,
-    /// An image has its layer, too.
-    pub is_shared: bool,
-}
 
 /// A step that was found, or has just been written down.
 #[derive(Debug, Clone)]
@@ -95,21 +77,27 @@ impl ImageStore {
 
     /// What a step has made, if it was done before; the layer is held from here on.
     pub fn cached_step(&self, key: &Digest) -> Option<KeptStep> {
-        let row = self.0.read_state().steps.get(key).cloned()?;
-        let diff_ids: Vec<Digest> = row.diff_id.iter().cloned().collect();
+        let diff_ids: Vec<Digest> = self.0.read_state().steps.get(key)?.diff_id.iter().cloned().collect();
         // It may go in this moment; and a layer that was found to be damaged is to be made again.
         let is_damaged = diff_ids.iter().any(|diff_id| self.0.is_damaged(diff_id));
         let held = self.hold_layers(&diff_ids).filter(|_| !is_damaged)?;
-        let used = StepRow { last_used_s: Timestamp::now().as_second(), uses: row.uses + 1, ..StepRow::clone(&row) };
-        self.0.write_state().steps.insert(key.clone(), used.clone().into());
+        let used = {
+            let mut state = self.0.write_state();
+            // What is held is not forgotten, but it may have been before.
+            let row = state.steps.get_mut(key)?;
+            let used = StepRow { last_used_s: Timestamp::now().as_second(), uses: row.uses + 1, ..StepRow::clone(row) };
+            *row = used.clone().into();
+            used
+        };
+        let (layer, created_s) = (used.diff_id.clone(), used.created_s);
         // Nobody waits for it: it only says what goes first when room is made.
         self.0.ledger.submit(
             Durability::Kill,
             move |connection| insert(connection, &used),
             |_: Result<(), LedgerError>| {},
         );
-        let created = Timestamp::from_second(row.created_s).unwrap_or_default();
-        Some(KeptStep { layer: row.diff_id.clone(), created, held })
+        let created = Timestamp::from_second(created_s).unwrap_or_default();
+        Some(KeptStep { layer, created, held })
     }
 
     /// Writes down what a step has made, by each of its keys. `layer`: the step's, or that of another step, which is held.
@@ -132,40 +120,6 @@ impl ImageStore {
         let held = self.0.install_step(new, keys.iter().map(row).collect())?;
         let created = Timestamp::from_second(now_s).unwrap_or_default();
         Ok(KeptStep { layer: diff_id, created, held })
-    }
-
-    /// All steps that are kept.
-    pub fn cached_steps(&self) -> Vec<CachedStep> {
-        let state = self.0.read_state();
-        let of_images: BTreeSet<&Digest> = state.images.values().flat_map(|image| image.diff_ids.iter()).collect();
-        let time = |seconds| Timestamp::from_second(seconds).unwrap_or_default();
-        let step = |row: &Arc<StepRow>| CachedStep {
-            key: row.key.clone(),
-            layer: row.diff_id.clone(),
-            description: row.description.clone(),
-            size_bytes: row.diff_id.as_slice().iter().map(|diff_id| state.size_of(std::slice::from_ref(diff_id))).sum(),
-            created: time(row.created_s),
-            last_used: time(row.last_used_s),
-            uses: row.uses,
-            is_shared: row.diff_id.as_ref().is_some_and(|diff_id| of_images.contains(diff_id)),
-        };
-        state.steps.values().map(step).collect()
-    }
-
-    /// Forgets steps, and deletes the layers that nothing else needs. Gives the layers.
-    pub fn forget_steps(&self, keys: &[Digest]) -> Result<Vec<Digest>, ImageError> {
-        let _change = self.0.lock_change();
-        let rows = keys.to_vec();
-        failpoint("image.steps.before");
-        self.0.ledger.write_essential(Durability::Kill, move |connection| {
-            rows.iter().try_for_each(|key| delete(connection, key))
-        })?;
-        failpoint("image.steps.rows");
-        {
-            let mut state = self.0.write_state();
-            keys.iter().for_each(|key| drop(state.steps.remove(key)));
-        }
-        self.0.collect_layers()
     }
 }
 

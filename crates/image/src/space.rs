@@ -1,31 +1,36 @@
 //! How much of the disk the store takes, measured: what du(1) would say.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use dozen_model::Digest;
 
-use crate::store::{DiskUsage, ImageStore, ImageUsage};
+use crate::schema::LayerRow;
+use crate::store::{DiskUsage, ImageStore, ImageUsage, Inner};
 use crate::tree::disk_bytes;
 
 impl ImageStore {
-    /// As [`ImageStore::disk_usage`], in blocks of the disk rather than in bytes of files. Every layer is walked: blocks.
+    /// As [`ImageStore::disk_usage`], in blocks of the disk rather than in bytes of files, and without what goes with the
+    /// build cache ([`ImageStore::measured_steps`]). Every layer is walked: blocks.
     pub fn measured_usage(&self) -> DiskUsage {
-        let (layers, images) = {
+        let (layers, alone, images) = {
             let state = self.0.read_state();
-            let layer = |row: &crate::schema::LayerRow| {
-                (row.diff_id.clone(), self.0.layers.join(&row.directory), self.0.content.join(row.content_name()))
-            };
-            let layers: Vec<_> = state.layers.values().map(|row| layer(row)).collect();
+            let of_steps = state.layers_of_steps_alone();
+            let (alone, layers): (Vec<_>, Vec<_>) =
+                state.layers.values().partition(|row| of_steps.contains(&row.diff_id));
+            let layers: Vec<_> = layers.into_iter().map(|row| self.0.places(row)).collect();
+            let alone: Vec<_> = alone.into_iter().map(|row| self.0.places(row).content).collect();
             let images: Vec<_> =
                 state.images.values().map(|image| (image.id.clone(), image.diff_ids.clone())).collect();
-            (layers, images)
+            (layers, alone, images)
         };
         let mut tree_bytes: HashMap<Digest, u64> = HashMap::new();
         let mut kept_bytes: HashMap<Digest, u64> = HashMap::new();
-        for (diff_id, directory, content) in layers {
+        for Places { diff_id, directory, content } in layers {
             tree_bytes.insert(diff_id.clone(), disk_bytes(&directory));
             kept_bytes.insert(diff_id, disk_bytes(&content));
         }
+        let of_steps: u64 = alone.iter().map(|content| disk_bytes(content)).sum();
         let of = |layer: &Digest| tree_bytes.get(layer).unwrap_or(&0) + kept_bytes.get(layer).unwrap_or(&0);
         let mut users: HashMap<&Digest, usize> = HashMap::new();
         for (_, layers) in &images {
@@ -43,8 +48,36 @@ impl ImageStore {
         };
         DiskUsage {
             layers_bytes: tree_bytes.values().sum(),
-            blobs_bytes: disk_bytes(&self.0.content),
+            blobs_bytes: disk_bytes(&self.0.content).saturating_sub(of_steps),
             images: images.iter().map(usage).collect(),
         }
+    }
+
+    /// What the layers of cached steps take of the disk, by layer: each with what is kept beside it. Every one is walked:
+    /// blocks.
+    pub fn measured_steps(&self) -> HashMap<Digest, u64> {
+        let layers: Vec<Places> = {
+            let state = self.0.read_state();
+            let of_steps: BTreeSet<&Digest> = state.steps.values().filter_map(|step| step.diff_id.as_ref()).collect();
+            let rows = of_steps.into_iter().filter_map(|diff_id| state.layers.get(diff_id));
+            rows.map(|row| self.0.places(row)).collect()
+        };
+        let measured = |layer: Places| (layer.diff_id, disk_bytes(&layer.directory) + disk_bytes(&layer.content));
+        layers.into_iter().map(measured).collect()
+    }
+}
+
+/// Where a layer lies.
+struct Places {
+    diff_id: Digest,
+    directory: PathBuf,
+    /// What is kept beside it.
+    content: PathBuf,
+}
+
+impl Inner {
+    fn places(&self, row: &LayerRow) -> Places {
+        let (directory, content) = (self.layer_path(&row.directory), self.content_path(row));
+        Places { diff_id: row.diff_id.clone(), directory, content }
     }
 }

@@ -325,6 +325,25 @@ impl State {
         };
     }
 
+    /// Layers that images need, also those that are removed and in use, or cannot be read, and those that targets need.
+    pub(crate) fn layers_of_images(&self) -> BTreeSet<&Digest> {
+        let readable = self.images.values().chain(self.removed.values()).map(|image| &image.diff_ids);
+        let of_images = readable.chain(self.unreadable.values().map(|image| &image.diff_ids));
+        let by_targets = self.needed_by_targets();
+        // Of another platform's layer that was unpacked to run the blob lies there by itself.
+        let is_of_target = |digest: &Digest| by_targets.contains(digest) && !self.blobs.contains_key(digest);
+        let of_targets = self.layers.values().filter(|layer| is_of_target(&layer.diff_id) || is_of_target(&layer.blob));
+        let of_images = of_images.flat_map(|diff_ids| diff_ids.iter());
+        of_images.chain(of_targets.map(|layer| &layer.diff_id)).collect()
+    }
+
+    /// Layers that go with the steps of builds that made them.
+    pub(crate) fn layers_of_steps_alone(&self) -> BTreeSet<&Digest> {
+        let of_images = self.layers_of_images();
+        let of_steps = self.steps.values().filter_map(|step| step.diff_id.as_ref());
+        of_steps.filter(|diff_id| !of_images.contains(diff_id)).collect()
+    }
+
     pub(crate) fn size_of(&self, diff_ids: &[Digest]) -> u64 {
         diff_ids.iter().filter_map(|diff_id| self.layers.get(diff_id)).map(|layer| layer.content_bytes).sum()
     }
@@ -394,6 +413,10 @@ impl Inner {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn lock_pins(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn lock_change(&self) -> MutexGuard<'_, ()> {
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -404,21 +427,14 @@ impl Inner {
         self.collect_targets()?;
         let dead: Vec<Arc<LayerRow>> = {
             // Pins before state, here as in `pin`.
-            let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+            let pins = self.lock_pins();
             let state = self.read_state();
-            let readable = state.images.values().chain(state.removed.values()).map(|image| &image.diff_ids);
-            let of_images = readable.chain(state.unreadable.values().map(|image| &image.diff_ids));
-            let needed: BTreeSet<_> = of_images.flat_map(|diff_ids| diff_ids.iter()).collect();
+            let needed = state.layers_of_images();
             let by_steps: BTreeSet<_> = state.steps.values().filter_map(|step| step.diff_id.as_ref()).collect();
-            let by_targets = state.needed_by_targets();
-            // Of another platform's layer that was unpacked to run the blob lies there by itself.
-            let is_of_target = |digest: &Digest| by_targets.contains(digest) && !state.blobs.contains_key(digest);
             let is_dead = |layer: &&Arc<LayerRow>| {
                 !needed.contains(&layer.diff_id)
                     && !by_steps.contains(&layer.diff_id)
                     && !pins.contains_key(&layer.diff_id)
-                    && !is_of_target(&layer.diff_id)
-                    && !is_of_target(&layer.blob)
             };
             let dead: Vec<_> = state.layers.values().filter(is_dead).cloned().collect();
             drop(state);
@@ -505,7 +521,7 @@ impl Inner {
 
     /// Keeps a known layer from being collected; `None` if it is not known.
     pub(crate) fn pin(self: &Arc<Self>, diff_id: &Digest) -> Option<Pin> {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pins = self.lock_pins();
         if !self.read_state().layers.contains_key(diff_id) {
             return None;
         }
@@ -535,7 +551,7 @@ pub(crate) struct Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let mut pins = self.inner.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pins = self.inner.lock_pins();
         if let Some(count) = pins.get_mut(&self.diff_id) {
             *count -= 1;
             if *count == 0 {

@@ -1,121 +1,62 @@
-//! Cache mounts: directories that outlive builds, by the names that Dockerfiles give them. A row first, then the directory.
+//! Cache mounts: directories that outlive builds, by the names that Dockerfiles give them. A row first, then the directory;
+//! when one is removed, its row goes first.
 
-use std::collections::HashMap;
+pub(crate) mod rows;
+mod uses;
+
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dozen_dockerfile::{Owner, Sharing};
-use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
-use dozen_ledger::{Durability, LedgerError, Migration};
 use jiff::Timestamp;
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
+use self::rows::CacheRow;
+pub(super) use self::uses::UsedCache;
+pub(crate) use self::uses::{Caches, Place};
 use crate::EngineError;
 use crate::failpoint::failpoint;
 use crate::shared::Shared;
-
-/// The directories, by the names that they were asked for by.
-pub(crate) const MIGRATION: Migration = Migration(
-    "
-CREATE TABLE cache_mount (
-    name              TEXT NOT NULL,          -- as Dockerfiles have it: the id, or the target
-    number            INTEGER NOT NULL,       -- 0; more for builds that want one of their own at the same time
-    directory         TEXT NOT NULL UNIQUE,   -- its name below cache-mounts/
-    created_s         INTEGER NOT NULL,
-    last_used_s       INTEGER NOT NULL,
-    PRIMARY KEY (name, number)
-) STRICT;
-",
-);
+use crate::volumes::{read_directory, remove_tree, warn_and_go_on};
 
 /// Below the data root.
 const NAME: &str = "cache-mounts";
 
-/// Who has which one now.
-#[derive(Debug, Default)]
-pub(crate) struct Caches {
-    locked: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
-    /// How many have the first of a name, and who of several has which.
-    used: Mutex<HashMap<(String, u32), usize>>,
-}
-
-/// A cache that a step has; given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct UsedCache {
-    pub(super) path: PathBuf,
-    caches: Arc<Caches>,
-    place: (String, u32),
-    _alone: Option<OwnedMutexGuard<()>>,
-}
-
-impl Drop for UsedCache {
-    fn drop(&mut self) {
-        let mut used = self.caches.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = used.get_mut(&self.place) {
-            *count -= 1;
-            if *count == 0 {
-                used.remove(&self.place);
-            }
-        }
-    }
-}
-
-/// The directory of a name, made if it is missing: who asks for it `locked` waits until nobody else who asked so has it, who
-/// asks for it `private` has one that nobody else has.
+/// The directory of a name, made if it is missing.
 pub(super) async fn open(
     shared: &Arc<Shared>,
     name: &str,
     sharing: Sharing,
     owner: Owner,
 ) -> Result<UsedCache, EngineError> {
-    let caches = shared.caches.clone();
-    let alone = match sharing {
-        Sharing::Locked => {
-            let mut locked = caches.locked.lock().unwrap_or_else(PoisonError::into_inner);
-            locked.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Some(locked.entry(name.to_owned()).or_default().clone())
-        }
-        Sharing::Shared | Sharing::Private => None,
-    };
-    let alone = match alone {
-        Some(lock) => Some(lock.lock_owned().await),
-        None => None,
-    };
-    let number = {
-        let mut used = caches.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_free = |number: &u32| !used.contains_key(&(name.to_owned(), *number));
-        let number = match sharing {
-            Sharing::Private => (0..).find(is_free).expect("numbers do not end"),
-            Sharing::Shared | Sharing::Locked => 0,
-        };
-        *used.entry((name.to_owned(), number)).or_default() += 1;
-        number
-    };
-    let place = (name.to_owned(), number);
-    let mut cache = UsedCache { path: PathBuf::new(), caches, place, _alone: alone };
-    let (shared_too, name) = (shared.clone(), name.to_owned());
-    cache.path = shared.blocking(move || directory(&shared_too, &name, number, owner)).await?;
+    let mut cache = shared.caches.begin(name, sharing).await;
+    let (shared_too, place) = (shared.clone(), cache.place.clone());
+    cache.path = shared.blocking(move || directory(&shared_too, &place, owner)).await?;
     Ok(cache)
 }
 
-fn directory(shared: &Shared, name: &str, number: u32, owner: Owner) -> Result<PathBuf, EngineError> {
-    let now_s = Timestamp::now().as_second();
-    let fresh = dozen_model::ContainerId::random().short().to_owned();
-    let wanted = name.to_owned();
+/// Where a cache's directory is.
+pub(super) fn path(shared: &Shared, directory: &str) -> PathBuf {
+    shared.config.data_root.join(NAME).join(directory)
+}
+
+fn fresh_name() -> String {
+    dozen_model::ContainerId::random().short().to_owned()
+}
+
+fn directory(shared: &Shared, place: &Place, owner: Owner) -> Result<PathBuf, EngineError> {
     failpoint("build.cache.before");
-    let known =
-        shared.ledger.write(Durability::Kill, move |connection| row(connection, &wanted, number, &fresh, now_s))?;
+    let known = rows::used(&shared.ledger, place, fresh_name(), Timestamp::now().as_second())?;
     failpoint("build.cache.row");
-    let path = shared.config.data_root.join(NAME).join(known);
+    let path = path(shared, &known);
     let failed = |error| EngineError::system(|| format!("make the directory {}", path.display()))(error);
     if !path.exists() {
-        let above = shared.config.data_root.join(NAME);
-        DirBuilder::new().recursive(true).mode(0o700).create(&above).map_err(failed)?;
+        let above = make_above(shared)?;
         let mode = owner.mode.unwrap_or(0o755);
         // With its owner before it has its name.
-        let made = above.join(format!(".{}", dozen_model::ContainerId::random().short()));
+        let made = above.join(format!(".{}", fresh_name()));
         let whole = DirBuilder::new().mode(0o700).create(&made).and_then(|()| {
             std::os::unix::fs::chown(&made, Some(owner.user.unwrap_or(0)), Some(owner.group.unwrap_or(0)))?;
             std::fs::set_permissions(&made, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
@@ -133,25 +74,44 @@ fn directory(shared: &Shared, name: &str, number: u32, owner: Owner) -> Result<P
     Ok(path)
 }
 
-/// The directory's name.
-fn row(connection: &Connection, name: &str, number: u32, fresh: &str, now_s: i64) -> Result<String, LedgerError> {
-    let known = connection
-        .query_row("SELECT directory FROM cache_mount WHERE name = ?1 AND number = ?2", params![name, number], |row| {
-            row.get::<_, String>(0)
-        })
-        .optional()?;
-    match known {
-        Some(directory) => {
-            connection.execute(
-                "UPDATE cache_mount SET last_used_s = ?3 WHERE name = ?1 AND number = ?2",
-                params![name, number, now_s],
-            )?;
-            Ok(directory)
-        }
-        None => {
-            connection
-                .execute("INSERT INTO cache_mount VALUES (?1, ?2, ?3, ?4, ?4)", params![name, number, fresh, now_s])?;
-            Ok(fresh.to_owned())
+fn make_above(shared: &Shared) -> Result<PathBuf, EngineError> {
+    let above = shared.config.data_root.join(NAME);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&above);
+    made.map_err(EngineError::system(|| format!("make the directory {}", above.display()))).map(|()| above)
+}
+
+/// Removes one with what it holds; false while a build has it, or somebody reads it. Blocks.
+pub(super) fn remove(shared: &Shared, row: &CacheRow) -> Result<bool, EngineError> {
+    let Some(taken) = shared.caches.take(&row.place) else { return Ok(false) };
+    failpoint("cache_remove.before");
+    rows::delete(&shared.ledger, vec![row.place.clone()])?;
+    failpoint("cache_remove.row");
+    // A build that wants it makes a new one.
+    drop(taken);
+    remove_tree(&path(shared, &row.directory))?;
+    failpoint("cache_remove.after");
+    Ok(true)
+}
+
+/// Of an engine that starts: directories without a row go, and so do rows without a directory. Blocks.
+pub(crate) fn mend(shared: &Shared) -> Result<(), EngineError> {
+    let above = shared.config.data_root.join(NAME);
+    let known = rows::all(&shared.ledger)?;
+    if above.exists() {
+        let owned: HashSet<&str> = known.iter().map(|row| row.directory.as_str()).collect();
+        for name in read_directory(&above)? {
+            if name.to_str().is_some_and(|name| owned.contains(name)) {
+                continue;
+            }
+            let path: &Path = &above.join(name);
+            tracing::info!(path = %path.display(), "removing what belongs to no cache mount");
+            warn_and_go_on("cannot remove it; the next start tries again", path, remove_tree(path));
         }
     }
+    let is_lost = |row: &CacheRow| !path(shared, &row.directory).exists();
+    let lost: Vec<Place> = known.into_iter().filter(is_lost).map(|row| row.place).collect();
+    if !lost.is_empty() {
+        rows::delete(&shared.ledger, lost)?;
+    }
+    Ok(())
 }

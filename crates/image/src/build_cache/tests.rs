@@ -66,12 +66,14 @@ fn a_step_is_found_for_as_long_as_it_is_kept() {
     let steps = store.cached_steps();
     assert_eq!(steps.iter().map(|step| step.uses).sum::<u64>(), 2);
     assert!(steps.iter().all(|step| !step.is_shared));
-    // What is held outlives its row.
+    // What is held is not forgotten: of three steps with one layer none is.
+    assert_eq!(steps.iter().filter(|step| step.is_held).count(), 3);
     let all: Vec<_> = steps.iter().map(|step| step.key.clone()).collect();
-    assert_eq!(store.forget_steps(&all).unwrap(), []);
-    assert_eq!(home.layers(), 1);
+    assert_eq!(store.forget_steps(&all).unwrap(), [key("d")]);
+    assert_eq!((home.layers(), store.cached_steps().len()), (1, 3));
+    assert!(store.cached_step(&key("d")).is_none());
     drop(held);
-    store.forget_steps(&[]).unwrap();
+    assert_eq!(store.forget_steps(&all).unwrap().len(), 3);
     assert_eq!((home.layers(), store.cached_steps().len()), (0, 0));
 }
 
@@ -125,4 +127,22 @@ fn a_layer_says_nothing_of_what_is_gone() {
     let error = store.write_layer::<ImageError>(None, |writer| writer.entry(&gone, std::io::empty())).unwrap_err();
     assert!(error.to_string().contains(".wh."), "{error}");
     assert_eq!(fs::read_dir(home.0.path().join("tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_goes_with_the_cache_is_not_the_images() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    let large = "x".repeat(1 << 20);
+    let of_image = store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    let alone = store.add_step(&[key("b"), key("c")], layer(&store, "y", &large).into(), "COPY y").unwrap();
+    let diff_ids: Vec<_> = of_image.layer.clone().into_iter().collect();
+    store.add_image(&config(&diff_ids), diff_ids, vec!["made".parse().unwrap()]).unwrap();
+    let usage = store.measured_usage();
+    assert!(usage.layers_bytes + usage.blobs_bytes < 1 << 19, "{usage:?}");
+    let measured = store.measured_steps();
+    assert_eq!(measured.len(), 2);
+    assert!(measured[&alone.layer.clone().unwrap()] > 1 << 20 && measured[&of_image.layer.clone().unwrap()] < 1 << 19);
+    let shared = |key| store.cached_steps().into_iter().find(|step| step.key == key).unwrap().is_shared;
+    assert_eq!([key("a"), key("b"), key("c")].map(shared), [true, false, false]);
 }
