@@ -8,7 +8,7 @@ use dozen_model::{ImageId, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{images, volumes};
+use super::{build_cache, images, volumes};
 use crate::convert::listing;
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, join_failed, ok};
@@ -17,8 +17,7 @@ use crate::shims;
 
 const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
 
-/// Images, containers and volumes with their sizes on disk; `type` chooses among them. There is no builder, and so no
-/// cache of one.
+/// Images, containers, volumes and the build cache with their sizes on disk; `type` chooses among them.
 pub(super) async fn disk_usage(
     State(engine): State<Engine>,
     Extension(version): Extension<ApiVersion>,
@@ -78,9 +77,10 @@ pub(super) async fn disk_usage(
         shown["Volumes"] = own.map(row).collect();
     }
     if wants("build-cache") {
-        shown["BuildCache"] = json!([]);
+        let entries = engine.build_cache().await?;
+        shown["BuildCache"] = json!(build_cache::shown(&entries, version));
         if version < (ApiVersion { minor: 42 }) {
-            shown["BuilderSize"] = json!(0);
+            shown["BuilderSize"] = json!(entries.iter().map(|entry| entry.size_bytes).sum::<u64>());
         }
     }
     ok(&shown)

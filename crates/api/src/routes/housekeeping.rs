@@ -26,15 +26,10 @@ pub(super) async fn changes(State(engine): State<Engine>, Path(id): Path<String>
     ok(&changes.into_iter().map(shown).collect())
 }
 
-/// The build cache: nothing is built, so there is none, which is what `system prune` of Docker's CLI wants to hear last.
-pub(super) async fn prune_builds() -> Answer {
-    ok(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
-}
-
 /// Containers that do not run.
 pub(super) async fn prune_containers(State(engine): State<Engine>, query: Query) -> Answer {
     let filters = Filters::read(&query, &["label", "label!", "until"])?;
-    let until = until(&filters)?;
+    let until = until(&filters, "until")?;
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     for snapshot in engine.containers() {
         let is_over = matches!(snapshot.phase, Phase::Created { .. } | Phase::Exited(_));
@@ -64,7 +59,7 @@ pub(super) async fn prune_containers(State(engine): State<Engine>, query: Query)
 pub(super) async fn prune_images(engine: &Engine, query: &Query) -> Answer {
     let filters = Filters::read(query, &["dangling", "label", "label!", "until"])?;
     let dangling = filters.flag("dangling")?.unwrap_or(true);
-    let until = until(&filters)?;
+    let until = until(&filters, "until")?;
     let store = engine.images().clone();
     let images = tokio::task::spawn_blocking(move || store.list()).await.map_err(join_failed)?;
     let images = images.map_err(dozen_engine::EngineError::from)?;
@@ -107,9 +102,9 @@ async fn occupied(engine: &Engine) -> u64 {
     usage.ok().and_then(Result::ok).map_or(0, |usage| usage.layers_bytes + usage.blobs_bytes)
 }
 
-/// `until`: a moment, or how long ago.
-fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
-    match filters.get("until") {
+/// `until`, by whatever name: a moment, or how long ago.
+pub(super) fn until(filters: &Filters, name: &str) -> Result<Option<Timestamp>, ApiError> {
+    match filters.get(name) {
         [] => Ok(None),
         [text] => moment::parse(text, &Zoned::now()).map(Some).ok_or_else(|| {
             ApiError::invalid(format!("invalid until filter: {:?}", text.chars().take(100).collect::<String>()))
@@ -118,6 +113,6 @@ fn until(filters: &Filters) -> Result<Option<Timestamp>, ApiError> {
     }
 }
 
-fn null_if_empty(list: Vec<Value>) -> Value {
+pub(super) fn null_if_empty(list: Vec<Value>) -> Value {
     if list.is_empty() { Value::Null } else { list.into() }
 }

@@ -16,6 +16,7 @@ use crate::web_pages;
 mod archives;
 mod attach;
 mod build;
+mod build_cache;
 mod containers;
 mod copies;
 mod disk_usage;
@@ -84,7 +85,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
         .route("/build", post(build::build))
-        .route("/build/prune", post(housekeeping::prune_builds))
+        .route("/build/prune", post(build_cache::prune))
         .route("/containers/prune", post(housekeeping::prune_containers))
         .route("/containers/{id}/changes", get(housekeeping::changes))
         .route("/containers/{id}", delete(containers::remove))
