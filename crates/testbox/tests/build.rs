@@ -90,21 +90,21 @@ fn an_image_from_nothing() {
 fn steps_run_and_what_has_not_changed_is_not_run_again() {
     let machine = Machine::new();
     let engine = with_busybox(&machine);
-    let dockerfile = "FROM busybox AS made\nWORKDIR /made\nCOPY requirements .\nRUN cat requirements > copy && echo ran $((6 * 7))\n\
+    let dockerfile = "FROM busybox AS made\nWORKDIR /made\nCOPY requirements .\nRUN cat requirements > copy && echo ra''n it\n\
         COPY . .\nFROM busybox\nENV A=b\nCOPY --from=made /made /srv\nUSER 7:8\nWORKDIR /srv\nCMD cat copy app && id -u\n";
     let at = directory(&machine, "app", &[("Dockerfile", dockerfile), ("requirements", "r\n"), ("app", "1\n")]);
     let first = build(&engine, &["-t", "app", "--progress", "plain"], &at).expect(0);
-    assert!(first.err.contains("[made 4/5] RUN cat requirements") && first.err.contains(" ran 42\n"), "{}", first.err);
+    assert!(first.err.contains("[made 4/5] RUN cat requirements") && first.err.contains(" ran it\n"), "{}", first.err);
     assert_eq!(run(&engine, "app", &[]), "r\n1\n7\n");
     let second = build(&engine, &["-t", "app"], &at).expect(0);
-    assert!(!second.err.contains("ran 42") && second.err.contains("CACHED"), "{}", second.err);
+    assert!(!second.err.contains("ran it") && second.err.contains("CACHED"), "{}", second.err);
     std::fs::write(at.join("app"), "2\n").unwrap();
     let third = build(&engine, &["-t", "app"], &at).expect(0);
-    assert!(!third.err.contains("ran 42"), "{}", third.err);
+    assert!(!third.err.contains("ran it"), "{}", third.err);
     assert_eq!(run(&engine, "app", &[]), "r\n2\n7\n");
     for flags in [&["--no-cache"][..], &["--no-cache-filter", "made"]] {
         let again = build(&engine, flags, &at).expect(0);
-        assert!(again.err.contains(" ran 42\n"), "{flags:?}: {}", again.err);
+        assert!(again.err.contains(" ran it\n"), "{flags:?}: {}", again.err);
     }
     let target = build(&engine, &["--target", "made", "-q"], &at).text();
     assert_eq!(run(&engine, target.trim(), &["cat", "/made/app"]), "2\n");
@@ -130,8 +130,7 @@ fn a_distribution_is_built_on() {
 fn a_step_that_fails_says_what_it_said() {
     let machine = Machine::new();
     let engine = with_busybox(&machine);
-    let dockerfile =
-        "FROM busybox\nRUN echo before\nRUN echo to stdout; echo to stderr >&2; exit 3\nRUN echo $((6 * 7)) after\n";
+    let dockerfile = "FROM busybox\nRUN echo before\nRUN echo to stdout; echo to stderr >&2; exit 3\nRUN echo after\n";
     let at = directory(&machine, "fails", &[("Dockerfile", dockerfile)]);
     let done = build(&engine, &["-t", "never"], &at).expect(1);
     for words in [
@@ -143,7 +142,7 @@ fn a_step_that_fails_says_what_it_said() {
     ] {
         assert!(done.err.contains(words), "{words}: {}", done.err);
     }
-    assert!(!done.err.contains("42 after"), "{}", done.err);
+    assert!(!done.err.contains("[4/4]"), "{}", done.err);
     engine.dozen(&["image", "inspect", "never"]).expect(1);
     let quiet = build(&engine, &["-q"], &at).expect(1);
     assert!(quiet.out.is_empty() && quiet.err.contains("to stderr") && quiet.err.contains("code: 3"), "{quiet:?}");
@@ -236,7 +235,7 @@ fn a_secret_is_seen_by_its_step_alone() {
     let engine = with_busybox(&machine);
     let secret = "hunter2-of-the-north";
     let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=token wc -c < /run/secrets/token > /length\n\
-        RUN --mount=type=secret,id=variable,env=V test -n \"$V\"\nRUN ! test -e /run/secrets/token\n";
+        RUN --mount=type=secret,id=variable,target=/v,mode=0400 test \"$(stat -c %a /v)\" = 400\nRUN ! test -e /run/secrets/token\n";
     let at = directory(&machine, "secret", &[("Dockerfile", dockerfile)]);
     std::fs::write(machine.directory().join("token"), secret).unwrap();
     let token = format!("id=token,src={}", beside(&machine, "token"));
