@@ -10,6 +10,7 @@ use crate::failure::{Failure, Outcome};
 
 mod attach;
 mod build;
+mod builder;
 mod commit;
 mod container;
 mod context;
@@ -115,8 +116,8 @@ pub fn command() -> Command {
         ])
         .subcommands([
             container::command(),
-            build_group("builder", "Manage builds"),
-            build_group("buildx", "Docker's name for what builds: 'dozen buildx build' is 'dozen build'"),
+            builder::command(),
+            builder::command_of_buildx(),
             Command::new("image")
                 .about("Manage images")
                 .subcommand_required(true)
@@ -193,13 +194,6 @@ pub fn command() -> Command {
         ])
 }
 
-/// A group in which Docker has `build` too.
-fn build_group(name: &'static str, about: &'static str) -> Command {
-    let build = build::command();
-    let build = if name == "buildx" { build.alias("b") } else { build };
-    Command::new(name).about(about).subcommand_required(true).arg_required_else_help(true).subcommand(build)
-}
-
 /// `dozen help run` is `dozen run --help`; [`crate::help::topic`] finds what is meant.
 fn help_command() -> Command {
     Command::new("help")
@@ -237,7 +231,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let (verb, matches) = matches.subcommand().expect("clap refuses a command line without a verb");
     match (verb, matches.subcommand()) {
         ("container", Some((verb, matches))) => container_verb(context, verb, "container ", matches).await,
-        ("image" | "builder" | "buildx", Some((verb, matches))) => image_verb(context, verb, matches).await,
+        ("image", Some((verb, matches))) => image_verb(context, verb, matches).await,
+        ("builder" | "buildx", Some((verb, matches))) => builder::execute(context, verb, matches).await,
         ("system", Some(("df", matches))) => disk_usage::execute(context, matches).await,
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
         ("system", Some(("dial-stdio", matches))) => dial_stdio::execute(context, matches).await,

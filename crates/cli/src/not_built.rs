@@ -3,16 +3,13 @@
 
 /// Docker's verbs without those that are built, with their groups: `build`, `image prune`.
 const VERBS: &[&str] = &[
-    "builder prune",
     "buildx bake",
     "buildx create",
     "buildx dial-stdio",
-    "buildx du",
     "buildx history",
     "buildx imagetools",
     "buildx inspect",
     "buildx ls",
-    "buildx prune",
     "buildx rm",
     "buildx stop",
     "buildx use",

@@ -173,7 +173,6 @@ mod tests {
                 1,
                 "dozen: unknown command: dozen container strat\nhint: did you mean 'dozen container start'?",
             ),
-            ("builder prune", 1, "dozen: 'dozen builder prune' is not built yet"),
             ("buildx bake", 1, "dozen: 'dozen buildx bake' is not built yet"),
             ("build --ssh default .", 125, "dozen: --ssh of 'dozen build' is not built yet"),
             ("image build --push .", 125, "dozen: --push of 'dozen image build' is not built yet"),

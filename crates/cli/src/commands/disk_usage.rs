@@ -141,12 +141,39 @@ struct SnapshotUsage {
     size: i64,
 }
 
+/// What a build has kept.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Cache {
-    size: i64,
-    in_use: bool,
-    shared: bool,
+pub struct Cache {
+    #[serde(rename = "ID")]
+    pub id: String,
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub description: String,
+    pub size: i64,
+    pub in_use: bool,
+    pub shared: bool,
+    pub created_at: String,
+    pub last_used_at: Option<String>,
+    pub usage_count: u64,
+}
+
+impl Cache {
+    /// In seconds since 1970.
+    pub fn created_s(&self) -> i64 {
+        self.created_at.parse().map_or(0, Timestamp::as_second)
+    }
+
+    /// Builds go on writing to it.
+    pub fn is_mutable(&self) -> bool {
+        self.kind == "exec.cachemount"
+    }
+
+    /// `2 hours ago`; nothing if it never was.
+    pub fn last_used_since(&self, now_s: i64) -> String {
+        let used = self.last_used_at.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+        used.map(|used| duration::ago(used.as_second(), now_s)).unwrap_or_default()
+    }
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
@@ -169,6 +196,10 @@ fn line(kind: &str, total: usize, active: usize, size: i64, reclaimable: i64) ->
         ..=0 => size::human(reclaimable),
         size => format!("{} ({}%)", size::human(reclaimable), reclaimable.saturating_mul(100) / size),
     };
+    line_of(kind, total, active, size, back)
+}
+
+fn line_of(kind: &str, total: usize, active: usize, size: i64, back: String) -> Row {
     Row {
         columns: vec![
             ("Active", active.to_string()),
@@ -195,7 +226,8 @@ fn summary(usage: &Usage) -> Vec<Row> {
     let volumes: Vec<&Volume> = usage.volumes.iter().flatten().collect();
     let unused = volumes.iter().filter(|volume| volume.usage_data.ref_count == 0);
     let caches: Vec<&Cache> = usage.build_cache.iter().flatten().collect();
-    let unused_cache: i64 = caches.iter().filter(|cache| !cache.in_use && !cache.shared).map(|cache| cache.size).sum();
+    // What is shared is counted with the images.
+    let own_caches = || caches.iter().filter(|cache| !cache.shared);
     let snapshots = || volumes.iter().map(|volume| &volume.usage_data.snapshots);
     let mut lines = vec![
         line("Images", images.len(), used.count(), usage.layers_size, reclaimable),
@@ -213,12 +245,13 @@ fn summary(usage: &Usage) -> Vec<Row> {
             volumes.iter().map(|volume| volume.usage_data.size).sum(),
             unused.map(|volume| volume.usage_data.size).sum(),
         ),
-        line(
+        line_of(
             "Build Cache",
             caches.len(),
             caches.iter().filter(|cache| cache.in_use).count(),
-            caches.iter().map(|cache| cache.size).sum(),
-            unused_cache,
+            own_caches().map(|cache| cache.size).sum(),
+            // Docker does not say which part of it that is.
+            size::human(own_caches().filter(|cache| !cache.in_use).map(|cache| cache.size).sum()),
         ),
     ];
     let count = snapshots().map(|snapshots| snapshots.count).sum();
@@ -262,15 +295,30 @@ fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
     let volumes_layout = if has_snapshots { &VOLUMES_WITH_SNAPSHOTS } else { &VOLUMES };
     let containers = usage.containers.iter().flatten().map(container).collect();
     let volumes = usage.volumes.iter().flatten().map(volume).collect();
-    let cache: i64 = usage.build_cache.iter().flatten().map(|cache| cache.size).sum();
+    let mut caches: Vec<&Cache> = usage.build_cache.iter().flatten().collect();
+    caches.sort_by_key(|cache| std::cmp::Reverse(cache.created_s()));
+    let own_caches: i64 = caches.iter().filter(|cache| !cache.shared).map(|cache| cache.size).sum();
+    let cache = |cache: &Cache| {
+        let columns = vec![
+            ("ID", short_id(&cache.id).to_owned()),
+            ("CacheType", cache.kind.clone()),
+            ("Size", size::of_image(cache.size)),
+            ("CreatedSince", duration::ago(cache.created_s(), now_s)),
+            ("LastUsedSince", cache.last_used_since(now_s)),
+            ("UsageCount", cache.usage_count.to_string()),
+            ("Shared", cache.shared.to_string()),
+        ];
+        Row { columns, labels: None }
+    };
+    let rows = caches.into_iter().map(cache).collect();
     Ok(format!(
         "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
          Build cache usage: {}\n\n{}",
         listing::render(&IMAGES, None, false, images)?,
         listing::render(&CONTAINERS, None, false, containers)?,
         listing::render(volumes_layout, None, false, volumes)?,
-        size::human(cache),
-        listing::render(&BUILD_CACHE, None, false, Vec::new())?,
+        size::human(own_caches),
+        listing::render(&BUILD_CACHE, None, false, rows)?,
     ))
 }
 
@@ -286,7 +334,10 @@ mod tests {
                 {"Id":"sha256:1123456789abcdef","Size":500,"SharedSize":200,"Containers":0}],
               "Containers":[{"Id":"c","State":"running","SizeRw":50},{"Id":"d","State":"exited","SizeRw":150}],
               "Volumes":[{"Name":"v","UsageData":{"Size":10,"RefCount":1}},{"Name":"w","UsageData":{"Size":30,"RefCount":0}}],
-              "BuildCache":[]}"#,
+              "BuildCache":[
+                {"ID":"0123456789abcdef0","Type":"regular","Size":60,"CreatedAt":"1970-01-01T00:00:04Z",
+                 "LastUsedAt":"1970-01-01T00:00:05Z","UsageCount":3},
+                {"ID":"1","Type":"exec.cachemount","Size":40,"InUse":true},{"ID":"2","Size":500,"Shared":true}]}"#,
         )
         .unwrap();
         let shown = listing::render(&SUMMARY, None, false, summary(&usage)).unwrap();
@@ -296,7 +347,7 @@ mod tests {
              Images          2         1         1kB       500B (50%)\n\
              Containers      2         1         200B      150B (75%)\n\
              Local Volumes   2         1         40B       30B (75%)\n\
-             Build Cache     0         0         0B        0B\n"
+             Build Cache     3         1         100B      60B\n"
         );
         let mut kept: Usage = serde_json::from_str(
             r#"{"Volumes":[{"Name":"v","UsageData":{"Size":10,"RefCount":1,"Snapshots":{"Count":2,"Size":7}}}]}"#,
@@ -310,8 +361,10 @@ mod tests {
             listed.contains("SNAPSHOTS   SNAPSHOTS' SIZE\n") && listed.contains("10B       2           7B\n"),
             "{listed}"
         );
-        let details = details(&usage, 0).unwrap();
+        let details = details(&usage, 10).unwrap();
         assert!(details.contains("v             1         10B\n"), "{details}");
-        assert!(details.contains("Build cache usage: 0B\n"), "{details}");
+        assert!(details.contains("Build cache usage: 100B\n"), "{details}");
+        let row = "0123456789ab   regular           60B       6 seconds ago   5 seconds ago   3         false\n";
+        assert!(details.contains(row), "{details}");
     }
 }

@@ -1,13 +1,13 @@
-//! `dozen container prune`, `image prune` and `system prune`.
+//! `dozen container prune`, `image prune`, `builder prune` and `system prune`.
 
 use clap::{ArgMatches, Command};
 use http::StatusCode;
 use serde_json::Value;
 
 use super::Context;
-use super::volume::confirm;
-use crate::arguments::filters;
-use crate::arguments::flags::{is_on, list, switch, texts, verb};
+use super::volume::{ask, confirm};
+use crate::arguments::flags::{invalid, is_on, list, switch, text, texts, value, verb};
+use crate::arguments::{filters, sizes};
 use crate::client::{ClientError, Query};
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, size};
@@ -44,6 +44,40 @@ pub fn system_command() -> Command {
         force(),
         switch("volumes", None, "Prune anonymous volumes"),
     ])
+}
+
+pub fn builds_command() -> Command {
+    let example =
+        "dozen builder prune\ndozen builder prune -af --filter until=48h\ndozen builder prune -f --reserved-space 2gb";
+    let space = |name, help| value(name, None, "bytes", help);
+    verb("prune", "Remove build cache", "prune [OPTIONS]", example).args([
+        switch("all", 'a', "Remove all unused build cache, not just dangling ones"),
+        list("filter", None, "Provide filter values (e.g. \"until=24h\", \"type=exec.cachemount\")"),
+        force(),
+        space("keep-storage", "Amount of disk space to keep for cache; an older name of --reserved-space"),
+        space("max-used-space", "Maximum amount of disk space allowed to keep for cache"),
+        space("min-free-space", "Target amount of free disk space after pruning"),
+        space("reserved-space", "Amount of disk space always allowed to keep for cache"),
+    ])
+}
+
+pub async fn builds(context: &Context, matches: &ArgMatches) -> Outcome {
+    let (filters, is_all) = (asked(matches)?, is_on(matches, "all"));
+    let mut query = Query::new().with_flag("all", is_all).with_filters(&filters);
+    for name in ["keep-storage", "max-used-space", "min-free-space", "reserved-space"] {
+        let Some(given) = text(matches, name) else { continue };
+        let bytes = sizes::parse(given).map_err(|why| invalid(given, &format!("--{name}"), why))?;
+        query = query.with(name, &bytes.to_string());
+    }
+    let question = match is_all {
+        true => "WARNING! This will remove all build cache. Are you sure you want to continue?",
+        false => "WARNING! This will remove all dangling build cache. Are you sure you want to continue?",
+    };
+    if !is_on(matches, "force") && !ask(question)? {
+        return Ok(0);
+    }
+    let reclaimed = remove(context, &BUILD_CACHE, query).await?;
+    total(reclaimed.unwrap_or(0))
 }
 
 pub async fn containers(context: &Context, matches: &ArgMatches) -> Outcome {
@@ -87,6 +121,7 @@ pub async fn system(context: &Context, matches: &ArgMatches) -> Outcome {
         true => "  - all images without at least one container associated to them\n",
         false => "  - all dangling images\n",
     };
+    warning += if is_on(matches, "all") { "  - all build cache\n" } else { "  - unused build cache\n" };
     if !is_on(matches, "force") && !confirm(&warning)? {
         return Ok(0);
     }
@@ -95,6 +130,8 @@ pub async fn system(context: &Context, matches: &ArgMatches) -> Outcome {
         reclaimed += prune(context, kind, &filters).await?.unwrap_or(0);
     }
     reclaimed += prune(context, &IMAGES, &of_images).await?.unwrap_or(0);
+    let of_builds = Query::new().with_flag("all", is_on(matches, "all")).with_filters(&filters);
+    reclaimed += remove(context, &BUILD_CACHE, of_builds).await?.unwrap_or(0);
     total(reclaimed)
 }
 
@@ -108,6 +145,7 @@ struct Kind {
 const CONTAINERS: Kind = Kind { path: "/containers/prune", key: "ContainersDeleted", title: "Deleted Containers" };
 const NETWORKS: Kind = Kind { path: "/networks/prune", key: "NetworksDeleted", title: "Deleted Networks" };
 const VOLUMES: Kind = Kind { path: "/volumes/prune", key: "VolumesDeleted", title: "Deleted Volumes" };
+const BUILD_CACHE: Kind = Kind { path: "/build/prune", key: "CachesDeleted", title: "Deleted build cache objects" };
 const IMAGES: Kind = Kind { path: "/images/prune", key: "ImagesDeleted", title: "Deleted Images" };
 
 fn asked(matches: &ArgMatches) -> Result<Filters, Failure> {
@@ -121,9 +159,13 @@ fn images_wanted(matches: &ArgMatches) -> Result<Filters, Failure> {
     Ok(filters)
 }
 
-/// Says what is gone; how much room that made, `None` if the engine has nothing of this kind.
 async fn prune(context: &Context, kind: &Kind, filters: &Filters) -> Result<Option<i64>, Failure> {
-    let path = format!("{}{}", kind.path, Query::new().with_filters(filters));
+    remove(context, kind, Query::new().with_filters(filters)).await
+}
+
+/// Says what is gone; how much room that made, `None` if the engine has nothing of this kind.
+async fn remove(context: &Context, kind: &Kind, query: Query) -> Result<Option<i64>, Failure> {
+    let path = format!("{}{query}", kind.path);
     let answer: Value = match context.client.post(&path, None).await {
         Err(ClientError::Refused { status: StatusCode::NOT_IMPLEMENTED, .. }) => return Ok(None),
         answer => answer?,

@@ -197,8 +197,12 @@ async fn prune(context: &Context, matches: &ArgMatches) -> Outcome {
 }
 
 pub(super) fn confirm(warning: &str) -> Result<bool, Failure> {
+    ask(&format!("{warning}\nAre you sure you want to continue?"))
+}
+
+pub(super) fn ask(question: &str) -> Result<bool, Failure> {
     let mut stderr = std::io::stderr();
-    let _ = write!(stderr, "{warning}\nAre you sure you want to continue? [y/N] ");
+    let _ = write!(stderr, "{question} [y/N] ");
     let _ = stderr.flush();
     let mut answer = String::new();
     std::io::stdin()
