@@ -17,6 +17,7 @@ pub(crate) mod site;
 mod source;
 mod step;
 mod stubs;
+pub(crate) mod sweep;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -206,12 +207,13 @@ impl Engine {
                 () = job.events.closed() => None,
             };
             job.end_all().await;
-            job.tell(match last {
-                None => return,
-                Some(Ok(image)) => BuildEvent::Built(image),
-                Some(Err(failure)) => BuildEvent::Failed(failure),
-            })
-            .await;
+            if let Some(last) = last {
+                job.tell(last.map_or_else(BuildEvent::Failed, BuildEvent::Built)).await;
+            }
+            // What it had is nobody's any more.
+            let shared = job.shared.clone();
+            drop(job);
+            sweep::sweep(&shared).await;
         });
         Build { events }
     }

@@ -14,6 +14,7 @@ use dozen_network::BridgeAddresses;
 use jiff::Timestamp;
 
 pub use self::images::ImportOptions;
+use crate::build::sweep;
 use crate::container::Container;
 use crate::container::cdi;
 use crate::container::exec::Exec;
@@ -75,6 +76,8 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || recover::open(config)).await;
         let (shared, rows) = opened.unwrap_or(Err(EngineError::ShuttingDown))?;
         recover::adopt(&shared, rows);
+        let sweeping = shared.clone();
+        tokio::spawn(async move { sweep::sweep(&sweeping).await });
         Ok(Self { shared })
     }
 

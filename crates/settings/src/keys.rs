@@ -32,7 +32,7 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("bip6", NETWORKS),
     ("bridge", NETWORKS),
     ("bridge-accept-fwmark", NETWORKS),
-    ("builder", Refused("building images is not built yet")),
+    ("builder", Acts),
     ("cdi-spec-dirs", Acts),
     ("cgroup-parent", Acts),
     ("config-file", Refused("a file cannot name another one")),

@@ -4,6 +4,7 @@
 //! key acts, or is refused by name with the reason ([`keys`]); one that nobody knows is refused with the nearest that
 //! is known. [`merge`] lays file, environment and flags over each other; [`Settings`] is what comes out.
 
+mod builder;
 mod containers;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ mod settings;
 mod shared;
 mod users;
 
+pub use builder::{BuilderSettings, CacheRule, Space};
 pub use containers::{ContainerSettings, DnsSettings, UlimitSettings};
 pub use error::SettingsError;
 pub use file::{DEFAULT_PATH, read};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{ContainerSettings, Keys, NetworkSettings, SettingsError};
+use crate::{BuilderSettings, ContainerSettings, Keys, NetworkSettings, SettingsError};
 
 /// Docker's size of /dev/shm.
 const SHM_SIZE_BYTES: u64 = 64 << 20;
@@ -42,6 +42,8 @@ pub struct Settings {
     pub containers: ContainerSettings,
     /// The addresses of networks, and the default bridge.
     pub networks: NetworkSettings,
+    /// `builder`: how much builds may keep.
+    pub builder: BuilderSettings,
     /// `cdi-spec-dirs`: where specifications of devices lie; those of a later one come before those of an earlier.
     pub cdi_directories: Vec<PathBuf>,
     /// `min-api-version`: the least minor version of API 1 that is spoken. `None`: the oldest that is built.
@@ -99,6 +101,7 @@ impl Default for Settings {
             tls: TlsSettings::default(),
             containers: ContainerSettings::default(),
             networks: NetworkSettings::default(),
+            builder: BuilderSettings::default(),
             cdi_directories: CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
             least_api_minor: None,
         }
@@ -157,6 +160,7 @@ impl Settings {
             },
             containers: ContainerSettings::of(&reader)?,
             networks: NetworkSettings::of(&reader)?,
+            builder: BuilderSettings::of(&reader)?,
             cdi_directories: match reader.get("cdi-spec-dirs") {
                 None => default.cdi_directories,
                 Some(_) => reader.paths("cdi-spec-dirs")?,
@@ -301,7 +305,7 @@ fn labels(labels: Vec<String>) -> Result<Vec<String>, SettingsError> {
 }
 
 /// Bytes as a number, or as Docker writes sizes: `64m`, `1GiB`, `512kb`.
-fn size_bytes(value: &Value) -> Option<u64> {
+pub(crate) fn size_bytes(value: &Value) -> Option<u64> {
     let text = match value {
         Value::Number(number) => return number.as_u64(),
         Value::String(text) => text.trim().to_ascii_lowercase(),
@@ -338,8 +342,8 @@ mod tests {
             "live-restore": true, "tls": true, "tlsverify": true, "tlscacert": "/ca.pem", "tlscert": "/cert.pem",
             "tlskey": "/key.pem", "cdi-spec-dirs": ["/cdi"], "min-api-version": "1.44", "dns": ["192.0.2.1"], "mtu": 1400,
         }));
-        // Of which fifteen are read in files of their own, with tests of their own: containers, users, networks.
-        let elsewhere = 15;
+        // Of which sixteen are read in files of their own, with tests of their own: containers, users, networks, builder.
+        let elsewhere = 16;
         let acting = crate::keys::KEYS.iter().filter(|(_, fate)| *fate == crate::keys::Fate::Acts).count();
         assert_eq!(acting, 21 + elsewhere, "this test has them all");
         let options = [("max-file", "3"), ("max-size", "10m")].map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -367,6 +371,7 @@ mod tests {
                     ..ContainerSettings::default()
                 },
                 networks: NetworkSettings { mtu: Some(1400), ..NetworkSettings::default() },
+                builder: BuilderSettings::default(),
                 cdi_directories: vec!["/cdi".into()],
                 least_api_minor: Some(44),
             })

@@ -1,6 +1,6 @@
 //! What is kept from one build for the next, as people look at it: steps with their layers, and cache mounts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dozen_image::CachedStep;
@@ -64,17 +64,32 @@ impl CacheEntry {
     }
 }
 
+/// How sizes are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sizes {
+    /// In blocks of the disk: every layer is walked.
+    Measured,
+    /// Of layers, what the ledger says that their files hold.
+    Noted,
+}
+
 impl Engine {
     /// All that is kept, the oldest first. Everything is walked: it takes its time.
     pub async fn build_cache(&self) -> Result<Vec<CacheEntry>, EngineError> {
         let shared = self.shared.clone();
-        self.shared.blocking(move || entries(&shared)).await
+        self.shared.blocking(move || entries(&shared, Sizes::Measured)).await
     }
 }
 
 /// All that is kept, the oldest first. Blocks.
-pub(super) fn entries(shared: &Arc<Shared>) -> Result<Vec<CacheEntry>, EngineError> {
-    let mut entries = of_steps(shared.images.cached_steps(), &shared.images.measured_steps());
+pub(super) fn entries(shared: &Arc<Shared>, sizes: Sizes) -> Result<Vec<CacheEntry>, EngineError> {
+    let mut steps = shared.images.cached_steps();
+    if sizes == Sizes::Measured {
+        let measured = shared.images.measured_steps();
+        let of = |step: &CachedStep| step.layer.as_ref().and_then(|layer| measured.get(layer).copied()).unwrap_or(0);
+        steps.iter_mut().for_each(|step| step.size_bytes = of(step));
+    }
+    let mut entries = of_steps(steps);
     entries.extend(rows::all(&shared.ledger)?.into_iter().map(|row| of_mount(shared, row)));
     entries.sort_by(|one, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
     Ok(entries)
@@ -97,7 +112,7 @@ fn of_mount(shared: &Shared, row: CacheRow) -> CacheEntry {
 }
 
 /// Steps that have made the same layer are one thing: it goes with the last of them.
-fn of_steps(steps: Vec<CachedStep>, measured: &HashMap<Digest, u64>) -> Vec<CacheEntry> {
+fn of_steps(steps: Vec<CachedStep>) -> Vec<CacheEntry> {
     let mut by_result: BTreeMap<Digest, Vec<CachedStep>> = BTreeMap::new();
     for step in steps {
         by_result.entry(step.layer.as_ref().unwrap_or(&step.key).clone()).or_default().push(step);
@@ -108,7 +123,7 @@ fn of_steps(steps: Vec<CachedStep>, measured: &HashMap<Digest, u64>) -> Vec<Cach
         Some(CacheEntry {
             id: result.hex().chars().take(ID_DIGITS).collect(),
             description: last.description.clone(),
-            size_bytes: last.layer.as_ref().and_then(|layer| measured.get(layer)).copied().unwrap_or(0),
+            size_bytes: last.size_bytes,
             created: steps.iter().map(|step| step.created).min()?,
             last_used: last.last_used,
             uses: steps.iter().map(|step| step.uses).sum(),
@@ -150,7 +165,7 @@ mod tests {
             step(4, None, 1, "RUN true"),
             step(5, Some(9), 2, "RUN x"),
         ];
-        let entries = of_steps(steps, &HashMap::from([(digest(7), 4096)]));
+        let entries = of_steps(steps);
         let seen: Vec<_> = entries
             .iter()
             .map(|entry| {
@@ -163,8 +178,8 @@ mod tests {
             seen,
             [
                 ("RUN true", 0, (4, 1), 2, false, 1),
-                ("COPY b", 4096, (2, 60), 4, false, 2),
-                ("RUN x", 0, (5, 2), 2, true, 1)
+                ("COPY b", 10, (2, 60), 4, false, 2),
+                ("RUN x", 10, (5, 2), 2, true, 1)
             ]
         );
         assert_eq!((entries[1].id.as_str(), entries[1].kind()), (&digest(7).hex()[..25], "regular"));

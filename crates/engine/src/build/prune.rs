@@ -7,7 +7,7 @@ use dozen_model::{Digest, error_chain};
 use jiff::Timestamp;
 
 use super::caches;
-use super::kept::{CacheEntry, What, entries};
+use super::kept::{CacheEntry, Sizes, What, entries};
 use crate::events::EventKind;
 use crate::shared::Shared;
 use crate::{Engine, EngineError};
@@ -52,15 +52,15 @@ impl Engine {
     /// Removes what may go, and tells the world, as Docker does (event `prune` of type `builder`).
     pub async fn prune_build_cache(&self, wanted: CachePrune) -> Result<PrunedCache, EngineError> {
         let shared = self.shared.clone();
-        let pruned = self.shared.blocking(move || prune(&shared, &wanted)).await?;
+        let pruned = self.shared.blocking(move || prune(&shared, &wanted, Sizes::Measured)).await?;
         self.announce_prune(EventKind::Builder, pruned.reclaimed_bytes);
         Ok(pruned)
     }
 }
 
 /// Blocks.
-fn prune(shared: &Arc<Shared>, wanted: &CachePrune) -> Result<PrunedCache, EngineError> {
-    let entries = entries(shared)?;
+pub(super) fn prune(shared: &Arc<Shared>, wanted: &CachePrune, sizes: Sizes) -> Result<PrunedCache, EngineError> {
+    let entries = entries(shared, sizes)?;
     let disk = rustix::fs::statvfs(&shared.config.data_root);
     let disk = disk.map_err(EngineError::system(|| format!("look at {}", shared.config.data_root.display())))?;
     let chosen = choose(&entries, wanted, disk.f_bavail.saturating_mul(disk.f_frsize));

@@ -27,6 +27,8 @@ pub(crate) struct Caches {
     given_back: Notify,
     /// How often a build has begun or ceased to have one.
     changes: AtomicU64,
+    /// Held by who removes what is too much.
+    pub(crate) sweeping: AsyncMutex<()>,
     /// Bytes by directory, of those that no build has had since they were measured.
     sizes: Mutex<HashMap<String, u64>>,
 }
