@@ -18,6 +18,9 @@ pub enum EngineError {
     #[error("get {0}: no such volume")]
     #[allow(missing_docs)]
     NoSuchVolume(String),
+    #[error("no such cache mount: {0}")]
+    #[allow(missing_docs)]
+    NoSuchCacheMount(String),
     #[error("network {0} not found")]
     #[allow(missing_docs)]
     NoSuchNetwork(String),
@@ -121,9 +124,11 @@ impl EngineError {
 impl Classified for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchVolume(_) | Self::NoSuchNetwork(_) => {
-                ErrorKind::NotFound
-            }
+            Self::NoSuchContainer(_)
+            | Self::NoSuchExec(_)
+            | Self::NoSuchVolume(_)
+            | Self::NoSuchCacheMount(_)
+            | Self::NoSuchNetwork(_) => ErrorKind::NotFound,
             Self::Forbidden { .. } => ErrorKind::Forbidden,
             Self::Ambiguous(_) | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::NotRunning(_) | Self::Conflict { .. } => ErrorKind::Conflict,
@@ -148,6 +153,7 @@ impl Classified for EngineError {
             Self::NameInUse { name, .. } => Some(format!("dozen rm -f {name}, or choose another --name")),
             Self::NotRunning(name) => Some(format!("dozen start {name}")),
             Self::NoSuchNetwork(_) => Some("dozen network ls lists them".into()),
+            Self::NoSuchCacheMount(_) => Some("dozen builder cache ls lists them".into()),
             Self::Ambiguous(_) => Some("give more digits of the id, or the name".into()),
             Self::Conflict { hint, .. } | Self::Invalid { hint, .. } | Self::NotBuilt { hint, .. } => hint.clone(),
             Self::MonitorHangs { pid, .. } => Some(match pid {

@@ -182,7 +182,14 @@ pub const SNAPSHOT_FAILPOINTS: &[&str] = &[
 ];
 
 /// Of removing from the build cache and filling it: a test of its own kills an engine there.
-pub const CACHE_FAILPOINTS: &[&str] = &["cache_remove.before", "cache_remove.row", "cache_remove.after"];
+pub const CACHE_FAILPOINTS: &[&str] = &[
+    "cache_remove.before",
+    "cache_remove.row",
+    "cache_remove.after",
+    "cache_import.filled",
+    "cache_import.row",
+    "cache_import.after",
+];
 
 /// Dies here if this failpoint is armed.
 pub(crate) fn failpoint(name: &str) {

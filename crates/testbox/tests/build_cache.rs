@@ -167,41 +167,43 @@ fn what_a_build_has_is_not_taken_from_it() {
 fn what_is_too_much_goes_by_itself() {
     let machine = Machine::new();
     let file = |limit: &str| format!(r#"{{ "builder": {{ "gc": {{ "defaultMaxUsedSpace": "{limit}" }} }} }}"#);
-    let daemon = Daemon::with_file(&machine, &file("5MB"));
+    let daemon = Daemon::with_file(&machine, &file("7MB"));
     daemon.load("busybox");
     let build = |name: &str| {
         let at = context(&machine, name, &format!("FROM busybox\nRUN {RANDOM}3 of=/{name}\n"));
         let line = ["build", "--network", "none", "-t", name, at.to_str().unwrap()];
         machine.run(dozen_program(), &line).expect(0);
-        machine.run(dozen_program(), &["rmi", name]).expect(0);
         // What was used last is told by seconds.
         let second = next_second();
         until("the next second", || (next_second() > second).then_some(()));
     };
+    // From then on its layer is the cache's alone.
+    let untag = |name: &str| drop(machine.run(dozen_program(), &["rmi", name]).expect(0));
     let left = || -> Vec<String> {
-        let mut steps: Vec<_> =
-            kept(&machine).iter().map(|row| row["Description"].as_str().unwrap().to_owned()).collect();
+        let name = |row: &Value| row["Description"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let mut steps: Vec<_> = kept(&machine).iter().map(name).collect();
         steps.sort();
-        steps.iter().map(|step| step.rsplit('/').next().unwrap().to_owned()).collect()
+        steps
     };
-    build("one");
-    build("two");
-    // Each was an image's as its build ended; the next build finds too much.
-    build("three");
-    until("what was not used for the longest time has gone", || (left() == ["three", "two"]).then_some(()));
-    // A lower limit holds from the next start on, and none takes nothing.
+    for name in ["one", "two", "three"] {
+        build(name);
+    }
+    ["one", "two", "three"].iter().for_each(|name| untag(name));
+    build("four");
+    until("what was not used for the longest time has gone", || (left() == ["four", "three", "two"]).then_some(()));
+    // A lower limit holds from the next start on. What an image has does not count.
     drop(daemon);
     let daemon = Daemon::with_file(&machine, &file("4MB"));
-    until("an engine that starts looks too", || (left() == ["three"]).then_some(()));
-    assert!(daemon.said().contains("was removed"), "{}", daemon.said());
-    drop(daemon);
-    let daemon =
-        Daemon::with_file(&machine, r#"{ "builder": { "gc": { "enabled": false, "defaultMaxUsedSpace": "1" } } }"#);
-    build("four");
+    daemon.says("what builds have not used for the longest time was removed", 1);
     assert_eq!(left(), ["four", "three"]);
-    daemon.reload(&file("1MB"));
+    drop(daemon);
+    let off = r#"{ "builder": { "gc": { "enabled": false, "defaultMaxUsedSpace": "1" } } }"#;
+    let daemon = Daemon::with_file(&machine, off);
     build("five");
-    until("the settings hold for the next build", || (left() == ["five"]).then_some(()));
+    assert_eq!(left(), ["five", "four", "three"]);
+    daemon.reload(&file("1MB"));
+    build("six");
+    until("the settings hold for the next build", || (left() == ["five", "four", "six"]).then_some(()));
 }
 
 /// An engine that dies wherever something is stopped: what is there is whole, and the next one removes the rest.
@@ -256,4 +258,80 @@ fn a_removal_that_dies_is_none_or_all() {
     let _daemon = start();
     assert_eq!(count(&machine, "cache-mounts"), 0);
     assert!(kept(&machine).iter().all(|row| row["Type"] == "regular"));
+}
+
+/// A cache mount goes to another machine as an archive, and is there whole or not at all.
+#[test]
+fn cache_mounts_are_listed_exported_imported_and_removed() {
+    let machine = Machine::new();
+    let failpoints = machine.directory().join("failpoints");
+    std::fs::create_dir(&failpoints).unwrap();
+    let start = || {
+        let mut command = machine.command(dozen_program());
+        command.arg("daemon").env("DOZEN_FAILPOINTS", &failpoints);
+        Daemon::of(&machine, command)
+    };
+    let mut daemon = Some(start());
+    let cache = |arguments: &[&str]| machine.run(dozen_program(), &[&["builder", "cache"], arguments].concat());
+    machine.run(dozen_program(), &["load", "--input", image_archive("busybox").to_str().unwrap()]).expect(0);
+    let mount = "--mount=type=cache,target=/root/.cache,uid=7,mode=0700";
+    let make = format!("FROM busybox\nRUN {mount} mkdir /root/.cache/d; echo hello >/root/.cache/d/file\n");
+    let made = context(&machine, "make", &make);
+    let look = format!("FROM busybox\nRUN {mount} stat -c '%u %a' /root/.cache && cat /root/.cache/d/file\n");
+    let looking = context(&machine, "look", &look);
+    let build = |at: &Path| {
+        let line = ["build", "--network", "none", "--no-cache", "--progress", "plain", at.to_str().unwrap()];
+        machine.run(dozen_program(), &line).expect(0)
+    };
+    build(&made);
+    let name = "/root/.cache";
+    let row = cache(&["ls", "--format", "{{.Name}} {{.InUse}} {{.Size}}"]).text();
+    assert!(row.starts_with("/root/.cache false ") && row.lines().count() == 1, "{row}");
+    let archive = machine.directory().join("cache.tar");
+    let file = archive.to_str().unwrap();
+    cache(&["export", "-o", file, name]).expect(0);
+    let listed = machine.run("tar", &["-tvf", file]).text();
+    assert!(listed.contains("d/file") && listed.contains("drwx------ 7/0"), "{listed}");
+
+    cache(&["import", name, file]).refuses(1, &["the cache mount is not empty", "dozen builder cache rm /root/.cache"]);
+    cache(&["rm", name]).expect(0);
+    assert_eq!((cache(&["ls", "-q"]).text().as_str(), count(&machine, "cache-mounts")), ("", 0));
+    cache(&["rm", name]).refuses(1, &["no such cache mount: /root/.cache"]);
+    cache(&["export", "-o", file, "other"]).refuses(1, &["no such cache mount: other"]);
+    // What is no archive leaves nothing.
+    std::fs::write(machine.directory().join("broken.tar"), "x".repeat(2000)).unwrap();
+    assert_ne!(cache(&["import", name, machine.directory().join("broken.tar").to_str().unwrap()]).code, 0);
+    assert_eq!((cache(&["ls", "-q"]).text().as_str(), count(&machine, "cache-mounts")), ("", 0));
+
+    for failpoint in ["engine.cache_import.filled", "engine.cache_import.row", "engine.cache_import.after"] {
+        std::fs::write(failpoints.join(failpoint), "").unwrap();
+        assert_ne!(cache(&["import", name, file]).code, 0, "{failpoint}");
+        assert!(!failpoints.join(failpoint).exists(), "{failpoint}");
+        drop(daemon.replace(start()));
+        let is_there = failpoint != "engine.cache_import.filled";
+        let listed = cache(&["ls", "-q"]).text();
+        assert_eq!((listed == format!("{name}\n"), count(&machine, "cache-mounts")), (is_there, usize::from(is_there)));
+        if !is_there {
+            cache(&["import", name, file]).expect(0);
+        }
+        let seen = build(&looking).err;
+        assert!(seen.contains("7 700") && seen.contains("hello"), "{failpoint}: {seen}");
+        cache(&["rm", name]).expect(0);
+    }
+
+    // Not while a build has it.
+    let wait = "--mount=type=cache,target=/x,id=busy until [ -e /x/go ]; do sleep 0.1; done";
+    let waiting = context(&machine, "wait", &format!("FROM busybox\nRUN {wait}\n"));
+    let mut command = machine.command(dozen_program());
+    command.args(["build", "--network", "none", waiting.to_str().unwrap()]);
+    let mut building = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let listed = || cache(&["ls", "--format", "{{.ID}} {{.InUse}}"]).text();
+    let id = until("the step runs", || Some(listed().strip_suffix(" true\n")?.to_owned()));
+    cache(&["rm", &id]).refuses(1, &["a build has the cache mount", "wait until the build is over"]);
+    cache(&["export", "-o", file, "busy"]).refuses(1, &["a build has the cache mount"]);
+    std::fs::write(machine.directory().join("data/cache-mounts").join(&id).join("go"), "").unwrap();
+    assert!(building.wait().unwrap().success());
+    until("the build is over", || listed().ends_with(" false\n").then_some(()));
+    cache(&["rm", &id]).expect(0);
+    daemon.take();
 }

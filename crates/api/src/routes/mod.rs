@@ -17,6 +17,7 @@ mod archives;
 mod attach;
 mod build;
 mod build_cache;
+mod cache_mounts;
 mod containers;
 mod copies;
 mod disk_usage;
@@ -86,6 +87,9 @@ fn routes() -> Router<Engine> {
         .route("/containers/create", post(containers::create))
         .route("/build", post(build::build))
         .route("/build/prune", post(build_cache::prune))
+        .route("/build/caches", get(cache_mounts::list).delete(cache_mounts::remove))
+        .route("/build/caches/export", get(cache_mounts::export))
+        .route("/build/caches/import", axum::routing::put(cache_mounts::import))
         .route("/containers/prune", post(housekeeping::prune_containers))
         .route("/containers/{id}/changes", get(housekeeping::changes))
         .route("/containers/{id}", delete(containers::remove))

@@ -1,5 +1,7 @@
 //! `dozen builder` and `dozen buildx`: builds, and what they keep.
 
+mod cache;
+
 use std::fmt::Write;
 
 use clap::{ArgMatches, Command};
@@ -16,7 +18,7 @@ use crate::output::{self, size, table};
 use crate::template::Row;
 
 pub fn command() -> Command {
-    group("builder", "Manage builds").subcommand(build::command())
+    group("builder", "Manage builds").subcommands([build::command(), cache::command()])
 }
 
 pub fn command_of_buildx() -> Command {
@@ -38,6 +40,7 @@ fn group(name: &'static str, about: &'static str) -> Command {
 pub async fn execute(context: &Context, verb: &str, matches: &ArgMatches) -> Outcome {
     match verb {
         "build" => build::execute(context, matches).await,
+        "cache" => cache::execute(context, matches).await,
         "du" => usage(context, matches).await,
         "prune" => prune::builds(context, matches).await,
         _ => unreachable!("clap knows no other verb"),

@@ -1,6 +1,7 @@
 //! Cache mounts: directories that outlive builds, by the names that Dockerfiles give them. A row first, then the directory;
 //! when one is removed, its row goes first.
 
+mod archive;
 pub(crate) mod rows;
 mod uses;
 
@@ -84,7 +85,7 @@ fn make_above(shared: &Shared) -> Result<PathBuf, EngineError> {
 pub(super) fn remove(shared: &Shared, row: &CacheRow) -> Result<bool, EngineError> {
     let Some(taken) = shared.caches.take(&row.place) else { return Ok(false) };
     failpoint("cache_remove.before");
-    rows::delete(&shared.ledger, vec![row.place.clone()])?;
+    rows::delete(&shared.ledger, vec![row.directory.clone()])?;
     failpoint("cache_remove.row");
     // A build that wants it makes a new one.
     drop(taken);
@@ -109,7 +110,7 @@ pub(crate) fn mend(shared: &Shared) -> Result<(), EngineError> {
         }
     }
     let is_lost = |row: &CacheRow| !path(shared, &row.directory).exists();
-    let lost: Vec<Place> = known.into_iter().filter(is_lost).map(|row| row.place).collect();
+    let lost: Vec<String> = known.into_iter().filter(is_lost).map(|row| row.directory).collect();
     if !lost.is_empty() {
         rows::delete(&shared.ledger, lost)?;
     }

@@ -79,6 +79,13 @@ impl Engine {
         let shared = self.shared.clone();
         self.shared.blocking(move || entries(&shared, Sizes::Measured)).await
     }
+
+    /// The cache mounts among it.
+    pub async fn build_cache_mounts(&self) -> Result<Vec<CacheEntry>, EngineError> {
+        let shared = self.shared.clone();
+        let mounts = move || Ok(rows::all(&shared.ledger)?.into_iter().map(|row| of_mount(&shared, row)).collect());
+        self.shared.blocking(mounts).await
+    }
 }
 
 /// All that is kept, the oldest first. Blocks.

@@ -86,14 +86,21 @@ fn insert(
     Ok(())
 }
 
-/// Forgets them. Power-safe: what is deleted next must not come back by half.
-pub(super) fn delete(ledger: &Ledger, places: Vec<Place>) -> Result<(), LedgerError> {
+/// It has this directory from now on. Power-safe: whoever filled it is told that it is there.
+pub(super) fn place(ledger: &Ledger, place: &Place, directory: String, now_s: i64) -> Result<(), LedgerError> {
+    let Place { name, number } = place.clone();
+    ledger.write(Durability::Power, move |connection| {
+        connection.execute("DELETE FROM cache_mount WHERE name = ?1 AND number = ?2", params![name, number])?;
+        insert(connection, &name, number, &directory, now_s, 0)
+    })
+}
+
+/// Forgets those with these directories: by now others may have their names. Power-safe: what is deleted next must not come
+/// back by half.
+pub(super) fn delete(ledger: &Ledger, directories: Vec<String>) -> Result<(), LedgerError> {
     ledger.write_essential(Durability::Power, move |connection| {
-        places.iter().try_for_each(|Place { name, number }| {
-            connection
-                .execute("DELETE FROM cache_mount WHERE name = ?1 AND number = ?2", params![name, number])
-                .map(drop)
-        })?;
+        let mut statement = connection.prepare("DELETE FROM cache_mount WHERE directory = ?1")?;
+        directories.iter().try_for_each(|directory| statement.execute([directory]).map(drop))?;
         Ok(())
     })
 }

@@ -1,5 +1,5 @@
 //! Who has which cache mount at this moment. Builds share one, or wait for each other as they ask to; who removes one needs
-//! it alone for that moment.
+//! it alone for that moment; who reads one hinders no build, and is told if one has come.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ pub(crate) struct Caches {
 struct Use {
     /// How many steps of builds have it now.
     builds: usize,
+    /// How many have begun to have it, since somebody looks at it.
+    begun: u64,
+    readers: usize,
     is_taken: bool,
 }
 
@@ -54,6 +57,14 @@ pub(in super::super) struct UsedCache {
 pub(super) struct TakenCache {
     place: Place,
     caches: Arc<Caches>,
+}
+
+/// A cache that is looked at, and not removed meanwhile.
+#[derive(Debug)]
+pub(super) struct ReadCache {
+    place: Place,
+    caches: Arc<Caches>,
+    begun: u64,
 }
 
 impl Caches {
@@ -94,6 +105,7 @@ impl Caches {
             return None;
         }
         here.builds += 1;
+        here.begun += 1;
         self.changes.fetch_add(1, Ordering::SeqCst);
         Some(place)
     }
@@ -106,6 +118,17 @@ impl Caches {
         }
         used.insert(place.clone(), Use { is_taken: true, ..Use::default() });
         Some(TakenCache { place: place.clone(), caches: self.clone() })
+    }
+
+    /// Looks at it; `None` while a build has it, or somebody has it alone.
+    pub(super) fn read(self: &Arc<Self>, place: &Place) -> Option<ReadCache> {
+        let mut used = self.lock();
+        let here = used.entry(place.clone()).or_default();
+        if here.builds > 0 || here.is_taken {
+            return None;
+        }
+        here.readers += 1;
+        Some(ReadCache { place: place.clone(), caches: self.clone(), begun: here.begun })
     }
 
     /// Somebody has it.
@@ -138,13 +161,20 @@ impl Caches {
         let mut used = self.lock();
         let Some(here) = used.get_mut(place) else { return };
         change(here);
-        if here.builds == 0 && !here.is_taken {
+        if here.builds == 0 && here.readers == 0 && !here.is_taken {
             used.remove(place);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Place, Use>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadCache {
+    /// No build has had it since.
+    pub(super) fn is_undisturbed(&self) -> bool {
+        self.caches.lock().get(&self.place).is_some_and(|here| here.begun == self.begun)
     }
 }
 
@@ -164,6 +194,12 @@ impl Drop for TakenCache {
     }
 }
 
+impl Drop for ReadCache {
+    fn drop(&mut self) {
+        self.caches.leave(&self.place, |here| here.readers -= 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,10 +211,10 @@ mod tests {
         let shared = caches.begin("a", Sharing::Shared).await;
         let private = caches.begin("a", Sharing::Private).await;
         assert_eq!((&shared.place, &private.place), (&place(0), &place(1)));
-        assert!(caches.take(&place(0)).is_none());
+        assert!(caches.take(&place(0)).is_none() && caches.read(&place(0)).is_none());
         drop((shared, private));
         let taken = caches.take(&place(0)).unwrap();
-        assert!(caches.take(&place(0)).is_none());
+        assert!(caches.take(&place(0)).is_none() && caches.read(&place(0)).is_none());
         // Who wants one of its own does not wait; who wants this one does.
         assert_eq!(caches.begin("a", Sharing::Private).await.place, place(1));
         let waiting = tokio::spawn({
@@ -190,6 +226,18 @@ mod tests {
         drop(taken);
         assert_eq!(waiting.await.unwrap(), place(0));
         assert!(!caches.is_used(&place(0)));
+    }
+
+    #[tokio::test]
+    async fn who_reads_is_told_of_builds() {
+        let caches = Arc::new(Caches::default());
+        let place = Place { name: "a".into(), number: 0 };
+        let (read, other) = (caches.read(&place).unwrap(), caches.read(&place).unwrap());
+        assert!(read.is_undisturbed() && caches.take(&place).is_none());
+        drop(caches.begin("a", Sharing::Shared).await);
+        assert!(!read.is_undisturbed() && !other.is_undisturbed());
+        drop((read, other));
+        assert!(caches.read(&place).unwrap().is_undisturbed());
     }
 
     #[tokio::test]
