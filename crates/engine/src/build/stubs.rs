@@ -52,6 +52,10 @@ impl Stubs {
 /// A directory that stubs were in: it goes if it was made for them, or if nothing in it is another than below.
 fn restore(below: BorrowedFd<'_>, upper: BorrowedFd<'_>, path: &Path) -> Result<(), Errno> {
     let Some(ours) = stat(upper, path)? else { return Ok(()) };
+    // A link of the step's own leads to where the stub was made.
+    if FileType::from_raw_mode(ours.st_mode) != FileType::Directory {
+        return Ok(());
+    }
     let Some(theirs) = stat(below, path)? else { return remove(upper, path) };
     let said = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid);
     if said(&ours) != said(&theirs) {
