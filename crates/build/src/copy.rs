@@ -85,6 +85,19 @@ pub fn plan(operation: &Copy, sources: &Sources<'_>, placing: &Placing<'_>) -> R
     Ok(Copied { entries: selection.into_entries(placing)?, digest })
 }
 
+/// What a layer holds that makes a directory, and those above it as far as they are missing, for this owner; what they are
+/// made in comes along as it is. The path is the root's own, and goes through no link.
+pub fn directories(
+    destination: &dyn Tree,
+    path: &[u8],
+    owner: (u32, u32),
+    made_at: (i64, u32),
+) -> Result<Vec<Entry>, CopyError> {
+    let mut layer = layer::Layer::new(destination, Some(owner), made_at);
+    layer.make_directories(path)?;
+    Ok(layer.finish())
+}
+
 /// Why files cannot be copied. Paths are those of the tree that they are in.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {

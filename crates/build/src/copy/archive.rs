@@ -6,7 +6,7 @@
 use super::layer::Layer;
 use super::{CopyError, Placing};
 use crate::context::{self, Context, ContextError, Owners};
-use crate::tree::{Content, Kind, Node, NodeKind, Tree, TreeError, join, resolve, shown};
+use crate::tree::{Content, Kind, NodeKind, Tree, TreeError, join, resolve, shown};
 
 /// Whether a file is one.
 pub(super) fn is_archive(content: &Content, name: &[u8]) -> Result<bool, CopyError> {
@@ -27,17 +27,8 @@ pub(super) fn unpack(
     let opened = content.open().map_err(TreeError::read(name))?;
     let spool = (placing.spool)().map_err(CopyError::Spool)?;
     let archive = Context::read_with(opened, spool, Owners::Kept).map_err(failed)?;
-    let dressed = |mut node: Node| {
-        if let Some(owner) = placing.owner {
-            (node.uid, node.gid) = owner;
-        }
-        node
-    };
-    if !archive.is_implied(b"")
-        && let Some(node) = archive.node(b"")?
-    {
-        layer.put(base, dressed(node), source)?;
-    }
+    // What the archive says of `.` is passed over, and `--chown` is about the destination alone, as with BuildKit: within it
+    // things are the archive's.
     // Paths in the archive, and where they are in the layer.
     let mut stack = vec![(Vec::new(), base.to_vec())];
     while let Some((directory, target)) = stack.pop() {
@@ -45,13 +36,13 @@ pub(super) fn unpack(
             let (path, target) = (join(&directory, &name), join(&target, &name));
             let Some(node) = archive.node(&path)? else { continue };
             if !matches!(node.kind, NodeKind::Directory) {
-                layer.put(&target, dressed(node), source)?;
+                layer.put(&target, node, source)?;
                 continue;
             }
             let target = if archive.is_implied(&path) {
                 implied(layer, base, &target)?
             } else {
-                layer.put(&target, dressed(node), source)?;
+                layer.put(&target, node, source)?;
                 target
             };
             stack.push((path, target));
@@ -71,4 +62,45 @@ fn implied(layer: &mut Layer<'_>, base: &[u8], target: &[u8]) -> Result<Vec<u8>,
         None => layer.make_directories(&target)?,
     }
     Ok(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::copy::{Sources, plan};
+    use crate::operation::{Add, Copy, Origin, Source};
+    use crate::tree::{Node, PlainTree};
+
+    use super::*;
+
+    #[test]
+    fn the_destination_is_not_the_archives() {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, kind) in [("./", tar::EntryType::Directory), ("./a", tar::EntryType::Regular)] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_mode(0o700);
+            header.set_uid(5);
+            header.set_gid(6);
+            header.set_size(0);
+            archive.append_data(&mut header, path, std::io::empty()).unwrap();
+        }
+        let archive = Node { kind: NodeKind::file(&archive.into_inner().unwrap()), ..Node::directory((0, 0)) };
+        let (origin, destination) = (PlainTree::empty().with(b"a.tar", archive), PlainTree::empty());
+        let operation = Copy {
+            origin: Origin::Context,
+            sources: vec![Source::Path("a.tar".to_owned())],
+            destination: "/to/".to_owned(),
+            owner: None,
+            mode: None,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            add: Some(Add { checksum: None, keep_git_directory: false, unpack: None }),
+        };
+        let (owner, spool) = (Some((7, 8)), &tempfile::tempfile);
+        let placing = Placing { destination: &destination, owner, made_at: (7, 0), spool };
+        let made = plan(&operation, &Sources { origin: &origin, fetched: &[] }, &placing).unwrap().entries;
+        let made: Vec<_> = made.iter().map(|it| (it.path.as_slice(), it.node.uid, it.node.mode)).collect();
+        assert_eq!(made, [(&b"to"[..], 7, 0o755), (b"to/a", 5, 0o700)]);
+    }
 }

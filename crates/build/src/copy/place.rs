@@ -49,7 +49,7 @@ impl Selection {
                     layer.make_directories(split(&target).0)?;
                     file(&mut layer, &target, dressed(node), source)?;
                 }
-                Taken::Contents(items) => {
+                Taken::Contents { items, mtime } => {
                     let target = target(&mut layer, &self.destination)?;
                     match layer.kind(&target)? {
                         Some(Kind::Directory) => {}
@@ -74,6 +74,9 @@ impl Selection {
                             Some(_) => return Err(CopyError::ToNonDirectory(shown(&path))),
                         }
                         layer.put(&path, node, source)?;
+                    }
+                    if let Some(standing) = layer.directory(&target)? {
+                        layer.put(&target, Node { mtime, ..standing }, source)?;
                     }
                 }
             }

@@ -52,7 +52,11 @@ pub(super) enum Taken {
         is_new: bool,
     },
     /// All that is in a directory, parents first.
-    Contents(Vec<Item>),
+    Contents {
+        items: Vec<Item>,
+        /// The directory's own time: it is the destination's, as with BuildKit.
+        mtime: (i64, u32),
+    },
 }
 
 #[derive(Debug)]
@@ -136,8 +140,8 @@ impl Selecting<'_> {
             let name = split(&path).1.to_vec();
             let Some(kind) = found.kind else { return Err(CopyError::NotFound(shown(&path))) };
             if kind == Kind::Directory {
-                let items = self.contents(tree, &found.path, include.as_ref())?;
-                self.picked.push(Picked { name, what: Taken::Contents(items) });
+                let what = self.contents(tree, &found.path, include.as_ref())?;
+                self.picked.push(Picked { name, what });
             } else if !self.exclude.leaves_out(&String::from_utf8_lossy(&name)) {
                 let node = tree.node(&found.path)?.ok_or_else(|| CopyError::Refused {
                     path: shown(&path),
@@ -153,7 +157,7 @@ impl Selecting<'_> {
     fn fetched(&mut self, fetched: &Fetched<'_>) -> Result<(), CopyError> {
         let name = split(fetched.path).1.to_vec();
         let what = if fetched.path.is_empty() {
-            Taken::Contents(self.contents(fetched.tree, b"", None)?)
+            self.contents(fetched.tree, b"", None)?
         } else {
             let node = fetched.tree.node(fetched.path)?;
             let node = node.ok_or_else(|| CopyError::NotFound(shown(fetched.path)))?;
@@ -165,7 +169,7 @@ impl Selecting<'_> {
     }
 
     /// All that is in a directory and not left out.
-    fn contents(&self, tree: &dyn Tree, base: &[u8], include: Option<&IgnoreFile>) -> Result<Vec<Item>, CopyError> {
+    fn contents(&self, tree: &dyn Tree, base: &[u8], include: Option<&IgnoreFile>) -> Result<Taken, CopyError> {
         let filters = include.into_iter().chain([&self.exclude]);
         let filters: Vec<&IgnoreFile> = filters.filter(|filter| !filter.is_empty()).collect();
         let mut items = Vec::new();
@@ -202,7 +206,8 @@ impl Selecting<'_> {
             }
             items.push(Item { path, node, is_parent: false });
         }
-        Ok(items)
+        let mtime = tree.node(base)?.map_or((0, 0), |node| node.mtime);
+        Ok(Taken::Contents { items, mtime })
     }
 }
 
@@ -241,7 +246,7 @@ fn digest(operation: &Copy, picked: &[Picked]) -> Digest {
                 summing.field(if *may_unpack { b"archive" } else { b"file" });
                 summing.node(&picked.name, node, &mut HashMap::new());
             }
-            Taken::Contents(items) => {
+            Taken::Contents { items, mtime: _ } => {
                 summing.field(b"contents");
                 summing.number(items.len() as u64);
                 let mut linked = HashMap::new();

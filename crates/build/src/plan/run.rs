@@ -122,7 +122,8 @@ impl State<'_> {
         let all = given.iter().map(|(name, value)| ((*name).to_owned(), *value)).chain(others);
         for (name, value) in all {
             let is_known = self.scope.environment().contains_key(&name) || self.scope.argument(&name).is_some();
-            if !is_known && !proxies.iter().any(|(before, _)| *before == name) {
+            // One that is empty is none, as with BuildKit.
+            if !value.is_empty() && !is_known && !proxies.iter().any(|(before, _)| *before == name) {
                 proxies.push((name, value.to_owned()));
             }
         }

@@ -209,7 +209,7 @@ fn what_cannot_be_is_refused_where_it_stands() {
 
 #[test]
 fn a_run_has_what_the_image_and_the_arguments_say() {
-    let mut build = Build::with(&[("a", "given"), ("HTTP_PROXY", "p"), ("no_proxy", "q"), ("unheard", "of")]);
+    let mut build = Build::with(&[("a", "given"), ("HTTP_PROXY", "p"), ("no_proxy", "q"), ("FTP_PROXY", "")]);
     build.images = json!({ "x": { "config": { "Env": ["PATH=/bin", "E=1"], "User": "u", "WorkingDir": "/w" } } });
     let plan = build.last("ARG g=2\nFROM x\nARG a=1$E g none E\nARG no_proxy=r\nENV E=3\nRUN --network=none x");
     // Defaults alone: what the caller gave is its own affair.

@@ -134,7 +134,14 @@ impl Tree for LiveTree {
     }
 
     fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError> {
-        let names = || self.directory(path)?.map_or(Ok(Vec::new()), |directory| beneath::names(directory.as_fd()));
+        let names = || {
+            // The root may be a descriptor that only names a place: a detached mount's is (open(2), O_PATH).
+            let directory = match path {
+                b"" => Some(Arc::new(beneath::open_no_links(self.root.as_fd(), b".", beneath::DIRECTORY)?)),
+                path => self.directory(path)?,
+            };
+            directory.map_or(Ok(Vec::new()), |directory| beneath::names(directory.as_fd()))
+        };
         names().map_err(TreeError::read(path))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use dozen_build::copy::Entry;
+use dozen_build::copy::{self, Entry};
 use dozen_build::operation::MakeDirectory;
 use dozen_build::tree::{Kind, NodeKind, resolve};
 use dozen_image::{LayerEntry, LayerEntryKind, LayerWriter, NewLayer};
@@ -50,20 +50,6 @@ pub(super) fn of_directory(job: &Job, wanted: &MakeDirectory, below: &[Digest]) 
         Some(_) => return Err(StepError::said(format!("mkdir {}: not a directory", wanted.path))),
         None => {}
     }
-    let (uid, gid) = if wanted.user.is_empty() { (0, 0) } else { seen.owner(&wanted.user)? };
-    let path = found.path;
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    let ends: Vec<usize> = slashes.chain([path.len()]).collect();
-    let made = job.shared.images.write_layer(job.latest_s(), |writer| {
-        for end in ends {
-            if root.kind(&path[..end])?.is_some() {
-                continue;
-            }
-            let (kind, mtime) = (LayerEntryKind::Directory, job.now());
-            let entry = LayerEntry { path: &path[..end], kind, mode: 0o755, uid, gid, mtime, attributes: Vec::new() };
-            writer.entry(&entry, std::io::empty())?;
-        }
-        Ok::<_, StepError>(())
-    });
-    made.map(Some)
+    let owner = if wanted.user.is_empty() { (0, 0) } else { seen.owner(&wanted.user)? };
+    of_entries(job, &copy::directories(root, &found.path, owner, job.now())?).map(Some)
 }
