@@ -1,8 +1,11 @@
 //! A directory as the archive that a build begins from: what `.dockerignore` leaves, sorted by name, as it is read.
 //!
-//! Owners are not sent (all is root's), nor attributes but what a program may do; links go as links and are not followed.
-//! A file has four system calls of its own, and one more that may be executed, and none of its data is copied but into the piece that is sent.
+//! Owners are not sent (all is root's), nor attributes but what a program may do; links go as links and are not followed,
+//! and a file with several names goes once.
+//! A file has four system calls of its own, and one more that may be executed, and none of its data is copied but into the
+//! piece that is sent.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -44,6 +47,7 @@ pub(super) fn pack(directory: &Path, ignore: &IgnoreFile, out: impl Write) -> Re
         path: Vec::new(),
         pending: Vec::new(),
         header: Vec::new(),
+        sent: HashMap::new(),
         buffer: vec![0; BUFFER_BYTES],
         listing: Vec::with_capacity(LISTING_BYTES),
     };
@@ -76,6 +80,8 @@ struct Packer<'a, W> {
     /// Headers of directories that are left out themselves: they are sent with the first thing below them that is not.
     pending: Vec<Vec<u8>>,
     header: Vec<u8>,
+    /// Files with several names, by device and inode: the path of the first.
+    sent: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
     listing: Vec<u8>,
 }
@@ -184,6 +190,13 @@ impl<W: Write> Packer<'_, W> {
         let stat = rustix::fs::fstat(&file).map_err(|error| self.unreadable(error))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(self.changed("is no file any more"));
+        }
+        if stat.st_nlink > 1 {
+            let earlier = self.sent.get(&(stat.st_dev, stat.st_ino)).cloned();
+            if let Some(earlier) = earlier {
+                return self.entry(b'1', &stat, &earlier);
+            }
+            self.sent.insert((stat.st_dev, stat.st_ino), self.path.clone());
         }
         let mut capability = [0; 64];
         let length = match stat.st_mode & 0o111 {

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Entry<'a> {
     pub name: &'a [u8],
-    /// `0` file, `2` symbolic link, `3` and `4` devices, `5` directory, `6` pipe.
+    /// `0` file, `1` another name of one that came before, `2` symbolic link, `3` and `4` devices, `5` directory, `6` pipe.
     pub kind: u8,
     /// Permissions alone.
     pub mode: u32,

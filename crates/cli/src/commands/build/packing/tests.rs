@@ -74,6 +74,20 @@ fn the_archive_is_the_directory() {
 }
 
 #[test]
+fn a_file_with_several_names_is_sent_once() {
+    let (directory, at) = made(&["a", "other"]);
+    fs::create_dir(at.join("b")).unwrap();
+    fs::hard_link(at.join("a"), at.join("b/c")).unwrap();
+    // Names that are left out, and those outside, are nothing to the others.
+    fs::hard_link(at.join("a"), at.join("0")).unwrap();
+    fs::hard_link(at.join("other"), directory.path().join("outside")).unwrap();
+    let archive = packed(&at, "0").unwrap();
+    let listing = tar(&archive, &["-tv"], &at);
+    assert!(listing.contains("b/c link to a\n"), "{listing}");
+    assert_eq!(listing.matches("link to").count(), 1, "{listing}");
+}
+
+#[test]
 fn what_is_ignored_is_not_sent() {
     let (_directory, at) = made(&["a.log", "keep.log", "src/main", "src/junk/x", "src/junk/keep", ".git/HEAD", "z"]);
     let files = |ignore: &str| names(&at, ignore).join(" ");
