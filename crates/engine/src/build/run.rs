@@ -20,6 +20,10 @@ use crate::container::snapshot::ExitStatus;
 use crate::failpoint::failpoint;
 use crate::{AttachOptions, CreateRequest, EngineError, OutputStream, StdioStream, WaitCondition};
 
+/// The name of the host that a step finds, BuildKit's own: one that is another each time would make what a step writes
+/// another each time.
+const HOSTNAME: &str = "buildkitsandbox";
+
 /// Runs it, and gives what it changed.
 pub(super) async fn run(here: &Here<'_>, step: &Run) -> Result<NewLayer, StepError> {
     let Here { job, id, below, .. } = *here;
@@ -104,6 +108,7 @@ fn specification(here: &Here<'_>, step: &Run, mounted: &Mounted) -> Result<Conta
     };
     let (entrypoint, command) = (Vec::new(), step.arguments.clone());
     Ok(ContainerSpec {
+        hostname: Some(HOSTNAME.to_owned()),
         process: ProcessSpec {
             entrypoint,
             command,
