@@ -120,11 +120,20 @@ impl Inner {
         failpoint("image.step.rows");
         let mut state = self.write_state();
         state.layers.extend(placing.rows.into_iter().map(|row| (row.diff_id.clone(), row.into())));
-        state.steps.extend(steps.iter().cloned().map(|step| (step.key.clone(), step.into())));
+        let mut replaces = false;
+        for step in &steps {
+            let before = state.steps.insert(step.key.clone(), step.clone().into());
+            replaces |= before.is_some_and(|before| before.diff_id != step.diff_id);
+        }
         drop(state);
         let diff_ids: Vec<Digest> = steps.iter().filter_map(|step| step.diff_id.clone()).take(1).collect();
         let missing = || ImageError::NoSuchImage(diff_ids.iter().map(Digest::to_string).collect());
-        self.hold_layers(&diff_ids).ok_or_else(missing)
+        let held = self.hold_layers(&diff_ids).ok_or_else(missing)?;
+        if replaces {
+            // A step that was done anew (`--no-cache`): what it had made before is nobody's, if no image has it.
+            self.sweep_layers();
+        }
+        Ok(held)
     }
 
     /// The targets as they are going to be. One whose parts have gone meanwhile with another is left out, as if it had come

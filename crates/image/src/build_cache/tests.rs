@@ -78,6 +78,21 @@ fn a_step_is_found_for_as_long_as_it_is_kept() {
 }
 
 #[test]
+fn what_a_step_had_made_goes_when_it_is_done_anew() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    let first = store.add_step(&[key("a")], layer(&store, "x", "1").into(), "RUN date").unwrap();
+    // Somebody may stand on it.
+    let second = store.add_step(&[key("a")], layer(&store, "x", "2").into(), "RUN date").unwrap();
+    assert_eq!(home.layers(), 2);
+    drop((first, second));
+    let KeptStep { layer: third, .. } =
+        store.add_step(&[key("a")], layer(&store, "x", "3").into(), "RUN date").unwrap();
+    assert_eq!(home.layers(), 1);
+    assert_eq!(store.cached_step(&key("a")).unwrap().layer, third);
+}
+
+#[test]
 fn an_image_of_steps_stays_without_them() {
     let home = Home(tempfile::tempdir().unwrap());
     let store = home.open();
