@@ -34,7 +34,9 @@ pub(super) async fn prune_containers(State(engine): State<Engine>, query: Query)
     for snapshot in engine.containers() {
         let is_over = matches!(snapshot.phase, Phase::Created { .. } | Phase::Exited(_));
         let is_wanted = filters.labels(&snapshot.spec.labels) && until.is_none_or(|until| snapshot.created < until);
-        if !is_over || !is_wanted {
+        // The build removes it, and has not read yet what it has made.
+        let is_of_build = snapshot.spec.build_step.is_some();
+        if !is_over || !is_wanted || is_of_build {
             continue;
         }
         let upper = snapshot.directory.join("upper");
