@@ -35,6 +35,7 @@ pub use self::prune::{CachePrune, PrunedCache};
 use self::site::Site;
 use self::source::Source;
 use crate::container::snapshot::Snapshot;
+use crate::failpoint::failpoint;
 use crate::{Engine, EngineError};
 
 /// What is to be built, and how.
@@ -175,6 +176,7 @@ impl Engine {
     pub fn build_context(&self, archive: impl Read) -> Result<BuildContext, EngineError> {
         let site = Site::new(&self.shared)?;
         let files = Context::read(archive, site.nameless_file()?).map_err(context_failed)?;
+        failpoint("build.context");
         Ok(BuildContext { files, site })
     }
 
@@ -207,12 +209,22 @@ impl Engine {
                 () = job.events.closed() => None,
             };
             job.end_all().await;
+            // Whoever hears of the end finds no secret any more.
+            let (shared, held) = (job.shared.clone(), job.clone());
+            let clear = move || {
+                held.site.clear_secrets();
+                Ok(())
+            };
+            let _ = shared.blocking(clear).await;
             if let Some(last) = last {
                 job.tell(last.map_or_else(BuildEvent::Failed, BuildEvent::Built)).await;
             }
-            // What it had is nobody's any more.
-            let shared = job.shared.clone();
-            drop(job);
+            // What it had is nobody's any more; what it has unpacked may take a while to go.
+            let end = move || {
+                drop(job);
+                Ok(())
+            };
+            let _ = shared.blocking(end).await;
             sweep::sweep(&shared).await;
         });
         Build { events }
@@ -225,11 +237,17 @@ const EVENTS: usize = 64;
 fn context_failed(error: ContextError) -> EngineError {
     use dozen_model::{Classified, ErrorKind};
     let hint = error.hint();
-    match error.kind() {
-        ErrorKind::Internal | ErrorKind::Exhausted => {
+    match error {
+        ContextError::Spool(source) => {
+            EngineError::System { action: "keep what the build context holds".into(), source }
+        }
+        ContextError::Unpack { path, source } => {
+            EngineError::System { action: format!("make {path} of the build context"), source }
+        }
+        error if error.kind() == ErrorKind::Internal => {
             EngineError::System { action: "take in the build context".into(), source: std::io::Error::other(error) }
         }
-        _ => EngineError::Invalid { message: error_chain(&error), hint },
+        error => EngineError::Invalid { message: error_chain(&error), hint },
     }
 }
 

@@ -157,6 +157,10 @@ pub const FAILPOINTS: &[&str] = &[
     "open_firewall.fact",
     "open_firewall.after",
     // A build: a step runs, its layer and a cache mount are made, and the image in the end.
+    "build.site.made",
+    "build.context",
+    "build.site.directory",
+    "build.site.secret",
     "build.run.before",
     "build.run.created",
     "build.run.packed",
@@ -166,6 +170,8 @@ pub const FAILPOINTS: &[&str] = &[
     "build.cache.made",
     "build.image.before",
     "build.image.after",
+    "build.site.clear",
+    "build.site.cleared",
 ];
 
 /// Of snapshots of volumes, which need a file system that shares blocks: a test of their own is killed there.

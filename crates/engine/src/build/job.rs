@@ -10,14 +10,15 @@ use dozen_build::plan::build_date;
 use dozen_model::{ContainerId, error_chain};
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, RwLock, mpsc};
 
 use super::failure::StepError;
+use super::mounts::Mounted;
 use super::site::Site;
 use super::{BuildEvent, BuildRequest};
 use crate::container::Container;
 use crate::shared::Shared;
-use crate::{Engine, EngineError, RemoveOptions};
+use crate::{CreateRequest, Engine, EngineError, RemoveOptions};
 
 /// See the module.
 pub(super) struct Job {
@@ -29,7 +30,23 @@ pub(super) struct Job {
     began: Timestamp,
     pub(super) events: mpsc::Sender<BuildEvent>,
     /// Containers that run its steps.
-    running: Mutex<Vec<Container>>,
+    running: Mutex<Running>,
+    /// Held to be read by who makes one of them.
+    making: Arc<RwLock<()>>,
+}
+
+/// What a step's container has for as long as it is there.
+struct Held {
+    _mounted: Mounted,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Default)]
+struct Running {
+    /// The build is given up, or done: none is to come any more.
+    is_over: bool,
+    /// Each with what it has: a cache is given back only when nobody writes to it any more.
+    steps: Vec<(Container, Held)>,
 }
 
 impl Job {
@@ -50,7 +67,7 @@ impl Job {
             source_date_epoch: build_date(&request.given).ok().flatten(),
         };
         let (context, running, began) = (Arc::new(context), Mutex::default(), Timestamp::now());
-        Self { shared, request, context, circumstances, site, began, events, running }
+        Self { shared, request, context, circumstances, site, began, events, running, making: Arc::default() }
     }
 
     pub(super) fn engine(&self) -> Engine {
@@ -101,21 +118,45 @@ impl Job {
         ))
     }
 
-    /// From here on the container is removed, with or without the step.
-    pub(super) fn begin_run(self: &Arc<Self>, container: Container) -> RunningStep {
-        self.running().push(container.clone());
-        RunningStep { job: self.clone(), container }
+    /// Makes the container of a step, when its turn comes. From the first moment on it is removed, with the step or with the build: it is made by
+    /// a task of its own, since a container whose maker is given up in the middle is made all the same.
+    pub(super) async fn begin_step(
+        self: &Arc<Self>,
+        request: CreateRequest,
+        mounted: Mounted,
+    ) -> Result<RunningStep, EngineError> {
+        let turn = self.shared.builds.run().await;
+        let job = self.clone();
+        let making = self.making.clone().read_owned().await;
+        let made = tokio::spawn(async move {
+            let _making = making;
+            let (container, _) = job.engine().create(request).await?;
+            let is_wanted = {
+                let mut running = job.running();
+                running.steps.push((container.clone(), Held { _mounted: mounted, _turn: turn }));
+                !running.is_over
+            };
+            let step = RunningStep { job, container };
+            if is_wanted {
+                return Ok(step);
+            }
+            step.end().await;
+            Err(EngineError::ShuttingDown)
+        });
+        made.await.unwrap_or_else(|error| Err(EngineError::system(|| "make the container of a step".into())(error)))
     }
 
-    /// Removes what a build that was given up has left running.
-    pub(super) async fn end_all(&self) {
-        let left: Vec<Container> = std::mem::take(&mut *self.running());
+    /// Removes what a build has left running, and makes no more.
+    pub(super) async fn end_all(self: &Arc<Self>) {
+        self.running().is_over = true;
+        let _nobody_makes_one = self.making.write().await;
+        let left: Vec<Container> = self.running().steps.iter().map(|(container, _)| container.clone()).collect();
         for container in left {
-            remove(&container).await;
+            RunningStep { job: self.clone(), container }.end().await;
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, Vec<Container>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -123,7 +164,7 @@ impl Job {
 /// A container that runs a step.
 pub(super) struct RunningStep {
     job: Arc<Job>,
-    container: Container,
+    pub(super) container: Container,
 }
 
 impl RunningStep {
@@ -131,7 +172,7 @@ impl RunningStep {
     pub(super) async fn end(self) {
         remove(&self.container).await;
         let id: &ContainerId = self.container.id();
-        self.job.running().retain(|other| other.id() != id);
+        self.job.running().steps.retain(|(other, _)| other.id() != id);
     }
 }
 

@@ -1,10 +1,11 @@
 //! What RUN mounts: where each comes from, and what it is for the container.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dozen_build::operation::{Mount as Asked, Run};
-use dozen_dockerfile::{MountSpec, Owner};
+use dozen_dockerfile::{MountSpec, Owner, Sharing};
 use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
 
 use super::caches::{self, UsedCache};
@@ -12,6 +13,7 @@ use super::failure::StepError;
 use super::graph::Graph;
 use super::job::Job;
 use super::step::part;
+use crate::EngineError;
 
 /// Where secrets are, if nothing else is said (docs.docker.com/reference/dockerfile, "RUN --mount=type=secret").
 const SECRETS: &str = "/run/secrets";
@@ -40,12 +42,12 @@ pub(super) fn trust(job: &Job) -> impl Iterator<Item = (&'static str, &'static s
 #[derive(Debug, Default)]
 pub(super) struct Mounted {
     pub(super) mounts: Vec<Mount>,
-    _caches: Vec<UsedCache>,
+    caches: BTreeMap<String, UsedCache>,
 }
 
 /// Looks everything up and unpacks what has to be.
 pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result<Mounted, StepError> {
-    let mut mounted = Mounted::default();
+    let mut mounted = Mounted { mounts: Vec::new(), caches: open_caches(job, step).await? };
     for asked in &step.mounts {
         let spec = asked.spec();
         let (target, source, read_only) = match spec {
@@ -73,14 +75,12 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
                 };
                 (target, source, !is_writable)
             }
-            MountSpec::Cache { id, target, sharing, owner, is_writable, .. } => {
+            MountSpec::Cache { id, target, is_writable, .. } => {
                 if matches!(asked, Asked::Taking(..)) {
                     return Err(StepError::said("a cache mount that begins with files (from=) is not built yet"));
                 }
-                let cache = caches::open(&job.shared, id.as_deref().unwrap_or(target), *sharing, *owner).await?;
-                let source = bind(cache.path.clone());
-                mounted._caches.push(cache);
-                (target, source, !is_writable)
+                let cache = &mounted.caches[id.as_deref().unwrap_or(target)];
+                (target, bind(cache.path.clone()), !is_writable)
             }
             MountSpec::Tmpfs { target, size_bytes } => {
                 // As BuildKit mounts it: without noexec.
@@ -132,6 +132,24 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
         mounted.push(script.path.clone(), bind(path), true);
     }
     Ok(mounted)
+}
+
+/// The caches of a step, by name: one that it mounts twice is the same, alone if it is so once. In the order of their names,
+/// in which all steps wait for them: two of which each has what the other waits for would wait for ever.
+async fn open_caches(job: &Job, step: &Run) -> Result<BTreeMap<String, UsedCache>, EngineError> {
+    let mut wanted: BTreeMap<&str, (Sharing, Owner)> = BTreeMap::new();
+    for mount in &step.mounts {
+        let MountSpec::Cache { id, target, sharing, owner, .. } = mount.spec() else { continue };
+        let (known, _) = wanted.entry(id.as_deref().unwrap_or(target)).or_insert((*sharing, *owner));
+        if *known == Sharing::Shared || *sharing == Sharing::Locked {
+            *known = *sharing;
+        }
+    }
+    let mut caches = BTreeMap::new();
+    for (name, (sharing, owner)) in wanted {
+        caches.insert(name.to_owned(), caches::open(&job.shared, name, sharing, owner).await?);
+    }
+    Ok(caches)
 }
 
 impl Mounted {

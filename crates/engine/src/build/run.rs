@@ -2,21 +2,24 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dozen_build::operation::Run;
 use dozen_dockerfile::instruction::{RunNetwork, RunSecurity};
 use dozen_image::NewLayer;
-use dozen_model::{BuildStep, ContainerSpec, NetworkMode, ProcessSpec, RestartPolicy, StdinMode, StopSpec};
+use dozen_model::{BuildStep, ContainerSpec, Digest, NetworkMode, ProcessSpec, RestartPolicy, StdinMode, StopSpec};
 use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 
 use super::failure::StepError;
+use super::flights::Flight;
 use super::job::Job;
 use super::mounts::{self, Mounted};
 use super::step::Here;
 use super::stubs::Stubs;
 use super::{BuildEvent, StepId};
 use crate::container::Container;
-use crate::container::snapshot::ExitStatus;
+use crate::container::snapshot::{ExitStatus, Phase};
 use crate::failpoint::failpoint;
 use crate::{AttachOptions, CreateRequest, EngineError, OutputStream, StdioStream, WaitCondition};
 
@@ -25,54 +28,113 @@ use crate::{AttachOptions, CreateRequest, EngineError, OutputStream, StdioStream
 const HOSTNAME: &str = "buildkitsandbox";
 
 /// Runs it, and gives what it changed.
-pub(super) async fn run(here: &Here<'_>, step: &Run) -> Result<NewLayer, StepError> {
+pub(super) async fn run(here: &Here<'_>, step: &Run, flight: &Flight) -> Result<NewLayer, StepError> {
     let Here { job, id, below, .. } = *here;
     let mounted = mounts::prepare(job, here.graph, step).await?;
     let spec = specification(here, step, &mounted)?;
     let stubs = Stubs::of(&spec.mounts);
     let request = CreateRequest { name: None, spec, own_ids: job.request.own_ids };
     failpoint("build.run.before");
-    let (container, _) = job.engine().create(request).await?;
-    // Whatever happens from here on, it is removed: by this, or when the build is given up.
-    let running = job.begin_run(container.clone());
+    let running = job.begin_step(request, mounted).await?;
+    let container = running.container.clone();
     failpoint("build.run.created");
-    job.tell(BuildEvent::Running(id, container.id().clone())).await;
-    let ran = follow(job, id, &container).await;
+    let mut telling = Telling { job, flight, id, lost_bytes: 0 };
+    telling.tell(BuildEvent::Running(id, container.id().clone())).await;
+    let ran = follow(&mut telling, &container).await;
     let layer = match ran {
         Ok(status) if status.exit_code == 0 && status.error.is_none() => {
-            let (job, below, upper) = (job.clone(), below.to_vec(), container.snapshot().directory.join("upper"));
-            let latest = job.latest_s();
+            let (job, below, container) = (job.clone(), below.to_vec(), container);
             let shared = job.shared.clone();
-            shared
-                .blocking(move || {
-                    let root = job.site.root_of(&job.shared, &below)?;
-                    let cleared = stubs.clear(root.as_fd(), &upper);
-                    cleared.map_err(EngineError::system(|| format!("clear {}", upper.display())))?;
-                    Ok(job.shared.images.layer_of(&upper, latest)?)
-                })
-                .await
-                .map_err(StepError::from)
+            shared.blocking(move || pack(&job, &below, &stubs, &container)).await.map_err(StepError::from)
         }
         Ok(status) => Err(StepError::Command { arguments: step.arguments.clone(), status }),
         Err(error) => Err(error.into()),
     };
     failpoint("build.run.packed");
-    drop(mounted);
     running.end().await;
     layer
 }
 
+/// Its changes as a layer. Somebody else may remove the container meanwhile, or start it again: what is read then is not
+/// what the command has left, and no layer. Either is published before the first file is another. Blocks.
+fn pack(job: &Job, below: &[Digest], stubs: &Stubs, container: &Container) -> Result<NewLayer, EngineError> {
+    let before = container.snapshot();
+    let upper = before.directory.join("upper");
+    let packed = job.site.root_of(&job.shared, below).and_then(|root| {
+        let cleared = stubs.clear(root.as_fd(), &upper);
+        cleared.map_err(EngineError::system(|| format!("clear {}", upper.display())))?;
+        Ok(job.shared.images.layer_of(&upper, job.latest_s())?)
+    });
+    let after = container.snapshot();
+    let has_happened = match &after.phase {
+        // It may have ended well for all that, and half done.
+        Phase::Exited(_) if after.restarts.is_stopped_by_hand => Some("stopped"),
+        Phase::Exited(_) if before.exits == 1 && after.exits == 1 => None,
+        Phase::Removing { .. } => Some("removed"),
+        _ => Some("started again"),
+    };
+    if let Some(happened) = has_happened {
+        return Err(EngineError::Conflict {
+            message: format!("container {}, which ran this step, was {happened} by somebody else", before.name),
+            hint: Some("build again, and leave containers of builds alone".into()),
+        });
+    }
+    packed
+}
+
 /// Its output is told as it comes. How it ended.
-async fn follow(job: &Arc<Job>, id: StepId, container: &Container) -> Result<ExitStatus, EngineError> {
+async fn follow(telling: &mut Telling<'_>, container: &Container) -> Result<ExitStatus, EngineError> {
     let ended = container.wait(WaitCondition::NextExit);
     let options = AttachOptions { stdin: false, stdout: true, stderr: true, log: false };
     let attached = container.attach(options).await?;
     container.start().await?;
     let mut stream = attached.connected().await?;
     while let Some((output, bytes)) = frame(&mut stream).await {
-        job.tell(BuildEvent::Output(id, output, bytes)).await;
+        telling.tell(BuildEvent::Output(telling.id, output, bytes)).await;
     }
-    ended.wait().await.ok_or(EngineError::ShuttingDown)
+    ended.wait().await.ok_or_else(|| EngineError::NoSuchContainer(container.id().to_string()))
+}
+
+/// How long a client may read nothing before others that wait for its step do without it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Tells what a step says. Its client is waited for, which holds the command up; not where another build waits for the
+/// step: what the client does not read then it never hears.
+struct Telling<'a> {
+    job: &'a Arc<Job>,
+    flight: &'a Flight,
+    id: StepId,
+    lost_bytes: usize,
+}
+
+impl Telling<'_> {
+    async fn tell(&mut self, event: BuildEvent) {
+        let events = &self.job.events;
+        if self.lost_bytes > 0 {
+            let text = format!("[{} bytes of output are not shown]\n", self.lost_bytes);
+            let lost = BuildEvent::Output(self.id, OutputStream::Stderr, text.into_bytes());
+            if events.try_send(lost).is_ok() {
+                self.lost_bytes = 0;
+            } else if self.flight.is_awaited() {
+                return self.lose(&event);
+            }
+        }
+        loop {
+            match timeout(PATIENCE, events.reserve()).await {
+                Ok(Ok(place)) => return place.send(event),
+                // The build is about to end.
+                Ok(Err(_)) => return,
+                Err(_) if self.flight.is_awaited() => return self.lose(&event),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn lose(&mut self, event: &BuildEvent) {
+        if let BuildEvent::Output(_, _, bytes) = event {
+            self.lost_bytes += bytes.len();
+        }
+    }
 }
 
 /// The next piece of output; `None` at the end (Docker's Engine API, "Stream format").

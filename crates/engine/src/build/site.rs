@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dozen_model::{ContainerId, Digest, error_chain};
 
 use crate::EngineError;
+use crate::failpoint::failpoint;
 use crate::shared::Shared;
 
 /// Below the data root and below the run root.
@@ -34,6 +35,7 @@ impl Site {
         for directory in [&site.data, &site.run] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
             made.map_err(EngineError::system(|| format!("make the directory {}", directory.display())))?;
+            failpoint("build.site.made");
         }
         Ok(site)
     }
@@ -49,7 +51,9 @@ impl Site {
     pub(crate) fn directory(&self) -> Result<PathBuf, EngineError> {
         let path = self.data.join(self.number());
         let made = DirBuilder::new().mode(0o755).create(&path);
-        made.map_err(EngineError::system(|| format!("make the directory {}", path.display()))).map(|()| path)
+        made.map_err(EngineError::system(|| format!("make the directory {}", path.display())))?;
+        failpoint("build.site.directory");
+        Ok(path)
     }
 
     /// A new file on the run root with these contents, for these eyes only. Blocks.
@@ -62,7 +66,9 @@ impl Site {
             std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
             file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
         });
-        written.map_err(EngineError::system(failed)).map(|()| path)
+        written.map_err(EngineError::system(failed))?;
+        failpoint("build.site.secret");
+        Ok(path)
     }
 
     /// The root that layers make, on a mount that nobody else sees and nobody can write to. Blocks.
@@ -75,6 +81,11 @@ impl Site {
         Ok(dozen_runtime::overlay::mount_detached(&lower, None)?)
     }
 
+    /// Takes the secrets away. Blocks.
+    pub(crate) fn clear_secrets(&self) {
+        clear(&self.run);
+    }
+
     fn number(&self) -> String {
         self.made.fetch_add(1, Ordering::Relaxed).to_string()
     }
@@ -82,13 +93,18 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for directory in [&self.data, &self.run] {
-            if let Err(error) = dozen_image::remove_tree(directory) {
-                let error = error_chain(&error);
-                tracing::warn!(path = %directory.display(), error, "cannot delete; the next start tries again");
-            }
-        }
+        clear(&self.run);
+        clear(&self.data);
     }
+}
+
+fn clear(directory: &Path) {
+    failpoint("build.site.clear");
+    if let Err(error) = dozen_image::remove_tree(directory) {
+        let error = error_chain(&error);
+        tracing::warn!(path = %directory.display(), error, "cannot delete; the next start tries again");
+    }
+    failpoint("build.site.cleared");
 }
 
 /// Where sites are, for who takes away what a dead engine has left.

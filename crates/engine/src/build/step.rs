@@ -11,6 +11,7 @@ use dozen_image::{KeptStep, NewLayer, StepLayer};
 use dozen_model::Digest;
 
 use super::failure::StepError;
+use super::flights::Flight;
 use super::graph::Graph;
 use super::job::Job;
 use super::{StepId, layer, run};
@@ -56,7 +57,7 @@ impl Here<'_> {
             });
         }
         let key = self.key(operation, self.below, &contents);
-        self.once(&[key], async || run::run(self, run).await.map(StepLayer::from)).await
+        self.once(&[key], async |flight| run::run(self, run, flight).await.map(StepLayer::from)).await
     }
 
     /// By the files that it takes. Those of a stage are known by its layers, too, and then need not be read to be found.
@@ -77,7 +78,7 @@ impl Here<'_> {
         let (origin, selection) = selected.await??;
         let key = self.key_of_copy(operation, copy, &[selection.digest().clone()]);
         let keys: Vec<Digest> = quick.into_iter().chain([key]).collect();
-        self.once(&keys, async || {
+        self.once(&keys, async |_| {
             let (job, wanted, below) = (self.job.clone(), copy.clone(), self.below.to_vec());
             let made = move || Ok(layer_of_copy(&job, &wanted, origin, selection, &below));
             Ok(self.job.shared.blocking(made).await??.into())
@@ -87,7 +88,7 @@ impl Here<'_> {
 
     async fn make_directory(&self, operation: &Operation, wanted: &MakeDirectory) -> Result<Performed, StepError> {
         let key = self.key(operation, self.below, &[]);
-        self.once(&[key], async || {
+        self.once(&[key], async |_| {
             let (job, wanted, below) = (self.job.clone(), wanted.clone(), self.below.to_vec());
             let made = move || Ok(layer::of_directory(&job, &wanted, &below));
             let made = self.job.shared.blocking(made).await??;
@@ -100,10 +101,10 @@ impl Here<'_> {
     async fn once(
         &self,
         keys: &[Digest],
-        perform: impl AsyncFnOnce() -> Result<StepLayer, StepError>,
+        perform: impl AsyncFnOnce(&Flight) -> Result<StepLayer, StepError>,
     ) -> Result<Performed, StepError> {
         let Some(key) = keys.last() else { return Err(StepError::said("a step has no key")) };
-        let _flight = self.job.shared.builds.enter(key).await;
+        let flight = self.job.shared.builds.enter(key).await;
         let images = self.job.shared.images.clone();
         let (keys, description) = (keys.to_vec(), self.description.to_owned());
         if let Some(kept) = self.found(key) {
@@ -113,7 +114,7 @@ impl Here<'_> {
             }
             return Ok(Performed { kept, was_cached: true });
         }
-        let made = perform().await?;
+        let made = perform(&flight).await?;
         failpoint("build.step.done");
         let kept = self.job.shared.blocking(move || Ok(images.add_step(&keys, made, &description)?)).await?;
         Ok(Performed { kept, was_cached: false })
