@@ -239,8 +239,18 @@ pub fn traces(bench: &Bench) -> BTreeSet<String> {
     };
     let passing = |line: &String| line.starts_with("process sleep 0.02") || line.starts_with("process sh -c mkdir");
     let data = bench.machine.directory().join("data");
-    let files = ["content/sha256", "layers", "tmp"]
+    let run = bench.machine.directory().join("run/builds");
+    let secrets = names_in(&run).into_iter().map(|name| format!("file run/builds/{name}"));
+    let files = ["content/sha256", "layers", "tmp", "builds", "containers"]
         .into_iter()
         .flat_map(|place| names_in(&data.join(place)).into_iter().map(move |name| format!("file data/{place}/{name}")));
-    bench.machine.snapshot().into_iter().map(anonymous).filter(|line| !passing(line)).chain(files).collect()
+    bench
+        .machine
+        .snapshot()
+        .into_iter()
+        .map(anonymous)
+        .filter(|line| !passing(line))
+        .chain(files)
+        .chain(secrets)
+        .collect()
 }

@@ -28,6 +28,22 @@ echo '[{"Config":"config.json","RepoTags":["twice:1"],"Layers":["layer.tar"]}]' 
 tar -cf ../twice.tar config.json manifest.json layer.tar
 "#;
 
+/// Makes `site`, of which an image is built: with times that are always the same, so that its layers are.
+const SITE: &str = r#"
+mkdir site; cd site
+echo word > file; echo hidden > token
+cat > Dockerfile <<EOF
+FROM busybox AS made
+ARG SOURCE_DATE_EPOCH
+WORKDIR /made
+COPY file .
+RUN --mount=type=cache,target=/cache --mount=type=secret,id=token --mount=target=/context     cat /context/file /run/secrets/token > both && echo >> /cache/runs
+FROM busybox
+COPY --from=made /made /srv
+CMD ["cat", "/srv/both"]
+EOF
+"#;
+
 /// What a command has done.
 #[derive(Debug)]
 pub struct Outcome {
@@ -68,8 +84,11 @@ impl Bench {
         let mut bench = Self { machine: Arc::new(machine), engine: None, network: None };
         std::os::unix::fs::symlink(dozen_program(), bench.program()).unwrap();
         assert!(bench.start());
-        let made = Command::new("sh").args(["-ec", TWICE]).current_dir(bench.machine.directory()).status().unwrap();
-        assert!(made.success());
+        for script in [TWICE, SITE] {
+            let made =
+                Command::new("sh").args(["-ec", script]).current_dir(bench.machine.directory()).status().unwrap();
+            assert!(made.success());
+        }
         let archive = image_archive("busybox");
         bench.dozen(&["load", "--input", archive.to_str().unwrap()]).expect(0);
         bench

@@ -9,6 +9,7 @@
 
 mod agree;
 mod bench;
+mod builds;
 mod innocent;
 mod random;
 mod scenario;

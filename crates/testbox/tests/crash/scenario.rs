@@ -18,7 +18,7 @@ const ROUTED: &str = "com.docker.network.bridge.gateway_mode_ipv6=routed";
 pub const NETWORK: &str = "back";
 /// One on the host's own interface.
 pub const WIRE: &str = "wire";
-const IMAGES: [&str; 4] = ["product:1", "product:2", "twice:1", "alive:1"];
+const IMAGES: [&str; 5] = ["product:1", "product:2", "twice:1", "alive:1", "built:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
     trap 'exit 0' TERM; sleep 1000 & wait";
@@ -30,10 +30,12 @@ pub enum Step {
     Visit,
     /// The disk loses what is kept of the layer of `twice.tar`.
     Damage,
+    /// The disk loses what is in cache mounts.
+    LoseCaches,
 }
 
 /// Parts of the scenario: each leaves nothing that another needs, or minds.
-pub const CHAPTERS: [&[Step]; 6] = [LIFE, PASSING, POLICIES, NETWORKS, VOLUMES, ARCHIVES];
+pub const CHAPTERS: [&[Step]; 7] = [LIFE, PASSING, POLICIES, NETWORKS, VOLUMES, ARCHIVES, BUILDS];
 
 /// A container that serves, with all that can be done to it.
 const LIFE: &[Step] = &[
@@ -224,6 +226,28 @@ const ARCHIVES: &[Step] = &[
     Step::Dozen(&["rmi", IMAGES[2]], 0),
 ];
 
+/// An image that is built. Each time anew; since it is the same each time, it leaves what the first one has left.
+const BUILDS: &[Step] = &[
+    Step::LoseCaches,
+    Step::Dozen(BUILD, 0),
+    Step::Dozen(&["run", "--rm", "--name", "passing", "--network", "none", IMAGES[4]], 0),
+    Step::Dozen(&["rmi", IMAGES[4]], 0),
+];
+pub const BUILD: &[&str] = &[
+    "build",
+    "-q",
+    "--no-cache",
+    "--network",
+    "none",
+    "--build-arg",
+    "SOURCE_DATE_EPOCH=1000000000",
+    "--secret",
+    "id=token,src=DIRECTORY/site/token",
+    "-t",
+    IMAGES[4],
+    "DIRECTORY/site",
+];
+
 /// All of it, and each step succeeds.
 pub fn run(bench: &mut Bench) {
     CHAPTERS.iter().for_each(|chapter| run_chapter(bench, chapter));
@@ -239,6 +263,7 @@ pub fn run_chapter(bench: &mut Bench, chapter: &[Step]) {
                 say(bench);
             }
             Step::Damage => std::fs::write(blob_of_twice(bench), "lost").unwrap(),
+            Step::LoseCaches => lose_caches(bench),
         }
     }
 }
@@ -257,6 +282,7 @@ pub fn try_chapter(bench: &mut Bench, chapter: &[Step], is_enough: impl Fn(&Benc
                 say(bench);
             }
             Step::Damage => drop(std::fs::write(blob_of_twice(bench), "lost")),
+            Step::LoseCaches => lose_caches(bench),
         }
         if is_enough(bench) {
             return true;
@@ -294,7 +320,7 @@ pub fn clear(bench: &mut Bench) {
     }
 }
 
-fn words(bench: &Bench, step: &[&str]) -> Vec<String> {
+pub fn words(bench: &Bench, step: &[&str]) -> Vec<String> {
     let directory = bench.machine.directory().display().to_string();
     step.iter().map(|word| word.replace("DIRECTORY", &directory)).collect()
 }
@@ -304,6 +330,12 @@ fn blob_of_twice(bench: &Bench) -> PathBuf {
     let config = std::fs::read_to_string(directory.join("twice/config.json")).unwrap();
     let digest = config.split("sha256:").nth(1).and_then(|rest| rest.get(..64)).unwrap();
     directory.join("data/content/sha256").join(digest)
+}
+
+/// No step has one at this moment.
+pub fn lose_caches(bench: &Bench) {
+    let caches = std::fs::read_dir(bench.machine.directory().join("data/cache-mounts")).into_iter().flatten().flatten();
+    caches.for_each(|cache| std::fs::remove_dir_all(cache.path()).unwrap());
 }
 
 /// A datagram, which nobody answers.
