@@ -18,6 +18,7 @@ mod source;
 mod step;
 mod stubs;
 pub(crate) mod sweep;
+mod variable;
 
 use std::collections::BTreeMap;
 use std::io::Read;

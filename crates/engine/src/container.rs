@@ -28,6 +28,7 @@ pub(crate) mod pause;
 mod rescue;
 mod resources;
 pub(crate) mod restart;
+pub(crate) mod secrets;
 pub(crate) mod sharing;
 pub(crate) mod snapshot;
 pub(crate) mod stats;

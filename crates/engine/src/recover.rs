@@ -92,6 +92,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         samplers: Samplers::default(),
         builds: Default::default(),
         caches: Default::default(),
+        secrets: Default::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };

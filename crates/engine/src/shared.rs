@@ -16,6 +16,7 @@ use crate::build::caches::Caches;
 use crate::build::flights::Flights;
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
+use crate::container::secrets::Secrets;
 use crate::container::snapshot::{ExitStatus, Snapshot};
 use crate::container::stats::Samplers;
 use crate::container::view::Views;
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) events: EventLog,
     pub(crate) logs: Logs,
     pub(crate) views: Arc<Views>,
+    /// What containers are told that nobody else is to know.
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) samplers: Samplers,
     /// Steps of builds that are being done.
     pub(crate) builds: Flights,

@@ -62,6 +62,18 @@ fn copy(descriptor: impl AsFd) -> Result<OwnedFd, Failure> {
     rustix::io::fcntl_dupfd_cloexec(descriptor, 3).map_err(|error| internal("copy a descriptor", &error.into()))
 }
 
+/// The spec for process 1 alone, if it knows more than what is kept for execs.
+fn with_secrets(request: &StartRequest) -> Option<Spec> {
+    if request.secret_environment.0.is_empty() {
+        return None;
+    }
+    let mut spec = (*request.spec).clone();
+    let process = spec.process_mut().as_mut()?;
+    let others = process.env().clone().unwrap_or_default();
+    process.set_env(Some(request.secret_environment.over(others)));
+    Some(spec)
+}
+
 impl Isolate for Container {
     fn settle(&mut self, request: &StartRequest, born_there: bool) {
         let join = if born_there { Cgroup::join_version_1 } else { Cgroup::join };
@@ -76,9 +88,10 @@ impl Isolate for Container {
         network_namespace: Option<OwnedFd>,
         streams: Streams,
     ) -> Result<Process, Failure> {
+        let told = with_secrets(&request);
         let mut created = dozen_runtime::create(CreateOptions {
             id: &request.id,
-            spec: &request.spec,
+            spec: told.as_ref().unwrap_or(&request.spec),
             bundle: &request.run_directory,
             root: &request.root,
             cgroup: &request.cgroup,

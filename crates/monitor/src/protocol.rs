@@ -67,6 +67,31 @@ pub struct StartRequest {
     pub log: LogSettings,
     /// A network namespace descriptor comes with this message, to be joined in place of the spec's.
     pub network_namespace_attached: bool,
+    /// Variables that process 1 has besides, and nobody else: no exec, and nothing that is written down.
+    #[serde(default)]
+    pub secret_environment: SecretEnvironment,
+}
+
+/// `NAME=VALUE`s of which the values are nobody's to see. They win over those of the spec.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretEnvironment(pub Vec<String>);
+
+impl std::fmt::Debug for SecretEnvironment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretEnvironment({})", self.0.len())
+    }
+}
+
+impl SecretEnvironment {
+    /// Others with these among them. Of those with one name the last is left.
+    pub fn over(&self, mut others: Vec<String>) -> Vec<String> {
+        let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+        for entry in &self.0 {
+            others.retain(|other| name(other) != name(entry));
+            others.push(entry.clone());
+        }
+        others
+    }
 }
 
 /// What the monitor answers while it starts.
@@ -245,4 +270,17 @@ pub struct ExitRecord {
     pub oom_kills: u64,
     /// Why, if it is not the process's own doing: "the monitor died".
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_win_and_are_not_shown() {
+        let list = |entries: &[&str]| entries.iter().map(|entry| (*entry).to_owned()).collect::<Vec<_>>();
+        let secrets = SecretEnvironment(list(&["A=1", "B=hunter2", "A=2"]));
+        assert_eq!(secrets.over(list(&["PATH=/bin", "AB=x", "A=0"])), ["PATH=/bin", "AB=x", "B=hunter2", "A=2"]);
+        assert_eq!(format!("{secrets:?}"), "SecretEnvironment(3)");
+    }
 }

@@ -14,8 +14,8 @@ use dozen_model::{ErrorKind, LogFiles, UserSpec};
 use dozen_monitor::client::{self, PendingStart};
 use dozen_monitor::exit;
 use dozen_monitor::protocol::{
-    ExecRequest, ExitRecord, Failure, LogEnd, LogFileSettings, LogFormat, LogSettings, Reply, Request, StartRequest,
-    VERSION, WindowSize,
+    ExecRequest, ExitRecord, Failure, LogEnd, LogFileSettings, LogFormat, LogSettings, Reply, Request,
+    SecretEnvironment, StartRequest, VERSION, WindowSize,
 };
 use dozen_runtime::Root;
 use oci_spec::runtime::{ProcessBuilder, SpecBuilder};
@@ -63,6 +63,7 @@ impl Bench {
             init: false,
             log: LogSettings { file: Some(log_file()), remote: None },
             network_namespace_attached: false,
+            secret_environment: SecretEnvironment::default(),
         };
         Self { _directory: directory, request }
     }

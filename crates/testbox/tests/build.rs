@@ -235,14 +235,17 @@ fn a_secret_is_seen_by_its_step_alone() {
     let engine = with_busybox(&machine);
     let secret = "hunter2-of-the-north";
     let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=token wc -c < /run/secrets/token > /length\n\
-        RUN --mount=type=secret,id=variable,target=/v,mode=0400 test \"$(stat -c %a /v)\" = 400\nRUN ! test -e /run/secrets/token\n";
+        RUN --mount=type=secret,id=variable,env=V printf %s \"$V\" | wc -c >> /length && \
+        ! test -e /run/secrets/variable\n\
+        RUN --mount=type=secret,id=variable,env=V,target=/v test \"$V\" = \"$(cat /v)\"\nRUN test -z \"$V\" && ! test -e /run/secrets/token\n";
     let at = directory(&machine, "secret", &[("Dockerfile", dockerfile)]);
     std::fs::write(machine.directory().join("token"), secret).unwrap();
     let token = format!("id=token,src={}", beside(&machine, "token"));
     let flags = ["build", "-t", "secret", "--secret", &token, "--secret", "id=variable,env=TOKEN"];
     let line = [&flags[..], &[at.to_str().unwrap()]].concat();
     let done = machine.run_with(dozen_program(), &line, b"", &[("TOKEN", secret)]).expect(0);
-    assert_eq!(run(&engine, "secret", &["cat", "/length"]).trim(), secret.len().to_string());
+    let length = secret.len();
+    assert_eq!(run(&engine, "secret", &["cat", "/length"]), format!("{length}\n{length}\n"));
     assert!(!done.err.contains(secret) && !engine.log().contains(secret));
     assert!(!engine.dozen(&["history", "--no-trunc", "secret"]).text().contains(secret));
     assert!(!inspect(&engine, "secret").to_string().contains(secret));
@@ -255,6 +258,48 @@ fn a_secret_is_seen_by_its_step_alone() {
         std::process::Command::new("grep").args(["-rlF", secret]).arg(machine.directory().join("data")).output();
     assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
     build(&engine, &["--secret", "id=token,src=/nowhere"], &at).refuses(1, &["/nowhere: no such file or directory"]);
+}
+
+#[test]
+fn a_secret_in_a_variable_is_the_commands_alone() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let secret = "hunter3-of-the-south";
+    let dockerfile = "FROM busybox\nENV V=public\n\
+        RUN --mount=type=secret,id=t,env=V while ! test -e /go; do sleep 0.05; done; echo \"${#V} long\"; rm /go\n";
+    let at = directory(&machine, "variable", &[("Dockerfile", dockerfile)]);
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), secret).unwrap();
+    let mut client = machine.command(dozen_program());
+    client.args(["build", "--progress", "plain", "--secret"]).arg(format!("id=t,src={}", token.path().display()));
+    let client = client.arg(&at).stderr(Stdio::piped()).spawn().unwrap();
+    let running = || Some(engine.dozen(&["ps", "-q"]).text().trim().to_owned()).filter(|id| !id.is_empty());
+    let id = until("the step runs", running);
+    let has_it = |path: &Path| std::fs::read(path).is_ok_and(|line| contains(&line, secret));
+    // Whoever looks at the container sees nothing, nor whoever enters it, nor whoever looks at the host's processes.
+    assert!(!engine.dozen(&["inspect", &id]).text().contains(secret));
+    assert_eq!(engine.dozen(&["exec", &id, "sh", "-c", "echo $V"]).text(), "public\n");
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        assert!(!has_it(&process.path().join("cmdline")), "{:?}", process.path());
+    }
+    // Nor is it in a file.
+    let found =
+        std::process::Command::new("grep").args(["-rlF", "-D", "skip", secret]).arg(machine.directory()).output();
+    assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+    engine.dozen(&["exec", &id, "touch", "/go"]).expect(0);
+    let done = client.wait_with_output().unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success() && said.contains(&format!("{} long", secret.len())), "{said}");
+    // A value that no variable can have is refused without a word of it.
+    std::fs::write(token.path(), format!("{secret}\0")).unwrap();
+    let flag = format!("id=t,src={}", token.path().display());
+    let refused = build(&engine, &["--no-cache", "--secret", &flag], &at);
+    assert!(!refused.err.contains(secret));
+    refused.refuses(1, &["secret t cannot be in the variable V: it has a null byte in it"]);
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 #[test]

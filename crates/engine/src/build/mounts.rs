@@ -7,12 +7,14 @@ use std::sync::Arc;
 use dozen_build::operation::{Mount as Asked, Run};
 use dozen_dockerfile::{MountSpec, Owner, Sharing};
 use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
+use dozen_monitor::protocol::SecretEnvironment;
 
 use super::caches::{self, UsedCache};
 use super::failure::StepError;
 use super::graph::Graph;
 use super::job::Job;
 use super::step::part;
+use super::variable;
 use crate::EngineError;
 
 /// Where secrets are, if nothing else is said (docs.docker.com/reference/dockerfile, "RUN --mount=type=secret").
@@ -43,6 +45,8 @@ pub(super) fn trust(job: &Job) -> impl Iterator<Item = (&'static str, &'static s
 pub(super) struct Mounted {
     pub(super) mounts: Vec<Mount>,
     caches: BTreeMap<String, UsedCache>,
+    /// Secrets that are variables of the command, and of nobody else.
+    pub(super) secret_environment: SecretEnvironment,
 }
 
 /// Looks everything up and unpacks what has to be.
@@ -89,12 +93,6 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
                 (target, MountSource::Tmpfs(options), false)
             }
             MountSpec::Secret { id, target, env, is_required, owner } => {
-                if env.is_some() {
-                    return Err(StepError::with_hint(
-                        "a secret in a variable (env=) is not built yet: whoever looks at the container would see it",
-                        "mount it as a file: --mount=type=secret,id=…",
-                    ));
-                }
                 let Some(secret) = job.request.secrets.get(id) else {
                     if *is_required {
                         return Err(StepError::with_hint(
@@ -104,6 +102,12 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
                     }
                     continue;
                 };
+                if let Some(name) = env {
+                    mounted.secret_environment.0.push(variable::of(id, name, secret)?);
+                    if target.is_none() {
+                        continue;
+                    }
+                }
                 let Owner { mode, user, group } = *owner;
                 let owner = (user.unwrap_or(0), group.unwrap_or(0));
                 let (shared, job, secret, mode) = (&job.shared, job.clone(), secret.clone(), mode.unwrap_or(0o400));

@@ -30,17 +30,20 @@ const HOSTNAME: &str = "buildkitsandbox";
 /// Runs it, and gives what it changed.
 pub(super) async fn run(here: &Here<'_>, step: &Run, flight: &Flight) -> Result<NewLayer, StepError> {
     let Here { job, id, below, .. } = *here;
-    let mounted = mounts::prepare(job, here.graph, step).await?;
+    let mut mounted = mounts::prepare(job, here.graph, step).await?;
     let spec = specification(here, step, &mounted)?;
     let stubs = Stubs::of(&spec.mounts);
     let request = CreateRequest { name: None, spec, own_ids: job.request.own_ids };
     failpoint("build.run.before");
+    let secrets = std::mem::take(&mut mounted.secret_environment);
     let running = job.begin_step(request, mounted).await?;
     let container = running.container.clone();
+    let given = job.shared.secrets.give(container.id(), secrets);
     failpoint("build.run.created");
     let mut telling = Telling { job, flight, id, lost_bytes: 0 };
     telling.tell(BuildEvent::Running(id, container.id().clone())).await;
     let ran = follow(&mut telling, &container).await;
+    drop(given);
     let layer = match ran {
         Ok(status) if status.exit_code == 0 && status.error.is_none() => {
             let (job, below, container) = (job.clone(), below.to_vec(), container);

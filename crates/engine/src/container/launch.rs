@@ -104,6 +104,7 @@ fn prepare_with(shared: &Arc<Shared>, snapshot: &Snapshot, run: &mut Run) -> Res
         init: snapshot.spec.init,
         log: logs::settings(snapshot)?,
         network_namespace_attached: namespace.is_some(),
+        secret_environment: shared.secrets.of(&snapshot.id),
     };
     let mut pending = monitor.ask(&request, namespace.as_ref().map(AsFd::as_fd))?;
     failpoint("launch.asked");
