@@ -84,12 +84,16 @@ pub enum MountSource {
         #[serde(default)]
         subpath: Option<PathBuf>,
     },
-    /// What layers make when they lie above one another, read-only: for a step of a build, which holds them.
+    /// What layers make when they lie above one another: for a step of a build, which holds them.
     Layers {
         /// Lowest first.
         layers: Vec<Digest>,
         /// Only this of it: a relative path that does not lead out.
         subpath: Option<PathBuf>,
+        /// A directory of the host's for what is written, with `upper` and `work` in it (overlayfs.rst). `None`: nobody
+        /// can write.
+        #[serde(default)]
+        scratch: Option<PathBuf>,
     },
 }
 

@@ -25,10 +25,11 @@ pub fn mount_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Resul
 /// An overlay whose files have the owners that a user namespace gives them, as a detached mount. An overlay cannot be
 /// idmapped itself, but its layers can (Linux 5.19): each is mounted over itself, idmapped, where nobody sees it. `root`: user and
 /// group of the namespace's root, in whose name overlayfs makes its own files, since who mounts it is nobody there.
+/// `part`: only this of it, looked up as if it were the root.
 pub(crate) fn mount_idmapped(
     lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
+    (upper, work): (&Path, &Path),
+    part: Option<&Path>,
     user_namespace: &OwnedFd,
     root: (u32, u32),
 ) -> Result<OwnedFd, RuntimeError> {
@@ -40,7 +41,7 @@ pub(crate) fn mount_idmapped(
         cover(above, user_namespace)?;
         lower.iter().try_for_each(|layer| cover(layer, user_namespace))?;
         sys::act_as(root.0, root.1).context(|| format!("act as user {}:{}", root.0, root.1))?;
-        mount_in_own_namespace(lower, upper, work)
+        of_part(mount_in_own_namespace(lower, upper, work)?, lower, part)
     })
 }
 
@@ -52,12 +53,16 @@ pub(crate) fn mount_read_only_idmapped(
 ) -> Result<OwnedFd, RuntimeError> {
     with_own_mounts(|| {
         lower.iter().try_for_each(|layer| cover(layer, user_namespace))?;
-        let tree = mount_read_only(lower)?;
-        match (part, lower.first()) {
-            (Some(part), Some(place)) => crate::mounts::part_of_detached(tree, place, part),
-            _ => Ok(tree),
-        }
+        of_part(mount_read_only(lower)?, lower, part)
     })
+}
+
+/// A part of a new overlay, or all of it. In a mount namespace of one's own.
+pub(crate) fn of_part(tree: OwnedFd, lower: &[PathBuf], part: Option<&Path>) -> Result<OwnedFd, RuntimeError> {
+    match (part, lower.first()) {
+        (Some(part), Some(place)) => crate::mounts::part_of_detached(tree, place, part),
+        _ => Ok(tree),
+    }
 }
 
 /// Whether these directories can be layers of a container with a user namespace.

@@ -21,7 +21,7 @@ pub(crate) use self::hooks::{Hook, Hooks};
 pub(crate) use self::ids::{IdMap, IdRange, map_text, outside, read_map};
 pub use self::mount::check_place;
 pub use self::mount::{FROM_NAMESPACE, OWNER};
-pub(crate) use self::mount::{MountKind, PlannedMount, leads_into_proc, mount_options};
+pub(crate) use self::mount::{MountKind, PlannedMount, Written, leads_into_proc, mount_options};
 pub(crate) use self::namespaces::{UserNamespace, rare_namespaces};
 pub(crate) use self::net_device::NetDevice;
 pub(crate) use self::owner::Owner;

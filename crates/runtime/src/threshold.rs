@@ -46,7 +46,7 @@ pub(crate) fn prepare(
         // As the kernel has it, also for a namespace that was joined.
         let owner = Owner::of_process(pid)?;
         if let Root::Overlay { lower, upper, work } = options.root {
-            root = Some(overlay::mount_idmapped(lower, upper, work, &namespace, owner.root)?);
+            root = Some(overlay::mount_idmapped(lower, (upper, work), None, &namespace, owner.root)?);
         }
         owner.give_pipes(&options.stdio);
         let user = plan.numbered_user().and_then(|uid| outside(&owner.users, uid));

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use dozen_testbox::{Done, Engine, Machine, docker_program, dozen_program, python_program, until};
+use dozen_testbox::{Daemon, Done, Engine, Machine, docker_program, dozen_program, python_program, until};
 use serde_json::Value;
 
 /// A directory with these files, beside the engine's.
@@ -300,6 +300,52 @@ fn a_secret_in_a_variable_is_the_commands_alone() {
 
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// What steps may write to and what is left of it.
+const WRITING: &str = r#"FROM busybox AS made
+RUN mkdir -p /src/d && echo one > /src/a && echo two > /src/d/b && chown 5:6 /src/d
+FROM busybox
+RUN --mount=from=made,source=/src,target=/m,rw cat /m/a && echo new > /m/a && rm /m/d/b && echo n > /m/d/n && chown 7 /m/d && \
+    cat /m/a && ls /m/d && stat -c %u:%g /m/d
+RUN --mount=from=made,source=/src,target=/m cat /m/a /m/d/b && stat -c %u:%g /m/d && ! touch /m/x 2> /dev/null
+RUN --mount=from=made,source=/src/a,target=/f,rw echo file > /f && cat /f
+RUN --mount=from=busybox,target=/m,rw rm -r /m/bin && touch /m/x && ls /bin/sh
+RUN --mount=from=scratch,target=/m,rw touch /m/x && ls /m
+RUN --mount=target=/m,rw echo own > /m/context && cat /m/context
+RUN --mount=target=/m cat /m/context && ! touch /m/x 2> /dev/null
+RUN ls -d /m /f /x 2> /dev/null || echo nothing left
+"#;
+const WRITTEN: [&str; 13] =
+    ["one", "new", "n", "7:6", "one", "two", "5:6", "file", "/bin/sh", "x", "own", "here", "nothing left"];
+
+/// What the commands of a build have written.
+fn said(done: &Done) -> Vec<&str> {
+    let timed = |line: &str| line.split_once(' ').is_some_and(|(time, _)| time.parse::<f64>().is_ok());
+    let lines = done.err.lines().filter_map(|line| line.strip_prefix('#')?.split_once(' ').map(|(_, rest)| rest));
+    lines.filter(|line| timed(line)).filter_map(|line| line.split_once(' ').map(|(_, rest)| rest)).collect()
+}
+
+#[test]
+fn what_a_step_writes_to_a_bind_is_thrown_away() {
+    let machine = Machine::new();
+    let at = directory(&machine, "writing", &[("Dockerfile", WRITING), ("context", "here\n")]);
+    let engine = with_busybox(&machine);
+    let done = build(&engine, &["-t", "writing", "--progress", "plain"], &at).expect(0);
+    assert_eq!(said(&done), WRITTEN, "{}", done.err);
+    // Nothing of it is left on the disk either.
+    let builds = machine.directory().join("data/builds");
+    until("the build's files are gone", || (std::fs::read_dir(&builds).unwrap().count() == 0).then_some(()));
+}
+
+#[test]
+fn users_of_their_own_write_to_binds_too() {
+    let machine = Machine::new();
+    let at = directory(&machine, "writing", &[("Dockerfile", WRITING), ("context", "here\n")]);
+    let daemon = Daemon::with_file(&machine, r#"{ "userns-remap": "auto" }"#);
+    daemon.load("busybox");
+    let done = daemon.dozen(&["build", "--progress", "plain", at.to_str().unwrap()]).expect(0);
+    assert_eq!(said(&done), WRITTEN, "{}", done.err);
 }
 
 #[test]

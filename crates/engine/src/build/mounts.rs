@@ -66,15 +66,17 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
                         let job = job.clone();
                         bind(job.shared.clone().blocking(move || job.unpack_context(&part)).await?)
                     }
-                    Some(_) if *is_writable => {
-                        return Err(StepError::with_hint(
-                            "a bind of a stage or an image that may be written to (rw) is not built yet",
-                            "copy it first, or leave rw away",
-                        ));
-                    }
                     Some(layers) => {
                         let subpath = (!part.is_empty()).then(|| PathBuf::from(&part));
-                        MountSource::Layers { layers, subpath }
+                        // What is written goes with the build.
+                        let scratch = match *is_writable {
+                            true => {
+                                let job = job.clone();
+                                Some(job.shared.clone().blocking(move || job.site.scratch()).await?)
+                            }
+                            false => None,
+                        };
+                        MountSource::Layers { layers, subpath, scratch }
                     }
                 };
                 (target, source, !is_writable)

@@ -56,6 +56,16 @@ impl Site {
         Ok(path)
     }
 
+    /// A new directory on the data root for what is written above layers: with `upper` and `work` in it. Blocks.
+    pub(crate) fn scratch(&self) -> Result<PathBuf, EngineError> {
+        let path = self.directory()?;
+        for name in ["upper", "work"] {
+            let made = DirBuilder::new().mode(0o755).create(path.join(name));
+            made.map_err(EngineError::system(|| format!("make the directory {}", path.join(name).display())))?;
+        }
+        Ok(path)
+    }
+
     /// A new file on the run root with these contents, for these eyes only. Blocks.
     pub(crate) fn secret(&self, contents: &[u8], owner: (u32, u32), mode: u32) -> Result<PathBuf, EngineError> {
         let path = self.run.join(self.number());

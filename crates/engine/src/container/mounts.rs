@@ -89,8 +89,15 @@ pub(crate) fn user_mount(asked: &Mount, origin: &Origin) -> oci_spec::runtime::M
             ("bind", Some(path.clone()), options)
         }
         (_, Origin::Layers(layers)) => {
-            let mut options = vec!["ro".to_owned()];
+            let scratch = match &asked.source {
+                MountSource::Layers { scratch, .. } => scratch.as_ref(),
+                _ => None,
+            };
+            let mut options = vec![if scratch.is_some() { access } else { "ro".to_owned() }];
             options.extend(layers.iter().map(|layer| format!("lowerdir+={}", layer.display())));
+            options.extend(scratch.iter().flat_map(|scratch| {
+                ["upper", "work"].map(|name| format!("{name}dir={}", scratch.join(name).display()))
+            }));
             ("overlay", Some("overlay".into()), options)
         }
         // Refused by the runtime, as a bind without a source.
@@ -197,6 +204,14 @@ mod tests {
         let layers = Origin::Layers(vec!["/l1".into(), "/l2".into()]);
         let want = "ro,lowerdir+=/l1,lowerdir+=/l2,X-mount.subdir=a/b";
         assert_eq!(options_of(image, true, MountOwner::default(), &layers), want);
+        let layered = |scratch: Option<PathBuf>, read_only| {
+            let source = MountSource::Layers { layers: Vec::new(), subpath: None, scratch };
+            options_of(source, read_only, MountOwner::default(), &layers)
+        };
+        assert_eq!(layered(None, false), "ro,lowerdir+=/l1,lowerdir+=/l2");
+        let want = "rw,lowerdir+=/l1,lowerdir+=/l2,upperdir=/s/upper,workdir=/s/work";
+        assert_eq!(layered(Some("/s".into()), false), want);
+        assert_eq!(layered(Some("/s".into()), true), want.replace("rw", "ro"));
         let name = "vol".parse().unwrap();
         let volume = MountSource::Volume { name, anonymous: false, copy_up: true, subpath, new: Default::default() };
         let owner = MountOwner { user: Some(5), group: None };

@@ -13,7 +13,7 @@ use super::kinds::propagate;
 use super::{bind_failed, clone_root, dress_bind, joined, part, propagation, set_attributes};
 use crate::Root;
 use crate::error::{Context, RuntimeError};
-use crate::plan::{MountKind, OWNER, Plan, PlannedMount, UserNamespace};
+use crate::plan::{MountKind, OWNER, Plan, PlannedMount, UserNamespace, Written, outside};
 use crate::sys::{self, MountAttributes};
 use crate::{id_map, namespace, overlay};
 
@@ -108,7 +108,7 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
             return Ok(BroughtMount::Link(link));
         }
         MountKind::Bind { source, recursive, .. } => (source.as_path(), *recursive, mounts),
-        MountKind::Layers { lower } => return layers(mount, lower, plan),
+        MountKind::Layers { lower, written } => return layers(mount, lower, written.as_ref(), plan),
         // In place of what the kernel may refuse to make anew: the host's, whoever is joined.
         _ => (Path::new(if mount.is_kind("proc") { "/proc" } else { "/sys" }), true, None),
     };
@@ -159,13 +159,30 @@ fn bring(mount: &PlannedMount, plan: &Plan, mounts: Option<BorrowedFd<'_>>) -> R
 }
 
 /// Layers of a container with a user namespace: whoever mounted them in there would find all owners to be nobody.
-fn layers(mount: &PlannedMount, lower: &[PathBuf], plan: &Plan) -> Result<BroughtMount, RuntimeError> {
+fn layers(
+    mount: &PlannedMount,
+    lower: &[PathBuf],
+    written: Option<&Written>,
+    plan: &Plan,
+) -> Result<BroughtMount, RuntimeError> {
     let user_namespace = match &plan.user_namespace {
         Some(UserNamespace::New(map)) => id_map::namespace_of(map)?,
         Some(UserNamespace::Joined { path, .. }) => namespace::open(path, libc::CLONE_NEWUSER)?,
         None => return Err(RuntimeError::Invalid("layers are brought into user namespaces only".to_owned())),
     };
-    let tree = overlay::mount_read_only_idmapped(lower, mount.part.as_deref(), &user_namespace)?;
+    let part = mount.part.as_deref();
+    let tree = match written {
+        None => overlay::mount_read_only_idmapped(lower, part, &user_namespace)?,
+        Some(Written { upper, work }) => {
+            let map = plan.user_namespace.as_ref().and_then(UserNamespace::map);
+            let root = map.and_then(|map| Some((outside(&map.users, 0)?, outside(&map.groups, 0)?)));
+            let root = root.ok_or_else(|| {
+                let words = "layers that are written to need linux.uidMappings and gidMappings with a root in them";
+                RuntimeError::Invalid(words.to_owned())
+            })?;
+            overlay::mount_idmapped(lower, (upper, work), part, &user_namespace, root)?
+        }
+    };
     set_attributes(&tree, false, mount.set, mount.clear)?;
     propagate(mount, &tree)?;
     Ok(BroughtMount::Tree(tree))

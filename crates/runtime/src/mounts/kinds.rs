@@ -16,7 +16,7 @@ use super::{
 use crate::cgroup::Cgroup;
 use crate::error::{Context, RuntimeError};
 use crate::overlay;
-use crate::plan::{MountKind, Plan, PlannedMount};
+use crate::plan::{MountKind, Plan, PlannedMount, Written};
 use crate::sys;
 
 impl RootTree {
@@ -65,12 +65,12 @@ impl RootTree {
                 let directory = is_directory(&tree).context(|| format!("examine {}", source.display()))?;
                 self.finish(mount, tree, directory)
             }
-            (MountKind::Layers { lower }, _) => {
-                let mut tree = overlay::mount_read_only(lower)?;
-                if let Some(part) = &mount.part {
-                    let place = lower.first().expect("an overlay that was mounted has a layer");
-                    tree = part::part_of_detached(tree, place, part)?;
-                }
+            (MountKind::Layers { lower, written }, _) => {
+                let tree = match written {
+                    None => overlay::mount_read_only(lower)?,
+                    Some(Written { upper, work }) => overlay::mount_in_own_namespace(lower, upper, work)?,
+                };
+                let tree = overlay::of_part(tree, lower, mount.part.as_deref())?;
                 let directory = is_directory(&tree).context(|| "examine a part of an overlay".to_owned())?;
                 set_attributes(&tree, false, mount.set, mount.clear)?;
                 self.finish(mount, tree, directory)

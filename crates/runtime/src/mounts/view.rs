@@ -36,13 +36,7 @@ pub struct ViewedBind {
 fn open(bind: &ViewedBind) -> Result<OwnedFd, RuntimeError> {
     let tree = match &bind.source {
         ViewedSource::Path(source) => part::clone_source(source, bind.part.as_deref(), true),
-        ViewedSource::Layers(lower) => {
-            let tree = overlay::mount_read_only(lower)?;
-            match (&bind.part, lower.first()) {
-                (Some(part), Some(place)) => part::part_of_detached(tree, place, part),
-                _ => Ok(tree),
-            }
-        }
+        ViewedSource::Layers(lower) => overlay::of_part(overlay::mount_read_only(lower)?, lower, bind.part.as_deref()),
     };
     let tree = tree.map_err(|error| super::at(error, &bind.target))?;
     sys::mount_setattr(&tree, true, propagation(libc::MS_PRIVATE)).context(|| "set a bind's propagation".to_owned())?;

@@ -98,14 +98,22 @@ pub(crate) enum MountKind {
         /// A link is made anew in the container, in place of what it leads to being mounted: `copy-symlink`.
         copy_link: bool,
     },
-    /// Directories above one another, the topmost first, that nobody writes to: an overlay of nothing but `lowerdir+`.
-    Layers { lower: Vec<PathBuf> },
+    /// Directories above one another, the topmost first, that nobody writes to: an overlay of `lowerdir+`, and of `upperdir`
+    /// and `workdir` if it may be written to.
+    Layers { lower: Vec<PathBuf>, written: Option<Written> },
     /// Other attributes for what was mounted there before: `bind,remount`.
     Remount,
     /// Other options for a tmpfs that was mounted there before, as a whole: `remount`.
     Reconfigure { options: Vec<(String, Option<String>)> },
     /// The container's view of the cgroups, whatever this machine has.
     Cgroup,
+}
+
+/// Where what is written to layers goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) upper: PathBuf,
+    pub(crate) work: PathBuf,
 }
 
 impl PlannedMount {
@@ -197,8 +205,10 @@ impl PlannedMount {
             None if kind.is_empty() => {
                 return Err(invalid(format!("the mount on {} has no type", planned.target.display())));
             }
-            None if kind == "overlay" && !options.is_empty() && options.iter().all(|(key, _)| key == "lowerdir+") => {
-                MountKind::Layers { lower: options.into_iter().filter_map(|(_, path)| path.map(Into::into)).collect() }
+            None if kind == "overlay"
+                && let Some(layers) = layers_of(&options) =>
+            {
+                layers
             }
             None => MountKind::New { kind, source: source.to_string_lossy().into_owned(), options, copy_up },
         };
@@ -322,6 +332,26 @@ impl PlannedMount {
         self.propagation_below = recursive;
         Ok(())
     }
+}
+
+/// An overlay by its options; `None`: it is another one, which is the kernel's to understand.
+fn layers_of(options: &[(String, Option<String>)]) -> Option<MountKind> {
+    let (mut lower, mut upper, mut work) = (Vec::new(), None, None);
+    for (key, value) in options {
+        let path = value.as_ref().map(PathBuf::from)?;
+        match key.as_str() {
+            "lowerdir+" => lower.push(path),
+            "upperdir" if upper.is_none() => upper = Some(path),
+            "workdir" if work.is_none() => work = Some(path),
+            _ => return None,
+        }
+    }
+    let written = match (upper, work) {
+        (None, None) => None,
+        (Some(upper), Some(work)) => Some(Written { upper, work }),
+        _ => return None,
+    };
+    (!lower.is_empty()).then_some(MountKind::Layers { lower, written })
 }
 
 /// The file system shows a namespace that is not the container's own: a new one may be refused.

@@ -255,6 +255,31 @@ fn binds_can_be_idmapped() {
 }
 
 #[test]
+fn an_overlay_is_layers_if_its_options_are_lists_of_layers() {
+    let kind = |options: serde_json::Value| {
+        let mount = json!([{"destination": "/a", "type": "overlay", "source": "overlay", "options": options}]);
+        plan(&spec(|v| v["mounts"] = mount)).unwrap().mounts.pop().unwrap().kind
+    };
+    let lower: Vec<PathBuf> = vec!["/l1".into(), "/l2".into()];
+    let layers = |written| MountKind::Layers { lower: lower.clone(), written };
+    let written = Written { upper: "/u".into(), work: "/w".into() };
+    assert_eq!(kind(json!(["ro", "lowerdir+=/l1", "lowerdir+=/l2"])), layers(None));
+    let options = json!(["upperdir=/u", "lowerdir+=/l1", "workdir=/w", "lowerdir+=/l2"]);
+    assert_eq!(kind(options), layers(Some(written)));
+    for other in [
+        json!(["lowerdir=/l1:/l2"]),
+        json!(["lowerdir+=/l1", "upperdir=/u"]),
+        json!(["lowerdir+=/l1", "upperdir=/u", "workdir=/w", "metacopy=on"]),
+        json!(["lowerdir+=/l1", "upperdir=/u", "workdir=/w", "upperdir=/v"]),
+        json!(["upperdir=/u", "workdir=/w"]),
+        json!(["lowerdir+"]),
+        json!([]),
+    ] {
+        assert!(matches!(kind(other.clone()), MountKind::New { .. }), "{other}");
+    }
+}
+
+#[test]
 fn devices_of_the_spec_replace_default_ones() {
     let plan = plan(&spec(|v| {
         v["linux"]["devices"] = json!([{"path": "/dev/null", "type": "c", "major": 1, "minor": 3, "fileMode": 384},
