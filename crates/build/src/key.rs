@@ -70,6 +70,11 @@ pub fn of_layers(layers: &[Digest]) -> Digest {
     Digest::from_sha256(hash.finalize().into())
 }
 
+/// What stands for a part of some files: a path in them, and what stands for them.
+pub fn of_part(files: &Digest, part: &str) -> Digest {
+    Digest::from_sha256(Sha256::digest(format!("{files}\n{part}")).into())
+}
+
 fn run(run: &Run, circumstances: &Circumstances) -> Value {
     let Circumstances { network: of_build, hosts, shm_size_bytes, ulimits, source_date_epoch: _ } = circumstances;
     // What the proxies are changes the way to a file, and not the file.

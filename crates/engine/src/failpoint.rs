@@ -167,6 +167,7 @@ pub const FAILPOINTS: &[&str] = &[
     "build.step.done",
     "build.cache.before",
     "build.cache.row",
+    "build.cache.filled",
     "build.cache.made",
     "build.image.before",
     "build.image.after",

@@ -8,10 +8,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use dozen_model::{ImageId, error_chain};
+use dozen_model::{Digest, ImageId, error_chain};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, SeekFrom, Stat, Uid};
 use rustix::io::Errno;
 
@@ -29,14 +29,18 @@ impl ImageStore {
 
     /// `None`: it has none. What it is in may be removed meanwhile, unless it is pinned.
     fn directory(&self, id: &ImageId, path_in_image: &Path) -> Result<Option<OwnedFd>, ImageError> {
-        let lower = self.lower_directories(id)?;
-        let root = match lower.as_slice() {
+        self.directory_of(&self.lower_directories(id)?, path_in_image)
+    }
+
+    /// `lower`: the topmost first.
+    fn directory_of(&self, lower: &[PathBuf], path_in_image: &Path) -> Result<Option<OwnedFd>, ImageError> {
+        let root = match lower {
             [] => return Ok(None),
             // An overlay needs two directories, and one is what it shows.
             [only] => tree::open_root(only).map_err(ImageError::io("open", only.display()))?,
             several => {
                 let stacked = dozen_runtime::overlay::mount_detached(several, None);
-                stacked.map_err(io::Error::other).map_err(ImageError::io("stack the layers of", id))?
+                stacked.map_err(io::Error::other).map_err(ImageError::io("stack the layers of", "an image"))?
             }
         };
         let path = path_in_image.as_os_str().as_bytes();
@@ -55,30 +59,46 @@ impl ImageStore {
     pub fn copy_up(&self, id: &ImageId, path_in_image: &Path, destination: &Path) -> Result<bool, ImageError> {
         let pins = self.0.read_state().diff_ids(id)?;
         let _pins: Vec<_> = pins.iter().filter_map(|diff_id| self.0.pin(diff_id)).collect();
-        let Some(source) = self.directory(id, path_in_image)? else { return Ok(false) };
-        let target = tree::open_root(destination).map_err(ImageError::io("open", destination.display()))?;
-        let copied = copy_tree(source.as_fd(), target.as_fd(), Manner::OfImage).map_err(|Failure { path, error }| {
-            let shown = path_in_image.join(std::ffi::OsStr::from_bytes(&path));
-            ImageError::io("copy from the image", shown.display())(error)
-        });
-        let synced = copied.and_then(|anything| {
-            if anything {
-                failpoint("image.copied");
-                rustix::fs::syncfs(&target).map_err(ImageError::io("sync", destination.display()))?;
-            }
-            Ok(())
-        });
-        if let Err(error) = synced {
-            for name in tree::names(target.as_fd()).unwrap_or_default() {
-                if let Err(error) = tree::remove(target.as_fd(), &name) {
-                    let error = error_chain(&error);
-                    tracing::warn!(path = %destination.display(), error, "cannot empty the volume again");
-                }
-            }
-            return Err(error);
-        }
-        Ok(true)
+        let source = self.directory(id, path_in_image)?;
+        source.map_or(Ok(false), |source| copy_out(source, path_in_image, destination).map(|()| true))
     }
+
+    /// The same of layers, lowest first, that the caller holds.
+    pub fn copy_layers_up(
+        &self,
+        layers: &[Digest],
+        path_in_image: &Path,
+        destination: &Path,
+    ) -> Result<bool, ImageError> {
+        let source = self.directory_of(&self.directories_of(layers)?, path_in_image)?;
+        source.map_or(Ok(false), |source| copy_out(source, path_in_image, destination).map(|()| true))
+    }
+}
+
+/// What a directory of an image has, into an empty one of the host's.
+fn copy_out(source: OwnedFd, path_in_image: &Path, destination: &Path) -> Result<(), ImageError> {
+    let target = tree::open_root(destination).map_err(ImageError::io("open", destination.display()))?;
+    let copied = copy_tree(source.as_fd(), target.as_fd(), Manner::OfImage).map_err(|Failure { path, error }| {
+        let shown = path_in_image.join(std::ffi::OsStr::from_bytes(&path));
+        ImageError::io("copy from the image", shown.display())(error)
+    });
+    let synced = copied.and_then(|anything| {
+        if anything {
+            failpoint("image.copied");
+            rustix::fs::syncfs(&target).map_err(ImageError::io("sync", destination.display()))?;
+        }
+        Ok(())
+    });
+    if let Err(error) = synced {
+        for name in tree::names(target.as_fd()).unwrap_or_default() {
+            if let Err(error) = tree::remove(target.as_fd(), &name) {
+                let error = error_chain(&error);
+                tracing::warn!(path = %destination.display(), error, "cannot empty the volume again");
+            }
+        }
+        return Err(error);
+    }
+    Ok(())
 }
 
 /// Moves all that is in one directory into another on the same file system, name by name, and gives this one the other's

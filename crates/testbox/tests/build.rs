@@ -349,6 +349,37 @@ fn users_of_their_own_write_to_binds_too() {
 }
 
 #[test]
+fn a_cache_begins_with_files_and_goes_on_with_its_own() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dockerfile = "FROM busybox AS made\nARG WORD=one\n\
+        RUN mkdir -p /src/d && echo $WORD > /src/a && chown 5:6 /src && chmod 750 /src && ln -s a /src/l\n\
+        FROM busybox AS last\nRUN --mount=type=cache,id=c,from=made,source=/src,target=/c cat /c/l && stat -c '%a %u:%g' /c && \
+        echo more >> /c/a\n\
+        RUN --mount=type=cache,id=c,from=made,source=src/,target=/c,ro wc -l < /c/a\n\
+        RUN --mount=type=cache,id=c,target=/c ls -A /c\n\
+        RUN --mount=type=cache,id=o,from=made,source=/src,target=/c,uid=9,mode=0700 stat -c '%a %u:%g' /c\n\
+        RUN --mount=type=cache,id=e,from=scratch,target=/c ls -A /c && stat -c '%a %u:%g' /c\n";
+    let at = directory(&machine, "beginning", &[("Dockerfile", dockerfile)]);
+    let flags = |word| ["--no-cache-filter=last", "--build-arg", word, "--progress=plain"];
+    let first = build(&engine, &flags("WORD=one"), &at).expect(0);
+    assert_eq!(said(&first), ["one", "750 5:6", "2", "700 9:6", "755 0:0"], "{}", first.err);
+    let second = build(&engine, &flags("WORD=one"), &at).expect(0);
+    assert_eq!(said(&second), ["one", "more", "750 5:6", "3", "700 9:6", "755 0:0"], "{}", second.err);
+    // Other files are another beginning.
+    let third = build(&engine, &flags("WORD=two"), &at).expect(0);
+    assert_eq!(said(&third), ["two", "750 5:6", "2", "700 9:6", "755 0:0"], "{}", third.err);
+
+    let dockerfile = "FROM busybox\nRUN --mount=type=cache,id=n,from=busybox,source=/bin/sh,target=/c true\n";
+    let at = directory(&machine, "none", &[("Dockerfile", dockerfile)]);
+    let words = "a cache mount cannot begin with \"/bin/sh\": there is no such directory";
+    build(&engine, &[], &at).refuses(1, &[words]);
+    let left = std::fs::read_dir(machine.directory().join("data/cache-mounts")).unwrap().flatten();
+    let hidden: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+#[test]
 fn an_image_goes_elsewhere() {
     let machine = Machine::new();
     let engine = machine.engine();

@@ -2,6 +2,7 @@
 //! when one is removed, its row goes first.
 
 mod archive;
+mod beginning;
 pub(crate) mod rows;
 mod uses;
 
@@ -13,7 +14,9 @@ use std::sync::Arc;
 
 use dozen_dockerfile::{Owner, Sharing};
 use jiff::Timestamp;
+use rustix::fs::{CWD, RenameFlags};
 
+pub(super) use self::beginning::Beginning;
 use self::rows::CacheRow;
 pub(super) use self::uses::UsedCache;
 pub(crate) use self::uses::{Caches, Place};
@@ -31,10 +34,11 @@ pub(super) async fn open(
     name: &str,
     sharing: Sharing,
     owner: Owner,
+    beginning: Beginning,
 ) -> Result<UsedCache, EngineError> {
-    let mut cache = shared.caches.begin(name, sharing).await;
+    let mut cache = shared.caches.begin(&beginning.name(name), sharing).await;
     let (shared_too, place) = (shared.clone(), cache.place.clone());
-    cache.path = shared.blocking(move || directory(&shared_too, &place, owner)).await?;
+    cache.path = shared.blocking(move || directory(&shared_too, &place, owner, &beginning)).await?;
     Ok(cache)
 }
 
@@ -47,27 +51,26 @@ fn fresh_name() -> String {
     dozen_model::ContainerId::random().short().to_owned()
 }
 
-fn directory(shared: &Shared, place: &Place, owner: Owner) -> Result<PathBuf, EngineError> {
+fn directory(shared: &Shared, place: &Place, owner: Owner, beginning: &Beginning) -> Result<PathBuf, EngineError> {
     failpoint("build.cache.before");
     let known = rows::used(&shared.ledger, place, fresh_name(), Timestamp::now().as_second())?;
     failpoint("build.cache.row");
     let path = path(shared, &known);
-    let failed = |error| EngineError::system(|| format!("make the directory {}", path.display()))(error);
     if !path.exists() {
         let above = make_above(shared)?;
-        let mode = owner.mode.unwrap_or(0o755);
-        // With its owner before it has its name.
+        // With its owner and its files before it has its name.
         let made = above.join(format!(".{}", fresh_name()));
-        let whole = DirBuilder::new().mode(0o700).create(&made).and_then(|()| {
-            std::os::unix::fs::chown(&made, Some(owner.user.unwrap_or(0)), Some(owner.group.unwrap_or(0)))?;
-            std::fs::set_permissions(&made, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-            std::fs::rename(&made, &path)
+        let whole = beginning.make(shared, &made, owner).and_then(|()| {
+            failpoint("build.cache.filled");
+            // Never over one that another step has mounted, if only an empty one.
+            let renamed = rustix::fs::renameat_with(CWD, &made, CWD, &path, RenameFlags::NOREPLACE);
+            renamed.map_err(EngineError::system(|| format!("make the directory {}", path.display())))
         });
-        // Another step was faster.
         if let Err(error) = whole {
-            let _ = std::fs::remove_dir(&made);
+            warn_and_go_on("cannot remove it; the next start tries again", &made, remove_tree(&made));
+            // Another step was faster.
             if !path.exists() {
-                return Err(failed(error));
+                return Err(error);
             }
         }
         failpoint("build.cache.made");

@@ -9,13 +9,12 @@ use dozen_dockerfile::{MountSpec, Owner, Sharing};
 use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
 use dozen_monitor::protocol::SecretEnvironment;
 
-use super::caches::{self, UsedCache};
+use super::caches::{self, Beginning, UsedCache};
 use super::failure::StepError;
 use super::graph::Graph;
 use super::job::Job;
 use super::step::part;
 use super::variable;
-use crate::EngineError;
 
 /// Where secrets are, if nothing else is said (docs.docker.com/reference/dockerfile, "RUN --mount=type=secret").
 const SECRETS: &str = "/run/secrets";
@@ -51,7 +50,7 @@ pub(super) struct Mounted {
 
 /// Looks everything up and unpacks what has to be.
 pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result<Mounted, StepError> {
-    let mut mounted = Mounted { mounts: Vec::new(), caches: open_caches(job, step).await? };
+    let mut mounted = Mounted { caches: open_caches(job, graph, step).await?, ..Mounted::default() };
     for asked in &step.mounts {
         let spec = asked.spec();
         let (target, source, read_only) = match spec {
@@ -81,11 +80,15 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
                 };
                 (target, source, !is_writable)
             }
+            MountSpec::Cache { source: Some(source), from: None, .. } => {
+                return Err(StepError::with_hint(
+                    format!("a cache mount of a part of itself (source={source} without from=) is not built yet"),
+                    "leave source= away, or say with from= what the cache begins with",
+                ));
+            }
             MountSpec::Cache { id, target, is_writable, .. } => {
-                if matches!(asked, Asked::Taking(..)) {
-                    return Err(StepError::said("a cache mount that begins with files (from=) is not built yet"));
-                }
-                let cache = &mounted.caches[id.as_deref().unwrap_or(target)];
+                let name = beginning_of(graph, asked).await?.name(id.as_deref().unwrap_or(target));
+                let cache = &mounted.caches[&name];
                 (target, bind(cache.path.clone()), !is_writable)
             }
             MountSpec::Tmpfs { target, size_bytes } => {
@@ -142,20 +145,32 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
 
 /// The caches of a step, by name: one that it mounts twice is the same, alone if it is so once. In the order of their names,
 /// in which all steps wait for them: two of which each has what the other waits for would wait for ever.
-async fn open_caches(job: &Job, step: &Run) -> Result<BTreeMap<String, UsedCache>, EngineError> {
-    let mut wanted: BTreeMap<&str, (Sharing, Owner)> = BTreeMap::new();
+async fn open_caches(job: &Job, graph: &Graph, step: &Run) -> Result<BTreeMap<String, UsedCache>, StepError> {
+    let mut wanted: BTreeMap<String, (&str, Sharing, Owner, Beginning)> = BTreeMap::new();
     for mount in &step.mounts {
         let MountSpec::Cache { id, target, sharing, owner, .. } = mount.spec() else { continue };
-        let (known, _) = wanted.entry(id.as_deref().unwrap_or(target)).or_insert((*sharing, *owner));
-        if *known == Sharing::Shared || *sharing == Sharing::Locked {
-            *known = *sharing;
+        let (name, beginning) = (id.as_deref().unwrap_or(target), beginning_of(graph, mount).await?);
+        let known = wanted.entry(beginning.name(name)).or_insert((name, *sharing, *owner, beginning));
+        if known.1 == Sharing::Shared || *sharing == Sharing::Locked {
+            known.1 = *sharing;
         }
     }
     let mut caches = BTreeMap::new();
-    for (name, (sharing, owner)) in wanted {
-        caches.insert(name.to_owned(), caches::open(&job.shared, name, sharing, owner).await?);
+    for (whole, (name, sharing, owner, beginning)) in wanted {
+        caches.insert(whole, caches::open(&job.shared, name, sharing, owner, beginning).await?);
     }
     Ok(caches)
+}
+
+/// What a new cache begins with.
+async fn beginning_of(graph: &Graph, mount: &Asked) -> Result<Beginning, StepError> {
+    Ok(match mount.origin() {
+        None => Beginning::Nothing,
+        Some(origin) => Beginning::Files {
+            layers: graph.layers_of(origin).await?.unwrap_or_default(),
+            part: part(mount.spec()).trim_matches('/').to_owned(),
+        },
+    })
 }
 
 impl Mounted {
