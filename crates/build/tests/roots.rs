@@ -55,9 +55,9 @@ fn a_copy_of_a_directory_has_its_time() {
     fs::write(place.path().join("from/a"), "").unwrap();
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1000);
     fs::File::open(place.path().join("from")).unwrap().set_modified(time).unwrap();
-    let operation = Copy {
+    let operation = |from: &str| Copy {
         origin: Origin::Context,
-        sources: vec![Source::Path("from".to_owned())],
+        sources: vec![Source::Path(from.to_owned())],
         destination: "/made/to".to_owned(),
         owner: None,
         mode: None,
@@ -68,7 +68,12 @@ fn a_copy_of_a_directory_has_its_time() {
     };
     let destination = PlainTree::empty();
     let placing = Placing { destination: &destination, owner: None, made_at: (7, 0), spool: &tempfile::tempfile };
-    let made = copy::plan(&operation, &Sources { origin: &root(place.path()), fetched: &[] }, &placing).unwrap();
-    let times: Vec<_> = made.entries.iter().map(|it| (it.path.as_slice(), it.node.mtime.0)).collect();
-    assert_eq!(times[..2], [(&b"made"[..], 7), (b"made/to", 1000)]);
+    let times = |from: &str| {
+        let root = root(place.path());
+        let made = copy::plan(&operation(from), &Sources { origin: &root, fetched: &[] }, &placing).unwrap();
+        made.entries.iter().take(2).map(|it| (it.path.clone(), it.node.mtime.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(times("from"), [(b"made".to_vec(), 7), (b"made/to".to_vec(), 1000)]);
+    // A root has no time of its own.
+    assert_eq!(times("."), [(b"made".to_vec(), 7), (b"made/to".to_vec(), 7)]);
 }

@@ -93,7 +93,8 @@ impl LayerWriter<'_> {
     pub fn entry(&mut self, entry: &LayerEntry<'_>, contents: impl Read) -> Result<(), ImageError> {
         let name = tree::split(entry.path).1;
         let refuse = |why: &str| Err(ImageError::Commit(format!("{} cannot be in a layer: {why}", shown(entry.path))));
-        if name.starts_with(b".wh.") {
+        // This one says of its directory that nothing below it is in it (OCI image-spec, layer.md, "Opaque Whiteout").
+        if name.starts_with(b".wh.") && name != b".wh..wh..opq" {
             return refuse("a name that begins with .wh. means that another file is gone");
         }
         if entry.path.len() > tree::PATH_LIMIT - 4 {

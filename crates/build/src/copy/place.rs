@@ -75,7 +75,7 @@ impl Selection {
                         }
                         layer.put(&path, node, source)?;
                     }
-                    if let Some(standing) = layer.directory(&target)? {
+                    if let (Some(mtime), Some(standing)) = (mtime, layer.directory(&target)?) {
                         layer.put(&target, Node { mtime, ..standing }, source)?;
                     }
                 }

@@ -54,8 +54,8 @@ pub(super) enum Taken {
     /// All that is in a directory, parents first.
     Contents {
         items: Vec<Item>,
-        /// The directory's own time: it is the destination's, as with BuildKit.
-        mtime: (i64, u32),
+        /// The directory's own time: it becomes the destination's, as with BuildKit. A root's is nobody's.
+        mtime: Option<(i64, u32)>,
     },
 }
 
@@ -206,7 +206,7 @@ impl Selecting<'_> {
             }
             items.push(Item { path, node, is_parent: false });
         }
-        let mtime = tree.node(base)?.map_or((0, 0), |node| node.mtime);
+        let mtime = if base.is_empty() { None } else { tree.node(base)?.map(|node| node.mtime) };
         Ok(Taken::Contents { items, mtime })
     }
 }

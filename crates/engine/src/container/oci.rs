@@ -106,7 +106,11 @@ pub(crate) fn environment<'a>(
     more: impl Iterator<Item = &'a String>,
 ) -> Vec<String> {
     let process = &snapshot.spec.process;
-    let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", files::hostname(shared, snapshot))];
+    let mut environment = vec![DEFAULT_PATH.to_owned()];
+    // A build's steps are told nothing that the Dockerfile does not say, as with BuildKit.
+    if snapshot.spec.build_step.is_none() {
+        environment.push(format!("HOSTNAME={}", files::hostname(shared, snapshot)));
+    }
     environment.extend(process.terminal.then(|| "TERM=xterm".to_owned()));
     let name_of = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let mut places: HashMap<String, usize> =

@@ -141,6 +141,12 @@ fn a_layer_says_nothing_of_what_is_gone() {
     let gone = entry(b"a/.wh.b", LayerEntryKind::File(0));
     let error = store.write_layer::<ImageError>(None, |writer| writer.entry(&gone, std::io::empty())).unwrap_err();
     assert!(error.to_string().contains(".wh."), "{error}");
+    // But that a directory takes the place of another one.
+    let made = store.write_layer::<ImageError>(None, |writer| {
+        writer.entry(&entry(b"a", LayerEntryKind::Directory), std::io::empty())?;
+        writer.entry(&entry(b"a/.wh..wh..opq", LayerEntryKind::File(0)), std::io::empty())
+    });
+    drop(made.unwrap());
     assert_eq!(fs::read_dir(home.0.path().join("tmp")).unwrap().count(), 0);
 }
 
