@@ -241,7 +241,7 @@ pub fn traces(bench: &Bench) -> BTreeSet<String> {
     let data = bench.machine.directory().join("data");
     let run = bench.machine.directory().join("run/builds");
     let secrets = names_in(&run).into_iter().map(|name| format!("file run/builds/{name}"));
-    let files = ["content/sha256", "layers", "tmp", "builds", "containers"]
+    let files = ["content/sha256", "layers", "tmp", "builds", "cache-mounts", "containers"]
         .into_iter()
         .flat_map(|place| names_in(&data.join(place)).into_iter().map(move |name| format!("file data/{place}/{name}")));
     bench

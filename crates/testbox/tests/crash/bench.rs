@@ -28,7 +28,7 @@ echo '[{"Config":"config.json","RepoTags":["twice:1"],"Layers":["layer.tar"]}]' 
 tar -cf ../twice.tar config.json manifest.json layer.tar
 "#;
 
-/// Makes `site`, of which an image is built: with times that are always the same, so that its layers are.
+/// Makes `site`, of which an image is built.
 const SITE: &str = r#"
 mkdir site; cd site
 echo word > file; echo hidden > token

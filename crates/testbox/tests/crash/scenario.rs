@@ -30,8 +30,6 @@ pub enum Step {
     Visit,
     /// The disk loses what is kept of the layer of `twice.tar`.
     Damage,
-    /// The disk loses what is in cache mounts.
-    LoseCaches,
 }
 
 /// Parts of the scenario: each leaves nothing that another needs, or minds.
@@ -226,17 +224,16 @@ const ARCHIVES: &[Step] = &[
     Step::Dozen(&["rmi", IMAGES[2]], 0),
 ];
 
-/// An image that is built. Each time anew; since it is the same each time, it leaves what the first one has left.
+/// An image that is built, and what the build keeps.
 const BUILDS: &[Step] = &[
-    Step::LoseCaches,
     Step::Dozen(BUILD, 0),
     Step::Dozen(&["run", "--rm", "--name", "passing", "--network", "none", IMAGES[4]], 0),
     Step::Dozen(&["rmi", IMAGES[4]], 0),
+    Step::Dozen(&["builder", "prune", "-a", "-f"], 0),
 ];
 pub const BUILD: &[&str] = &[
     "build",
     "-q",
-    "--no-cache",
     "--network",
     "none",
     "--build-arg",
@@ -263,7 +260,6 @@ pub fn run_chapter(bench: &mut Bench, chapter: &[Step]) {
                 say(bench);
             }
             Step::Damage => std::fs::write(blob_of_twice(bench), "lost").unwrap(),
-            Step::LoseCaches => lose_caches(bench),
         }
     }
 }
@@ -282,7 +278,6 @@ pub fn try_chapter(bench: &mut Bench, chapter: &[Step], is_enough: impl Fn(&Benc
                 say(bench);
             }
             Step::Damage => drop(std::fs::write(blob_of_twice(bench), "lost")),
-            Step::LoseCaches => lose_caches(bench),
         }
         if is_enough(bench) {
             return true;
@@ -306,6 +301,7 @@ pub fn clear(bench: &mut Bench) {
     for image in IMAGES.iter().filter(|image| images.lines().any(|line| line == **image)) {
         bench.dozen(&["rmi", image]).expect(0);
     }
+    bench.dozen(&["builder", "prune", "-a", "-f"]).expect(0);
     let networks = bench.dozen(&["network", "ls", "--format", "{{.Name}}"]).expect(0);
     for network in [NETWORK, WIRE] {
         if networks.lines().any(|line| line == network) {
@@ -330,12 +326,6 @@ fn blob_of_twice(bench: &Bench) -> PathBuf {
     let config = std::fs::read_to_string(directory.join("twice/config.json")).unwrap();
     let digest = config.split("sha256:").nth(1).and_then(|rest| rest.get(..64)).unwrap();
     directory.join("data/content/sha256").join(digest)
-}
-
-/// No step has one at this moment.
-pub fn lose_caches(bench: &Bench) {
-    let caches = std::fs::read_dir(bench.machine.directory().join("data/cache-mounts")).into_iter().flatten().flatten();
-    caches.for_each(|cache| std::fs::remove_dir_all(cache.path()).unwrap());
 }
 
 /// A datagram, which nobody answers.
