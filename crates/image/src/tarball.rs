@@ -127,17 +127,13 @@ impl<R: Read> TarReader<R> {
         self.padding = size.wrapping_neg() % BLOCK;
     }
 
-    /// An archive may end right behind the data of its last entry: docker's client sends such ones, and Go's reader, by
-    /// which others are measured, takes them.
     fn skip_rest(&mut self) -> io::Result<()> {
-        let padding = u128::from(self.padding);
-        let mut left = u128::from(self.remaining) + padding;
+        let mut left = u128::from(self.remaining) + u128::from(self.padding);
         (self.remaining, self.padding) = (0, 0);
         let mut buffer = [0; 32 * 1024];
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             match self.source.read(&mut buffer[..want])? {
-                0 if left == padding => return Ok(()),
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => left -= read as u128,
             }

@@ -58,7 +58,7 @@ fn lines(path: &Path) -> usize {
 /// What builds have left of themselves on the disk.
 fn left_on_disk(machine: &Machine) -> BTreeSet<String> {
     let places = ["data/builds", "run/builds", "data/tmp"];
-    let of = |place: &str| names_in(&machine.directory().join(place)).into_iter().map(move |name| name);
+    let of = |place: &str| names_in(&machine.directory().join(place)).into_iter();
     places.iter().flat_map(|place| of(place).map(move |name| format!("{place}/{name}"))).collect()
 }
 
