@@ -22,6 +22,7 @@ const ORDER: &[&str] = &[
     "dozen-network",
     "dozen-names",
     "dozen-lookup",
+    "dozen-fetch",
     "dozen-keeper",
     "dozen-engine",
     "dozen-api",

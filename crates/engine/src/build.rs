@@ -11,6 +11,7 @@ mod kept;
 mod layer;
 mod mounts;
 mod prune;
+mod remote;
 mod root;
 mod run;
 pub(crate) mod site;

@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use dozen_testbox::{Daemon, Done, Engine, Machine, docker_program, dozen_program, python_program, until};
+use dozen_testbox::{
+    Daemon, Done, Engine, Machine, NEIGHBOUR_ADDRESS, Side, docker_program, dozen_program, python_program, until,
+};
 use serde_json::Value;
 
 /// A directory with these files, beside the engine's.
@@ -377,6 +383,96 @@ fn a_cache_begins_with_files_and_goes_on_with_its_own() {
     let left = std::fs::read_dir(machine.directory().join("data/cache-mounts")).unwrap().flatten();
     let hidden: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).collect();
     assert!(hidden.is_empty(), "{hidden:?}");
+}
+
+/// A server on that side of the wire, on port 8000, which gives each path what `answer` says, until the process ends; how
+/// often it was asked for what.
+fn serve(machine: &Machine, side: Side, answer: impl Fn(&str) -> String + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let listener = machine.on(side, || TcpListener::bind("0.0.0.0:8000")).unwrap();
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            let mut reader = BufReader::new(&stream);
+            reader.read_line(&mut line).unwrap();
+            let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+            // All that was said is read, or the kernel breaks the connection off.
+            while line.trim_end() != "" {
+                line.clear();
+                reader.read_line(&mut line).unwrap();
+            }
+            let body = answer(&path);
+            log.lock().unwrap().push(path);
+            let modified = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT";
+            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
+            let length = body.len();
+            let head =
+                format!("HTTP/1.1 {status}\r\n{modified}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    asked
+}
+
+#[test]
+fn a_file_is_added_from_far_away() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let version = Arc::new(AtomicU32::new(1));
+    let now = version.clone();
+    let asked = serve(&machine, Side::Neighbour, move |path| match path {
+        "/a/tool.sh?v=1" => format!("#!/bin/sh\necho {}\n", now.load(Ordering::Relaxed)),
+        "/fixed" => "fixed\n".to_owned(),
+        "/archive.tar" => "a/".to_owned() + &"\0".repeat(98) + "0000755\0",
+        _ => String::new(),
+    });
+    let far = format!("http://{NEIGHBOUR_ADDRESS}:8000");
+    let sum = |text: &str| {
+        let done = machine.run_with("sha256sum", &[], text.as_bytes(), &[]).text();
+        format!("sha256:{}", &done[..64])
+    };
+    let fixed = sum("fixed\n");
+    let dockerfile = format!(
+        "FROM busybox\nADD {far}/a/tool.sh?v=1 /srv/\nADD --chmod=755 --chown=5:6 {far}/a/tool.sh?v=1 /bin/tool\n\
+         ADD {far}/archive.tar /\nADD --checksum={fixed} {far}/fixed /fixed\nRUN echo after\n"
+    );
+    let at = directory(&machine, "far", &[("Dockerfile", &dockerfile)]);
+    let flags = ["-t", "far", "--progress", "plain"];
+    build(&engine, &flags, &at).expect(0);
+    let look = "stat -c '%n %a %u:%g %Y' /srv/tool.sh /bin/tool /archive.tar /fixed; tool; cat /fixed";
+    let want = "/srv/tool.sh 600 0:0 784111777\n/bin/tool 755 5:6 784111777\n/archive.tar 600 0:0 784111777\n\
+        /fixed 600 0:0 784111777\n1\nfixed\n";
+    assert_eq!(run(&engine, "far", &["sh", "-c", look]), want);
+    // What has not changed is known by what it is; what is promised is not even asked for.
+    let before = asked.lock().unwrap().len();
+    let again = build(&engine, &flags, &at).expect(0);
+    assert_eq!(again.err.matches("CACHED").count(), 5, "{}", again.err);
+    assert!(!asked.lock().unwrap()[before..].contains(&"/fixed".to_owned()));
+    version.store(2, Ordering::Relaxed);
+    let changed = build(&engine, &flags, &at).expect(0);
+    assert!(!changed.err.contains("CACHED"), "{}", changed.err);
+    assert_eq!(run(&engine, "far", &["tool"]), "2\n");
+
+    let try_out = |line: &str, flags: &[&str]| {
+        let at = directory(&machine, "tried", &[("Dockerfile", &format!("FROM busybox\n{line}\n"))]);
+        build(&engine, flags, &at)
+    };
+    let wrong = sum("other\n");
+    let words = format!("digest mismatch {fixed}: {wrong}");
+    try_out(&format!("ADD --checksum={wrong} {far}/fixed /"), &[]).refuses(1, &[&words]);
+    try_out(&format!("ADD {far}/none /"), &[]).refuses(1, &["/none: invalid response status 404 Not Found"]);
+    // A Dockerfile sees no more of the host than its containers do, unless its builder says so.
+    serve(&machine, Side::Machine, |_| "of the host".to_owned());
+    let line = "ADD http://localhost:8000/x /";
+    try_out(line, &[]).refuses(1, &["localhost is 127.0.0.1, which is this host itself", "--allow network.host"]);
+    try_out(line, &["--allow", "network.host"]).expect(0);
+    // A proxy of the builder's is asked.
+    let proxy = format!("HTTP_PROXY=http://{NEIGHBOUR_ADDRESS}:8000");
+    try_out("ADD http://nowhere.invalid/x /", &["--build-arg", &proxy]).refuses(1, &["404 Not Found"]);
+    assert_eq!(asked.lock().unwrap().last().unwrap(), "http://nowhere.invalid/x");
+    try_out("ADD https://github.com/a/b.git /", &[]).refuses(1, &["ADD of a repository is not built yet"]);
 }
 
 #[test]

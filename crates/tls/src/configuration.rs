@@ -95,7 +95,7 @@ impl ClientFiles {
     }
 }
 
-fn unusable(error: impl std::fmt::Display) -> TlsError {
+pub(crate) fn unusable(error: impl std::fmt::Display) -> TlsError {
     TlsError::Unusable(error.to_string())
 }
 

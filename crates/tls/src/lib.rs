@@ -4,8 +4,9 @@
 //! half-closing and hanging up are what they are there; `relay` carries both over TLS: a half-close is `close_notify`
 //! (RFC 8446, section 6.1), with the connection open or half closed too, and a connection that ends without one is broken
 //! off. The same without TLS for those who insist. One provider, ring. This crate is a leaf: nothing else is built with
-//! TLS in it.
+//! TLS in it. `client` is for files that a build fetches from anywhere.
 
+mod client;
 mod configuration;
 mod relay;
 mod server;
@@ -20,6 +21,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+pub use client::Authorities;
 pub use configuration::{ClientFiles, ServerFiles, TlsError};
 use relay::Side;
 pub use server::{Acceptor, serve};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dozen_build::copy::{self, Placing, Selection, Sources};
 use dozen_build::key::{self, Below};
 use dozen_build::operation::{Copy, MakeDirectory, Mount, Operation, Origin, Run, Source};
-use dozen_build::tree::Tree;
+use dozen_build::tree::{PlainTree, Tree};
 use dozen_dockerfile::MountSpec;
 use dozen_image::{KeptStep, NewLayer, StepLayer};
 use dozen_model::Digest;
@@ -14,6 +14,7 @@ use super::failure::StepError;
 use super::flights::Flight;
 use super::graph::Graph;
 use super::job::Job;
+use super::remote::{self, Remote};
 use super::{StepId, layer, run};
 use crate::failpoint::failpoint;
 
@@ -62,10 +63,10 @@ impl Here<'_> {
 
     /// By the files that it takes. Those of a stage are known by its layers, too, and then need not be read to be found.
     async fn copy(&self, operation: &Operation, copy: &Copy) -> Result<Performed, StepError> {
-        if copy.sources.iter().any(|source| matches!(source, Source::Url(_) | Source::Git(_))) {
+        if copy.sources.iter().any(|source| matches!(source, Source::Git(_))) {
             return Err(StepError::with_hint(
-                "ADD of a URL or a repository is not built yet",
-                "fetch it in a RUN, or put it into the context",
+                "ADD of a repository is not built yet",
+                "clone it in a RUN, put it into the context, or name an archive of it by its URL",
             ));
         }
         let layers = self.graph.layers_of(&copy.origin).await?;
@@ -73,8 +74,16 @@ impl Here<'_> {
         if let Some(kept) = quick.as_ref().and_then(|key| self.found(key)) {
             return Ok(Performed { kept, was_cached: true });
         }
+        if let Some(promised) = remote::promised(copy) {
+            let sources = Sources { origin: &PlainTree::empty(), fetched: &[promised.fetched()] };
+            let key = self.key_of_copy(operation, copy, &[copy::select(copy, &sources)?.digest().clone()]);
+            if let Some(kept) = self.found(&key) {
+                return Ok(Performed { kept, was_cached: true });
+            }
+        }
+        let remotes = remote::fetch_all(self.job, copy).await?;
         let (job, wanted, from) = (self.job.clone(), copy.clone(), layers.clone());
-        let selected = self.job.shared.blocking(move || Ok(select(&job, &wanted, from.as_deref())));
+        let selected = self.job.shared.blocking(move || Ok(select(&job, &wanted, from.as_deref(), &remotes)));
         let (origin, selection) = selected.await??;
         let key = self.key_of_copy(operation, copy, &[selection.digest().clone()]);
         let keys: Vec<Digest> = quick.into_iter().chain([key]).collect();
@@ -147,7 +156,7 @@ impl Here<'_> {
             add: None,
         };
         let job = self.job.clone();
-        let selected = self.job.shared.blocking(move || Ok(select(&job, &everything, None)));
+        let selected = self.job.shared.blocking(move || Ok(select(&job, &everything, None, &[])));
         Ok(selected.await??.1.digest().clone())
     }
 }
@@ -170,9 +179,10 @@ fn origin_tree(job: &Job, layers: Option<&[Digest]>) -> Result<Arc<dyn Tree>, St
 
 type SelectedFrom = (Arc<dyn Tree>, Selection);
 
-fn select(job: &Job, wanted: &Copy, layers: Option<&[Digest]>) -> Result<SelectedFrom, StepError> {
+fn select(job: &Job, wanted: &Copy, layers: Option<&[Digest]>, remotes: &[Remote]) -> Result<SelectedFrom, StepError> {
     let origin = origin_tree(job, layers)?;
-    let selection = copy::select(wanted, &Sources { origin: &*origin, fetched: &[] })?;
+    let fetched: Vec<_> = remotes.iter().map(Remote::fetched).collect();
+    let selection = copy::select(wanted, &Sources { origin: &*origin, fetched: &fetched })?;
     Ok((origin, selection))
 }
 

@@ -1,0 +1,78 @@
+//! TLS to a server that anybody may ask: its certificate has to be of an authority that the host trusts.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::configuration::{TlsError, unusable};
+
+/// Where distributions have them: Debian's, Fedora's, openSUSE's, Alpine's. The first that is there counts, as in Go's
+/// crypto/x509, which Docker's builder trusts by.
+const FILES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+/// Names another file (openssl(1), "Environment").
+const VARIABLE: &str = "SSL_CERT_FILE";
+
+/// Who is trusted.
+#[derive(Debug, Clone)]
+pub struct Authorities(Arc<RootCertStore>);
+
+impl Authorities {
+    /// Those of the host, and those in `more`, which is PEM. What of the host's cannot be read is left out. Blocks.
+    ///
+    /// # Errors
+    /// `more` is no PEM; SSL_CERT_FILE names a file that cannot be read.
+    pub fn of_host(more: Option<&str>) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let named = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+        let bytes = match &named {
+            Some(path) => std::fs::read(path).map_err(|error| TlsError::File {
+                what: "the certificates of SSL_CERT_FILE",
+                path: path.clone(),
+                why: error.to_string(),
+            })?,
+            None => FILES.iter().find_map(|path| std::fs::read(Path::new(path)).ok()).unwrap_or_default(),
+        };
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
+        for certificate in CertificateDer::pem_slice_iter(more.unwrap_or_default().as_bytes()) {
+            // The reader's own words may quote the file.
+            let certificate = certificate.map_err(|_| unusable("the certificate authorities are not PEM"))?;
+            roots.add(certificate).map_err(unusable)?;
+        }
+        Ok(Self(roots.into()))
+    }
+
+    /// Begins TLS with who is at the other end, who has to be `name`.
+    ///
+    /// # Errors
+    /// The name is none; the certificate is refused; the connection ends.
+    pub async fn secure<S>(
+        &self,
+        stream: S,
+        name: &str,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let server =
+            ServerName::try_from(name.to_owned()).map_err(|_| io::Error::other(TlsError::Name(name.to_owned())))?;
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_root_certificates(self.0.clone())
+            .with_no_client_auth();
+        TlsConnector::from(Arc::new(config)).connect(server, stream).await
+    }
+}
