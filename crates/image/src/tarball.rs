@@ -60,12 +60,20 @@ pub struct TarReader<R> {
     /// Data of the current entry that has not been read, and the padding after it.
     remaining: u64,
     padding: u64,
+    needs_padding: bool,
 }
 
 impl<R: Read> TarReader<R> {
     /// Reads from a plain stream.
     pub fn new(source: R) -> Self {
-        Self { source, remaining: 0, padding: 0 }
+        Self { source, remaining: 0, padding: 0, needs_padding: true }
+    }
+
+    /// The archive may end with the last entry's data: docker's client leaves out what fills its block and what ends the
+    /// archive where it has added a Dockerfile (`ReplaceFileTarWrapper`), and Go reads that.
+    pub fn may_lack_padding(mut self) -> Self {
+        self.needs_padding = false;
+        self
     }
 
     /// The next entry's header, or `None` at the end. Skips what was not read of the one before.
@@ -129,11 +137,13 @@ impl<R: Read> TarReader<R> {
 
     fn skip_rest(&mut self) -> io::Result<()> {
         let mut left = u128::from(self.remaining) + u128::from(self.padding);
+        let padding = u128::from(self.padding);
         (self.remaining, self.padding) = (0, 0);
         let mut buffer = [0; 32 * 1024];
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             match self.source.read(&mut buffer[..want])? {
+                0 if left == padding && !self.needs_padding => return Ok(()),
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 read => left -= read as u128,
             }

@@ -31,7 +31,7 @@ pub(super) fn read(archive: impl Read, spool: File, owners: Owners, holes: u64) 
     if !is_archive {
         return Err(ContextError::NotAnArchive);
     }
-    let mut reader = TarReader::new(source);
+    let mut reader = TarReader::new(source).may_lack_padding();
     while let Some(entry) = reader.next_entry().map_err(failed)? {
         reading.entry(entry, &mut reader)?;
     }

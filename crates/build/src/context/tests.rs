@@ -245,3 +245,13 @@ fn two_hundred_thousand_files_are_a_context() {
     assert_eq!(contents(&context, b"directory-199/some-file-999.txt"), b"0123456789");
     assert_eq!(context.spool.metadata().unwrap().len(), 2_000_000);
 }
+
+/// As docker's client ends one to which it has added a Dockerfile.
+#[test]
+fn an_archive_may_end_with_the_last_files_data() {
+    let Forge(archive) = Forge::default().file("a", "1").file("b", "22");
+    let cut = &archive[..512 + 512 + 512 + 2];
+    assert_eq!(read(cut).unwrap().file("b", 10).unwrap().unwrap(), b"22");
+    assert!(read(&cut[..cut.len() - 1]).is_err());
+    assert!(read(&archive[..512 + 512 + 512 + 3]).is_err());
+}
