@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::tap::{self, Outcome, TestResult};
@@ -14,10 +14,11 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, steps};
 
 const ENTER: &str = include_str!("enter.sh");
-const SCRIPTS: [(&str, &str); 3] = [
+const SCRIPTS: [(&str, &str); 4] = [
     ("crun.sh", include_str!("crun.sh")),
     ("runc.sh", include_str!("runc.sh")),
     ("engines.sh", include_str!("engines.sh")),
+    ("builds.sh", include_str!("builds.sh")),
 ];
 /// The cell's cgroup, in every hierarchy.
 pub const CGROUP: &str = "dozen-judges";
@@ -66,6 +67,31 @@ impl Place {
 
     /// Runs a suite to its end.
     pub fn run(&self, suite: Suite, runtime: &str, filter: Option<&str>) -> Result<Vec<TestResult>, Failure> {
+        steps::step(format_args!("{}: with {runtime}, a line for each test that fails", suite.name()));
+        let mut results = Vec::new();
+        let arguments: Vec<&str> = [runtime].into_iter().chain(filter).collect();
+        let status = self.hear(&format!("{}.sh", suite.name()), &arguments, &|_| Ok(()), |line| {
+            if tap::read(line, &mut results) == Some(Outcome::Failed) {
+                eprintln!("    {line}");
+            }
+            Ok(())
+        })?;
+        if results.is_empty() {
+            return Err(Failure::new(format!("no test of {} ran ({status})", suite.name()))
+                .with_hint("is there a test of that name? what the cell said is above"));
+        }
+        Ok(results)
+    }
+
+    /// Runs one of the scripts to its end. `furnish` puts further files to it, before the cell is entered; `heard` is told
+    /// each line of what it says while the cell is there.
+    pub fn hear(
+        &self,
+        script: &str,
+        arguments: &[&str],
+        furnish: &dyn Fn(&Path) -> Result<(), Failure>,
+        mut heard: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<ExitStatus, Failure> {
         self.empty()?;
         let shown = self.scratch.join("cell");
         std::fs::create_dir_all(&shown).attempting(format_args!("create {}", shown.display()))?;
@@ -74,27 +100,21 @@ impl Place {
         }
         std::fs::copy(&self.dozen, shown.join("dozen")).attempting("copy dozen")?;
         symlink("dozen", shown.join("dozen-runtime")).attempting("link dozen-runtime")?;
-        steps::step(format_args!("{}: with {runtime}, a line for each test that fails", suite.name()));
+        furnish(&shown)?;
         let mut command = Command::new("sh");
         command.args(["-eu", "-c", ENTER, "sh"]).arg(&self.root).arg(&self.scratch).arg(self.cgroup);
-        command.args(["sh", &format!("/cell/{}.sh", suite.name()), runtime]).args(filter);
+        command.args(["sh", &format!("/cell/{script}")]).args(arguments);
         // A group of its own: a test that sends signals to a group sends them to its own.
         let mut child =
             command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().attempting("start a cell")?;
-        let mut results = Vec::new();
-        for line in BufReader::new(child.stdout.take().expect("it was piped")).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).into_owned();
-            if tap::read(&line, &mut results) == Some(Outcome::Failed) {
-                eprintln!("    {line}");
-            }
-        }
+        let lines = BufReader::new(child.stdout.take().expect("it was piped")).split(b'\n').map_while(Result::ok);
+        let told = lines.map(|line| heard(&String::from_utf8_lossy(&line))).find(Result::is_err);
+        // Whoever is still there is ended with the cell.
+        let emptied = told.is_some().then(|| self.empty());
         let status = child.wait().attempting("wait for the cell")?;
-        self.empty()?;
-        if results.is_empty() {
-            return Err(Failure::new(format!("no test of {} ran ({status})", suite.name()))
-                .with_hint("is there a test of that name? what the cell said is above"));
-        }
-        Ok(results)
+        told.unwrap_or(Ok(()))?;
+        emptied.unwrap_or_else(|| self.empty())?;
+        Ok(status)
     }
 
     /// Starts a shell's script in a cell. It ends with its standard input, which is ours to close.

@@ -1,14 +1,17 @@
 //! `cargo xtask judges`: other people's suites judge the runtime. Those of crun and runc run twice, with their own runtime
 //! and with `dozen runtime`; what passes with theirs has to pass with ours, but for what docs/compatibility.md excepts,
-//! with reasons. podman, docker and containerd run containers by it, and all of that has to work.
+//! with reasons. podman, docker and containerd run containers by it, and all of that has to work. BuildKit and buildah build
+//! what `dozen build` builds, and the images have to be the same.
 //!
 //! ```text
 //! root.rs     a Debian root with the runtimes, the engines, the sources of the suites and their helpers, cached
 //! cell.rs     a suite in namespaces and cgroups of its own over that root, which stays as it is
 //! tap.rs      what a suite says
 //! verdict.rs  theirs beside ours, and the exceptions
+//! builds/     a corpus of Dockerfiles, and the images that come of them
 //! ```
 
+mod builds;
 pub mod cell;
 mod root;
 mod tap;
@@ -28,7 +31,7 @@ pub struct Options {
     /// Which judge; without one, all.
     #[arg(value_enum)]
     judge: Option<Judge>,
-    /// Only tests whose name contains this; of runc's suite, a file's name (`exec.bats`) means all in it.
+    /// Only tests and cases whose name contains this; of runc's suite, a file's name (`exec.bats`) means all in it.
     filter: Option<String>,
 }
 
@@ -40,6 +43,8 @@ enum Judge {
     Runc,
     /// podman, docker, containerd.
     Engines,
+    /// BuildKit, buildah: the images that come of Dockerfiles.
+    Builds,
 }
 
 /// Where `dozen runtime` is in a cell: by this name it needs no further word.
@@ -62,6 +67,7 @@ pub fn verb(options: &Options) -> Result<(), Failure> {
             Judge::Crun => compare(&place, Suite::Crun, "/usr/bin/crun", filter)?,
             Judge::Runc => compare(&place, Suite::Runc, "/usr/sbin/runc", filter)?,
             Judge::Engines => all_pass(&place, filter)?,
+            Judge::Builds => builds::compare(&place, filter)?,
         });
     }
     place.empty()?;

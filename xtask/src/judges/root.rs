@@ -11,15 +11,17 @@ use sha2::{Digest, Sha256};
 use crate::failure::{Attempt, Failure};
 use crate::{host, images, steps};
 
-/// crun 1.21, runc 1.1.15, docker.io 26.1, podman 5.4, containerd 1.7.
+/// crun 1.21, runc 1.1.15, docker.io 26.1 with BuildKit in it, podman 5.4, containerd 1.7, buildah 1.39.
 const SUITE: &str = "trixie";
 const PREPARE: &str = include_str!("prepare.sh");
-const PACKAGES: [&str; 31] = [
+const PACKAGES: [&str; 35] = [
     // Who is compared, and who runs containers by us.
     "crun",
     "runc",
     "docker.io",
     "docker-cli",
+    "docker-buildx",
+    "buildah",
     "containerd",
     "podman",
     "conmon",
@@ -40,6 +42,8 @@ const PACKAGES: [&str; 31] = [
     "pkgconf",
     "dpkg-dev",
     "xz-utils",
+    "bzip2",
+    "zstd",
     "procps",
     "psmisc",
     "iproute2",

@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_exceptions_can_be_read() {
-        for suite in ["crun", "runc"] {
+        for suite in ["crun", "runc", "builds"] {
             assert!(!exceptions(suite).unwrap().is_empty());
         }
     }
