@@ -65,12 +65,20 @@ pub fn compare(place: &Place, filter: Option<&str>) -> Result<Vec<String>, Failu
             }
         }
     }
-    let of_run = |name: &&String| cases.iter().any(|case| name.split_once(": ").is_some_and(|it| it.0 == case.name));
-    let gone = exceptions.keys().filter(of_run).filter(|name| !met.contains(*name));
-    worse.extend(gone.map(|name| format!("no exception any more: {name}")));
+    worse.extend(gone(&exceptions, &cases, &met).map(|name| format!("no exception any more: {name}")));
     let built = ours.values().filter(|answer| matches!(answer, Answer::Built(_))).count();
     println!("builds: {} cases, {built} built; {} excepted differences", cases.len(), met.len());
     Ok(worse)
+}
+
+/// Exceptions that no case of these has met.
+fn gone<'a>(
+    exceptions: &'a BTreeMap<String, String>,
+    cases: &'a [Case],
+    met: &'a BTreeSet<String>,
+) -> impl Iterator<Item = &'a String> {
+    let of_run = |name: &&String| cases.iter().any(|case| name.split_once(": ").is_some_and(|it| it.0 == case.name));
+    exceptions.keys().filter(of_run).filter(|name| !met.contains(*name))
 }
 
 /// A judge's own cases, and those that these begin from.
@@ -148,6 +156,24 @@ fn last_words(log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exception_that_is_none_any_more_is_named() {
+        let cases = corpus::choose(corpus::read().unwrap(), Some("env-forms"));
+        let exceptions: BTreeMap<_, _> = ["env-forms: /a", "env-forms: /b", "of-another: /c"]
+            .into_iter()
+            .map(|name| (name.to_owned(), "why".to_owned()))
+            .collect();
+        let met = BTreeSet::from(["env-forms: /a".to_owned()]);
+        assert_eq!(gone(&exceptions, &cases, &met).collect::<Vec<_>>(), ["env-forms: /b"]);
+    }
+
+    #[test]
+    fn every_exception_is_of_a_case() {
+        let cases = corpus::read().unwrap();
+        let exceptions = verdict::exceptions("builds").unwrap();
+        assert_eq!(gone(&exceptions, &cases, &BTreeSet::new()).count(), exceptions.len());
+    }
 
     #[test]
     fn what_only_one_builds_is_a_difference() {
