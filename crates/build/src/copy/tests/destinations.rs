@@ -27,7 +27,8 @@ fn directories_that_are_there_keep_what_they_are() {
     check(&copy(&["/"], "/tmp"), &ONE, &image, &["tmp/ 1777 4:5", "tmp/f=1"]);
     // But those that are copied by name.
     check(&copy(&["/"], "/"), &["tmp/ 0711 1:1", "tmp/g=2"], &image, &["tmp/ 711 1:1", "tmp/g=2"]);
-    check(&copy(&["d"], "/tmp/a"), &["d/ 0711 1:1"], &image, &[]);
+    // It has the copied directory's time, and nothing else of it.
+    check(&copy(&["d"], "/tmp/a"), &["d/ 0711 1:1"], &image, &["tmp/ 1777 4:5", "tmp/a/ 700"]);
     check(&copy(&["d"], "/tmp/n"), &["d/ 0711 1:1"], &image, &["tmp/ 1777 4:5", "tmp/n/"]);
     // The root has an entry if it is not what a root is.
     check(&copy(&["f"], "/"), &ONE, &["/ 0700 1:2"], &["/ 700 1:2", "f=1"]);
