@@ -133,6 +133,7 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
     })
     .await?;
     reloading.abort();
+    engine.end_builds().await;
     if goes_down_with_the_machine().await {
         engine.farewell().await?;
     } else {

@@ -24,11 +24,14 @@ mod variable;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dozen_build::context::{Context, ContextError};
 use dozen_dockerfile::scope::{Given, Platform};
 use dozen_model::{ContainerId, ContainerSpec, ImageId, Reference, error_chain};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use self::failure::StepError;
 use self::job::Job;
@@ -36,6 +39,7 @@ pub use self::kept::CacheEntry;
 pub use self::prune::{CachePrune, PrunedCache};
 use self::site::Site;
 use self::source::Source;
+use crate::container::Container;
 use crate::container::snapshot::Snapshot;
 use crate::failpoint::failpoint;
 use crate::{Engine, EngineError};
@@ -232,6 +236,26 @@ impl Engine {
         Build { events }
     }
 }
+
+impl Engine {
+    /// For an engine that goes down: commands of builds are ended and leave nothing, since nobody would take what they make,
+    /// and no more begin. Containers of others go on.
+    pub async fn end_builds(&self) {
+        self.shared.builds.close();
+        let mut ending = JoinSet::new();
+        for step in self.containers().into_iter().filter(|snapshot| snapshot.spec.build_step.is_some()) {
+            let Some(entry) = self.shared.registry.get(&step.id) else { continue };
+            let container = Container::new(entry, self.shared.clone());
+            ending.spawn(async move { job::remove(&container).await });
+        }
+        if timeout(PATIENCE, async { while ending.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!("a step of a build does not end; the next engine tries again");
+        }
+    }
+}
+
+/// How long an engine that goes down waits for steps that are killed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Events on their way to who listens.
 const EVENTS: usize = 64;

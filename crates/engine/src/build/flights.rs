@@ -38,7 +38,12 @@ impl Flights {
         Flight(flight.lock_owned().await)
     }
 
-    /// Waits until one more command may run. Who has it waits for no other build.
+    /// No more commands may run.
+    pub(super) fn close(&self) {
+        self.running.close();
+    }
+
+    /// Waits until one more command may run; `None`: the engine goes down. Who has it waits for no other build.
     pub(super) async fn run(&self) -> Option<OwnedSemaphorePermit> {
         self.running.clone().acquire_owned().await.ok()
     }

@@ -38,7 +38,7 @@ pub(super) struct Job {
 /// What a step's container has for as long as it is there.
 struct Held {
     _mounted: Mounted,
-    _turn: Option<OwnedSemaphorePermit>,
+    _turn: OwnedSemaphorePermit,
 }
 
 #[derive(Default)]
@@ -125,7 +125,7 @@ impl Job {
         request: CreateRequest,
         mounted: Mounted,
     ) -> Result<RunningStep, EngineError> {
-        let turn = self.shared.builds.run().await;
+        let turn = self.shared.builds.run().await.ok_or(EngineError::ShuttingDown)?;
         let job = self.clone();
         let making = self.making.clone().read_owned().await;
         let made = tokio::spawn(async move {
