@@ -382,6 +382,26 @@ fn a_step_whose_engine_dies_is_ended_by_the_next_one() {
     build(&machine, &["-t", "after"], "FROM busybox\nRUN echo ok > /ok\n").expect(0);
 }
 
+#[test]
+fn an_engine_that_ends_in_order_takes_its_steps_along() {
+    let machine = Machine::new();
+    let before = machine.snapshot();
+    let engine = with_busybox(&machine);
+    let mut client = begin(&machine, &[], "FROM busybox\nRUN --network=none sleep 4444\n");
+    container_of_a_step(&engine);
+    drop(engine);
+    client.kill().unwrap();
+    client.wait().unwrap();
+    until("nothing runs any more", || {
+        let now = machine.snapshot();
+        let left = now.difference(&before).find(|line| line.contains("sleep 4444") || line.contains("dozen "));
+        left.is_none().then_some(())
+    });
+    assert!(left_on_disk(&machine).is_empty());
+    let engine = machine.engine();
+    assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
+}
+
 // ---- disks that are full ----
 
 #[test]
