@@ -235,9 +235,7 @@ impl Engine {
         });
         Build { events }
     }
-}
 
-impl Engine {
     /// For an engine that goes down: commands of builds are ended and leave nothing, since nobody would take what they make,
     /// and no more begin. Containers of others go on.
     pub async fn end_builds(&self) {

@@ -26,13 +26,15 @@ except docker.errors.ImageLoadError as error:
     assert "cut short" in str(error), error
 else:
     raise AssertionError("half an archive is no image")
-for call in (lambda: client.images.pull("busybox"), lambda: client.images.build(fileobj=io.BytesIO(b"FROM busybox"))):
-    try:
-        call()
-    except docker.errors.APIError as error:
-        assert "not built yet" in error.explanation, error
-    else:
-        raise AssertionError("it is not refused")
+try:
+    client.images.pull("busybox")
+except docker.errors.APIError as error:
+    assert "not built yet" in error.explanation, error
+else:
+    raise AssertionError("it is not refused")
+built, _ = client.images.build(fileobj=io.BytesIO(b"FROM busybox\nLABEL kind=test\n"), tag="built:1", rm=True)
+assert built.labels == {"kind": "test"} and built.tags == ["built:1"], built.attrs
+client.images.remove("built:1")
 
 # Volumes and every kind of mount.
 volume = client.volumes.create("data", labels={"kind": "test"})
