@@ -37,7 +37,7 @@ FROM busybox AS made
 ARG SOURCE_DATE_EPOCH
 WORKDIR /made
 COPY file .
-RUN --mount=type=cache,target=/cache --mount=type=secret,id=token --mount=target=/context     cat /context/file /run/secrets/token > both && echo >> /cache/runs
+RUN --mount=type=cache,target=/cache,from=busybox,source=/home --mount=type=secret,id=token --mount=target=/context     cat /context/file /run/secrets/token > both && echo >> /cache/runs
 FROM busybox
 COPY --from=made /made /srv
 CMD ["cat", "/srv/both"]
