@@ -147,28 +147,41 @@ impl Inner {
 
     /// Makes safe from a power cut what steps have made, once and for all images: an error that somebody else was told
     /// before would not be told to a descriptor that is younger (syncfs(2)). After one nothing is known of what still
-    /// waited, so all of it is forgotten.
+    /// waited: its steps are forgotten, and a layer that a build holds goes into no image until it has been made anew.
     pub(crate) fn sync_steps(&self, diff_ids: &[&Digest]) -> Result<Vec<Digest>, ImageError> {
         let unsynced: Vec<Digest> = {
             let state = self.read_state();
-            let is_unsynced =
-                |diff_id: &&&Digest| state.layers.get(**diff_id).is_some_and(|layer| layer.unsynced_boot.is_some());
-            diff_ids.iter().filter(is_unsynced).map(|diff_id| Digest::clone(diff_id)).collect()
+            diff_ids.iter().filter(|diff_id| state.is_unsynced(diff_id)).map(|diff_id| Digest::clone(diff_id)).collect()
         };
         if unsynced.is_empty() {
             return Ok(unsynced);
         }
+        if unsynced.iter().any(|diff_id| self.is_damaged(diff_id)) {
+            let lost = std::io::Error::other("the disk has lost something of a layer of this build; build again");
+            return Err(ImageError::io("write to the disk what is in", self.layers.display())(lost));
+        }
         if let Err(error) = rustix::fs::syncfs(&self.opened) {
-            let lost = self.read_state().unsynced_steps();
-            self.ledger.write_essential(Durability::Kill, {
-                let lost = lost.clone();
-                move |connection: &Connection| lost.iter().try_for_each(|key| delete(connection, key))
-            })?;
-            let mut state = self.write_state();
-            lost.iter().for_each(|key| drop(state.steps.remove(key)));
+            self.lose_unsynced()?;
             return Err(ImageError::io("write to the disk what is in", self.layers.display())(error));
         }
         Ok(unsynced)
+    }
+
+    /// What has not been synced may be torn, and no later sync would say so.
+    pub(crate) fn lose_unsynced(&self) -> Result<(), ImageError> {
+        let steps = {
+            let mut state = self.write_state();
+            let layers = state.layers.values().filter(|layer| layer.unsynced_boot.is_some());
+            let layers: Vec<Digest> = layers.map(|layer| layer.diff_id.clone()).collect();
+            state.damaged.extend(layers);
+            let is_lost = |row: &&Arc<StepRow>| row.diff_id.as_ref().is_some_and(|diff_id| state.is_unsynced(diff_id));
+            let steps: Vec<Digest> = state.steps.values().filter(is_lost).map(|row| row.key.clone()).collect();
+            steps.iter().for_each(|key| drop(state.steps.remove(key)));
+            steps
+        };
+        Ok(self.ledger.write_essential(Durability::Kill, move |connection: &Connection| {
+            steps.iter().try_for_each(|key| delete(connection, key))
+        })?)
     }
 }
 
@@ -182,13 +195,9 @@ impl State {
         }
     }
 
-    /// Keys of steps whose layers are not safe from a power cut.
-    fn unsynced_steps(&self) -> Vec<Digest> {
-        let is_unsynced = |row: &&Arc<StepRow>| {
-            let layer = row.diff_id.as_ref().and_then(|diff_id| self.layers.get(diff_id));
-            layer.is_some_and(|layer| layer.unsynced_boot.is_some())
-        };
-        self.steps.values().filter(is_unsynced).map(|row| row.key.clone()).collect()
+    /// A build's step made it, and it is not safe from a power cut.
+    fn is_unsynced(&self, diff_id: &Digest) -> bool {
+        self.layers.get(diff_id).is_some_and(|layer| layer.unsynced_boot.is_some())
     }
 }
 

@@ -167,3 +167,26 @@ fn what_goes_with_the_cache_is_not_the_images() {
     let shared = |key| store.cached_steps().into_iter().find(|step| step.key == key).unwrap().is_shared;
     assert_eq!([key("a"), key("b"), key("c")].map(shared), [true, false, false]);
 }
+
+/// A sync that fails says so once: what had waited for it is never taken for safe by the next one.
+#[test]
+fn what_a_sync_may_have_lost_goes_into_no_image_until_it_is_made_anew() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    let KeptStep { layer: made, held, .. } =
+        store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    let diff_ids: Vec<_> = made.into_iter().collect();
+    let directory = store.directories_of(&diff_ids).unwrap().remove(0);
+    store.0.lose_unsynced().unwrap();
+    fs::write(directory.join("d/x"), "?").unwrap();
+    assert!(store.cached_step(&key("a")).is_none() && store.cached_steps().is_empty());
+    let add = || store.add_image(&config(&diff_ids), diff_ids.clone(), vec!["made".parse().unwrap()]);
+    let error = add().unwrap_err();
+    assert!(dozen_model::error_chain(&error).contains("build again"), "{error}");
+    // Another build makes it anew, where it lies.
+    let again = store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    assert_eq!(again.layer.as_ref(), diff_ids.first());
+    add().unwrap();
+    assert_eq!(fs::read_to_string(directory.join("d/x")).unwrap(), "1");
+    drop(held);
+}
