@@ -153,9 +153,9 @@ impl Context {
         Self { index: Index::default(), spool: Arc::new(spool) }
     }
 
-    /// What an ignore file leaves of it. `keep` stays whatever it says: the Dockerfile, and the ignore file.
-    pub fn ignoring(&self, ignore: &IgnoreFile, keep: &[&str]) -> Self {
-        Self { index: self.index.ignoring(ignore, keep), spool: self.spool.clone() }
+    /// What an ignore file leaves of it.
+    pub fn ignoring(&self, ignore: &IgnoreFile) -> Self {
+        Self { index: self.index.ignoring(ignore), spool: self.spool.clone() }
     }
 
     /// How many files, directories and others there are, the root not among them.

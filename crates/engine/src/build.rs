@@ -2,6 +2,7 @@
 //! containers of this engine (`run`) and in the layer store (`layer`), once for all who want the same (`flights`).
 
 pub(crate) mod caches;
+mod events;
 mod executor;
 mod failure;
 pub(crate) mod flights;
@@ -12,6 +13,7 @@ mod layer;
 mod mounts;
 mod prune;
 mod remote;
+mod request;
 mod root;
 mod run;
 pub(crate) mod site;
@@ -21,22 +23,22 @@ mod stubs;
 pub(crate) mod sweep;
 mod variable;
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dozen_build::context::{Context, ContextError};
-use dozen_dockerfile::scope::{Given, Platform};
-use dozen_model::{ContainerId, ContainerSpec, ImageId, Reference, error_chain};
+use dozen_model::error_chain;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use self::events::{BuildEvent, BuildFailure, StepId, StepStarted};
 use self::failure::StepError;
 use self::job::Job;
 pub use self::kept::CacheEntry;
 pub use self::prune::{CachePrune, PrunedCache};
+pub use self::request::{BuildRequest, DockerfileSource, Secret};
 use self::site::Site;
 use self::source::Source;
 use crate::container::Container;
@@ -44,129 +46,11 @@ use crate::container::snapshot::Snapshot;
 use crate::failpoint::failpoint;
 use crate::{Engine, EngineError};
 
-/// What is to be built, and how.
-#[derive(Debug, Clone)]
-pub struct BuildRequest {
-    /// Where the Dockerfile is.
-    pub dockerfile: DockerfileSource,
-    /// Arguments, platforms and the target.
-    pub given: Given,
-    /// The image's names.
-    pub tags: Vec<Reference>,
-    /// `--label`, which win over the Dockerfile's.
-    pub labels: BTreeMap<String, String>,
-    /// Nothing is taken from the cache.
-    pub no_cache: bool,
-    /// Stages of which nothing is taken from the cache.
-    pub no_cache_stages: Vec<String>,
-    /// What containers that run its steps are: network, hosts, limits, isolation. Its image, its process and its mounts are
-    /// the steps' own.
-    pub container: ContainerSpec,
-    /// How many users and groups of their own they have, in place of what `container` says.
-    pub own_ids: Option<u32>,
-    /// `--platform`, if it was given.
-    pub platform: Option<Platform>,
-    /// `--secret`, by id: never in a log, in an error or in the cache.
-    pub secrets: BTreeMap<String, Secret>,
-    /// Certificate authorities in PEM that the commands of RUN trust, too, as far as they heed the usual variables; no part
-    /// of the image, and none of what a step is known by.
-    pub authorities: Option<String>,
-    /// Whoever may: `--allow security.insecure`, `network.host`.
-    pub entitlements: Vec<String>,
-}
-
-/// Bytes that nobody sees.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Secret({} bytes)", self.0.len())
-    }
-}
-
-/// Where a Dockerfile is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DockerfileSource {
-    /// A path in the context.
-    InContext(String),
-    /// Given beside it: what it is called, and its text.
-    Text {
-        /// For messages.
-        name: String,
-        /// The file.
-        text: String,
-    },
-}
-
-impl Default for DockerfileSource {
-    fn default() -> Self {
-        Self::InContext("Dockerfile".into())
-    }
-}
-
 /// Files that came with the request, kept below the data root until this is dropped.
 #[derive(Debug)]
 pub struct BuildContext {
     files: Context,
     site: Site,
-}
-
-/// What a build tells, in order. The last is `Built` or `Failed`.
-#[derive(Debug)]
-pub enum BuildEvent {
-    /// A step begins. Those of several stages go on side by side: `stage` and `number` say which it is.
-    Step(StepStarted),
-    /// The step was done before.
-    Cached(StepId),
-    /// The step runs in this container.
-    Running(StepId, ContainerId),
-    /// The step's command wrote something.
-    Output(StepId, crate::OutputStream, Vec<u8>),
-    /// The step is done.
-    Done(StepId),
-    /// Something that the caller should know.
-    Warning(String),
-    /// The image is there, with its names.
-    Built(ImageId),
-    /// There is none.
-    Failed(BuildFailure),
-}
-
-/// Which step: all of a build are numbered from 1, in the order of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StepId(pub usize);
-
-/// A step that begins.
-#[derive(Debug, Clone)]
-pub struct StepStarted {
-    /// Which.
-    pub id: StepId,
-    /// The stage's name, or its number.
-    pub stage: String,
-    /// Its number in the stage, from 1, FROM being the first.
-    pub number: usize,
-    /// How many the stage has.
-    pub count: usize,
-    /// How many the build has.
-    pub total: usize,
-    /// The instruction in one line, with the values of its variables where they are known.
-    pub text: String,
-    /// The same as it was written.
-    pub source: String,
-}
-
-/// Why a build has failed.
-#[derive(Debug, Default)]
-pub struct BuildFailure {
-    /// What went wrong; for a RUN, in Docker's words: `The command '/bin/sh -c false' returned a non-zero code: 1`.
-    pub message: String,
-    /// The lines of the Dockerfile with the place marked.
-    pub excerpt: Option<String>,
-    /// What to do.
-    pub hint: Option<String>,
-    /// The command's status.
-    pub exit_code: Option<i64>,
 }
 
 /// A build that goes on; dropped, it stops and takes away what it made.
@@ -184,12 +68,6 @@ impl Engine {
         let files = Context::read(archive, site.nameless_file()?).map_err(context_failed)?;
         failpoint("build.context");
         Ok(BuildContext { files, site })
-    }
-
-    /// A context with these files and no others: paths, and what they hold. Blocks.
-    pub fn empty_build_context(&self) -> Result<BuildContext, EngineError> {
-        let site = Site::new(&self.shared)?;
-        Ok(BuildContext { files: Context::empty(site.nameless_file()?), site })
     }
 
     /// Begins a build.

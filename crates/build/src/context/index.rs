@@ -317,8 +317,7 @@ impl Index {
     }
 
     /// What an ignore file leaves. A directory that is left out stays where something below it does.
-    pub(super) fn ignoring(&self, ignore: &IgnoreFile, keep: &[&str]) -> Self {
-        let keep: Vec<Vec<u8>> = keep.iter().map(|path| clean(path)).collect();
+    pub(super) fn ignoring(&self, ignore: &IgnoreFile) -> Self {
         let mut kept = Self::default();
         kept.copy(self, b"", ROOT);
         // The first names of what has several.
@@ -330,13 +329,9 @@ impl Index {
             for (name, number) in below.into_iter().flatten() {
                 let path = join(&above, name);
                 let text = String::from_utf8_lossy(&path);
-                let is_kept = |path: &[u8]| keep.iter().any(|kept| kept == path);
-                let is_out = ignore.leaves_out(&text) && !is_kept(&path);
-                if self.directory(*number).is_some() {
-                    let holds_kept = || keep.iter().any(|kept| kept.starts_with(&join(&path, b"x")[..=path.len()]));
-                    if !is_out || ignore.may_see_below(&text) || holds_kept() {
-                        stack.push((path.clone(), *number));
-                    }
+                let is_out = ignore.leaves_out(&text);
+                if self.directory(*number).is_some() && (!is_out || ignore.may_see_below(&text)) {
+                    stack.push((path.clone(), *number));
                 }
                 if is_out {
                     continue;
@@ -375,10 +370,4 @@ impl Index {
         let put = self.put(path, what, looks.clone());
         debug_assert!(put.is_ok(), "{put:?}");
     }
-}
-
-fn clean(path: &str) -> Vec<u8> {
-    let names: Vec<&[u8]> =
-        path.as_bytes().split(|byte| *byte == b'/').filter(|name| !matches!(*name, b"" | b".")).collect();
-    names.join(&b'/')
 }

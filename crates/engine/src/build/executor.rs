@@ -53,7 +53,7 @@ async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
         // The others are given up: what they run is removed with the build.
         ended.map_err(EngineError::system(|| "finish a stage".into()))??;
     }
-    let built = graph.built(graph.target).await.ok_or_else(|| (EngineError::ShuttingDown.into(), None))?;
+    let built = graph.built(graph.target).await;
     failpoint("build.image.before");
     Ok(install(job, &built).await?)
 }
@@ -64,11 +64,10 @@ async fn stage(job: &Arc<Job>, graph: &Arc<Graph>, number: usize) -> Result<(), 
     let (mut layers, base): (Vec<Digest>, Option<Value>) = match &this.base {
         StageBase::Empty => (Vec::new(), None),
         StageBase::Image(image) => (image.image.diff_ids.to_vec(), Some((*image.image.raw).clone())),
-        StageBase::Stage(stage) => match graph.built(*stage).await {
-            Some(built) => (built.layers.clone(), Some(built.configuration.clone())),
-            // That one says why.
-            None => return Ok(()),
-        },
+        StageBase::Stage(stage) => {
+            let built = graph.built(*stage).await;
+            (built.layers.clone(), Some(built.configuration.clone()))
+        }
     };
     let mut held: Vec<HeldLayers> = Vec::new();
     let mut done = Vec::with_capacity(this.plan.steps.len());

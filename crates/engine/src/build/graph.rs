@@ -145,11 +145,11 @@ impl Graph {
         1 + self.stages.range(..stage).map(|(_, stage)| 1 + stage.plan.steps.len()).sum::<usize>()
     }
 
-    /// A stage once it is done. `None`: it never will be.
-    pub(super) async fn built(&self, stage: usize) -> Option<Arc<Built>> {
-        let mut built = self.stages.get(&stage)?.built.subscribe();
-        let found = built.wait_for(Option::is_some).await.ok()?;
-        found.clone()
+    /// A stage once it is done. Who waits for one that fails is given up with the build.
+    pub(super) async fn built(&self, stage: usize) -> Arc<Built> {
+        let mut built = self.stages[&stage].built.subscribe();
+        let found = built.wait_for(Option::is_some).await.expect("the sender is this graph's");
+        found.clone().expect("it was waited for")
     }
 
     /// A stage is done.
@@ -158,16 +158,13 @@ impl Graph {
     }
 
     /// The layers that files are taken from; a stage's once it is done. `None`: the context.
-    pub(super) async fn layers_of(&self, origin: &Origin) -> Result<Option<Vec<Digest>>, StepError> {
-        Ok(match origin {
+    pub(super) async fn layers_of(&self, origin: &Origin) -> Option<Vec<Digest>> {
+        match origin {
             Origin::Context => None,
             Origin::Empty => Some(Vec::new()),
             Origin::Image(name) => Some(self.images[name].image.diff_ids.to_vec()),
-            Origin::Stage(stage) => {
-                let built = self.built(*stage).await;
-                Some(built.ok_or_else(|| StepError::said("a stage that it takes from has failed"))?.layers.clone())
-            }
-        })
+            Origin::Stage(stage) => Some(self.built(*stage).await.layers.clone()),
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
             MountSpec::Bind { target, is_writable, .. } => {
                 let part = part(spec).trim_start_matches('/').to_owned();
                 let layers = match asked.origin() {
-                    Some(origin) => graph.layers_of(origin).await?,
+                    Some(origin) => graph.layers_of(origin).await,
                     None => None,
                 };
                 let source = match layers {
@@ -167,7 +167,7 @@ async fn beginning_of(graph: &Graph, mount: &Asked) -> Result<Beginning, StepErr
     Ok(match mount.origin() {
         None => Beginning::Nothing,
         Some(origin) => Beginning::Files {
-            layers: graph.layers_of(origin).await?.unwrap_or_default(),
+            layers: graph.layers_of(origin).await.unwrap_or_default(),
             part: part(mount.spec()).trim_matches('/').to_owned(),
         },
     })

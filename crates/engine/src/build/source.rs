@@ -52,7 +52,7 @@ fn ignoring(context: &Context, dockerfile: &str) -> Result<Context, StepError> {
         let read = IgnoreFile::parse(&text).map_err(|error| {
             StepError::said(format!("failed to read {name}: line {}: {}", error.line, error.message))
         })?;
-        return Ok(context.ignoring(&read, &[]));
+        return Ok(context.ignoring(&read));
     }
     Ok(context.clone())
 }

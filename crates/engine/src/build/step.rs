@@ -52,7 +52,7 @@ impl Here<'_> {
         let mut contents = Vec::new();
         for mount in &run.mounts {
             let Mount::Taking(spec, origin) = mount else { continue };
-            contents.push(match self.graph.layers_of(origin).await? {
+            contents.push(match self.graph.layers_of(origin).await {
                 Some(layers) => key::of_layers(&layers),
                 None => self.digest_of_part(part(spec)).await?,
             });
@@ -69,7 +69,7 @@ impl Here<'_> {
                 "clone it in a RUN, put it into the context, or name an archive of it by its URL",
             ));
         }
-        let layers = self.graph.layers_of(&copy.origin).await?;
+        let layers = self.graph.layers_of(&copy.origin).await;
         let quick = layers.as_ref().map(|layers| self.key_of_copy(operation, copy, &[key::of_layers(layers)]));
         if let Some(kept) = quick.as_ref().and_then(|key| self.found(key)) {
             return Ok(Performed { kept, was_cached: true });

@@ -15,8 +15,8 @@ fn context() -> Context {
 }
 
 #[track_caller]
-fn check(ignore: &str, keep: &[&str], expected: &[&str]) -> Context {
-    let left = context().ignoring(&IgnoreFile::parse(ignore).unwrap(), keep);
+fn check(ignore: &str, expected: &[&str]) -> Context {
+    let left = context().ignoring(&IgnoreFile::parse(ignore).unwrap());
     let shown: Vec<String> =
         listing(&left).into_iter().map(|line| line.split('=').next().unwrap().to_owned()).collect();
     assert_eq!(shown, expected, "{ignore:?}");
@@ -27,7 +27,6 @@ fn check(ignore: &str, keep: &[&str], expected: &[&str]) -> Context {
 fn what_is_left_out_is_not_seen() {
     check(
         "",
-        &[],
         &[
             ".dockerignore",
             "Dockerfile",
@@ -44,22 +43,19 @@ fn what_is_left_out_is_not_seen() {
     );
     check(
         "target\n.docker*\nDockerfile\nsrc/*.o",
-        &["Dockerfile"],
-        &["Dockerfile", "again", "src/", "src/deep/", "src/deep/er/", "src/deep/er/keep.o", "src/main.rs"],
+        &["again", "src/", "src/deep/", "src/deep/er/", "src/deep/er/keep.o", "src/main.rs"],
     );
-    let left = check("*\n!src/**/keep.o", &[], &["src/", "src/deep/", "src/deep/er/", "src/deep/er/keep.o"]);
+    let left = check("*\n!src/**/keep.o", &["src/", "src/deep/", "src/deep/er/", "src/deep/er/keep.o"]);
     // A directory that was left out and comes for what is in it is as it was.
     assert_eq!(left.node(b"src").unwrap().unwrap().mode, 0o700);
-    check("**", &["./src/main.o", "/target/x"], &["src/", "src/main.o", "target/", "target/x"]);
-    check("**", &[], &[]);
-    check("**", &["sr"], &[]);
+    check("**", &[]);
 }
 
 #[test]
 fn names_of_one_file_are_counted_again() {
-    let left = check("src\ntarget\n.*", &[], &["Dockerfile", "again"]);
+    let left = check("src\ntarget\n.*", &["Dockerfile", "again"]);
     assert_eq!(left.node(b"again").unwrap().unwrap().identity, None);
     assert_eq!(contents(&left, b"again"), b"1");
-    let left = check("*\n!src/main.rs\n!again", &[], &["again", "src/", "src/main.rs"]);
+    let left = check("*\n!src/main.rs\n!again", &["again", "src/", "src/main.rs"]);
     assert!(left.node(b"again").unwrap().unwrap().identity.is_some());
 }

@@ -1,0 +1,60 @@
+//! What a build tells whoever has asked for it.
+
+use dozen_model::{ContainerId, ImageId};
+
+/// What a build tells, in order. The last is `Built` or `Failed`.
+#[derive(Debug)]
+pub enum BuildEvent {
+    /// A step begins. Those of several stages go on side by side: `stage` and `number` say which it is.
+    Step(StepStarted),
+    /// The step was done before.
+    Cached(StepId),
+    /// The step runs in this container.
+    Running(StepId, ContainerId),
+    /// The step's command wrote something.
+    Output(StepId, crate::OutputStream, Vec<u8>),
+    /// The step is done.
+    Done(StepId),
+    /// Something that the caller should know.
+    Warning(String),
+    /// The image is there, with its names.
+    Built(ImageId),
+    /// There is none.
+    Failed(BuildFailure),
+}
+
+/// Which step: all of a build are numbered from 1, in the order of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StepId(pub usize);
+
+/// A step that begins.
+#[derive(Debug, Clone)]
+pub struct StepStarted {
+    /// Which.
+    pub id: StepId,
+    /// The stage's name, or its number.
+    pub stage: String,
+    /// Its number in the stage, from 1, FROM being the first.
+    pub number: usize,
+    /// How many the stage has.
+    pub count: usize,
+    /// How many the build has.
+    pub total: usize,
+    /// The instruction in one line, with the values of its variables where they are known.
+    pub text: String,
+    /// The same as it was written.
+    pub source: String,
+}
+
+/// Why a build has failed.
+#[derive(Debug, Default)]
+pub struct BuildFailure {
+    /// What went wrong; for a RUN, in Docker's words: `The command '/bin/sh -c false' returned a non-zero code: 1`.
+    pub message: String,
+    /// The lines of the Dockerfile with the place marked.
+    pub excerpt: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The command's status.
+    pub exit_code: Option<i64>,
+}

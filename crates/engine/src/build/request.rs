@@ -1,0 +1,67 @@
+//! What a caller asks of a build.
+
+use std::collections::BTreeMap;
+
+use dozen_dockerfile::scope::{Given, Platform};
+use dozen_model::{ContainerSpec, Reference};
+
+/// What is to be built, and how.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// Where the Dockerfile is.
+    pub dockerfile: DockerfileSource,
+    /// Arguments, platforms and the target.
+    pub given: Given,
+    /// The image's names.
+    pub tags: Vec<Reference>,
+    /// `--label`, which win over the Dockerfile's.
+    pub labels: BTreeMap<String, String>,
+    /// Nothing is taken from the cache.
+    pub no_cache: bool,
+    /// Stages of which nothing is taken from the cache.
+    pub no_cache_stages: Vec<String>,
+    /// What containers that run its steps are: network, hosts, limits, isolation. Its image, its process and its mounts are
+    /// the steps' own.
+    pub container: ContainerSpec,
+    /// How many users and groups of their own they have, in place of what `container` says.
+    pub own_ids: Option<u32>,
+    /// `--platform`, if it was given.
+    pub platform: Option<Platform>,
+    /// `--secret`, by id: never in a log, in an error or in the cache.
+    pub secrets: BTreeMap<String, Secret>,
+    /// Certificate authorities in PEM that the commands of RUN trust, too, as far as they heed the usual variables; no part
+    /// of the image, and none of what a step is known by.
+    pub authorities: Option<String>,
+    /// Whoever may: `--allow security.insecure`, `network.host`.
+    pub entitlements: Vec<String>,
+}
+
+/// Bytes that nobody sees.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
+/// Where a Dockerfile is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DockerfileSource {
+    /// A path in the context.
+    InContext(String),
+    /// Given beside it: what it is called, and its text.
+    Text {
+        /// For messages.
+        name: String,
+        /// The file.
+        text: String,
+    },
+}
+
+impl Default for DockerfileSource {
+    fn default() -> Self {
+        Self::InContext("Dockerfile".into())
+    }
+}
