@@ -5,6 +5,7 @@
 //! is that of docs.docker.com/reference/dockerfile, where that leaves something open as BuildKit reads it; the words of
 //! the errors are BuildKit's where scripts may look for them.
 
+mod character_class;
 pub mod directives;
 mod error;
 pub mod expand;
@@ -28,6 +29,7 @@ pub mod stages;
 mod text;
 mod words;
 
+pub use character_class::CharacterClass;
 pub use error::Error;
 pub use exposed::ExposedPorts;
 pub use file_mode::FileMode;

@@ -39,6 +39,14 @@ impl<'a> Daemon<'a> {
         Self { machine, process, log }
     }
 
+    /// One that dies where a file of this directory says so (crates/failpoint).
+    pub fn with_failpoints(machine: &'a Machine, directory: &Path) -> Self {
+        std::fs::create_dir_all(directory).unwrap();
+        let mut command = machine.command(dozen_program());
+        command.arg("daemon").env("DOZEN_FAILPOINTS", directory);
+        Self::of(machine, command)
+    }
+
     /// With this configuration file.
     pub fn with_file(machine: &'a Machine, text: &str) -> Self {
         let path = configuration(machine);

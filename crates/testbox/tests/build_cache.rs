@@ -211,12 +211,7 @@ fn what_is_too_much_goes_by_itself() {
 fn a_removal_that_dies_is_none_or_all() {
     let machine = Machine::new();
     let failpoints = machine.directory().join("failpoints");
-    std::fs::create_dir(&failpoints).unwrap();
-    let start = || {
-        let mut command = machine.command(dozen_program());
-        command.arg("daemon").env("DOZEN_FAILPOINTS", &failpoints);
-        Daemon::of(&machine, command)
-    };
+    let start = || Daemon::with_failpoints(&machine, &failpoints);
     let mut daemon = Some(start());
     machine.run(dozen_program(), &["load", "--input", image_archive("busybox").to_str().unwrap()]).expect(0);
     let dockerfile =
@@ -265,12 +260,7 @@ fn a_removal_that_dies_is_none_or_all() {
 fn cache_mounts_are_listed_exported_imported_and_removed() {
     let machine = Machine::new();
     let failpoints = machine.directory().join("failpoints");
-    std::fs::create_dir(&failpoints).unwrap();
-    let start = || {
-        let mut command = machine.command(dozen_program());
-        command.arg("daemon").env("DOZEN_FAILPOINTS", &failpoints);
-        Daemon::of(&machine, command)
-    };
+    let start = || Daemon::with_failpoints(&machine, &failpoints);
     let mut daemon = Some(start());
     let cache = |arguments: &[&str]| machine.run(dozen_program(), &[&["builder", "cache"], arguments].concat());
     machine.run(dozen_program(), &["load", "--input", image_archive("busybox").to_str().unwrap()]).expect(0);

@@ -271,12 +271,7 @@ fn a_driver_that_nobody_has_is_not_found() {
 fn what_a_killed_engine_has_left_in_another_file_system_is_nothing_or_all() {
     let machine = Machine::new();
     let failpoints = machine.directory().join("failpoints");
-    std::fs::create_dir(&failpoints).unwrap();
-    let start = || {
-        let mut command = machine.command(dozen_program());
-        command.arg("daemon").env("DOZEN_FAILPOINTS", &failpoints);
-        Daemon::of(&machine, command)
-    };
+    let start = || Daemon::with_failpoints(&machine, &failpoints);
     let disk = machine.directory().join("srv");
     std::fs::create_dir(&disk).unwrap();
     let daemon = start();

@@ -1,6 +1,8 @@
 //! Patterns of sources, as Go's filepath.Match reads them: `*` and `?` stop at slashes, `[a-z]` is one of several
 //! characters, `\` takes a meaning away. There is no `**`.
 
+use dozen_dockerfile::CharacterClass;
+
 use super::CopyError;
 use crate::tree::{Kind, Tree, TreeError, join, resolve};
 
@@ -16,10 +18,7 @@ enum Token {
     /// `*`.
     Star,
     /// `[…]`, `[^…]`.
-    Class {
-        ranges: Vec<(char, char)>,
-        is_negated: bool,
-    },
+    Class(CharacterClass),
 }
 
 /// Anything in it means more than itself.
@@ -83,7 +82,7 @@ impl Component {
                 '*' => Token::Star,
                 '?' => Token::Any,
                 '\\' => Token::Character(characters.next()?),
-                '[' => class(&mut characters)?,
+                '[' => Token::Class(CharacterClass::read(&mut characters)?),
                 _ => Token::Character(character),
             });
         }
@@ -122,27 +121,7 @@ impl Token {
             Self::Character(wanted) => *wanted == character,
             Self::Any => true,
             Self::Star => false,
-            Self::Class { ranges, is_negated } => {
-                ranges.iter().any(|(from, to)| (*from..=*to).contains(&character)) != *is_negated
-            }
+            Self::Class(class) => class.has(character),
         }
     }
-}
-
-/// What stands behind `[`.
-fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token> {
-    let is_negated = characters.next_if_eq(&'^').is_some();
-    let mut ranges = Vec::new();
-    let one = |characters: &mut std::iter::Peekable<std::str::Chars<'_>>| match characters.next()? {
-        '\\' => characters.next(),
-        '-' | ']' => None,
-        character => Some(character),
-    };
-    while characters.peek()? != &']' || ranges.is_empty() {
-        let from = one(characters)?;
-        let to = if characters.next_if_eq(&'-').is_some() { one(characters)? } else { from };
-        ranges.push((from, to));
-    }
-    characters.next();
-    Some(Token::Class { ranges, is_negated })
 }

@@ -1,6 +1,8 @@
 //! One pattern: `*` and `?` stop at slashes, `**` does not, `[a-z]` is one of several characters, and `\` takes a
 //! meaning away (Go's filepath.Match, with moby's `**`).
 
+use crate::CharacterClass;
+
 /// A pattern that has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
@@ -19,10 +21,7 @@ enum Token {
     /// `**` at the end.
     Everything,
     /// `[…]`, `[^…]`.
-    Class {
-        ranges: Vec<(char, char)>,
-        is_negated: bool,
-    },
+    Class(CharacterClass),
 }
 
 impl Pattern {
@@ -40,7 +39,7 @@ impl Pattern {
                 '*' => Token::Star,
                 '?' => Token::Any,
                 '\\' => Token::Character(characters.next()?),
-                '[' => class(&mut characters)?,
+                '[' => Token::Class(CharacterClass::read(&mut characters)?),
                 _ => Token::Character(character),
             });
         }
@@ -110,32 +109,9 @@ impl Pattern {
                 Token::Directories if character == '/' => self.reach(next, place),
                 // Within a directory's name: the token is not over until its slash.
                 Token::Directories => next[place] = true,
-                Token::Class { ranges, is_negated } => {
-                    let is_in = ranges.iter().any(|(from, to)| (*from..=*to).contains(&character));
-                    if is_in != *is_negated && character != '/' {
-                        self.reach(next, place + 1);
-                    }
-                }
+                Token::Class(class) if class.has(character) && character != '/' => self.reach(next, place + 1),
                 _ => {}
             }
         }
     }
-}
-
-/// What stands behind `[`.
-fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token> {
-    let is_negated = characters.next_if_eq(&'^').is_some();
-    let mut ranges = Vec::new();
-    let one = |characters: &mut std::iter::Peekable<std::str::Chars<'_>>| match characters.next()? {
-        '\\' => characters.next(),
-        '-' | ']' => None,
-        character => Some(character),
-    };
-    while characters.peek()? != &']' || ranges.is_empty() {
-        let from = one(characters)?;
-        let to = if characters.next_if_eq(&'-').is_some() { one(characters)? } else { from };
-        ranges.push((from, to));
-    }
-    characters.next();
-    Some(Token::Class { ranges, is_negated })
 }
