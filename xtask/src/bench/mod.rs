@@ -188,7 +188,12 @@ fn fill_bench_directory(directory: &Path, dozen: &Path) -> Result<(), Failure> {
 
 /// The cell in which a subject does a work.
 fn cell_of(work: &Work, subject: Subject) -> &'static str {
-    if work.is_of_runtimes() { RUNTIMES } else { subject.name() }
+    match subject {
+        _ if work.is_of_runtimes() => RUNTIMES,
+        Subject::Buildkit | Subject::Classic => Subject::Docker.name(),
+        Subject::Buildah => Subject::Podman.name(),
+        engine => engine.name(),
+    }
 }
 
 fn needs_cell(works: &[&Work], cell: &str) -> bool {
@@ -273,6 +278,8 @@ mod tests {
         };
         assert_eq!(needed(&["runtime"]), ["docker", RUNTIMES]);
         assert_eq!(needed(&["rest"]), ["dozen", "docker"]);
+        assert_eq!(needed(&["build-cold"]), ["dozen", "docker", "podman"]);
+        assert_eq!(needed(&["build-memory"]), ["dozen"]);
         assert_eq!(needed(&["exec"]), ["dozen", "docker", "podman"]);
     }
 }

@@ -10,16 +10,18 @@ use sha2::{Digest, Sha256};
 use crate::failure::{Attempt, Failure};
 use crate::{host, images, packages, steps};
 
-/// docker.io 26.1, podman 5.4, crun 1.21.
+/// docker.io 26.1 with BuildKit in it, podman 5.4, buildah 1.39, crun 1.21.
 const SUITE: &str = "trixie";
 /// Raised when [`finish`] does something else.
 const RECIPE_VERSION: u32 = 1;
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 15] = [
     "docker.io",
     "docker-cli",
+    "docker-buildx",
     "containerd",
     "runc",
     "podman",
+    "buildah",
     "crun",
     "conmon",
     "netavark",

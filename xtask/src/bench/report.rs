@@ -65,7 +65,15 @@ pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, measured: 
          A ratio says how many times better dozen is.\n\n"
     );
     text += NOTES;
-    text += &medians(rows);
+    let (builds, rest): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.work.is_of_builds());
+    let columns = [Subject::Dozen, Subject::Docker, Subject::Podman, Subject::Crun, Subject::Runc];
+    text += &medians(&rest, &columns, &[Subject::Docker, Subject::Podman, Subject::Crun], rows);
+    if !builds.is_empty() {
+        let peers = [Subject::Buildkit, Subject::Classic, Subject::Buildah];
+        let columns = [&[Subject::Dozen], &peers[..]].concat();
+        text += "\n## Builds\n\n";
+        text += &medians(&builds, &columns, &peers, rows);
+    }
     text += "\n## Spread\n\n";
     text += &spread(rows);
     let failures: Vec<String> = rows
@@ -83,18 +91,19 @@ pub fn render(date: &str, rounds: u32, circumstances: &Circumstances, measured: 
     text
 }
 
-fn medians(rows: &[Row]) -> String {
-    let others = [Subject::Docker, Subject::Podman, Subject::Crun];
+/// A table of some of the rows: a column for each of `columns`, and one for how many times better than each of `peers`.
+fn medians(shown_rows: &[&Row], columns: &[Subject], peers: &[Subject], rows: &[Row]) -> String {
+    let ratios: Vec<String> = peers.iter().map(|peer| format!("to {}", peer.name())).collect();
     let mut head = vec!["work"];
-    head.extend(Subject::ALL.map(Subject::name));
-    head.extend(["to docker", "to podman", "to crun", "mark", "reached"]);
-    let cells = rows.iter().map(|row| {
+    head.extend(columns.iter().map(|subject| subject.name()));
+    head.extend(ratios.iter().map(String::as_str).chain(["mark", "reached"]));
+    let cells = shown_rows.iter().map(|row| {
         let mut cells = vec![format!("{} ({})", row.work.title, row.work.unit.name())];
-        cells.extend(Subject::ALL.map(|subject| match row.outcomes.get(&subject) {
+        cells.extend(columns.iter().map(|subject| match row.outcomes.get(subject) {
             None => "–".to_owned(),
-            Some(_) => row.median(subject).map_or("failed".to_owned(), |value| shown(value, row.work.unit)),
+            Some(_) => row.median(*subject).map_or("failed".to_owned(), |value| shown(value, row.work.unit)),
         }));
-        cells.extend(others.map(|other| row.ratio(other).map_or("–".to_owned(), shown_ratio)));
+        cells.extend(peers.iter().map(|peer| row.ratio(*peer).map_or("–".to_owned(), shown_ratio)));
         let (mark, reached) = judge(row, rows);
         cells.push(mark);
         cells.push(reached.map_or("", |reached| if reached { "yes" } else { "no" }).to_owned());
@@ -141,9 +150,12 @@ mod tests {
             (Subject::Docker, Outcome::Values(vec![0.2])),
             (Subject::Podman, Outcome::Failed("it says no".to_owned())),
         ]);
+        let build = ALL.iter().find(|work| work.name == "build-cold").unwrap();
+        let built = [(Subject::Dozen, 0.1), (Subject::Buildkit, 1.0), (Subject::Classic, 2.0)];
+        let built = built.map(|(subject, value)| (subject, Outcome::Values(vec![value])));
         let circumstances = Circumstances { lines: vec![("kernel".to_owned(), "6.1".to_owned())] };
         let measured = Measured {
-            rows: vec![Row { work, outcomes }],
+            rows: vec![Row { work, outcomes }, Row { work: build, outcomes: built.into() }],
             absent: vec![("runtimes".to_owned(), "no bundle".to_owned())],
             versions: vec!["crun version 1.21".to_owned()],
             others: 0.034,
@@ -154,7 +166,9 @@ mod tests {
             "- kernel: 6.1\n- used by others during the run: 3 % of the processors\n- peers, from Debian 13: crun version 1.21\n",
             "| work                             | dozen | docker | podman | crun | runc | to docker | to podman | to crun |             mark | reached |\n",
             "| run --rm IMAGE true, bridge (ms) |  11.0 |    200 | failed |    – |    – |     18.2x |         – |       – | docker/10 = 20.0 |     yes |\n",
-            "| run --rm IMAGE true, bridge |   dozen |      3 |  10.0 |   11.0 | 12.0 |\n",
+            "| run --rm IMAGE true, bridge |    dozen |      3 |  10.0 |   11.0 | 12.0 |\n",
+            "| work                       | dozen | buildkit | classic | buildah | to buildkit | to classic | to buildah |             mark | reached |\n",
+            "| 13 instructions, cold (ms) |   100 |     1000 |    2000 |       – |       10.0x |      20.0x |          – | buildkit/2 = 500 |     yes |\n",
             "- podman, run --rm IMAGE true, bridge: it says no\n",
             "- runtimes takes no part: no bundle\n",
         ] {

@@ -8,17 +8,23 @@ pub enum Subject {
     Podman,
     Crun,
     Runc,
+    Buildkit,
+    Classic,
+    Buildah,
 }
 
 impl Subject {
-    /// In the order of the columns, which is the order within a round too.
-    pub const ALL: [Self; 5] = [Self::Dozen, Self::Docker, Self::Podman, Self::Crun, Self::Runc];
+    /// Everyone; the order within a round.
+    const ALL: [Self; 8] =
+        [Self::Dozen, Self::Docker, Self::Podman, Self::Crun, Self::Runc, Self::Buildkit, Self::Classic, Self::Buildah];
     /// Who runs containers for users.
     const ENGINES: &[Self] = &[Self::Dozen, Self::Docker, Self::Podman];
     /// Who runs a bundle.
     const RUNTIMES: &[Self] = &[Self::Dozen, Self::Crun, Self::Runc];
+    /// Who makes images of Dockerfiles: BuildKit as docker has it in it, docker's builder before that, and podman's.
+    const BUILDERS: &[Self] = &[Self::Dozen, Self::Buildkit, Self::Classic, Self::Buildah];
 
-    /// The name of its program.
+    /// Its name, which is its program's but for docker's two builders.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dozen => "dozen",
@@ -26,6 +32,9 @@ impl Subject {
             Self::Podman => "podman",
             Self::Crun => "crun",
             Self::Runc => "runc",
+            Self::Buildkit => "buildkit",
+            Self::Classic => "classic",
+            Self::Buildah => "buildah",
         }
     }
 
@@ -115,6 +124,11 @@ impl Work {
         ["load", "load-again", "load-memory", "save", "floor-hash", "floor-write"].contains(&self.name)
     }
 
+    /// Whether it is one of builders.
+    pub fn is_of_builds(&self) -> bool {
+        self.name.starts_with("build-")
+    }
+
     /// Whether it is one of runtimes, without an engine.
     pub fn is_of_runtimes(&self) -> bool {
         self.subjects == Subject::RUNTIMES
@@ -155,12 +169,17 @@ const fn runtime(name: &'static str, title: &'static str, unit: Unit, most_round
     Work { name, title, unit, subjects: Subject::RUNTIMES, most_rounds, mark: Mark::None, on_request: false }
 }
 
+const fn build(name: &'static str, title: &'static str, most_rounds: u32, mark: Mark) -> Work {
+    Work { name, title, unit: Unit::Milliseconds, subjects: Subject::BUILDERS, most_rounds, mark, on_request: false }
+}
+
 /// A row of dozen's alone.
 const fn crowd(name: &'static str, title: &'static str, unit: Unit, most_rounds: u32, limit: f64) -> Work {
     Work { name, title, unit, subjects: &[Subject::Dozen], most_rounds, mark: Mark::Below(limit), on_request: false }
 }
 
 const TENTH_OF_DOCKER: Mark = Mark::Part(Subject::Docker, 10.0);
+const HALF_OF_BUILDKIT: Mark = Mark::Part(Subject::Buildkit, 2.0);
 
 /// All rows, in the order in which they are measured: memory at rest comes first, before anything has grown.
 pub const ALL: &[Work] = &[
@@ -252,6 +271,20 @@ pub const ALL: &[Work] = &[
         subjects: &[Subject::Dozen, Subject::Docker],
         most_rounds: 1,
         mark: Mark::Below(64.0),
+        on_request: false,
+    },
+    build("build-cold", "13 instructions, cold", 9, HALF_OF_BUILDKIT),
+    build("build-cached", "the same, all cached", 15, Mark::Below(40.0)),
+    build("build-files", "COPY of 10,000 small files, cold", 5, HALF_OF_BUILDKIT),
+    build("build-files-cached", "the same, unchanged", 9, Mark::Below(120.0)),
+    build("build-stages", "two independent stages that sleep 3 s each, cold", 3, Mark::Below(3200.0)),
+    Work {
+        name: "build-memory",
+        title: "the most that the engine's processes take while a step writes 5 GB",
+        unit: Unit::Mebibytes,
+        subjects: &[Subject::Dozen],
+        most_rounds: 1,
+        mark: Mark::Below(100.0),
         on_request: false,
     },
     counted("cpu", "processor time of run --rm IMAGE true, bridge, everyone's", Unit::Milliseconds, 15),

@@ -19,8 +19,8 @@ const API_VERSION: &str = "v1.41";
 /// What the programs of the cell of this name say of their versions, a line each.
 pub fn versions(name: &str) -> Result<Vec<String>, Failure> {
     let programs: &[&str] = match Subject::of_name(name) {
-        Some(Subject::Docker) => &["dockerd", "containerd", "runc"],
-        Some(Subject::Podman) => &["podman", "/usr/lib/podman/netavark", "conmon", "crun"],
+        Some(Subject::Docker) => &["dockerd", "containerd", "runc", "/usr/libexec/docker/cli-plugins/docker-buildx"],
+        Some(Subject::Podman) => &["podman", "/usr/lib/podman/netavark", "conmon", "crun", "buildah"],
         _ => &[],
     };
     let ask = |program: &&str| -> Result<String, Failure> {

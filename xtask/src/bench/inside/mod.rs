@@ -2,6 +2,7 @@
 
 mod api;
 mod archives;
+mod builds;
 mod bundle;
 mod crowd;
 mod engine;

@@ -9,6 +9,7 @@ use super::super::http::Client;
 use super::super::{cgroups, image};
 use super::api::Api;
 use super::archives::{Archives, Floor, Verb};
+use super::builds::{Builds, Figure as BuildFigure, Recipe};
 use super::crowd::{Crowd, Look};
 use super::engine::Engine;
 use super::names::Names;
@@ -54,6 +55,7 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
         _ => {}
     }
     let engine = engine.ok_or_else(no_engine)?.clone();
+    let builds = |recipe, figure| Ok(Box::new(Builds::new(subject, recipe, figure)?) as Box<dyn Task>);
     let container = None;
     Ok(match work {
         "rest" => Box::new(Rest),
@@ -87,6 +89,12 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
         "save" => Box::new(Archives { engine, verb: Verb::Save }),
         "floor-hash" => Box::new(Floor::Hash),
         "floor-write" => Box::new(Floor::Write),
+        "build-cold" => return builds(Recipe::Instructions, BuildFigure::Cold),
+        "build-cached" => return builds(Recipe::Instructions, BuildFigure::Cached),
+        "build-files" => return builds(Recipe::Files, BuildFigure::Cold),
+        "build-files-cached" => return builds(Recipe::Files, BuildFigure::Cached),
+        "build-stages" => return builds(Recipe::Stages, BuildFigure::Cold),
+        "build-memory" => return builds(Recipe::Large, BuildFigure::Memory),
         "cpu" => Box::new(ProcessorTime { run: Run { engine, network: None } }),
         "syscalls" => Box::new(Counted { run: Run { engine, network: None }, of: |count| count.calls }),
         "syscalls-none" => Box::new(Counted { run: Run { engine, network: Some("none") }, of: |count| count.calls }),
