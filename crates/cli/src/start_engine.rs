@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dozen_model::run_root::UNSUPERVISED_VARIABLE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -69,6 +70,7 @@ fn spawn(roots: &Roots, socket: &Path, log: &File) -> std::io::Result<Child> {
         // address in full, because DOZEN_HOST in ours may name another one.
         .env("DOZEN_RUN_ROOT", &roots.run_root)
         .env("DOZEN_HOST", address)
+        .env(UNSUPERVISED_VARIABLE, "1")
         // Whoever runs this command as a service is not to hear from the engine.
         .env_remove("NOTIFY_SOCKET")
         .current_dir("/")

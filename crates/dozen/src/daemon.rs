@@ -4,11 +4,12 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dozen_api::serve;
 use dozen_engine::{Engine, EngineConfig, EngineError};
+use dozen_model::run_root::{UNSUPERVISED_NAME, UNSUPERVISED_VARIABLE};
 use dozen_model::{Classified, error_chain};
 use dozen_settings::{Settings, SharedSettings};
 use dozen_tls::Acceptor;
@@ -86,6 +87,18 @@ fn validate(arguments: &Arguments) -> ExitCode {
     if written.is_ok() { code } else { ExitCode::FAILURE }
 }
 
+/// For clients that find no engine: whether they are the ones to start it.
+fn tell_who_starts_the_next(run_root: &Path) -> std::io::Result<()> {
+    let path = run_root.join(UNSUPERVISED_NAME);
+    if std::env::var_os(UNSUPERVISED_VARIABLE).is_some() {
+        return std::fs::write(path, []);
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<OwnedFd>) -> Result<(), Box<dyn Error>> {
     // From the first moment on: by itself, SIGHUP would end the process.
     let mut hangup = signal(SignalKind::hangup())?;
@@ -105,7 +118,9 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
         program,
         settings: SharedSettings::new(settings),
     };
+    let run_root = config.run_root.clone();
     let engine = Engine::open(config).await?;
+    tell_who_starts_the_next(&run_root)?;
     let Opened { sockets, acceptor } = listening::open(&engine, &sources, handed_over).await?;
     notify.ready();
     let reloading = tokio::spawn({

@@ -8,3 +8,10 @@ pub const SOCKET_NAME: &str = "dozen.sock";
 /// of the same name for the same. A shared lock that is had for a moment tells whether there is an engine, and disturbs
 /// neither an engine that begins, which tries again, nor another who asks.
 pub const LOCK_NAME: &str = "engine.lock";
+
+/// There, while the engine that uses this run root was started by a client that needed one: nobody else will start the
+/// next.
+pub const UNSUPERVISED_NAME: &str = "engine.unsupervised";
+
+/// In the environment of an engine that a client starts, which makes that file.
+pub const UNSUPERVISED_VARIABLE: &str = "DOZEN_UNSUPERVISED";

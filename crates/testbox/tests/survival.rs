@@ -95,6 +95,9 @@ fn the_next_command_starts_the_engine_that_was_killed() {
     let mut engine = machine.engine();
     engine.load("busybox");
     engine.dozen(&["run", "-d", "--name", "lasting", "busybox", "sleep", "1000"]).expect(0);
+    // By this file the command after the next knows that it need not wait for a supervisor.
+    let unsupervised = machine.socket().with_file_name("engine.unsupervised");
+    assert!(!unsupervised.exists());
     engine.kill();
     let may_start = [("DOZEN_AUTOSTART", "1")];
     // Side by side, as two terminals: one engine comes of it, and answers both.
@@ -106,6 +109,7 @@ fn the_next_command_starts_the_engine_that_was_killed() {
             assert_eq!(list.join().unwrap(), "lasting running\n");
         }
     });
+    assert!(unsupervised.exists());
     engine.dozen(&["rm", "-f", "lasting"]).expect(0);
 }
 
