@@ -49,7 +49,7 @@ impl Recipe {
             Self::Instructions => format!(
                 "FROM {from}\nARG VERSION=1\nENV NAME=bench VERSION=$VERSION\nLABEL version=1\nWORKDIR /application\n\
                  COPY requirements.txt .\nRUN wc -l requirements.txt > lines\nRUN mkdir -p /data && echo $NAME > /data/name\n\
-                 COPY . .\nRUN ls -l > listing\nRUN adduser -D -H user && chown user /data\nUSER user\nCMD [\"cat\", \"listing\"]\n"
+                 COPY . .\nRUN ls -l > listing\nRUN chown 1000 /data\nUSER 1000\nCMD [\"cat\", \"listing\"]\n"
             ),
             Self::Files => format!("FROM {from}\nCOPY . /files\n"),
             Self::Stages => format!(
@@ -106,7 +106,9 @@ impl Builds {
         let mut command = self.command(&["build"]);
         // Of every step a layer that is found again, as the others do.
         if self.builder == Subject::Buildah {
-            command.args(["--layers", "--pull=never"]);
+            // Its own limits are some that the host may not let it have.
+            let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"];
+            command.args(["--layers", "--pull=never"]).args(limits);
         }
         if self.figure != Figure::Cached {
             command.arg("--no-cache");
@@ -122,6 +124,8 @@ impl Builds {
         };
         let mut command = Command::new(program);
         command.args(arguments).envs(buildkit.map(|value| ("DOCKER_BUILDKIT", value)));
+        // buildx keeps state of its own, by default at home, where nothing can be written.
+        command.env("BUILDX_CONFIG", "/tmp/buildx");
         command
     }
 

@@ -19,12 +19,15 @@ const API_VERSION: &str = "v1.41";
 /// What the programs of the cell of this name say of their versions, a line each.
 pub fn versions(name: &str) -> Result<Vec<String>, Failure> {
     let programs: &[&str] = match Subject::of_name(name) {
-        Some(Subject::Docker) => &["dockerd", "containerd", "runc", "/usr/libexec/docker/cli-plugins/docker-buildx"],
+        Some(Subject::Docker) => &["dockerd", "containerd", "runc", "docker buildx"],
         Some(Subject::Podman) => &["podman", "/usr/lib/podman/netavark", "conmon", "crun", "buildah"],
         _ => &[],
     };
     let ask = |program: &&str| -> Result<String, Failure> {
-        let said = steps::capture(Command::new(program).arg("--version"))?;
+        let said = match program.split_once(' ') {
+            Some((program, plugin)) => steps::capture(Command::new(program).args([plugin, "version"]))?,
+            None => steps::capture(Command::new(program).arg("--version"))?,
+        };
         Ok(said.lines().next().unwrap_or_default().to_owned())
     };
     programs.iter().map(ask).collect()
