@@ -16,6 +16,7 @@ mod remote;
 mod request;
 mod root;
 mod run;
+mod shell;
 pub(crate) mod site;
 mod source;
 mod step;

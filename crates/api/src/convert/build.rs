@@ -54,6 +54,7 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     // Ours.
     ("nocachefilter", Acts),
     ("allow", Acts),
+    ("debugshell", Acts),
     ("sourceDateEpoch", Acts),
     // What a step ran in is always gone at its end, however it ended: docker's own client asks for that, and the SDKs'
     // "keep them" is only that nobody has said anything.
@@ -137,6 +138,7 @@ pub(crate) fn request(
         platform: platform.map(of),
         secrets: BTreeMap::new(),
         authorities: None,
+        debug_shell: query.flag("debugshell"),
         entitlements: entitlements(query)?,
     };
     Ok(build)

@@ -55,6 +55,12 @@ pub(super) async fn build(
         Ok((made.spec, made.own_ids))
     };
     let mut request = convert::request(&query, platform.as_ref(), created, container)?;
+    if request.debug_shell && !events::are_wanted(&headers) {
+        return Err(ApiError::invalid(
+            "a shell where a step fails (\"debugshell\") is for who reads the build's events",
+        )
+        .with_hint("dozen build --debug-shell"));
+    }
     let tags: Vec<String> = request.tags.iter().map(Reference::familiar).collect();
     // X-Registry-Config, which docker's client always sends, has passwords for registries: none is asked for anything.
     let has_head = intake::has_head(&headers);

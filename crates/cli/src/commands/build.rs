@@ -10,6 +10,7 @@ mod report;
 mod request;
 mod secrets;
 mod send;
+mod shell;
 mod source;
 mod tar;
 
@@ -45,6 +46,7 @@ pub fn command() -> Command {
          dozen build --secret id=token,src=token.txt -t web .\n\
          dozen build --ca-bundle /etc/ssl/certs/ca-certificates.crt .\n\
          dozen build -o type=local,dest=out .\n\
+         dozen build --debug-shell .\n\
          id=$(dozen build -q .)\n\
          dozen build --check .",
     )
@@ -62,6 +64,7 @@ pub fn command() -> Command {
     .arg(value("cpuset-cpus", None, "string", "CPUs in which to allow execution (0-3, 0,1)"))
     .arg(value("cpuset-mems", None, "string", "MEMs in which to allow execution (0-3, 0,1)"))
     .arg(value("file", 'f', "string", "Name of the Dockerfile (default: \"PATH/Dockerfile\"); \"-\" reads stdin"))
+    .arg(switch("debug-shell", None, "Open a shell where a \"RUN\" fails, before the build ends"))
     .arg(switch("force-rm", None, "Always remove intermediate containers, as is done anyway"))
     .arg(value("format", None, "string", "Format of what a check finds: \"text\" or \"json\""))
     .arg(value("iidfile", None, "string", "Write the image ID to a file"))
@@ -107,6 +110,9 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let is_quiet = is_on(matches, "quiet");
     let mode = Mode::read(text(matches, "progress"), environment("BUILDKIT_PROGRESS").as_deref(), is_quiet)?;
     let product = Product::read(matches)?;
+    if is_on(matches, "debug-shell") {
+        shell::check_terminal(&product)?;
+    }
     let request = request::read(matches, &product, &environment)?;
     let secrets = secrets::read(&texts(matches, "secret"), &environment)?;
     let authorities = text(matches, "ca-bundle").map(authorities).transpose()?;
@@ -120,7 +126,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
             _ => {}
         }
     }
-    let is_data_on_stdout = matches!(product, Product::Tar(None) | Product::Archive(None));
+    let is_data_on_stdout = product.is_on_stdout();
     let prepared = product.prepare()?;
     let from = source::context(required(matches, "path"), text(matches, "file"))?;
     send::check(context).await?;
@@ -128,7 +134,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let sending =
         send::Sending { query: request.query, secrets, authorities, from, compress: is_on(matches, "compress") };
     let response = send::send(context, sending, &mut progress).await?;
-    let id = follow(JsonLines::new(response, "POST /build"), &mut progress).await?;
+    let id = follow(context, JsonLines::new(response, "POST /build"), &mut progress).await?;
     progress.built(&id, &request.tags);
     prepared.take(context, &id, &request.tags).await?;
     if let Some(path) = iidfile {
@@ -150,7 +156,7 @@ fn authorities(path: &str) -> Result<String, Failure> {
 }
 
 /// Shows what the engine tells; the image's id in the end.
-async fn follow(mut lines: JsonLines, progress: &mut Progress) -> Result<String, Failure> {
+async fn follow(context: &Context, mut lines: JsonLines, progress: &mut Progress) -> Result<String, Failure> {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -169,6 +175,10 @@ async fn follow(mut lines: JsonLines, progress: &mut Progress) -> Result<String,
         match Event::read(line) {
             Some(Event::Built(id)) => return Ok(id),
             Some(Event::Failed(failed)) => return Err(progress.failed(failed)),
+            Some(Event::Shell(it)) => {
+                progress.make_way();
+                shell::open(context, &it.container, progress.title(it.step)).await;
+            }
             Some(event) => progress.tell(&event),
             None => {}
         }

@@ -13,6 +13,9 @@ pub enum BuildEvent {
     Running(StepId, ContainerId),
     /// The step's command wrote something.
     Output(StepId, crate::OutputStream, Vec<u8>),
+    /// The step's command has failed. The build waits, for it was asked for a shell there (`--debug-shell`): whoever asked
+    /// attaches to this container and starts it; when it has ended or is gone, the build goes on, and fails.
+    Shell(StepId, ContainerId),
     /// The step is done.
     Done(StepId),
     /// Something that the caller should know.

@@ -50,8 +50,13 @@ async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
         tasks.spawn(async move { stage(&job, &graph, number).await });
     }
     while let Some(ended) = tasks.join_next().await {
+        let ended = ended.map_err(EngineError::system(|| "finish a stage".into()))?;
+        if ended.is_err() {
+            // Somebody may be in a shell where another stage has failed.
+            let _nobody = job.shell.lock().await;
+        }
         // The others are given up: what they run is removed with the build.
-        ended.map_err(EngineError::system(|| "finish a stage".into()))??;
+        ended?;
     }
     let built = graph.built(graph.target).await;
     failpoint("build.image.before");

@@ -7,6 +7,7 @@ use dozen_dockerfile::{Error, Lines, Span};
 use dozen_model::{Classified, error_chain};
 
 use super::BuildFailure;
+use super::shell::Left;
 use crate::EngineError;
 use crate::container::snapshot::ExitStatus;
 
@@ -16,7 +17,7 @@ pub(super) enum StepError {
     /// The Dockerfile is wrong.
     File(Error),
     /// A command was run and did not succeed.
-    Command { arguments: Vec<String>, status: ExitStatus },
+    Command { arguments: Vec<String>, status: ExitStatus, left: Option<Box<Left>> },
     /// What is to be copied is not there, or cannot come to where it is to go.
     Copy(CopyError),
     /// The engine could not.
@@ -46,7 +47,7 @@ impl StepError {
                 let (message, hint) = (error.to_string(), error.hint);
                 return BuildFailure { message, excerpt, hint, ..BuildFailure::default() };
             }
-            Self::Command { arguments, status } => {
+            Self::Command { arguments, status, left: _ } => {
                 let code = i64::from(status.exit_code);
                 let command = arguments.join(" ");
                 let hint = match (&status.error, status.out_of_memory) {

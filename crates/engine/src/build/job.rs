@@ -10,7 +10,7 @@ use dozen_build::plan::build_date;
 use dozen_model::{ContainerId, error_chain};
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags};
-use tokio::sync::{OwnedSemaphorePermit, RwLock, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, RwLock, mpsc};
 
 use super::failure::StepError;
 use super::mounts::Mounted;
@@ -33,12 +33,15 @@ pub(super) struct Job {
     running: Mutex<Running>,
     /// Held to be read by who makes one of them.
     making: Arc<RwLock<()>>,
+    /// Held while somebody is in a shell where a step has failed; whether somebody was.
+    pub(super) shell: AsyncMutex<bool>,
 }
 
 /// What a step's container has for as long as it is there.
+#[derive(Default)]
 struct Held {
-    _mounted: Mounted,
-    _turn: OwnedSemaphorePermit,
+    _mounted: Option<Mounted>,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Default)]
@@ -67,7 +70,8 @@ impl Job {
             source_date_epoch: build_date(&request.given).ok().flatten(),
         };
         let (context, running, began) = (Arc::new(context), Mutex::default(), Timestamp::now());
-        Self { shared, request, context, circumstances, site, began, events, running, making: Arc::default() }
+        let (making, shell) = (Arc::default(), AsyncMutex::default());
+        Self { shared, request, context, circumstances, site, began, events, running, making, shell }
     }
 
     pub(super) fn engine(&self) -> Engine {
@@ -118,14 +122,24 @@ impl Job {
         ))
     }
 
-    /// Makes the container of a step, when its turn comes. From the first moment on it is removed, with the step or with the build: it is made by
-    /// a task of its own, since a container whose maker is given up in the middle is made all the same.
+    /// Makes the container of a step, when its turn comes.
     pub(super) async fn begin_step(
         self: &Arc<Self>,
         request: CreateRequest,
         mounted: Mounted,
     ) -> Result<RunningStep, EngineError> {
         let turn = self.shared.builds.run().await.ok_or(EngineError::ShuttingDown)?;
+        self.begin(request, Held { _mounted: Some(mounted), _turn: Some(turn) }).await
+    }
+
+    /// Makes another container for a step whose first one is still there: the mounts and the turn are that one's.
+    pub(super) async fn begin_beside(self: &Arc<Self>, request: CreateRequest) -> Result<RunningStep, EngineError> {
+        self.begin(request, Held::default()).await
+    }
+
+    /// From the first moment on the container is removed, with the step or with the build: it is made by a task of its own,
+    /// since a container whose maker is given up in the middle is made all the same.
+    async fn begin(self: &Arc<Self>, request: CreateRequest, held: Held) -> Result<RunningStep, EngineError> {
         let job = self.clone();
         let making = self.making.clone().read_owned().await;
         let made = tokio::spawn(async move {
@@ -133,7 +147,7 @@ impl Job {
             let (container, _) = job.engine().create(request).await?;
             let is_wanted = {
                 let mut running = job.running();
-                running.steps.push((container.clone(), Held { _mounted: mounted, _turn: turn }));
+                running.steps.push((container.clone(), held));
                 !running.is_over
             };
             let step = RunningStep { job, container };
@@ -162,9 +176,16 @@ impl Job {
 }
 
 /// A container that runs a step.
+#[derive(Debug)]
 pub(super) struct RunningStep {
     job: Arc<Job>,
     pub(super) container: Container,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
 }
 
 impl RunningStep {

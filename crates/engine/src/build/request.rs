@@ -32,6 +32,8 @@ pub struct BuildRequest {
     /// Certificate authorities in PEM that the commands of RUN trust, too, as far as they heed the usual variables; no part
     /// of the image, and none of what a step is known by.
     pub authorities: Option<String>,
+    /// A command that fails is followed by a shell where it has stopped.
+    pub debug_shell: bool,
     /// Whoever may: `--allow security.insecure`, `network.host`.
     pub entitlements: Vec<String>,
 }

@@ -15,6 +15,7 @@ use super::failure::StepError;
 use super::flights::Flight;
 use super::job::Job;
 use super::mounts::{self, Mounted};
+use super::shell::Left;
 use super::step::Here;
 use super::stubs::Stubs;
 use super::{BuildEvent, StepId};
@@ -33,9 +34,10 @@ pub(super) async fn run(here: &Here<'_>, step: &Run, flight: &Flight) -> Result<
     let mut mounted = mounts::prepare(job, here.graph, step).await?;
     let spec = specification(here, step, &mounted)?;
     let stubs = Stubs::of(&spec.mounts);
-    let request = CreateRequest { name: None, spec, own_ids: job.request.own_ids };
     failpoint("build.run.before");
     let secrets = std::mem::take(&mut mounted.secret_environment);
+    let kept = job.request.debug_shell.then(|| (spec.clone(), secrets.clone()));
+    let request = CreateRequest { name: None, spec, own_ids: job.request.own_ids };
     let running = job.begin_step(request, mounted).await?;
     let container = running.container.clone();
     let given = job.shared.secrets.give(container.id(), secrets);
@@ -50,7 +52,14 @@ pub(super) async fn run(here: &Here<'_>, step: &Run, flight: &Flight) -> Result<
             let shared = job.shared.clone();
             shared.blocking(move || pack(&job, &below, &stubs, &container)).await.map_err(StepError::from)
         }
-        Ok(status) => Err(StepError::Command { arguments: step.arguments.clone(), status }),
+        Ok(status) => {
+            let arguments = step.arguments.clone();
+            if let Some((spec, secrets)) = kept {
+                let left = Some(Box::new(Left { running, spec, secrets }));
+                return Err(StepError::Command { arguments, status, left });
+            }
+            Err(StepError::Command { arguments, status, left: None })
+        }
         Err(error) => Err(error.into()),
     };
     failpoint("build.run.packed");

@@ -15,7 +15,7 @@ use super::flights::Flight;
 use super::graph::Graph;
 use super::job::Job;
 use super::remote::{self, Remote};
-use super::{StepId, layer, run};
+use super::{StepId, layer, run, shell};
 use crate::failpoint::failpoint;
 
 /// What became of a step.
@@ -58,7 +58,15 @@ impl Here<'_> {
             });
         }
         let key = self.key(operation, self.below, &contents);
-        self.once(&[key], async |flight| run::run(self, run, flight).await.map(StepLayer::from)).await
+        let ran = self.once(&[key], async |flight| run::run(self, run, flight).await.map(StepLayer::from)).await;
+        // Others who want the same step do not wait for whoever is in a shell.
+        match ran {
+            Err(mut error) => {
+                shell::open(self.job, self.id, &mut error).await;
+                Err(error)
+            }
+            done => done,
+        }
     }
 
     /// By the files that it takes. Those of a stage are known by its layers, too, and then need not be read to be found.

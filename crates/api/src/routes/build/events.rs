@@ -39,6 +39,10 @@ impl Events {
                 let text = self.0.read(step, stream, piece);
                 output(step.0, stream, &text, said);
             }
+            BuildEvent::Shell(step, container) => {
+                output(step.0, OutputStream::Stdout, &self.0.rest(step), said);
+                write(&json!({ "Shell": { "Step": step.0, "Container": container.as_str() } }), said);
+            }
             BuildEvent::Done(step) => {
                 output(step.0, OutputStream::Stdout, &self.0.rest(step), said);
                 write(&json!({ "Done": step.0 }), said);

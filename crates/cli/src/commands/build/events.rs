@@ -15,6 +15,8 @@ pub(super) enum Event {
     Cached(usize),
     Running(Running),
     Output(Output),
+    /// The step has failed, and the build waits for a shell in this container to end.
+    Shell(Running),
     Done(usize),
     Warning(String),
     /// The image's id, with its algorithm.

@@ -69,6 +69,11 @@ impl Product {
         }
     }
 
+    /// Stdout is for data.
+    pub(super) fn is_on_stdout(&self) -> bool {
+        matches!(self, Self::Tar(None) | Self::Archive(None))
+    }
+
     /// Refuses before anything is built what could not be written afterwards.
     pub(super) fn prepare(&self) -> Result<Prepared, Failure> {
         Ok(match self {

@@ -117,7 +117,7 @@ impl Progress {
                     self.show(*step, &[], now);
                 }
             }
-            Event::Running(_) => {}
+            Event::Running(_) | Event::Shell(_) => {}
             Event::Output(it) => {
                 if let Screen::RawJson(raw) = &mut self.screen {
                     output::say(&raw.output(it, &self.journal));
@@ -135,6 +135,18 @@ impl Progress {
             },
             Event::Built(_) | Event::Failed(_) => {}
         }
+    }
+
+    /// Somebody else has the terminal for a while; nothing that stands there is to be drawn over.
+    pub(super) fn make_way(&mut self) {
+        if let Screen::Live(live) = &mut self.screen {
+            live.make_way();
+        }
+    }
+
+    /// What a step is called.
+    pub(super) fn title(&self, step: usize) -> &str {
+        self.journal.steps.get(&step).map_or("", |record| &record.title)
     }
 
     /// Time goes by.

@@ -47,6 +47,7 @@ pub(super) fn read(matches: &ArgMatches, product: &Product, environment: Environ
         query = query.with("labels", &json!(labels).to_string());
     }
     query = query.with_flag("nocache", is_on(matches, "no-cache"));
+    query = query.with_flag("debugshell", is_on(matches, "debug-shell"));
     for (flag, parameter) in [("no-cache-filter", "nocachefilter"), ("allow", "allow")] {
         query = texts(matches, flag).into_iter().fold(query, |query, value| query.with(parameter, value));
     }

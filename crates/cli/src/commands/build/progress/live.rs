@@ -62,6 +62,11 @@ impl Live {
         self.write(&lines, &[]);
     }
 
+    /// What is redrawn goes, and begins anew below what others write.
+    pub(super) fn make_way(&mut self) {
+        self.write(&[], &[]);
+    }
+
     fn write(&mut self, above: &[String], frame: &[String]) {
         let text = redraw(self.drawn, above, frame);
         self.drawn = frame.len();
