@@ -81,7 +81,6 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
             "--resource",
             "--security-opt",
             "--squash",
-            "--ssh",
         ],
     ),
     ("update", &["--cpu-rt-period", "--cpu-rt-runtime", "--kernel-memory", "--restart"]),

@@ -1,6 +1,7 @@
 //! Builds: a Dockerfile and a context become an image. What is done is decided by `dozen-build`; here it is done, in
 //! containers of this engine (`run`) and in the layer store (`layer`), once for all who want the same (`flights`).
 
+pub(crate) mod agents;
 pub(crate) mod caches;
 mod events;
 mod executor;
@@ -34,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use self::agents::{SshAgent, WaitingAgent};
 pub use self::events::{BuildEvent, BuildFailure, StepId, StepStarted};
 use self::failure::StepError;
 use self::job::Job;

@@ -29,7 +29,7 @@ mod volumes;
 
 pub use build::{
     Build, BuildContext, BuildEvent, BuildFailure, BuildRequest, CacheEntry, CachePrune, DockerfileSource, PrunedCache,
-    Secret, StepId, StepStarted,
+    Secret, SshAgent, StepId, StepStarted, WaitingAgent,
 };
 pub use config::EngineConfig;
 pub use container::archive::{ContainerPath, ExtractOptions};

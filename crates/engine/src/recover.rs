@@ -93,6 +93,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         builds: Default::default(),
         caches: Default::default(),
         secrets: Default::default(),
+        agents: Default::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };

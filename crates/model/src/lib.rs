@@ -4,6 +4,7 @@
 //! Values are parsed once, at the door, and are valid ever after: a [`ContainerName`] in hand needs no
 //! second look. Nothing here touches the system.
 
+pub mod agent;
 pub mod base64;
 mod cgroup_parent;
 mod container;

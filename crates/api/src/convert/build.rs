@@ -137,6 +137,7 @@ pub(crate) fn request(
         own_ids,
         platform: platform.map(of),
         secrets: BTreeMap::new(),
+        agents: BTreeMap::new(),
         authorities: None,
         debug_shell: query.flag("debugshell"),
         entitlements: entitlements(query)?,

@@ -1,5 +1,6 @@
 //! `POST /build`: an archive comes in, the build begins, and what it tells goes out, in Docker's words or in ours.
 
+pub(super) mod agent;
 mod classic;
 mod events;
 mod held;
@@ -74,6 +75,13 @@ pub(super) async fn build(
     };
     let (head, context) = tokio::task::spawn_blocking(take_in).await.map_err(join_failed)??;
     request.secrets = head.secrets;
+    for (id, name) in head.agents {
+        let agent = engine.take_agent(&name).ok_or_else(|| {
+            ApiError::invalid(format!("the agent {id:?} has no connection"))
+                .with_hint("a client opens it (POST /build/agent) before it builds, and keeps it until the end")
+        })?;
+        request.agents.insert(id, agent);
+    }
     request.authorities = head.authorities;
     if let Some(dockerfile) = head.dockerfile {
         request.dockerfile = dockerfile;

@@ -86,6 +86,7 @@ fn routes() -> Router<Engine> {
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
         .route("/build", post(build::build))
+        .route("/build/agent", post(build::agent::agent))
         .route("/build/prune", post(build_cache::prune))
         .route("/build/caches", get(cache_mounts::list).delete(cache_mounts::remove))
         .route("/build/caches/export", get(cache_mounts::export))

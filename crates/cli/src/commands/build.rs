@@ -1,6 +1,7 @@
 //! `dozen build`: a directory or an archive goes to the engine with a Dockerfile, and becomes an image. With `--check`
 //! nothing is built: the build checks need no engine.
 
+mod agents;
 mod call;
 mod events;
 mod packing;
@@ -44,6 +45,7 @@ pub fn command() -> Command {
         "dozen build -t web:1.0 .\n\
          dozen build -f deploy/web.Dockerfile --target test --build-arg VERSION=2 .\n\
          dozen build --secret id=token,src=token.txt -t web .\n\
+         dozen build --ssh default .\n\
          dozen build --ca-bundle /etc/ssl/certs/ca-certificates.crt .\n\
          dozen build -o type=local,dest=out .\n\
          dozen build --debug-shell .\n\
@@ -89,6 +91,7 @@ pub fn command() -> Command {
     .arg(value("sbom", None, "string", "Attach a bill of materials (\"false\" alone is built)"))
     .arg(list("secret", None, "Secret to expose to the build (\"id=mysecret[,src=/local/secret][,env=NAME]\")"))
     .arg(value("shm-size", None, "bytes", "Shared memory size for build containers"))
+    .arg(list("ssh", None, "SSH agent socket to expose to the build (\"default|<id>[=<socket>]\")"))
     .arg(list("tag", 't', "Image identifier (\"[REGISTRY/]REPOSITORY[:TAG]\")"))
     .arg(value("target", None, "string", "Set the target build stage to build"))
     .arg(list("ulimit", None, "Ulimit options"))
@@ -115,6 +118,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     }
     let request = request::read(matches, &product, &environment)?;
     let secrets = secrets::read(&texts(matches, "secret"), &environment)?;
+    let agents = agents::read(&texts(matches, "ssh"), &environment)?;
     let authorities = text(matches, "ca-bundle").map(authorities).transpose()?;
     let iidfile = text(matches, "iidfile").filter(|path| !path.is_empty());
     if let Some(path) = iidfile {
@@ -130,9 +134,10 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let prepared = product.prepare()?;
     let from = source::context(required(matches, "path"), text(matches, "file"))?;
     send::check(context).await?;
+    let agents = agents::open(context, agents).await?;
     let mut progress = Progress::new(mode);
-    let sending =
-        send::Sending { query: request.query, secrets, authorities, from, compress: is_on(matches, "compress") };
+    let (query, compress) = (request.query, is_on(matches, "compress"));
+    let sending = send::Sending { query, secrets, agents, authorities, from, compress };
     let response = send::send(context, sending, &mut progress).await?;
     let id = follow(context, JsonLines::new(response, "POST /build"), &mut progress).await?;
     progress.built(&id, &request.tags);

@@ -9,6 +9,7 @@ use dozen_dockerfile::{MountSpec, Owner, Sharing};
 use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
 use dozen_monitor::protocol::SecretEnvironment;
 
+use super::agents::AgentSocket;
 use super::caches::{self, Beginning, UsedCache};
 use super::failure::StepError;
 use super::graph::Graph;
@@ -18,6 +19,9 @@ use super::variable;
 
 /// Where secrets are, if nothing else is said (docs.docker.com/reference/dockerfile, "RUN --mount=type=secret").
 const SECRETS: &str = "/run/secrets";
+
+/// Where agents' sockets are, with their numbers, if nothing else is said, as BuildKit has it.
+const AGENTS: &str = "/run/buildkit/ssh_agent";
 
 /// Where the caller's certificate authorities are.
 const AUTHORITIES: &str = "/run/dozen/ca-certificates.crt";
@@ -46,11 +50,15 @@ pub(super) struct Mounted {
     caches: BTreeMap<String, UsedCache>,
     /// Secrets that are variables of the command, and of nobody else.
     pub(super) secret_environment: SecretEnvironment,
+    /// Where the first agent's socket is: `SSH_AUTH_SOCK`.
+    pub(super) agent: Option<String>,
+    agents: Vec<AgentSocket>,
 }
 
 /// Looks everything up and unpacks what has to be.
 pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result<Mounted, StepError> {
     let mut mounted = Mounted { caches: open_caches(job, graph, step).await?, ..Mounted::default() };
+    let mut sockets = 0;
     for asked in &step.mounts {
         let spec = asked.spec();
         let (target, source, read_only) = match spec {
@@ -121,10 +129,23 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
                 mounted.push(target.clone().unwrap_or_else(|| format!("{SECRETS}/{id}")), bind(path), true);
                 continue;
             }
-            MountSpec::Ssh { id, is_required, .. } => {
-                if *is_required {
-                    return Err(StepError::said(format!("ssh mounts (id={id}) are not built yet")));
-                }
+            MountSpec::Ssh { id, target, is_required, owner } => {
+                sockets += 1;
+                let Some(agent) = job.request.agents.get(id) else {
+                    if *is_required {
+                        return Err(StepError::with_hint(
+                            format!("no SSH key {id:?} forwarded from the client"),
+                            format!("give the build your agent: --ssh {id}"),
+                        ));
+                    }
+                    continue;
+                };
+                let target = target.clone().unwrap_or_else(|| format!("{AGENTS}.{}", sockets - 1));
+                let owner_id = (owner.user.unwrap_or(0), owner.group.unwrap_or(0));
+                let socket = job.site.agent(agent.clone(), owner_id, owner.mode.unwrap_or(0o600))?;
+                mounted.push(target.clone(), bind(socket.path().to_owned()), true);
+                mounted.agents.push(socket);
+                mounted.agent.get_or_insert(target);
                 continue;
             }
         };

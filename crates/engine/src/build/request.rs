@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use dozen_dockerfile::scope::{Given, Platform};
 use dozen_model::{ContainerSpec, Reference};
 
+use super::SshAgent;
+
 /// What is to be built, and how.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
@@ -29,6 +31,8 @@ pub struct BuildRequest {
     pub platform: Option<Platform>,
     /// `--secret`, by id: never in a log, in an error or in the cache.
     pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`, by id.
+    pub agents: BTreeMap<String, SshAgent>,
     /// Certificate authorities in PEM that the commands of RUN trust, too, as far as they heed the usual variables; no part
     /// of the image, and none of what a step is known by.
     pub authorities: Option<String>,

@@ -28,6 +28,9 @@ use crate::{AttachOptions, CreateRequest, EngineError, OutputStream, StdioStream
 /// another each time.
 const HOSTNAME: &str = "buildkitsandbox";
 
+/// Where programs look for an SSH agent (ssh-agent(1)).
+const AGENT: &str = "SSH_AUTH_SOCK";
+
 /// Runs it, and gives what it changed.
 pub(super) async fn run(here: &Here<'_>, step: &Run, flight: &Flight) -> Result<NewLayer, StepError> {
     let Here { job, id, below, .. } = *here;
@@ -166,6 +169,7 @@ fn specification(here: &Here<'_>, step: &Run, mounted: &Mounted) -> Result<Conta
     let base = &job.request.container;
     let is_said = |name: &str| step.environment.iter().any(|(said, _)| said == name);
     let trust = mounts::trust(job).filter(|(name, _)| !is_said(name)).map(|(name, path)| format!("{name}={path}"));
+    let agent = mounted.agent.iter().filter(|_| !is_said(AGENT)).map(|path| format!("{AGENT}={path}"));
     let said = step.environment.iter().chain(&step.proxies).map(|(name, value)| format!("{name}={value}"));
     let mut isolation = base.isolation.clone();
     if step.security == RunSecurity::Insecure {
@@ -186,7 +190,7 @@ fn specification(here: &Here<'_>, step: &Run, mounted: &Mounted) -> Result<Conta
         process: ProcessSpec {
             entrypoint,
             command,
-            environment: said.chain(trust).collect(),
+            environment: said.chain(trust).chain(agent).collect(),
             working_directory: step.working_directory.clone(),
             user: step.user.parse().map_err(|error: dozen_model::UserSpecError| StepError::said(error.to_string()))?,
             stdin: StdinMode::Closed,

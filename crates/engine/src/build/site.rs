@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dozen_model::{ContainerId, Digest, error_chain};
 
+use super::agents::{AgentSocket, SshAgent};
 use crate::EngineError;
 use crate::failpoint::failpoint;
 use crate::shared::Shared;
@@ -79,6 +80,12 @@ impl Site {
         written.map_err(EngineError::system(failed))?;
         failpoint("build.site.secret");
         Ok(path)
+    }
+
+    /// A new socket on the run root, behind which an agent is.
+    pub(super) fn agent(&self, agent: SshAgent, owner: (u32, u32), mode: u32) -> Result<AgentSocket, EngineError> {
+        let socket = AgentSocket::new(&self.run, &self.number(), agent, owner, mode);
+        socket.map_err(EngineError::system(|| format!("make a socket in {}", self.run.display())))
     }
 
     /// The root that layers make, on a mount that nobody else sees and nobody can write to. Blocks.

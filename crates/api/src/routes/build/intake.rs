@@ -30,6 +30,8 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub(super) struct Head {
     pub(super) dockerfile: Option<DockerfileSource>,
     pub(super) secrets: BTreeMap<String, Secret>,
+    /// By id, the secret names of agents whose connections are there.
+    pub(super) agents: BTreeMap<String, String>,
     /// In PEM.
     pub(super) authorities: Option<String>,
 }
@@ -42,6 +44,8 @@ struct Written {
     dockerfile: Option<WrittenDockerfile>,
     #[serde(default)]
     secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    agents: BTreeMap<String, String>,
     #[serde(default)]
     authorities: Option<String>,
 }
@@ -76,9 +80,8 @@ pub(super) fn read_head(body: &mut impl BufRead, way: Way) -> Result<Head, ApiEr
         ))
         .with_hint("a client of another version than the engine's may know more than it")
     })?;
-    if !written.secrets.is_empty() && matches!(way, Way::Bare { .. }) {
-        return Err(ApiError::new(ErrorKind::Forbidden, "secrets are not taken over TCP without TLS")
-            .with_hint("reach the engine by its socket, by ssh://, or with --tlsverify"));
+    if !written.secrets.is_empty() {
+        check_way(way, "secrets")?;
     }
     let mut secrets = BTreeMap::new();
     for (id, encoded) in written.secrets {
@@ -91,7 +94,16 @@ pub(super) fn read_head(body: &mut impl BufRead, way: Way) -> Result<Head, ApiEr
         secrets.insert(id, Secret(bytes));
     }
     let dockerfile = written.dockerfile.map(|WrittenDockerfile { name, text }| DockerfileSource::Text { name, text });
-    Ok(Head { dockerfile, secrets, authorities: written.authorities })
+    Ok(Head { dockerfile, secrets, agents: written.agents, authorities: written.authorities })
+}
+
+/// Others are not to read it on its way, nor to put something else in its place.
+pub(super) fn check_way(way: Way, what: &str) -> Result<(), ApiError> {
+    if let Way::Bare { .. } = way {
+        return Err(ApiError::new(ErrorKind::Forbidden, format!("{what} are not taken over TCP without TLS"))
+            .with_hint("reach the engine by its socket, by ssh://, or with --tlsverify"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

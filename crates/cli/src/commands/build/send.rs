@@ -30,6 +30,8 @@ pub(super) struct Sending {
     pub query: Query,
     /// By id, in base 64.
     pub secrets: BTreeMap<String, String>,
+    /// By id, the names of the connections behind which they are.
+    pub agents: BTreeMap<String, String>,
     /// What RUN trusts beside what the image does.
     pub authorities: Option<String>,
     pub from: source::Context,
@@ -54,11 +56,11 @@ pub(super) async fn send(
     sending: Sending,
     progress: &mut Progress,
 ) -> Result<Response<Incoming>, Failure> {
-    let Sending { mut query, secrets, authorities, from, compress } = sending;
+    let Sending { mut query, secrets, agents, authorities, from, compress } = sending;
     if let source::Context::Archive { file: Some(file), .. } = &from {
         query = query.with("dockerfile", file);
     }
-    let head = head(&from, &secrets, authorities.as_deref());
+    let head = head(&from, &secrets, &agents, authorities.as_deref());
     let (out, body, sent) = outgoing();
     let filling = tokio::task::spawn_blocking(move || fill(out, &head, from, compress));
     let path = format!("/build{query}");
@@ -85,8 +87,17 @@ pub(super) async fn send(
 }
 
 /// The line before the archive.
-fn head(from: &source::Context, secrets: &BTreeMap<String, String>, authorities: Option<&str>) -> Vec<u8> {
+fn head(
+    from: &source::Context,
+    secrets: &BTreeMap<String, String>,
+    agents: &BTreeMap<String, String>,
+    authorities: Option<&str>,
+) -> Vec<u8> {
     let mut head = json!({ "Secrets": secrets });
+    // An older engine knows none.
+    if !agents.is_empty() {
+        head["Agents"] = json!(agents);
+    }
     if let Some(authorities) = authorities {
         head["Authorities"] = json!(authorities);
     }
@@ -159,7 +170,7 @@ mod tests {
     fn the_head_is_one_line_whatever_is_in_it() {
         let source = Source { name: "a\nb".into(), text: "FROM a\nRUN \"b\"\n".into(), ignore: IgnoreFile::default() };
         let secrets = BTreeMap::from([("t".to_owned(), "AAEC".to_owned())]);
-        let head = head(&source::Context::Nothing(source), &secrets, None);
+        let head = head(&source::Context::Nothing(source), &secrets, &BTreeMap::new(), None);
         assert_eq!(head.iter().filter(|byte| **byte == b'\n').count(), 1);
         let read: Value = serde_json::from_slice(&head).unwrap();
         assert_eq!(read["Dockerfile"]["Text"], "FROM a\nRUN \"b\"\n");
