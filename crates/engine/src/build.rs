@@ -7,6 +7,7 @@ mod events;
 mod executor;
 mod failure;
 pub(crate) mod flights;
+mod foreign;
 mod graph;
 pub(crate) mod job;
 mod kept;

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dozen_build::operation::Origin;
+use dozen_build::operation::{Operation, Origin};
 use dozen_build::plan::{BaseImage, Options, Planning, StagePlan, build_date, unused_arguments};
 use dozen_dockerfile::scope::GlobalScope;
 use dozen_dockerfile::stages::{Base, Stages};
 use dozen_dockerfile::{Dockerfile, Span};
-use dozen_image::{HeldLayers, Image};
+use dozen_image::{HeldLayers, Image, ImageError, Platform, PlatformError};
 use dozen_model::{Digest, ErrorKind};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::failure::StepError;
+use super::foreign;
 use super::job::Job;
 use super::{StepId, StepStarted};
 use crate::EngineError;
@@ -36,6 +37,8 @@ pub(super) struct Stage {
     pub(super) name: String,
     /// The FROM as it is shown.
     pub(super) from: String,
+    /// What its programs are for.
+    platform: Platform,
     built: watch::Sender<Option<Arc<Built>>>,
 }
 
@@ -74,6 +77,8 @@ impl Graph {
         let target = stages.target(&given.target_stage).map_err(nowhere)?;
         build_date(given).map_err(nowhere)?;
         let planning = Planning::new(file, &stages, &global, given);
+        // Without a word of it each image is taken for what runs here best.
+        let wanted = job.request.platform.as_ref().map(of);
         let mut graph = Self { target, stages: BTreeMap::new(), images: BTreeMap::new(), warnings: Vec::new() };
         let mut needed = stages.needed(target);
         let mut left = needed.clone();
@@ -84,7 +89,12 @@ impl Graph {
                 Base::Empty => StageBase::Empty,
                 Base::Stage(stage) => StageBase::Stage(*stage),
                 Base::Image(name) => {
-                    let platform = stages.platform_of(number).map(str::to_owned);
+                    let platform = match stages.platform_of(number) {
+                        Some(text) => Some(
+                            text.parse().map_err(|error: PlatformError| here(StepError::said(error.to_string())))?,
+                        ),
+                        None => wanted.clone(),
+                    };
                     StageBase::Image(find(job, name, platform, stages.near(name)).await.map_err(here)?)
                 }
             };
@@ -98,9 +108,19 @@ impl Graph {
                 StageBase::Stage(stage) => BaseImage::Stage(&graph.stages[stage].plan),
             };
             let plan = planning.stage(number, begins, &options).map_err(nowhere)?;
+            let platform = match &base {
+                StageBase::Empty => of(&given.target_platform),
+                StageBase::Image(image) => Platform::of_config(&image.image.raw),
+                StageBase::Stage(stage) => graph.stages[stage].platform.clone(),
+            };
+            if let Some(run) = plan.steps.iter().find(|step| matches!(step.operation, Some(Operation::Run(_)))) {
+                let (platform, span) = (platform.clone(), run.span);
+                let checked = job.shared.blocking(move || Ok(foreign::check(&platform))).await?;
+                checked.map_err(|error| (error, Some(span)))?;
+            }
             for name in plan.images() {
                 if !graph.images.contains_key(name) {
-                    let image = find(job, name, None, stages.near(name)).await.map_err(here)?;
+                    let image = find(job, name, wanted.clone(), stages.near(name)).await.map_err(here)?;
                     graph.images.insert(name.to_owned(), image);
                 }
             }
@@ -116,6 +136,7 @@ impl Graph {
                 base,
                 name: alias.unwrap_or_else(|| format!("stage-{number}")),
                 from: from.line.clone(),
+                platform,
                 built: watch::Sender::new(None),
             };
             graph.stages.insert(number, stage);
@@ -172,15 +193,9 @@ impl Graph {
 async fn find(
     job: &Arc<Job>,
     name: &str,
-    platform: Option<String>,
+    platform: Option<Platform>,
     near: Option<&str>,
 ) -> Result<HeldImage, StepError> {
-    let platform = match platform {
-        Some(text) => {
-            Some(text.parse().map_err(|error: dozen_image::PlatformError| StepError::said(error.to_string()))?)
-        }
-        None => None,
-    };
     let (shared, wanted) = (job.shared.clone(), name.to_owned());
     let found = job.shared.blocking(move || {
         // It may be removed between the two.
@@ -194,8 +209,13 @@ async fn find(
     });
     found.await.map_err(|error| {
         use dozen_model::Classified;
-        if error.kind() != ErrorKind::NotFound {
-            return StepError::Engine(error);
+        match &error {
+            EngineError::Image(ImageError::NoSuchPlatform(message)) => {
+                let hint = "load one for it (dozen load --platform), or name with FROM --platform= what there is";
+                return StepError::with_hint(format!("failed to resolve source metadata for {name}: {message}"), hint);
+            }
+            error if error.kind() == ErrorKind::NotFound => {}
+            _ => return StepError::Engine(error),
         }
         let suggestion = near.map(|near| format!(" (did you mean the stage {near}?)")).unwrap_or_default();
         StepError::with_hint(
@@ -203,6 +223,11 @@ async fn find(
             "images are not pulled yet: load it first (dozen load)",
         )
     })
+}
+
+fn of(platform: &dozen_dockerfile::scope::Platform) -> Platform {
+    let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
+    Platform::new(&platform.os, &platform.architecture, variant)
 }
 
 impl From<StepError> for (StepError, Option<Span>) {
