@@ -23,6 +23,7 @@ const ORDER: &[&str] = &[
     "dozen-names",
     "dozen-lookup",
     "dozen-fetch",
+    "dozen-registry",
     "dozen-keeper",
     "dozen-engine",
     "dozen-api",

@@ -66,7 +66,7 @@ impl Address {
     ///
     /// # Errors
     /// See [`AddressError`].
-    pub(crate) fn follow(&self, reference: &str) -> Result<Self, AddressError> {
+    pub fn follow(&self, reference: &str) -> Result<Self, AddressError> {
         let reference = reference.split('#').next().unwrap_or_default();
         let begins_with_scheme = reference.split_once(':').is_some_and(|(scheme, _)| {
             !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
@@ -95,12 +95,28 @@ impl Address {
         Ok(next)
     }
 
+    /// The same with more in its query.
+    pub fn with_query(&self, query: &str) -> Self {
+        let mark = if self.path_and_query.contains('?') { '&' } else { '?' };
+        Self { path_and_query: format!("{}{mark}{query}", self.path_and_query), ..self.clone() }
+    }
+
+    /// With TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// Whether one server answers for both, over connections that are as safe.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        (self.is_secure, &self.host, self.port) == (other.is_secure, &other.host, other.port)
+    }
+
     pub(crate) fn scheme(&self) -> &'static str {
         if self.is_secure { "https" } else { "http" }
     }
 
     /// As the Host field has it (RFC 9110, section 7.2): the usual port is not named.
-    pub(crate) fn host_and_port(&self) -> String {
+    pub fn host_and_port(&self) -> String {
         let usual = if self.is_secure { 443 } else { 80 };
         let host = self.bracketed();
         if self.port == usual { host } else { format!("{host}:{}", self.port) }

@@ -21,28 +21,34 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Over which the file is asked for.
+/// Over which the file is asked for, and whether it is this host itself that is at its end.
 pub(crate) async fn to(
     address: &Address,
     proxy: Option<&Address>,
     fetching: &Fetching,
-) -> Result<Box<dyn Stream>, FetchError> {
+) -> Result<(Box<dyn Stream>, bool), FetchError> {
+    let mut is_of_host = false;
     let stream: Box<dyn Stream> = match proxy {
-        None => Box::new(connect(address, fetching.may_reach_host).await?),
+        None => {
+            let stream = connect(address, fetching.may_reach_host).await?;
+            is_of_host = stream.peer_addr().is_ok_and(|peer| is_host(peer.ip()));
+            Box::new(stream)
+        }
         // Who names a proxy may have it on this host.
         Some(proxy) => {
             let stream = connect(proxy, true).await?;
             if !address.is_secure {
-                return Ok(Box::new(stream));
+                return Ok((Box::new(stream), false));
             }
             Box::new(tunnel(stream, proxy, address).await?)
         }
     };
     if !address.is_secure {
-        return Ok(stream);
+        return Ok((stream, is_of_host));
     }
     let failed = |error| FetchError::Connect { to: address.endpoint(), why: error_chain(&error) };
-    Ok(Box::new(fetching.authorities.secure(stream, &address.host).await.map_err(failed)?))
+    let secured = fetching.authorities.secure(stream, &address.host).await.map_err(failed)?;
+    Ok((Box::new(secured), is_of_host))
 }
 
 async fn connect(address: &Address, may_reach_host: bool) -> Result<TcpStream, FetchError> {

@@ -1,32 +1,26 @@
-//! Files by HTTP, for builds: one GET, over TLS or not, through a proxy or not, along a few redirections, with a limit to
+//! HTTP to servers elsewhere. `exchange` is one request and its answer, for who speaks to a registry; the rest is files, for
+//! builds: one GET, over TLS or not, through a proxy or not, along a few redirections, with a limit to
 //! everything: who serves the file may mean ill. Addresses of this host itself are reached only by leave of whoever asks:
 //! a Dockerfile of a stranger's sees no more of the host than its containers do.
 
 mod address;
 mod connect;
+mod exchange;
 mod proxy;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
-use dozen_model::{Classified, ErrorKind, base64, error_chain};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use dozen_model::{Classified, ErrorKind, base64};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use address::{Address, AddressError};
 pub use dozen_tls::Authorities;
+pub use exchange::{Answer, Body, Connections, Patience, Question, whole};
 pub use proxy::Proxies;
 
 /// As Go's client has it, and so Docker's builder.
 const MOST_REDIRECTIONS: usize = 10;
-/// For the head of an answer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// In which nothing comes of what was promised.
-const SILENCE: Duration = Duration::from_secs(60);
 /// No file is larger: whoever sends without end fills nobody's disk.
 pub const LARGEST_BYTES: u64 = 64 << 30;
 
@@ -41,6 +35,8 @@ pub struct Fetching {
     pub may_reach_host: bool,
     /// A redirection may lead from https to http: what comes is verified by other means.
     pub may_be_plain: bool,
+    /// How long.
+    pub patience: Patience,
 }
 
 /// A file that comes.
@@ -48,9 +44,7 @@ pub struct Fetching {
 pub struct File {
     /// As the server says when it was changed last: the field's text.
     pub last_modified: Option<String>,
-    address: Address,
-    body: Incoming,
-    left_bytes: u64,
+    answer: Answer,
 }
 
 /// Why there is no file. Passwords of addresses are not shown.
@@ -73,8 +67,8 @@ pub enum FetchError {
     Status { address: String, status: StatusCode },
     #[error("{address}: {why}")]
     Broken { address: String, why: String },
-    #[error("{address} is larger than {LARGEST_BYTES} bytes")]
-    TooLarge { address: String },
+    #[error("{address} is larger than {limit_bytes} bytes")]
+    TooLarge { address: String, limit_bytes: u64 },
 }
 
 impl Classified for FetchError {
@@ -95,74 +89,37 @@ impl Fetching {
     /// # Errors
     /// See [`FetchError`]. Any other answer than 200 is one.
     pub async fn fetch(&self, address: &Address) -> Result<File, FetchError> {
+        let connections = Connections::default();
         let mut at = address.clone();
         for _ in 0..=MOST_REDIRECTIONS {
-            let answer = tokio::time::timeout(PATIENCE, self.ask(&at));
-            let answer = answer.await.unwrap_or_else(|_| Err(broken(&at, "it does not answer".into())))?;
-            let status = answer.status();
-            let location = answer.headers().get(header::LOCATION).filter(|_| is_redirection(status));
-            let Some(location) = location else {
-                if status != StatusCode::OK {
-                    return Err(FetchError::Status { address: at.to_string(), status });
+            let question = Question { method: Method::GET, address: &at, headers: HeaderMap::new(), body: None };
+            let answer = self.ask(question, &connections).await?;
+            let Some(next) = answer.redirection()? else {
+                if answer.status != StatusCode::OK {
+                    return Err(FetchError::Status { address: at.to_string(), status: answer.status });
                 }
-                return File::of(at, answer);
+                return File::of(answer);
             };
-            at = self.redirected(&at, location)?;
+            if at.is_secure && !next.is_secure && !self.may_be_plain {
+                return Err(FetchError::Redirection {
+                    address: at.to_string(),
+                    location: next.to_string(),
+                    why: "what comes from there could be anybody's".to_owned(),
+                });
+            }
+            at = next;
         }
         Err(FetchError::Circles { address: address.to_string() })
-    }
-
-    fn redirected(&self, at: &Address, location: &HeaderValue) -> Result<Address, FetchError> {
-        let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
-        let refused = |location: String, why: &str| FetchError::Redirection {
-            address: at.to_string(),
-            location,
-            why: why.to_owned(),
-        };
-        match at.follow(&location) {
-            Ok(next) if at.is_secure && !next.is_secure && !self.may_be_plain => {
-                Err(refused(next.to_string(), "what comes from there could be anybody's"))
-            }
-            Ok(next) => Ok(next),
-            Err(error) => Err(refused(location, &error.to_string())),
-        }
-    }
-
-    async fn ask(&self, address: &Address) -> Result<http::Response<Incoming>, FetchError> {
-        let proxy = self.proxies.of_address(address)?;
-        let failed = |error: hyper::Error| broken(address, error_chain(&error));
-        let stream = connect::to(address, proxy.as_ref(), self).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-        // It ends with the body, or when nobody reads that any more.
-        tokio::spawn(connection);
-        // A proxy is asked for the whole address, unless it only carries bytes.
-        let proxy = proxy.filter(|_| !address.is_secure);
-        let place = if proxy.is_some() { format!("http://{}", address.host_and_port()) } else { String::new() };
-        let request = Request::get(format!("{place}{}", address.path_and_query))
-            .header(header::HOST, address.host_and_port())
-            .header(header::USER_AGENT, concat!("dozen/", env!("CARGO_PKG_VERSION")))
-            .header(header::ACCEPT, "*/*")
-            // What is named by its digest is wanted as it is.
-            .header(header::ACCEPT_ENCODING, "identity")
-            .body(Empty::<Bytes>::new());
-        let mut request = request.map_err(|error| broken(address, error.to_string()))?;
-        authorize(request.headers_mut(), header::AUTHORIZATION, address);
-        if let Some(proxy) = &proxy {
-            authorize(request.headers_mut(), header::PROXY_AUTHORIZATION, proxy);
-        }
-        sender.send_request(request).await.map_err(failed)
     }
 }
 
 impl File {
-    fn of(address: Address, answer: http::Response<Incoming>) -> Result<Self, FetchError> {
-        let headers = answer.headers();
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > LARGEST_BYTES) {
-            return Err(FetchError::TooLarge { address: address.to_string() });
+    fn of(answer: Answer) -> Result<Self, FetchError> {
+        if answer.length().is_some_and(|length| length > LARGEST_BYTES) {
+            let address = answer.address().to_string();
+            return Err(FetchError::TooLarge { address, limit_bytes: LARGEST_BYTES });
         }
-        let last_modified = headers.get(header::LAST_MODIFIED).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Self { last_modified, address, body: answer.into_body(), left_bytes: LARGEST_BYTES })
+        Ok(Self { last_modified: answer.field("last-modified").map(str::to_owned), answer })
     }
 
     /// The next piece; `None` once all of it has come.
@@ -170,26 +127,12 @@ impl File {
     /// # Errors
     /// It stops before its end, or has none.
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
-        loop {
-            let frame = tokio::time::timeout(SILENCE, self.body.frame());
-            let frame = frame.await.map_err(|_| broken(&self.address, "nothing more comes".into()))?;
-            let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| broken(&self.address, error_chain(&error)))?;
-            // Trailers say nothing that anybody wants to know.
-            let Ok(bytes) = frame.into_data() else { continue };
-            let left = self.left_bytes.checked_sub(bytes.len() as u64);
-            self.left_bytes = left.ok_or_else(|| FetchError::TooLarge { address: self.address.to_string() })?;
-            return Ok(Some(bytes));
-        }
+        self.answer.next().await
     }
 }
 
 fn broken(address: &Address, why: String) -> FetchError {
     FetchError::Broken { address: address.to_string(), why }
-}
-
-fn is_redirection(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 /// RFC 7617.

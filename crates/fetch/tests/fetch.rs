@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use dozen_fetch::{Address, Authorities, FetchError, Fetching, Proxies};
+use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Proxies};
 
 /// Answers each request by what it says in its first line and in its fields, for as long as the test runs.
 fn serve(answer: impl Fn(&str, &[String]) -> String + Send + Sync + 'static) -> SocketAddr {
@@ -53,6 +53,7 @@ fn fetching(more: Option<&str>) -> Fetching {
         authorities: Authorities::of_host(more).unwrap(),
         may_reach_host: true,
         may_be_plain: false,
+        patience: Patience::default(),
     }
 }
 

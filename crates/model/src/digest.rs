@@ -25,6 +25,11 @@ impl Digest {
         Self(format!("sha256:{}", hex(&bytes)).into())
     }
 
+    /// The SHA-512 digest whose 64 bytes these are.
+    pub fn from_sha512(bytes: [u8; 64]) -> Self {
+        Self(format!("sha512:{}", hex(&bytes)).into())
+    }
+
     /// `sha256` or `sha512`.
     pub fn algorithm(&self) -> &str {
         &self.0[..6]

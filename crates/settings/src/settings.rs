@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{BuilderSettings, ContainerSettings, Keys, NetworkSettings, SettingsError};
+use crate::{BuilderSettings, ContainerSettings, Keys, NetworkSettings, RegistrySettings, SettingsError};
 
 /// Docker's size of /dev/shm.
 const SHM_SIZE_BYTES: u64 = 64 << 20;
@@ -44,6 +44,8 @@ pub struct Settings {
     pub networks: NetworkSettings,
     /// `builder`: how much builds may keep.
     pub builder: BuilderSettings,
+    /// How registries are reached.
+    pub registries: RegistrySettings,
     /// `cdi-spec-dirs`: where specifications of devices lie; those of a later one come before those of an earlier.
     pub cdi_directories: Vec<PathBuf>,
     /// `min-api-version`: the least minor version of API 1 that is spoken. `None`: the oldest that is built.
@@ -102,6 +104,7 @@ impl Default for Settings {
             containers: ContainerSettings::default(),
             networks: NetworkSettings::default(),
             builder: BuilderSettings::default(),
+            registries: RegistrySettings::default(),
             cdi_directories: CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
             least_api_minor: None,
         }
@@ -161,6 +164,7 @@ impl Settings {
             containers: ContainerSettings::of(&reader)?,
             networks: NetworkSettings::of(&reader)?,
             builder: BuilderSettings::of(&reader)?,
+            registries: RegistrySettings::of(&reader)?,
             cdi_directories: match reader.get("cdi-spec-dirs") {
                 None => default.cdi_directories,
                 Some(_) => reader.paths("cdi-spec-dirs")?,
@@ -372,6 +376,7 @@ mod tests {
                 },
                 networks: NetworkSettings { mtu: Some(1400), ..NetworkSettings::default() },
                 builder: BuilderSettings::default(),
+                registries: RegistrySettings::default(),
                 cdi_directories: vec!["/cdi".into()],
                 least_api_minor: Some(44),
             })

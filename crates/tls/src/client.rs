@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::ring;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
@@ -27,7 +28,13 @@ const VARIABLE: &str = "SSL_CERT_FILE";
 
 /// Who is trusted.
 #[derive(Debug, Clone)]
-pub struct Authorities(Arc<RootCertStore>);
+pub struct Authorities(Trusted);
+
+#[derive(Debug, Clone)]
+enum Trusted {
+    SignedBy(Arc<RootCertStore>),
+    Anybody,
+}
 
 impl Authorities {
     /// Those of the host, and those in `more`, which is PEM. What of the host's cannot be read is left out. Blocks.
@@ -51,7 +58,12 @@ impl Authorities {
             let certificate = certificate.map_err(|_| unusable("the certificate authorities are not PEM"))?;
             roots.add(certificate).map_err(unusable)?;
         }
-        Ok(Self(roots.into()))
+        Ok(Self(Trusted::SignedBy(roots.into())))
+    }
+
+    /// Whoever answers: who listens to what is said cannot read it, and who stands between can.
+    pub fn anybody() -> Self {
+        Self(Trusted::Anybody)
     }
 
     /// Begins TLS with who is at the other end, who has to be `name`.
@@ -68,11 +80,54 @@ impl Authorities {
     {
         let server =
             ServerName::try_from(name.to_owned()).map_err(|_| io::Error::other(TlsError::Name(name.to_owned())))?;
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_root_certificates(self.0.clone())
-            .with_no_client_auth();
+            .map_err(io::Error::other)?;
+        let config = match &self.0 {
+            Trusted::SignedBy(roots) => config.with_root_certificates(roots.clone()),
+            Trusted::Anybody => config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+        };
+        let config = config.with_no_client_auth();
         TlsConnector::from(Arc::new(config)).connect(server, stream).await
+    }
+}
+
+/// Takes every certificate. What the server signs with it is still looked at: a broken one is broken.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

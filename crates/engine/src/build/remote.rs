@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dozen_build::copy::Fetched;
 use dozen_build::operation::{Copy, Source};
 use dozen_build::tree::{Content, Node, NodeKind, PlainTree};
-use dozen_fetch::{Address, Authorities, FetchError, Fetching, Proxies};
+use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Proxies};
 use dozen_model::{Digest, error_chain};
 use jiff::fmt::rfc2822::DateTimeParser;
 use sha2::{Digest as _, Sha256};
@@ -79,6 +79,7 @@ async fn fetch(job: &Arc<Job>, url: &str, checksum: Option<Digest>) -> Result<Re
         may_reach_host: job.check_entitled(ENTITLEMENT).is_ok(),
         // It is known what has to come.
         may_be_plain: checksum.is_some(),
+        patience: Patience::default(),
     };
     let mut file = fetching.fetch(&address).await.map_err(refused)?;
     let (pieces, arriving) = mpsc::channel(PIECES);

@@ -1,0 +1,40 @@
+//! Registries, as a client sees them: the OCI distribution-spec 1.1 and Docker's dialect of it.
+//!
+//! What is decided is pure, over plain data: whom to ask ([`endpoint`]), what a challenge wants (`challenge`, `scope`,
+//! `token`), what is tried again and when (`again`), what goes on where it stopped (`range`), where a redirection may lead
+//! (`redirection`), what a manifest is (`document`), what a refusal means (`refusal`). [`Repository`] does it, over
+//! `dozen-fetch`. A registry is hostile until what it sends has the digest that was asked for. Its bounds: 4 MiB for a
+//! manifest, 1 MiB for the answer of a token service, 64 KiB for an error, 100,000 tags.
+
+mod again;
+mod authorization;
+mod blob;
+mod challenge;
+mod client;
+mod document;
+mod endpoint;
+mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+mod manifest;
+mod pages;
+mod range;
+mod rate_limit;
+mod redirection;
+mod refusal;
+mod scope;
+mod secret;
+mod tags;
+mod token;
+
+pub use blob::Blob;
+pub use client::{Access, Client, Repository, Terms};
+pub use document::{Document, DocumentError};
+pub use dozen_fetch::{Authorities, Patience, Proxies};
+pub use endpoint::{Endpoint, Security, endpoints};
+pub use error::RegistryError;
+pub use manifest::{Manifest, Resolved, Which};
+pub use rate_limit::RateLimit;
+pub use refusal::{Refusal, Said};
+pub use scope::Scope;
+pub use secret::{Credentials, Secret};
