@@ -48,6 +48,9 @@ pub enum ImageError {
         /// What is wrong with it.
         what: String,
     },
+    /// What a registry gives is no image, or not the one that was asked for.
+    #[error("cannot pull: {}", shown(.0))]
+    Pull(String),
     /// A container's changes cannot be put in a layer.
     #[error("cannot commit: {0}")]
     Commit(String),
@@ -199,7 +202,8 @@ impl Classified for ImageError {
             | Self::Layer { .. }
             | Self::Commit(_)
             | Self::Export(_)
-            | Self::Import(_) => ErrorKind::Invalid,
+            | Self::Import(_)
+            | Self::Pull(_) => ErrorKind::Invalid,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::NotBuilt(_) => ErrorKind::NotBuilt,
             Self::Damaged { .. } | Self::Unreadable { .. } => ErrorKind::Internal,

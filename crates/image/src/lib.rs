@@ -17,6 +17,7 @@
 //! What lies on the disk is hostile too, once a container has been there: `tree` walks it and removes it.
 
 pub mod archive;
+mod arrival;
 pub mod beneath;
 mod budget;
 mod build_cache;
@@ -65,6 +66,7 @@ mod union;
 mod unpack;
 mod unreadable;
 
+pub use arrival::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 pub use build_cache::{BUILD_CACHE, CachedStep, HeldLayers, KeptStep, StepLayer};
 pub use commit::CommitRequest;
 pub use copy_up::pour;

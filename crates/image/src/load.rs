@@ -9,8 +9,7 @@ use std::io::Read;
 
 use dozen_model::{Digest, ImageId, Reference};
 
-use self::blobs::check_digest;
-pub(crate) use self::blobs::{Job, unpack_all};
+pub(crate) use self::blobs::{Job, check_digest, unpack_all};
 use self::intake::Intake;
 pub use self::progress::{Progress, ProgressEvent};
 use crate::ImageError;

@@ -18,9 +18,11 @@ use crate::platform::Platform;
 
 mod directory;
 mod layout;
+mod reach;
 mod summary;
 
 pub(crate) use layout::{Selected, no_such_platform, select};
+pub(crate) use reach::{Reached, arrived, reach};
 pub(crate) use summary::summaries;
 pub use summary::{ManifestKind, ManifestSummary};
 
@@ -58,7 +60,7 @@ pub(crate) enum Held {
 }
 
 /// The archive's files by normalized name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Files {
     pub(crate) files: HashMap<Vec<u8>, Spooled>,
     /// Links, with the name that they lead to.

@@ -16,6 +16,7 @@ use crate::pack::{Description, TarWriter};
 use crate::*;
 
 mod again;
+mod arrival;
 mod commit;
 mod copy_up;
 mod directory;

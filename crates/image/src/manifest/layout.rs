@@ -26,11 +26,20 @@ pub(super) struct Descriptor {
     pub(super) media_type: String,
     pub(super) digest: Digest,
     #[serde(default)]
+    pub(super) size: Option<u64>,
+    #[serde(default)]
     pub(super) annotations: Option<BTreeMap<String, String>>,
     #[serde(default)]
     pub(super) platform: Option<Platform>,
     #[serde(default)]
-    urls: Option<Vec<String>>,
+    pub(super) urls: Option<Vec<String>>,
+}
+
+impl Descriptor {
+    pub(super) fn of(digest: &Digest) -> Self {
+        let digest = digest.clone();
+        Self { media_type: String::new(), digest, size: None, annotations: None, platform: None, urls: None }
+    }
 }
 
 /// An index or a manifest: which of the two its members say.
@@ -194,12 +203,12 @@ fn without_names(mut descriptor: Map<String, Value>, size: u64) -> Value {
 }
 
 /// An image that a descriptor leads to.
-struct Found {
-    manifest: Descriptor,
-    config: Spooled,
+pub(super) struct Found {
+    pub(super) manifest: Descriptor,
+    pub(super) config: Spooled,
     layers: Vec<(String, Option<Spooled>)>,
     layer_descriptors: Vec<Descriptor>,
-    missing: Vec<Digest>,
+    pub(super) missing: Vec<Digest>,
 }
 
 /// One image of a target.
@@ -216,8 +225,7 @@ pub(crate) struct Selected {
 
 /// The image for a platform that an index or manifest leads to; without one, the manifest's own.
 pub(crate) fn select(files: &Files, target: &Digest, wanted: Option<&Platform>) -> Result<Selected, ImageError> {
-    let descriptor =
-        Descriptor { media_type: String::new(), digest: target.clone(), annotations: None, platform: None, urls: None };
+    let descriptor = Descriptor::of(target);
     let no_image = || ImageError::Archive(format!("{target} is no image"));
     let found = find(files, &descriptor, wanted, 0)?.ok_or_else(no_image)?;
     let mut blobs = BTreeMap::new();
@@ -238,7 +246,7 @@ pub(crate) fn select(files: &Files, target: &Digest, wanted: Option<&Platform>) 
 }
 
 /// A manifest's descriptor for an `index.json`.
-fn described(manifest: &Descriptor, size: u64) -> Map<String, Value> {
+pub(super) fn described(manifest: &Descriptor, size: u64) -> Map<String, Value> {
     let media_type = match manifest.media_type.as_str() {
         "" => MANIFEST,
         media_type => media_type,
@@ -263,7 +271,7 @@ fn missing(digest: &Digest) -> ImageError {
 }
 
 /// Of an index the image that is wanted, or else runs here best; `None` for what is no image.
-fn find(
+pub(super) fn find(
     files: &Files,
     descriptor: &Descriptor,
     wanted: Option<&Platform>,
@@ -325,7 +333,7 @@ pub(super) fn is_image_config(media_type: &str) -> bool {
     media_type.contains("image.config.v1") || media_type.contains("container.image.v1")
 }
 
-fn choose<'a>(
+pub(super) fn choose<'a>(
     files: &Files,
     manifests: &'a [Descriptor],
     index: &Digest,
