@@ -106,3 +106,28 @@ fn a_container_is_ended_without_its_monitor() {
     assert_eq!(engine.dozen(&["ps", "-aq"]).text(), "");
     until("nothing is left of them", || left(&machine, &before).is_empty().then_some(()));
 }
+
+/// Its process is gone, its monitor has not said so yet, and its namespace can be entered no more.
+#[test]
+fn who_dies_while_it_is_taken_off_a_network_holds_no_place_there() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["network", "create", "backend"]).expect(0);
+    background(&engine, "dying");
+    engine.dozen(&["network", "connect", "backend", "dying"]).expect(0);
+    let monitor = monitor(&engine, "dying");
+    stop(monitor);
+    let pid = engine.dozen(&["inspect", "--format", "{{.State.Pid}}", "dying"]).text();
+    let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    until("the container's process has ended", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+        status.contains("State:\tZ").then_some(())
+    });
+    engine.dozen(&["network", "disconnect", "backend", "dying"]).expect(0);
+    kill_process(monitor, Signal::CONT).unwrap();
+    engine.dozen(&["wait", "dying"]).expect(0);
+    engine.dozen(&["rm", "dying"]).expect(0);
+    engine.dozen(&["network", "rm", "backend"]).expect(0);
+}

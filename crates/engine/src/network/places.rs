@@ -144,8 +144,7 @@ impl Network {
             }
             Err(error) => {
                 // The namespace is going, and the links in it with it.
-                let mut bridges = locked(&self.bridges);
-                taken.iter().for_each(|place| bridges.release(place));
+                self.give_back(&taken);
                 Err(error)
             }
         }
@@ -248,7 +247,13 @@ impl Network {
         for error in [moved.err(), unplugged.err()].into_iter().flatten() {
             tracing::error!(error = dozen_model::error_chain(&error), "cannot take a container off a network cleanly");
         }
-        locked(&self.bridges).release(place);
+        self.give_back(std::slice::from_ref(place));
+    }
+
+    /// The addresses of places whose links are gone, or go with their namespace.
+    pub(crate) fn give_back(&self, places: &[RunEndpoint]) {
+        let mut bridges = locked(&self.bridges);
+        places.iter().for_each(|place| bridges.release(place));
     }
 }
 

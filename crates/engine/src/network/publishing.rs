@@ -134,8 +134,7 @@ impl Network {
             result = result.and(self.hold(&all, None));
             failpoint("unhold.after");
         }
-        let mut bridges = locked(&self.bridges);
-        endpoints.iter().for_each(|place| bridges.release(place));
+        self.give_back(endpoints);
         result
     }
 

@@ -83,12 +83,18 @@ impl Owner {
         failpoint("disconnect.row");
         let (shared, id) = (self.shared.clone(), snapshot.id.clone());
         let unlinked = self.shared.blocking(move || {
-            let namespace: OwnedFd = launch::namespace_of(&shared, &id)?;
+            let namespace: OwnedFd = match launch::namespace_of(&shared, &id) {
+                Ok(namespace) => namespace,
+                Err(error) => {
+                    // Its process is gone, and its links go with it; its run, when it is over, knows of them no more.
+                    shared.network.give_back(&lost);
+                    return Err(error);
+                }
+            };
             lost.iter().for_each(|place| shared.network.unplug(namespace.as_fd(), place, &remaining));
             Ok(())
         });
         if let Err(error) = unlinked.await {
-            // Its process is gone, and its links go with it.
             tracing::warn!(container = snapshot.id.short(), error = error_chain(&error), "cannot disconnect");
         }
         failpoint("disconnect.unlinked");
