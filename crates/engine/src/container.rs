@@ -34,6 +34,7 @@ pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod top;
 pub(crate) mod update;
+mod upper;
 pub(crate) mod user_namespace;
 pub(crate) mod view;
 

@@ -373,6 +373,7 @@ fn create_whole(
                 health: None,
                 last_exit: None,
                 exits: 0,
+                is_restarting: false,
                 directory,
             })
         }

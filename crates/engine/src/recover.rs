@@ -197,6 +197,7 @@ fn snapshot(shared: &Shared, row: ContainerRow) -> Snapshot {
         phase: row.phase,
         last_exit,
         exits: 0,
+        is_restarting: false,
     }
 }
 

@@ -139,7 +139,7 @@ impl<W: Write> Exporter<'_, W> {
             }
         }
         let header = Description { path: &path, attributes, ..Description::of(stat, EntryType::Regular) };
-        write_file(&mut self.writer, header, file)
+        write_file(&mut self.writer, header, file.as_fd(), |_, _, _| Ok(()))
     }
 }
 

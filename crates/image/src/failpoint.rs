@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 26] = [
+pub const FAILPOINTS: [&str; 29] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -13,6 +13,9 @@ pub const FAILPOINTS: [&str; 26] = [
     "image.mended",
     "image.synced",
     "image.rows",
+    "image.take.before",
+    "image.take.after",
+    "image.take.settled",
     "image.step.before",
     "image.step.rows",
     "image.steps.before",

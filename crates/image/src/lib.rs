@@ -16,6 +16,7 @@
 //! parsed (`document`). `tests/hostile` holds all this against archives that were made to get by.
 //! What lies on the disk is hostile too, once a container has been there: `tree` walks it and removes it.
 
+mod adopt;
 pub mod archive;
 mod arrival;
 pub mod beneath;
@@ -36,6 +37,7 @@ mod failpoint;
 mod find;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod hashing;
 mod history;
 mod image;
 mod import;
@@ -66,6 +68,7 @@ mod union;
 mod unpack;
 mod unreadable;
 
+pub use adopt::Taken;
 pub use arrival::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 pub use build_cache::{BUILD_CACHE, CachedStep, HeldLayers, KeptStep, StepLayer};
 pub use commit::CommitRequest;

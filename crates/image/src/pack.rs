@@ -17,7 +17,7 @@ use tar::{EntryType, Header};
 
 pub(crate) use self::sparse::write_file;
 use crate::names::shown;
-use crate::tree::{self, Place};
+use crate::tree::{self, Place, Xattrs};
 
 /// Why a tree could not be packed. Paths are relative to its root.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +33,18 @@ pub(crate) enum PackError {
 /// Packs what is below `root`. With `latest`, in seconds since 1970, what was changed after it was changed then: what two
 /// runs of the same script have made packs to the same bytes (reproducible-builds.org, "SOURCE_DATE_EPOCH").
 pub(crate) fn pack(root: BorrowedFd<'_>, latest: Option<i64>, out: impl Write) -> Result<(), PackError> {
+    pack_attended(root, latest, out, &mut Nobody)
+}
+
+/// The same while somebody is told of each thing in it.
+pub(crate) fn pack_attended<W: Write>(
+    root: BorrowedFd<'_>,
+    latest: Option<i64>,
+    out: W,
+    attendant: &mut impl Attend<W>,
+) -> Result<(), PackError> {
     let writer = TarWriter::ending(out, latest);
-    let mut packer = Packer { root, writer, links: HashMap::new(), parent: None };
+    let mut packer = Packer { root, writer, attendant, links: HashMap::new(), parent: None };
     packer.root_entry()?;
     let mut stack = packer.below(b"")?;
     while let Some(place) = stack.pop() {
@@ -42,27 +52,84 @@ pub(crate) fn pack(root: BorrowedFd<'_>, latest: Option<i64>, out: impl Write) -
             Ok(true) => stack.extend(packer.below(&place.path())?),
             Ok(false) => {}
             // It went away between listing and looking, or something else has come in its place.
-            Err(PackError::Read { source: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => {}
+            Err(PackError::Read { source: Errno::NOENT | Errno::NOTDIR | Errno::LOOP, .. }) => {
+                packer.attendant.tell(Event::Vanished(&place.path()))?;
+            }
             Err(error) => return Err(error),
         }
     }
     packer.writer.finish().map_err(PackError::Write)
 }
 
-struct Packer<'a, W> {
+/// Somebody who is told of a tree while it is packed.
+pub(crate) trait Attend<W> {
+    /// An error of theirs ends it.
+    fn tell(&mut self, event: Event<'_>) -> Result<(), PackError>;
+
+    /// The next so many bytes that are written to `out` are those of a file, from this offset on.
+    fn content(&mut self, out: &mut W, path: &[u8], offset: u64, length: u64) -> io::Result<()>;
+}
+
+/// What is told of each thing in a tree, in this order; the thing itself must pack to the same entry whatever is done then.
+pub(crate) enum Event<'a> {
+    /// It is looked at. The root has the name `.`, and an empty path.
+    Met(Met<'a>),
+    /// It was a whiteout, and has been written.
+    Whiteout(Met<'a>),
+    /// There is nothing in an archive that it could be.
+    LeftOut(Met<'a>),
+    /// A file of which all has been written, a directory whose names have been read: open.
+    Read { open: BorrowedFd<'a>, path: &'a [u8], before: &'a Stat },
+    /// Neither of the two, and no second name of a file: it has been written.
+    Written(Met<'a>),
+    /// It was there a moment ago, and is not any more or is something else.
+    Vanished(&'a [u8]),
+}
+
+/// A thing in a tree.
+#[derive(Clone, Copy)]
+pub(crate) struct Met<'a> {
+    /// The directory that it is in.
+    pub(crate) parent: BorrowedFd<'a>,
+    pub(crate) name: &'a [u8],
+    /// From the root.
+    pub(crate) path: &'a [u8],
+    pub(crate) stat: &'a Stat,
+    /// All of them; of a whiteout none is read.
+    pub(crate) attributes: &'a Xattrs,
+}
+
+/// A tree that is only read.
+struct Nobody;
+
+impl<W> Attend<W> for Nobody {
+    fn tell(&mut self, _: Event<'_>) -> Result<(), PackError> {
+        Ok(())
+    }
+
+    fn content(&mut self, _: &mut W, _: &[u8], _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Packer<'a, W, A> {
     root: BorrowedFd<'a>,
     writer: TarWriter<W>,
+    attendant: &'a mut A,
     /// The first path of a file with several names.
     links: HashMap<(u64, u64), Place>,
     parent: Option<(Vec<u8>, OwnedFd)>,
 }
 
-impl<W: Write> Packer<'_, W> {
+impl<W: Write, A: Attend<W>> Packer<'_, W, A> {
     /// The root is an entry only if it is not as an empty layer's root is: an unchanged tree packs to no entry.
     fn root_entry(&mut self) -> Result<(), PackError> {
         let failed = |source| PackError::Read { path: "/".into(), source };
         let stat = rustix::fs::fstat(self.root).map_err(failed)?;
-        let attributes = portable(tree::xattrs(self.root, b".").map_err(failed)?);
+        let attributes = tree::xattrs(self.root, b".").map_err(failed)?;
+        let met = Met { parent: self.root, name: b".", path: b"", stat: &stat, attributes: &attributes };
+        self.attendant.tell(Event::Met(met))?;
+        let attributes = portable(attributes);
         if (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != (0o755, 0, 0) || !attributes.is_empty() {
             let header = Description { path: b"./", attributes, ..Description::of(&stat, EntryType::Directory) };
             self.writer.header(&header).map_err(PackError::Write)?;
@@ -71,13 +138,18 @@ impl<W: Write> Packer<'_, W> {
     }
 
     /// What is in a directory, last first.
-    fn below(&self, path: &[u8]) -> Result<Vec<Place>, PackError> {
+    fn below(&mut self, path: &[u8]) -> Result<Vec<Place>, PackError> {
         let failed = |source| PackError::Read { path: shown(path), source };
         let directory = match tree::open_no_links(self.root, path, tree::DIRECTORY) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.attendant.tell(Event::Vanished(path))?;
+                return Ok(Vec::new());
+            }
             directory => directory.map_err(failed)?,
         };
+        let before = rustix::fs::fstat(&directory).map_err(failed)?;
         let names = tree::names(directory.as_fd()).map_err(failed)?;
+        self.attendant.tell(Event::Read { open: directory.as_fd(), path, before: &before })?;
         let above: Rc<[u8]> = path.into();
         Ok(names.into_iter().rev().map(|name| Place::new(&above, name)).collect())
     }
@@ -96,10 +168,11 @@ impl<W: Write> Packer<'_, W> {
             _ => tree::open_no_links(self.root, above, tree::DIRECTORY).map_err(failed)?,
         };
         let (parent, _) = self.parent.insert((above.to_vec(), parent)).as_parts();
-        let mut stat = tree::stat(parent, name).map_err(failed)?.ok_or(Errno::NOENT).map_err(failed)?;
+        let stat = tree::stat(parent, name).map_err(failed)?.ok_or(Errno::NOENT).map_err(failed)?;
         if tree::is_whiteout(&stat) {
-            let path = tree::join(above, &[b".wh.", name].concat());
-            return self.mark(&path).map(|()| false);
+            mark(&mut self.writer, &tree::join(above, &[b".wh.", name].concat()))?;
+            let met = Met { parent, name, path, stat: &stat, attributes: &Vec::new() };
+            return self.attendant.tell(Event::Whiteout(met)).map(|()| false);
         }
         if name.starts_with(b".wh.") {
             return Err(refuse("in a layer, a name that begins with .wh. means that another file is gone"));
@@ -111,9 +184,12 @@ impl<W: Write> Packer<'_, W> {
                 "the overlay keeps only a part of it here (mount it with redirect_dir=off,metacopy=off)",
             ));
         }
+        let met = Met { parent, name, path, stat: &stat, attributes: &attributes };
+        self.attendant.tell(Event::Met(met))?;
+        let Some(kind) = entry_type(&stat) else {
+            return self.attendant.tell(Event::LeftOut(met)).map(|()| false);
+        };
         let opaque = attributes.iter().any(|(name, value)| name == OPAQUE_BYTES && value == b"y");
-        let attributes = portable(attributes);
-        let Some(kind) = entry_type(&stat) else { return Ok(false) };
         if kind == EntryType::Regular
             && stat.st_nlink > 1
             && let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino))
@@ -133,34 +209,43 @@ impl<W: Write> Packer<'_, W> {
                     Err(Errno::LOOP | Errno::NXIO) => return Err(failed(Errno::NOENT)),
                     file => file.map_err(failed)?,
                 };
-                stat = rustix::fs::fstat(&file).map_err(failed)?;
+                let stat = rustix::fs::fstat(&file).map_err(failed)?;
                 if tree::file_type(&stat) != FileType::RegularFile {
                     return Err(failed(Errno::NOENT));
                 }
                 if stat.st_nlink > 1 {
                     self.links.insert((stat.st_dev, stat.st_ino), place.clone());
                 }
-                Some(file)
+                Some((file, stat))
             }
             _ => None,
         };
         let directory_path = [path, b"/"].concat();
         let written = if kind == EntryType::Directory { &directory_path } else { path };
-        let header = Description { path: written, link: &link, attributes, ..Description::of(&stat, kind) };
+        let looks = Description::of(file.as_ref().map_or(&stat, |(_, stat)| stat), kind);
+        let header = Description { path: written, link: &link, attributes: portable(attributes.clone()), ..looks };
         match file {
-            Some(file) => write_file(&mut self.writer, header, file)?,
+            Some((file, stat)) => {
+                let attendant = &mut *self.attendant;
+                let note = |out: &mut W, offset, length| attendant.content(out, path, offset, length);
+                write_file(&mut self.writer, header, file.as_fd(), note)?;
+                attendant.tell(Event::Read { open: file.as_fd(), path, before: &stat })?;
+            }
             None => self.writer.header(&header).map_err(PackError::Write)?,
         }
         if opaque {
-            self.mark(&tree::join(path, b".wh..wh..opq"))?;
+            mark(&mut self.writer, &tree::join(path, b".wh..wh..opq"))?;
+        }
+        if !matches!(kind, EntryType::Regular | EntryType::Directory) {
+            self.attendant.tell(Event::Written(met))?;
         }
         Ok(kind == EntryType::Directory)
     }
+}
 
-    /// A whiteout says nothing but its name: overlays share one inode among them, with some other file's time.
-    fn mark(&mut self, path: &[u8]) -> Result<(), PackError> {
-        self.writer.header(&Description::plain(path, EntryType::Regular, 0o600, 0)).map_err(PackError::Write)
-    }
+/// A whiteout says nothing but its name: overlays share one inode among them, with some other file's time.
+fn mark(writer: &mut TarWriter<impl Write>, path: &[u8]) -> Result<(), PackError> {
+    writer.header(&Description::plain(path, EntryType::Regular, 0o600, 0)).map_err(PackError::Write)
 }
 
 const OPAQUE_BYTES: &[u8] = tree::OPAQUE.to_bytes();
@@ -227,7 +312,12 @@ pub(crate) struct TarWriter<W> {
     out: W,
     /// Later times become this one.
     latest: Option<i64>,
+    /// What data goes through; made when some does.
+    buffer: Vec<u8>,
 }
+
+/// Bytes of data that are read at once: a small part of what the processor's cache holds.
+const BUFFER_BYTES: usize = 128 * 1024;
 
 const NAME_LIMIT: usize = 100;
 const OCTAL_7: u32 = 0o7_777_777;
@@ -235,12 +325,12 @@ const OCTAL_11: u64 = 0o77_777_777_777;
 
 impl<W: Write> TarWriter<W> {
     pub(crate) fn new(out: W) -> Self {
-        Self { out, latest: None }
+        Self::ending(out, None)
     }
 
     /// The same, where times later than this one, in seconds since 1970, become it.
     pub(crate) fn ending(out: W, latest: Option<i64>) -> Self {
-        Self { out, latest }
+        Self { out, latest, buffer: Vec::new() }
     }
 
     pub(crate) fn header(&mut self, entry: &Description<'_>) -> io::Result<()> {
@@ -301,9 +391,35 @@ impl<W: Write> TarWriter<W> {
 
     /// Exactly `size` bytes: a source that is longer is cut, a shorter one is filled with zeros.
     pub(crate) fn data(&mut self, source: impl Read, size: u64) -> io::Result<()> {
-        let copied = io::copy(&mut source.take(size), &mut self.out)?;
-        io::copy(&mut io::repeat(0).take(size - copied), &mut self.out)?;
+        self.part(source, size)?;
         self.pad(size)
+    }
+
+    /// A part of the data, in the same way; whoever writes the last has to [`pad`](Self::pad) it.
+    pub(crate) fn part(&mut self, mut source: impl Read, size: u64) -> io::Result<()> {
+        self.buffer.resize(BUFFER_BYTES, 0);
+        let (mut left, mut is_over) = (size, false);
+        while left > 0 {
+            let want = usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES);
+            let mut read = want;
+            if is_over {
+                self.buffer[..want].fill(0);
+            } else {
+                match source.read(&mut self.buffer[..want]) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    result => read = result?,
+                }
+                is_over = read == 0;
+            }
+            self.out.write_all(&self.buffer[..read])?;
+            left -= read as u64;
+        }
+        Ok(())
+    }
+
+    /// Where it all goes.
+    pub(crate) fn out(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// Data of an entry as it is; whoever writes it so has to [`pad`](Self::pad) it.

@@ -100,7 +100,8 @@ impl<'a> Recording<'a> {
         }
     }
 
-    fn passed(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// The next bytes of the stream; those of a content do not go beyond its end.
+    pub(crate) fn passed(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.to {
             To::Nothing => {}
             To::Recipe(recipe) if self.content_bytes == 0 => recipe.bytes(bytes)?,

@@ -33,14 +33,14 @@ mod targets;
 mod unreadable;
 
 /// A data root of a test's own.
-struct Home(tempfile::TempDir);
+pub(crate) struct Home(pub(crate) tempfile::TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn open(&self) -> ImageStore {
+    pub(crate) fn open(&self) -> ImageStore {
         let ledger =
             Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap();
         ImageStore::open(self.0.path(), ledger).unwrap()
@@ -54,12 +54,12 @@ impl Home {
     }
 
     /// Files of configurations and blobs, layers, unfinished things.
-    fn counts(&self) -> [usize; 3] {
+    pub(crate) fn counts(&self) -> [usize; 3] {
         ["content/sha256", "layers", "tmp"].map(|directory| self.names(directory).len())
     }
 }
 
-fn sha256(bytes: &[u8]) -> Digest {
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     Digest::from_sha256(Sha256::digest(bytes).into())
 }
 

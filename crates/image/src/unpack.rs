@@ -10,26 +10,24 @@ use std::thread::JoinHandle;
 
 use dozen_model::Digest;
 use rustix::fs::Mode;
-use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
 use crate::budget::Budget;
-use crate::chunks::{CHUNK_BYTES, Chunk, Pool};
+use crate::chunks::{Chunk, Pool};
 use crate::compression::{Compression, allowance, decompress};
 use crate::extract::{ExtractError, Extracted, Limits, extract};
+use crate::hashing::{CHUNKS_WAITING, Hashed, Hashing, joined, spawn};
 use crate::recording::{Kept, Paths, Recording, Sum};
 use crate::tree;
 
 /// How many entries a layer may have, with directories that only their names imply. A test that makes two million of them takes minutes.
-const ENTRIES_LIMIT: u64 = if cfg!(test) { 20_000 } else { 2_000_000 };
+pub(crate) const ENTRIES_LIMIT: u64 = if cfg!(test) { 20_000 } else { 2_000_000 };
 /// Holes of all files in a layer together: more than `lastlog` has of the highest user number there is, and no more than
 /// one file on ext4 may have.
-const HOLES_LIMIT_BYTES: u64 = 16 << 40;
+pub(crate) const HOLES_LIMIT_BYTES: u64 = 16 << 40;
 /// A layer with so much in it goes to the disk as soon as it is unpacked, while the next one comes, instead of with all
 /// others at the end.
 const LARGE_BYTES: u64 = 16 * 1024 * 1024;
-/// Chunks on their way to one thread: 1 MiB.
-const CHUNKS_WAITING: usize = (1 << 20) / CHUNK_BYTES;
 
 /// Where a layer is unpacked, below a scratch directory.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ pub(crate) struct Unpacked {
     pub(crate) tar_size_bytes: u64,
     pub(crate) extracted: Extracted,
     pub(crate) kept: Kept,
-    paths: Paths,
+    pub(crate) paths: Paths,
 }
 
 impl Place {
@@ -77,13 +75,6 @@ impl Unpacked {
 
 type Piece = io::Result<Arc<Chunk>>;
 
-/// What was fed.
-#[derive(Debug, Clone)]
-struct Hashed {
-    digest: Digest,
-    sum: (u32, u64),
-}
-
 /// What was made of it.
 struct Done {
     extracted: Extracted,
@@ -94,9 +85,8 @@ struct Done {
 
 /// A layer that is being unpacked. Dropped, it is given up, and its threads have ended.
 pub(crate) struct Unpacking {
-    to_hash: Option<SyncSender<Arc<Chunk>>>,
     to_extract: Option<SyncSender<Piece>>,
-    hashing: Option<JoinHandle<Hashed>>,
+    hashing: Option<Hashing>,
     hashed: Option<Hashed>,
     extracting: Option<JoinHandle<Result<Done, ExtractError>>>,
     directory: PathBuf,
@@ -113,15 +103,13 @@ impl Unpacking {
             content_bytes: blob_size_bytes.map_or(u64::MAX, allowance),
             hole_bytes: HOLES_LIMIT_BYTES,
         };
-        let (to_hash, chunks) = sync_channel(CHUNKS_WAITING);
-        let hashing = spawn("layer hash", move || hash(&chunks))?;
+        let hashing = Hashing::start()?;
         let (to_extract, chunks) = sync_channel(CHUNKS_WAITING);
         let recorded = keep.then(|| paths.clone());
         let extracting = spawn("layer files", move || {
             work(Chunks { chunks, current: None, used: 0 }, root.as_fd(), recorded, limits)
         });
         let mut unpacking = Self {
-            to_hash: Some(to_hash),
             to_extract: Some(to_extract),
             hashing: Some(hashing),
             hashed: None,
@@ -136,9 +124,8 @@ impl Unpacking {
     /// The next plain bytes; false if the extractor has given up, and only the digest is still of interest.
     pub(crate) fn feed(&mut self, chunk: Chunk) -> bool {
         let chunk = Arc::new(chunk);
-        if let Some(to_hash) = &self.to_hash {
-            // It takes all that comes.
-            let _ = to_hash.send(chunk.clone());
+        if let Some(hashing) = &self.hashing {
+            hashing.feed(chunk.clone());
         }
         self.to_extract = self.to_extract.take().filter(|to_extract| to_extract.send(Ok(chunk)).is_ok());
         self.to_extract.is_some()
@@ -158,8 +145,8 @@ impl Unpacking {
     }
 
     fn end(&mut self) -> &Hashed {
-        (self.to_hash, self.to_extract) = (None, None);
-        self.hashed.get_or_insert_with(|| joined(self.hashing.take()).expect("it was started"))
+        self.to_extract = None;
+        self.hashed.get_or_insert_with(|| self.hashing.take().expect("it was started").finish())
     }
 
     /// Waits until it is done.
@@ -183,21 +170,9 @@ impl Unpacking {
 
 impl Drop for Unpacking {
     fn drop(&mut self) {
-        (self.to_hash, self.to_extract) = (None, None);
-        joined(self.hashing.take());
+        (self.hashing, self.to_extract) = (None, None);
         joined(self.extracting.take());
     }
-}
-
-fn joined<T>(thread: Option<JoinHandle<T>>) -> Option<T> {
-    thread.map(|thread| thread.join().expect("the threads of an unpacking do not panic"))
-}
-
-fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<JoinHandle<T>, ImageError> {
-    std::thread::Builder::new().name(name.into()).spawn(work).map_err(ImageError::io("start", "a thread"))
 }
 
 /// Unpacks a blob that lies on the disk, plain or compressed, and stays there. `progress` is told how many plain bytes
@@ -260,15 +235,6 @@ impl Write for Feeder<'_> {
         let chunk = std::mem::replace(&mut self.chunk, self.pool.chunk());
         if self.unpacking.feed(chunk) { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
-}
-
-fn hash(chunks: &Receiver<Arc<Chunk>>) -> Hashed {
-    let (mut hash, mut sum) = (Sha256::new(), Sum::default());
-    for chunk in chunks {
-        hash.update(chunk.bytes());
-        sum.update(chunk.bytes());
-    }
-    Hashed { digest: Digest::from_sha256(hash.finalize().into()), sum: sum.finish() }
 }
 
 /// Extracts, proves what is kept, and begins to write to the disk.

@@ -14,12 +14,42 @@ use crate::sys;
 ///
 /// May be called in a process with many threads.
 pub fn mount_detached(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, RuntimeError> {
-    match mount_new(lower, upper) {
+    mount_detached_with(lower, upper, &[])
+}
+
+fn mount_detached_with(
+    lower: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    features: &[(&str, &str)],
+) -> Result<OwnedFd, RuntimeError> {
+    match mount_new(lower, upper, features) {
         Err(Errno::INVAL) => {}
         result => return result.context(|| describe(lower, upper)),
     }
     // A kernel without `lowerdir+`: by mount(2).
-    with_own_mounts(|| mount_old(lower, upper))
+    with_own_mounts(|| mount_old(lower, upper, features))
+}
+
+/// Whether an overlay that writes to `upper` is still there: mounted anywhere, or held by an open file of anybody's, who
+/// might yet write to it. `empty` and `work` are empty directories on the same file system, `work` another one each time.
+///
+/// Whoever has the feature `index` is refused an upper directory that another overlay has, whatever features that one has
+/// (kernel: Documentation/filesystems/overlayfs.rst, "Sharing and copying layers").
+///
+/// # Errors
+/// It cannot be known.
+pub fn is_written(upper: &Path, empty: &Path, work: &Path) -> Result<bool, RuntimeError> {
+    // An overlay with this feature, which may be the kernel's own choice, has noted there what lay below it, and no other
+    // would be let have it above something else.
+    match rustix::fs::removexattr(upper, c"trusted.overlay.origin") {
+        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+        Err(error) => return Err(error).context(|| format!("take the mark of an overlay from {}", upper.display())),
+    }
+    match mount_detached_with(&[empty.to_owned()], Some((upper, work)), &[("index", "on")]) {
+        Ok(_) => Ok(false),
+        Err(RuntimeError::System { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// An overlay whose files have the owners that a user namespace gives them, as a detached mount. An overlay cannot be
@@ -101,16 +131,16 @@ pub fn with_own_mounts<T: Send>(mount: impl FnOnce() -> Result<T, RuntimeError> 
 
 /// The same in a process that has a mount namespace of its own already.
 pub(crate) fn mount_in_own_namespace(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, RuntimeError> {
-    match mount_new(lower, Some((upper, work))) {
-        Err(Errno::INVAL) => mount_old(lower, Some((upper, work))),
+    match mount_new(lower, Some((upper, work)), &[]) {
+        Err(Errno::INVAL) => mount_old(lower, Some((upper, work)), &[]),
         result => result.context(|| describe(lower, Some((upper, work)))),
     }
 }
 
 /// The same of layers that nobody writes to, not even through this mount: two at least.
 pub(crate) fn mount_read_only(lower: &[PathBuf]) -> Result<OwnedFd, RuntimeError> {
-    match mount_new(lower, None) {
-        Err(Errno::INVAL) => mount_old(lower, None),
+    match mount_new(lower, None, &[]) {
+        Err(Errno::INVAL) => mount_old(lower, None, &[]),
         result => result.context(|| describe(lower, None)),
     }
 }
@@ -121,7 +151,7 @@ fn describe(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> String {
 }
 
 /// By fsconfig(2) with one `lowerdir+` per layer (Linux 6.7). EINVAL: not to be had.
-fn mount_new(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Errno> {
+fn mount_new(lower: &[PathBuf], upper: Option<(&Path, &Path)>, features: &[(&str, &str)]) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     rustix::mount::fsconfig_set_string(&context, "source", "overlay")?;
     // fsconfig takes no string above 255 bytes: such a path is named by a descriptor, which is held until the end.
@@ -141,13 +171,18 @@ fn mount_new(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd
         set("upperdir", upper)?;
         set("workdir", work)?;
     }
+    features.iter().try_for_each(|(key, value)| rustix::mount::fsconfig_set_string(&context, *key, *value))?;
     rustix::mount::fsconfig_create(&context)?;
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// By mount(2), whose options are one page: layers go by the short names of their descriptors. The mount lies for a
 /// moment on one of its own directories, in a namespace that is not the host's.
-fn mount_old(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, RuntimeError> {
+fn mount_old(
+    lower: &[PathBuf],
+    upper: Option<(&Path, &Path)>,
+    features: &[(&str, &str)],
+) -> Result<OwnedFd, RuntimeError> {
     let mut held = Vec::new();
     let mut name = |path: &Path| -> Result<String, RuntimeError> {
         let (name, descriptor) = named_by_descriptor(path).context(|| format!("open layer {}", path.display()))?;
@@ -159,6 +194,7 @@ fn mount_old(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd
     if let Some((upper, work)) = upper {
         options += &format!(",upperdir={},workdir={}", name(upper)?, name(work)?);
     }
+    features.iter().for_each(|(key, value)| options += &format!(",{key}={value}"));
     if options.len() >= 4096 {
         return Err(RuntimeError::Invalid(format!("{} layers are too many for this kernel", lower.len())));
     }

@@ -1,6 +1,7 @@
 //! RUN: the command in a container of ours, on the layers so far; what it changed is the layer.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub(super) async fn run(here: &Here<'_>, step: &Run, flight: &Flight) -> Result<
         Ok(status) if status.exit_code == 0 && status.error.is_none() => {
             let (job, below, container) = (job.clone(), below.to_vec(), container);
             let shared = job.shared.clone();
-            shared.blocking(move || pack(&job, &below, &stubs, &container)).await.map_err(StepError::from)
+            shared.blocking(move || layer_of(&job, &below, &stubs, &container)).await.map_err(StepError::from)
         }
         Ok(status) => {
             let arguments = step.arguments.clone();
@@ -71,30 +72,43 @@ pub(super) async fn run(here: &Here<'_>, step: &Run, flight: &Flight) -> Result<
 }
 
 /// Its changes as a layer. Somebody else may remove the container meanwhile, or start it again: what is read then is not
-/// what the command has left, and no layer. Either is published before the first file is another. Blocks.
-fn pack(job: &Job, below: &[Digest], stubs: &Stubs, container: &Container) -> Result<NewLayer, EngineError> {
-    let before = container.snapshot();
-    let upper = before.directory.join("upper");
-    let packed = job.site.root_of(&job.shared, below).and_then(|root| {
-        let cleared = stubs.clear(root.as_fd(), &upper);
-        cleared.map_err(EngineError::system(|| format!("clear {}", upper.display())))?;
-        Ok(job.shared.images.layer_of(&upper, job.latest_s())?)
-    });
-    let after = container.snapshot();
-    let has_happened = match &after.phase {
-        // It may have ended well for all that, and half done.
-        Phase::Exited(_) if after.restarts.is_stopped_by_hand => Some("stopped"),
-        Phase::Exited(_) if before.exits == 1 && after.exits == 1 => None,
-        Phase::Removing { .. } => Some("removed"),
-        _ => Some("started again"),
-    };
-    if let Some(happened) = has_happened {
-        return Err(EngineError::Conflict {
-            message: format!("container {}, which ran this step, was {happened} by somebody else", before.name),
+/// what the command has left, and no layer. Either is published before the first file is another.
+///
+/// The directory is taken away from the container, which from then on nobody can start or copy from. Blocks.
+fn layer_of(job: &Job, below: &[Digest], stubs: &Stubs, container: &Container) -> Result<NewLayer, EngineError> {
+    let check = || {
+        let snapshot = container.snapshot();
+        let has_happened = match &snapshot.phase {
+            // It may have ended well for all that, and half done.
+            Phase::Exited(_) if snapshot.restarts.is_stopped_by_hand => "stopped",
+            Phase::Exited(_) if snapshot.exits == 1 && !snapshot.is_restarting => return Ok(snapshot),
+            Phase::Removing { .. } => "removed",
+            _ => "started again",
+        };
+        Err(EngineError::Conflict {
+            message: format!("container {}, which ran this step, was {has_happened} by somebody else", snapshot.name),
             hint: Some("build again, and leave containers of builds alone".into()),
-        });
-    }
-    packed
+        })
+    };
+    let snapshot = check()?;
+    let made = job.site.root_of(&job.shared, below).and_then(|root| {
+        let images = &job.shared.images;
+        let upper = snapshot.directory.join("upper");
+        let clear = |upper: &Path| {
+            let cleared = stubs.clear(root.as_fd(), upper);
+            cleared.map_err(EngineError::system(|| format!("clear {}", upper.display())))
+        };
+        let Some(taken) = images.take(&upper)? else {
+            clear(&upper)?;
+            return Ok(images.layer_of(&upper, job.latest_s())?);
+        };
+        clear(taken.directory())?;
+        let is_seen = job.shared.views.has(&snapshot.id);
+        let made = if is_seen { images.copy_taken(taken, job.latest_s()) } else { images.adopt(taken, job.latest_s()) };
+        Ok(made?)
+    });
+    check()?;
+    made
 }
 
 /// Its output is told as it comes. How it ended.

@@ -18,6 +18,7 @@ use crate::container::mounts;
 use crate::container::oci;
 use crate::container::sharing;
 use crate::container::snapshot::{Run, Snapshot};
+use crate::container::upper;
 use crate::container::user_namespace::{self, Entered};
 use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
@@ -34,6 +35,7 @@ pub(crate) struct Prepared {
 /// A monitor, network, files, process. Whatever fails, nothing of it is left.
 pub(crate) fn prepare(shared: &Arc<Shared>, snapshot: &Snapshot) -> Result<Prepared, EngineError> {
     failpoint("launch.before");
+    upper::check_is_there(snapshot)?;
     shared.views.wait_until_closed(snapshot)?;
     let mut run = Run {
         pid: 0,

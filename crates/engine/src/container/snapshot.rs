@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub last_exit: Option<ExitStatus>,
     /// How many runs have ended under this engine's eyes: a wait for the next exit compares it.
     pub exits: u64,
+    /// It has ended to be started again: somebody wished that while it ran.
+    pub is_restarting: bool,
     /// Its directory on the data root: log, hosts, resolv.conf, hostname, upper layer.
     pub directory: PathBuf,
 }

@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::EngineError;
 use crate::container::mounts::{self, Origin};
 use crate::container::snapshot::{Phase, Run, Snapshot};
-use crate::container::{Container, WaitCondition, files};
+use crate::container::{Container, WaitCondition, files, upper};
 use crate::engine::volumes_of;
 use crate::failpoint::failpoint;
 use crate::shared::Shared;
@@ -96,6 +96,11 @@ impl Views {
             open = self.closed.wait_timeout(open, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
         Ok(())
+    }
+
+    /// Whether somebody looks at a container that does not run.
+    pub(crate) fn has(&self, id: &ContainerId) -> bool {
+        self.lock().contains_key(id)
     }
 
     /// The view that there is, or one that `mount` makes while `is_at_rest`. Blocks.
@@ -205,6 +210,7 @@ fn running(id: &ContainerId, run: &Run) -> Result<Option<View>, EngineError> {
 }
 
 fn mount(shared: &Shared, snapshot: &Snapshot) -> Result<(OwnedFd, Vec<Visit>), EngineError> {
+    upper::check_is_there(snapshot)?;
     let spec = &snapshot.spec;
     let visit = |name: VolumeName| shared.volumes.visit(&shared.volumes.find(name.as_str())?);
     let visits = volumes_of(spec).map(visit).collect::<Result<Vec<_>, _>>()?;

@@ -146,7 +146,7 @@ impl<W: Write> Copier<W> {
             }
         }
         let failed = |source| PackError::Read { path: shown(path), source };
-        write_file(&mut self.writer, header, reopen(found).map_err(failed)?)
+        write_file(&mut self.writer, header, reopen(found).map_err(failed)?.as_fd(), |_, _, _| Ok(()))
     }
 
     /// A file of procfs says that it is empty, and is not read, as with Docker: some wait, and some forget what was read

@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -26,25 +26,29 @@ const FILLED_LIMIT_BYTES: u64 = 1 << 30;
 const GRAIN: u64 = 4096;
 const TAR_BLOCK: usize = 512;
 
-/// Writes header and content of a regular file. `header` is that of the whole file.
+/// Writes header and content of a regular file. `header` is that of the whole file. `note` is told where in the file the
+/// bytes come from that are written next: an offset and how many they are.
 pub(crate) fn write_file<W: Write>(
     writer: &mut TarWriter<W>,
     header: Description<'_>,
-    file: OwnedFd,
+    file: BorrowedFd<'_>,
+    mut note: impl FnMut(&mut W, u64, u64) -> io::Result<()>,
 ) -> Result<(), PackError> {
     let failed = |source| PackError::Read { path: shown(header.path), source };
-    let written = match Map::of(&file, header.size).map_err(failed)? {
+    let written = match Map::of(file, header.size).map_err(failed)? {
         None => {
             let size = header.size;
-            // Not by the descriptor's own offset, which a look for holes has moved.
-            let whole = Pieces { file: file.as_fd(), rest: &[(0, size)], done: 0 };
-            writer.header(&header).and_then(|()| writer.data(whole, size))
+            writer.header(&header).and_then(|()| {
+                note(writer.out(), 0, size)?;
+                // Not by the descriptor's own offset, which a look for holes has moved.
+                writer.data(Piece { file, at: 0, end: size }, size)
+            })
         }
         Some(map) if map.filled_bytes() > FILLED_LIMIT_BYTES.max(map.data_bytes) => {
             let why = "it has more holes than an archive can tell of";
             return Err(PackError::Refused { path: shown(header.path), why });
         }
-        Some(map) => map.write(writer, header, &file),
+        Some(map) => map.write(writer, header, file, note),
     };
     written.map_err(PackError::Write)
 }
@@ -135,7 +139,13 @@ impl Map {
     }
 
     /// Writes header, map and data.
-    fn write<W: Write>(&self, writer: &mut TarWriter<W>, header: Description<'_>, file: impl AsFd) -> io::Result<()> {
+    fn write<W: Write>(
+        &self,
+        writer: &mut TarWriter<W>,
+        header: Description<'_>,
+        file: BorrowedFd<'_>,
+        mut note: impl FnMut(&mut W, u64, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut map = format!("{}\n", self.pieces.len());
         for (offset, length) in &self.pieces {
             // Writing to a string does not fail.
@@ -151,7 +161,12 @@ impl Map {
             ("GNU.sparse.realsize", header.size.to_string().into_bytes()),
         ];
         writer.header_with(&Description { path: b"GNUSparseFile.0/file", size, ..header }, &records)?;
-        writer.data(map.as_slice().chain(Pieces { file: file.as_fd(), rest: &self.pieces, done: 0 }), size)
+        writer.raw(&map)?;
+        for (offset, length) in self.pieces.iter().copied() {
+            note(writer.out(), offset, length)?;
+            writer.part(Piece { file, at: offset, end: offset + length }, length)?;
+        }
+        writer.pad(size)
     }
 }
 
@@ -174,33 +189,19 @@ fn fill(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>
     Ok(filled)
 }
 
-/// The pieces one after the other. A file that got shorter has zeros where it ended.
-struct Pieces<'a> {
+/// A part of a file. Where that has got shorter it is over early.
+struct Piece<'a> {
     file: BorrowedFd<'a>,
-    rest: &'a [(u64, u64)],
-    done: u64,
+    at: u64,
+    end: u64,
 }
 
-impl Read for Pieces<'_> {
+impl Read for Piece<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let [(offset, length), rest @ ..] = self.rest {
-            if self.done == *length {
-                (self.rest, self.done) = (rest, 0);
-                continue;
-            }
-            let want = usize::try_from(length - self.done).unwrap_or(usize::MAX).min(buffer.len());
-            let buffer = &mut buffer[..want];
-            let read = match rustix::io::pread(self.file, &mut *buffer, offset + self.done)? {
-                0 => {
-                    buffer.fill(0);
-                    want
-                }
-                read => read,
-            };
-            self.done += read as u64;
-            return Ok(read);
-        }
-        Ok(0)
+        let want = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let read = rustix::io::pread(self.file, &mut buffer[..want], self.at)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 
@@ -250,7 +251,7 @@ mod tests {
             let mut bytes = Vec::new();
             let mut writer = TarWriter::new(&mut bytes);
             let header = Description::plain(b"file", tar::EntryType::Regular, 0o644, size as u64);
-            write_file(&mut writer, header, file.into()).unwrap();
+            write_file(&mut writer, header, file.as_fd(), |_, _, _| Ok(())).unwrap();
             writer.finish().unwrap();
             assert_eq!(bytes.len() < size, holes >= MIB);
             let mut reader = crate::tarball::TarReader::new(bytes.as_slice());

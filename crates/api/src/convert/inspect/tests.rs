@@ -22,6 +22,7 @@ pub(crate) fn snapshot(body: Value, phase: Phase) -> Snapshot {
         health: None,
         last_exit: None,
         exits: 0,
+        is_restarting: false,
         directory: "/data/containers/x".into(),
     }
 }

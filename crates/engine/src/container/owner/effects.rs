@@ -45,6 +45,7 @@ impl Owner {
     /// In one step for those who look and those who listen: who hears of it sees it, and who sees it comes after it.
     pub(super) fn publish(&mut self, action: Option<&'static str>) {
         let (phase, restarts) = (self.life.phase.clone(), self.life.restarts.clone());
+        let is_restarting = matches!(self.life.wish, Wish::Restart(_));
         self.update(|snapshot| {
             if let Phase::Exited(exit) | Phase::Waiting(Waiting { exit, .. }) = &phase {
                 snapshot.last_exit = Some(exit.clone());
@@ -62,7 +63,7 @@ impl Owner {
                     .take()
                     .map(|health| Arc::new(Health { status: HealthStatus::Unhealthy, ..Health::clone(&health) })),
             };
-            (snapshot.phase, snapshot.restarts) = (phase, restarts);
+            (snapshot.phase, snapshot.restarts, snapshot.is_restarting) = (phase, restarts, is_restarting);
             if let Some(action) = action {
                 self.announce(snapshot, action);
             }
