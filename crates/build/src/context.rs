@@ -29,7 +29,7 @@ use crate::tree::{Content, Kind, Node, NodeKind, Tree, TreeError, resolve, shown
 /// A context: an index, and the spool that it leads into.
 #[derive(Clone)]
 pub struct Context {
-    index: Index,
+    index: Arc<Index>,
     spool: Arc<File>,
 }
 
@@ -139,7 +139,7 @@ impl Context {
 
     fn read_within(archive: impl Read, spool: File, owners: Owners, holes: u64) -> Result<Self, ContextError> {
         let (index, spool) = read::read(archive, spool, owners, holes)?;
-        Ok(Self { index, spool: Arc::new(spool) })
+        Ok(Self { index: Arc::new(index), spool: Arc::new(spool) })
     }
 
     /// The same with little patience for holes, which take as long to go through as if they were data.
@@ -150,12 +150,12 @@ impl Context {
 
     /// One without files.
     pub fn empty(spool: File) -> Self {
-        Self { index: Index::default(), spool: Arc::new(spool) }
+        Self { index: Arc::default(), spool: Arc::new(spool) }
     }
 
     /// What an ignore file leaves of it.
     pub fn ignoring(&self, ignore: &IgnoreFile) -> Self {
-        Self { index: self.index.ignoring(ignore), spool: self.spool.clone() }
+        Self { index: Arc::new(self.index.ignoring(ignore)), spool: self.spool.clone() }
     }
 
     /// How many files, directories and others there are, the root not among them.
@@ -238,6 +238,10 @@ impl Tree for Context {
 
     fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError> {
         Ok(self.index.find(path).map_or_else(Vec::new, |number| self.index.names(number)))
+    }
+
+    fn has_nodes_at_hand(&self) -> bool {
+        true
     }
 }
 

@@ -23,6 +23,7 @@ use crate::context::ContextError;
 use crate::operation::Copy;
 use crate::tree::{Node, Tree, TreeError};
 
+pub use layer::Entries;
 pub use select::{Selection, select};
 
 /// Where the sources of a [`Copy`] are.
@@ -82,7 +83,8 @@ pub struct Entry {
 pub fn plan(operation: &Copy, sources: &Sources<'_>, placing: &Placing<'_>) -> Result<Copied, CopyError> {
     let selection = select(operation, sources)?;
     let digest = selection.digest().clone();
-    Ok(Copied { entries: selection.into_entries(placing)?, digest })
+    let entries = selection.into_entries(placing, sources.origin)?.collect::<Result<_, _>>()?;
+    Ok(Copied { entries, digest })
 }
 
 /// What a layer holds that makes a directory, and those above it as far as they are missing, for this owner; what they are
@@ -95,7 +97,7 @@ pub fn directories(
 ) -> Result<Vec<Entry>, CopyError> {
     let mut layer = layer::Layer::new(destination, Some(owner), made_at);
     layer.make_directories(path)?;
-    Ok(layer.finish())
+    layer.finish().collect()
 }
 
 /// Why files cannot be copied. Paths are those of the tree that they are in.

@@ -11,7 +11,7 @@ use dozen_dockerfile::ignore::IgnoreFile;
 use crate::context::Context;
 use crate::copy::{Placing, Sources, plan};
 use crate::operation::{Copy, Origin, Source};
-use crate::tree::{Kind, LiveTree, NodeKind, PlainTree, Tree, above, join, resolve};
+use crate::tree::{Kind, LiveTree, Node, NodeKind, PlainTree, Tree, TreeError, above, join, resolve};
 
 /// A context's archive. The first byte says whether its checksums are mended, and which destination is copied to: random
 /// bytes would get no further than the first header. Whatever is taken can be gone through, copied, left out of and made
@@ -76,7 +76,14 @@ fn copied(context: &Context, destination: &str) {
         let placing = Placing { destination: image, owner: None, made_at: (0, 0), spool: &make };
         plan(&operation, &Sources { origin: context, fetched: &[] }, &placing)
     };
-    let Ok(copied) = on(&PlainTree::empty()) else { return };
+    let placing = Placing { destination: &PlainTree::empty(), owner: None, made_at: (0, 0), spool: &make };
+    let remembered = plan(&operation, &Sources { origin: &Remembered(context), fetched: &[] }, &placing);
+    let Ok(copied) = on(&PlainTree::empty()) else {
+        return assert!(remembered.is_err(), "it is copied if its nodes are remembered");
+    };
+    // Whether nodes are remembered or looked up again makes no difference.
+    let remembered = remembered.expect("what is copied is copied if its nodes are remembered");
+    assert_eq!(format!("{remembered:?}"), format!("{copied:?}"));
     let mut image = PlainTree::empty();
     let mut seen = std::collections::HashSet::new();
     for entry in &copied.entries {
@@ -92,6 +99,23 @@ fn copied(context: &Context, destination: &str) {
     // Where nothing is copied, only the destination has been made, and it need not be made again.
     if !again.entries.is_empty() {
         assert_eq!(paths(&again.entries), paths(&copied.entries));
+    }
+}
+
+/// A context whose nodes are remembered.
+struct Remembered<'a>(&'a Context);
+
+impl Tree for Remembered<'_> {
+    fn kind(&self, path: &[u8]) -> Result<Option<Kind>, TreeError> {
+        self.0.kind(path)
+    }
+
+    fn node(&self, path: &[u8]) -> Result<Option<Node>, TreeError> {
+        self.0.node(path)
+    }
+
+    fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError> {
+        self.0.names(path)
     }
 }
 

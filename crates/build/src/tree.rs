@@ -26,6 +26,11 @@ pub trait Tree: Send + Sync {
 
     /// The names in a directory, sorted by their bytes; what is no directory has none.
     fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError>;
+
+    /// Nodes need not be remembered: they cost no more than a look, are the same each time, and are many.
+    fn has_nodes_at_hand(&self) -> bool {
+        false
+    }
 }
 
 /// What stands at a path, not looked through if it is a link.

@@ -3,10 +3,11 @@
 //! A directory of a layer hides the owner, mode and attributes of the one below it, so those that something is put in come
 //! into the layer too, as they are in the image.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, btree_map};
 
 use dozen_image::beneath::PATH_LIMIT;
 
+use super::place::Dress;
 use super::{CopyError, Entry};
 use crate::tree::{Kind, Node, NodeKind, Tree, TreeError, above, join, shown, split};
 
@@ -16,10 +17,42 @@ pub(super) struct Layer<'a> {
     made_at: (i64, u32),
     /// By path. What is above something in it is in it too.
     slots: BTreeMap<Vec<u8>, Slot>,
+    sources: Vec<Directory<'a>>,
+}
+
+/// A directory among the sources, whose files need not be remembered.
+pub(super) struct Directory<'a> {
+    pub(super) origin: &'a dyn Tree,
+    /// Where it is in its tree.
+    pub(super) base: Vec<u8>,
+    /// And in the layer.
+    pub(super) target: Vec<u8>,
+    pub(super) dress: Dress,
+}
+
+impl Directory<'_> {
+    /// Where something of the layer's is in the tree.
+    fn path(&self, path: &[u8]) -> Vec<u8> {
+        let below = path.strip_prefix(self.target.as_slice()).unwrap_or(path);
+        join(&self.base, below.strip_prefix(b"/").unwrap_or(below))
+    }
+
+    fn node(&self, path: &[u8]) -> Result<Node, CopyError> {
+        let path = self.path(path);
+        let node = self.origin.node(&path)?.ok_or_else(|| CopyError::NotFound(shown(&path)))?;
+        Ok(self.dress.dressed(node))
+    }
+}
+
+/// What stands somewhere.
+enum Held {
+    Node(Box<Node>),
+    /// Something of the directory with this number, and not a directory.
+    In(u32),
 }
 
 struct Slot {
-    node: Node,
+    held: Held,
     /// A directory of the layer's own: nothing of the image is in it.
     is_fresh: bool,
     /// A directory of the image stood here that is gone.
@@ -30,19 +63,31 @@ struct Slot {
 
 impl<'a> Layer<'a> {
     pub(super) fn new(destination: &'a dyn Tree, owner: Option<(u32, u32)>, made_at: (i64, u32)) -> Self {
-        Self { destination, owner, made_at, slots: BTreeMap::new() }
+        Self { destination, owner, made_at, slots: BTreeMap::new(), sources: Vec::new() }
+    }
+
+    /// Whose files [`put_later`](Self::put_later) may put.
+    pub(super) fn add_source(&mut self, directory: Directory<'a>) -> u32 {
+        self.sources.push(directory);
+        u32::try_from(self.sources.len() - 1).expect("a line of a Dockerfile names less")
     }
 
     /// What stands at a path now.
     pub(super) fn kind(&self, path: &[u8]) -> Result<Option<Kind>, TreeError> {
         if let Some(slot) = self.slots.get(path) {
-            return Ok(Some(slot.node.short()));
+            return match &slot.held {
+                Held::Node(node) => Ok(Some(node.short())),
+                Held::In(number) => {
+                    let source = &self.sources[*number as usize];
+                    source.origin.kind(&source.path(path))
+                }
+            };
         }
         let mut directory = path;
         while !directory.is_empty() {
             directory = split(directory).0;
             match self.slots.get(directory) {
-                Some(slot) if slot.is_fresh || !matches!(slot.node.kind, NodeKind::Directory) => return Ok(None),
+                Some(slot) if slot.is_fresh || !slot.is_directory() => return Ok(None),
                 Some(_) => break,
                 None => {}
             }
@@ -53,7 +98,9 @@ impl<'a> Layer<'a> {
     /// The directory at a path, as it is now.
     pub(super) fn directory(&self, path: &[u8]) -> Result<Option<Node>, TreeError> {
         match self.slots.get(path) {
-            Some(slot) => Ok(Some(slot.node.clone())),
+            Some(Slot { held: Held::Node(node), .. }) => Ok(Some(Node::clone(node))),
+            // It is none.
+            Some(Slot { held: Held::In(_), .. }) => Ok(None),
             None => self.destination.node(path),
         }
     }
@@ -78,6 +125,17 @@ impl<'a> Layer<'a> {
     /// Puts something at a path that goes through no link. A directory on one that stands is that one with another looks;
     /// everything else replaces what stands there, with all that is in it.
     pub(super) fn put(&mut self, path: &[u8], node: Node, source: usize) -> Result<(), CopyError> {
+        self.check(path, &node)?;
+        self.hold(path, Held::Node(node.into()), source)
+    }
+
+    /// The same with a file of a directory among the sources, which is looked up again when its entry is made.
+    pub(super) fn put_later(&mut self, path: &[u8], node: &Node, number: u32, source: usize) -> Result<(), CopyError> {
+        self.check(path, node)?;
+        self.hold(path, Held::In(number), source)
+    }
+
+    fn check(&self, path: &[u8], node: &Node) -> Result<(), CopyError> {
         let refused = |why| Err(CopyError::Refused { path: shown(path), why });
         if split(path).1.starts_with(b".wh.") {
             return refused("in a layer, a name that begins with .wh. means that another file is gone");
@@ -88,9 +146,13 @@ impl<'a> Layer<'a> {
         if path.len() > PATH_LIMIT - 16 {
             return refused("its path is too long");
         }
+        Ok(())
+    }
+
+    fn hold(&mut self, path: &[u8], held: Held, source: usize) -> Result<(), CopyError> {
         self.keep_above(path)?;
         let stands_directory = self.kind(path)? == Some(Kind::Directory);
-        let comes_directory = matches!(node.kind, NodeKind::Directory);
+        let comes_directory = held.is_directory();
         let before = self.slots.get(path).map(|slot| (slot.is_fresh, slot.hides));
         let (is_fresh, hides) = match (stands_directory, comes_directory) {
             (true, true) => before.unwrap_or((false, false)),
@@ -100,7 +162,7 @@ impl<'a> Layer<'a> {
                 (false, before.is_none_or(|(is_fresh, hides)| hides || !is_fresh))
             }
         };
-        self.slots.insert(path.to_vec(), Slot { node, is_fresh, hides, source });
+        self.slots.insert(path.to_vec(), Slot { held, is_fresh, hides, source });
         Ok(())
     }
 
@@ -126,7 +188,7 @@ impl<'a> Layer<'a> {
             }
             match self.destination.node(directory)? {
                 Some(node) if matches!(node.kind, NodeKind::Directory) => {
-                    let slot = Slot { node, is_fresh: false, hides: false, source: 0 };
+                    let slot = Slot { held: Held::Node(node.into()), is_fresh: false, hides: false, source: 0 };
                     self.slots.insert(directory.to_vec(), slot);
                 }
                 _ => return Err(CopyError::NoDirectory(shown(directory))),
@@ -136,10 +198,56 @@ impl<'a> Layer<'a> {
     }
 
     /// All of it, parents first.
-    pub(super) fn finish(self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let mut linked: HashMap<(usize, (u64, u64)), Vec<u8>> = HashMap::new();
-        for (path, Slot { node, hides, source, .. }) in self.slots {
+    pub(super) fn finish(self) -> Entries<'a> {
+        Entries { slots: self.slots.into_iter(), sources: self.sources, linked: HashMap::new(), mark: None }
+    }
+}
+
+impl Held {
+    fn is_directory(&self) -> bool {
+        matches!(self, Self::Node(node) if matches!(node.kind, NodeKind::Directory))
+    }
+}
+
+impl Slot {
+    fn is_directory(&self) -> bool {
+        self.held.is_directory()
+    }
+}
+
+/// What a layer holds, one after the other, parents first, no path twice.
+pub struct Entries<'a> {
+    slots: btree_map::IntoIter<Vec<u8>, Slot>,
+    sources: Vec<Directory<'a>>,
+    /// The first names of files that have several.
+    linked: HashMap<(usize, (u64, u64)), Vec<u8>>,
+    /// The mark of the directory that came last.
+    mark: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Entries<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Entries({} left)", self.slots.len())
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, CopyError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(path) = self.mark.take() {
+            // OCI image-spec, layer.md, "Opaque Whiteout".
+            return Some(Ok(Entry { path, node: Node::text(b"", (0, 0)), hard_link: None }));
+        }
+        loop {
+            let (path, Slot { held, hides, source, .. }) = self.slots.next()?;
+            let node = match held {
+                Held::Node(node) => *node,
+                Held::In(number) => match self.sources[number as usize].node(&path) {
+                    Ok(node) => node,
+                    Err(error) => return Some(Err(error)),
+                },
+            };
             // As an empty layer's root is.
             let is_plain_root =
                 path.is_empty() && (node.mode, node.uid, node.gid) == (0o755, 0, 0) && node.attributes.is_empty();
@@ -148,15 +256,12 @@ impl<'a> Layer<'a> {
             }
             let mut hard_link = None;
             if let Some(identity) = node.identity {
-                let first = linked.entry((source, identity)).or_insert_with(|| path.clone());
+                let first = self.linked.entry((source, identity)).or_insert_with(|| path.clone());
                 hard_link = Some(first.clone()).filter(|first| *first != path);
             }
             let is_directory = matches!(node.kind, NodeKind::Directory);
-            let mark = (hides && is_directory).then(|| join(&path, b".wh..wh..opq"));
-            entries.push(Entry { path, node, hard_link });
-            // OCI image-spec, layer.md, "Opaque Whiteout".
-            entries.extend(mark.map(|path| Entry { path, node: Node::text(b"", (0, 0)), hard_link: None }));
+            self.mark = (hides && is_directory).then(|| join(&path, b".wh..wh..opq"));
+            return Some(Ok(Entry { path, node, hard_link }));
         }
-        entries
     }
 }

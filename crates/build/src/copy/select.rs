@@ -1,5 +1,6 @@
 //! What the sources of a COPY are, and the digest of it. Nothing is known of the destination here.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use dozen_dockerfile::FileMode;
@@ -53,6 +54,8 @@ pub(super) enum Taken {
     },
     /// All that is in a directory, parents first.
     Contents {
+        /// Where that is in its tree.
+        base: Vec<u8>,
         items: Vec<Item>,
         /// The directory's own time: it becomes the destination's, as with BuildKit. A root's is nobody's.
         mtime: Option<(i64, u32)>,
@@ -63,9 +66,24 @@ pub(super) enum Taken {
 pub(super) struct Item {
     /// Below the directory.
     pub(super) path: Vec<u8>,
-    pub(super) node: Node,
+    /// `None`: it is looked up when it is needed. A context may have a million of them.
+    pub(super) node: Option<Box<Node>>,
     /// A directory that comes only for something in it.
     pub(super) is_parent: bool,
+}
+
+impl Item {
+    /// `origin` is the tree that the sources are looked up in, and `base` where the directory is.
+    pub(super) fn node(&self, origin: &dyn Tree, base: &[u8]) -> Result<Cow<'_, Node>, CopyError> {
+        match &self.node {
+            Some(node) => Ok(Cow::Borrowed(node)),
+            None => {
+                let path = join(base, &self.path);
+                let node = origin.node(&path)?;
+                node.map(Cow::Owned).ok_or_else(|| CopyError::NotFound(shown(&path)))
+            }
+        }
+    }
 }
 
 impl Selection {
@@ -105,7 +123,7 @@ pub fn select(operation: &Copy, sources: &Sources<'_>) -> Result<Selection, Copy
         },
         instruction: if operation.add.is_some() { "ADD" } else { "COPY" },
         mode: operation.mode.clone(),
-        digest: digest(operation, &selecting.picked),
+        digest: digest(operation, &selecting.picked, sources.origin)?,
         picked: selecting.picked,
     })
 }
@@ -140,7 +158,7 @@ impl Selecting<'_> {
             let name = split(&path).1.to_vec();
             let Some(kind) = found.kind else { return Err(CopyError::NotFound(shown(&path))) };
             if kind == Kind::Directory {
-                let what = self.contents(tree, &found.path, include.as_ref())?;
+                let what = self.contents(tree, &found.path, include.as_ref(), !tree.has_nodes_at_hand())?;
                 self.picked.push(Picked { name, what });
             } else if !self.exclude.leaves_out(&String::from_utf8_lossy(&name)) {
                 let node = tree.node(&found.path)?.ok_or_else(|| CopyError::Refused {
@@ -157,7 +175,7 @@ impl Selecting<'_> {
     fn fetched(&mut self, fetched: &Fetched<'_>) -> Result<(), CopyError> {
         let name = split(fetched.path).1.to_vec();
         let what = if fetched.path.is_empty() {
-            self.contents(fetched.tree, b"", None)?
+            self.contents(fetched.tree, b"", None, true)?
         } else {
             let node = fetched.tree.node(fetched.path)?;
             let node = node.ok_or_else(|| CopyError::NotFound(shown(fetched.path)))?;
@@ -169,7 +187,13 @@ impl Selecting<'_> {
     }
 
     /// All that is in a directory and not left out.
-    fn contents(&self, tree: &dyn Tree, base: &[u8], include: Option<&IgnoreFile>) -> Result<Taken, CopyError> {
+    fn contents(
+        &self,
+        tree: &dyn Tree,
+        base: &[u8],
+        include: Option<&IgnoreFile>,
+        is_remembered: bool,
+    ) -> Result<Taken, CopyError> {
         let filters = include.into_iter().chain([&self.exclude]);
         let filters: Vec<&IgnoreFile> = filters.filter(|filter| !filter.is_empty()).collect();
         let mut items = Vec::new();
@@ -198,16 +222,16 @@ impl Selecting<'_> {
             let Some(node) = tree.node(&at)? else { continue };
             for path in pending.drain(..) {
                 if let Some(node) = tree.node(&join(base, &path))? {
-                    items.push(Item { path, node, is_parent: true });
+                    items.push(Item { path, node: is_remembered.then(|| node.into()), is_parent: true });
                 }
             }
             if let NodeKind::Directory = node.kind {
                 stack.extend(below(&path)?);
             }
-            items.push(Item { path, node, is_parent: false });
+            items.push(Item { path, node: is_remembered.then(|| node.into()), is_parent: false });
         }
         let mtime = if base.is_empty() { None } else { tree.node(base)?.map(|node| node.mtime) };
-        Ok(Taken::Contents { items, mtime })
+        Ok(Taken::Contents { base: base.to_vec(), items, mtime })
     }
 }
 
@@ -234,7 +258,7 @@ pub(super) fn clean(path: &str) -> String {
     names.join("/")
 }
 
-fn digest(operation: &Copy, picked: &[Picked]) -> Digest {
+fn digest(operation: &Copy, picked: &[Picked], origin: &dyn Tree) -> Result<Digest, CopyError> {
     let mut summing = Summing {
         sum: Sha256::new(),
         with_owner: operation.owner.is_none(),
@@ -246,18 +270,18 @@ fn digest(operation: &Copy, picked: &[Picked]) -> Digest {
                 summing.field(if *may_unpack { b"archive" } else { b"file" });
                 summing.node(&picked.name, node, &mut HashMap::new());
             }
-            Taken::Contents { items, mtime: _ } => {
+            Taken::Contents { base, items, mtime: _ } => {
                 summing.field(b"contents");
                 summing.number(items.len() as u64);
                 let mut linked = HashMap::new();
                 for item in items {
                     summing.number(u64::from(item.is_parent));
-                    summing.node(&item.path, &item.node, &mut linked);
+                    summing.node(&item.path, &*item.node(origin, base)?, &mut linked);
                 }
             }
         }
     }
-    Digest::from_sha256(summing.sum.finalize().into())
+    Ok(Digest::from_sha256(summing.sum.finalize().into()))
 }
 
 /// Every field with its length before it: no two selections give the same bytes.

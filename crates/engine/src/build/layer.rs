@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use dozen_build::copy::{self, Entry};
+use dozen_build::copy::{self, CopyError, Entry};
 use dozen_build::operation::MakeDirectory;
 use dozen_build::tree::{Kind, NodeKind, resolve};
 use dozen_image::{LayerEntry, LayerEntryKind, LayerWriter, NewLayer};
@@ -13,8 +13,11 @@ use super::job::Job;
 use crate::EngineError;
 
 /// Writes what a COPY has decided. Blocks.
-pub(super) fn of_entries(job: &Job, entries: &[Entry]) -> Result<NewLayer, StepError> {
-    job.shared.images.write_layer(job.latest_s(), |writer| entries.iter().try_for_each(|entry| write(writer, entry)))
+pub(super) fn of_entries(
+    job: &Job,
+    mut entries: impl Iterator<Item = Result<Entry, CopyError>>,
+) -> Result<NewLayer, StepError> {
+    job.shared.images.write_layer(job.latest_s(), |writer| entries.try_for_each(|entry| write(writer, &entry?)))
 }
 
 fn write(writer: &mut LayerWriter<'_>, entry: &Entry) -> Result<(), StepError> {
@@ -51,5 +54,6 @@ pub(super) fn of_directory(job: &Job, wanted: &MakeDirectory, below: &[Digest]) 
         None => {}
     }
     let owner = if wanted.user.is_empty() { (0, 0) } else { seen.owner(&wanted.user)? };
-    of_entries(job, &copy::directories(root, &found.path, owner, job.now())?).map(Some)
+    let entries = copy::directories(root, &found.path, owner, job.now())?;
+    of_entries(job, entries.into_iter().map(Ok)).map(Some)
 }

@@ -205,8 +205,5 @@ fn layer_of_copy(
     let owner = wanted.owner.as_deref().map(|text| root.owner(text)).transpose()?;
     let spool = || job.site.nameless_file().map_err(std::io::Error::other);
     let placing = Placing { destination: root.tree(), owner, made_at: job.now(), spool: &spool };
-    let entries = selection.into_entries(&placing)?;
-    let made = layer::of_entries(job, &entries);
-    drop(origin);
-    made
+    layer::of_entries(job, selection.into_entries(&placing, &*origin)?)
 }
