@@ -86,7 +86,7 @@ impl Inner {
             Ok((parsed, synced))
         });
         if installed.is_err() {
-            placing.paths.iter().for_each(|path| self.delete_file(path));
+            placing.paths.iter().for_each(|path| self.discard(path));
         }
         let (parsed, synced) = installed?;
         self.show(placing, parsed, images, targets);
@@ -114,7 +114,7 @@ impl Inner {
             })?)
         });
         if written.is_err() {
-            placing.paths.iter().for_each(|path| self.delete_file(path));
+            placing.paths.iter().for_each(|path| self.discard(path));
         }
         written?;
         failpoint("image.step.rows");

@@ -22,6 +22,7 @@ mod arrival;
 pub mod beneath;
 mod budget;
 mod build_cache;
+mod change;
 mod chunks;
 mod collect;
 mod commit;

@@ -33,7 +33,7 @@ pub struct ImageStore(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) content: PathBuf,
     pub(crate) layers: PathBuf,
-    tmp: PathBuf,
+    pub(crate) tmp: PathBuf,
     /// From before anything was written through this store: see `build_cache`.
     pub(crate) opened: OwnedFd,
     /// This boot of the machine; `None` where the kernel does not say.
@@ -41,7 +41,9 @@ pub(crate) struct Inner {
     pub(crate) ledger: Ledger,
     state: RwLock<State>,
     /// Held while rows and files change together.
-    change: Mutex<()>,
+    pub(crate) change: Mutex<()>,
+    /// What is deleted after it.
+    pub(crate) discarded: Mutex<Vec<PathBuf>>,
     /// Layers that an operation relies on before an image of its own does.
     pins: Mutex<HashMap<Digest, usize>>,
 }
@@ -118,6 +120,7 @@ impl ImageStore {
             ledger,
             state: RwLock::default(),
             change: Mutex::default(),
+            discarded: Mutex::default(),
             pins: Mutex::default(),
         };
         let mut state = State {
@@ -417,10 +420,6 @@ impl Inner {
         self.pins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn lock_change(&self) -> MutexGuard<'_, ()> {
-        self.change.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Deletes every layer that neither an image nor a target nor a build's step needs and nothing pins, and first the targets that have
     /// gone. The change lock is held.
     pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>, ImageError> {
@@ -459,7 +458,7 @@ impl Inner {
         failpoint("image.collect.rows");
         // The rows are gone: a file that resists is reported and collected at the next start.
         for layer in &dead {
-            self.delete_file(&self.layers.join(&layer.directory));
+            self.discard(&self.layers.join(&layer.directory));
             match layer.recipe_size_bytes {
                 Some(_) => self.delete_file(&self.content_path(layer)),
                 None => self.delete_content(&layer.blob),
@@ -505,9 +504,7 @@ impl Inner {
 
     /// A directory of one operation's own, deleted with the guard.
     pub(crate) fn scratch(&self) -> Result<Scratch, ImageError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).expect("the kernel's random source is always there after boot");
-        let path = self.tmp.join(format!("{:016x}", u64::from_ne_bytes(random)));
+        let path = self.unused_name();
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
         made.map_err(ImageError::io("make directory", path.display()))?;
         match tree::open_root(&path) {
