@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::configuration::Sources;
 use crate::defaults::Defaults;
+use crate::registries::Registries;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -67,6 +68,8 @@ pub(crate) struct Arguments {
     ip: Option<String>,
     #[command(flatten)]
     defaults: Defaults,
+    #[command(flatten)]
+    registries: Registries,
     /// Use TLS on tcp:// addresses; implied by --tlsverify, without which it is refused (--tls=false: anybody is let in)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     tls: Option<bool>,
@@ -139,6 +142,7 @@ impl Arguments {
             }
         }
         self.defaults.say(&mut sources.flags)?;
+        self.registries.say(&mut sources.flags);
         for (key, value) in [("tlscacert", &self.tlscacert), ("tlscert", &self.tlscert), ("tlskey", &self.tlskey)] {
             if let Some(path) = value {
                 sources.flags.insert(key.into(), text(&absolute(path)?)?);

@@ -10,6 +10,7 @@ mod inherited;
 mod listening;
 mod log;
 mod notify;
+mod registries;
 mod rest;
 
 use std::env;

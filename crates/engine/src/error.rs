@@ -6,6 +6,8 @@ use dozen_model::{Classified, ErrorKind, error_chain};
 use dozen_monitor::protocol::Failure;
 use dozen_network::{NetworkError, PortsError};
 
+use crate::pull::PullFailure;
+
 /// A failed request, or a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -93,6 +95,9 @@ pub enum EngineError {
     #[error(transparent)]
     #[allow(missing_docs)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    #[allow(missing_docs)]
+    Pull(#[from] PullFailure),
     /// A system call failed.
     #[error("cannot {action}")]
     System {
@@ -138,6 +143,7 @@ impl Classified for EngineError {
             Self::Network(error) => error.kind(),
             Self::Ports(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
+            Self::Pull(error) => error.kind(),
             Self::System { source, .. } => match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
                 Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT | rustix::io::Errno::ROFS) => {
                     ErrorKind::Exhausted
@@ -167,6 +173,7 @@ impl Classified for EngineError {
             Self::Network(error) => error.hint(),
             Self::Ports(error) => error.hint(),
             Self::Ledger(error) => error.hint(),
+            Self::Pull(error) => error.hint(),
             Self::System { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free some space on the file system of the data root".into())
             }

@@ -20,6 +20,7 @@ mod monitor_link;
 mod names;
 mod naming;
 mod network;
+mod pull;
 mod recover;
 mod registry;
 mod rows;
@@ -54,6 +55,7 @@ pub use host_resources::{HostResources, parse_cpu_list};
 pub use network::direct_ports;
 pub use network::objects::{Network, NetworkRequest};
 pub use network::reach::{FirewallReport, PortReach, PortsReport};
+pub use pull::{Credentials, LayerStep, Pull, PullEvent, PullFailure, PullRequest, RegistrySecret};
 pub use volumes::snapshots::VolumeSnapshot;
 pub use volumes::{Claim, Volume, VolumeSpec};
 

@@ -90,6 +90,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         logs: Logs::default(),
         views: Default::default(),
         samplers: Samplers::default(),
+        pulls: Default::default(),
         builds: Default::default(),
         caches: Default::default(),
         secrets: Default::default(),

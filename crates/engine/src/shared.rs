@@ -26,6 +26,7 @@ use crate::events::{Event, EventKind, EventLog};
 use crate::farewell::Farewell;
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
+use crate::pull::Pulls;
 use crate::recover::roots_lock::RootsLock;
 use crate::registry::Registry;
 use crate::volumes::{Claim, Volumes};
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     /// What containers are told that nobody else is to know.
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) samplers: Samplers,
+    /// Images that are being pulled.
+    pub(crate) pulls: Pulls,
     /// Steps of builds that are being done.
     pub(crate) builds: Flights,
     /// SSH agents of clients that are about to build.

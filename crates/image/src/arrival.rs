@@ -3,7 +3,8 @@
 //! all of it is here.
 //!
 //! Whoever fetches is asked for what is needed and hands it over; this knows nothing of registries, and believes nothing:
-//! documents and layers have the digests that name them, or are refused.
+//! documents and layers have the digests that name them, or are refused. The bounds are those of archives; of layers by
+//! zstd, each that comes at the same time may take 32 MiB of memory.
 
 mod layer;
 

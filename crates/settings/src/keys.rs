@@ -13,7 +13,8 @@ pub(crate) enum Fate {
 use Fate::{Acts, Refused};
 
 const NOT_BUILT: Fate = Refused("it is not built yet");
-const PULL: Fate = Refused("it is about pulling images, which is not built yet");
+const PUSH: Fate = Refused("it is about pushing images, which is not built yet");
+const PROXIES: Fate = Refused("the engine's proxies are in its environment: HTTP_PROXY, HTTPS_PROXY, NO_PROXY");
 const NETWORKS: Fate = Refused("of the default bridge only bip, fixed-cidr, icc, ipv6 and mtu can be set yet");
 const FIREWALL: Fate = Refused("the engine has an nftables table of its own, which is always there");
 const STORAGE: Fate = Refused("there is one storage driver, overlay2");
@@ -24,7 +25,7 @@ const CONTAINERD: Fate = Refused("there is no containerd");
 /// All of them, by name. A slice that builds one turns its row to [`Acts`] and gives `Settings` a field.
 pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("allow-direct-routing", NETWORKS),
-    ("allow-nondistributable-artifacts", PULL),
+    ("allow-nondistributable-artifacts", PUSH),
     ("allowed-hosts", Acts),
     ("api-cors-header", Refused("Docker has removed it as well")),
     ("authorization-plugins", PLUGINS),
@@ -71,12 +72,12 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("host-gateway-ip", NETWORKS),
     ("host-gateway-ips", NETWORKS),
     ("hosts", Acts),
-    ("http-proxy", PULL),
-    ("https-proxy", PULL),
+    ("http-proxy", PROXIES),
+    ("https-proxy", PROXIES),
     ("icc", Acts),
     ("init", Refused("a container's own --init is what counts")),
     ("init-path", Refused("dozen itself is the init")),
-    ("insecure-registries", PULL),
+    ("insecure-registries", Acts),
     ("ip", Acts),
     ("ip-forward", FIREWALL),
     ("ip-forward-no-drop", FIREWALL),
@@ -90,20 +91,20 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("log-format", NOT_BUILT),
     ("log-level", Acts),
     ("log-opts", Acts),
-    ("max-concurrent-downloads", PULL),
-    ("max-concurrent-uploads", PULL),
-    ("max-download-attempts", PULL),
+    ("max-concurrent-downloads", Acts),
+    ("max-concurrent-uploads", PUSH),
+    ("max-download-attempts", Acts),
     ("metrics-addr", NOT_BUILT),
     ("min-api-version", Acts),
     ("mtu", Acts),
     ("network-control-plane-mtu", SWARM),
     ("no-new-privileges", Acts),
-    ("no-proxy", PULL),
+    ("no-proxy", PROXIES),
     ("node-generic-resources", SWARM),
     ("pidfile", Refused("a lock in the run root says which engine runs, and that cannot be out of date")),
-    ("proxies", PULL),
+    ("proxies", PROXIES),
     ("raw-logs", NOT_BUILT),
-    ("registry-mirrors", PULL),
+    ("registry-mirrors", Acts),
     ("runtimes", Refused("there is one runtime")),
     ("seccomp-profile", Acts),
     ("selinux-enabled", NOT_BUILT),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::{Buf, Bytes, BytesMut};
 use dozen_engine::image::ProgressEvent;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::image_query;
+use super::{image_query, pull};
 use crate::error::{Answer, ApiError, empty, join_failed};
 use crate::extract::Query;
 
@@ -118,14 +118,9 @@ impl Read for ChannelReader {
     }
 }
 
-/// `POST /images/create`: `fromSrc` imports a root file system from the body; `fromImage` pulls, which is not built.
-pub(super) async fn create(State(engine): State<Engine>, query: Query, body: Body) -> Answer {
-    let Some(source) = query.text("fromSrc") else {
-        let name = query.text("fromImage").unwrap_or("an image");
-        let name = query.text("tag").map_or(name.to_owned(), |tag| format!("{name}:{tag}"));
-        return Err(ApiError::not_built(format_args!("pulling {name} from a registry"))
-            .with_hint("load it from an archive: dozen load -i FILE"));
-    };
+/// `POST /images/create`: `fromSrc` imports a root file system from the body; `fromImage` pulls.
+pub(super) async fn create(State(engine): State<Engine>, query: Query, headers: HeaderMap, body: Body) -> Answer {
+    let Some(source) = query.text("fromSrc") else { return pull::pull(&engine, &query, &headers).await };
     if source != "-" {
         return Err(ApiError::not_built(format_args!("importing from the address {source:?}"))
             .with_hint("fetch it and import the file: dozen import FILE"));

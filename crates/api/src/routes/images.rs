@@ -38,7 +38,7 @@ pub(super) async fn get(
     }
 }
 
-/// `POST /images/{name}/tag`, `POST /images/prune`, and what is not built: pull, push.
+/// `POST /images/{name}/tag`, `POST /images/prune`, and what is not built: push.
 pub(super) async fn post(State(engine): State<Engine>, Path(rest): Path<String>, query: Query) -> Answer {
     match (rest.as_str(), rest.rsplit_once('/')) {
         ("prune", _) => housekeeping::prune_images(&engine, &query).await,

@@ -31,6 +31,7 @@ mod logs;
 mod mounted_images;
 mod networks;
 mod pause;
+mod pull;
 mod reach;
 mod refused;
 mod snapshots;

@@ -170,6 +170,13 @@ pub(crate) fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str
     shared.emit(EventKind::Image, action, id.to_string(), attributes);
 }
 
+/// The same of one that was pulled: there its name stands in the id's place, with Docker. Blocks.
+pub(crate) fn emit_pull(shared: &Shared, id: &ImageId, name: &Reference) {
+    let mut attributes = shared.images.find(&id.to_string()).map(|image| labels_of(&image)).unwrap_or_default();
+    attributes.insert("name".into(), name.familiar_name());
+    shared.emit(EventKind::Image, "pull", name.familiar(), attributes);
+}
+
 fn labels_of(image: &Image) -> BTreeMap<String, String> {
     let labels = image.config.config().as_ref().and_then(|config| config.labels().clone());
     labels.unwrap_or_default().into_iter().collect()

@@ -43,7 +43,13 @@ pub(crate) fn reach(files: &Files, root: &Digest, wanted: Option<&Platform>) -> 
         }
         let document: Document = files.json(&blob_name(&at.digest))?;
         let Some(manifests) = document.manifests else { return reach_config(files, &at, document, wanted) };
-        at = choose(files, &manifests, &at.digest, wanted).map_err(|_| no_match(&manifests, wanted))?.clone();
+        let chosen = choose(files, &manifests, &at.digest, wanted).map_err(|_| no_match(&manifests, wanted))?;
+        // The only one that there is may be for another machine.
+        let is_foreign = chosen.platform.as_ref().is_some_and(|platform| Platform::host().rank(platform).is_none());
+        if wanted.is_none() && is_foreign {
+            return Err(no_match(&manifests, wanted));
+        }
+        at = chosen.clone();
     }
     Err(ImageError::Archive(format!("indexes are nested deeper than {DEPTH_LIMIT}")))
 }

@@ -1,0 +1,249 @@
+//! `POST /images/create?fromImage=…`: a pull, told in Docker's words. What goes wrong before anything is told is the answer's
+//! status; afterwards it stands in the stream. The answer's body owns its part in the pull, which ends with the last client.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use dozen_engine::{Credentials, Engine, LayerStep, PullEvent, PullRequest, RegistrySecret};
+use dozen_model::{Reference, base64};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::image_query;
+use crate::error::{Answer, ApiError};
+use crate::extract::Query;
+
+/// Of the short form of a digest.
+const ID_LETTERS: usize = 12;
+
+/// See the module.
+pub(super) async fn pull(engine: &Engine, query: &Query, headers: &HeaderMap) -> Answer {
+    let request = request(query, credentials(headers))?;
+    let mut pull = engine.pull(request);
+    let first = pull.next().await?;
+    let stream = futures_util::stream::unfold((first, Some(pull)), |(first, pull)| async move {
+        let mut pull = pull?;
+        let event = match first {
+            Some(event) => Ok(Some(event)),
+            None => pull.next().await,
+        };
+        match event {
+            Ok(event) => Some((Ok::<_, std::convert::Infallible>(lines(&event?)), (None, Some(pull)))),
+            Err(error) => Some((Ok(failure(ApiError::from(error))), (None, None))),
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response())
+}
+
+fn request(query: &Query, credentials: Option<Credentials>) -> Result<PullRequest, ApiError> {
+    let image = query.text("fromImage").ok_or_else(|| ApiError::invalid("image name cannot be blank"))?;
+    let name: Reference = image.parse()?;
+    let tag = query.text("tag");
+    let reference = match tag {
+        None => name.clone(),
+        Some(digest) if digest.contains(':') => format!("{}@{digest}", name.familiar_name()).parse()?,
+        Some(tag) => name.with_tag(tag)?,
+    };
+    // A name without anything behind it is that of a whole repository.
+    let is_bare =
+        tag.is_none() && name.digest().is_none() && !image.ends_with(&format!(":{}", name.tag().unwrap_or("")));
+    let platform = image_query::platform(query)?;
+    Ok(PullRequest { reference, all_tags: is_bare, platform, credentials })
+}
+
+/// Docker's AuthConfig, in `X-Registry-Auth`. What makes no sense there is as if it were not there, as with Docker.
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct AuthConfig {
+        username: String,
+        password: String,
+        auth: String,
+        identitytoken: String,
+        registrytoken: String,
+    }
+    let text = headers.get("x-registry-auth")?.to_str().ok()?;
+    let config: AuthConfig = serde_json::from_slice(&from_base64_url(text)?).ok()?;
+    let pair = base64::decode(&config.auth).and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = pair.as_deref().and_then(|pair| pair.split_once(':'));
+    if !config.registrytoken.is_empty() {
+        return Some(Credentials::RegistryToken(RegistrySecret::new(config.registrytoken)));
+    }
+    if !config.identitytoken.is_empty() {
+        return Some(Credentials::IdentityToken(RegistrySecret::new(config.identitytoken)));
+    }
+    let (user, password) = match (config.username.as_str(), pair) {
+        ("", Some((user, password))) => (user.to_owned(), password.to_owned()),
+        ("", None) => return None,
+        _ => (config.username, config.password),
+    };
+    Some(Credentials::Password { user, password: RegistrySecret::new(password) })
+}
+
+/// RFC 4648, section 5, with padding or without.
+fn from_base64_url(text: &str) -> Option<Vec<u8>> {
+    let mut standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
+    while !standard.len().is_multiple_of(4) {
+        standard.push('=');
+    }
+    base64::decode(&standard)
+}
+
+/// Docker's words for an event.
+fn lines(event: &PullEvent) -> Bytes {
+    let all = match event {
+        PullEvent::Begins { what, repository } => {
+            vec![json!({ "status": format!("Pulling from {repository}"), "id": what })]
+        }
+        PullEvent::Layer { digest, step } => {
+            let id = &digest.hex()[..ID_LETTERS];
+            steps(*step).into_iter().map(|(status, bytes)| layer(id, status, bytes)).collect()
+        }
+        PullEvent::Resolved(digest) => vec![json!({ "status": format!("Digest: {digest}") })],
+        PullEvent::Done { name, is_new } => {
+            let words = if *is_new { "Downloaded newer image" } else { "Image is up to date" };
+            vec![json!({ "status": format!("Status: {words} for {name}") })]
+        }
+    };
+    all.iter().map(|line| format!("{line}\r\n")).collect::<String>().into()
+}
+
+type Step = (&'static str, Option<(u64, u64)>);
+
+fn steps(step: LayerStep) -> Vec<Step> {
+    match step {
+        LayerStep::Exists => vec![("Already exists", None)],
+        LayerStep::Found => vec![("Pulling fs layer", None)],
+        LayerStep::Downloading { bytes, of_bytes } => vec![("Downloading", Some((bytes, of_bytes)))],
+        LayerStep::Downloaded => vec![("Verifying Checksum", None), ("Download complete", None)],
+        LayerStep::Extracting { bytes, of_bytes } => vec![("Extracting", Some((bytes, of_bytes)))],
+        LayerStep::Complete => vec![("Pull complete", None)],
+    }
+}
+
+fn layer(id: &str, status: &str, bytes: Option<(u64, u64)>) -> Value {
+    let Some((current, total)) = bytes else { return json!({ "status": status, "progressDetail": {}, "id": id }) };
+    json!({
+        "status": status,
+        "progressDetail": { "current": current, "total": total },
+        "progress": bar(current, total),
+        "id": id,
+    })
+}
+
+/// As Docker draws it (its pkg/jsonmessage): fifty places.
+fn bar(current: u64, total: u64) -> String {
+    const PLACES: usize = 50;
+    let share = usize::try_from(current.min(total) * PLACES as u64 / total.max(1)).unwrap_or(PLACES);
+    let arrow = if share < PLACES { ">" } else { "" };
+    let blank = " ".repeat(PLACES - share - arrow.len());
+    format!("[{}{arrow}{blank}]  {}/{}", "=".repeat(share), human(current), human(total))
+}
+
+/// As Docker writes sizes: powers of a thousand, four digits.
+fn human(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let places = match value {
+        value if value >= 1000.0 => 0,
+        value if value >= 100.0 => 1,
+        value if value >= 10.0 => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.places$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{}", UNITS[unit])
+}
+
+fn failure(error: ApiError) -> Bytes {
+    let mut line = json!({ "errorDetail": { "message": error.message }, "error": error.message });
+    if let Some(hint) = error.hint {
+        line["hint"] = json!(hint);
+    }
+    format!("{line}\r\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_read() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (query, want, all_tags) in [
+            ("fromImage=alpine&tag=3".to_owned(), "alpine:3".to_owned(), false),
+            ("fromImage=alpine".into(), "alpine:latest".into(), true),
+            ("fromImage=alpine:latest".into(), "alpine:latest".into(), false),
+            ("fromImage=localhost:5000/a".into(), "localhost:5000/a:latest".into(), true),
+            (format!("fromImage=a&tag={digest}"), format!("a@{digest}"), false),
+            (format!("fromImage=a@{digest}"), format!("a@{digest}"), false),
+        ] {
+            let read = request(&Query::from(query.as_str()), None).unwrap();
+            assert_eq!((read.reference.familiar(), read.all_tags), (want, all_tags), "{query}");
+        }
+        for query in ["", "fromImage=A", "fromImage=a&tag=b%2Fc", "fromImage=a&tag=b&platform=x/y/z/w"] {
+            assert!(request(&Query::from(query), None).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_read() {
+        let of = |json: &str| {
+            let text = base64::encode(json.as_bytes()).replace('+', "-").replace('/', "_");
+            let with = |text: &str| {
+                credentials(&[("x-registry-auth".parse().unwrap(), text.parse().unwrap())].into_iter().collect())
+            };
+            assert_eq!(with(&text), with(text.trim_end_matches('=')));
+            with(&text)
+        };
+        let password = |user: &str, password: &str| {
+            Some(Credentials::Password { user: user.into(), password: RegistrySecret::new(password) })
+        };
+        assert_eq!(of(r#"{"username":"a","password":"b?>é","serveraddress":"x"}"#), password("a", "b?>é"));
+        assert_eq!(of(r#"{"auth":"bWU6cHc6"}"#), password("me", "pw:"));
+        assert_eq!(
+            of(r#"{"identitytoken":"t","username":"a"}"#),
+            Some(Credentials::IdentityToken(RegistrySecret::new("t")))
+        );
+        for nothing in ["{}", "null", "[]", "<"] {
+            assert_eq!(of(nothing), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_dockers() {
+        for (bytes, want) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1_048_576, "1.049MB"),
+            (31_406_123, "31.41MB"),
+            (500_000_000, "500MB"),
+            (123_456_789_012, "123.5GB"),
+        ] {
+            assert_eq!(human(bytes), want);
+        }
+    }
+
+    #[test]
+    fn a_layer_is_told_in_dockers_words() {
+        let digest: dozen_model::Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+        let of = |step| String::from_utf8(lines(&PullEvent::Layer { digest: digest.clone(), step }).to_vec()).unwrap();
+        let detail = r#""progressDetail":{}"#;
+        assert_eq!(
+            of(LayerStep::Exists),
+            format!("{{\"id\":\"aaaaaaaaaaaa\",{detail},\"status\":\"Already exists\"}}\r\n")
+        );
+        assert_eq!(of(LayerStep::Downloaded).lines().count(), 2);
+        let half = of(LayerStep::Downloading { bytes: 500, of_bytes: 1000 });
+        let arrow = format!("[{}>{}]  500B/1kB", "=".repeat(25), " ".repeat(24));
+        assert!(half.contains(&arrow) && half.contains(r#""current":500,"total":1000"#), "{half}");
+        assert_eq!(bar(0, 0).len(), bar(9, 9).len());
+        assert_eq!(bar(u64::MAX / 100, 1).matches('=').count(), 50);
+    }
+}

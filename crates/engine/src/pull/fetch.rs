@@ -1,0 +1,321 @@
+//! What a pull does.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use dozen_image::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
+use dozen_model::{Digest, Reference, error_chain};
+use dozen_registry::{Access, Authorities, Manifest, Patience, Proxies, RegistryError, Repository, Terms, Which};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::board::{Board, LayerStep, PullEvent};
+use super::{PullRequest, refusal};
+use crate::EngineError;
+use crate::engine::emit_pull;
+use crate::shared::Shared;
+
+/// Pieces of a layer between the network and the disk.
+const PIECES: usize = 16;
+
+/// All that a request asks for.
+pub(super) async fn pull(shared: &Arc<Shared>, request: &PullRequest, board: &Board) -> Result<(), EngineError> {
+    let terms = terms(shared, request).await?;
+    let repository = Arc::new(shared.pulls.client.repository(&request.reference, Access::Pull, terms));
+    let one = |name| Pulling { shared, request, board, repository: repository.clone(), name };
+    if !request.all_tags {
+        return one(request.reference.clone()).pull().await;
+    }
+    let failed = |error: RegistryError| refusal::failure(&request.reference, &error);
+    for tag in repository.tags().await.map_err(failed)? {
+        let name = request.reference.with_tag(&tag).map_err(|error| invalid(error.to_string()))?;
+        one(name).pull().await?;
+    }
+    Ok(())
+}
+
+async fn terms(shared: &Arc<Shared>, request: &PullRequest) -> Result<Terms, EngineError> {
+    let unusable = |error| invalid(error_chain(&error));
+    let authorities = shared.blocking(move || Authorities::of_host(None).map_err(unusable)).await?;
+    let own: Vec<(String, String)> = std::env::vars().collect();
+    let of_engine = |name: &str| own.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    Ok(Terms {
+        settings: shared.config.settings.get().registries.clone(),
+        credentials: request.credentials.clone(),
+        authorities,
+        proxies: Proxies::of(of_engine),
+        patience: Patience::default(),
+    })
+}
+
+fn invalid(message: String) -> EngineError {
+    EngineError::Invalid { message, hint: None }
+}
+
+/// One image on its way.
+struct Pulling<'a> {
+    shared: &'a Arc<Shared>,
+    request: &'a PullRequest,
+    board: &'a Board,
+    repository: Arc<Repository>,
+    name: Reference,
+}
+
+impl Pulling<'_> {
+    async fn pull(&self) -> Result<(), EngineError> {
+        let mut which = match (self.name.digest(), self.name.tag()) {
+            (Some(digest), _) => Which::Digest(digest.clone()),
+            (None, tag) => Which::Tag(tag.unwrap_or("latest").to_owned()),
+        };
+        let what = which.to_string();
+        // One question tells whether all is here already. A digest needs none.
+        if let Which::Tag(tag) = &which
+            && let Some(resolved) = self.repository.resolve(tag).await.map_err(|error| self.failed(&error))?
+        {
+            which = Which::Digest(resolved.digest);
+        }
+        if let Which::Digest(digest) = &which
+            && self.is_current(digest).await?
+        {
+            self.begin(&what);
+            self.done(digest.clone(), false);
+            return Ok(());
+        }
+        let root = self.repository.manifest(&which).await.map_err(|error| self.failed(&error))?;
+        self.begin(&what);
+        let is_new = self.fetch(&root).await?;
+        self.done(root.digest, is_new);
+        Ok(())
+    }
+
+    async fn is_current(&self, digest: &Digest) -> Result<bool, EngineError> {
+        let (images, platform) = (self.shared.images.clone(), self.request.platform.clone());
+        let [name, by_digest] = [self.own_name(digest)?, self.by_digest(digest)?];
+        self.shared.blocking(move || Ok(images.is_current(&name, &by_digest, platform.as_ref()).is_some())).await
+    }
+
+    fn begin(&self, what: &str) {
+        let repository = self.name.path().to_owned();
+        self.board.say(PullEvent::Begins { what: what.to_owned(), repository });
+    }
+
+    fn done(&self, digest: Digest, is_new: bool) {
+        self.board.say(PullEvent::Resolved(digest));
+        self.board.say(PullEvent::Done { name: self.name.familiar(), is_new });
+    }
+
+    /// Whether anything came.
+    async fn fetch(&self, root: &Manifest) -> Result<bool, EngineError> {
+        let (images, platform) = (self.shared.images.clone(), self.request.platform.clone());
+        let (digest, media_type, bytes) = (root.digest.clone(), root.media_type.clone(), root.bytes.clone());
+        let begin = move || {
+            let arrival = images.arrival(digest.clone(), platform)?;
+            arrival.document(&digest, &media_type, &bytes)?;
+            Ok(Arc::new(arrival))
+        };
+        let arrival = self.shared.blocking(begin).await?;
+        let layers = loop {
+            let asked = arrival.clone();
+            match self.shared.blocking(move || Ok(asked.needed()?)).await? {
+                Needed::Layers(layers) => break layers,
+                needed => self.fetch_document(&arrival, needed).await?,
+            }
+        };
+        let is_new = layers.iter().any(|layer| !layer.is_here);
+        self.fetch_layers(&arrival, layers).await?;
+        let names = self.names(&root.digest)?;
+        let (shared, name) = (self.shared.clone(), self.name.clone());
+        let install = move || {
+            let loaded = arrival.install(&names)?;
+            emit_pull(&shared, &loaded.id, &name);
+            Ok(())
+        };
+        self.shared.blocking(install).await?;
+        Ok(is_new)
+    }
+
+    async fn fetch_document(&self, arrival: &Arc<Arrival>, needed: Needed) -> Result<(), EngineError> {
+        let failed = |error| self.failed(&error);
+        let (digest, media_type, bytes) = match needed {
+            Needed::Manifest { digest, .. } => {
+                let manifest = self.repository.manifest(&Which::Digest(digest)).await.map_err(failed)?;
+                (manifest.digest, manifest.media_type, manifest.bytes)
+            }
+            Needed::Configuration { digest, size_bytes } => {
+                let bytes = self.repository.small_blob(&digest, size_bytes, DOCUMENT_BYTES).await.map_err(failed)?;
+                (digest, String::new(), bytes)
+            }
+            Needed::Layers(_) => return Ok(()),
+        };
+        let arrival = arrival.clone();
+        self.shared.blocking(move || Ok(arrival.document(&digest, &media_type, &bytes)?)).await
+    }
+
+    async fn fetch_layers(&self, arrival: &Arc<Arrival>, layers: Vec<NeededLayer>) -> Result<(), EngineError> {
+        for layer in &layers {
+            self.board.layer(&layer.digest, if layer.is_here { LayerStep::Exists } else { LayerStep::Found });
+        }
+        let budget = Arc::new(LayersBudget::of(&layers));
+        let at_once = self.shared.config.settings.get().registries.downloads.get();
+        let turns = Arc::new(Semaphore::new(usize::from(at_once)));
+        let (stop, _) = watch::channel(false);
+        let mut fetching = JoinSet::new();
+        for layer in layers.into_iter().filter(|layer| !layer.is_here) {
+            let one = Layer {
+                repository: self.repository.clone(),
+                arrival: arrival.clone(),
+                board: self.board.clone(),
+                budget: budget.clone(),
+                stop: stop.subscribe(),
+                layer,
+            };
+            let turns = turns.clone();
+            fetching.spawn(async move {
+                // Nobody closes it.
+                let _turn = turns.acquire_owned().await;
+                one.fetch().await
+            });
+        }
+        let mut failure = None;
+        while let Some(done) = fetching.join_next().await {
+            let done = done.unwrap_or_else(|error| {
+                let source = std::io::Error::other(error);
+                Err(LayerError::Engine(EngineError::System { action: "finish a layer".into(), source }))
+            });
+            if let Err(error) = done
+                && failure.is_none()
+            {
+                failure = Some(error);
+                // All of them have ended, and nothing of them is left, before anybody is told.
+                stop.send_replace(true);
+            }
+        }
+        match failure {
+            None => Ok(()),
+            Some(LayerError::Registry(error)) => Err(self.failed(&error)),
+            Some(LayerError::Engine(error)) => Err(error),
+            Some(LayerError::Stopped) => Err(EngineError::ShuttingDown),
+        }
+    }
+
+    /// A tag with the digest beside it is the digest's alone, as with Docker.
+    fn names(&self, digest: &Digest) -> Result<Vec<Reference>, EngineError> {
+        let mut names = vec![self.by_digest(digest)?];
+        if self.name.digest().is_none() {
+            names.push(self.name.clone());
+        }
+        Ok(names)
+    }
+
+    fn own_name(&self, digest: &Digest) -> Result<Reference, EngineError> {
+        if self.name.digest().is_some() { self.by_digest(digest) } else { Ok(self.name.clone()) }
+    }
+
+    fn by_digest(&self, digest: &Digest) -> Result<Reference, EngineError> {
+        let text = format!("{}/{}@{digest}", self.name.registry(), self.name.path());
+        text.parse().map_err(|error: dozen_model::ReferenceError| invalid(error.to_string()))
+    }
+
+    fn failed(&self, error: &RegistryError) -> EngineError {
+        refusal::failure(&self.name, error).into()
+    }
+}
+
+enum LayerError {
+    Registry(RegistryError),
+    Engine(EngineError),
+    /// Another one failed.
+    Stopped,
+}
+
+/// One layer on its way.
+struct Layer {
+    repository: Arc<Repository>,
+    arrival: Arc<Arrival>,
+    board: Board,
+    budget: Arc<LayersBudget>,
+    stop: watch::Receiver<bool>,
+    layer: NeededLayer,
+}
+
+impl Layer {
+    async fn fetch(self) -> Result<(), LayerError> {
+        if *self.stop.borrow() {
+            return Err(LayerError::Stopped);
+        }
+        let (digest, of_bytes) = (self.layer.digest.clone(), self.layer.size_bytes);
+        let (pieces, arriving) = mpsc::channel(PIECES);
+        let (arrival, layer, budget) = (self.arrival.clone(), self.layer.clone(), self.budget.clone());
+        let board = self.board.clone();
+        let unpacking = tokio::task::spawn_blocking(move || {
+            let arriving = Arriving { pieces: arriving, current: Bytes::new(), is_over: false };
+            arrival.layer(&layer, arriving, &budget, |bytes| board.unpacks(&layer.digest, bytes, of_bytes))
+        });
+        let came = self.download(&digest, of_bytes, pieces).await;
+        let unpacked = unpacking.await;
+        // That it did not come is why it could not be unpacked.
+        came?;
+        let unpacked = unpacked.map_err(|error| {
+            let source = std::io::Error::other(error);
+            LayerError::Engine(EngineError::System { action: "unpack a layer".into(), source })
+        })?;
+        unpacked.map_err(|error| LayerError::Engine(error.into()))?;
+        self.board.layer(&digest, LayerStep::Complete);
+        Ok(())
+    }
+
+    async fn download(&self, digest: &Digest, of_bytes: u64, pieces: mpsc::Sender<Piece>) -> Result<(), LayerError> {
+        let mut stop = self.stop.clone();
+        let stopped = async move { _ = stop.wait_for(|stop| *stop).await };
+        let download = async {
+            let mut blob = self.repository.blob(digest, of_bytes).await.map_err(LayerError::Registry)?;
+            let mut bytes = 0;
+            while let Some(piece) = blob.next_unverified().await.map_err(LayerError::Registry)? {
+                bytes += piece.len() as u64;
+                self.board.moves(digest, LayerStep::Downloading { bytes, of_bytes });
+                if pieces.send(Piece::Bytes(piece)).await.is_err() {
+                    // It cannot be unpacked: why is told by who tried.
+                    return Ok(());
+                }
+            }
+            self.board.layer(digest, LayerStep::Downloaded);
+            _ = pieces.send(Piece::End).await;
+            Ok(())
+        };
+        tokio::select! {
+            downloaded = download => downloaded,
+            () = stopped => Err(LayerError::Stopped),
+        }
+    }
+}
+
+/// Of a layer. That nothing more comes is no end of it.
+enum Piece {
+    Bytes(Bytes),
+    End,
+}
+
+/// Pieces as a blocking reader.
+struct Arriving {
+    pieces: mpsc::Receiver<Piece>,
+    current: Bytes,
+    is_over: bool,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() && !self.is_over {
+            match self.pieces.blocking_recv() {
+                Some(Piece::Bytes(piece)) => self.current = piece,
+                Some(Piece::End) => self.is_over = true,
+                None => {
+                    return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the rest of it did not come"));
+                }
+            }
+        }
+        let count = self.current.len().min(out.len());
+        self.current.copy_to_slice(&mut out[..count]);
+        Ok(count)
+    }
+}

@@ -1,0 +1,63 @@
+//! Pulls that are under way: of two who want the same, the second joins the first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use dozen_model::{Classified, error_chain};
+use dozen_registry::Client;
+use tokio::task::AbortHandle;
+
+use super::board::{Board, Watch};
+use super::{PullFailure, PullRequest, fetch};
+use crate::shared::Shared;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Pulls {
+    /// What is known of registries from one pull to the next.
+    pub(super) client: Client,
+    flights: Mutex<HashMap<PullRequest, Weak<Flight>>>,
+}
+
+/// A pull. It ends when nobody has it any more.
+#[derive(Debug)]
+pub(super) struct Flight {
+    board: Board,
+    task: AbortHandle,
+}
+
+impl Pulls {
+    pub(super) fn join(&self, shared: &Arc<Shared>, request: PullRequest) -> Arc<Flight> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        let known = flights.get(&request).and_then(Weak::upgrade).filter(|flight| !flight.board.has_ended());
+        if let Some(flight) = known {
+            return flight;
+        }
+        let board = Board::new();
+        let (shared, pulled, told) = (shared.clone(), request.clone(), board.clone());
+        let task = tokio::spawn(async move {
+            let ended = fetch::pull(&shared, &pulled, &told).await;
+            told.end(ended.map_err(|error| PullFailure {
+                kind: error.kind(),
+                message: error_chain(&error),
+                hint: error.hint(),
+            }));
+        });
+        let flight = Arc::new(Flight { board, task: task.abort_handle() });
+        flights.insert(request, Arc::downgrade(&flight));
+        flight
+    }
+}
+
+impl Flight {
+    pub(super) fn watch(&self) -> Watch {
+        self.board.watch()
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
