@@ -144,6 +144,25 @@ impl Client {
         if bytes.is_empty() { Ok(Value::Null) } else { read(&format!("DELETE {path}"), &bytes) }
     }
 
+    /// Any method without a body, with fields of its own, answered by a stream. What stands in them is not told to anybody.
+    pub async fn stream_with(
+        &self,
+        method: Method,
+        path: &str,
+        fields: &[(&'static str, &str)],
+    ) -> Result<Response<Incoming>, ClientError> {
+        let mut request = self.build(&method, path, None, None, None);
+        for (name, value) in fields {
+            request = request.and_then(|mut request| {
+                let mut value = header::HeaderValue::from_str(value)?;
+                value.set_sensitive(true);
+                request.headers_mut().insert(*name, value);
+                Ok(request)
+            });
+        }
+        Ok(self.send(&format!("{method} {path}"), request).await?.0)
+    }
+
     /// Any method, answered by a stream; `body` may be one as well.
     pub async fn stream(
         &self,

@@ -39,6 +39,7 @@ mod pieces;
 mod port;
 mod prune;
 mod ps;
+mod pull;
 mod reach;
 mod rm;
 mod rmi;
@@ -130,6 +131,7 @@ pub fn command() -> Command {
                     load::command(),
                     images::command("ls").visible_alias("list"),
                     prune::images_command(),
+                    pull::command(),
                     rmi::command("rm").visible_alias("remove"),
                     save::command(),
                     tag::command(),
@@ -171,6 +173,7 @@ pub fn command() -> Command {
             logs::command(),
             pause::pause_command(),
             port::command(),
+            pull::command(),
             per_container::rename_command(),
             per_container::restart_command(),
             rm::command(),
@@ -253,7 +256,9 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("images", _) => images::execute(context, matches).await,
         ("rmi", _) => rmi::execute(context, matches).await,
         ("debug", _) => debug::execute(context, matches).await,
-        ("build" | "history" | "import" | "load" | "save" | "tag", _) => image_verb(context, verb, matches).await,
+        ("build" | "history" | "import" | "load" | "pull" | "save" | "tag", _) => {
+            image_verb(context, verb, matches).await
+        }
         (verb, _) => container_verb(context, verb, "", matches).await,
     }
 }
@@ -300,6 +305,7 @@ async fn image_verb(context: &Context, verb: &str, matches: &ArgMatches) -> Outc
         "load" => load::execute(context, matches).await,
         "ls" => images::execute(context, matches).await,
         "prune" => prune::images(context, matches).await,
+        "pull" => pull::execute(context, matches).await,
         "rm" => rmi::execute(context, matches).await,
         "save" => save::execute(context, matches).await,
         "tag" => tag::execute(context, matches).await,

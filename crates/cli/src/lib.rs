@@ -18,6 +18,7 @@ pub mod attach;
 pub mod client;
 pub mod commands;
 pub mod context;
+pub mod credentials;
 pub mod demultiplex;
 pub mod failure;
 pub mod help;

@@ -22,7 +22,6 @@ const VERBS: &[&str] = &[
     "manifest",
     "node",
     "plugin",
-    "pull",
     "push",
     "search",
     "secret",
@@ -36,7 +35,6 @@ const VERBS: &[&str] = &[
     "bake",
     "model",
     "mcp",
-    "image pull",
     "image push",
     "volume update",
 ];
@@ -112,7 +110,7 @@ pub fn is_verb(path: &str) -> bool {
 /// What does instead, until it is built.
 pub fn way_out(path: &str) -> Option<&'static str> {
     match path {
-        "pull" | "image pull" => Some("bring the image in from an archive: dozen load -i FILE"),
+        "push" | "image push" => Some("write it to an archive, which skopeo copies: dozen save -o FILE NAME"),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod duration;
 pub mod json;
+pub mod layers;
 pub mod listing;
 pub mod progress;
 pub mod size;
@@ -11,6 +12,15 @@ pub mod table;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
+
+/// One of our streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// For data.
+    Stdout,
+    /// For talk.
+    Stderr,
+}
 
 /// Writes data to stdout; to a terminal, what may be read there.
 pub fn print(text: &str) -> io::Result<()> {

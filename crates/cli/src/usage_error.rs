@@ -178,9 +178,9 @@ mod tests {
             ("image build --push .", 125, "dozen: --push of 'dozen image build' is not built yet"),
             ("buildx build --cache-to x .", 125, "dozen: --cache-to of 'dozen buildx build' is not built yet"),
             (
-                "pull x",
+                "push x",
                 1,
-                "dozen: 'dozen pull' is not built yet\nhint: bring the image in from an archive: dozen load -i FILE\n",
+                "dozen: 'dozen push' is not built yet\nhint: write it to an archive, which skopeo copies: dozen save -o FILE NAME\n",
             ),
             ("image push", 1, "dozen: 'dozen image push' is not built yet"),
             ("run --kernel-memory 1g x", 125, "dozen: --kernel-memory of 'dozen run' is not built yet"),

@@ -4,15 +4,17 @@ use std::fs::OpenOptions;
 use std::io::Write;
 
 use clap::{ArgMatches, Command};
+use dozen_model::Reference;
 use serde::Deserialize;
 
 use super::Context;
+use super::pull::{self, Wanted};
 use crate::arguments::container::{self, CreateRequest};
 use crate::arguments::flags::{is_on, text, verb};
 use crate::arguments::security::Surroundings;
 use crate::client::{ClientError, Query};
 use crate::failure::{ENGINE_FAILED, Failure, Outcome};
-use crate::output;
+use crate::output::{self, Stream};
 use crate::terminal;
 
 pub fn command() -> Command {
@@ -59,24 +61,7 @@ pub async fn create(
     request: &CreateRequest,
     called: &str,
 ) -> Result<String, Failure> {
-    let pull = text(matches, "pull").unwrap_or("missing");
-    match pull {
-        "missing" | "never" => {}
-        "always" => {
-            return Err(Failure::not_built("--pull always")
-                .with_hint("'dozen load' brings images in")
-                .with_exit_code(ENGINE_FAILED));
-        }
-        other => {
-            return Err(Failure {
-                is_prefixed: true,
-                exit_code: ENGINE_FAILED,
-                ..Failure::new(format!(
-                    "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
-                ))
-            });
-        }
-    }
+    let pull = Pull::of(text(matches, "pull").unwrap_or("missing"))?;
     // The file is made first: a second run with the same file must not create anything.
     let mut id_file = match &request.id_file {
         None => None,
@@ -96,17 +81,15 @@ pub async fn create(
     };
     let query =
         Query::new().with_some("name", request.name.as_deref()).with_some("platform", text(matches, "platform"));
-    let created = context.client.post::<Created>(&format!("/containers/create{query}"), Some(&request.body)).await;
-    let created = match created {
+    let path = format!("/containers/create{query}");
+    let created = match created_from(context, matches, request, &path, pull).await {
         Ok(created) => created,
-        Err(error) => {
+        Err(failure) => {
             if let Some((_, path)) = &id_file {
                 // Empty and ours: it would only stand in the way of the next try.
                 let _ = std::fs::remove_file(path);
             }
-            return Err(failure(error, &request.image, pull == "missing" && !is_on(matches, "quiet"))
-                .with_exit_code(ENGINE_FAILED)
-                .of_verb(called));
+            return Err(failure.with_exit_code(ENGINE_FAILED).of_verb(called));
         }
     };
     for warning in created.warnings.into_iter().flatten() {
@@ -122,18 +105,66 @@ pub async fn create(
     Ok(created.id)
 }
 
-/// An image that is not here is said in Docker's words; there is no pulling yet that could follow them.
-fn failure(error: ClientError, image: &str, says_so: bool) -> Failure {
-    let is_image = error.is_not_found() && error.to_string().to_ascii_lowercase().contains("no such image");
-    if !is_image {
-        return error.into();
+/// `--pull`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pull {
+    Always,
+    Missing,
+    Never,
+}
+
+impl Pull {
+    fn of(text: &str) -> Result<Self, Failure> {
+        match text {
+            "always" => Ok(Self::Always),
+            "missing" | "" => Ok(Self::Missing),
+            "never" => Ok(Self::Never),
+            other => Err(Failure {
+                is_prefixed: true,
+                exit_code: ENGINE_FAILED,
+                ..Failure::new(format!(
+                    "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+                ))
+            }),
+        }
     }
-    let full = image.parse::<dozen_model::Reference>().map_or_else(|_| image.to_owned(), |name| name.familiar());
-    if says_so {
-        output::say(&format!("Unable to find image '{full}' locally"));
+}
+
+/// The container, of an image that is pulled first if that is wanted, or if it is missing.
+async fn created_from(
+    context: &Context,
+    matches: &ArgMatches,
+    request: &CreateRequest,
+    path: &str,
+    pull: Pull,
+) -> Result<Created, Failure> {
+    let is_quiet = is_on(matches, "quiet");
+    let bring = async || {
+        let reference = request.image.parse().map_err(|error| Failure::new(format!("{error}")))?;
+        let wanted = Wanted { reference: &reference, all_tags: false, platform: text(matches, "platform") };
+        // Stdout is the container's.
+        pull::pull(context, &wanted, (!is_quiet).then_some(Stream::Stderr)).await
+    };
+    if pull == Pull::Always {
+        bring().await?;
     }
-    let hint = error.hint().unwrap_or_else(|| {
-        "pulling is not built yet: bring it in with 'dozen load -i FILE', or make it with 'dozen commit'".to_owned()
-    });
-    Failure::new(error.to_string()).with_hint(hint)
+    match context.client.post::<Created>(path, Some(&request.body)).await {
+        Err(error) if pull == Pull::Missing && is_missing_image(&error, &request.image) => {
+            if !is_quiet {
+                let name = request.image.parse::<Reference>();
+                let name = name.map_or_else(|_| request.image.clone(), |name| name.familiar());
+                output::say(&format!("Unable to find image '{name}' locally"));
+            }
+            bring().await?;
+            Ok(context.client.post(path, Some(&request.body)).await?)
+        }
+        created => Ok(created?),
+    }
+}
+
+/// It is the container's own image that is missing, or that is here for other platforms: no other comes by this pull.
+fn is_missing_image(error: &ClientError, image: &str) -> bool {
+    let name = image.parse::<Reference>().map_or_else(|_| image.to_owned(), |name| name.familiar());
+    let words = error.to_string();
+    error.is_not_found() && (words.ends_with(&format!("No such image: {name}")) || words.contains("has no image for"))
 }
