@@ -58,6 +58,24 @@ pub fn context(data: &[u8]) {
     }
 }
 
+/// What package managers have written down in an image, of whichever kind: what is found is words, and an address and a
+/// document come of it.
+pub fn packages(data: &[u8]) {
+    use crate::packages::{Inventory, Release};
+    let packages = crate::packages::read_all(data);
+    for package in &packages {
+        for word in [&package.name, &package.version] {
+            assert!(!word.is_empty() && word.len() <= 1024 && !word.chars().any(char::is_control));
+        }
+        let url = package.url(&Release::default());
+        assert!(url.is_ascii() && !url.contains(' ') && url.starts_with("pkg:"));
+    }
+    let count = packages.len();
+    let document =
+        crate::spdx::document(&Inventory { packages, ..Inventory::default() }, "x", jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(document["packages"].as_array().map(Vec::len), Some(count + 1));
+}
+
 /// All of it is copied, and copied again on what came of it.
 fn copied(context: &Context, destination: &str) {
     let operation = Copy {
@@ -199,6 +217,11 @@ mod tests {
         replay("context", super::context);
     }
 
+    #[test]
+    fn packages() {
+        replay("packages", super::packages);
+    }
+
     /// The corpus with bytes changed here and there.
     #[test]
     fn broken_contexts() {
@@ -217,6 +240,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
             super::context(&data);
+            super::packages(&data);
         }
     }
 }

@@ -65,7 +65,6 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
         "build",
         &[
             "--annotation",
-            "--attest",
             "--build-context",
             "--builder",
             "--cache-from",

@@ -2,6 +2,7 @@
 //! containers of this engine (`run`) and in the layer store (`layer`), once for all who want the same (`flights`).
 
 pub(crate) mod agents;
+mod attest;
 pub(crate) mod caches;
 mod events;
 mod executor;
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use self::agents::{SshAgent, WaitingAgent};
+pub use self::attest::{Attestations, ProvenanceWanted};
 pub use self::events::{BuildEvent, BuildFailure, StepId, StepStarted};
 use self::failure::StepError;
 use self::job::Job;

@@ -29,8 +29,8 @@ mod shared;
 mod volumes;
 
 pub use build::{
-    Build, BuildContext, BuildEvent, BuildFailure, BuildRequest, CacheEntry, CachePrune, DockerfileSource, PrunedCache,
-    Secret, SshAgent, StepId, StepStarted, WaitingAgent,
+    Attestations, Build, BuildContext, BuildEvent, BuildFailure, BuildRequest, CacheEntry, CachePrune,
+    DockerfileSource, ProvenanceWanted, PrunedCache, Secret, SshAgent, StepId, StepStarted, WaitingAgent,
 };
 pub use config::EngineConfig;
 pub use container::archive::{ContainerPath, ExtractOptions};

@@ -19,6 +19,7 @@
 mod adopt;
 pub mod archive;
 mod arrival;
+mod attested;
 pub mod beneath;
 mod budget;
 mod build_cache;
@@ -71,6 +72,7 @@ mod unreadable;
 
 pub use adopt::Taken;
 pub use arrival::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
+pub use attested::Attestation;
 pub use build_cache::{BUILD_CACHE, CachedStep, HeldLayers, KeptStep, StepLayer};
 pub use commit::CommitRequest;
 pub use copy_up::pour;

@@ -167,16 +167,7 @@ impl ImageStore {
         diff_ids: Vec<Digest>,
         references: Vec<Reference>,
     ) -> Result<ImageId, ImageError> {
-        if references.iter().any(|reference| reference.digest().is_some()) {
-            return Err(ImageError::TagWithDigest);
-        }
-        if diff_ids.len() > LAYERS_LIMIT {
-            return Err(ImageError::Commit(format!(
-                "it would have {} layers, and the kernel stacks {LAYERS_LIMIT} at the most; join steps, or begin a stage \
-                 from scratch and copy what is needed into it",
-                diff_ids.len()
-            )));
-        }
+        check_new(&diff_ids, &references)?;
         let config = serde_json::to_vec(configuration).expect("a JSON value serializes");
         let id = ImageId::new(Digest::from_sha256(Sha256::digest(&config).into()));
         let scratch = self.0.scratch()?;
@@ -189,6 +180,21 @@ impl ImageStore {
     pub fn directories_of(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>, ImageError> {
         self.0.stack(&self.0.read_state(), diff_ids)
     }
+}
+
+/// Whether there can be an image of these layers by these names.
+pub(crate) fn check_new(diff_ids: &[Digest], references: &[Reference]) -> Result<(), ImageError> {
+    if references.iter().any(|reference| reference.digest().is_some()) {
+        return Err(ImageError::TagWithDigest);
+    }
+    if diff_ids.len() > LAYERS_LIMIT {
+        return Err(ImageError::Commit(format!(
+            "it would have {} layers, and the kernel stacks {LAYERS_LIMIT} at the most; join steps, or begin a stage \
+             from scratch and copy what is needed into it",
+            diff_ids.len()
+        )));
+    }
+    Ok(())
 }
 
 /// Packs a tree into a layer of the scratch directory.

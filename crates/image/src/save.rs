@@ -33,9 +33,9 @@ use crate::tree;
 /// Chunks on their way between the threads: 1 MiB.
 const CHUNKS_WAITING: usize = (1 << 20) / CHUNK_BYTES;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// A file of the archive.
 enum Blob {
@@ -293,7 +293,7 @@ fn choose(state: &State, names: &[String]) -> Result<Vec<Chosen>, ImageError> {
     Ok(chosen)
 }
 
-fn layer_descriptor(row: &LayerRow) -> Value {
+pub(crate) fn layer_descriptor(row: &LayerRow) -> Value {
     json!({
         "mediaType": Compression::None.layer_media_type(),
         "digest": row.diff_id,
@@ -301,7 +301,7 @@ fn layer_descriptor(row: &LayerRow) -> Value {
     })
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).expect("a JSON value serializes")
 }
 

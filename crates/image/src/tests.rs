@@ -17,6 +17,7 @@ use crate::*;
 
 mod again;
 mod arrival;
+mod attested;
 mod commit;
 mod copy_up;
 mod directory;

@@ -1,5 +1,7 @@
 //! The parameters of `POST /build`: each acts, asks for nothing, or is refused by its name.
 
+mod attest;
+
 use std::collections::BTreeMap;
 
 use dozen_dockerfile::scope::{Given, Platform};
@@ -55,6 +57,7 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     ("nocachefilter", Acts),
     ("allow", Acts),
     ("debugshell", Acts),
+    ("attest", Acts),
     ("sourceDateEpoch", Acts),
     // What a step ran in is always gone at its end, however it ended: docker's own client asks for that, and the SDKs'
     // "keep them" is only that nobody has said anything.
@@ -140,6 +143,7 @@ pub(crate) fn request(
         agents: BTreeMap::new(),
         authorities: None,
         debug_shell: query.flag("debugshell"),
+        attestations: attest::read(query.all("attest"))?,
         entitlements: entitlements(query)?,
     };
     Ok(build)

@@ -13,6 +13,7 @@ mod secrets;
 mod send;
 mod shell;
 mod source;
+mod statements;
 mod tar;
 
 use std::path::Path;
@@ -32,6 +33,7 @@ use call::{Call, Format};
 use events::Event;
 use product::Product;
 use progress::{Mode, Progress};
+use statements::Statements;
 
 /// How often what runs is shown anew.
 const TICK: Duration = Duration::from_millis(100);
@@ -49,11 +51,13 @@ pub fn command() -> Command {
          dozen build --ca-bundle /etc/ssl/certs/ca-certificates.crt .\n\
          dozen build -o type=local,dest=out .\n\
          dozen build --debug-shell .\n\
+         dozen build --sbom=true --provenance=mode=max -t web .\n\
          id=$(dozen build -q .)\n\
          dozen build --check .",
     )
     .arg(list("add-host", None, "Add a custom host-to-IP mapping (host:ip)"))
     .arg(list("allow", None, "Allow extra privileged entitlement (\"network.host\", \"security.insecure\")"))
+    .arg(list("attest", None, "Statements about the image (\"type=provenance,mode=max\", \"type=sbom\")"))
     .arg(list("build-arg", None, "Set build-time variables"))
     .arg(value("ca-bundle", None, "file", "Certificate authorities that \"RUN\" trusts, too; no part of the image"))
     .arg(value("call", None, "string", "Set method for evaluating build (\"check\")"))
@@ -85,10 +89,10 @@ pub fn command() -> Command {
         "string",
         "Type of progress output (\"auto\", \"plain\", \"tty\", \"quiet\", \"rawjson\"; BUILDKIT_PROGRESS)",
     ))
-    .arg(value("provenance", None, "string", "Attach a provenance attestation (\"false\" alone is built)"))
+    .arg(value("provenance", None, "string", "Say with the image where it comes from (\"true\", \"mode=max\")"))
     .arg(switch("quiet", 'q', "Suppress the build output and print image ID on success"))
     .arg(switch("rm", None, "Remove intermediate containers after a build, as is done anyway"))
-    .arg(value("sbom", None, "string", "Attach a bill of materials (\"false\" alone is built)"))
+    .arg(value("sbom", None, "string", "Say with the image which packages are in it (\"true\")"))
     .arg(list("secret", None, "Secret to expose to the build (\"id=mysecret[,src=/local/secret][,env=NAME]\")"))
     .arg(value("shm-size", None, "bytes", "Shared memory size for build containers"))
     .arg(list("ssh", None, "SSH agent socket to expose to the build (\"default|<id>[=<socket>]\")"))
@@ -139,9 +143,10 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let (query, compress) = (request.query, is_on(matches, "compress"));
     let sending = send::Sending { query, secrets, agents, authorities, from, compress };
     let response = send::send(context, sending, &mut progress).await?;
-    let id = follow(context, JsonLines::new(response, "POST /build"), &mut progress).await?;
+    let mut statements = Statements::default();
+    let id = follow(context, JsonLines::new(response, "POST /build"), &mut progress, &mut statements).await?;
     progress.built(&id, &request.tags);
-    prepared.take(context, &id, &request.tags).await?;
+    prepared.take(context, &id, &request.tags, statements).await?;
     if let Some(path) = iidfile {
         let written = std::fs::write(path, &id);
         written
@@ -161,7 +166,12 @@ fn authorities(path: &str) -> Result<String, Failure> {
 }
 
 /// Shows what the engine tells; the image's id in the end.
-async fn follow(context: &Context, mut lines: JsonLines, progress: &mut Progress) -> Result<String, Failure> {
+async fn follow(
+    context: &Context,
+    mut lines: JsonLines,
+    progress: &mut Progress,
+    statements: &mut Statements,
+) -> Result<String, Failure> {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -184,6 +194,7 @@ async fn follow(context: &Context, mut lines: JsonLines, progress: &mut Progress
                 progress.make_way();
                 shell::open(context, &it.container, progress.title(it.step)).await;
             }
+            Some(Event::Statement(part)) => statements.add(part),
             Some(event) => progress.tell(&event),
             None => {}
         }

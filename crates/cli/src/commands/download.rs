@@ -19,6 +19,8 @@ pub struct Download {
     failed: &'static str,
     /// `None`: stdout.
     target: Option<Target>,
+    /// Goes before the archive.
+    beginning: Vec<u8>,
 }
 
 impl Download {
@@ -31,7 +33,12 @@ impl Download {
             )));
         }
         let target = path.map(Target::at).transpose().map_err(|why| Failure::new(format!("{failed}: {why}")))?;
-        Ok(Self { failed, target })
+        Ok(Self { failed, target, beginning: Vec::new() })
+    }
+
+    /// With entries of ours before those of the archive.
+    pub fn after(self, beginning: Vec<u8>) -> Self {
+        Self { beginning, ..self }
     }
 
     /// Takes all of the archive.
@@ -39,14 +46,14 @@ impl Download {
         let failed =
             |path: &Path, error: std::io::Error| Failure::new(format!("{}: {}: {error}", self.failed, path.display()));
         match &self.target {
-            None => copy(response, &mut tokio::io::stdout(), title).await,
-            Some(Target::File(path)) => to_file(response, path, title, &failed).await,
+            None => copy(&self.beginning, response, &mut tokio::io::stdout(), title).await,
+            Some(Target::File(path)) => to_file(&self.beginning, response, path, title, &failed).await,
             Some(Target::Stream(path)) => {
                 // Only a link that leads to nothing needs it: the kernel does not create through others' pipes.
                 let is_new = !path.exists();
                 let mut options = OpenOptions::new();
                 let stream = options.write(true).create(is_new).truncate(true).open(path).await;
-                copy(response, &mut stream.map_err(|error| failed(path, error))?, title).await
+                copy(&self.beginning, response, &mut stream.map_err(|error| failed(path, error))?, title).await
             }
         }
     }
@@ -93,6 +100,7 @@ impl Target {
 
 /// Writes beside the target and renames at the end: a file of that name is whole, or not there.
 async fn to_file(
+    beginning: &[u8],
     response: Response<Incoming>,
     path: &Path,
     title: &str,
@@ -106,7 +114,7 @@ async fn to_file(
     let _ = tokio::fs::remove_file(&part).await;
     let mut file = OpenOptions::new().write(true).create_new(true).open(&part).await.map_err(failed)?;
     let result = async {
-        copy(response, &mut file, title).await?;
+        copy(beginning, response, &mut file, title).await?;
         file.flush().await.map_err(failed)?;
         tokio::fs::rename(&part, path).await.map_err(failed)
     }
@@ -117,7 +125,13 @@ async fn to_file(
     result
 }
 
-async fn copy(response: Response<Incoming>, to: &mut (impl AsyncWrite + Unpin), title: &str) -> Result<(), Failure> {
+async fn copy(
+    beginning: &[u8],
+    response: Response<Incoming>,
+    to: &mut (impl AsyncWrite + Unpin),
+    title: &str,
+) -> Result<(), Failure> {
+    to.write_all(beginning).await?;
     let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let bar = progress::bytes(title, length, false);
     let mut body = response.into_body();

@@ -20,6 +20,8 @@ pub enum BuildEvent {
     Done(StepId),
     /// Something that the caller should know.
     Warning(String),
+    /// A part of a statement about the image, and the file that clients put it into (`provenance.json`).
+    Statement(&'static str, String),
     /// The image is there, with its names.
     Built(ImageId),
     /// There is none.

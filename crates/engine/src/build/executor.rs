@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use super::attest::{self, Said};
 use super::failure::StepError;
 use super::graph::{Built, Graph, StageBase};
 use super::job::Job;
@@ -29,10 +30,11 @@ pub(super) async fn execute(job: &Arc<Job>, name: &str, text: &str) -> Result<Im
         Ok(file) => file,
         Err(failure) => return Err(StepError::File(failure.error).told(name, text, None)),
     };
-    build(job, &file).await.map_err(|(error, span)| error.told(name, text, span))
+    build(job, &file, (name, text)).await.map_err(|(error, span)| error.told(name, text, span))
 }
 
-async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
+/// `dockerfile`: its name and its text.
+async fn build(job: &Arc<Job>, file: &Dockerfile, dockerfile: (&str, &str)) -> Result<ImageId, Failed> {
     let graph = Arc::new(Graph::plan(job, file).await?);
     for warning in &graph.warnings {
         job.tell(BuildEvent::Warning(warning.clone())).await;
@@ -59,8 +61,9 @@ async fn build(job: &Arc<Job>, file: &Dockerfile) -> Result<ImageId, Failed> {
         ended?;
     }
     let built = graph.built(graph.target).await;
+    let said = attest::gather(job, &graph, &built, dockerfile).await?;
     failpoint("build.image.before");
-    Ok(install(job, &built).await?)
+    Ok(install(job, &built, said).await?)
 }
 
 /// One stage, step by step.
@@ -104,17 +107,25 @@ async fn stage(job: &Arc<Job>, graph: &Arc<Graph>, number: usize) -> Result<(), 
     Ok(())
 }
 
-/// The image with its names, for everyone to see.
-async fn install(job: &Arc<Job>, built: &Built) -> Result<ImageId, StepError> {
+/// The image with its names and with what is said of it, for everyone to see.
+async fn install(job: &Arc<Job>, built: &Built, said: Vec<Said>) -> Result<ImageId, StepError> {
     let (shared, tags) = (job.shared.clone(), job.request.tags.clone());
     let (configuration, layers) = (built.configuration.clone(), built.layers.clone());
     let added = job.shared.blocking(move || {
         let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
-        let id = shared.images.add_image(&configuration, layers, tags)?;
+        let mut statements = Vec::new();
+        let id = match said.is_empty() {
+            true => shared.images.add_image(&configuration, layers, tags)?,
+            false => shared.images.add_attested_image(&configuration, layers, tags.clone(), |manifest| {
+                statements = attest::statements(&said, &tags, &configuration, manifest);
+                statements.iter().map(|(_, attestation)| attestation.clone()).collect()
+            })?,
+        };
         names.iter().for_each(|name| emit_image(&shared, "tag", &id, name));
-        Ok(id)
+        Ok((id, statements))
     });
-    let id = added.await?;
+    let (id, statements) = added.await?;
     failpoint("build.image.after");
+    attest::tell(job, statements).await;
     Ok(id)
 }

@@ -52,6 +52,8 @@ pub(super) enum StageBase {
 /// An image whose layers stay.
 #[derive(Clone)]
 pub(super) struct HeldImage {
+    /// As it was asked for.
+    name: String,
     pub(super) image: Image,
     _held: HeldLayers,
 }
@@ -166,6 +168,15 @@ impl Graph {
         1 + self.stages.range(..stage).map(|(_, stage)| 1 + stage.plan.steps.len()).sum::<usize>()
     }
 
+    /// The images that the build takes anything from, by the names that it has for them.
+    pub(super) fn taken_images(&self) -> impl Iterator<Item = (&str, &Image)> {
+        let bases = self.stages.values().filter_map(|stage| match &stage.base {
+            StageBase::Image(held) => Some(held),
+            StageBase::Empty | StageBase::Stage(_) => None,
+        });
+        bases.chain(self.images.values()).map(|held| (held.name.as_str(), &held.image))
+    }
+
     /// A stage once it is done. Who waits for one that fails is given up with the build.
     pub(super) async fn built(&self, stage: usize) -> Arc<Built> {
         let mut built = self.stages[&stage].built.subscribe();
@@ -202,7 +213,7 @@ async fn find(
         loop {
             let image = shared.images.prepare_for(&wanted, platform.as_ref())?;
             if let Some(held) = shared.images.hold_layers(&image.diff_ids) {
-                return Ok(HeldImage { image, _held: held });
+                return Ok(HeldImage { name: wanted, image, _held: held });
             }
             shared.images.find_after_changes(&image.id)?;
         }

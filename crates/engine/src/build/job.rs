@@ -88,6 +88,11 @@ impl Job {
         self.circumstances.source_date_epoch
     }
 
+    /// When the build began.
+    pub(super) fn began(&self) -> Timestamp {
+        self.began
+    }
+
     /// The time of what the build makes by itself: seconds and nanoseconds.
     pub(super) fn now(&self) -> (i64, u32) {
         (self.latest_s().unwrap_or_else(|| self.began.as_second()), 0)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dozen_dockerfile::scope::{Given, Platform};
 use dozen_model::{ContainerSpec, Reference};
 
-use super::SshAgent;
+use super::{Attestations, SshAgent};
 
 /// What is to be built, and how.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct BuildRequest {
     pub authorities: Option<String>,
     /// A command that fails is followed by a shell where it has stopped.
     pub debug_shell: bool,
+    /// What is said of the image beside it.
+    pub attestations: Attestations,
     /// Whoever may: `--allow security.insecure`, `network.host`.
     pub entitlements: Vec<String>,
 }

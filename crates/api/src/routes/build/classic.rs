@@ -63,8 +63,8 @@ impl Classic {
                 self.wait(step, format!(" ---> Running in {}\n", short(container.as_str())), false);
                 self.containers.insert(step, container);
             }
-            // Nobody who reads these words can ask for one.
-            BuildEvent::Shell(..) => {}
+            // Who reads these words can ask for no shell, and has no place for a statement.
+            BuildEvent::Shell(..) | BuildEvent::Statement(..) => {}
             BuildEvent::Output(step, stream, piece) => {
                 let text = self.pieces.read(step, stream, piece);
                 self.wait(step, text, true);

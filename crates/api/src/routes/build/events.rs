@@ -48,6 +48,7 @@ impl Events {
                 write(&json!({ "Done": step.0 }), said);
             }
             BuildEvent::Warning(text) => write(&json!({ "Warning": text }), said),
+            BuildEvent::Statement(file, text) => write(&json!({ "Statement": { "File": file, "Text": text } }), said),
             BuildEvent::Built(image) => write(&json!({ "Built": image.to_string() }), said),
             BuildEvent::Failed(BuildFailure { message, excerpt, hint, exit_code }) => write(
                 &json!({ "Failed": {

@@ -19,6 +19,8 @@ pub(super) enum Event {
     Shell(Running),
     Done(usize),
     Warning(String),
+    /// A part of what is said of the image, and the file that it goes into.
+    Statement(Statement),
     /// The image's id, with its algorithm.
     Built(String),
     Failed(Failed),
@@ -68,6 +70,13 @@ pub(super) struct Failed {
     pub hint: Option<String>,
     #[serde(default)]
     pub exit_code: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Statement {
+    pub file: String,
+    pub text: String,
 }
 
 impl Event {

@@ -5,6 +5,7 @@ use dozen_image::{CopyIn, Owner};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::statements::Statements;
 use crate::arguments::flags::{invalid, texts};
 use crate::client::Query;
 use crate::commands::download::Download;
@@ -97,7 +98,13 @@ pub(super) enum Prepared {
 
 impl Prepared {
     /// Brings it there. The image stays in the engine too.
-    pub(super) async fn take(self, context: &Context, image: &str, tags: &[String]) -> Result<(), Failure> {
+    pub(super) async fn take(
+        self,
+        context: &Context,
+        image: &str,
+        tags: &[String],
+        statements: Statements,
+    ) -> Result<(), Failure> {
         match self {
             Self::Nothing => Ok(()),
             Self::Archive(download) => {
@@ -110,7 +117,8 @@ impl Prepared {
             Self::Tar(download) => {
                 let container = Files::of(context, image).await?;
                 let taken = match container.export(context).await {
-                    Ok(response) => download.take(response, "Exporting").await,
+                    // What is said of the image comes first.
+                    Ok(response) => download.after(statements.archived()).take(response, "Exporting").await,
                     Err(failure) => Err(failure),
                 };
                 container.remove(context, taken).await
@@ -123,7 +131,10 @@ impl Prepared {
                 let container = Files::of(context, image).await?;
                 let how = CopyIn { keep_kinds: true, owner: Owner::Caller, renamed: None, ids: None };
                 let taken = match container.export(context).await {
-                    Ok(response) => pieces::unpack(response, &path, how).await.map(drop),
+                    Ok(response) => pieces::unpack(response, &path, how).await.and_then(|_| {
+                        let written = statements.write(std::path::Path::new(&path));
+                        written.map_err(|why| Failure::new(format!("{FAILED}: {why}")))
+                    }),
                     Err(failure) => Err(failure),
                 };
                 container.remove(context, taken).await

@@ -117,7 +117,7 @@ impl Progress {
                     self.show(*step, &[], now);
                 }
             }
-            Event::Running(_) | Event::Shell(_) => {}
+            Event::Running(_) | Event::Shell(_) | Event::Statement(_) => {}
             Event::Output(it) => {
                 if let Screen::RawJson(raw) = &mut self.screen {
                     output::say(&raw.output(it, &self.journal));

@@ -22,12 +22,6 @@ pub(super) struct Request {
 }
 
 pub(super) fn read(matches: &ArgMatches, product: &Product, environment: Environment<'_>) -> Result<Request, Failure> {
-    for flag in ["provenance", "sbom"] {
-        if let Some(value) = text(matches, flag).filter(|value| !matches!(*value, "false" | "0")) {
-            let hint = format!("leave it out, or say --{flag}=false");
-            return Err(Failure::not_built(&format!("--{flag}={value} of 'dozen build'")).with_hint(hint));
-        }
-    }
     let mut query = Query::new();
     let mut tags = Vec::new();
     let more = if let Product::Image { names } = product { names.as_slice() } else { &[] };
@@ -51,6 +45,7 @@ pub(super) fn read(matches: &ArgMatches, product: &Product, environment: Environ
     for (flag, parameter) in [("no-cache-filter", "nocachefilter"), ("allow", "allow")] {
         query = texts(matches, flag).into_iter().fold(query, |query, value| query.with(parameter, value));
     }
+    query = attestations(matches).iter().fold(query, |query, wanted| query.with("attest", wanted));
     for host in texts(matches, "add-host") {
         query = query.with("extrahosts", &hosts::parse(host).map_err(|why| invalid(host, "add-host", why))?);
     }
@@ -83,6 +78,20 @@ pub(super) fn read(matches: &ArgMatches, product: &Product, environment: Environ
     }
     query = query.with_some("sourceDateEpoch", crate::commands::source_date_epoch()?.as_deref());
     Ok(Request { query, tags })
+}
+
+/// What is to be said of the image beside it: of the short flags' values a boolean is on or off, others are options (buildx,
+/// "--provenance", "--sbom").
+fn attestations(matches: &ArgMatches) -> Vec<String> {
+    let mut all: Vec<String> = texts(matches, "attest").into_iter().map(str::to_owned).collect();
+    for flag in ["provenance", "sbom"] {
+        all.extend(text(matches, flag).filter(|value| !value.is_empty()).map(|value| match value {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => format!("type={flag}"),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => format!("type={flag},disabled=true"),
+            options => format!("type={flag},{options}"),
+        }));
+    }
+    all
 }
 
 /// `NAME=VALUE`; a name alone takes our own value, or is left out.
@@ -122,7 +131,9 @@ mod tests {
             ("--cpu-period 1000 --cpu-quota 2000 -c 3", "?cpuperiod=1000&cpuquota=2000&cpushares=3"),
             ("-m 64m --memory-swap -1 --shm-size 1m", "?memory=67108864&memswap=-1&shmsize=1048576"),
             ("--ulimit nofile=5:6", "?ulimits=%5B%7B%22Hard%22:6%2C%22Name%22:%22nofile%22%2C%22Soft%22:5%7D%5D"),
-            ("--rm --force-rm --rm=false --load --provenance=false --sbom=false", ""),
+            ("--rm --force-rm --rm=false --load", ""),
+            ("--sbom=true --provenance mode=max", "?attest=type%3Dprovenance%2Cmode%3Dmax&attest=type%3Dsbom"),
+            ("--attest type=sbom --sbom=false", "?attest=type%3Dsbom&attest=type%3Dsbom%2Cdisabled%3Dtrue"),
         ] {
             assert_eq!(asked(line).map(|(query, _)| query).as_deref(), Ok(query), "{line}");
         }
@@ -133,8 +144,6 @@ mod tests {
     fn what_is_wrong_or_not_built_is_said() {
         for (line, words) in [
             ("-t A", "invalid tag \"A\": invalid reference format"),
-            ("--provenance mode=max", "--provenance=mode=max of 'dozen build' is not built yet"),
-            ("--sbom true", "--sbom=true of 'dozen build' is not built yet"),
             ("--add-host x", "invalid argument \"x\" for \"--add-host\" flag: bad format for add-host"),
             ("-m x", "invalid argument \"x\" for \"--memory\" flag"),
             ("--ulimit x", "invalid argument \"x\" for \"--ulimit\" flag"),
