@@ -75,12 +75,16 @@ impl ImageStore {
         self.0.hold_layers(diff_ids)
     }
 
+    /// The same, unless one of them was found to be damaged.
+    pub fn hold_sound_layers(&self, diff_ids: &[Digest]) -> Option<HeldLayers> {
+        self.hold_layers(diff_ids).filter(|_| !diff_ids.iter().any(|diff_id| self.0.is_damaged(diff_id)))
+    }
+
     /// What a step has made, if it was done before; the layer is held from here on.
     pub fn cached_step(&self, key: &Digest) -> Option<KeptStep> {
         let diff_ids: Vec<Digest> = self.0.read_state().steps.get(key)?.diff_id.iter().cloned().collect();
         // It may go in this moment; and a layer that was found to be damaged is to be made again.
-        let is_damaged = diff_ids.iter().any(|diff_id| self.0.is_damaged(diff_id));
-        let held = self.hold_layers(&diff_ids).filter(|_| !is_damaged)?;
+        let held = self.hold_sound_layers(&diff_ids)?;
         let used = {
             let mut state = self.0.write_state();
             // What is held is not forgotten, but it may have been before.
@@ -98,6 +102,17 @@ impl ImageStore {
         );
         let created = Timestamp::from_second(created_s).unwrap_or_default();
         Some(KeptStep { layer, created, held })
+    }
+
+    /// The other keys of a step: those that were written down with this one.
+    pub fn other_keys(&self, key: &Digest) -> Vec<Digest> {
+        let state = self.0.read_state();
+        let Some(step) = state.steps.get(key) else { return Vec::new() };
+        let said = |row: &StepRow| (row.diff_id.clone(), row.created_s, row.description.clone());
+        let is_other = |row: &&std::sync::Arc<StepRow>| row.key != *key && said(row) == said(step);
+        let mut others: Vec<Digest> = state.steps.values().filter(is_other).map(|row| row.key.clone()).collect();
+        others.sort();
+        others
     }
 
     /// Writes down what a step has made, by each of its keys. `layer`: the step's, or that of another step, which is held.

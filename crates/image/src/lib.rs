@@ -58,6 +58,7 @@ mod remove;
 mod save;
 mod schema;
 mod select;
+mod single;
 mod snapshot;
 mod space;
 mod store;

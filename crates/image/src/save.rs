@@ -348,20 +348,50 @@ impl<W: Write> Archive<W> {
         self.0.pad(size).map_err(writing)
     }
 
-    /// A layer, plain again and compared with its digest on the way: read by a second thread.
     fn layer(&mut self, name: &str, inner: &Inner, row: &LayerRow) -> Result<(), ImageError> {
         let source = Source::open(inner, row)?;
-        let damaged = |what: Option<String>| {
-            tracing::error!(layer = %row.diff_id, what, "a stored layer is damaged");
-            ImageError::Damaged { path: source.path.clone(), expected: row.diff_id.to_string() }
-        };
         self.0
             .header(&Description::plain(name.as_bytes(), EntryType::Regular, 0o644, row.tar_size_bytes))
             .map_err(writing)?;
+        source.write(row, |bytes| self.0.raw(bytes))?;
+        self.0.pad(row.tar_size_bytes).map_err(writing)
+    }
+}
+
+/// What a stored layer is read from.
+pub(crate) struct Source {
+    /// For the error: its directory, or its blob.
+    path: PathBuf,
+    kept: File,
+    /// The layer's directory, if a recipe is kept.
+    root: Option<OwnedFd>,
+    /// The blob is the plain stream, whatever it begins with.
+    is_plain: bool,
+}
+
+impl Source {
+    pub(crate) fn open(inner: &Inner, row: &LayerRow) -> Result<Self, ImageError> {
+        let kept_path = inner.content_path(row);
+        let kept = File::open(&kept_path).map_err(ImageError::io("open", kept_path.display()))?;
+        let is_plain = row.blob == row.diff_id;
+        if row.recipe_size_bytes.is_none() {
+            return Ok(Self { path: kept_path, kept, root: None, is_plain });
+        }
+        let path = inner.layer_path(&row.directory);
+        let root = tree::open_root(&path).map_err(ImageError::io("open", path.display()))?;
+        Ok(Self { path, kept, root: Some(root), is_plain })
+    }
+
+    /// The layer, plain again and compared with its digest on the way: read by a second thread.
+    pub(crate) fn write(&self, row: &LayerRow, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ImageError> {
+        let damaged = |what: Option<String>| {
+            tracing::error!(layer = %row.diff_id, what, "a stored layer is damaged");
+            ImageError::Damaged { path: self.path.clone(), expected: row.diff_id.to_string() }
+        };
         let (mut hash, mut left) = (Sha256::new(), row.tar_size_bytes);
         std::thread::scope(|scope| {
             let (sender, chunks) = sync_channel(CHUNKS_WAITING);
-            let reading = scope.spawn(|| source.read(sender));
+            let reading = scope.spawn(|| self.read(sender));
             let mut written = Ok(());
             for chunk in chunks {
                 let chunk: Chunk = chunk;
@@ -369,7 +399,7 @@ impl<W: Write> Archive<W> {
                 // More than was promised is damage, and seen below.
                 let fits = chunk.bytes().len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 left -= fits as u64;
-                written = self.0.raw(&chunk.bytes()[..fits]);
+                written = out(&chunk.bytes()[..fits]);
                 if written.is_err() {
                     break;
                 }
@@ -382,32 +412,7 @@ impl<W: Write> Archive<W> {
         if Digest::from_sha256(hash.finalize().into()) != row.diff_id {
             return Err(damaged(None));
         }
-        self.0.pad(row.tar_size_bytes).map_err(writing)
-    }
-}
-
-/// What a stored layer is read from.
-struct Source {
-    /// For the error: its directory, or its blob.
-    path: PathBuf,
-    kept: File,
-    /// The layer's directory, if a recipe is kept.
-    root: Option<OwnedFd>,
-    /// The blob is the plain stream, whatever it begins with.
-    is_plain: bool,
-}
-
-impl Source {
-    fn open(inner: &Inner, row: &LayerRow) -> Result<Self, ImageError> {
-        let kept_path = inner.content_path(row);
-        let kept = File::open(&kept_path).map_err(ImageError::io("open", kept_path.display()))?;
-        let is_plain = row.blob == row.diff_id;
-        if row.recipe_size_bytes.is_none() {
-            return Ok(Self { path: kept_path, kept, root: None, is_plain });
-        }
-        let path = inner.layer_path(&row.directory);
-        let root = tree::open_root(&path).map_err(ImageError::io("open", path.display()))?;
-        Ok(Self { path, kept, root: Some(root), is_plain })
+        Ok(())
     }
 
     /// The plain stream in chunks, until it ends or nobody takes them any more; what is damaged, in words.

@@ -151,6 +151,53 @@ fn a_layer_says_nothing_of_what_is_gone() {
 }
 
 #[test]
+fn a_layer_travels_alone_and_is_what_its_digest_says() {
+    let (home, other) = (Home(tempfile::tempdir().unwrap()), Home(tempfile::tempdir().unwrap()));
+    let (store, there) = (home.open(), other.open());
+    let made = store.add_step(&[key("a")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    let diff_id = made.layer.clone().unwrap();
+    let mut plain = Vec::new();
+    store.send_layer(&diff_id, &mut plain).unwrap();
+    let packed = crate::tests::gzip(&plain);
+    for blob in [plain.as_slice(), &packed, &crate::tests::zstd(&plain)] {
+        let received = there.receive_layer(blob, &diff_id).unwrap();
+        assert_eq!(received.diff_id(), &diff_id);
+    }
+    let wrong = |blob: &[u8], digest: &dozen_model::Digest, words: &str| {
+        let said = dozen_model::error_chain(&there.receive_layer(blob, digest).unwrap_err());
+        assert!(said.contains(words), "{said}\nnot\n{words}");
+    };
+    wrong(&plain, &key("b"), "its bytes have the digest");
+    wrong(&packed[..packed.len() - 9], &diff_id, "damaged or cut short");
+    wrong(&plain[..700], &diff_id, "");
+    wrong(b"", &diff_id, "");
+    wrong(&crate::tests::gzip(&vec![0; 300 << 20]), &diff_id, "");
+    assert_eq!(fs::read_dir(other.0.path().join("tmp")).unwrap().count(), 0);
+    let kept =
+        there.add_step(&[key("c")], there.receive_layer(packed.as_slice(), &diff_id).unwrap().into(), "x").unwrap();
+    let directory = there.directories_of(std::slice::from_ref(&diff_id)).unwrap().remove(0);
+    assert_eq!(fs::read_to_string(directory.join("d/x")).unwrap(), "1");
+    // It goes on from there as it came, and what is damaged does not.
+    let mut again = Vec::new();
+    there.send_layer(&diff_id, &mut again).unwrap();
+    assert_eq!(again, plain);
+    fs::write(directory.join("d/x"), "2").unwrap();
+    assert!(there.send_layer(&diff_id, &mut Vec::new()).is_err());
+    assert!(there.send_layer(&key("none"), &mut Vec::new()).is_err());
+    drop((made, kept));
+}
+
+#[test]
+fn a_step_has_other_keys() {
+    let home = Home(tempfile::tempdir().unwrap());
+    let store = home.open();
+    store.add_step(&[key("a"), key("b")], layer(&store, "x", "1").into(), "COPY x").unwrap();
+    store.add_step(&[key("c")], layer(&store, "x", "1").into(), "COPY y").unwrap();
+    assert_eq!(store.other_keys(&key("a")), [key("b")]);
+    assert_eq!((store.other_keys(&key("c")), store.other_keys(&key("none"))), (vec![], vec![]));
+}
+
+#[test]
 fn what_goes_with_the_cache_is_not_the_images() {
     let home = Home(tempfile::tempdir().unwrap());
     let store = home.open();
