@@ -20,6 +20,7 @@ pub mod instruction;
 pub mod lint;
 mod logical;
 mod mount;
+pub mod named;
 mod one_or_more;
 mod parse;
 mod remote;
