@@ -63,6 +63,12 @@ pub fn of(operation: &Operation, below: Below<'_>, contents: &[Digest], circumst
     Digest::from_sha256(Sha256::digest(whole.to_string()).into())
 }
 
+/// What a step is known by that somebody else says to have done, with this layer for its result: it is found where the same
+/// is said again, and nowhere else.
+pub fn of_imported(key: &Digest, layer: &Digest) -> Digest {
+    Digest::from_sha256(Sha256::digest(format!("imported\n{key}\n{layer}")).into())
+}
+
 /// What stands for all files that layers make when they lie above one another, lowest first.
 pub fn of_layers(layers: &[Digest]) -> Digest {
     let mut hash = Sha256::new();

@@ -60,6 +60,8 @@ pub enum BaseImage<'a> {
 pub struct Options {
     /// `--label`: they win over the Dockerfile's.
     pub labels: BTreeMap<String, String>,
+    /// It is a named context: what its image wants done is done by those that begin from it.
+    pub is_given: bool,
     /// `--platform`, if it was given: what the image says that it is for, whatever its base says.
     pub platform: Option<Platform>,
 }
@@ -143,7 +145,8 @@ impl<'a> Planning<'a> {
         let from = &written.from;
         let mut state = State::new(self, stage, base, from.span)?;
         let mut steps = Vec::new();
-        for source in std::mem::take(&mut state.configuration.on_build) {
+        let triggers = if options.is_given { Vec::new() } else { std::mem::take(&mut state.configuration.on_build) };
+        for source in triggers {
             let planned = state.trigger(&source).map_err(|mut error| {
                 // The trigger's text is no part of this file.
                 error.span = from.span;

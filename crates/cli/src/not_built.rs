@@ -65,13 +65,9 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
         "build",
         &[
             "--annotation",
-            "--build-context",
             "--builder",
-            "--cache-from",
-            "--cache-to",
             "--disable-content-trust",
             "--isolation",
-            "--metadata-file",
             "--policy",
             "--pull",
             "--push",

@@ -176,7 +176,7 @@ mod tests {
             ("buildx bake", 1, "dozen: 'dozen buildx bake' is not built yet"),
             ("build --pull .", 125, "dozen: --pull of 'dozen build' is not built yet"),
             ("image build --push .", 125, "dozen: --push of 'dozen image build' is not built yet"),
-            ("buildx build --cache-to x .", 125, "dozen: --cache-to of 'dozen buildx build' is not built yet"),
+            ("buildx build --push .", 125, "dozen: --push of 'dozen buildx build' is not built yet"),
             (
                 "push x",
                 1,

@@ -4,16 +4,21 @@
 pub(crate) mod agents;
 mod attest;
 pub(crate) mod caches;
+mod contexts;
 mod events;
+mod exchange;
 mod executor;
 mod failure;
 pub(crate) mod flights;
 mod foreign;
 mod graph;
+mod imported;
+mod inline;
 pub(crate) mod job;
 mod kept;
 mod layer;
 mod mounts;
+mod named;
 mod prune;
 mod remote;
 mod request;
@@ -39,10 +44,16 @@ use tokio::time::timeout;
 
 pub use self::agents::{SshAgent, WaitingAgent};
 pub use self::attest::{Attestations, ProvenanceWanted};
+use self::contexts::NamedContexts;
 pub use self::events::{BuildEvent, BuildFailure, StepId, StepStarted};
-use self::failure::StepError;
+pub use self::exchange::OfferedLayer;
+use self::failure::{Failed, StepError};
+pub use self::imported::CacheStep;
+use self::imported::Imported;
 use self::job::Job;
 pub use self::kept::CacheEntry;
+pub use self::named::BuildName;
+pub(crate) use self::named::NamedBuilds;
 pub use self::prune::{CachePrune, PrunedCache};
 pub use self::request::{BuildRequest, DockerfileSource, Secret};
 use self::site::Site;
@@ -56,6 +67,7 @@ use crate::{Engine, EngineError};
 #[derive(Debug)]
 pub struct BuildContext {
     files: Context,
+    named: NamedContexts,
     site: Site,
 }
 
@@ -73,7 +85,7 @@ impl Engine {
         let site = Site::new(&self.shared)?;
         let files = Context::read(archive, site.nameless_file()?).map_err(context_failed)?;
         failpoint("build.context");
-        Ok(BuildContext { files, site })
+        Ok(BuildContext { files, named: NamedContexts::new(), site })
     }
 
     /// Begins a build.
@@ -81,20 +93,35 @@ impl Engine {
         let (sender, events) = mpsc::channel(EVENTS);
         let shared = self.shared.clone();
         tokio::spawn(async move {
-            let BuildContext { files, site } = context;
+            let BuildContext { files, named, site } = context;
             let wanted = request.dockerfile.clone();
             let read = shared.blocking(move || Ok(source::read(&wanted, &files))).await;
             let source = match read.map_err(StepError::from).and_then(|read| read) {
                 Ok(source) => source,
                 Err(error) => {
-                    let _ = sender.send(BuildEvent::Failed(error.told("", "", None))).await;
+                    let _ = sender.send(BuildEvent::Failed(Failed::from(error).told("", ""))).await;
                     return;
                 }
             };
             let Source { name, text, context } = source;
-            let job = Arc::new(Job::new(shared, request, context, site, sender));
+            let (looking, images) = (shared.clone(), request.cache_images.clone());
+            let found = shared.blocking(move || inline::read(&looking, &images)).await;
+            let inside = match found {
+                Ok(found) => found,
+                Err(error) => {
+                    let _ = sender.send(BuildEvent::Failed(Failed::from(error).told("", ""))).await;
+                    return;
+                }
+            };
+            for warning in inside.warnings {
+                let _ = sender.send(warning).await;
+            }
+            let steps = request.cache_steps.iter().cloned().chain(inside.steps).collect();
+            let imported = Imported::new(steps, inside.held);
+            let job = Arc::new(Job::new(shared, request, (context, named), imported, site, sender));
             let last = tokio::select! {
                 built = executor::execute(&job, &name, &text) => Some(built),
+                () = job.request.name.cancelled() => Some(Err(BuildFailure::cancelled())),
                 // Nobody wants it any more.
                 () = job.events.closed() => None,
             };

@@ -23,6 +23,9 @@ pub enum EngineError {
     #[error("no such cache mount: {0}")]
     #[allow(missing_docs)]
     NoSuchCacheMount(String),
+    #[error("no such build: {0}")]
+    #[allow(missing_docs)]
+    NoSuchBuild(String),
     #[error("network {0} not found")]
     #[allow(missing_docs)]
     NoSuchNetwork(String),
@@ -133,6 +136,7 @@ impl Classified for EngineError {
             | Self::NoSuchExec(_)
             | Self::NoSuchVolume(_)
             | Self::NoSuchCacheMount(_)
+            | Self::NoSuchBuild(_)
             | Self::NoSuchNetwork(_) => ErrorKind::NotFound,
             Self::Forbidden { .. } => ErrorKind::Forbidden,
             Self::Ambiguous(_) | Self::Invalid { .. } => ErrorKind::Invalid,
@@ -160,6 +164,7 @@ impl Classified for EngineError {
             Self::NotRunning(name) => Some(format!("dozen start {name}")),
             Self::NoSuchNetwork(_) => Some("dozen network ls lists them".into()),
             Self::NoSuchCacheMount(_) => Some("dozen builder cache ls lists them".into()),
+            Self::NoSuchBuild(_) => Some("it is over, or was begun without buildid=".into()),
             Self::Ambiguous(_) => Some("give more digits of the id, or the name".into()),
             Self::Conflict { hint, .. } | Self::Invalid { hint, .. } | Self::NotBuilt { hint, .. } => hint.clone(),
             Self::MonitorHangs { pid, .. } => Some(match pid {

@@ -92,6 +92,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         samplers: Samplers::default(),
         pulls: Default::default(),
         builds: Default::default(),
+        named_builds: Default::default(),
         caches: Default::default(),
         secrets: Default::default(),
         agents: Default::default(),

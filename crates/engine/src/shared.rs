@@ -12,6 +12,7 @@ use dozen_monitor::protocol::{ExitRecord, Reply, Request};
 use dozen_runtime::Cgroup;
 use jiff::Timestamp;
 
+use crate::build::NamedBuilds;
 use crate::build::agents::Agents;
 use crate::build::caches::Caches;
 use crate::build::flights::Flights;
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) builds: Flights,
     /// SSH agents of clients that are about to build.
     pub(crate) agents: Arc<Agents>,
+    /// Builds that go on and have an id.
+    pub(crate) named_builds: NamedBuilds,
     /// Cache mounts that steps of builds have.
     pub(crate) caches: Arc<Caches>,
     /// Images of containers that are being made, which are not in the registry yet.

@@ -253,6 +253,40 @@ fn clients_that_go_in_any_phase_leave_nothing() {
     build(&machine, &["-t", "well"], "FROM busybox\nRUN echo a > /a\n").expect(0);
 }
 
+/// `POST /build/cancel?id=`: the status.
+fn cancel(machine: &Machine, id: &str) -> u16 {
+    let mut stream = UnixStream::connect(machine.socket()).unwrap();
+    stream.write_all(format!("POST /v1.45/build/cancel{id} HTTP/1.0\r\nHost: box\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_build_is_ended_by_its_id_in_any_phase() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let sleeps = "FROM busybox\nRUN echo begun; sleep 1000\n";
+    assert_eq!((cancel(&machine, ""), cancel(&machine, "?id=none")), (400, 404));
+    let mut running = Client::of_build(&machine, sleeps, "buildid=mine");
+    running.read_until("begun");
+    Client::of_build(&machine, sleeps, "buildid=mine").read_until("another build has the id");
+    assert_eq!(cancel(&machine, "?id=mine"), 200);
+    running.read_until("context canceled");
+    // Its id is free as soon as nothing is left of it.
+    until("it is gone", || (cancel(&machine, "?id=mine") == 404).then_some(()));
+    nothing_is_left(&machine, &engine);
+    // While it waits for its context.
+    let mut sending = Client::sending(&machine, "buildid=mine", 1 << 20);
+    sending.0.write_all(&[0; 100]).unwrap();
+    until("it is known", || (cancel(&machine, "?id=mine") == 200).then_some(()));
+    sending.read_until("context canceled");
+    drop(sending);
+    nothing_is_left(&machine, &engine);
+    until("it is gone", || (cancel(&machine, "?id=mine") == 404).then_some(()));
+    Client::of_build(&machine, "FROM busybox\nRUN true\n", "buildid=mine").read_until("Successfully built");
+}
+
 // ---- hands from outside ----
 
 #[test]

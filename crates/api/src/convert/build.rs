@@ -5,7 +5,7 @@ mod attest;
 use std::collections::BTreeMap;
 
 use dozen_dockerfile::scope::{Given, Platform};
-use dozen_engine::{BuildRequest, DockerfileSource};
+use dozen_engine::{BuildName, BuildRequest, DockerfileSource};
 use dozen_model::{ContainerSpec, Reference};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -53,12 +53,15 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     ("cpusetcpus", Acts),
     ("cpusetmems", Acts),
     ("cgroupparent", Acts),
+    ("buildid", Acts),
+    ("cachefrom", Acts),
     // Ours.
     ("nocachefilter", Acts),
     ("allow", Acts),
     ("debugshell", Acts),
     ("attest", Acts),
     ("sourceDateEpoch", Acts),
+    ("cacheto", Acts),
     // What a step ran in is always gone at its end, however it ended: docker's own client asks for that, and the SDKs'
     // "keep them" is only that nobody has said anything.
     ("rm", Ignored),
@@ -77,10 +80,6 @@ const PARAMETERS: &[(&str, Parameter)] = &[
         Refused(&[], "squashing layers (\"squash\")", "a last stage that copies from the others has few layers"),
     ),
     (
-        "cachefrom",
-        Refused(NOTHING, "other images as a cache (\"cachefrom\")", "leave --cache-from out: the engine keeps a cache"),
-    ),
-    (
         "outputs",
         Refused(
             NOTHING,
@@ -90,10 +89,6 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     ),
     ("version", Refused(&["1"], "BuildKit's protocol (\"version\")", "set DOCKER_BUILDKIT=0, or use 'dozen build'")),
     ("session", Refused(&[], "a build session", "set DOCKER_BUILDKIT=0, or use 'dozen build'")),
-    (
-        "buildid",
-        Refused(&[], "cancelling a build by its id (\"buildid\")", "a build ends with its client's connection"),
-    ),
     ("isolation", Refused(&["default"], "the parameter \"isolation\"", "leave it out: Linux has no other")),
     ("securityopt", Refused(NOTHING, "the parameter \"securityopt\"", "leave --security-opt out")),
 ];
@@ -121,8 +116,11 @@ pub(crate) fn request(
     if let Some(created) = created {
         arguments.insert("SOURCE_DATE_EPOCH".to_owned(), created.as_second().to_string());
     }
+    let cache_to = cache_to(query)?;
+    let inline = arguments.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| matches!(value.as_str(), "1" | "true"));
     let host = of(&dozen_engine::Platform::host());
     let build = BuildRequest {
+        name: BuildName::default(),
         dockerfile: query
             .text("dockerfile")
             .map_or_else(Default::default, |path| DockerfileSource::InContext(path.into())),
@@ -136,6 +134,10 @@ pub(crate) fn request(
         labels: json(query, "labels")?,
         no_cache: query.flag("nocache"),
         no_cache_stages: listed(query, "nocachefilter"),
+        cache_steps: Vec::new(),
+        cache_images: json(query, "cachefrom")?,
+        has_inline_cache: inline || cache_to.contains(&"inline".to_owned()),
+        is_cache_taken: cache_to.contains(&"client".to_owned()),
         container,
         own_ids,
         platform: platform.map(of),
@@ -209,6 +211,16 @@ fn listed(query: &Query, name: &str) -> Vec<String> {
         .filter(|it| !it.is_empty())
         .map(str::to_owned)
         .collect()
+}
+
+/// Where the cache goes: into the image, or to the client, which takes it while the build goes on.
+fn cache_to(query: &Query) -> Result<Vec<String>, ApiError> {
+    let all = listed(query, "cacheto");
+    match all.iter().find(|it| !["inline", "client"].contains(&it.as_str())) {
+        Some(other) => Err(ApiError::not_built(format_args!("a cache that goes to {other:?}"))
+            .with_hint("there are \"inline\" and \"client\"")),
+        None => Ok(all),
+    }
 }
 
 /// Names with a tag, each once.

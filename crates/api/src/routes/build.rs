@@ -1,8 +1,11 @@
 //! `POST /build`: an archive comes in, the build begins, and what it tells goes out, in Docker's words or in ours.
 
 pub(super) mod agent;
+pub(super) mod carried;
 mod classic;
+mod contexts;
 mod events;
+mod frames;
 mod held;
 mod intake;
 mod pieces;
@@ -13,10 +16,10 @@ use std::task::{Context, Poll};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use dozen_engine::{Build, BuildEvent, BuildFailure, Engine};
+use dozen_engine::{Build, BuildEvent, BuildFailure, BuildName, Engine};
 use dozen_model::{Digest, ErrorKind, ImageId, Reference};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -29,7 +32,7 @@ use super::specify::specify;
 use crate::convert::create::ImageDefaults;
 use crate::convert::request::Create;
 use crate::convert::{build as convert, defaults as engine_defaults};
-use crate::error::{Answer, ApiError, join_failed};
+use crate::error::{Answer, ApiError, empty, join_failed};
 use crate::extract::Query;
 use crate::listening::Way;
 
@@ -55,6 +58,10 @@ pub(super) async fn build(
         warnings.extend(made.warnings);
         Ok((made.spec, made.own_ids))
     };
+    let name = match query.text("buildid") {
+        Some(id) => engine.name_build(id)?,
+        None => BuildName::default(),
+    };
     let mut request = convert::request(&query, platform.as_ref(), created, container)?;
     if request.debug_shell && !events::are_wanted(&headers) {
         return Err(ApiError::invalid(
@@ -71,9 +78,15 @@ pub(super) async fn build(
     let take_in = move || -> Result<_, ApiError> {
         let mut archive = intake::buffered(ChannelReader::new(pieces));
         let head = if has_head { intake::read_head(&mut archive, way)? } else { intake::Head::default() };
-        Ok((head, taking_in.build_context(archive)?))
+        let context = contexts::take_in(&taking_in, archive, &head.contexts)?;
+        Ok((head, context))
     };
-    let (head, context) = tokio::task::spawn_blocking(take_in).await.map_err(join_failed)??;
+    let (head, context) = tokio::select! {
+        taken = tokio::task::spawn_blocking(take_in) => taken.map_err(join_failed)??,
+        () = name.cancelled() => return Err(refusal(BuildFailure::cancelled())),
+    };
+    request.name = name;
+    request.cache_steps = head.cache_steps;
     request.secrets = head.secrets;
     for (id, name) in head.agents {
         let agent = engine.take_agent(&name).ok_or_else(|| {
@@ -86,8 +99,15 @@ pub(super) async fn build(
     if let Some(dockerfile) = head.dockerfile {
         request.dockerfile = dockerfile;
     }
+    let wants_events = events::are_wanted(&headers);
+    if (request.is_cache_taken || !request.cache_steps.is_empty()) && !(wants_events && query.text("buildid").is_some())
+    {
+        return Err(ApiError::invalid(
+            "a build whose client carries its cache needs buildid=, and events for its answer",
+        ));
+    }
     let mut build = engine.build(request, context);
-    let (kind, mut teller) = if events::are_wanted(&headers) {
+    let (kind, mut teller) = if wants_events {
         (events::MEDIA_TYPE, Teller::Events(Events::default()))
     } else {
         ("application/json", Teller::Classic(Classic::new(query.flag("q"), tags)))
@@ -106,6 +126,13 @@ pub(super) async fn build(
     }
     let told = Told { build, teller, said, is_over: false };
     Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(told)).into_response())
+}
+
+/// `POST /build/cancel?id=`: what it does has begun when this answers, and is over when the build's own answer ends.
+pub(super) async fn cancel(State(engine): State<Engine>, query: Query) -> Answer {
+    let id = query.text("id").ok_or_else(|| ApiError::invalid("build ID not provided"))?;
+    engine.cancel_build(id)?;
+    empty(StatusCode::OK)
 }
 
 fn refusal(failure: BuildFailure) -> ApiError {

@@ -88,6 +88,12 @@ fn routes() -> Router<Engine> {
         .route("/containers/create", post(containers::create))
         .route("/build", post(build::build))
         .route("/build/agent", post(build::agent::agent))
+        .route("/build/cancel", post(build::cancel))
+        .route(
+            "/build/carried/layer",
+            get(build::carried::take).put(build::carried::bring).delete(build::carried::lack),
+        )
+        .route("/build/carried/taken", post(build::carried::taken))
         .route("/build/prune", post(build_cache::prune))
         .route("/build/caches", get(cache_mounts::list).delete(cache_mounts::remove))
         .route("/build/caches/export", get(cache_mounts::export))

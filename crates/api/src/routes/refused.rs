@@ -9,7 +9,6 @@ use crate::error::ApiError;
 /// Method, path, and what the user would call it.
 const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::POST, "/auth", "login"),
-    (MethodFilter::POST, "/build/cancel", "cancelling a build"),
     (MethodFilter::POST, "/session", "a build session"),
     (MethodFilter::POST, "/grpc", "the build service (BuildKit)"),
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
@@ -76,7 +75,7 @@ mod tests {
     async fn what_is_not_built_is_refused_by_name() {
         let router = add(Router::new()).fallback(|| async { ApiError::page_not_found() });
         for (method, path, status, words) in [
-            ("POST", "/v1.41/build/cancel?id=x", 501, "cancelling a build is not built yet"),
+            ("POST", "/v1.41/session", 501, "a build session is not built yet"),
             ("GET", "/v1.51/swarm", 503, "This node is not a swarm manager"),
             ("POST", "/services/create", 503, "This node is not a swarm manager"),
             ("POST", "/swarm/leave", 503, "This node is not part of a swarm"),

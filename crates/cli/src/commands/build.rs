@@ -2,13 +2,18 @@
 //! nothing is built: the build checks need no engine.
 
 mod agents;
+mod cache;
 mod call;
+mod contexts;
 mod events;
+mod frames;
+mod layout;
 mod packing;
 mod product;
 mod progress;
 mod report;
 mod request;
+mod results;
 mod secrets;
 mod send;
 mod shell;
@@ -22,6 +27,8 @@ use std::time::Duration;
 use clap::{ArgMatches, Command, value_parser};
 use dozen_dockerfile::lint::{Options, check};
 use dozen_dockerfile::scope::{Given, Platform};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Context;
@@ -29,10 +36,12 @@ use crate::arguments::flags::{is_on, list, name, required, switch, text, texts, 
 use crate::client::JsonLines;
 use crate::failure::{FAILED, Failure, Outcome};
 use crate::output;
+use cache::Caches;
 use call::{Call, Format};
 use events::Event;
 use product::Product;
 use progress::{Mode, Progress};
+use results::Results;
 use statements::Statements;
 
 /// How often what runs is shown anew.
@@ -49,6 +58,8 @@ pub fn command() -> Command {
          dozen build --secret id=token,src=token.txt -t web .\n\
          dozen build --ssh default .\n\
          dozen build --ca-bundle /etc/ssl/certs/ca-certificates.crt .\n\
+         dozen build --cache-from type=local,src=cache --cache-to type=local,dest=cache,mode=max .\n\
+         dozen build --build-context shared=../shared --build-context alpine=docker-image://alpine:3.20 .\n\
          dozen build -o type=local,dest=out .\n\
          dozen build --debug-shell .\n\
          dozen build --sbom=true --provenance=mode=max -t web .\n\
@@ -59,7 +70,10 @@ pub fn command() -> Command {
     .arg(list("allow", None, "Allow extra privileged entitlement (\"network.host\", \"security.insecure\")"))
     .arg(list("attest", None, "Statements about the image (\"type=provenance,mode=max\", \"type=sbom\")"))
     .arg(list("build-arg", None, "Set build-time variables"))
+    .arg(list("build-context", None, "Additional build contexts (e.g., name=path)"))
     .arg(value("ca-bundle", None, "file", "Certificate authorities that \"RUN\" trusts, too; no part of the image"))
+    .arg(list("cache-from", None, "External cache sources (an image, or \"type=local,src=path/to/dir\")"))
+    .arg(list("cache-to", None, "Cache export destinations (\"type=local,dest=path/to/dir\", \"type=inline\")"))
     .arg(value("call", None, "string", "Set method for evaluating build (\"check\")"))
     .arg(value("cgroup-parent", None, "string", "Set the parent cgroup for the \"RUN\" instructions during build"))
     .arg(switch("check", None, "Shorthand for \"--call=check\""))
@@ -78,6 +92,7 @@ pub fn command() -> Command {
     .arg(switch("load", None, "Shorthand for \"--output=type=docker\", as is done anyway"))
     .arg(value("memory", 'm', "bytes", "Memory limit"))
     .arg(value("memory-swap", None, "bytes", "Swap limit equal to memory plus swap: -1 to enable unlimited swap"))
+    .arg(value("metadata-file", None, "string", "Write build result metadata to a file"))
     .arg(value("network", None, "string", "Set the networking mode for the \"RUN\" instructions during build"))
     .arg(switch("no-cache", None, "Do not use cache when building the image"))
     .arg(list("no-cache-filter", None, "Do not cache specified stages"))
@@ -124,34 +139,29 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let secrets = secrets::read(&texts(matches, "secret"), &environment)?;
     let agents = agents::read(&texts(matches, "ssh"), &environment)?;
     let authorities = text(matches, "ca-bundle").map(authorities).transpose()?;
-    let iidfile = text(matches, "iidfile").filter(|path| !path.is_empty());
-    if let Some(path) = iidfile {
-        // Whoever reads it must not take the id of another build.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Failure::new(format!("ERROR: failed to remove {path}: {}", super::system_words(&error))));
-            }
-            _ => {}
-        }
-    }
+    let results = Results::prepare(matches, &product)?;
     let is_data_on_stdout = product.is_on_stdout();
     let prepared = product.prepare()?;
+    let caches = Caches::prepare(&texts(matches, "cache-from"), &texts(matches, "cache-to"))?;
+    let mut contexts = contexts::read(&texts(matches, "build-context"))?;
     let from = source::context(required(matches, "path"), text(matches, "file"))?;
+    if let source::Context::Directory { source, .. } | source::Context::Nothing(source) = &from {
+        contexts::leave_out_unused(&mut contexts, &source.text, &given(matches)?);
+    }
     send::check(context).await?;
     let agents = agents::open(context, agents).await?;
     let mut progress = Progress::new(mode);
-    let (query, compress) = (request.query, is_on(matches, "compress"));
-    let sending = send::Sending { query, secrets, agents, authorities, from, compress };
+    let compress = is_on(matches, "compress");
+    let (query, cache_steps) = (caches.ask(request.query), caches.described());
+    let sending = send::Sending { query, secrets, agents, authorities, contexts, cache_steps, from, compress };
     let response = send::send(context, sending, &mut progress).await?;
+    caches.warnings.iter().for_each(|warning| progress.warn(warning));
     let mut statements = Statements::default();
-    let id = follow(context, JsonLines::new(response, "POST /build"), &mut progress, &mut statements).await?;
+    let lines = JsonLines::new(response, "POST /build");
+    let id = follow(context, lines, &caches, &mut progress, &mut statements).await?;
     progress.built(&id, &request.tags);
     prepared.take(context, &id, &request.tags, statements).await?;
-    if let Some(path) = iidfile {
-        let written = std::fs::write(path, &id);
-        written
-            .map_err(|error| Failure::new(format!("ERROR: failed to write {path}: {}", super::system_words(&error))))?;
-    }
+    results.write(&id, &request.tags)?;
     if is_quiet && !is_data_on_stdout {
         output::print_line(&id)?;
     }
@@ -165,18 +175,21 @@ fn authorities(path: &str) -> Result<String, Failure> {
     if text.contains("-----BEGIN CERTIFICATE-----") { Ok(text) } else { Err(failed("no certificate is in it".into())) }
 }
 
-/// Shows what the engine tells; the image's id in the end.
+/// Shows what the engine tells, and brings and takes what of caches it wants and gives; the image's id in the end.
 async fn follow(
     context: &Context,
     mut lines: JsonLines,
+    caches: &Caches,
     progress: &mut Progress,
     statements: &mut Statements,
 ) -> Result<String, Failure> {
+    let mut bringing = FuturesUnordered::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let line = tokio::select! {
             line = lines.next() => line?,
+            Some(()) = bringing.next() => continue,
             _ = ticks.tick() => {
                 progress.tick();
                 continue;
@@ -195,6 +208,8 @@ async fn follow(
                 shell::open(context, &it.container, progress.title(it.step)).await;
             }
             Some(Event::Statement(part)) => statements.add(part),
+            Some(Event::WantsLayer(layer)) => bringing.push(caches.bring(context, layer)),
+            Some(Event::CacheReady(done)) => caches.take(context, &done.steps, progress).await?,
             Some(event) => progress.tell(&event),
             None => {}
         }
@@ -203,20 +218,7 @@ async fn follow(
 
 fn checked(call: Call, matches: &ArgMatches) -> Outcome {
     let source = source::read(Path::new(required(matches, "path")), text(matches, "file"))?;
-    let given = Given {
-        arguments: request::build_arguments(&texts(matches, "build-arg"), &|name| std::env::var(name).ok()),
-        build_platform: platform(&dozen_image::Platform::host()),
-        target_platform: match text(matches, "platform") {
-            None => platform(&dozen_image::Platform::host()),
-            Some(text) => {
-                let read: dozen_image::Platform =
-                    text.parse().map_err(|error: dozen_image::PlatformError| Failure::new(error.to_string()))?;
-                platform(&read)
-            }
-        },
-        target_stage: text(matches, "target").unwrap_or_default().to_owned(),
-    };
-    let report = check(&source.text, &Options { given, ignore: source.ignore });
+    let report = check(&source.text, &Options { given: given(matches)?, ignore: source.ignore });
     match call.format {
         Format::Json => output::print_line(&report::json(&report, &source.name, &source.text))?,
         Format::Text => output::print(&report::text(&report, &source.name, &source.text))?,
@@ -227,6 +229,21 @@ fn checked(call: Call, matches: &ArgMatches) -> Outcome {
     }
     let is_bad = !report.findings.is_empty() && !call.ignores_status;
     Ok(if is_bad { FAILED } else { 0 })
+}
+
+/// What the flags say to the Dockerfile.
+fn given(matches: &ArgMatches) -> Result<Given, Failure> {
+    let host = dozen_image::Platform::host();
+    let wanted = match text(matches, "platform") {
+        Some(text) => text.parse().map_err(|error: dozen_image::PlatformError| Failure::new(error.to_string()))?,
+        None => host.clone(),
+    };
+    Ok(Given {
+        arguments: request::build_arguments(&texts(matches, "build-arg"), &|name| std::env::var(name).ok()),
+        build_platform: platform(&host),
+        target_platform: platform(&wanted),
+        target_stage: text(matches, "target").unwrap_or_default().to_owned(),
+    })
 }
 
 fn platform(platform: &dozen_image::Platform) -> Platform {

@@ -94,11 +94,19 @@ impl Read for Incoming {
 pub async fn unpack(response: Response<hyper::body::Incoming>, directory: &str, how: CopyIn) -> Result<u64, Failure> {
     let failed = |error: io::Error| Failure::new(format!("open {directory}: {}", super::system_words(&error)));
     let root = File::open(directory).map_err(failed)?;
-    let (sender, pieces) = mpsc::channel(PIECES);
-    let unpacking = tokio::task::spawn_blocking(move || -> Copied {
-        let pieces = Incoming { pieces, current: Bytes::new() };
+    let unpack = move |pieces: &mut dyn Read| -> Copied {
         Ok(dozen_image::copy_in(root.as_fd(), &LivePath::new(b"/")?, &how, pieces)?)
-    });
+    };
+    read_through(response, unpack).await.map(|((), bytes)| bytes)
+}
+
+/// Gives a body to a thread that may block; what that makes of it, and how many bytes it had.
+pub async fn read_through<T: Send + 'static>(
+    response: Response<hyper::body::Incoming>,
+    work: impl FnOnce(&mut dyn Read) -> Result<T, Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+) -> Result<(T, u64), Failure> {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let reading = tokio::task::spawn_blocking(move || work(&mut Incoming { pieces, current: Bytes::new() }));
     let (mut body, mut bytes) = (response.into_body(), 0);
     while let Some(frame) = body.frame().await {
         let piece = match frame.map(Frame::into_data) {
@@ -107,20 +115,21 @@ pub async fn unpack(response: Response<hyper::body::Incoming>, directory: &str, 
             Err(error) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
         };
         bytes += piece.as_ref().map_or(0, |data| data.len() as u64);
-        // Whoever unpacks has seen the end, or has stopped, and says why.
+        // Whoever reads has seen the end, or has stopped, and says why.
         if sender.send(piece).await.is_err() {
             break;
         }
     }
     drop(sender);
-    joined(unpacking.await)?;
-    Ok(bytes)
+    joined(reading.await).map(|made| (made, bytes))
 }
 
 /// How a thread has ended.
-pub fn joined(result: Result<Copied, tokio::task::JoinError>) -> Result<(), Failure> {
+pub fn joined<T>(
+    result: Result<Result<T, Box<dyn std::error::Error + Send + Sync>>, tokio::task::JoinError>,
+) -> Result<T, Failure> {
     match result {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(made)) => Ok(made),
         Ok(Err(error)) => Err(Failure::new(error_chain(error.as_ref()))),
         Err(error) => Err(Failure::new(format!("copying ended: {error}"))),
     }

@@ -1,6 +1,8 @@
 //! What a build tells whoever has asked for it.
 
-use dozen_model::{ContainerId, ImageId};
+use dozen_model::{ContainerId, Digest, ImageId};
+
+use super::CacheStep;
 
 /// What a build tells, in order. The last is `Built` or `Failed`.
 #[derive(Debug)]
@@ -18,6 +20,10 @@ pub enum BuildEvent {
     Shell(StepId, ContainerId),
     /// The step is done.
     Done(StepId),
+    /// The caller's cache has a layer whose files are needed: it is to be brought (`Engine::bring_layer`).
+    WantsLayer(Digest),
+    /// All steps are done, and may be taken along: the build goes on once the caller has (`Engine::cache_is_taken`).
+    CacheReady(Vec<CacheStep>),
     /// Something that the caller should know.
     Warning(String),
     /// A part of a statement about the image, and the file that clients put it into (`provenance.json`).
@@ -51,6 +57,14 @@ pub struct StepStarted {
     pub source: String,
 }
 
+impl BuildFailure {
+    /// Somebody has ended the build by its id.
+    pub fn cancelled() -> Self {
+        let hint = Some("somebody has ended it by its id (POST /build/cancel)".to_owned());
+        Self { message: "the build was canceled: context canceled".to_owned(), hint, ..Self::default() }
+    }
+}
+
 /// Why a build has failed.
 #[derive(Debug, Default)]
 pub struct BuildFailure {
@@ -62,4 +76,6 @@ pub struct BuildFailure {
     pub hint: Option<String>,
     /// The command's status.
     pub exit_code: Option<i64>,
+    /// The step that has failed; `None`: it was before the first, or after the last.
+    pub step: Option<StepId>,
 }

@@ -4,12 +4,44 @@ use dozen_build::copy::CopyError;
 use dozen_build::copy::owner::OwnerError;
 use dozen_build::tree::TreeError;
 use dozen_dockerfile::{Error, Lines, Span};
-use dozen_model::{Classified, error_chain};
+use dozen_model::{Classified, Digest, error_chain};
 
-use super::BuildFailure;
 use super::shell::Left;
+use super::{BuildFailure, StepId};
 use crate::EngineError;
 use crate::container::snapshot::ExitStatus;
+
+/// Why a build has failed, and where.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: StepError,
+    /// The instruction that was carried out.
+    pub(super) span: Option<Span>,
+    pub(super) step: Option<StepId>,
+}
+
+impl Failed {
+    /// While the instruction was looked at, before any step.
+    pub(super) fn at(span: Span) -> impl Fn(StepError) -> Self {
+        move |error| Self { error, span: Some(span), step: None }
+    }
+
+    /// While the step was done.
+    pub(super) fn in_step(step: StepId, span: Span) -> impl FnOnce(StepError) -> Self {
+        move |error| Self { error, span: Some(span), step: Some(step) }
+    }
+
+    /// As the caller is told. `name` and `text` are the Dockerfile's.
+    pub(super) fn told(self, name: &str, text: &str) -> BuildFailure {
+        BuildFailure { step: self.step, ..self.error.told(name, text, self.span) }
+    }
+}
+
+impl<E: Into<StepError>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), span: None, step: None }
+    }
+}
 
 /// Why a step has failed.
 #[derive(Debug)]
@@ -20,6 +52,8 @@ pub(super) enum StepError {
     Command { arguments: Vec<String>, status: ExitStatus, left: Option<Box<Left>> },
     /// What is to be copied is not there, or cannot come to where it is to go.
     Copy(CopyError),
+    /// A cache has promised a layer that cannot be had.
+    Cache { layer: Digest, why: String },
     /// The engine could not.
     Engine(EngineError),
     /// This.
@@ -37,8 +71,7 @@ impl StepError {
         Self::Said { message: message.into(), hint: Some(hint.into()) }
     }
 
-    /// As the caller is told. `span`: the instruction that was carried out.
-    pub(super) fn told(self, name: &str, text: &str, span: Option<Span>) -> BuildFailure {
+    fn told(self, name: &str, text: &str, span: Option<Span>) -> BuildFailure {
         let lines = Lines::new(text);
         let excerpt = span.map(|span| lines.excerpt(name, lines.of(span), None));
         let (message, hint) = match self {
@@ -56,10 +89,12 @@ impl StepError {
                     (None, _) => None,
                 };
                 let message = format!("The command '{command}' returned a non-zero code: {code}");
-                return BuildFailure { message, excerpt, hint, exit_code: Some(code) };
+                let exit_code = Some(code);
+                return BuildFailure { message, excerpt, hint, exit_code, ..BuildFailure::default() };
             }
             Self::Copy(error) => (error_chain(&error), error.hint()),
             Self::Engine(error) => (error_chain(&error), error.hint()),
+            Self::Cache { layer, why } => (format!("the layer {layer} of the build cache cannot be had: {why}"), None),
             Self::Said { message, hint } => (message, hint),
         };
         BuildFailure { message, excerpt, hint, ..BuildFailure::default() }

@@ -3,28 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dozen_build::context::Context;
 use dozen_build::operation::{Operation, Origin};
 use dozen_build::plan::{BaseImage, Options, Planning, StagePlan, build_date, unused_arguments};
 use dozen_dockerfile::scope::GlobalScope;
 use dozen_dockerfile::stages::{Base, Stages};
-use dozen_dockerfile::{Dockerfile, Span};
+use dozen_dockerfile::{Dockerfile, named};
 use dozen_image::{HeldLayers, Image, ImageError, Platform, PlatformError};
 use dozen_model::{Digest, ErrorKind};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::failure::StepError;
+use super::contexts::{self, NamedContext, Taken};
+use super::failure::{Failed, StepError};
 use super::foreign;
 use super::job::Job;
-use super::{StepId, StepStarted};
+use super::{CacheStep, StepId, StepStarted};
 use crate::EngineError;
 
 /// See the module.
 pub(super) struct Graph {
     pub(super) target: usize,
     pub(super) stages: BTreeMap<usize, Stage>,
-    /// Images that steps take files from.
-    images: BTreeMap<String, HeldImage>,
+    /// What steps take files from by names that are no stage's.
+    others: BTreeMap<String, Other>,
+    context: Arc<Context>,
     /// What the caller should know.
     pub(super) warnings: Vec<String>,
 }
@@ -47,6 +50,14 @@ pub(super) enum StageBase {
     Empty,
     Image(HeldImage),
     Stage(usize),
+    /// All files of a named context.
+    Files(String),
+}
+
+/// What a name means that is no stage's.
+enum Other {
+    Image(HeldImage),
+    Files(Arc<Context>),
 }
 
 /// An image whose layers stay.
@@ -65,28 +76,33 @@ pub(super) struct Built {
     pub(super) layers: Vec<Digest>,
     /// The document of its image.
     pub(super) configuration: Value,
+    /// What was done for it: of each step, once for each key, the quickest first.
+    pub(super) steps: Vec<Vec<CacheStep>>,
     /// Those that its own steps made.
     pub(super) _held: Vec<HeldLayers>,
 }
 
 impl Graph {
     /// Looks at the file, finds the images and plans what the target needs.
-    pub(super) async fn plan(job: &Arc<Job>, file: &Dockerfile) -> Result<Self, (StepError, Option<Span>)> {
+    pub(super) async fn plan(job: &Arc<Job>, file: &Dockerfile) -> Result<Self, Failed> {
         let given = &job.request.given;
-        let nowhere = |error| (StepError::File(error), None);
-        let global = GlobalScope::new(file, given).map_err(nowhere)?;
-        let stages = Stages::new(file, &global).map_err(nowhere)?;
-        let target = stages.target(&given.target_stage).map_err(nowhere)?;
-        build_date(given).map_err(nowhere)?;
+        let mut file = file.clone();
+        let replaced = named::replace_stages(&mut file, &job.named);
+        let file = &file;
+        let global = GlobalScope::new(file, given)?;
+        let stages = Stages::new(file, &global)?;
+        let target = stages.target(&given.target_stage)?;
+        build_date(given)?;
         let planning = Planning::new(file, &stages, &global, given);
         // Without a word of it each image is taken for what runs here best.
         let wanted = job.request.platform.as_ref().map(of);
-        let mut graph = Self { target, stages: BTreeMap::new(), images: BTreeMap::new(), warnings: Vec::new() };
+        let (others, context) = (BTreeMap::new(), job.context.clone());
+        let mut graph = Self { target, stages: BTreeMap::new(), others, context, warnings: Vec::new() };
         let mut needed = stages.needed(target);
         let mut left = needed.clone();
         while let Some(number) = left.pop_first() {
             let from = &file.stages.get(number).expect("it is one of the file").from;
-            let here = |error| (error, Some(from.span));
+            let here = Failed::at(from.span);
             let base = match stages.base_of(number) {
                 Base::Empty => StageBase::Empty,
                 Base::Stage(stage) => StageBase::Stage(*stage),
@@ -97,33 +113,40 @@ impl Graph {
                         ),
                         None => wanted.clone(),
                     };
-                    StageBase::Image(find(job, name, platform, stages.near(name)).await.map_err(here)?)
+                    match find(job, name, platform, stages.near(name)).await.map_err(&here)? {
+                        Other::Image(image) => StageBase::Image(image),
+                        files @ Other::Files(_) => {
+                            graph.others.insert(name.clone(), files);
+                            StageBase::Files(name.clone())
+                        }
+                    }
                 }
             };
-            let options = match number == target {
-                true => Options { labels: job.request.labels.clone(), platform: job.request.platform.clone() },
-                false => Options::default(),
-            };
+            let mut options = Options { is_given: replaced.contains(&number), ..Options::default() };
+            if number == target {
+                options.labels = job.request.labels.clone();
+                options.platform = job.request.platform.clone();
+            }
             let begins = match &base {
-                StageBase::Empty => BaseImage::Empty,
+                StageBase::Empty | StageBase::Files(_) => BaseImage::Empty,
                 StageBase::Image(image) => BaseImage::Image(&image.image.raw),
                 StageBase::Stage(stage) => BaseImage::Stage(&graph.stages[stage].plan),
             };
-            let plan = planning.stage(number, begins, &options).map_err(nowhere)?;
+            let plan = planning.stage(number, begins, &options)?;
             let platform = match &base {
-                StageBase::Empty => of(&given.target_platform),
+                StageBase::Empty | StageBase::Files(_) => of(&given.target_platform),
                 StageBase::Image(image) => Platform::of_config(&image.image.raw),
                 StageBase::Stage(stage) => graph.stages[stage].platform.clone(),
             };
             if let Some(run) = plan.steps.iter().find(|step| matches!(step.operation, Some(Operation::Run(_)))) {
                 let (platform, span) = (platform.clone(), run.span);
                 let checked = job.shared.blocking(move || Ok(foreign::check(&platform))).await?;
-                checked.map_err(|error| (error, Some(span)))?;
+                checked.map_err(Failed::at(span))?;
             }
             for name in plan.images() {
-                if !graph.images.contains_key(name) {
-                    let image = find(job, name, wanted.clone(), stages.near(name)).await.map_err(here)?;
-                    graph.images.insert(name.to_owned(), image);
+                if !graph.others.contains_key(name) {
+                    let other = find(job, name, wanted.clone(), stages.near(name)).await.map_err(&here)?;
+                    graph.others.insert(name.to_owned(), other);
                 }
             }
             // What only the triggers of its base name is needed too, with all that that needs.
@@ -172,9 +195,13 @@ impl Graph {
     pub(super) fn taken_images(&self) -> impl Iterator<Item = (&str, &Image)> {
         let bases = self.stages.values().filter_map(|stage| match &stage.base {
             StageBase::Image(held) => Some(held),
-            StageBase::Empty | StageBase::Stage(_) => None,
+            StageBase::Empty | StageBase::Stage(_) | StageBase::Files(_) => None,
         });
-        bases.chain(self.images.values()).map(|held| (held.name.as_str(), &held.image))
+        let others = self.others.values().filter_map(|other| match other {
+            Other::Image(held) => Some(held),
+            Other::Files(_) => None,
+        });
+        bases.chain(others).map(|held| (held.name.as_str(), &held.image))
     }
 
     /// A stage once it is done. Who waits for one that fails is given up with the build.
@@ -189,19 +216,62 @@ impl Graph {
         self.stages[&stage].built.send_replace(Some(built));
     }
 
-    /// The layers that files are taken from; a stage's once it is done. `None`: the context.
-    pub(super) async fn layers_of(&self, origin: &Origin) -> Option<Vec<Digest>> {
+    /// All that was done, once all stages are: those of the image first, in order.
+    pub(super) async fn steps(&self) -> Vec<CacheStep> {
+        let of_image = self.chain();
+        let mut steps = self.steps_of_image().await.concat();
+        for stage in self.stages.keys().filter(|stage| !of_image.contains(stage)) {
+            steps.extend(self.built(*stage).await.steps.concat());
+        }
+        steps
+    }
+
+    /// What was done for the image itself, by its stage and by those that this stands upon: as [`Built::steps`].
+    pub(super) async fn steps_of_image(&self) -> Vec<Vec<CacheStep>> {
+        let mut steps = Vec::new();
+        for stage in self.chain() {
+            steps.extend(self.built(stage).await.steps.clone());
+        }
+        steps.iter_mut().flatten().for_each(|step| step.is_of_image = true);
+        steps
+    }
+
+    /// The target and what it stands upon, the lowest first.
+    fn chain(&self) -> Vec<usize> {
+        let below = |stage: &usize| match self.stages[stage].base {
+            StageBase::Stage(base) => Some(base),
+            _ => None,
+        };
+        let mut chain: Vec<usize> = std::iter::successors(Some(self.target), below).collect();
+        chain.reverse();
+        chain
+    }
+
+    /// What files are taken from; a stage once it is done.
+    pub(super) async fn taken(&self, origin: &Origin) -> Taken {
         match origin {
-            Origin::Context => None,
-            Origin::Empty => Some(Vec::new()),
-            Origin::Image(name) => Some(self.images[name].image.diff_ids.to_vec()),
-            Origin::Stage(stage) => Some(self.built(*stage).await.layers.clone()),
+            Origin::Context => Taken::Files(self.context.clone()),
+            Origin::Empty => Taken::Layers(Vec::new()),
+            Origin::Image(name) => match &self.others[name] {
+                Other::Image(held) => Taken::Layers(held.image.diff_ids.to_vec()),
+                Other::Files(context) => Taken::Files(context.clone()),
+            },
+            Origin::Stage(stage) => Taken::Layers(self.built(*stage).await.layers.clone()),
         }
     }
 }
 
-/// An image by its name, its layers held.
-async fn find(
+/// A named context, or the image of the name, its layers held.
+async fn find(job: &Arc<Job>, name: &str, platform: Option<Platform>, near: Option<&str>) -> Result<Other, StepError> {
+    match named::find(&job.named, name) {
+        Some(NamedContext::Files(context)) => Ok(Other::Files(context.clone())),
+        Some(NamedContext::Image(image)) => find_image(job, image, platform, None).await.map(Other::Image),
+        Some(NamedContext::NotSent) => Err(contexts::not_sent(name)),
+        None => find_image(job, name, platform, near).await.map(Other::Image),
+    }
+}
+
+async fn find_image(
     job: &Arc<Job>,
     name: &str,
     platform: Option<Platform>,
@@ -239,16 +309,4 @@ async fn find(
 fn of(platform: &dozen_dockerfile::scope::Platform) -> Platform {
     let variant = Some(platform.variant.as_str()).filter(|variant| !variant.is_empty());
     Platform::new(&platform.os, &platform.architecture, variant)
-}
-
-impl From<StepError> for (StepError, Option<Span>) {
-    fn from(error: StepError) -> Self {
-        (error, None)
-    }
-}
-
-impl From<EngineError> for (StepError, Option<Span>) {
-    fn from(error: EngineError) -> Self {
-        (error.into(), None)
-    }
 }

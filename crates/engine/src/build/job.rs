@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, RwLock, mpsc};
 
+use super::contexts::NamedContexts;
 use super::failure::StepError;
+use super::imported::Imported;
 use super::mounts::Mounted;
 use super::site::Site;
 use super::{BuildEvent, BuildRequest};
@@ -25,6 +27,9 @@ pub(super) struct Job {
     pub(super) shared: Arc<Shared>,
     pub(super) request: BuildRequest,
     pub(super) context: Arc<Context>,
+    pub(super) named: NamedContexts,
+    /// What others have done before.
+    pub(super) imported: Imported,
     pub(super) circumstances: Circumstances,
     pub(super) site: Site,
     began: Timestamp,
@@ -56,7 +61,8 @@ impl Job {
     pub(super) fn new(
         shared: Arc<Shared>,
         request: BuildRequest,
-        context: Context,
+        (context, named): (Context, NamedContexts),
+        imported: Imported,
         site: Site,
         events: mpsc::Sender<BuildEvent>,
     ) -> Self {
@@ -71,7 +77,7 @@ impl Job {
         };
         let (context, running, began) = (Arc::new(context), Mutex::default(), Timestamp::now());
         let (making, shell) = (Arc::default(), AsyncMutex::default());
-        Self { shared, request, context, circumstances, site, began, events, running, making, shell }
+        Self { shared, request, context, named, imported, circumstances, site, began, events, running, making, shell }
     }
 
     pub(super) fn engine(&self) -> Engine {
@@ -98,13 +104,13 @@ impl Job {
         (self.latest_s().unwrap_or_else(|| self.began.as_second()), 0)
     }
 
-    /// A part of the context as files of this build's own, for a mount. Blocks.
-    pub(super) fn unpack_context(&self, part: &str) -> Result<PathBuf, EngineError> {
+    /// A part of a context as files of this build's own, for a mount. Blocks.
+    pub(super) fn unpack_part(&self, context: &Context, part: &str) -> Result<PathBuf, EngineError> {
         let directory = self.site.directory()?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(CWD, &directory, flags, Mode::empty());
         let opened = opened.map_err(EngineError::system(|| format!("open {}", directory.display())))?;
-        match self.context.unpack(part, opened.as_fd(), "part") {
+        match context.unpack(part, opened.as_fd(), "part") {
             Ok(Some(_)) => Ok(directory.join("part")),
             Ok(None) => Err(EngineError::Invalid {
                 message: format!("failed to compute cache key: \"/{part}\": not found"),
@@ -173,6 +179,12 @@ impl Job {
         for container in left {
             RunningStep { job: self.clone(), container }.end().await;
         }
+    }
+
+    /// Removes what runs; more may be made.
+    pub(super) async fn end_and_go_on(self: &Arc<Self>) {
+        self.end_all().await;
+        self.running().is_over = false;
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {

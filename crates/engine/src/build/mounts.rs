@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dozen_build::operation::{Mount as Asked, Run};
+use dozen_build::operation::{Mount as Asked, Origin, Run};
 use dozen_dockerfile::{MountSpec, Owner, Sharing};
 use dozen_model::{BindPropagation, BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
 use dozen_monitor::protocol::SecretEnvironment;
 
 use super::agents::AgentSocket;
 use super::caches::{self, Beginning, UsedCache};
+use super::contexts::Taken;
 use super::failure::StepError;
 use super::graph::Graph;
 use super::job::Job;
@@ -64,16 +65,13 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
         let (target, source, read_only) = match spec {
             MountSpec::Bind { target, is_writable, .. } => {
                 let part = part(spec).trim_start_matches('/').to_owned();
-                let layers = match asked.origin() {
-                    Some(origin) => graph.layers_of(origin).await,
-                    None => None,
-                };
-                let source = match layers {
-                    None => {
+                let source = match graph.taken(asked.origin().unwrap_or(&Origin::Context)).await {
+                    Taken::Files(files) => {
                         let job = job.clone();
-                        bind(job.shared.clone().blocking(move || job.unpack_context(&part)).await?)
+                        bind(job.shared.clone().blocking(move || job.unpack_part(&files, &part)).await?)
                     }
-                    Some(layers) => {
+                    Taken::Layers(layers) => {
+                        job.imported.bring(job, &layers).await?;
                         let subpath = (!part.is_empty()).then(|| PathBuf::from(&part));
                         // What is written goes with the build.
                         let scratch = match *is_writable {
@@ -166,7 +164,7 @@ pub(super) async fn prepare(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result
 
 /// The caches of a step, by name: one that it mounts twice is the same, alone if it is so once. In the order of their names,
 /// in which all steps wait for them: two of which each has what the other waits for would wait for ever.
-async fn open_caches(job: &Job, graph: &Graph, step: &Run) -> Result<BTreeMap<String, UsedCache>, StepError> {
+async fn open_caches(job: &Arc<Job>, graph: &Graph, step: &Run) -> Result<BTreeMap<String, UsedCache>, StepError> {
     let mut wanted: BTreeMap<String, (&str, Sharing, Owner, Beginning)> = BTreeMap::new();
     for mount in &step.mounts {
         let MountSpec::Cache { id, target, sharing, owner, .. } = mount.spec() else { continue };
@@ -178,6 +176,9 @@ async fn open_caches(job: &Job, graph: &Graph, step: &Run) -> Result<BTreeMap<St
     }
     let mut caches = BTreeMap::new();
     for (whole, (name, sharing, owner, beginning)) in wanted {
+        if let Beginning::Files { layers, .. } = &beginning {
+            job.imported.bring(job, layers).await?;
+        }
         caches.insert(whole, caches::open(&job.shared, name, sharing, owner, beginning).await?);
     }
     Ok(caches)
@@ -187,9 +188,14 @@ async fn open_caches(job: &Job, graph: &Graph, step: &Run) -> Result<BTreeMap<St
 async fn beginning_of(graph: &Graph, mount: &Asked) -> Result<Beginning, StepError> {
     Ok(match mount.origin() {
         None => Beginning::Nothing,
-        Some(origin) => Beginning::Files {
-            layers: graph.layers_of(origin).await.unwrap_or_default(),
-            part: part(mount.spec()).trim_matches('/').to_owned(),
+        Some(origin) => match graph.taken(origin).await {
+            Taken::Layers(layers) => Beginning::Files { layers, part: part(mount.spec()).trim_matches('/').to_owned() },
+            Taken::Files(_) => {
+                return Err(StepError::with_hint(
+                    "a cache mount that begins with files of a named context is not built yet",
+                    "let it begin with a stage that copies them: FROM scratch AS …, COPY --from=…",
+                ));
+            }
         },
     })
 }

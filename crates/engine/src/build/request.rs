@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use dozen_dockerfile::scope::{Given, Platform};
 use dozen_model::{ContainerSpec, Reference};
 
-use super::{Attestations, SshAgent};
+use super::{Attestations, BuildName, CacheStep, SshAgent};
 
 /// What is to be built, and how.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
+    /// What the build is called by those who speak of it.
+    pub name: BuildName,
     /// Where the Dockerfile is.
     pub dockerfile: DockerfileSource,
     /// Arguments, platforms and the target.
@@ -22,6 +24,14 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages of which nothing is taken from the cache.
     pub no_cache_stages: Vec<String>,
+    /// What caches of the caller's say of steps. Their layers are asked for while the build goes on.
+    pub cache_steps: Vec<CacheStep>,
+    /// Images that say which steps have made them: `--cache-from`.
+    pub cache_images: Vec<String>,
+    /// The image says which steps have made it: `--cache-to type=inline`.
+    pub has_inline_cache: bool,
+    /// The caller takes the steps along when they are done: `--cache-to type=local`.
+    pub is_cache_taken: bool,
     /// What containers that run its steps are: network, hosts, limits, isolation. Its image, its process and its mounts are
     /// the steps' own.
     pub container: ContainerSpec,

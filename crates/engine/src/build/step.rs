@@ -10,12 +10,13 @@ use dozen_dockerfile::MountSpec;
 use dozen_image::{KeptStep, NewLayer, StepLayer};
 use dozen_model::Digest;
 
+use super::contexts::Taken;
 use super::failure::StepError;
 use super::flights::Flight;
 use super::graph::Graph;
 use super::job::Job;
 use super::remote::{self, Remote};
-use super::{StepId, layer, run, shell};
+use super::{CacheStep, StepId, layer, run, shell};
 use crate::failpoint::failpoint;
 
 /// What became of a step.
@@ -23,6 +24,35 @@ pub(super) struct Performed {
     pub(super) kept: KeptStep,
     /// It had been done before.
     pub(super) was_cached: bool,
+    /// What it is known by, the quickest first.
+    pub(super) keys: Vec<Digest>,
+}
+
+impl Performed {
+    /// As it travels: once for each key.
+    pub(super) fn told(&self, description: &str) -> Vec<CacheStep> {
+        let step = |key: &Digest| CacheStep {
+            key: key.clone(),
+            layer: self.kept.layer.clone(),
+            created: self.kept.created,
+            description: description.to_owned(),
+            is_of_image: false,
+        };
+        self.keys.iter().map(step).collect()
+    }
+}
+
+/// A step that had been done before.
+struct Found {
+    kept: KeptStep,
+    /// By this engine, and not by one whose cache the caller has named.
+    is_ours: bool,
+}
+
+impl Found {
+    fn performed(self, keys: Vec<Digest>) -> Performed {
+        Performed { kept: self.kept, was_cached: true, keys }
+    }
 }
 
 /// A step and what it stands upon.
@@ -52,13 +82,18 @@ impl Here<'_> {
         let mut contents = Vec::new();
         for mount in &run.mounts {
             let Mount::Taking(spec, origin) = mount else { continue };
-            contents.push(match self.graph.layers_of(origin).await {
-                Some(layers) => key::of_layers(&layers),
-                None => self.digest_of_part(part(spec)).await?,
+            contents.push(match self.graph.taken(origin).await {
+                Taken::Layers(layers) => key::of_layers(&layers),
+                files @ Taken::Files(_) => self.digest_of_part(files, part(spec)).await?,
             });
         }
         let key = self.key(operation, self.below, &contents);
-        let ran = self.once(&[key], async |flight| run::run(self, run, flight).await.map(StepLayer::from)).await;
+        let ran = self
+            .once(&[key], async |flight| {
+                self.bring(self.below).await?;
+                run::run(self, run, flight).await.map(StepLayer::from)
+            })
+            .await;
         // Others who want the same step do not wait for whoever is in a shell.
         match ran {
             Err(mut error) => {
@@ -77,25 +112,35 @@ impl Here<'_> {
                 "clone it in a RUN, put it into the context, or name an archive of it by its URL",
             ));
         }
-        let layers = self.graph.layers_of(&copy.origin).await;
-        let quick = layers.as_ref().map(|layers| self.key_of_copy(operation, copy, &[key::of_layers(layers)]));
-        if let Some(kept) = quick.as_ref().and_then(|key| self.found(key)) {
-            return Ok(Performed { kept, was_cached: true });
+        let taken = self.graph.taken(&copy.origin).await;
+        let quick = match &taken {
+            Taken::Layers(layers) => Some(self.key_of_copy(operation, copy, &[key::of_layers(layers)])),
+            Taken::Files(_) => None,
+        };
+        if let Some(key) = &quick
+            && let Some(found) = self.found(key)
+        {
+            let others = self.other_keys(key, &found);
+            return Ok(found.performed(std::iter::once(key.clone()).chain(others).collect()));
         }
         if let Some(promised) = remote::promised(copy) {
             let sources = Sources { origin: &PlainTree::empty(), fetched: &[promised.fetched()] };
             let key = self.key_of_copy(operation, copy, &[copy::select(copy, &sources)?.digest().clone()]);
-            if let Some(kept) = self.found(&key) {
-                return Ok(Performed { kept, was_cached: true });
+            if let Some(found) = self.found(&key) {
+                return Ok(found.performed(vec![key]));
             }
         }
         let remotes = remote::fetch_all(self.job, copy).await?;
-        let (job, wanted, from) = (self.job.clone(), copy.clone(), layers.clone());
-        let selected = self.job.shared.blocking(move || Ok(select(&job, &wanted, from.as_deref(), &remotes)));
+        if let Taken::Layers(layers) = &taken {
+            self.bring(layers).await?;
+        }
+        let (job, wanted) = (self.job.clone(), copy.clone());
+        let selected = self.job.shared.blocking(move || Ok(select(&job, &wanted, &taken, &remotes)));
         let (origin, selection) = selected.await??;
         let key = self.key_of_copy(operation, copy, &[selection.digest().clone()]);
         let keys: Vec<Digest> = quick.into_iter().chain([key]).collect();
         self.once(&keys, async |_| {
+            self.bring(self.below).await?;
             let (job, wanted, below) = (self.job.clone(), copy.clone(), self.below.to_vec());
             let made = move || Ok(layer_of_copy(&job, &wanted, origin, selection, &below));
             Ok(self.job.shared.blocking(made).await??.into())
@@ -106,6 +151,7 @@ impl Here<'_> {
     async fn make_directory(&self, operation: &Operation, wanted: &MakeDirectory) -> Result<Performed, StepError> {
         let key = self.key(operation, self.below, &[]);
         self.once(&[key], async |_| {
+            self.bring(self.below).await?;
             let (job, wanted, below) = (self.job.clone(), wanted.clone(), self.below.to_vec());
             let made = move || Ok(layer::of_directory(&job, &wanted, &below));
             let made = self.job.shared.blocking(made).await??;
@@ -123,22 +169,42 @@ impl Here<'_> {
         let Some(key) = keys.last() else { return Err(StepError::said("a step has no key")) };
         let flight = self.job.shared.builds.enter(key).await;
         let images = self.job.shared.images.clone();
-        let (keys, description) = (keys.to_vec(), self.description.to_owned());
-        if let Some(kept) = self.found(key) {
-            if let (Some(layer), [_, _, ..]) = (kept.layer.clone(), keys.as_slice()) {
-                let added = move || Ok(images.add_step(&keys[..1], StepLayer::Known(layer), &description)?);
-                self.job.shared.blocking(added).await?;
+        let (added, description) = (keys.to_vec(), self.description.to_owned());
+        if let Some(found) = self.found(key) {
+            // What others say is not written down as ours.
+            if let (true, Some(layer), [_, _, ..]) = (found.is_ours, found.kept.layer.clone(), keys) {
+                let add = move || Ok(images.add_step(&added[..1], StepLayer::Known(layer), &description)?);
+                self.job.shared.blocking(add).await?;
             }
-            return Ok(Performed { kept, was_cached: true });
+            return Ok(found.performed(keys.to_vec()));
         }
         let made = perform(&flight).await?;
         failpoint("build.step.done");
-        let kept = self.job.shared.blocking(move || Ok(images.add_step(&keys, made, &description)?)).await?;
-        Ok(Performed { kept, was_cached: false })
+        let kept = self.job.shared.blocking(move || Ok(images.add_step(&added, made, &description)?)).await?;
+        Ok(Performed { kept, was_cached: false, keys: keys.to_vec() })
     }
 
-    fn found(&self, key: &Digest) -> Option<KeptStep> {
-        if self.anew { None } else { self.job.shared.images.cached_step(key) }
+    fn found(&self, key: &Digest) -> Option<Found> {
+        if self.anew {
+            return None;
+        }
+        let images = &self.job.shared.images;
+        let ours = images.cached_step(key).map(|kept| Found { kept, is_ours: true });
+        ours.or_else(|| Some(Found { kept: self.job.imported.find(images, key)?, is_ours: false }))
+    }
+
+    /// What else a step is known by that was found by its quickest key: who takes it along may find it by the others.
+    fn other_keys(&self, key: &Digest, found: &Found) -> Vec<Digest> {
+        match (self.job.request.is_cache_taken, found.is_ours) {
+            (false, _) => Vec::new(),
+            (true, true) => self.job.shared.images.other_keys(key),
+            (true, false) => self.job.imported.other_keys(key),
+        }
+    }
+
+    /// Their files are needed.
+    async fn bring(&self, layers: &[Digest]) -> Result<(), StepError> {
+        self.job.imported.bring(self.job, layers).await
     }
 
     fn key(&self, operation: &Operation, below: &[Digest], contents: &[Digest]) -> Digest {
@@ -150,22 +216,27 @@ impl Here<'_> {
         key::of(operation, below, contents, &self.job.circumstances)
     }
 
-    /// Of a path in the context with all that is below it.
-    async fn digest_of_part(&self, path: &str) -> Result<Digest, StepError> {
-        let everything = Copy {
-            origin: Origin::Context,
-            sources: vec![Source::Path(path.to_owned())],
-            destination: "/".to_owned(),
-            owner: None,
-            mode: None,
-            link: true,
-            parents: false,
-            exclude: Vec::new(),
-            add: None,
-        };
+    /// Of a path in a context with all that is below it.
+    async fn digest_of_part(&self, files: Taken, path: &str) -> Result<Digest, StepError> {
+        let everything = everything(Origin::Context, path);
         let job = self.job.clone();
-        let selected = self.job.shared.blocking(move || Ok(select(&job, &everything, None, &[])));
+        let selected = self.job.shared.blocking(move || Ok(select(&job, &everything, &files, &[])));
         Ok(selected.await??.1.digest().clone())
+    }
+}
+
+/// What copies a path with all that is below it.
+pub(super) fn everything(origin: Origin, path: &str) -> Copy {
+    Copy {
+        origin,
+        sources: vec![Source::Path(path.to_owned())],
+        destination: "/".to_owned(),
+        owner: None,
+        mode: None,
+        link: true,
+        parents: false,
+        exclude: Vec::new(),
+        add: None,
     }
 }
 
@@ -178,17 +249,17 @@ pub(super) fn part(spec: &MountSpec) -> &str {
 }
 
 /// A tree that is copied from, for as long as it is needed. Blocks.
-fn origin_tree(job: &Job, layers: Option<&[Digest]>) -> Result<Arc<dyn Tree>, StepError> {
-    Ok(match layers {
-        None => job.context.clone(),
-        Some(layers) => job.root_of(layers)?.into_tree(),
+fn origin_tree(job: &Job, taken: &Taken) -> Result<Arc<dyn Tree>, StepError> {
+    Ok(match taken {
+        Taken::Files(context) => context.clone(),
+        Taken::Layers(layers) => job.root_of(layers)?.into_tree(),
     })
 }
 
 type SelectedFrom = (Arc<dyn Tree>, Selection);
 
-fn select(job: &Job, wanted: &Copy, layers: Option<&[Digest]>, remotes: &[Remote]) -> Result<SelectedFrom, StepError> {
-    let origin = origin_tree(job, layers)?;
+fn select(job: &Job, wanted: &Copy, taken: &Taken, remotes: &[Remote]) -> Result<SelectedFrom, StepError> {
+    let origin = origin_tree(job, taken)?;
     let fetched: Vec<_> = remotes.iter().map(Remote::fetched).collect();
     let selection = copy::select(wanted, &Sources { origin: &*origin, fetched: &fetched })?;
     Ok((origin, selection))

@@ -78,9 +78,11 @@ impl Classic {
                 }
                 self.done(step);
             }
+            // Who is told so carries no cache.
+            BuildEvent::WantsLayer(_) | BuildEvent::CacheReady(_) => {}
             BuildEvent::Warning(text) => self.line(&format!(" ---> [Warning] {text}\n"), said),
             BuildEvent::Built(image) => {
-                self.all(said);
+                self.all(None, said);
                 let id = image.to_string();
                 if self.is_quiet {
                     write(&json!({ "stream": format!("{id}\n") }), said);
@@ -141,10 +143,13 @@ impl Classic {
         }
     }
 
-    /// The build is over: whoever has not had the word has it now.
-    fn all(&mut self, said: &mut Vec<u8>) {
+    /// The build is over: whoever has not had the word has it now, and the stage of `last` after all others, since what
+    /// follows is about it.
+    fn all(&mut self, last: Option<StepId>, said: &mut Vec<u8>) {
         self.next(said);
-        for (_, mut stage) in std::mem::take(&mut self.stages) {
+        let last = last.and_then(|step| self.stages.range(..=step.0).next_back().map(|(first, _)| *first));
+        let last = last.and_then(|first| self.stages.remove_entry(&first));
+        for (_, mut stage) in std::mem::take(&mut self.stages).into_iter().chain(last) {
             for text in stage.waiting.take() {
                 self.text(text, said);
             }
@@ -168,7 +173,7 @@ impl Classic {
     }
 
     fn fail(&mut self, failure: BuildFailure, said: &mut Vec<u8>) {
-        self.all(said);
+        self.all(failure.step, said);
         if let Some(excerpt) = &failure.excerpt {
             self.line(excerpt, said);
         }

@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, header};
 use dozen_engine::{BuildEvent, BuildFailure, OutputStream, StepStarted};
 use serde_json::{Value, json};
 
+use super::carried;
 use super::pieces::Pieces;
 
 /// Who accepts this gets it.
@@ -47,12 +48,18 @@ impl Events {
                 output(step.0, OutputStream::Stdout, &self.0.rest(step), said);
                 write(&json!({ "Done": step.0 }), said);
             }
+            BuildEvent::WantsLayer(layer) => write(&json!({ "WantsLayer": layer }), said),
+            BuildEvent::CacheReady(steps) => {
+                let steps: Vec<Value> = steps.iter().map(carried::shown).collect();
+                write(&json!({ "CacheReady": { "Steps": steps } }), said);
+            }
             BuildEvent::Warning(text) => write(&json!({ "Warning": text }), said),
             BuildEvent::Statement(file, text) => write(&json!({ "Statement": { "File": file, "Text": text } }), said),
             BuildEvent::Built(image) => write(&json!({ "Built": image.to_string() }), said),
-            BuildEvent::Failed(BuildFailure { message, excerpt, hint, exit_code }) => write(
+            BuildEvent::Failed(BuildFailure { message, excerpt, hint, exit_code, step }) => write(
                 &json!({ "Failed": {
                     "Message": message, "Excerpt": excerpt, "Hint": hint, "ExitCode": exit_code,
+                    "Step": step.map(|step| step.0),
                 } }),
                 said,
             ),

@@ -1,5 +1,6 @@
 //! A body of our own kind: one line of JSON with what must be in no header and no log (secrets) and what is not of the
-//! context (a Dockerfile that lies elsewhere, certificate authorities), and behind it the archive.
+//! context (a Dockerfile that lies elsewhere, certificate authorities, what contexts with names there are), and behind it
+//! the archive, or several (`contexts`).
 //!
 //! ```text
 //! {"Dockerfile":{"Name":"../web.Dockerfile","Text":"FROM …"},"Secrets":{"token":"BASE64"}}
@@ -10,10 +11,12 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 
 use axum::http::{HeaderMap, header};
-use dozen_engine::{DockerfileSource, Secret};
+use dozen_engine::{CacheStep, DockerfileSource, Secret};
 use dozen_model::{ErrorKind, base64};
 use serde::Deserialize;
 
+use super::carried::Carried;
+use super::contexts::Named;
 use crate::error::ApiError;
 use crate::listening::Way;
 
@@ -34,6 +37,9 @@ pub(super) struct Head {
     pub(super) agents: BTreeMap<String, String>,
     /// In PEM.
     pub(super) authorities: Option<String>,
+    pub(super) contexts: Vec<Named>,
+    /// What caches that the client carries say of steps.
+    pub(super) cache_steps: Vec<CacheStep>,
 }
 
 /// As it is sent. A field that is not known may be about something that must not be passed over.
@@ -48,6 +54,10 @@ struct Written {
     agents: BTreeMap<String, String>,
     #[serde(default)]
     authorities: Option<String>,
+    #[serde(default)]
+    contexts: Vec<Named>,
+    #[serde(default)]
+    cache_steps: Vec<Carried>,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +104,9 @@ pub(super) fn read_head(body: &mut impl BufRead, way: Way) -> Result<Head, ApiEr
         secrets.insert(id, Secret(bytes));
     }
     let dockerfile = written.dockerfile.map(|WrittenDockerfile { name, text }| DockerfileSource::Text { name, text });
-    Ok(Head { dockerfile, secrets, agents: written.agents, authorities: written.authorities })
+    let cache_steps = written.cache_steps.into_iter().map(CacheStep::from).collect();
+    let Written { agents, authorities, contexts, .. } = written;
+    Ok(Head { dockerfile, secrets, agents, authorities, contexts, cache_steps })
 }
 
 /// Others are not to read it on its way, nor to put something else in its place.

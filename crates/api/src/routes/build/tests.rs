@@ -32,11 +32,16 @@ fn image() -> ImageId {
 }
 
 fn failed() -> BuildEvent {
+    failed_in(None)
+}
+
+fn failed_in(step: Option<usize>) -> BuildEvent {
     BuildEvent::Failed(BuildFailure {
         message: "The command '/bin/sh -c false' returned a non-zero code: 3".into(),
         excerpt: Some("Dockerfile:2\n   2 | >>> RUN false\n".into()),
         hint: Some("look".into()),
         exit_code: Some(3),
+        step: step.map(StepId),
     })
 }
 
@@ -149,6 +154,25 @@ async fn a_stage_that_has_begun_to_speak_is_not_interrupted() {
 }
 
 #[tokio::test]
+async fn the_step_that_has_failed_speaks_last() {
+    let events = vec![
+        step(1, "a", 1, 2, "FROM x AS a"),
+        BuildEvent::Done(StepId(1)),
+        step(3, "b", 1, 2, "FROM y AS b"),
+        BuildEvent::Done(StepId(3)),
+        step(4, "b", 2, 2, "RUN b"),
+        step(5, "c", 1, 1, "FROM z AS c"),
+        output(4, "why\n"),
+        failed_in(Some(4)),
+    ];
+    assert_eq!(
+        text(events).await,
+        "Step 1/5 : FROM x AS a\nStep 5/5 : FROM z AS c\nStep 3/5 : FROM y AS b\nStep 4/5 : RUN b\nwhy\n\
+         Dockerfile:2\n   2 | >>> RUN false\n"
+    );
+}
+
+#[tokio::test]
 async fn a_failure_is_told_with_its_status_and_a_build_that_just_ends_is_one() {
     let said = classic(false, vec![step(1, "0", 1, 1, "FROM x"), failed()]).await;
     let words = "The command '/bin/sh -c false' returned a non-zero code: 3";
@@ -170,8 +194,9 @@ async fn our_own_stream_has_every_event() {
     assert_eq!(said[4], json!({ "Running": { "Step": 2, "Container": "ab".repeat(32) } }));
     assert_eq!(said[5], json!({ "Output": { "Step": 2, "Stream": "stdout", "Text": "é\n" } }));
     assert_eq!(said[said.len() - 2..], [json!({ "Cached": 3 }), json!({ "Built": image().to_string() })]);
-    let said = told(Teller::Events(Events::default()), vec![failed()]).await;
+    let said = told(Teller::Events(Events::default()), vec![failed_in(Some(2))]).await;
     assert_eq!((&said[0]["Failed"]["ExitCode"], &said[0]["Failed"]["Hint"]), (&json!(3), &json!("look")));
+    assert_eq!(said[0]["Failed"]["Step"], 2);
 }
 
 #[tokio::test]

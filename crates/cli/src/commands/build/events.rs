@@ -1,7 +1,10 @@
 //! What an engine tells of a build: a JSON document a line.
 
+use dozen_model::Digest;
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::cache;
 
 /// The request's body: a line of JSON, and the archive behind it.
 pub(super) const CONTEXT_TYPE: &str = "application/vnd.dozen.build-context.v1";
@@ -18,12 +21,22 @@ pub(super) enum Event {
     /// The step has failed, and the build waits for a shell in this container to end.
     Shell(Running),
     Done(usize),
+    /// The engine wants a layer of a cache that it was told of: its diff id.
+    WantsLayer(Digest),
+    /// What has been done may be taken along; the build ends once that is so.
+    CacheReady(Steps),
     Warning(String),
     /// A part of what is said of the image, and the file that it goes into.
     Statement(Statement),
     /// The image's id, with its algorithm.
     Built(String),
     Failed(Failed),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Steps {
+    pub steps: Vec<cache::Step>,
 }
 
 /// A step that begins.
@@ -70,6 +83,9 @@ pub(super) struct Failed {
     pub hint: Option<String>,
     #[serde(default)]
     pub exit_code: Option<i64>,
+    /// Which step has failed.
+    #[serde(default)]
+    pub step: Option<usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -111,8 +127,9 @@ mod tests {
         let Some(Event::Step(step)) = Event::read(json!({ "Step": step })) else { panic!("no step") };
         assert_eq!(step.title(), "[build 1/2] FROM a");
         assert_eq!(Event::read(json!({ "Cached": 3 })), Some(Event::Cached(3)));
-        let failed = json!({ "Failed": { "Message": "m", "Excerpt": null, "Hint": "h", "ExitCode": 2 } });
-        let want = Failed { message: "m".into(), excerpt: None, hint: Some("h".into()), exit_code: Some(2) };
+        let failed = json!({ "Failed": { "Message": "m", "Excerpt": null, "Hint": "h", "ExitCode": 2, "Step": 3 } });
+        let want =
+            Failed { message: "m".into(), excerpt: None, hint: Some("h".into()), exit_code: Some(2), step: Some(3) };
         assert_eq!(Event::read(failed), Some(Event::Failed(want)));
         assert_eq!(Event::read(json!({ "Exported": 7 })), None);
     }

@@ -127,13 +127,8 @@ impl Progress {
                     self.show(it.step, &lines, now);
                 }
             }
-            Event::Warning(text) => match &mut self.screen {
-                Screen::Plain(plain) => output::say(&plain.warning(text)),
-                Screen::Live(live) => live.print(vec![format!("WARNING: {text}")], &self.journal, now),
-                Screen::RawJson(raw) => output::say(&raw.warning(text)),
-                Screen::Quiet => {}
-            },
-            Event::Built(_) | Event::Failed(_) => {}
+            Event::Warning(text) => self.warn(text),
+            Event::WantsLayer(_) | Event::CacheReady(_) | Event::Built(_) | Event::Failed(_) => {}
         }
     }
 
@@ -147,6 +142,41 @@ impl Progress {
     /// What a step is called.
     pub(super) fn title(&self, step: usize) -> &str {
         self.journal.steps.get(&step).map_or("", |record| &record.title)
+    }
+
+    /// Something that the caller should know.
+    pub(super) fn warn(&mut self, text: &str) {
+        let now = self.began.elapsed();
+        match &mut self.screen {
+            Screen::Plain(plain) => output::say(&plain.warning(text)),
+            Screen::Live(live) => live.print(vec![format!("WARNING: {text}")], &self.journal, now),
+            Screen::RawJson(raw) => output::say(&raw.warning(text)),
+            Screen::Quiet => {}
+        }
+    }
+
+    /// Something of this side's own begins, after all steps; its number.
+    pub(super) fn begin(&mut self, title: &str) -> usize {
+        let now = self.began.elapsed();
+        let step = self.journal.steps.keys().next_back().map_or(1, |last| last + 1);
+        self.journal.total += 1;
+        self.journal.begin(step, title.to_owned(), now);
+        self.show(step, &[], now);
+        step
+    }
+
+    /// It says something.
+    pub(super) fn say(&mut self, step: usize, line: &str) {
+        let now = self.began.elapsed();
+        let lines = self.journal.take(step, &format!("{line}\n"), now);
+        self.show(step, &lines, now);
+    }
+
+    /// It is done.
+    pub(super) fn end(&mut self, step: usize) {
+        let now = self.began.elapsed();
+        self.journal.end(step, false, now);
+        self.show(step, &[], now);
     }
 
     /// Time goes by.
@@ -171,7 +201,7 @@ impl Progress {
     /// It has failed: which step, what that said last, and where in the file it stands. What is left to say is given back.
     pub(super) fn failed(&mut self, failed: Failed) -> Failure {
         let now = self.began.elapsed();
-        let culprit = self.journal.culprit();
+        let culprit = self.journal.culprit(failed.step);
         match &mut self.screen {
             Screen::Plain(plain) => {
                 if let Some((step, _)) = culprit {

@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::interval;
 
+use super::contexts::{self, Contexts, Named};
 use super::events::{CONTEXT_TYPE, EVENTS_TYPE};
+use super::frames::Framed;
 use super::packing::{self, PackError};
 use super::progress::Progress;
 use super::source::{self, Source};
@@ -34,6 +36,10 @@ pub(super) struct Sending {
     pub agents: BTreeMap<String, String>,
     /// What RUN trusts beside what the image does.
     pub authorities: Option<String>,
+    /// Those with names.
+    pub contexts: Contexts,
+    /// What caches say of steps.
+    pub cache_steps: Option<Value>,
     pub from: source::Context,
     /// With gzip, unless it is an archive already.
     pub compress: bool,
@@ -56,13 +62,17 @@ pub(super) async fn send(
     sending: Sending,
     progress: &mut Progress,
 ) -> Result<Response<Incoming>, Failure> {
-    let Sending { mut query, secrets, agents, authorities, from, compress } = sending;
+    let Sending { mut query, secrets, agents, authorities, contexts, cache_steps, from, compress } = sending;
     if let source::Context::Archive { file: Some(file), .. } = &from {
         query = query.with("dockerfile", file);
     }
-    let head = head(&from, &secrets, &agents, authorities.as_deref());
+    let mut head = head(&from, &secrets, &agents, authorities.as_deref(), &contexts);
+    if let Some(steps) = cache_steps {
+        head["CacheSteps"] = steps;
+    }
+    let head = line(&head);
     let (out, body, sent) = outgoing();
-    let filling = tokio::task::spawn_blocking(move || fill(out, &head, from, compress));
+    let filling = tokio::task::spawn_blocking(move || fill(out, &head, from, &contexts, compress));
     let path = format!("/build{query}");
     let mut sending = std::pin::pin!(context.client.exchange(&path, CONTEXT_TYPE, EVENTS_TYPE, body));
     let mut ticks = interval(super::TICK);
@@ -92,11 +102,15 @@ fn head(
     secrets: &BTreeMap<String, String>,
     agents: &BTreeMap<String, String>,
     authorities: Option<&str>,
-) -> Vec<u8> {
+    contexts: &Contexts,
+) -> Value {
     let mut head = json!({ "Secrets": secrets });
     // An older engine knows none.
     if !agents.is_empty() {
         head["Agents"] = json!(agents);
+    }
+    if !contexts.is_empty() {
+        head["Contexts"] = json!(contexts::described(contexts));
     }
     if let Some(authorities) = authorities {
         head["Authorities"] = json!(authorities);
@@ -105,7 +119,7 @@ fn head(
         let Source { name, text, .. } = source;
         head["Dockerfile"] = json!({ "Name": name, "Text": text });
     }
-    line(&head)
+    head
 }
 
 fn line(value: &Value) -> Vec<u8> {
@@ -114,17 +128,26 @@ fn line(value: &Value) -> Vec<u8> {
     line
 }
 
-fn fill(mut out: Outgoing, head: &[u8], from: source::Context, compress: bool) -> Result<(), PackError> {
-    let all = || -> Result<(), PackError> {
+fn fill(
+    mut out: Outgoing,
+    head: &[u8],
+    from: source::Context,
+    contexts: &Contexts,
+    compress: bool,
+) -> Result<(), PackError> {
+    let mut all = || -> Result<(), PackError> {
         out.write_all(head)?;
-        match from {
-            source::Context::Archive { begun, .. } => copy(&begun, &mut out)?,
-            other if compress => {
-                let mut packed = GzEncoder::new(&mut out, Compression::fast());
-                archive(&other, &mut packed)?;
-                packed.finish()?;
+        if contexts.values().any(Named::is_archive) {
+            let mut framed = Framed::new(&mut out);
+            context(&from, &mut framed, compress)?;
+            framed.finish()?;
+            for named in contexts.values().filter(|named| named.is_archive()) {
+                let mut framed = Framed::new(&mut out);
+                compressed(&mut framed, compress, |out| named.pack(out))?;
+                framed.finish()?;
             }
-            other => archive(&other, &mut out)?,
+        } else {
+            context(&from, &mut out, compress)?;
         }
         Ok(out.flush()?)
     };
@@ -135,11 +158,29 @@ fn fill(mut out: Outgoing, head: &[u8], from: source::Context, compress: bool) -
     result
 }
 
-fn archive(from: &source::Context, out: &mut impl Write) -> Result<(), PackError> {
+/// The context without a name.
+fn context(from: &source::Context, out: &mut impl Write, compress: bool) -> Result<(), PackError> {
     match from {
-        source::Context::Directory { path, source } => packing::pack(path, &source.ignore, out),
-        _ => Ok(packing::empty(out)?),
+        source::Context::Archive { begun, .. } => copy(begun, out),
+        source::Context::Directory { path, source } => {
+            compressed(out, compress, |out| packing::pack(path, &source.ignore, out))
+        }
+        source::Context::Nothing(_) => compressed(out, compress, |out| Ok(packing::empty(out)?)),
     }
+}
+
+fn compressed(
+    out: &mut dyn Write,
+    compress: bool,
+    pack: impl FnOnce(&mut dyn Write) -> Result<(), PackError>,
+) -> Result<(), PackError> {
+    if !compress {
+        return pack(out);
+    }
+    let mut packed = GzEncoder::new(out, Compression::fast());
+    pack(&mut packed)?;
+    packed.finish()?;
+    Ok(())
 }
 
 /// What has been read of stdin, and the rest.
@@ -170,7 +211,7 @@ mod tests {
     fn the_head_is_one_line_whatever_is_in_it() {
         let source = Source { name: "a\nb".into(), text: "FROM a\nRUN \"b\"\n".into(), ignore: IgnoreFile::default() };
         let secrets = BTreeMap::from([("t".to_owned(), "AAEC".to_owned())]);
-        let head = head(&source::Context::Nothing(source), &secrets, &BTreeMap::new(), None);
+        let head = line(&head(&source::Context::Nothing(source), &secrets, &BTreeMap::new(), None, &Contexts::new()));
         assert_eq!(head.iter().filter(|byte| **byte == b'\n').count(), 1);
         let read: Value = serde_json::from_slice(&head).unwrap();
         assert_eq!(read["Dockerfile"]["Text"], "FROM a\nRUN \"b\"\n");

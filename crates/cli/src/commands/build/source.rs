@@ -125,7 +125,7 @@ fn text(reader: impl Read, name: &str) -> Result<String, String> {
 }
 
 /// The first of the files that is there.
-fn ignore_file(paths: &[PathBuf]) -> Result<IgnoreFile, Failure> {
+pub(super) fn ignore_file(paths: &[PathBuf]) -> Result<IgnoreFile, Failure> {
     for path in paths {
         let failed = |why: String| Failure::new(format!("ERROR: failed to read {}: {why}", path.display()));
         let opened = match std::fs::File::open(path) {

@@ -79,9 +79,12 @@ impl Journal {
         self.steps.iter().filter(|(_, record)| record.end.is_none()).map(|(step, record)| (*step, record))
     }
 
-    /// The step at which a build that failed has stopped: of those that run, the one that spoke last, since whatever fails
-    /// says why; else the last.
-    pub(super) fn culprit(&self) -> Option<(usize, &Record)> {
+    /// The step at which a build that failed has stopped: the one that the engine names; of those that run, the one that
+    /// spoke last, since whatever fails says why; else the last.
+    pub(super) fn culprit(&self, named: Option<usize>) -> Option<(usize, &Record)> {
+        if let Some((step, record)) = named.and_then(|step| self.steps.get_key_value(&step)) {
+            return Some((*step, record));
+        }
         self.running().max_by_key(|(step, record)| (record.tail.back().map(|(when, _)| *when), *step))
     }
 

@@ -75,13 +75,14 @@ fn a_failed_steps_last_words_are_kept() {
         journal.take(1, &format!("line {number}\n"), Duration::from_secs(3));
     }
     journal.take(1, "the end", Duration::from_secs(3));
-    let (culprit, record) = journal.culprit().unwrap();
+    let (culprit, record) = journal.culprit(None).unwrap();
     assert_eq!(culprit, 1);
     let words = record.last_words();
     assert!(words.starts_with("------\n > [1/2] RUN x:\n2.000 line 10\n"), "{words}");
     assert!(words.ends_with("2.000 line 29\nthe end\n------\n"), "{words}");
     journal.end(1, false, Duration::from_secs(4));
-    assert_eq!(journal.culprit().map(|(step, record)| (step, record.last_words())), Some((2, String::new())));
+    assert_eq!(journal.culprit(None).map(|(step, record)| (step, record.last_words())), Some((2, String::new())));
+    assert_eq!(journal.culprit(Some(1)).map(|(step, _)| step), Some(1), "the engine knows better");
 }
 
 #[test]
