@@ -133,6 +133,15 @@ impl Context {
         Self::read_with(archive, spool, Owners::Root)
     }
 
+    /// Reads several archives into one context, each below a clean path of its own: what it is a part of comes before it.
+    pub fn read_parts<R: Read>(
+        parts: impl IntoIterator<Item = (Vec<u8>, R)>,
+        spool: File,
+    ) -> Result<Self, ContextError> {
+        let (index, spool) = read::read_parts(parts, spool, Owners::Root, read::HOLES)?;
+        Ok(Self { index, spool: Arc::new(spool) })
+    }
+
     pub(crate) fn read_with(archive: impl Read, spool: File, owners: Owners) -> Result<Self, ContextError> {
         Self::read_within(archive, spool, owners, read::HOLES)
     }
@@ -156,6 +165,14 @@ impl Context {
     /// What an ignore file leaves of it.
     pub fn ignoring(&self, ignore: &IgnoreFile) -> Self {
         Self { index: Arc::new(self.index.ignoring(ignore)), spool: self.spool.clone() }
+    }
+
+    /// What is in a directory, as a context of its own: links that lead out of it lead nowhere then. `None` if there is no
+    /// such directory.
+    pub fn below(&self, path: &str) -> Result<Option<Self>, ContextError> {
+        let found = resolve(|path| self.kind(path), path.as_bytes(), true)?;
+        let number = self.index.find(&found.path).filter(|_| found.kind == Some(Kind::Directory));
+        Ok(number.map(|number| Self { index: self.index.below(number), spool: self.spool.clone() }))
     }
 
     /// How many files, directories and others there are, the root not among them.

@@ -24,6 +24,7 @@ use crate::operation::Copy;
 use crate::tree::{Node, Tree, TreeError};
 
 pub use layer::Entries;
+pub(crate) use select::clean;
 pub use select::{Selection, select};
 
 /// Where the sources of a [`Copy`] are.
@@ -40,7 +41,8 @@ pub struct Sources<'a> {
 pub struct Fetched<'a> {
     /// What it is in.
     pub tree: &'a dyn Tree,
-    /// A file's path in it, whose last component is its name; empty for all that is in the tree.
+    /// A file's path in it, whose last component is its name; a directory's stands for all that is in it, and an empty one
+    /// for all that is in the tree.
     pub path: &'a [u8],
 }
 

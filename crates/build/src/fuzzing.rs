@@ -11,7 +11,52 @@ use dozen_dockerfile::ignore::IgnoreFile;
 use crate::context::Context;
 use crate::copy::{Placing, Sources, plan};
 use crate::operation::{Copy, Origin, Source};
+use crate::repository::listing::choose;
+use crate::repository::submodules::submodules;
+use crate::repository::{Location, Repository, is_commit};
 use crate::tree::{Kind, LiveTree, Node, NodeKind, PlainTree, Tree, TreeError, above, join, resolve};
+
+/// What names a repository, what a server lists, or what a repository says of its submodules: the first byte says which.
+/// Whatever is taken can be put before a program: no option, no line of its own, no password, and it is read the same again.
+pub fn repository(data: &[u8]) {
+    let Some((which, data)) = data.split_first() else { return };
+    match which % 3 {
+        0 => {
+            let Ok(read) = Repository::parse(&String::from_utf8_lossy(data)) else { return };
+            located(&read.location);
+            let Repository { reference, directory, commit, .. } = read;
+            for word in reference.iter().chain(&commit) {
+                assert!(!word.starts_with('-') && word.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{word:?}");
+            }
+            assert!(!directory.starts_with('/') && directory.split('/').all(|name| name != ".."), "{directory:?}");
+        }
+        1 => {
+            let text = String::from_utf8_lossy(data);
+            let Some((wanted, listing)) = text.split_once('\n') else { return };
+            let Some(chosen) = choose(listing, Some(wanted).filter(|wanted| !wanted.is_empty())) else { return };
+            assert!(is_commit(&chosen.commit) && is_commit(&chosen.object), "{chosen:?}");
+            assert!(chosen.name.is_none_or(|name| name.starts_with("refs/")));
+        }
+        _ => {
+            let parted = data.windows(3).position(|three| three == [0; 3]).unwrap_or(data.len());
+            let (configuration, tree) = data.split_at(parted);
+            let parent = Location::parse("https://me:pw@h/a/b.git").expect("it is one");
+            let Ok(all) = submodules(configuration, tree.get(3..).unwrap_or_default(), &parent) else { return };
+            for submodule in all {
+                assert!(is_commit(&submodule.commit), "{submodule:?}");
+                located(&submodule.location);
+            }
+        }
+    }
+}
+
+fn located(location: &Location) {
+    let url = location.url();
+    assert!(["https://", "http://", "git://"].iter().any(|scheme| url.starts_with(scheme)), "{url:?}");
+    assert!(!url.chars().any(|letter| letter.is_control() || letter.is_whitespace()), "{url:?}");
+    let again = Location::parse(&url).expect("what was one is one");
+    assert_eq!(Location { credentials: location.credentials.clone(), ..again }, *location);
+}
 
 /// A context's archive. The first byte says whether its checksums are mended, and which destination is copied to: random
 /// bytes would get no further than the first header. Whatever is taken can be gone through, copied, left out of and made
@@ -213,6 +258,11 @@ mod tests {
     include!("../../../fuzz/replay.rs");
 
     #[test]
+    fn repositories() {
+        replay("repository", super::repository);
+    }
+
+    #[test]
     fn contexts() {
         replay("context", super::context);
     }
@@ -237,6 +287,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_name_panics(text in "(https?|git|ssh)://[a-z@:0-9%.\\[\\]]{1,12}[/a-z.%0]{0,12}(\\?[a-z&=%0-9-]{0,20})?(#[a-z:/.%0-9@{~-]{0,12})?") {
+            super::repository(format!("\0{text}").as_bytes());
+        }
+
         #[test]
         fn no_bytes_panic(data in proptest::collection::vec(any::<u8>(), 0..2000)) {
             super::context(&data);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::operation::{Copy, MakeDirectory, Operation, Run, Source};
+use crate::repository::listing::Chosen;
 
 /// Another number for another form.
 const FORM: u32 = 1;
@@ -79,6 +80,15 @@ pub fn of_layers(layers: &[Digest]) -> Digest {
 /// What stands for a part of some files: a path in them, and what stands for them.
 pub fn of_part(files: &Digest, part: &str) -> Digest {
     Digest::from_sha256(Sha256::digest(format!("{files}\n{part}")).into())
+}
+
+/// What stands for all files of some repositories, each at the commit that was chosen.
+pub fn of_commits<'c>(all: impl IntoIterator<Item = &'c Chosen>) -> Digest {
+    let mut hash = Sha256::new();
+    for Chosen { name, object, commit } in all {
+        hash.update(format!("commit {commit} {object} {}\n", name.as_deref().unwrap_or_default()));
+    }
+    Digest::from_sha256(hash.finalize().into())
 }
 
 fn run(run: &Run, circumstances: &Circumstances) -> Value {

@@ -1,6 +1,7 @@
 //! Addresses of files: `http` and `https` URLs (RFC 3986), as far as one can fetch them.
 
 use std::fmt::{self, Display, Write};
+use std::net::Ipv6Addr;
 
 use http::Uri;
 use http::uri::{Authority, Scheme};
@@ -46,7 +47,11 @@ impl Address {
             _ => return Err(AddressError::Scheme),
         };
         let authority = uri.authority().ok_or(AddressError::NoHost)?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let host = match authority.host().strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
+            None if authority.host().contains(['[', ']', '%']) => return Err(AddressError::Syntax),
+            None => authority.host(),
+            Some(within) => within.filter(|host| host.parse::<Ipv6Addr>().is_ok()).ok_or(AddressError::Syntax)?,
+        };
         if host.is_empty() {
             return Err(AddressError::NoHost);
         }
@@ -247,6 +252,9 @@ mod tests {
             ("http://host:70000/", AddressError::Port),
             ("/a", AddressError::Scheme),
             ("", AddressError::Syntax),
+            ("http://[%]", AddressError::Syntax),
+            ("http://[h]/", AddressError::Syntax),
+            ("http://h%2f/", AddressError::Syntax),
         ] {
             assert_eq!(Address::parse(text).unwrap_err(), error, "{text}");
         }

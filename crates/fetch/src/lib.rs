@@ -6,6 +6,8 @@
 mod address;
 mod connect;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod proxy;
 
 use std::net::IpAddr;

@@ -318,11 +318,21 @@ impl Index {
 
     /// What an ignore file leaves. A directory that is left out stays where something below it does.
     pub(super) fn ignoring(&self, ignore: &IgnoreFile) -> Self {
+        self.part(ROOT, ignore)
+    }
+
+    /// What is in a directory, which is the root then.
+    pub(super) fn below(&self, directory: Number) -> Self {
+        self.part(directory, &IgnoreFile::default())
+    }
+
+    /// Only from the root anything may be left out.
+    fn part(&self, root: Number, ignore: &IgnoreFile) -> Self {
         let mut kept = Self::default();
-        kept.copy(self, b"", ROOT);
+        kept.copy(self, b"", root);
         // The first names of what has several.
         let mut linked: BTreeMap<Number, Vec<u8>> = BTreeMap::new();
-        let mut stack = vec![(Vec::new(), ROOT)];
+        let mut stack = vec![(Vec::new(), root)];
         while let Some((above, number)) = stack.pop() {
             let below = self.directory(number).map(|directory| &directory.below);
             let mut is_forced = kept.find(&above).is_none();

@@ -10,6 +10,7 @@ use super::compression::{self, decompress};
 use super::index::{Directory, Index, Looks, Refusal, What};
 use super::spool::Spool;
 use super::{ContextError, Owners};
+use crate::tree::join;
 
 /// Entries, and directories that they imply.
 pub(super) const ENTRIES: usize = 2_000_000;
@@ -19,6 +20,16 @@ const DESCRIPTIONS: usize = 256 << 20;
 pub(super) const HOLES: u64 = 8 << 30;
 
 pub(super) fn read(archive: impl Read, spool: File, owners: Owners, holes: u64) -> Result<(Index, File), ContextError> {
+    read_parts([(Vec::new(), archive)], spool, owners, holes)
+}
+
+/// The bounds are those of all parts together.
+pub(super) fn read_parts<R: Read>(
+    parts: impl IntoIterator<Item = (Vec<u8>, R)>,
+    spool: File,
+    owners: Owners,
+    holes: u64,
+) -> Result<(Index, File), ContextError> {
     let mut reading = Reading {
         index: Index::default(),
         spool: Spool::new(spool).map_err(ContextError::Spool)?,
@@ -27,15 +38,17 @@ pub(super) fn read(archive: impl Read, spool: File, owners: Owners, holes: u64) 
         descriptions: 0,
         holes,
     };
-    let (source, is_archive) = decompress(archive).map_err(failed)?;
-    if !is_archive {
-        return Err(ContextError::NotAnArchive);
+    for (place, archive) in parts {
+        let (source, is_archive) = decompress(archive).map_err(failed)?;
+        if !is_archive {
+            return Err(ContextError::NotAnArchive);
+        }
+        let mut reader = TarReader::new(source).may_lack_padding();
+        while let Some(entry) = reader.next_entry().map_err(failed)? {
+            reading.entry(&place, entry, &mut reader)?;
+        }
+        reader.drain().map_err(failed)?;
     }
-    let mut reader = TarReader::new(source).may_lack_padding();
-    while let Some(entry) = reader.next_entry().map_err(failed)? {
-        reading.entry(entry, &mut reader)?;
-    }
-    reader.drain().map_err(failed)?;
     Ok((reading.index, reading.spool.finish().map_err(ContextError::Spool)?))
 }
 
@@ -59,14 +72,14 @@ struct Reading {
 }
 
 impl Reading {
-    fn entry<R: Read>(&mut self, entry: Entry, reader: &mut TarReader<R>) -> Result<(), ContextError> {
+    fn entry<R: Read>(&mut self, place: &[u8], entry: Entry, reader: &mut TarReader<R>) -> Result<(), ContextError> {
         let refused = |why| ContextError::Refused { entry: shown(&entry.path), why };
-        let path = normalize(&entry.path).map_err(refused)?;
+        let path = join(place, &normalize(&entry.path).map_err(refused)?);
         self.count(&entry, path.len())?;
         let put = match entry.kind {
             EntryType::Link => {
                 let target = normalize(&entry.link).map_err(|_| refused("its target leads out of the archive"))?;
-                self.index.link(&path, &target, entry.mtime)
+                self.index.link(&path, &join(place, &target), entry.mtime)
             }
             kind => {
                 let what = match kind {

@@ -9,6 +9,7 @@ use crate::tree::PlainTree;
 mod hostile;
 mod ignoring;
 mod made;
+mod parts;
 
 fn spool() -> File {
     tempfile::tempfile().unwrap()

@@ -174,11 +174,12 @@ impl Selecting<'_> {
 
     fn fetched(&mut self, fetched: &Fetched<'_>) -> Result<(), CopyError> {
         let name = split(fetched.path).1.to_vec();
-        let what = if fetched.path.is_empty() {
-            self.contents(fetched.tree, b"", None, true)?
+        let missing = || CopyError::NotFound(shown(fetched.path));
+        let found = resolve(|path| fetched.tree.kind(path), fetched.path, true)?;
+        let what = if found.kind.ok_or_else(missing)? == Kind::Directory {
+            self.contents(fetched.tree, &found.path, None, true)?
         } else {
-            let node = fetched.tree.node(fetched.path)?;
-            let node = node.ok_or_else(|| CopyError::NotFound(shown(fetched.path)))?;
+            let node = fetched.tree.node(&found.path)?.ok_or_else(missing)?;
             let may_unpack = self.operation.add.as_ref().is_some_and(|add| add.unpack == Some(true));
             Taken::File { node, may_unpack, is_new: false }
         };
@@ -246,7 +247,7 @@ fn patterns<'p>(patterns: impl IntoIterator<Item = &'p str> + Clone) -> Result<I
 }
 
 /// A path from the root, without the slash in front; `..` does not lead out of it.
-pub(super) fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for name in path.split('/') {
         match name {

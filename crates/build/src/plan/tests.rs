@@ -299,8 +299,8 @@ fn copies_know_what_they_take_and_where_it_goes() {
         ("COPY <<A b <<'B' c/\n$d\nA\n$d\nB", vec![path("b"), inline("A", "dir\n"), inline("B", "$d\n")]),
         ("COPY <<-A c\n\t$d \\$d \"\n\tA", vec![inline("A", "dir $d \"\n")]),
         (
-            "ADD https://a/b?c git@h:d.git e /f/",
-            vec![Source::Url("https://a/b?c".into()), Source::Git("git@h:d.git".into()), path("e")],
+            "ADD https://a/b?c https://h/d.git#v1:x e /f/",
+            vec![Source::Url("https://a/b?c".into()), Source::Git("https://h/d.git#v1:x".into()), path("e")],
         ),
     ] {
         assert_eq!(of(line).sources, sources, "{line}");

@@ -8,6 +8,7 @@ use dozen_model::Digest;
 
 use super::{Effect, State, path};
 use crate::operation::{self, Operation, Origin};
+use crate::repository::{Repository, RepositoryError, is_beginning_of_commit};
 
 /// What `--from` may name beside stages and images: nothing at all.
 const EMPTY: &str = "scratch";
@@ -38,6 +39,9 @@ impl State<'_> {
             None => None,
         };
         let mut moved = self.transfer(&add.transfer, Origin::Context)?;
+        for (source, word) in &moved.named {
+            check_repository(source, word)?;
+        }
         if let Some((text, word)) = &checksum {
             check_checksum(text, word, &moved)?;
         }
@@ -164,7 +168,7 @@ fn check_checksum(text: &str, word: &Word, moved: &Moved<'_>) -> Result<(), Erro
         [operation::Source::Url(_)] if text.parse::<Digest>().is_err() => {
             wrong("invalid checksum digest format").map_err(|error| error.with_hint("sha256: and 64 digits"))
         }
-        [operation::Source::Git(_)] if !is_commit(text) => {
+        [operation::Source::Git(_)] if !is_beginning_of_commit(text) => {
             wrong(&format!("invalid checksum {text:?}: want a commit")).map_err(|error| error.with_hint("40 digits"))
         }
         [operation::Source::Url(_) | operation::Source::Git(_)] => Ok(()),
@@ -173,7 +177,15 @@ fn check_checksum(text: &str, word: &Word, moved: &Moved<'_>) -> Result<(), Erro
     }
 }
 
-/// A commit's number, or the beginning of one (gitrevisions(7)).
-fn is_commit(text: &str) -> bool {
-    (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// What no repository can be is said before anything is fetched.
+fn check_repository(source: &operation::Source, word: &Word) -> Result<(), Error> {
+    let operation::Source::Git(text) = source else { return Ok(()) };
+    let wrong = |error: RepositoryError| {
+        let told = Error::new(format!("cannot fetch what ADD names: {error}"), word.span);
+        match error.hint() {
+            Some(hint) => told.with_hint(hint),
+            None => told,
+        }
+    };
+    Repository::parse(text).map(drop).map_err(wrong)
 }
