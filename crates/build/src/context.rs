@@ -139,7 +139,7 @@ impl Context {
         spool: File,
     ) -> Result<Self, ContextError> {
         let (index, spool) = read::read_parts(parts, spool, Owners::Root, read::HOLES)?;
-        Ok(Self { index, spool: Arc::new(spool) })
+        Ok(Self { index: Arc::new(index), spool: Arc::new(spool) })
     }
 
     pub(crate) fn read_with(archive: impl Read, spool: File, owners: Owners) -> Result<Self, ContextError> {
@@ -172,7 +172,7 @@ impl Context {
     pub fn below(&self, path: &str) -> Result<Option<Self>, ContextError> {
         let found = resolve(|path| self.kind(path), path.as_bytes(), true)?;
         let number = self.index.find(&found.path).filter(|_| found.kind == Some(Kind::Directory));
-        Ok(number.map(|number| Self { index: self.index.below(number), spool: self.spool.clone() }))
+        Ok(number.map(|number| Self { index: Arc::new(self.index.below(number)), spool: self.spool.clone() }))
     }
 
     /// How many files, directories and others there are, the root not among them.

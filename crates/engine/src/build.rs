@@ -20,7 +20,9 @@ mod layer;
 mod mounts;
 mod named;
 mod prune;
-mod remote;
+pub(crate) mod remote;
+mod remote_context;
+mod repository;
 mod request;
 mod root;
 mod run;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dozen_build::context::{Context, ContextError};
-use dozen_model::error_chain;
+use dozen_model::{ImageId, error_chain};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -55,6 +57,7 @@ pub use self::kept::CacheEntry;
 pub use self::named::BuildName;
 pub(crate) use self::named::NamedBuilds;
 pub use self::prune::{CachePrune, PrunedCache};
+use self::remote_context::Place;
 pub use self::request::{BuildRequest, DockerfileSource, Secret};
 use self::site::Site;
 use self::source::Source;
@@ -63,12 +66,19 @@ use crate::container::snapshot::Snapshot;
 use crate::failpoint::failpoint;
 use crate::{Engine, EngineError};
 
-/// Files that came with the request, kept below the data root until this is dropped.
+/// Files that came with the request, kept below the data root until this is dropped; or where they are.
 #[derive(Debug)]
 pub struct BuildContext {
-    files: Context,
+    files: Files,
     named: NamedContexts,
     site: Site,
+}
+
+#[derive(Debug)]
+enum Files {
+    Here(Context),
+    /// The build fetches them.
+    There(Place),
 }
 
 /// A build that goes on; dropped, it stops and takes away what it made.
@@ -85,7 +95,14 @@ impl Engine {
         let site = Site::new(&self.shared)?;
         let files = Context::read(archive, site.nameless_file()?).map_err(context_failed)?;
         failpoint("build.context");
-        Ok(BuildContext { files, named: NamedContexts::new(), site })
+        Ok(BuildContext { files: Files::Here(files), named: NamedContexts::new(), site })
+    }
+
+    /// A context that the build itself fetches: a repository of git (`URL[#REF[:DIRECTORY]]`), or a file by HTTP, which is a
+    /// tar archive or a Dockerfile. Blocks.
+    pub fn remote_context(&self, address: &str) -> Result<BuildContext, EngineError> {
+        let files = Files::There(Place::parse(address)?);
+        Ok(BuildContext { files, named: NamedContexts::new(), site: Site::new(&self.shared)? })
     }
 
     /// Begins a build.
@@ -94,16 +111,6 @@ impl Engine {
         let shared = self.shared.clone();
         tokio::spawn(async move {
             let BuildContext { files, named, site } = context;
-            let wanted = request.dockerfile.clone();
-            let read = shared.blocking(move || Ok(source::read(&wanted, &files))).await;
-            let source = match read.map_err(StepError::from).and_then(|read| read) {
-                Ok(source) => source,
-                Err(error) => {
-                    let _ = sender.send(BuildEvent::Failed(Failed::from(error).told("", ""))).await;
-                    return;
-                }
-            };
-            let Source { name, text, context } = source;
             let (looking, images) = (shared.clone(), request.cache_images.clone());
             let found = shared.blocking(move || inline::read(&looking, &images)).await;
             let inside = match found {
@@ -118,9 +125,9 @@ impl Engine {
             }
             let steps = request.cache_steps.iter().cloned().chain(inside.steps).collect();
             let imported = Imported::new(steps, inside.held);
-            let job = Arc::new(Job::new(shared, request, (context, named), imported, site, sender));
+            let job = Arc::new(Job::new(shared, request, named, imported, site, sender));
             let last = tokio::select! {
-                built = executor::execute(&job, &name, &text) => Some(built),
+                built = begin(&job, files) => Some(built),
                 () = job.request.name.cancelled() => Some(Err(BuildFailure::cancelled())),
                 // Nobody wants it any more.
                 () = job.events.closed() => None,
@@ -161,6 +168,23 @@ impl Engine {
             tracing::warn!("a step of a build does not end; the next engine tries again");
         }
     }
+}
+
+/// Reads the Dockerfile and builds by it.
+async fn begin(job: &Arc<Job>, files: Files) -> Result<ImageId, BuildFailure> {
+    let (held, wanted) = (job.clone(), job.request.dockerfile.clone());
+    let begun = async {
+        match files {
+            Files::Here(files) => job.shared.blocking(move || Ok(source::read(&wanted, &files))).await?,
+            Files::There(place) => {
+                let came = remote_context::fetch(job, place).await?;
+                job.shared.blocking(move || Ok(source::read_fetched(&wanted, came, &held.site))).await?
+            }
+        }
+    };
+    let Source { name, text, context } = begun.await.map_err(|error: StepError| Failed::from(error).told("", ""))?;
+    job.begin_with(context);
+    executor::execute(job, &name, &text).await
 }
 
 /// How long an engine that goes down waits for steps that are killed.

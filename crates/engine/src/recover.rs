@@ -30,7 +30,7 @@ use crate::naming::Named;
 use crate::network::{HeldPlaces, direct_ports};
 use crate::registry::Registry;
 use crate::rows::{self, ContainerRow};
-use crate::shared::Shared;
+use crate::shared::{NOTHING, Shared};
 use crate::volumes::{Volumes, read_directory, remove_tree, warn_and_go_on};
 use crate::{EngineConfig, EngineError, build};
 
@@ -56,6 +56,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         dozen_image::BUILD_CACHE,
         build::caches::rows::MIGRATION,
         build::caches::rows::USES,
+        build::remote::known::MIGRATION,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -70,6 +71,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
     let cgroup = if instance.is_empty() { "/dozen".to_owned() } else { format!("/dozen-{instance}") };
     let images = ImageStore::open(&config.data_root, ledger.clone())?;
     make_private(&config.data_root.join("volumes"))?;
+    make_private(&config.data_root.join(NOTHING))?;
     let volumes = Volumes::open(config.data_root.join("volumes"), &id, ledger.clone())?;
     let network = crate::network::Network::new(&config, instance, crate::shared::monitors_in(&cgroup), ledger.clone())?;
     let mut rows = rows::containers(&ledger)?;

@@ -83,6 +83,9 @@ pub(crate) fn monitors_in(engine_cgroup: &str) -> String {
     format!("{engine_cgroup}/monitors")
 }
 
+/// The directory of the data root in which nothing is.
+pub(crate) const NOTHING: &str = "nothing";
+
 impl Shared {
     /// A container's directory on the data root.
     pub(crate) fn data_directory(&self, id: &ContainerId) -> PathBuf {
@@ -105,12 +108,17 @@ impl Shared {
         monitors_in(&self.cgroup)
     }
 
-    /// The directories of the layers that a container stands on, the topmost first.
+    /// The directories of the layers that a container stands on, the topmost first. Of no layers one in which nothing is:
+    /// an overlay has one at least (overlayfs.rst).
     pub(crate) fn lower_directories(&self, spec: &ContainerSpec) -> Result<Vec<PathBuf>, EngineError> {
-        Ok(match &spec.build_step {
+        let mut all = match &spec.build_step {
             Some(step) => self.images.directories_of(&step.layers)?,
             None => self.images.lower_directories(&spec.image)?,
-        })
+        };
+        if all.is_empty() {
+            all.push(self.config.data_root.join(NOTHING));
+        }
+        Ok(all)
     }
 
     /// Runs blocking work off the async threads.

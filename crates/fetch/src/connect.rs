@@ -71,7 +71,7 @@ async fn connect(address: &Address, may_reach_host: bool) -> Result<TcpStream, F
 }
 
 /// What only this host's own processes reach: loopback, and what the kernel takes for it.
-fn is_host(ip: IpAddr) -> bool {
+pub fn is_host(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || ip.is_unspecified()
 }

@@ -9,6 +9,7 @@ mod exchange;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod proxy;
+mod validators;
 
 use std::net::IpAddr;
 
@@ -17,9 +18,11 @@ use dozen_model::{Classified, ErrorKind, base64};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use address::{Address, AddressError};
-pub use dozen_tls::Authorities;
+pub use connect::is_host;
+pub use dozen_tls::{Authorities, certificates_of_host};
 pub use exchange::{Answer, Body, Connections, Patience, Question, whole};
 pub use proxy::Proxies;
+pub use validators::Validators;
 
 /// As Go's client has it, and so Docker's builder.
 const MOST_REDIRECTIONS: usize = 10;
@@ -44,8 +47,12 @@ pub struct Fetching {
 /// A file that comes.
 #[derive(Debug)]
 pub struct File {
-    /// As the server says when it was changed last: the field's text.
-    pub last_modified: Option<String>,
+    /// What it is known by.
+    pub validators: Validators,
+    /// The field Date.
+    pub date: Option<String>,
+    /// The field Content-Type.
+    pub content_type: Option<String>,
     answer: Answer,
 }
 
@@ -91,17 +98,33 @@ impl Fetching {
     /// # Errors
     /// See [`FetchError`]. Any other answer than 200 is one.
     pub async fn fetch(&self, address: &Address) -> Result<File, FetchError> {
+        let answer = self.follow(address, HeaderMap::new()).await?;
+        if answer.status == StatusCode::OK { File::of(answer) } else { Err(refused(&answer)) }
+    }
+
+    /// The same, unless the file is still what it was when the server said this of it: `None`.
+    ///
+    /// # Errors
+    /// See [`FetchError`]. Any other answer than 200 and 304 is one.
+    pub async fn fetch_unless(&self, address: &Address, known: &Validators) -> Result<Option<File>, FetchError> {
+        let conditions = known.conditions();
+        let is_asked = !conditions.is_empty();
+        let answer = self.follow(address, conditions).await?;
+        match answer.status {
+            StatusCode::OK => File::of(answer).map(Some),
+            StatusCode::NOT_MODIFIED if is_asked => Ok(None),
+            _ => Err(refused(&answer)),
+        }
+    }
+
+    /// Asks with these fields, along redirections, until somebody answers.
+    async fn follow(&self, address: &Address, headers: HeaderMap) -> Result<Answer, FetchError> {
         let connections = Connections::default();
         let mut at = address.clone();
         for _ in 0..=MOST_REDIRECTIONS {
-            let question = Question { method: Method::GET, address: &at, headers: HeaderMap::new(), body: None };
+            let question = Question { method: Method::GET, address: &at, headers: headers.clone(), body: None };
             let answer = self.ask(question, &connections).await?;
-            let Some(next) = answer.redirection()? else {
-                if answer.status != StatusCode::OK {
-                    return Err(FetchError::Status { address: at.to_string(), status: answer.status });
-                }
-                return File::of(answer);
-            };
+            let Some(next) = answer.redirection()? else { return Ok(answer) };
             if at.is_secure && !next.is_secure && !self.may_be_plain {
                 return Err(FetchError::Redirection {
                     address: at.to_string(),
@@ -121,7 +144,10 @@ impl File {
             let address = answer.address().to_string();
             return Err(FetchError::TooLarge { address, limit_bytes: LARGEST_BYTES });
         }
-        Ok(Self { last_modified: answer.field("last-modified").map(str::to_owned), answer })
+        let field = |name| answer.field(name).map(str::to_owned);
+        let validators = Validators { etag: field("etag"), last_modified: field("last-modified") };
+        let (date, content_type) = (field("date"), field("content-type"));
+        Ok(Self { validators, date, content_type, answer })
     }
 
     /// The next piece; `None` once all of it has come.
@@ -131,6 +157,10 @@ impl File {
     pub async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
         self.answer.next().await
     }
+}
+
+fn refused(answer: &Answer) -> FetchError {
+    FetchError::Status { address: answer.address().to_string(), status: answer.status }
 }
 
 fn broken(address: &Address, why: String) -> FetchError {

@@ -27,6 +27,12 @@ impl Proxies {
         Self { plain: said("HTTP_PROXY"), secure: said("HTTPS_PROXY"), without: said("NO_PROXY") }
     }
 
+    /// The same for a program that reads variables: `NAME=VALUE`, in the small letters that all of them know.
+    pub fn variables(&self) -> Vec<String> {
+        let all = [("http_proxy", &self.plain), ("https_proxy", &self.secure), ("no_proxy", &self.without)];
+        all.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
     /// What is not said here is as there.
     pub fn or(self, others: Self) -> Self {
         let either = |own: String, other: String| if own.is_empty() { other } else { own };
@@ -41,7 +47,7 @@ impl Proxies {
     ///
     /// # Errors
     /// What is said is no proxy of HTTP.
-    pub(crate) fn of_address(&self, address: &Address) -> Result<Option<Address>, FetchError> {
+    pub fn of_address(&self, address: &Address) -> Result<Option<Address>, FetchError> {
         let said = if address.is_secure { &self.secure } else { &self.plain };
         if said.is_empty() || !self.uses_one(address) {
             return Ok(None);
@@ -157,6 +163,7 @@ mod tests {
             of("https://far/").unwrap_err().to_string(),
             "the proxy cannot be used: only proxies by http are built"
         );
+        assert_eq!(proxies.variables(), ["http_proxy=me:pw@p:3128", "https_proxy=socks5://s"]);
         assert_eq!(Proxies::default().of_address(&Address::parse("http://far/").unwrap()).unwrap(), None);
     }
 }

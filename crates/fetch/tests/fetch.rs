@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Proxies};
+use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Proxies, Validators};
 
 /// Answers each request by what it says in its first line and in its fields, for as long as the test runs.
 fn serve(answer: impl Fn(&str, &[String]) -> String + Send + Sync + 'static) -> SocketAddr {
@@ -64,7 +64,7 @@ async fn fetch(fetching: &Fetching, url: &str) -> Result<String, FetchError> {
     while let Some(piece) = file.next().await? {
         all.extend_from_slice(&piece);
     }
-    Ok(format!("{}, {}", String::from_utf8(all).unwrap(), file.last_modified.unwrap_or_default()))
+    Ok(format!("{}, {}", String::from_utf8(all).unwrap(), file.validators.last_modified.unwrap_or_default()))
 }
 
 #[track_caller]
@@ -104,6 +104,42 @@ fn a_file_comes_however_it_is_sent() {
     refused(&fetching, &url("/noise"), "/noise: ");
     refused(&fetching, "http://127.0.0.1:1/", "cannot connect to 127.0.0.1 (127.0.0.1:1)");
     refused(&fetching, "http://no-such-host.invalid/", "cannot resolve no-such-host.invalid: no such host");
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn fetch_unless(url: &str, known: &Validators) -> Result<Option<Validators>, FetchError> {
+    let file = fetching(None).fetch_unless(&Address::parse(url).unwrap(), known).await?;
+    Ok(file.map(|file| file.validators))
+}
+
+#[test]
+fn what_has_not_changed_is_not_sent_again() {
+    let at = serve(|line, fields| {
+        let said =
+            |name: &str| fields.iter().find_map(|field| field.to_lowercase().strip_prefix(name).map(str::to_owned));
+        let answer = |status: &str| {
+            format!("HTTP/1.1 {status}\r\nETag: \"v2\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        };
+        match line.split(' ').nth(1).unwrap() {
+            "/moved" => to("/file"),
+            "/always" => answer("304 Not Modified"),
+            _ if said("if-none-match: ").as_deref() == Some("\"v2\"") => answer("304 Not Modified"),
+            _ if said("if-modified-since: ").as_deref() == Some("today") => answer("304 Not Modified"),
+            _ => answer("200 OK"),
+        }
+    });
+    let url = |path: &str| format!("http://{at}{path}");
+    let etag = |etag: &str| Validators { etag: Some(etag.to_owned()), last_modified: None };
+    let dated = Validators { etag: None, last_modified: Some("today".into()) };
+    for path in ["/file", "/moved"] {
+        assert_eq!(fetch_unless(&url(path), &etag("\"v1\"")).unwrap(), Some(etag("\"v2\"")));
+        assert_eq!(fetch_unless(&url(path), &etag("\"v2\"")).unwrap(), None);
+        assert_eq!(fetch_unless(&url(path), &dated).unwrap(), None);
+    }
+    // What cannot stand in a field is not asked for; nor is an answer believed that nobody asked for.
+    assert_eq!(fetch_unless(&url("/file"), &etag("a\r\nb: c")).unwrap(), Some(etag("\"v2\"")));
+    let error = fetch_unless(&url("/always"), &Validators::default()).unwrap_err().to_string();
+    assert!(error.contains("invalid response status 304 Not Modified"), "{error}");
 }
 
 #[test]

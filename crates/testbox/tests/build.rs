@@ -472,7 +472,23 @@ fn a_file_is_added_from_far_away() {
     let proxy = format!("HTTP_PROXY=http://{NEIGHBOUR_ADDRESS}:8000");
     try_out("ADD http://nowhere.invalid/x /", &["--build-arg", &proxy]).refuses(1, &["404 Not Found"]);
     assert_eq!(asked.lock().unwrap().last().unwrap(), "http://nowhere.invalid/x");
-    try_out("ADD https://github.com/a/b.git /", &[]).refuses(1, &["ADD of a repository is not built yet"]);
+}
+
+#[test]
+fn what_stands_on_nothing_runs() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let dockerfile = "FROM scratch\nRUN --mount=from=busybox,target=/m [\"/m/bin/busybox\", \"touch\", \"/made\"]\n";
+    let at =
+        directory(&machine, "nothing", &[("Dockerfile", dockerfile), ("empty/Dockerfile", "FROM scratch\nCMD x\n")]);
+    let out = beside(&machine, "out");
+    build(&engine, &["-o", &out], &at).expect(0);
+    let names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["made"]);
+    build(&engine, &["-t", "empty"], &at.join("empty")).expect(0);
+    let words = ["run", "--rm", "--mount", "type=image,source=busybox,target=/m", "empty", "/m/bin/busybox", "ls", "/"];
+    let seen = engine.dozen(&words).text();
+    assert!(seen.lines().any(|line| line == "m"), "{seen}");
 }
 
 #[test]

@@ -36,6 +36,21 @@ enum Trusted {
     Anybody,
 }
 
+/// The certificates of those that the host trusts, as a file in PEM; empty if there is none. Blocks.
+///
+/// # Errors
+/// SSL_CERT_FILE names a file that cannot be read.
+pub fn certificates_of_host() -> Result<Vec<u8>, TlsError> {
+    match std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from) {
+        Some(path) => std::fs::read(&path).map_err(|error| TlsError::File {
+            what: "the certificates of SSL_CERT_FILE",
+            path,
+            why: error.to_string(),
+        }),
+        None => Ok(FILES.iter().find_map(|path| std::fs::read(Path::new(path)).ok()).unwrap_or_default()),
+    }
+}
+
 impl Authorities {
     /// Those of the host, and those in `more`, which is PEM. What of the host's cannot be read is left out. Blocks.
     ///
@@ -43,15 +58,7 @@ impl Authorities {
     /// `more` is no PEM; SSL_CERT_FILE names a file that cannot be read.
     pub fn of_host(more: Option<&str>) -> Result<Self, TlsError> {
         let mut roots = RootCertStore::empty();
-        let named = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
-        let bytes = match &named {
-            Some(path) => std::fs::read(path).map_err(|error| TlsError::File {
-                what: "the certificates of SSL_CERT_FILE",
-                path: path.clone(),
-                why: error.to_string(),
-            })?,
-            None => FILES.iter().find_map(|path| std::fs::read(Path::new(path)).ok()).unwrap_or_default(),
-        };
+        let bytes = certificates_of_host()?;
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
         for certificate in CertificateDer::pem_slice_iter(more.unwrap_or_default().as_bytes()) {
             // The reader's own words may quote the file.

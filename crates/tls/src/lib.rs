@@ -21,7 +21,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-pub use client::Authorities;
+pub use client::{Authorities, certificates_of_host};
 pub use configuration::{ClientFiles, ServerFiles, TlsError};
 use relay::Side;
 pub use server::{Acceptor, serve};

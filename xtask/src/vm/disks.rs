@@ -11,7 +11,7 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, images, steps};
 
 /// Debian packages of the machine. The kernel is Debian's smallest: without drivers of real hardware.
-const PACKAGES: [&str; 23] = [
+const PACKAGES: [&str; 24] = [
     "linux-image-cloud-amd64",
     "initramfs-tools",
     "systemd",
@@ -30,6 +30,8 @@ const PACKAGES: [&str; 23] = [
     "runc",
     "skopeo",
     "umoci",
+    // Builds from repositories; it serves them, too.
+    "git",
     // What loads profiles of AppArmor, and what makes a policy of SELinux's: the tests have their own.
     "apparmor",
     "checkpolicy",

@@ -66,7 +66,7 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     // "keep them" is only that nobody has said anything.
     ("rm", Ignored),
     ("forcerm", Ignored),
-    ("remote", Refused(&[], "a build context from an address", "fetch it, and send the file: curl … | dozen build -")),
+    ("remote", Acts),
     (
         "pull",
         Refused(

@@ -75,10 +75,11 @@ pub(super) async fn build(
     let (archive, pieces) = mpsc::channel(PIECES);
     tokio::spawn(pump(body, archive));
     let taking_in = engine.clone();
+    let remote = query.text("remote").map(str::to_owned);
     let take_in = move || -> Result<_, ApiError> {
         let mut archive = intake::buffered(ChannelReader::new(pieces));
         let head = if has_head { intake::read_head(&mut archive, way)? } else { intake::Head::default() };
-        let context = contexts::take_in(&taking_in, archive, &head.contexts)?;
+        let context = contexts::take_in(&taking_in, archive, remote.as_deref(), &head.contexts)?;
         Ok((head, context))
     };
     let (head, context) = tokio::select! {

@@ -52,7 +52,7 @@ pub fn command() -> Command {
     verb(
         "build",
         "Build an image from a Dockerfile",
-        "build [OPTIONS] PATH | -",
+        "build [OPTIONS] PATH | URL | -",
         "dozen build -t web:1.0 .\n\
          dozen build -f deploy/web.Dockerfile --target test --build-arg VERSION=2 .\n\
          dozen build --secret id=token,src=token.txt -t web .\n\
@@ -63,6 +63,7 @@ pub fn command() -> Command {
          dozen build -o type=local,dest=out .\n\
          dozen build --debug-shell .\n\
          dozen build --sbom=true --provenance=mode=max -t web .\n\
+         dozen build https://example.org/app.git#v1.2:deploy\n\
          id=$(dozen build -q .)\n\
          dozen build --check .",
     )

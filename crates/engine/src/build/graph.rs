@@ -96,7 +96,7 @@ impl Graph {
         let planning = Planning::new(file, &stages, &global, given);
         // Without a word of it each image is taken for what runs here best.
         let wanted = job.request.platform.as_ref().map(of);
-        let (others, context) = (BTreeMap::new(), job.context.clone());
+        let (others, context) = (BTreeMap::new(), job.context().clone());
         let mut graph = Self { target, stages: BTreeMap::new(), others, context, warnings: Vec::new() };
         let mut needed = stages.needed(target);
         let mut left = needed.clone();

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dozen_build::context::Context;
 use dozen_build::key::Circumstances;
@@ -26,7 +26,8 @@ use crate::{CreateRequest, Engine, EngineError, RemoveOptions};
 pub(super) struct Job {
     pub(super) shared: Arc<Shared>,
     pub(super) request: BuildRequest,
-    pub(super) context: Arc<Context>,
+    /// Its files, once they are there.
+    context: OnceLock<Arc<Context>>,
     pub(super) named: NamedContexts,
     /// What others have done before.
     pub(super) imported: Imported,
@@ -61,7 +62,7 @@ impl Job {
     pub(super) fn new(
         shared: Arc<Shared>,
         request: BuildRequest,
-        (context, named): (Context, NamedContexts),
+        named: NamedContexts,
         imported: Imported,
         site: Site,
         events: mpsc::Sender<BuildEvent>,
@@ -75,9 +76,18 @@ impl Job {
             // What is wrong with it is said when the build is planned.
             source_date_epoch: build_date(&request.given).ok().flatten(),
         };
-        let (context, running, began) = (Arc::new(context), Mutex::default(), Timestamp::now());
+        let (context, running, began) = (OnceLock::new(), Mutex::default(), Timestamp::now());
         let (making, shell) = (Arc::default(), AsyncMutex::default());
         Self { shared, request, context, named, imported, circumstances, site, began, events, running, making, shell }
+    }
+
+    /// The files are there: steps may begin. The first that are said count.
+    pub(super) fn begin_with(&self, context: Context) {
+        self.context.get_or_init(|| Arc::new(context));
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        self.context.get().expect("no step begins before the files are there")
     }
 
     pub(super) fn engine(&self) -> Engine {

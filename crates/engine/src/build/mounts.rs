@@ -201,6 +201,11 @@ async fn beginning_of(graph: &Graph, mount: &Asked) -> Result<Beginning, StepErr
 }
 
 impl Mounted {
+    /// These, and nothing that has to be held.
+    pub(super) fn of(mounts: Vec<Mount>) -> Self {
+        Self { mounts, ..Self::default() }
+    }
+
     fn push(&mut self, target: String, source: MountSource, read_only: bool) {
         let (structured, owner, inherited) = (true, MountOwner::default(), false);
         // A later one of the same place takes it.

@@ -167,7 +167,7 @@ impl Telling<'_> {
 }
 
 /// The next piece of output; `None` at the end (Docker's Engine API, "Stream format").
-async fn frame(stream: &mut StdioStream) -> Option<(OutputStream, Vec<u8>)> {
+pub(super) async fn frame(stream: &mut StdioStream) -> Option<(OutputStream, Vec<u8>)> {
     let mut header = [0; 8];
     stream.socket.read_exact(&mut header).await.ok()?;
     let output = if header[0] == 2 { OutputStream::Stderr } else { OutputStream::Stdout };

@@ -6,11 +6,13 @@ use std::path::Path;
 use dozen_build::context::Context;
 use dozen_dockerfile::ignore::{self, IgnoreFile};
 
-use super::DockerfileSource;
 use super::failure::StepError;
+use super::remote_context::Came;
+use super::site::Site;
+use super::{DockerfileSource, EngineError};
 
 /// The largest Dockerfile and the largest ignore file that are read.
-const LIMIT_BYTES: u64 = 4 << 20;
+pub(super) const LIMIT_BYTES: u64 = 4 << 20;
 
 /// A Dockerfile and the files that it may take.
 pub(super) struct Source {
@@ -40,6 +42,23 @@ pub(super) fn read(wanted: &DockerfileSource, context: &Context) -> Result<Sourc
             }
             let context = ignoring(context, path)?;
             Ok(Source { name: path.clone(), text, context })
+        }
+    }
+}
+
+/// The same where the engine has fetched the context itself: then nobody has packed it by any ignore file. Blocks.
+pub(super) fn read_fetched(wanted: &DockerfileSource, came: Came, site: &Site) -> Result<Source, StepError> {
+    let nothing = || -> Result<Context, EngineError> { Ok(Context::empty(site.nameless_file()?)) };
+    match (wanted, came) {
+        (DockerfileSource::Text { name, text }, Came::Files(context)) => {
+            Ok(Source { name: name.clone(), text: text.clone(), context: ignoring(&context, "Dockerfile")? })
+        }
+        (DockerfileSource::Text { name, text }, Came::Dockerfile(_)) => {
+            Ok(Source { name: name.clone(), text: text.clone(), context: nothing()? })
+        }
+        (DockerfileSource::InContext(_), Came::Files(context)) => read(wanted, &context),
+        (DockerfileSource::InContext(_), Came::Dockerfile(text)) => {
+            Ok(Source { name: "Dockerfile".to_owned(), text, context: nothing()? })
         }
     }
 }

@@ -16,7 +16,7 @@ use super::flights::Flight;
 use super::graph::Graph;
 use super::job::Job;
 use super::remote::{self, Remote};
-use super::{CacheStep, StepId, layer, run, shell};
+use super::{CacheStep, StepId, layer, repository, run, shell};
 use crate::failpoint::failpoint;
 
 /// What became of a step.
@@ -106,31 +106,39 @@ impl Here<'_> {
 
     /// By the files that it takes. Those of a stage are known by its layers, too, and then need not be read to be found.
     async fn copy(&self, operation: &Operation, copy: &Copy) -> Result<Performed, StepError> {
-        if copy.sources.iter().any(|source| matches!(source, Source::Git(_))) {
-            return Err(StepError::with_hint(
-                "ADD of a repository is not built yet",
-                "clone it in a RUN, put it into the context, or name an archive of it by its URL",
-            ));
-        }
         let taken = self.graph.taken(&copy.origin).await;
+        // A commit says all of what is taken from it, too.
+        let repositories = repository::resolve_all(self.job, copy).await?;
         let quick = match &taken {
-            Taken::Layers(layers) => Some(self.key_of_copy(operation, copy, &[key::of_layers(layers)])),
-            Taken::Files(_) => None,
+            Taken::Layers(layers) => Some(key::of_layers(layers)),
+            Taken::Files(_) if repositories.len() < copy.sources.len() => None,
+            Taken::Files(_) => Some(key::of_commits(repositories.iter().map(|it| &it.chosen))),
         };
+        let quick = quick.map(|contents| self.key_of_copy(operation, copy, &[contents]));
         if let Some(key) = &quick
             && let Some(found) = self.found(key)
         {
             let others = self.other_keys(key, &found);
             return Ok(found.performed(std::iter::once(key.clone()).chain(others).collect()));
         }
-        if let Some(promised) = remote::promised(copy) {
-            let sources = Sources { origin: &PlainTree::empty(), fetched: &[promised.fetched()] };
-            let key = self.key_of_copy(operation, copy, &[copy::select(copy, &sources)?.digest().clone()]);
-            if let Some(found) = self.found(&key) {
+        if let Some(promised) = remote::promised(copy)
+            && let (key, Some(found)) = self.found_with(operation, copy, &promised)?
+        {
+            return Ok(found.performed(vec![key]));
+        }
+        let mut changed = None;
+        if let Some(known) = remote::known(self.job, copy).await?
+            && let (key, Some(found)) = self.found_with(operation, copy, &known.before)?
+        {
+            changed = remote::changed(self.job, &known).await?;
+            if changed.is_none() {
                 return Ok(found.performed(vec![key]));
             }
         }
-        let remotes = remote::fetch_all(self.job, copy).await?;
+        let remotes = match changed {
+            Some(remote) => vec![remote],
+            None => remote::fetch_all(self.job, copy, repositories).await?,
+        };
         if let Taken::Layers(layers) = &taken {
             self.bring(layers).await?;
         }
@@ -146,6 +154,19 @@ impl Here<'_> {
             Ok(self.job.shared.blocking(made).await??.into())
         })
         .await
+    }
+
+    /// What the step is known by with a file of which nothing but the digest is known, and what was made of it, if it was.
+    fn found_with(
+        &self,
+        operation: &Operation,
+        copy: &Copy,
+        remote: &Remote,
+    ) -> Result<(Digest, Option<Found>), StepError> {
+        let sources = Sources { origin: &PlainTree::empty(), fetched: &[remote.fetched()] };
+        let key = self.key_of_copy(operation, copy, &[copy::select(copy, &sources)?.digest().clone()]);
+        let found = self.found(&key);
+        Ok((key, found))
     }
 
     async fn make_directory(&self, operation: &Operation, wanted: &MakeDirectory) -> Result<Performed, StepError> {

@@ -87,7 +87,6 @@ fn every_parameter_that_acts_is_read() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     for (query, words) in [
-        ("remote=https://example.org/a.git", "a build context from an address"),
         ("pull=1", "\"pull\""),
         ("squash=1", "\"squash\""),
         ("cacheto=s3", "a cache that goes to \"s3\""),
@@ -107,7 +106,7 @@ fn what_is_not_built_is_refused_by_name() {
     }
     // The table and the test above are one: nobody takes a parameter out of it unseen.
     let refused = PARAMETERS.iter().filter(|(_, parameter)| matches!(parameter, Refused(..))).count();
-    assert_eq!(refused, 8);
+    assert_eq!(refused, 7);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The contexts of a build: the one without a name, and those that have one.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
-use dozen_engine::{BuildContext, Engine};
+use dozen_engine::{BuildContext, Engine, EngineError};
 use serde::Deserialize;
 
 use super::frames::Frames;
@@ -39,16 +39,21 @@ impl From<io::Error> for Broken {
     }
 }
 
-impl From<dozen_engine::EngineError> for Broken {
-    fn from(error: dozen_engine::EngineError) -> Self {
+impl From<EngineError> for Broken {
+    fn from(error: EngineError) -> Self {
         Self(error.into())
     }
 }
 
-/// Takes all of them in. Blocks.
-pub(super) fn take_in(engine: &Engine, body: impl BufRead, named: &[Named]) -> Result<BuildContext, ApiError> {
+/// Takes all of them in. `remote`: where the one without a name is, whose place in the body is then passed over. Blocks.
+pub(super) fn take_in(
+    engine: &Engine,
+    body: impl BufRead,
+    remote: Option<&str>,
+    named: &[Named],
+) -> Result<BuildContext, ApiError> {
     if !named.iter().any(|it| matches!(it.what, What::Files | What::Layout)) {
-        let mut context = engine.build_context(body)?;
+        let mut context = own(engine, body, remote)?;
         for Named { name, what } in named {
             match what {
                 What::Image(image) => context.add_named_image(name, image)?,
@@ -57,17 +62,24 @@ pub(super) fn take_in(engine: &Engine, body: impl BufRead, named: &[Named]) -> R
         }
         return Ok(context);
     }
-    framed(engine, body, named).map_err(|Broken(error)| error)
+    framed(engine, body, remote, named).map_err(|Broken(error)| error)
 }
 
-fn framed(engine: &Engine, body: impl BufRead, named: &[Named]) -> Result<BuildContext, Broken> {
+/// The one without a name.
+fn own(engine: &Engine, archive: impl Read, remote: Option<&str>) -> Result<BuildContext, EngineError> {
+    match remote {
+        Some(address) => engine.remote_context(address),
+        None => engine.build_context(archive),
+    }
+}
+
+fn framed(engine: &Engine, body: impl BufRead, remote: Option<&str>, named: &[Named]) -> Result<BuildContext, Broken> {
     let mut frames = Frames::new(body);
-    let mut context = frames.next(|archive| Ok::<_, Broken>(engine.build_context(archive)?))?;
+    let mut context = frames.next(|archive| Ok::<_, Broken>(own(engine, archive, remote)?))?;
     for Named { name, what } in named {
         // What is wrong is wrong with this one.
-        let of_this = |error: dozen_engine::EngineError| {
-            Broken(ApiError::from(error).context(format_args!("the named context {name}")))
-        };
+        let of_this =
+            |error: EngineError| Broken(ApiError::from(error).context(format_args!("the named context {name}")));
         match what {
             What::Image(image) => context.add_named_image(name, image)?,
             What::NotSent => context.add_not_sent(name)?,

@@ -63,8 +63,9 @@ pub(super) async fn send(
     progress: &mut Progress,
 ) -> Result<Response<Incoming>, Failure> {
     let Sending { mut query, secrets, agents, authorities, contexts, cache_steps, from, compress } = sending;
-    if let source::Context::Archive { file: Some(file), .. } = &from {
-        query = query.with("dockerfile", file);
+    query = query.with_some("dockerfile", from.file());
+    if let source::Context::Remote { address, .. } = &from {
+        query = query.with("remote", address);
     }
     let mut head = head(&from, &secrets, &agents, authorities.as_deref(), &contexts);
     if let Some(steps) = cache_steps {
@@ -115,8 +116,7 @@ fn head(
     if let Some(authorities) = authorities {
         head["Authorities"] = json!(authorities);
     }
-    if let source::Context::Directory { source, .. } | source::Context::Nothing(source) = from {
-        let Source { name, text, .. } = source;
+    if let Some(Source { name, text, .. }) = from.dockerfile() {
         head["Dockerfile"] = json!({ "Name": name, "Text": text });
     }
     head
@@ -165,6 +165,7 @@ fn context(from: &source::Context, out: &mut impl Write, compress: bool) -> Resu
         source::Context::Directory { path, source } => {
             compressed(out, compress, |out| packing::pack(path, &source.ignore, out))
         }
+        source::Context::Remote { .. } => Ok(()),
         source::Context::Nothing(_) => compressed(out, compress, |out| Ok(packing::empty(out)?)),
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use dozen_dockerfile::Remote;
 use dozen_dockerfile::ignore::{IgnoreFile, candidates};
 
 use super::tar;
@@ -28,10 +29,47 @@ pub(super) enum Context {
     Nothing(Source),
     /// An archive from stdin, of which this much has been read already. The Dockerfile is in it.
     Archive { begun: Vec<u8>, file: Option<String> },
+    /// The engine fetches it. The Dockerfile is in it, or it came from stdin.
+    Remote { address: String, file: Option<String>, dockerfile: Option<Source> },
+}
+
+impl Context {
+    /// What is sent of the Dockerfile.
+    pub(super) fn dockerfile(&self) -> Option<&Source> {
+        match self {
+            Self::Directory { source, .. } | Self::Nothing(source) => Some(source),
+            Self::Remote { dockerfile, .. } => dockerfile.as_ref(),
+            Self::Archive { .. } => None,
+        }
+    }
+
+    /// Where it is, if the engine has to find it.
+    pub(super) fn file(&self) -> Option<&str> {
+        match self {
+            Self::Archive { file, .. } | Self::Remote { file, .. } => file.as_deref(),
+            Self::Directory { .. } | Self::Nothing(_) => None,
+        }
+    }
+}
+
+/// What is fetched, unless a directory is called so (docs.docker.com/build/concepts/context, "Remote context").
+fn is_remote(path: &str) -> bool {
+    let is_address = path.starts_with("github.com/") || Remote::of(path) != Remote::None;
+    is_address && !Path::new(path).is_dir()
 }
 
 /// Finds what a build begins from. An archive is read no further than it takes to know it.
 pub(super) fn context(path: &str, file: Option<&str>) -> Result<Context, Failure> {
+    if is_remote(path) {
+        let (file, dockerfile) = match file {
+            Some("-") => {
+                let (name, ignore) = ("Dockerfile".to_owned(), IgnoreFile::default());
+                (None, Some(Source { name, text: stdin()?, ignore }))
+            }
+            file => (file.map(str::to_owned), None),
+        };
+        return Ok(Context::Remote { address: path.to_owned(), file, dockerfile });
+    }
     if path != "-" || file == Some("-") {
         let source = read(Path::new(path), file)?;
         return Ok(Context::Directory { path: path.into(), source });
@@ -62,9 +100,9 @@ fn is_archive(bytes: &[u8]) -> bool {
 /// Reads the Dockerfile of a context: `PATH/Dockerfile`, the named file, or stdin.
 pub(super) fn read(context: &Path, file: Option<&str>) -> Result<Source, Failure> {
     let shown = context.to_string_lossy();
-    if ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|it| shown.starts_with(it)) {
-        let hint = "clone it and name the directory, or fetch an archive: curl … | dozen build -";
-        return Err(Failure::not_built("a remote build context").with_hint(hint));
+    if is_remote(&shown) {
+        let hint = "clone it and name the directory; a build without --check fetches it";
+        return Err(Failure::not_built("checking a remote build context").with_hint(hint));
     }
     if shown == "-" {
         if file == Some("-") {
@@ -163,7 +201,11 @@ mod tests {
             (at.to_owned(), Some(path("")), "is a directory".to_owned()),
             (at.join("none"), None, "no such file or directory".to_owned()),
             (at.join("text"), None, "not a directory".to_owned()),
-            (PathBuf::from("https://example.org/a.git"), None, "a remote build context is not built yet".to_owned()),
+            (
+                PathBuf::from("https://example.org/a.git"),
+                None,
+                "checking a remote build context is not built yet".to_owned(),
+            ),
             (PathBuf::from("-"), Some("x".to_owned()), "a build context from stdin is not built yet".to_owned()),
         ] {
             let said = name_or_message(&context, file.as_deref());
@@ -172,5 +214,27 @@ mod tests {
         std::fs::write(at.join(".dockerignore"), "a\n!\n").unwrap();
         let said = name_or_message(at, Some(&path("text")));
         assert!(said.ends_with(".dockerignore: line 2: illegal exclusion pattern: \"!\""), "{said}");
+    }
+
+    #[test]
+    fn addresses_are_sent_as_they_are() {
+        for (path, is_it) in [
+            ("https://example.org/a.git#v1:deploy", true),
+            ("http://example.org/context.tar.gz", true),
+            ("git@github.com:a/b.git", true),
+            ("github.com/a/b", true),
+            ("git://h/a", true),
+            (".", false),
+            ("./github.com/a", false),
+            ("ftp://h/a", false),
+        ] {
+            assert_eq!(is_remote(path), is_it, "{path}");
+        }
+        let Ok(Context::Remote { address, file, dockerfile }) = context("https://h/a.tar", Some("web.Dockerfile"))
+        else {
+            panic!("it is an address");
+        };
+        assert_eq!((address.as_str(), file.as_deref()), ("https://h/a.tar", Some("web.Dockerfile")));
+        assert!(dockerfile.is_none());
     }
 }
