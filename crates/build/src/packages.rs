@@ -27,8 +27,8 @@ const WORD_LIMIT_BYTES: usize = 1024;
 const MOST_PACKAGES: usize = 200_000;
 /// Files and directories of an image; the largest that people use have a tenth of it.
 const MOST_FILES: usize = 5_000_000;
-/// Directories within one another.
-const DEPTH: usize = 100;
+/// Longer ones the kernel does not look up at once (`PATH_MAX`, with its null byte).
+const PATH_LIMIT_BYTES: usize = 4095;
 
 /// Who has brought a package in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,8 +104,8 @@ impl Root for LiveTree {
 pub fn find(root: &dyn Root) -> Result<Inventory, InventoryError> {
     let mut found = BTreeSet::new();
     let mut files = 0;
-    let mut left = vec![(Vec::new(), 0)];
-    while let Some((directory, depth)) = left.pop() {
+    let mut left = vec![Vec::new()];
+    while let Some(directory) = left.pop() {
         for name in root.tree().names(&directory)? {
             files += 1;
             if files > MOST_FILES {
@@ -113,9 +113,9 @@ pub fn find(root: &dyn Root) -> Result<Inventory, InventoryError> {
             }
             let path = join(&directory, &name);
             match root.tree().kind(&path)? {
-                Some(Kind::Directory) if depth < DEPTH => left.push((path, depth + 1)),
+                Some(Kind::Directory) if path.len() <= PATH_LIMIT_BYTES => left.push(path),
                 Some(Kind::Directory) => {
-                    return Err(InventoryError::TooMuch(format!("{DEPTH} directories within one another")));
+                    return Err(InventoryError::TooMuch(format!("{PATH_LIMIT_BYTES} bytes in a path")));
                 }
                 Some(Kind::File) => {
                     let Some((path, notes)) = Notes::at(&path) else { continue };

@@ -29,12 +29,18 @@ struct Handler {
 
 /// Refuses, before anything is run, commands that nobody here can run. Blocks.
 pub(super) fn check(platform: &Platform) -> Result<(), StepError> {
-    // What says nothing of itself is taken for one of this host's.
-    if platform.architecture.is_empty() || Platform::host().rank(platform).is_some() {
+    if is_of(&Platform::host(), platform) {
         return Ok(());
     }
     let (is_mounted, handlers) = registered(Path::new(HANDLERS));
     decide(platform, &handlers, is_mounted)
+}
+
+/// Nobody need emulate it. What says nothing of itself is taken for this host's, and so is every variant of its
+/// architecture: which of them a processor has is not known here, and programs find out.
+fn is_of(host: &Platform, platform: &Platform) -> bool {
+    let is_same = (&host.os, &host.architecture) == (&platform.os, &platform.architecture);
+    platform.architecture.is_empty() || is_same || host.rank(platform).is_some()
 }
 
 fn decide(platform: &Platform, handlers: &[Handler], is_mounted: bool) -> Result<(), StepError> {
@@ -234,9 +240,16 @@ mod tests {
 
     #[test]
     fn every_platform_that_runs_here_is_run() {
-        let host = Platform::host();
-        assert!(check(&host).is_ok());
-        assert!(check(&Platform::new("linux", "", None)).is_ok());
+        assert!(check(&Platform::host()).is_ok());
+        for (host, native, foreign) in [
+            ("linux/amd64", &["linux/amd64", "linux/amd64/v3", "linux/386"][..], &["linux/arm64", "linux/arm/v7"][..]),
+            ("linux/arm64", &["linux/arm64", "linux/arm64/v9", "linux/arm/v7"], &["linux/amd64", "linux/386"]),
+        ] {
+            let host = platform(host);
+            assert!(native.iter().all(|text| is_of(&host, &platform(text))), "{native:?}");
+            assert!(!foreign.iter().any(|text| is_of(&host, &platform(text))), "{foreign:?}");
+            assert!(is_of(&host, &Platform::new("linux", "", None)));
+        }
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(registered(directory.path()), (false, Vec::new()));
         for (name, text) in
