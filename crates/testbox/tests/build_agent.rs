@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use dozen_testbox::{Done, Engine, Machine, dozen_program, until};
+use dozen_testbox::{Daemon, Done, Engine, Machine, dozen_program, until};
 
 /// Says what an agent answers to messages of these kinds: the answer's kind, and the rest of it.
 const ASK: &str = r#"
@@ -95,6 +95,21 @@ fn a_step_lists_and_uses_keys_and_nothing_of_the_agent_is_left() {
     assert!(!listed.contains("buildkit") && !listed.lines().any(|line| line == "o"), "{listed}");
     until("nothing of it is left", || machine.snapshot().is_subset(&before).then_some(()));
     assert_eq!(std::fs::read_dir(machine.directory().join("run/builds")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_step_with_users_of_its_own_reaches_it_too() {
+    let machine = Machine::new();
+    let daemon = Daemon::with_file(&machine, r#"{ "userns-remap": "auto" }"#);
+    daemon.load("python:3.11-slim");
+    let socket = machine.directory().join("agent");
+    agent(&socket, "theirs");
+    let dockerfile = "FROM python:3.11-slim\nCOPY ask.py /\n\
+        RUN --mount=type=ssh,uid=9 python3 /ask.py 11 && setpriv --reuid 9 python3 /ask.py 13 && \
+        ! setpriv --reuid 10 python3 /ask.py 13\n";
+    let at = directory(&machine, "ssh", dockerfile);
+    let done = build(&machine, socket.to_str().unwrap(), &["--ssh", "default"], &at).expect(0);
+    assert!(done.err.contains("11 12 theirs") && done.err.contains("13 14 theirs"), "{}", done.err);
 }
 
 #[test]

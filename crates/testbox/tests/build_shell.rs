@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
-use dozen_testbox::{Machine, Screen, dozen_program, until};
+use dozen_testbox::{Daemon, Machine, Screen, dozen_program, until};
 
 fn directory(machine: &Machine, name: &str, dockerfile: &str) -> PathBuf {
     let at = machine.directory().join(name);
@@ -118,6 +118,23 @@ fn another_build_that_wants_the_step_does_not_wait_and_one_that_succeeds_opens_n
     screen.shows(OPENED);
     screen.shows("WARNING: no shell in the step that has failed");
     screen.shows("returned a non-zero code: 1");
+    assert_eq!(screen.end().0, 1);
+}
+
+#[test]
+fn it_has_users_of_its_own_where_the_step_had() {
+    let machine = Machine::new();
+    let daemon = Daemon::with_file(&machine, r#"{ "userns-remap": "auto" }"#);
+    daemon.load("busybox");
+    let dockerfile = "FROM busybox\nRUN echo a >/a && chown 5:6 /a && chmod 640 /a; exit 3\n";
+    let mut screen = build(&machine, &[], &directory(&machine, "fails", dockerfile));
+    screen.shows(OPENED);
+    screen.shows("# ");
+    screen.type_in("stat -c '%a %u:%g' /a; test $(awk '{print $2}' /proc/self/uid_map) -gt 0 && echo ma''pped\r");
+    screen.shows("640 5:6");
+    screen.shows("mapped");
+    screen.type_in("exit\r");
+    screen.shows("returned a non-zero code: 3");
     assert_eq!(screen.end().0, 1);
 }
 
