@@ -143,5 +143,8 @@ fn a_file_by_http_is_a_context() {
     let words = ["build", "-t", "docker", &format!("{server}/plain")];
     machine.run_with(docker_program(), &words, b"", &variables).expect(0);
     assert_eq!(run("docker"), "packed\n");
+    let program = format!("import docker\ndocker.from_env().images.build(path='{server}/plain', tag='python')");
+    engine.python(&program).expect(0);
+    assert_eq!(run("python"), "packed\n");
     assert!(log.lock().unwrap().iter().any(|line| line == "GET /plain? 200"));
 }

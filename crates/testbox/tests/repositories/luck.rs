@@ -123,6 +123,54 @@ fn what_swells_is_refused() {
 }
 
 #[test]
+fn trees_that_mean_ill_are_refused() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let root = repositories(&machine);
+    let app = Work::new(&root, "app.git");
+    app.file("f", "x\n");
+    app.link("l", "/etc");
+    app.commit();
+    let (file, link) = (app.git(&["rev-parse", "HEAD:f"]), app.git(&["rev-parse", "HEAD:l"]));
+    let _daemon = GitDaemon::new(&machine, &root);
+    let bytes = |hexadecimal: &str| -> Vec<u8> {
+        (0..20).map(|at| u8::from_str_radix(&hexadecimal[2 * at..2 * at + 2], 16).unwrap()).collect()
+    };
+    // A tree as git keeps it (gitformat-pack(5)): no program of git's would write such ones.
+    let tree = |entries: &[(&str, &str, &str)]| {
+        let mut all = Vec::new();
+        for (mode, name, number) in entries {
+            all.extend(format!("{mode} {name}\0").as_bytes());
+            all.extend(bytes(number));
+        }
+        app.raw("tree", &all)
+    };
+    let inner = tree(&[("100644", "passwd", &file)]);
+    for (name, entries) in [
+        ("dot-git", vec![("40000", ".git", inner.as_str())]),
+        ("up", vec![("40000", "..", &inner)]),
+        ("slash", vec![("100644", "../../a", &file)]),
+        ("absolute", vec![("100644", "/etc/a", &file)]),
+        ("nothing", vec![("100644", "", &file)]),
+    ] {
+        let commit = app.git(&["commit-tree", "-m", name, &tree(&entries)]);
+        for keep in ["", "--keep-git-dir "] {
+            let line = format!("FROM busybox\nADD {keep}git://{NEIGHBOUR_ADDRESS}/app.git#{commit} /a/\n");
+            let refused = build(&machine, &[], &line).expect(1);
+            assert!(refused.err.contains("ERROR: "), "{name}: {}", refused.err);
+        }
+    }
+    // A link, and files behind it: they come to no other place than that one.
+    let commit = app.git(&["commit-tree", "-m", "both", &tree(&[("120000", "l", &link), ("40000", "l", &inner)])]);
+    let line =
+        format!("FROM busybox\nADD git://{NEIGHBOUR_ADDRESS}/app.git#{commit} /a/\nRUN ! grep -q x /etc/passwd\n");
+    let done = build(&machine, &[], &line);
+    assert!(done.code == 0 || done.err.contains("ADD git://"), "{}", done.err);
+    assert!(!std::fs::read_to_string("/etc/passwd").unwrap().starts_with("x\n"));
+    nothing_is_left(&machine, &engine);
+}
+
+#[test]
 fn without_git_it_is_said() {
     let machine = Machine::new();
     let root = repositories(&machine);

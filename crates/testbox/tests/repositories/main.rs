@@ -10,8 +10,8 @@ mod unchanged;
 
 use std::path::PathBuf;
 
-use dozen_testbox::{Done, Engine, Machine, NEIGHBOUR_ADDRESS, Side, dozen_program};
-use server::{GitDaemon, Work, answer, git_backend, serve};
+use dozen_testbox::{Daemon, Done, Engine, Machine, NEIGHBOUR_ADDRESS, Side, dozen_program};
+use server::{GitDaemon, Secure, Work, answer, git_backend, serve};
 
 /// Where the neighbour has its repositories.
 fn repositories(machine: &Machine) -> PathBuf {
@@ -83,6 +83,15 @@ fn a_repository_is_added() {
     adds(&format!("--checksum={first} {url}#v1")).expect(0);
     adds(&format!("--chown=7:8 --exclude=*.bat --exclude=deploy {url}#v1")).expect(0);
     assert!(look(&engine, "made").contains(&"./README 644 7:8 one".to_owned()));
+
+    // Of either kind of number.
+    let long = Work::of_format(&root, "long.git", "sha256");
+    long.file("README", "long\n");
+    let number = long.commit();
+    for words in [String::new(), format!("#{number}")] {
+        adds(&format!("git://{NEIGHBOUR_ADDRESS}/long.git{words}")).expect(0);
+        assert_eq!(look(&engine, "made"), ["./", "./README 644 0:0 long"]);
+    }
 
     // What was not changed is found by its commit, without being fetched; what was changed is not.
     assert!(adds(&url).expect(0).err.contains("CACHED"));
@@ -265,4 +274,37 @@ fn a_repository_comes_by_http() {
     adds(&["--build-arg", &proxy], "http://far.invalid/app.git").refuses(1, &["failed to fetch remote"]);
     let asked = log.lock().unwrap().last().unwrap().clone();
     assert!(asked.contains("GET http://far.invalid/app.git/info/refs?service=git-upload-pack"), "{asked}");
+}
+
+#[test]
+fn a_certificate_is_believed_if_its_authority_is() {
+    let machine = Machine::new();
+    let engine = with_busybox(&machine);
+    let root = repositories(&machine);
+    let app = Work::new(&root, "app.git");
+    app.file("a", "one\n");
+    app.commit();
+    app.git(&["update-server-info"]);
+    std::fs::rename(root.join("app.git/.git"), root.join("bare.git")).unwrap();
+    let (_secure, certificate) = Secure::new(&machine, &root);
+    let dockerfile = format!("FROM busybox\nADD https://{NEIGHBOUR_ADDRESS}:8443/bare.git /a/\n");
+    build(&machine, &[], &dockerfile).refuses(1, &["failed to fetch remote https://", "certificate"]);
+    build(&machine, &["-t", "made", "--ca-bundle", certificate.to_str().unwrap()], &dockerfile).expect(0);
+    assert_eq!(look(&engine, "made").last().unwrap(), "./a 644 0:0 one");
+}
+
+#[test]
+fn it_is_fetched_by_users_of_its_own_too() {
+    let machine = Machine::new();
+    let root = repositories(&machine);
+    let app = Work::new(&root, "app.git");
+    app.file("a", "one\n");
+    app.commit();
+    let _daemon = GitDaemon::new(&machine, &root);
+    let engine = Daemon::with_file(&machine, r#"{ "userns-remap": "auto" }"#);
+    engine.load("busybox");
+    let dockerfile =
+        format!("FROM busybox\nADD --keep-git-dir git://{NEIGHBOUR_ADDRESS}/app.git /a/\nRUN cat /a/a /a/.git/HEAD\n");
+    let done = build(&machine, &["-t", "made"], &dockerfile).expect(0);
+    assert!(done.err.contains(&app.git(&["rev-parse", "HEAD"])), "{}", done.err);
 }

@@ -18,10 +18,15 @@ pub struct Work {
 
 impl Work {
     pub fn new(root: &Path, name: &str) -> Self {
+        Self::of_format(root, name, "sha1")
+    }
+
+    /// With commits' numbers by that algorithm.
+    pub fn of_format(root: &Path, name: &str, format: &str) -> Self {
         let at = root.join(name);
         std::fs::create_dir_all(&at).unwrap();
         let work = Self { at };
-        work.git(&["init", "-q", "-b", "main"]);
+        work.git(&["init", "-q", "-b", "main", &format!("--object-format={format}")]);
         work
     }
 
@@ -37,6 +42,13 @@ impl Work {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         assert!(done.status.success(), "git {arguments:?}: {}", text(&done.stderr));
         text(&done.stdout)
+    }
+
+    /// Writes an object, whatever is in it; its number.
+    pub fn raw(&self, kind: &str, bytes: &[u8]) -> String {
+        let path = self.at.join(".git/raw");
+        std::fs::write(&path, bytes).unwrap();
+        self.git(&["hash-object", "-w", "--literally", "-t", kind, ".git/raw"])
     }
 
     pub fn file(&self, name: &str, text: &str) {
@@ -84,6 +96,42 @@ impl Drop for GitDaemon {
         // Those that serve are its children.
         let group = rustix::process::Pid::from_child(&self.0);
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
+/// Files below a directory, by HTTP over TLS, on the neighbour's port 8443; ends when it is dropped.
+pub struct Secure(Child);
+
+impl Secure {
+    /// The server, and its certificate.
+    pub fn new(machine: &Machine, root: &Path) -> (Self, PathBuf) {
+        let own = rcgen::generate_simple_self_signed([NEIGHBOUR_ADDRESS.to_string()]).unwrap();
+        let (certificate, key) = (machine.directory().join("certificate.pem"), machine.directory().join("key.pem"));
+        std::fs::write(&certificate, own.cert.pem()).unwrap();
+        std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+        let mut command = Command::new("python3");
+        command.current_dir(root).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["-c", SECURE]).args([&certificate, &key]);
+        let secure = Self(machine.on(Side::Neighbour, || command.spawn()).unwrap());
+        let address = (NEIGHBOUR_ADDRESS, 8443).into();
+        until("the server listens", || machine.connect(Side::Machine, address).ok());
+        (secure, certificate)
+    }
+}
+
+const SECURE: &str = "
+import http.server, ssl, sys
+server = http.server.ThreadingHTTPServer(('0.0.0.0', 8443), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+";
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }

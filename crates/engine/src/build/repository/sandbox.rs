@@ -82,7 +82,7 @@ pub(super) struct Ran {
 pub(super) async fn run(job: &Arc<Job>, errand: Errand) -> Result<Ran, StepError> {
     let own_ids = job.request.own_ids;
     let user = own_ids.map_or(NOBODY, |count| NOBODY.min(count.saturating_sub(1)));
-    let (held, errand) = (job.clone(), errand);
+    let held = job.clone();
     let (errand, mounts) = job
         .shared
         .blocking(move || {

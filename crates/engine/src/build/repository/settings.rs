@@ -17,7 +17,7 @@ pub(super) const LIST: &str = r#"exec git ls-remote --symref "$LOCATION" "$@""#;
 pub(super) const FETCH: &str = r#"
 set -eu
 git init --quiet --template= ${FORMAT:+"--object-format=$FORMAT"} .
-mkdir .git/info
+mkdir -p .git/info
 echo '* -export-ignore -export-subst' >.git/info/attributes
 fetch() { git fetch --progress --no-tags --no-recurse-submodules "$@"; }
 if [ -z "$WHOLE" ]; then
