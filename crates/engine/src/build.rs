@@ -3,6 +3,7 @@
 
 pub(crate) mod agents;
 mod attest;
+mod bring;
 pub(crate) mod caches;
 mod contexts;
 mod events;

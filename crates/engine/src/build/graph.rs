@@ -10,10 +10,11 @@ use dozen_dockerfile::scope::GlobalScope;
 use dozen_dockerfile::stages::{Base, Stages};
 use dozen_dockerfile::{Dockerfile, named};
 use dozen_image::{HeldLayers, Image, ImageError, Platform, PlatformError};
-use dozen_model::{Digest, ErrorKind};
+use dozen_model::Digest;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::bring::bring;
 use super::contexts::{self, NamedContext, Taken};
 use super::failure::{Failed, StepError};
 use super::foreign;
@@ -271,12 +272,30 @@ async fn find(job: &Arc<Job>, name: &str, platform: Option<Platform>, near: Opti
     }
 }
 
+/// An image by its name, its layers held. One that is not here is pulled.
 async fn find_image(
     job: &Arc<Job>,
     name: &str,
     platform: Option<Platform>,
     near: Option<&str>,
 ) -> Result<HeldImage, StepError> {
+    let found = match look(job, name, platform.clone()).await {
+        Err(EngineError::Image(ImageError::NoSuchImage(_))) => {
+            bring(job, name, platform.clone(), near).await?;
+            look(job, name, platform).await
+        }
+        found => found,
+    };
+    found.map_err(|error| match &error {
+        EngineError::Image(ImageError::NoSuchPlatform(message)) => {
+            let hint = "bring one for it (dozen pull --platform), or name with FROM --platform= what there is";
+            StepError::with_hint(format!("failed to resolve source metadata for {name}: {message}"), hint)
+        }
+        _ => StepError::Engine(error),
+    })
+}
+
+async fn look(job: &Arc<Job>, name: &str, platform: Option<Platform>) -> Result<HeldImage, EngineError> {
     let (shared, wanted) = (job.shared.clone(), name.to_owned());
     let found = job.shared.blocking(move || {
         // It may be removed between the two.
@@ -288,22 +307,7 @@ async fn find_image(
             shared.images.find_after_changes(&image.id)?;
         }
     });
-    found.await.map_err(|error| {
-        use dozen_model::Classified;
-        match &error {
-            EngineError::Image(ImageError::NoSuchPlatform(message)) => {
-                let hint = "load one for it (dozen load --platform), or name with FROM --platform= what there is";
-                return StepError::with_hint(format!("failed to resolve source metadata for {name}: {message}"), hint);
-            }
-            error if error.kind() == ErrorKind::NotFound => {}
-            _ => return StepError::Engine(error),
-        }
-        let suggestion = near.map(|near| format!(" (did you mean the stage {near}?)")).unwrap_or_default();
-        StepError::with_hint(
-            format!("failed to resolve source metadata for {name}: not found{suggestion}"),
-            "images are not pulled yet: load it first (dozen load)",
-        )
-    })
+    found.await
 }
 
 fn of(platform: &dozen_dockerfile::scope::Platform) -> Platform {

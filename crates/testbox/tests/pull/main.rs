@@ -105,10 +105,33 @@ fn run_and_create_bring_what_is_missing() {
     engine.dozen(&["run", "--rm", "--pull", "sometimes", &name]).refuses(125, &["invalid pull option: 'sometimes'"]);
     let nothing = engine.dozen(&["run", "--rm", &format!("{HOST}/nothing:1")]).expect(125);
     assert!(nothing.err.contains("not found"), "{}", nothing.err);
+    // Of one that is not to be reached.
+    let words =
+        ["Unable to find image 'no-such-image:latest' locally", "cannot reach the registry registry-1.docker.io"];
+    engine.dozen(&["run", "--rm", "no-such-image"]).refuses(125, &words);
     // The registry is gone: what is wanted anew is not to be had, what is here is.
     drop(registry);
     engine.dozen(&["run", "--rm", "--pull", "always", &name, "true"]).refuses(125, &["cannot reach the registry"]);
     engine.dozen(&["run", "--rm", &name, "true"]).expect(0);
+}
+
+#[test]
+fn a_build_brings_what_it_begins_from() {
+    let machine = Machine::new();
+    let registry = Registry::start(&machine);
+    registry.fill("busybox", "box:1");
+    registry.fill("busybox", "tools:1");
+    let _engine = machine.engine();
+    let build = |file: &str| {
+        machine.run_with(dozen_testbox::dozen_program(), &["build", "-t", "made", "-"], file.as_bytes(), &[])
+    };
+    let file = format!("FROM {HOST}/box:1\nCOPY --from={HOST}/tools:1 /bin/busybox /tool\nRUN test -x /tool\n");
+    build(&file).expect(0);
+    let missing = format!("failed to resolve source metadata for {HOST}/nothing:1: ");
+    build(&format!("FROM {HOST}/nothing:1\n")).refuses(1, &[&missing, "not found"]);
+    // It is here now.
+    drop(registry);
+    build(&file).expect(0);
 }
 
 #[test]
@@ -124,6 +147,7 @@ fn dockers_command_line_pulls() {
     let again = engine.docker(&["pull", &name]).text();
     assert!(again.contains(&format!("Status: Image is up to date for {name}\n")), "{again}");
     engine.docker(&["rmi", &name]).expect(0);
+    assert_eq!(engine.docker(&["images", "-q"]).text(), "", "its digest was no name of its own");
     let ran = engine.docker(&["run", "--rm", &name, "echo", "hello"]).expect(0);
     assert_eq!(ran.out, "hello\n");
     engine
