@@ -176,28 +176,33 @@ struct Fetched {
 }
 
 async fn fetch_one(job: &Arc<Job>, wanted: &Wanted) -> Result<Fetched, StepError> {
-    let mut ran = attempt(job, wanted, false).await?;
-    if !ran.0.is_well && settings::wants_whole(&ran.0.errors) {
-        ran = attempt(job, wanted, true).await?;
+    let (mut ran, mut directory) = attempt(job, wanted, false).await?;
+    if !ran.is_well && settings::wants_whole(&ran.errors) {
+        let first = directory;
+        job.shared.blocking(move || clear(&first)).await?;
+        (ran, directory) = attempt(job, wanted, true).await?;
     }
-    let (ran, directory) = ran;
     if !ran.is_well {
         return Err(failed(&wanted.location, &ran));
     }
     let (held, location, keep) = (job.clone(), wanted.location.clone(), wanted.keep);
     let taken = move || {
         let taken = take(&held, &directory, &location, keep);
-        let gone = dozen_image::remove_tree(&directory);
-        gone.map_err(|error| EngineError::System {
-            action: format!("remove {}", directory.display()),
-            source: io::Error::other(error_chain(&error)),
-        })?;
+        clear(&directory)?;
         Ok(taken)
     };
     job.shared.blocking(taken).await?
 }
 
-/// Into a new directory: that of the last attempt counts.
+/// What git has left takes no room any more. Blocks.
+fn clear(directory: &Path) -> Result<(), EngineError> {
+    dozen_image::remove_tree(directory).map_err(|error| EngineError::System {
+        action: format!("remove {}", directory.display()),
+        source: io::Error::other(error_chain(&error)),
+    })
+}
+
+/// Into a new directory.
 async fn attempt(job: &Arc<Job>, wanted: &Wanted, whole: bool) -> Result<(Ran, PathBuf), StepError> {
     let Wanted { location, chosen, has_submodules, keep, trusted_host, .. } = wanted;
     let held = job.clone();

@@ -243,6 +243,10 @@ fn a_repository_comes_by_http() {
         adds(&["--no-cache"], &format!("http://{server}/{path}")).expect(0);
         assert_eq!(holds(), format!("./a 644 0:0 {text}"), "{path}");
     }
+    // What is said of RUN's network is about RUN; its limits are git's, too.
+    for flags in [["--network", "none"], ["--network", "host"], ["--memory", "64m"]] {
+        adds(&[&["--no-cache"], &flags[..]].concat(), &format!("http://{server}/app.git")).expect(0);
+    }
     let private = format!("http://{server}/private/app.git");
     adds(&[], &private).refuses(1, &["failed to fetch remote http://", "--secret id=GIT_AUTH_TOKEN"]);
     let token = machine.directory().join("token");
