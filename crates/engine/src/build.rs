@@ -121,11 +121,7 @@ impl Engine {
                     return;
                 }
             };
-            for warning in inside.warnings {
-                let _ = sender.send(warning).await;
-            }
-            let steps = request.cache_steps.iter().cloned().chain(inside.steps).collect();
-            let imported = Imported::new(steps, inside.held);
+            let imported = Imported::new(request.cache_steps.clone(), inside);
             let job = Arc::new(Job::new(shared, request, named, imported, site, sender));
             let last = tokio::select! {
                 built = begin(&job, files) => Some(built),

@@ -73,7 +73,7 @@ pub(super) async fn build(
     // X-Registry-Config, which docker's client always sends, has passwords for registries: none is asked for anything.
     let has_head = intake::has_head(&headers);
     let (archive, pieces) = mpsc::channel(PIECES);
-    tokio::spawn(pump(body, archive));
+    let pumping = tokio::spawn(pump(body, archive));
     let taking_in = engine.clone();
     let remote = query.text("remote").map(str::to_owned);
     let take_in = move || -> Result<_, ApiError> {
@@ -82,10 +82,12 @@ pub(super) async fn build(
         let context = contexts::take_in(&taking_in, archive, remote.as_deref(), &head.contexts)?;
         Ok((head, context))
     };
-    let (head, context) = tokio::select! {
-        taken = tokio::task::spawn_blocking(take_in) => taken.map_err(join_failed)??,
-        () = name.cancelled() => return Err(refusal(BuildFailure::cancelled())),
+    let taken = tokio::select! {
+        taken = tokio::task::spawn_blocking(take_in) => taken.map_err(join_failed).and_then(|taken| taken),
+        () = name.cancelled() => Err(refusal(BuildFailure::cancelled())),
     };
+    // What is still being sent others read, and drop; whoever waits for it here is to wait no more.
+    let (head, context) = taken.inspect_err(|_| pumping.abort())?;
     request.name = name;
     request.cache_steps = head.cache_steps;
     request.secrets = head.secrets;

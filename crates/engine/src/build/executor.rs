@@ -46,8 +46,8 @@ pub(super) async fn execute(job: &Arc<Job>, name: &str, text: &str) -> Result<Im
 /// `dockerfile`: its name and its text.
 async fn build(job: &Arc<Job>, file: &Dockerfile, dockerfile: (&str, &str)) -> Result<ImageId, Failed> {
     let graph = Arc::new(Graph::plan(job, file).await?);
-    for warning in &graph.warnings {
-        job.tell(BuildEvent::Warning(warning.clone())).await;
+    for warning in job.imported.take_warnings().into_iter().chain(graph.warnings.iter().cloned()) {
+        job.tell(BuildEvent::Warning(warning)).await;
     }
     // In the order of the file, whichever goes on first.
     for (number, stage) in &graph.stages {

@@ -6,6 +6,7 @@
 //! forgotten, and the build begins anew without it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dozen_build::key;
@@ -16,6 +17,7 @@ use tokio::sync::OnceCell;
 
 use super::BuildEvent;
 use super::failure::StepError;
+use super::inline::Inside;
 use super::job::Job;
 
 /// A step that was done, as it travels.
@@ -42,9 +44,16 @@ pub(super) struct Imported {
     steps: Mutex<HashMap<Digest, CacheStep>>,
     /// Layers that steps were found to have made and that are not here, or were not.
     promised: Mutex<HashMap<Digest, Promise>>,
+    /// How many of them could not be had.
+    lost: AtomicUsize,
+    /// What the caller should know of caches.
+    warnings: Mutex<Vec<String>>,
     /// What images that are caches stand on.
     _held: Vec<HeldLayers>,
 }
+
+/// After so many layers that could not be had nothing more is believed: each costs a beginning.
+const LOST_LIMIT: usize = 3;
 
 #[derive(Debug, Clone)]
 struct Promise {
@@ -56,14 +65,16 @@ struct Promise {
 
 impl Imported {
     /// Of two that say something of the same step the first counts.
-    pub(super) fn new(steps: Vec<CacheStep>, held: Vec<HeldLayers>) -> Self {
+    pub(super) fn new(steps: Vec<CacheStep>, inside: Inside) -> Self {
+        let Inside { steps: more, held, warnings } = inside;
         let mut by_key = HashMap::with_capacity(steps.len());
-        for mut step in steps {
+        for mut step in steps.into_iter().chain(more) {
             let said = step.description.chars().take(DESCRIPTION_LETTERS);
             step.description = said.map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
             by_key.entry(step.key.clone()).or_insert(step);
         }
-        Self { steps: Mutex::new(by_key), promised: Mutex::default(), _held: held }
+        let (steps, warnings) = (Mutex::new(by_key), Mutex::new(warnings));
+        Self { steps, warnings, _held: held, ..Self::default() }
     }
 
     /// What is said of a step. Its layer need not be here.
@@ -108,8 +119,14 @@ impl Imported {
 
     /// A layer cannot be had. False: that was known.
     pub(super) fn forget(&self, layer: &Digest) -> bool {
-        lock(&self.steps).retain(|_, step| step.layer.as_ref() != Some(layer));
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        lock(&self.steps).retain(|_, step| lost < LOST_LIMIT && step.layer.as_ref() != Some(layer));
         lock(&self.promised).remove(layer).is_some()
+    }
+
+    /// What has not been told yet.
+    pub(super) fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.warnings))
     }
 }
 
@@ -154,8 +171,10 @@ mod tests {
     #[test]
     fn the_first_who_says_something_counts_and_says_no_more_than_fits() {
         let said = format!("a\n\x1b{}", "b".repeat(2 * DESCRIPTION_LETTERS));
-        let imported =
-            Imported::new(vec![step(1, Some(7), &said), step(1, Some(8), "x"), step(2, Some(7), "y")], vec![]);
+        let imported = Imported::new(
+            vec![step(1, Some(7), &said), step(1, Some(8), "x"), step(2, Some(7), "y")],
+            Inside::default(),
+        );
         {
             let steps = lock(&imported.steps);
             let first = &steps[&step(1, None, "").key];
@@ -164,5 +183,16 @@ mod tests {
         }
         assert!(!imported.forget(&Digest::from_sha256([7; 32])), "nobody was promised it");
         assert!(lock(&imported.steps).is_empty());
+    }
+
+    #[test]
+    fn who_has_promised_too_much_is_not_believed() {
+        let all = (1..9).map(|number| step(number, Some(number), "x")).collect();
+        let imported = Imported::new(all, Inside::default());
+        let left = (1..4).map(|number| {
+            imported.forget(&Digest::from_sha256([number; 32]));
+            lock(&imported.steps).len()
+        });
+        assert_eq!(left.collect::<Vec<_>>(), [7, 6, 0]);
     }
 }

@@ -7,7 +7,6 @@ use dozen_model::{Classified, Digest, ErrorKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::BuildEvent;
 use super::imported::CacheStep;
 use crate::EngineError;
 use crate::shared::Shared;
@@ -43,15 +42,14 @@ pub(super) struct Inside {
     pub(super) steps: Vec<CacheStep>,
     /// Their layers.
     pub(super) held: Vec<HeldLayers>,
-    pub(super) warnings: Vec<BuildEvent>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Looks into images. Blocks.
 pub(super) fn read(shared: &Arc<Shared>, images: &[String]) -> Result<Inside, EngineError> {
     let Inside { mut steps, mut held, mut warnings } = Inside::default();
     for name in images {
-        let mut warn =
-            |why: &str| warnings.push(BuildEvent::Warning(format!("no cache is imported from {name}: {why}")));
+        let mut warn = |why: &str| warnings.push(format!("no cache is imported from {name}: {why}"));
         let image = match shared.images.find(name) {
             Ok(image) => image,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {

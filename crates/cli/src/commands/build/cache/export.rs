@@ -34,8 +34,9 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 /// Makes the directory, and sees that it can be written to.
 pub(super) fn prepare(destination: &Destination) -> Result<(), Failure> {
     let root = &destination.layout.root;
-    let tried = std::fs::create_dir_all(blobs(root)).and_then(|()| File::create(blobs(root).join(UNFINISHED)));
-    let tried = tried.and_then(|_| std::fs::remove_file(blobs(root).join(UNFINISHED)));
+    let probe = blobs(root).join(format!("{UNFINISHED}{}", std::process::id()));
+    let tried = std::fs::create_dir_all(blobs(root)).and_then(|()| File::create(&probe));
+    let tried = tried.and_then(|_| remove(&probe));
     tried.map_err(|error| {
         let why = system_words(&error);
         Failure::new(format!("ERROR: failed to prepare the cache directory {}: {why}", root.display()))
@@ -160,10 +161,18 @@ fn lock(root: &Path) -> io::Result<File> {
     for entry in std::fs::read_dir(blobs(root))? {
         let entry = entry?;
         if entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
-            std::fs::remove_file(entry.path())?;
+            remove(&entry.path())?;
         }
     }
     Ok(locked)
+}
+
+/// Somebody else may have done it.
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// It is looked at no closer: whoever imports it does.
