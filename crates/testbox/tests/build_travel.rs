@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use dozen_testbox::{Done, Engine, Machine, dozen_program, until};
+use dozen_testbox::{Daemon, Done, Engine, Machine, dozen_program, until};
 use serde_json::Value;
 
 const DOCKERFILE: &str = "FROM busybox AS build\nCOPY source /source\nRUN head -c 300000 /dev/urandom > /made; cat /source >> /made\n\
@@ -411,4 +411,44 @@ fn who_is_killed_in_the_middle_leaves_the_cache_that_was() {
     let built = build(&engine, &flags, &at).expect(0);
     assert_eq!((cached(&built), id(&engine, "made")), (STEPS, first), "{}", built.err);
     assert!(!cache.join("blobs/sha256/.unfinished-1").exists());
+}
+
+/// Wherever an engine dies that takes layers in, the next one has all of them or none, and goes on.
+#[test]
+fn an_engine_that_dies_while_a_cache_comes_leaves_nothing() {
+    let (carried, first) = carried(",mode=max");
+    let cache = carried.path().join("cache");
+    let machine = Machine::new();
+    let failpoints = machine.directory().join("failpoints");
+    let at = context(&machine);
+    let mut daemon = Daemon::with_failpoints(&machine, &failpoints);
+    daemon.load("busybox");
+    let flags = ["build", "--network", "none", "-t", "made", "--cache-from", &from(&cache), at.to_str().unwrap()];
+    for failpoint in [
+        "engine.image.step.before",
+        "engine.image.layer_placed",
+        "engine.image.recipe_placed",
+        "engine.image.step.rows",
+        "engine.build.image.before",
+    ] {
+        daemon.dozen(&["builder", "prune", "-af"]).expect(0);
+        let before = layers_on_disk(&machine);
+        std::fs::write(failpoints.join(failpoint), "").unwrap();
+        let mut command = machine.command(dozen_program());
+        let mut client = command.args(flags).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until(failpoint, || (!failpoints.join(failpoint).exists()).then_some(()));
+        drop(daemon);
+        daemon = Daemon::with_failpoints(&machine, &failpoints);
+        assert!(!client.wait().unwrap().success(), "{failpoint}");
+        for place in ["data/builds", "run/builds", "data/tmp"] {
+            let left = std::fs::read_dir(machine.directory().join(place)).map_or(0, Iterator::count);
+            assert_eq!(left, 0, "{failpoint}: {place}");
+        }
+        daemon.dozen(&["builder", "prune", "-af"]).expect(0);
+        assert_eq!(layers_on_disk(&machine), before, "{failpoint}");
+        let built = daemon.dozen(&flags).expect(0);
+        assert_eq!(cached(&built), STEPS, "{failpoint}: {}", built.err);
+        assert_eq!(daemon.dozen(&["image", "inspect", "-f", "{{.Id}}", "made"]).text(), first, "{failpoint}");
+        daemon.dozen(&["rmi", "made"]).expect(0);
+    }
 }
