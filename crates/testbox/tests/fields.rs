@@ -191,7 +191,7 @@ fn limits_that_no_option_of_ours_has_are_in_force_or_a_warning() {
         (
             "BlkioWeight",
             &["blkio.weight", "blkio.bfq.weight", "io.bfq.weight", "io.weight"],
-            &["300", "default 300", "default 2955"],
+            &["300", "default 300", "default 2930"],
             "Block I/O weight",
         ),
     ] {
@@ -231,7 +231,7 @@ fn an_update_changes_every_limit_that_it_may() {
     match dozen.kernel(&id, &["blkio.weight", "blkio.bfq.weight", "io.bfq.weight", "io.weight"]) {
         Some(value) if !warnings.contains("Block I/O weight") => {
             assert!(
-                ["300", "default 300", "default 2955"].iter().any(|want| value.lines().any(|line| line == *want)),
+                ["300", "default 300", "default 2930"].iter().any(|want| value.lines().any(|line| line == *want)),
                 "{value}"
             );
         }

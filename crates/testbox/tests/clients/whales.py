@@ -71,6 +71,9 @@ for _ in range(400):
     time.sleep(0.05)
     web.reload()
 assert web.state.running and web.state.health.status == "healthy", web.state
+# What was told: the last 256 events, of which each health check is some.
+told = list(docker.system.events(since=datetime.timedelta(hours=1), until=datetime.datetime.now(), filters={"container": "web"}))
+assert {"create", "start"} <= {event.action for event in told}, told
 assert urllib.request.urlopen("http://127.0.0.1:8080/").read() == b"served\n"
 assert web.name == "web" and web.config.hostname == "front" and web.config.labels["kind"] == "test"
 assert web.host_config.memory == 64 * 1024 * 1024 and web.host_config.restart_policy.name == "on-failure"
@@ -168,9 +171,7 @@ assert [v.name for v in docker.volume.list(filters={"label": "kind=test"})] == [
 assert docker.volume.inspect("data").mountpoint
 refused(NoSuchVolume, "", lambda: docker.volume.inspect("nothing"))
 
-# What was told, and what it all takes.
-told = list(docker.system.events(since=datetime.timedelta(hours=1), until=datetime.datetime.now(), filters={"container": "web"}))
-assert {"create", "start"} <= {event.action for event in told}, told
+# What it all takes.
 assert docker.system.disk_free().images.total_count >= 1
 web.remove(force=True, volumes=True)
 docker.volume.remove("data")

@@ -48,7 +48,7 @@ fn check(version: &str, golden: &str) {
     let mut differences = Vec::new();
     let mut used = BTreeSet::new();
     let steps: BTreeSet<&String> = golden.keys().chain(answers.keys()).collect();
-    for step in steps {
+    for step in steps.into_iter().filter(|step| is_compared(step)) {
         let lines = match (golden.get(step), answers.get(step)) {
             (Some(want), Some(got)) => shape::differences(want, got),
             (Some(_), None) => vec!["Docker has this, and dozen not".to_owned()],
@@ -61,8 +61,15 @@ fn check(version: &str, golden: &str) {
             }
         }
     }
-    differences.extend(exceptions::unused(version, &used).map(|row| format!("no longer an exception: {row}")));
+    let unused = exceptions::unused(version, &used).filter(|row| is_compared(row));
+    differences.extend(unused.map(|row| format!("no longer an exception: {row}")));
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+/// What was recorded are the counters of version 1 of cgroups; those of version 2 are fewer, as Docker shows them, too.
+fn is_compared(step: &str) -> bool {
+    let has_version_1 = !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    has_version_1 || !step.starts_with("GET /containers/plain/stats")
 }
 
 /// One answer: `status`, `type` of its content, and `shape` (path → types) or the `message` of an error.
