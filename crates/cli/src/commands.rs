@@ -31,6 +31,7 @@ mod import;
 mod info;
 mod inspect;
 mod load;
+mod login;
 mod logs;
 mod network;
 mod pause;
@@ -170,6 +171,8 @@ pub fn command() -> Command {
             inspect::command(),
             per_container::kill_command(),
             load::command(),
+            login::command(),
+            login::logout_command(),
             logs::command(),
             pause::pause_command(),
             port::command(),
@@ -210,6 +213,7 @@ fn help_command() -> Command {
 pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
     match matches.subcommand() {
         Some(("completion", matches)) => Some(generate::completion(matches)),
+        Some(("logout", matches)) => Some(login::log_out(matches)),
         Some(("man", matches)) => Some(generate::man(matches)),
         Some(("build", matches)) => build::without_engine(matches),
         Some(("image" | "builder" | "buildx", group)) => match group.subcommand() {
@@ -251,6 +255,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("volume", Some((verb, matches))) => volume::execute(context, verb, matches).await,
         ("events", _) => events::execute(context, matches).await,
         ("info", _) => info::execute(context, matches).await,
+        ("login", _) => login::execute(context, matches).await,
         ("version", _) => version::execute(context, matches).await,
         ("inspect", _) => inspect::execute(context, matches, None).await,
         ("images", _) => images::execute(context, matches).await,

@@ -17,8 +17,6 @@ const VERBS: &[&str] = &[
     "checkpoint",
     "compose",
     "config",
-    "login",
-    "logout",
     "manifest",
     "node",
     "plugin",

@@ -52,6 +52,27 @@ impl RawMode {
     }
 }
 
+/// A line that is typed and not shown. `None`: ^C or ^D, or stdin is no terminal.
+pub fn read_hidden_line() -> std::io::Result<Option<String>> {
+    use std::io::Read;
+    let Some(_raw) = RawMode::enter() else { return Ok(None) };
+    let mut line = Vec::new();
+    let mut byte = [0];
+    let mut stdin = std::io::stdin().lock();
+    loop {
+        if stdin.read(&mut byte)? == 0 {
+            return Ok(None);
+        }
+        match byte[0] {
+            b'\r' | b'\n' => return Ok(String::from_utf8(line).ok()),
+            0x03 | 0x04 => return Ok(None),
+            // Backspace takes a whole character.
+            0x7f | 0x08 => while line.pop().is_some_and(|last| last & 0xc0 == 0x80) {},
+            letter => line.push(letter),
+        }
+    }
+}
+
 impl Drop for RawMode {
     fn drop(&mut self) {
         restore();

@@ -73,6 +73,18 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Asks a registry, host and port, whether these credentials are right.
+    ///
+    /// # Errors
+    /// They are not, or nobody answers.
+    pub async fn log_in(&self, registry: &str, credentials: Credentials) -> Result<(), EngineError> {
+        let terms = fetch::terms(&self.shared, Some(credentials)).await?;
+        let asked = self.shared.pulls.client.log_in(registry, terms).await;
+        asked.map_err(|error| refusal::not_let_in(registry, &error).into())
+    }
+}
+
 impl Pull {
     /// What happens next; `None` once it is over and went well.
     ///

@@ -101,21 +101,32 @@ impl Client {
         let mut endpoints = endpoints(reference.registry(), &terms.settings);
         // What a mirror has is somebody else's.
         endpoints.retain(|endpoint| access == Access::Pull || !endpoint.is_mirror);
-        Repository {
-            client: self.clone(),
+        Repository::new(self, name, endpoints, scope, terms, Connections::default())
+    }
+}
+
+impl Repository {
+    pub(crate) fn new(
+        client: &Client,
+        name: String,
+        endpoints: Vec<Endpoint>,
+        scope: Scope,
+        terms: Terms,
+        connections: Connections,
+    ) -> Self {
+        Self {
+            client: client.clone(),
             name,
             endpoints,
             scope: Mutex::new(scope),
             terms,
-            connections: Connections::default(),
+            connections,
             given_up: Mutex::default(),
             rate_limit: Mutex::default(),
             sent: Mutex::default(),
         }
     }
-}
 
-impl Repository {
     /// How many pulls the registry still gives, if it said so.
     pub fn rate_limit(&self) -> Option<RateLimit> {
         *lock(&self.rate_limit)

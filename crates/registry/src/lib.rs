@@ -16,6 +16,7 @@ mod endpoint;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod log_in;
 mod manifest;
 mod pages;
 mod range;

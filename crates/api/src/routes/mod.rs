@@ -27,6 +27,7 @@ mod housekeeping;
 mod image_query;
 mod images;
 mod layers;
+mod login;
 mod logs;
 mod mounted_images;
 mod networks;
@@ -77,6 +78,7 @@ fn routes() -> Router<Engine> {
     let built = Router::new()
         .route("/_ping", get(system::ping).head(system::ping))
         .route("/version", get(system::version))
+        .route("/auth", post(login::log_in))
         .route("/info", get(system::info))
         .route("/events", get(events::events))
         .route("/system/df", get(disk_usage::disk_usage))

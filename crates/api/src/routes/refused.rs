@@ -8,7 +8,6 @@ use crate::error::ApiError;
 
 /// Method, path, and what the user would call it.
 const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
-    (MethodFilter::POST, "/auth", "login"),
     (MethodFilter::POST, "/session", "a build session"),
     (MethodFilter::POST, "/grpc", "the build service (BuildKit)"),
     (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),

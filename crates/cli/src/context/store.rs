@@ -163,14 +163,21 @@ impl Store {
 
     /// `context use`. The rest of docker's configuration stays as it is.
     pub fn choose(&self, name: &str) -> Result<(), Failure> {
+        self.change(|config| {
+            if name == DEFAULT {
+                config.remove("currentContext");
+            } else {
+                config.insert("currentContext".to_owned(), json!(name));
+            }
+        })
+    }
+
+    /// Changes docker's configuration (`config.json`), which from then on nobody else may read.
+    pub fn change(&self, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), Failure> {
         let path = self.directory.join("config.json");
         let failed = |error: io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
         let mut config = self.config().map_err(failed)?;
-        if name == DEFAULT {
-            config.remove("currentContext");
-        } else {
-            config.insert("currentContext".to_owned(), json!(name));
-        }
+        change(&mut config);
         std::fs::create_dir_all(&self.directory).map_err(failed)?;
         replace(&path, json(&Value::Object(config))).map_err(failed)
     }

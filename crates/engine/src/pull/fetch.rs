@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use dozen_image::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 use dozen_model::{Digest, Reference, error_chain};
-use dozen_registry::{Access, Authorities, Manifest, Patience, Proxies, RegistryError, Repository, Terms, Which};
+use dozen_registry::{
+    Access, Authorities, Credentials, Manifest, Patience, Proxies, RegistryError, Repository, Terms, Which,
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -21,7 +23,7 @@ const PIECES: usize = 16;
 
 /// All that a request asks for.
 pub(super) async fn pull(shared: &Arc<Shared>, request: &PullRequest, board: &Board) -> Result<(), EngineError> {
-    let terms = terms(shared, request).await?;
+    let terms = terms(shared, request.credentials.clone()).await?;
     let repository = Arc::new(shared.pulls.client.repository(&request.reference, Access::Pull, terms));
     let one = |name| Pulling { shared, request, board, repository: repository.clone(), name };
     if !request.all_tags {
@@ -35,14 +37,15 @@ pub(super) async fn pull(shared: &Arc<Shared>, request: &PullRequest, board: &Bo
     Ok(())
 }
 
-async fn terms(shared: &Arc<Shared>, request: &PullRequest) -> Result<Terms, EngineError> {
+/// How registries are reached by whom.
+pub(super) async fn terms(shared: &Arc<Shared>, credentials: Option<Credentials>) -> Result<Terms, EngineError> {
     let unusable = |error| invalid(error_chain(&error));
     let authorities = shared.blocking(move || Authorities::of_host(None).map_err(unusable)).await?;
     let own: Vec<(String, String)> = std::env::vars().collect();
     let of_engine = |name: &str| own.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     Ok(Terms {
         settings: shared.config.settings.get().registries.clone(),
-        credentials: request.credentials.clone(),
+        credentials,
         authorities,
         proxies: Proxies::of(of_engine),
         patience: Patience::default(),

@@ -27,3 +27,14 @@ pub(super) fn failure(name: &Reference, error: &RegistryError) -> PullFailure {
         .or_else(|| (kind == ErrorKind::Unauthorized).then(|| format!("log in to {} first", name.registry())));
     PullFailure { kind, message, hint }
 }
+
+/// The same of a login.
+pub(super) fn not_let_in(registry: &str, error: &RegistryError) -> PullFailure {
+    let message = match error.refusal() {
+        Some(refusal) if refusal.status == 401 => {
+            format!("login attempt to {registry} failed with status: 401 Unauthorized: {refusal}")
+        }
+        _ => error_chain(error),
+    };
+    PullFailure { kind: error.kind(), message, hint: error.hint() }
+}

@@ -50,6 +50,26 @@ fn a_password_opens_a_registry() {
     let debugged = engine.dozen(&["-D", "pull", &name]).expect(0);
     engine.dozen(&["run", "--rm", &name, "true"]).expect(0);
     check_nobody_said_it(&engine, &[refused.err, wrong.err, debugged.err, debugged.out]);
+    // As people do it.
+    std::fs::remove_file(machine.directory().join("docker-config/config.json")).unwrap();
+    engine.dozen(&["rmi", &name]).expect(0);
+    let login = ["login", "-u", "me", "--password-stdin", &host];
+    let dozen = dozen_testbox::dozen_program();
+    let refused = machine.run_with(&dozen, &login, b"wrong\n", &[]).expect(1);
+    assert!(
+        refused.err.contains(&format!("login attempt to {host} failed with status: 401 Unauthorized")),
+        "{refused:?}"
+    );
+    engine.dozen(&["pull", &name]).refuses(1, &["no basic auth credentials"]);
+    let done = machine.run_with(&dozen, &login, format!("{PASSWORD}\n").as_bytes(), &[]).expect(0);
+    assert_eq!(done.out, "Login Succeeded\n");
+    assert!(done.err.contains("WARNING! Your credentials are stored unencrypted in"), "{}", done.err);
+    engine.dozen(&["login", &host]).expect(0);
+    engine.dozen(&["pull", &name]).expect(0);
+    assert_eq!(engine.dozen(&["logout", &host]).text(), format!("Removing login credentials for {host}\n"));
+    assert_eq!(engine.dozen(&["logout", &host]).text(), format!("Not logged in to {host}\n"));
+    engine.docker(&["login", "-u", "me", "-p", PASSWORD, &host]).expect(0);
+    check_nobody_said_it(&engine, &[done.err, done.out]);
     // docker's own command line sends it as well.
     engine.dozen(&["rmi", &name]).expect(0);
     engine.docker(&["pull", &name]).expect(0);
