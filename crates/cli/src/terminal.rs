@@ -52,10 +52,13 @@ impl RawMode {
     }
 }
 
-/// A line that is typed and not shown. `None`: ^C or ^D, or stdin is no terminal.
-pub fn read_hidden_line() -> std::io::Result<Option<String>> {
-    use std::io::Read;
+/// A line that is typed behind these words and not shown. `None`: ^C or ^D, or stdin is no terminal.
+pub fn read_hidden_line(prompt: &str) -> std::io::Result<Option<String>> {
+    use std::io::{Read, Write};
     let Some(_raw) = RawMode::enter() else { return Ok(None) };
+    // Whoever sees them may type.
+    let mut stderr = std::io::stderr();
+    let _ = stderr.write_all(prompt.as_bytes()).and_then(|()| stderr.flush());
     let mut line = Vec::new();
     let mut byte = [0];
     let mut stdin = std::io::stdin().lock();

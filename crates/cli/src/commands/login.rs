@@ -104,14 +104,10 @@ fn prompted(user: Option<&str>) -> Result<Account, Failure> {
         return Err(Failure::new("Cannot perform an interactive login from a non TTY device")
             .with_hint("give the password by a pipe: --username NAME --password-stdin"));
     }
-    let prompt = |words: &str| {
-        let _ = write!(std::io::stderr(), "{words}");
-        let _ = std::io::stderr().flush();
-    };
     let user = match user.filter(|user| !user.is_empty()) {
         Some(user) => user.to_owned(),
         None => {
-            prompt("Username: ");
+            let _ = write!(std::io::stderr(), "Username: ");
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line)?;
             line.trim().to_owned()
@@ -120,8 +116,7 @@ fn prompted(user: Option<&str>) -> Result<Account, Failure> {
     if user.is_empty() {
         return Err(Failure::new("username is empty"));
     }
-    prompt("Password: ");
-    let password = terminal::read_hidden_line()?;
+    let password = terminal::read_hidden_line("Password: ")?;
     let _ = writeln!(std::io::stderr());
     match password {
         Some(password) if !password.is_empty() => Ok(Account { user, password, identity_token: String::new() }),

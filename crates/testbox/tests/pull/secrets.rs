@@ -77,6 +77,38 @@ fn a_password_opens_a_registry() {
 }
 
 #[test]
+fn on_a_terminal_a_password_is_typed_and_not_seen() {
+    let machine = Machine::new();
+    let open = Registry::with(&machine, 5001, "");
+    open.fill("busybox", "box:1");
+    drop(open);
+    let file = machine.directory().join("htpasswd");
+    std::fs::write(&file, HASH).unwrap();
+    let registry =
+        Registry::with(&machine, 5001, &format!("auth: {{ htpasswd: {{ realm: r, path: {} }} }}", file.display()));
+    let engine = machine.engine();
+    let host = format!("127.0.0.1:{}", registry.port);
+    let dozen = dozen_testbox::dozen_program();
+    let mut screen = machine.screen(&dozen, &["login", &host]);
+    screen.shows("Username: ");
+    screen.type_in("me\r");
+    screen.shows("Password: ");
+    screen.type_in("sesame-x\x7fopen\r");
+    let (code, rest) = screen.end();
+    assert!(code == 0 && rest.contains("Login Succeeded") && !rest.contains("sesame"), "{code} {rest}");
+    // Its layer has one line, which ends as it has to.
+    let name = format!("{host}/box:1");
+    let (code, rest) = machine.screen(&dozen, &["pull", &name]).end();
+    assert!(code == 0 && rest.contains(": Pull complete") && rest.contains("Downloaded newer image"), "{rest}");
+    let mut screen = machine.screen(&dozen, &["login", "-u", "me", &host]);
+    screen.shows("Password: ");
+    screen.type_in("\x03");
+    let (code, rest) = screen.end();
+    assert!(code == 1 && rest.contains("the login was given up"), "{rest}");
+    check_nobody_said_it(&engine, &[]);
+}
+
+#[test]
 fn a_token_opens_a_registry() {
     let machine = Machine::new();
     let registry = Registry::start(&machine);
