@@ -5,6 +5,7 @@
 //! are taken as relative. Whiteouts (OCI image-spec, layer.md, "Whiteouts") become the overlay's own marks in the
 //! layer itself; a layer is therefore independent of those below it and is stored once for all images.
 
+mod inherited;
 pub(crate) mod times;
 
 use std::cell::RefCell;
@@ -111,6 +112,7 @@ fn extract_entries(
         hole_bytes: 0,
         limits,
         has_marks,
+        inherits: false,
         buffer: vec![0; 128 * 1024],
     };
     while let Some(entry) = reader.next_entry().map_err(ExtractError::Read)? {
@@ -159,6 +161,8 @@ struct Extractor<'a, 'r> {
     limits: Limits,
     /// It is a layer: some names say what is not there.
     has_marks: bool,
+    /// What is made may inherit access control lists that its entry has not.
+    inherits: bool,
     buffer: Vec<u8>,
 }
 
@@ -202,7 +206,7 @@ impl Extractor<'_, '_> {
                     return Err(refuse("its target is empty, too long or holds a NUL"));
                 }
                 self.replace(parent, name, |name| rustix::fs::symlinkat(entry.link.as_slice(), parent, name))
-                    .and_then(|()| dress_special(parent, name, entry))
+                    .and_then(|()| dress_special(parent, name, entry, self.inherits))
                     .map_err(failed("make link"))
             }
             EntryType::Link => self.hard_link(parent, name, entry),
@@ -215,7 +219,7 @@ impl Extractor<'_, '_> {
                 };
                 let device = rustix::fs::makedev(entry.device.0, entry.device.1);
                 self.replace(parent, name, |name| rustix::fs::mknodat(parent, name, kind, Mode::RUSR, device))
-                    .and_then(|()| dress_special(parent, name, entry))
+                    .and_then(|()| dress_special(parent, name, entry, self.inherits))
                     .map_err(failed("make device"))
             }
             _ => Err(refuse("dozen does not know its type")),
@@ -276,6 +280,9 @@ impl Extractor<'_, '_> {
         }
         rustix::fs::mkdirat(above, name, Mode::RWXU)?;
         let made = tree::open_no_links(above.as_fd(), name, tree::DIRECTORY)?;
+        if self.inherits {
+            inherited::take_from(&made)?;
+        }
         rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
         if is_hidden {
             rustix::fs::fsetxattr(&made, tree::OPAQUE, b"y", XattrFlags::empty())?;
@@ -406,12 +413,16 @@ impl Extractor<'_, '_> {
     }
 
     /// Owner before mode: chown(2) takes setuid bits and capabilities away.
-    fn dress(&self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+    fn dress(&mut self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+        if self.inherits {
+            inherited::take_from(fd)?;
+        }
         rustix::fs::fchown(fd, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode))?;
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| tree::is_portable_xattr(name)) {
             tree::set_xattr(fd, name, value)?;
         }
+        self.inherits |= inherited::begins_with(entry);
         Ok(())
     }
 
@@ -480,7 +491,10 @@ impl Extractor<'_, '_> {
 }
 
 /// Links, devices and pipes are dressed by name: nobody else writes in this tree, and the name is our own work.
-fn dress_special(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<(), Errno> {
+fn dress_special(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, inherits: bool) -> Result<(), Errno> {
+    if inherits && entry.kind != EntryType::Symlink {
+        inherited::take_from_special(parent, name)?;
+    }
     let (owner, group) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     rustix::fs::chownat(parent, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
     if entry.kind != EntryType::Symlink {

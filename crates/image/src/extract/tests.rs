@@ -231,6 +231,33 @@ fn attributes_are_kept() {
     assert_eq!(kept, [(b"security.capability".to_vec(), capability.to_vec())], "trusted.overlay.* must be dropped");
 }
 
+/// The kernel gives it to whatever is made below; the archive does not.
+#[test]
+fn a_default_list_is_its_directorys_alone() {
+    const DEFAULT: &[u8] = b"system.posix_acl_default";
+    const NOBODY: u32 = u32::MAX;
+    // linux/posix_acl_xattr.h: a version, then a tag, rights and an id each; user 1000 may do everything.
+    let entries = [(1_u16, 7_u16, NOBODY), (2, 7, 1000), (4, 5, NOBODY), (0x10, 7, NOBODY), (0x20, 0, NOBODY)];
+    let entry = |(tag, rights, id): (u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let list = [2_u32.to_le_bytes().to_vec(), entries.map(entry).concat()].concat();
+    let mut shared = directory("shared");
+    shared.0.attributes = vec![(DEFAULT.to_vec(), list.clone())];
+    let below = [directory("shared/d"), file("shared/d/f", "1"), file("shared/g", "2"), file("shared/implied/h", "3")];
+    let mut all = vec![shared, link(EntryType::Fifo, "shared/fifo", ""), link(EntryType::Symlink, "shared/s", "g")];
+    all.extend(below);
+    let cell = Cell::new();
+    unpack(&archive(&all), &cell.root()).unwrap();
+    let root = tree::open_root(&cell.root()).unwrap();
+    let attributes = |path: &str| tree::xattrs(root.as_fd(), path.as_bytes()).unwrap();
+    assert_eq!(attributes("shared"), [(DEFAULT.to_vec(), list)]);
+    for path in ["d", "d/f", "g", "implied", "implied/h", "fifo", "s"] {
+        assert_eq!(attributes(&format!("shared/{path}")), [], "{path}");
+    }
+    assert_eq!(fs::metadata(cell.root().join("shared/g")).unwrap().mode() & 0o777, 0o644);
+}
+
 /// More names of directories than are remembered: their times are right all the same, whatever is made in them later.
 #[test]
 fn directories_keep_their_times_however_many_there_are() {
