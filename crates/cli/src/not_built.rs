@@ -67,7 +67,6 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
             "--disable-content-trust",
             "--isolation",
             "--policy",
-            "--pull",
             "--push",
             "--resource",
             "--security-opt",

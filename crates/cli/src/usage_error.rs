@@ -174,7 +174,7 @@ mod tests {
                 "dozen: unknown command: dozen container strat\nhint: did you mean 'dozen container start'?",
             ),
             ("buildx bake", 1, "dozen: 'dozen buildx bake' is not built yet"),
-            ("build --pull .", 125, "dozen: --pull of 'dozen build' is not built yet"),
+            ("build --push .", 125, "dozen: --push of 'dozen build' is not built yet"),
             ("image build --push .", 125, "dozen: --push of 'dozen image build' is not built yet"),
             ("buildx build --push .", 125, "dozen: --push of 'dozen buildx build' is not built yet"),
             (

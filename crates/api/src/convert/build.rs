@@ -55,6 +55,7 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     ("cgroupparent", Acts),
     ("buildid", Acts),
     ("cachefrom", Acts),
+    ("pull", Acts),
     // Ours.
     ("nocachefilter", Acts),
     ("allow", Acts),
@@ -67,14 +68,6 @@ const PARAMETERS: &[(&str, Parameter)] = &[
     ("rm", Ignored),
     ("forcerm", Ignored),
     ("remote", Acts),
-    (
-        "pull",
-        Refused(
-            &[],
-            "pulling base images anew (\"pull\")",
-            "leave --pull out; base images are brought in with: dozen load -i FILE",
-        ),
-    ),
     (
         "squash",
         Refused(&[], "squashing layers (\"squash\")", "a last stage that copies from the others has few layers"),
@@ -144,6 +137,7 @@ pub(crate) fn request(
         secrets: BTreeMap::new(),
         agents: BTreeMap::new(),
         authorities: None,
+        pull: query.flag("pull"),
         debug_shell: query.flag("debugshell"),
         attestations: attest::read(query.all("attest"))?,
         entitlements: entitlements(query)?,

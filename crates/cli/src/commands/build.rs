@@ -106,6 +106,7 @@ pub fn command() -> Command {
         "Type of progress output (\"auto\", \"plain\", \"tty\", \"quiet\", \"rawjson\"; BUILDKIT_PROGRESS)",
     ))
     .arg(value("provenance", None, "string", "Say with the image where it comes from (\"true\", \"mode=max\")"))
+    .arg(switch("pull", None, "Always attempt to pull all referenced images"))
     .arg(switch("quiet", 'q', "Suppress the build output and print image ID on success"))
     .arg(switch("rm", None, "Remove intermediate containers after a build, as is done anyway"))
     .arg(value("sbom", None, "string", "Say with the image which packages are in it (\"true\")"))

@@ -272,13 +272,16 @@ async fn find(job: &Arc<Job>, name: &str, platform: Option<Platform>, near: Opti
     }
 }
 
-/// An image by its name, its layers held. One that is not here is pulled.
+/// An image by its name, its layers held. One that is not here is pulled, and any if that is asked for.
 async fn find_image(
     job: &Arc<Job>,
     name: &str,
     platform: Option<Platform>,
     near: Option<&str>,
 ) -> Result<HeldImage, StepError> {
+    if job.request.pull {
+        bring(job, name, platform.clone(), near).await?;
+    }
     let found = match look(job, name, platform.clone()).await {
         Err(EngineError::Image(ImageError::NoSuchImage(_))) => {
             bring(job, name, platform.clone(), near).await?;

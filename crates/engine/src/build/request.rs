@@ -46,6 +46,8 @@ pub struct BuildRequest {
     /// Certificate authorities in PEM that the commands of RUN trust, too, as far as they heed the usual variables; no part
     /// of the image, and none of what a step is known by.
     pub authorities: Option<String>,
+    /// Images that it begins from, or takes files from, are pulled also where they are here.
+    pub pull: bool,
     /// A command that fails is followed by a shell where it has stopped.
     pub debug_shell: bool,
     /// What is said of the image beside it.

@@ -122,16 +122,23 @@ fn a_build_brings_what_it_begins_from() {
     registry.fill("busybox", "box:1");
     registry.fill("busybox", "tools:1");
     let _engine = machine.engine();
-    let build = |file: &str| {
-        machine.run_with(dozen_testbox::dozen_program(), &["build", "-t", "made", "-"], file.as_bytes(), &[])
+    let build_with = |options: &[&str], file: &str| {
+        let arguments = [&["build", "-t", "made"], options, &["-"]].concat();
+        machine.run_with(dozen_testbox::dozen_program(), &arguments, file.as_bytes(), &[])
     };
+    let build = |file: &str| build_with(&[], file);
     let file = format!("FROM {HOST}/box:1\nCOPY --from={HOST}/tools:1 /bin/busybox /tool\nRUN test -x /tool\n");
     build(&file).expect(0);
     let missing = format!("failed to resolve source metadata for {HOST}/nothing:1: ");
     build(&format!("FROM {HOST}/nothing:1\n")).refuses(1, &[&missing, "not found"]);
-    // It is here now.
+    // It is here now; another one of that name comes if it is asked for.
+    registry.fill("nginx:1.22", "box:1");
+    let file = format!("FROM {HOST}/box:1\nRUN nginx -v\n");
+    build(&file).refuses(1, &["nginx: not found"]);
+    build_with(&["--pull"], &file).expect(0);
     drop(registry);
     build(&file).expect(0);
+    build_with(&["--pull"], &file).refuses(1, &["cannot reach the registry"]);
 }
 
 #[test]

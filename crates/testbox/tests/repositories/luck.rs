@@ -64,7 +64,8 @@ fn who_waits_for_a_silent_server_may_go() {
     client.wait().unwrap();
     assert_eq!(heard.recv().unwrap(), "gone");
     nothing_is_left(&machine, &engine);
-    until("nothing is left", || (machine.snapshot() == before).then_some(()));
+    // Of the first container something may still be going away when it is looked at before.
+    until("nothing is left", || machine.snapshot().is_subset(&before).then_some(()));
 
     // An engine that dies in the middle.
     let mut client = begin(&machine, &["build", &context]);

@@ -40,7 +40,7 @@ pub(super) fn read(matches: &ArgMatches, product: &Product, environment: Environ
     if !labels.is_empty() {
         query = query.with("labels", &json!(labels).to_string());
     }
-    query = query.with_flag("nocache", is_on(matches, "no-cache"));
+    query = query.with_flag("nocache", is_on(matches, "no-cache")).with_flag("pull", is_on(matches, "pull"));
     query = query.with_flag("debugshell", is_on(matches, "debug-shell"));
     for (flag, parameter) in [("no-cache-filter", "nocachefilter"), ("allow", "allow")] {
         query = texts(matches, flag).into_iter().fold(query, |query, value| query.with(parameter, value));
@@ -122,6 +122,7 @@ mod tests {
             ("-t web -t b:2", "?t=web&t=b:2"),
             ("-o type=image,name=web", "?t=web"),
             ("--build-arg A=b --build-arg OURS --build-arg C", "?buildargs=%7B%22A%22:%22b%22%2C%22OURS%22:%22o%22%7D"),
+            ("--pull", "?pull=1"),
             ("--label a=b --no-cache", "?labels=%7B%22a%22:%22b%22%7D&nocache=1"),
             ("--no-cache-filter a,b --no-cache-filter c", "?nocachefilter=a%2Cb&nocachefilter=c"),
             ("--allow network.host", "?allow=network.host"),
