@@ -53,7 +53,7 @@ pub(super) fn read(shared: &Arc<Shared>, images: &[String]) -> Result<Inside, En
         let image = match shared.images.find(name) {
             Ok(image) => image,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => {
-                warn("there is no such image; images are not pulled yet (dozen load)");
+                warn("there is no such image here; bring it first (dozen pull)");
                 continue;
             }
             Err(error) => return Err(error.into()),

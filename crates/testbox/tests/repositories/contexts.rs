@@ -138,6 +138,15 @@ fn a_file_by_http_is_a_context() {
     ] {
         engine.dozen(&["build", &format!("{server}/{path}")]).refuses(1, &[says]);
     }
+    // Beside one that the client sends.
+    let beside = machine.directory().join("beside");
+    std::fs::create_dir(&beside).unwrap();
+    std::fs::write(beside.join("note"), "sent\n").unwrap();
+    let named = format!("beside={}", beside.display());
+    let words = ["build", "-t", "both", "--build-context", &named, "-f", "-", &format!("{server}/plain")];
+    let file = b"FROM busybox\nCOPY text /\nCOPY --from=beside note /\nCMD cat /text /note\n";
+    machine.run_with(dozen_program(), &words, file, &[]).expect(0);
+    assert_eq!(run("both"), "packed\nsent\n");
     // By docker's classic builder, which fetches nothing itself but a repository.
     let variables = [("DOCKER_BUILDKIT", "0")];
     let words = ["build", "-t", "docker", &format!("{server}/plain")];

@@ -70,7 +70,7 @@ impl Compression {
     }
 }
 
-const NO_REGISTRY: &str = "there is no registry client yet: type=local,… is a directory, which can be carried";
+const NO_REGISTRY: &str = "caches in registries are not built yet: type=local,… is a directory, which can be carried";
 
 pub(super) fn sources(texts: &[&str]) -> Result<Vec<CacheFrom>, Failure> {
     let mut sources = Vec::new();
