@@ -246,8 +246,8 @@ fn clients_that_go_in_any_phase_leave_nothing() {
     let before = memory_kib(&engine);
     (0..16).for_each(|_| round());
     nothing_is_left(&machine, &engine);
-    let after = memory_kib(&engine);
-    assert!(after < before + (24 << 10), "{before} KiB have become {after} KiB");
+    // At the latest when it rests, which it does only if no build goes on.
+    until("it has no more memory than before", || (memory_kib(&engine) < before + (8 << 10)).then_some(()));
     let descriptors = names_in(Path::new(&format!("/proc/{}/fd", engine.pid()))).len();
     assert!(descriptors < 100, "{descriptors} descriptors are open");
     build(&machine, &["-t", "well"], "FROM busybox\nRUN echo a > /a\n").expect(0);
