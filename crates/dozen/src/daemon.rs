@@ -51,6 +51,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let handed_over = inherited::take();
     let notify = Notify::take();
     let log = Log::start();
+    dozen_runtime::rest::keep_little_free_memory();
     let rest = Rest::start().expect("threads can be started at start-up");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)

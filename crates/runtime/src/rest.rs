@@ -14,6 +14,18 @@ pub fn keep_no_free_memory(monitor: &mut Command) {
     monitor.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
 }
 
+/// What is freed goes back at once where it lies at the end of a heap, if it is more than a little.
+///
+/// Each thread has a heap of its own, and malloc_trim(3) leaves the end of all of them but the first as it is. By itself
+/// glibc keeps there twice the largest buffer that was ever freed, up to 64 MiB in every one (mallopt(3),
+/// M_MMAP_THRESHOLD: any of these settings ends that).
+pub fn keep_little_free_memory() {
+    const END_BYTES: libc::c_int = 256 * 1024;
+    // SAFETY: mallopt(3) may be called at any time; it changes figures of the allocator under its lock.
+    let is_set = unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, END_BYTES) };
+    debug_assert_eq!(is_set, 1, "the parameter is glibc's");
+}
+
 /// Gives back free heap, dead stack and the program's own pages, of a process with one thread.
 ///
 /// To be called near the bottom of the stack, whose upper end stays, and as the last thing before waiting: whatever
@@ -84,5 +96,31 @@ fn discard(pages: Range<usize>) {
         // Parts that are not mapped are passed over, and a refusal leaves things as they are.
         // SAFETY: the callers name pages of dead stack and of unwritten file mappings: no value is lost.
         unsafe { libc::madvise(start, pages.len(), libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// proc_pid_status(5).
+    fn anonymous_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let field = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        field.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    fn what_a_thread_has_freed_goes_back_while_it_lives() {
+        keep_little_free_memory();
+        let thread = || {
+            let before = anonymous_kib();
+            // By itself the allocator would from now on keep 16 MiB of what is freed at the end of a heap.
+            drop(std::hint::black_box(vec![1_u8; 8 << 20]));
+            drop(std::hint::black_box((0..128).map(|_| vec![1_u8; 64 << 10]).collect::<Vec<_>>()));
+            anonymous_kib().saturating_sub(before)
+        };
+        let kept = std::thread::spawn(thread).join().unwrap();
+        assert!(kept < 1024, "{kept} KiB");
     }
 }
