@@ -120,7 +120,10 @@ fn compare(bench: &mut Bench) -> Result<Vec<String>, String> {
         commands().filter(|(_, command)| command.starts_with("dozen monitor /")).map(|(pid, _)| pid).collect();
     // What a monitor has forked compresses a log, or is about to become a container's process.
     let monitors: Vec<&&str> = monitors.iter().filter(|pid| !monitors.contains(&parent(pid).as_str())).collect();
-    found.check(monitors.len() == running.len(), format!("monitors {monitors:?} of {} containers", running.len()));
+    if monitors.len() != running.len() {
+        let monitors: Vec<String> = monitors.iter().map(|pid| about(pid)).collect();
+        found.add(format!("{} running containers, and monitors:\n{}", running.len(), monitors.join("\n")));
+    }
     found.check(keepers == 1, format!("{keepers} keepers"));
     for row in &running {
         found.check(bench.monitor(&row.short()).is_some(), format!("nobody holds the lock of {}", row.name));
@@ -219,10 +222,32 @@ impl Differences {
     }
 }
 
-/// proc_pid_status(5). Empty if it has ended.
+/// Empty if it has ended.
 fn parent(pid: &str) -> String {
+    field_of(pid, "PPid:")
+}
+
+/// proc_pid_status(5).
+fn field_of(pid: &str, name: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default().trim().to_owned()
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+}
+
+/// Whose it may be, and what it may be waiting for.
+fn about(pid: &str) -> String {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let open: Vec<String> = descriptors
+        .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.to_string_lossy().into_owned()))
+        .collect();
+    format!(
+        "{pid}: {}, child of {}, in {} ({}), in {}; {open:?}",
+        field_of(pid, "State:"),
+        parent(pid),
+        read("wchan"),
+        read("syscall").trim(),
+        read("cgroup").trim().replace('\n', " "),
+    )
 }
 
 fn names_in(directory: &std::path::Path) -> BTreeSet<String> {
