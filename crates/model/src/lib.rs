@@ -55,7 +55,7 @@ pub use network_spec::{
     BridgeOptions, DEFAULT_NETWORK, EndpointSpec, GatewayMode, IpvlanFlag, IpvlanMode, MacvlanMode, NetworkDriver,
     NetworkSpec, Parent, SubnetSpec,
 };
-pub use reference::{Reference, ReferenceError};
+pub use reference::{Reference, ReferenceError, is_path_component, is_tag};
 pub use resources::{
     BlockDeviceRate, BlockIoSpec, CpuSpec, DeviceMapping, DeviceRequest, DeviceRule, DeviceSpec, MemorySpec,
     ResourceSpec, Ulimit,

@@ -191,15 +191,17 @@ fn is_registry(component: &str) -> bool {
     looks_like_a_host && host_is_valid && port_is_valid
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Up to 128 letters, digits, `_`, `.` and `-`; neither of the last two first.
+pub fn is_tag(tag: &str) -> bool {
     let bytes = tag.as_bytes();
     (1..=128).contains(&bytes.len())
         && (bytes[0].is_ascii_alphanumeric() || bytes[0] == b'_')
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-/// Runs of letters and digits, parted by one `.`, one or two `_`, or any number of `-`.
-fn is_path_component(component: &str) -> bool {
+/// A component of a repository's path: runs of lower-case letters and digits, parted by one `.`, one or two `_`, or any
+/// number of `-`.
+pub fn is_path_component(component: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = component.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };

@@ -107,7 +107,7 @@ fn authority(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let what = "the certificate";
     let failed = |why: String| TlsError::File { what, path: path.to_owned(), why };
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
@@ -120,7 +120,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     }
 }
 
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(crate) fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let failed = |why: String| TlsError::File { what: "the key", path: path.to_owned(), why };
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     // The reader's own words may quote the file.

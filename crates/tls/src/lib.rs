@@ -4,10 +4,11 @@
 //! half-closing and hanging up are what they are there; `relay` carries both over TLS: a half-close is `close_notify`
 //! (RFC 8446, section 6.1), with the connection open or half closed too, and a connection that ends without one is broken
 //! off. The same without TLS for those who insist. One provider, ring. This crate is a leaf: nothing else is built with
-//! TLS in it. `client` is for files that a build fetches from anywhere.
+//! TLS in it. `client` is for files that a build fetches from anywhere; `door` for a server that lets anybody in.
 
 mod client;
 mod configuration;
+mod door;
 mod relay;
 mod server;
 mod tcp;
@@ -23,6 +24,7 @@ use tokio_rustls::TlsConnector;
 
 pub use client::{Authorities, certificates_of_host};
 pub use configuration::{ClientFiles, ServerFiles, TlsError};
+pub use door::{DoorKeeper, TlsStream};
 use relay::Side;
 pub use server::{Acceptor, serve};
 use tcp::{HalfClose, Tcp};
