@@ -15,6 +15,7 @@ const ORDER: &[&str] = &[
     "dozen-settings",
     "dozen-tls",
     "dozen-ledger",
+    "dozen-distribution",
     "dozen-runtime",
     "dozen-monitor",
     "dozen-image",

@@ -1,0 +1,85 @@
+//! Blobs: given, in part if that is wanted, and deleted.
+
+use std::os::unix::fs::FileExt;
+
+use dozen_model::Digest;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::body::Body;
+use super::socket::Outbox;
+use super::{Answer, Server, header, set};
+use crate::name::RepositoryName;
+use crate::range::{Part, part};
+use crate::refusal::{Kind, Refusal};
+
+/// What is no longer goes out with the head, by one write.
+const SMALL_BYTES: u64 = 16 << 10;
+
+impl Server {
+    /// `GET` and `HEAD`.
+    pub(super) async fn read_blob(
+        &self,
+        request: &Request<Incoming>,
+        name: &RepositoryName,
+        digest: &Digest,
+        outbox: &Outbox,
+    ) -> Answer {
+        let etag = format!("\"{digest}\"");
+        let mut response = Response::new(Body::empty());
+        set(&mut response, "content-type", "application/octet-stream");
+        set(&mut response, "docker-content-digest", digest.as_str());
+        set(&mut response, "etag", &etag);
+        set(&mut response, "accept-ranges", "bytes");
+        // What is called by its digest never changes.
+        set(&mut response, "cache-control", "private, max-age=31536000, immutable");
+        if request.method() == Method::HEAD {
+            let size = if self.options.read_only {
+                self.store.open_blob(name, digest).await?.1
+            } else {
+                self.store.blob_size(name, digest).await?
+            };
+            set(&mut response, "content-length", &size.to_string());
+            return Ok(response);
+        }
+        let (file, size) = self.store.open_blob(name, digest).await?;
+        // RFC 9110, section 13.1.5: of another blob than the client thinks, all is wanted.
+        let wants_part = header(request, "if-range").is_none_or(|tag| tag == etag);
+        let (first, length) = match part(header(request, "range").filter(|_| wants_part), size) {
+            Part::Whole => (0, size),
+            Part::Bytes { first, length } => {
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                set(&mut response, "content-range", &format!("bytes {first}-{}/{size}", first + length - 1));
+                (first, length)
+            }
+            Part::Nothing => {
+                let refusal = Refusal::new(Kind::RangeUnsatisfiable, format!("the blob has {size} bytes"));
+                return Err(refusal.with_field("content-range", format!("bytes */{size}")));
+            }
+        };
+        set(&mut response, "content-length", &length.to_string());
+        *response.body_mut() = if length <= SMALL_BYTES {
+            Body::whole(read_small(file, first, length).await?)
+        } else {
+            Body::file(file, first, length, Some(outbox.clone()).filter(|_| !self.has_tls))
+        };
+        Ok(response)
+    }
+
+    /// `DELETE`.
+    pub(super) async fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Answer {
+        self.store.delete_blob(name, digest).await?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::ACCEPTED;
+        Ok(response)
+    }
+}
+
+async fn read_small(file: std::fs::File, first: u64, length: u64) -> Result<Vec<u8>, Refusal> {
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        file.read_exact_at(&mut bytes, first).map(|()| bytes)
+    });
+    let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    read.map_err(|error| Refusal::of_disk("read", std::path::Path::new("a blob"), &error))
+}

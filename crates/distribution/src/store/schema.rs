@@ -1,0 +1,66 @@
+//! The index's tables.
+
+use dozen_ledger::Migration;
+
+/// What a blob is held by are rows: it goes when the last of them has.
+pub(crate) const MIGRATIONS: [Migration; 1] = [Migration(
+    "
+    CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+
+    -- The file is named by the digest and by the upload that brought it. Without an upload the file is lost: nobody has
+    -- the blob until it is uploaded again, and what names it then is whole again.
+    CREATE TABLE blobs (
+        id INTEGER PRIMARY KEY,
+        digest TEXT NOT NULL UNIQUE,
+        size_bytes INTEGER NOT NULL,
+        upload TEXT
+    ) STRICT;
+
+    -- A repository has a blob. Seconds since 1970 of when it was last uploaded, mounted or asked for.
+    CREATE TABLE repository_blobs (
+        repository INTEGER NOT NULL REFERENCES repositories (id),
+        blob INTEGER NOT NULL REFERENCES blobs (id),
+        seen_at INTEGER NOT NULL,
+        PRIMARY KEY (repository, blob)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX repository_blobs_by_blob ON repository_blobs (blob);
+
+    CREATE TABLE manifests (
+        id INTEGER PRIMARY KEY,
+        repository INTEGER NOT NULL REFERENCES repositories (id),
+        digest TEXT NOT NULL,
+        media_type TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        subject TEXT,
+        artifact_type TEXT,
+        annotations TEXT NOT NULL,
+        content BLOB NOT NULL,
+        UNIQUE (repository, digest)
+    ) STRICT;
+    CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest) WHERE subject IS NOT NULL;
+
+    -- What a manifest names.
+    CREATE TABLE manifest_blobs (
+        manifest INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,
+        repository INTEGER NOT NULL REFERENCES repositories (id),
+        blob INTEGER NOT NULL REFERENCES blobs (id),
+        PRIMARY KEY (manifest, blob)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX manifest_blobs_by_blob ON manifest_blobs (blob, repository);
+
+    CREATE TABLE tags (
+        repository INTEGER NOT NULL REFERENCES repositories (id),
+        name TEXT NOT NULL,
+        manifest INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,
+        PRIMARY KEY (repository, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tags_by_manifest ON tags (manifest);
+
+    CREATE TABLE uploads (
+        id TEXT PRIMARY KEY,
+        repository TEXT NOT NULL,
+        algorithm TEXT NOT NULL,
+        boot TEXT
+    ) STRICT, WITHOUT ROWID;
+    ",
+)];

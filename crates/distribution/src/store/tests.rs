@@ -1,0 +1,295 @@
+//! What is left half done is undone or finished, and what nothing names goes while everyone goes on.
+
+use bytes::Bytes;
+
+use super::*;
+use crate::hasher::{Algorithm, Hasher};
+use crate::manifest;
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+fn digest_of(content: &[u8]) -> Digest {
+    Hasher::of(Algorithm::Sha256, content)
+}
+
+async fn upload(store: &Arc<Store>, repository: &str, content: &[u8]) -> Result<Digest, Refusal> {
+    let digest = digest_of(content);
+    let upload = store.begin_upload(&name(repository), Algorithm::Sha256, true).await?;
+    let writer = upload.write().await?;
+    let writer = store.append(writer, vec![Bytes::copy_from_slice(content)]).await?;
+    store.finish(writer, &digest).await?;
+    Ok(digest)
+}
+
+async fn name_blob(
+    store: &Store,
+    repository: &str,
+    tag: &str,
+    digest: &Digest,
+    size: usize,
+) -> Result<Digest, Refusal> {
+    let content = serde_json::json!({
+        "schemaVersion": 2, "config": { "mediaType": "c", "digest": digest.as_str(), "size": size }, "layers": [],
+        "annotations": { "tag": tag },
+    });
+    let content = content.to_string().into_bytes();
+    let put = PutManifest {
+        repository: name(repository),
+        digest: digest_of(&content),
+        tag: Some(tag.parse().unwrap()),
+        manifest: manifest::parse(&content, None).unwrap(),
+        content,
+        quota_bytes: None,
+    };
+    let digest = put.digest.clone();
+    store.put_manifest(put).await.map(|()| digest)
+}
+
+fn no_grace() -> StoreOptions {
+    StoreOptions { grace: Duration::ZERO, ..StoreOptions::default() }
+}
+
+fn files(root: &Path) -> usize {
+    let mut count = 0;
+    Directory::open(root).unwrap().for_each_blob(|_| count += 1).unwrap();
+    count
+}
+
+#[tokio::test]
+async fn one_directory_has_one_server() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let error = Store::open(root.path(), StoreOptions::default()).await.unwrap_err();
+    assert!(matches!(error, OpenError::Busy(_)), "{error}");
+    assert!(matches!(check(root.path()).await, Err(OpenError::Busy(_))));
+    drop(store);
+    Store::open(root.path(), StoreOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_open_upload_goes_on_with_the_next_server() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let begun = store.begin_upload(&name("a"), Algorithm::Sha256, true).await.unwrap();
+    let id = begun.id.clone();
+    let writer = begun.write().await.unwrap();
+    drop(store.append(writer, vec![Bytes::from_static(b"he"), Bytes::from_static(b"ll")]).await.unwrap());
+    let unrecorded = store.begin_upload(&name("a"), Algorithm::Sha256, false).await.unwrap();
+    drop((begun, store));
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    assert_eq!(store.upload(&name("a"), &unrecorded.id).unwrap_err().kind, Kind::UploadUnknown);
+    assert!(!store.directory.upload(&unrecorded.id).exists());
+    let found = store.upload(&name("a"), &id).unwrap();
+    assert_eq!(found.length(), 4);
+    let writer = store.append(found.write().await.unwrap(), vec![Bytes::from_static(b"o")]).await.unwrap();
+    store.finish(writer, &digest_of(b"hello")).await.unwrap();
+    assert_eq!(store.blob_size(&name("a"), &digest_of(b"hello")).await.unwrap(), 5);
+    assert_eq!(store.upload(&name("a"), &id).unwrap_err().kind, Kind::UploadUnknown);
+}
+
+#[tokio::test]
+async fn an_upload_of_before_the_machine_went_down_is_given_up() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let row = |id: &UploadId, boot: &str| index::UploadRow {
+        id: id.clone(),
+        repository: name("a"),
+        algorithm: Algorithm::Sha256,
+        boot: Some(boot.to_owned()),
+    };
+    let (before, without_file) = (UploadId::random(), UploadId::random());
+    store.directory.make_upload(&before).unwrap();
+    store.index.record_upload(row(&before, "another boot")).await.unwrap();
+    store.index.record_upload(row(&without_file, &boot::id().unwrap())).await.unwrap();
+    drop(store);
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    assert_eq!(store.index.uploads().await.unwrap().len(), 0);
+    assert_eq!(store.table().len(), 0);
+    assert!(!store.directory.upload(&before).exists());
+}
+
+#[tokio::test]
+async fn a_file_without_a_row_goes_and_a_row_without_a_file_waits_for_another_push() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let digest = upload(&store, "a", b"one").await.unwrap();
+    name_blob(&store, "a", "latest", &digest, 3).await.unwrap();
+    let blob = store.index.blob(&name("a"), &digest, None).await.unwrap().file;
+    let orphan = BlobFile { digest: digest_of(b"other"), upload: UploadId::random() };
+    std::fs::write(store.directory.blob(&orphan), b"other").unwrap();
+    std::fs::remove_file(store.directory.blob(&blob)).unwrap();
+    drop(store);
+    let checked = check(root.path()).await.unwrap();
+    assert!(checked.problems[0].contains("cannot be read"), "{checked:?}");
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    assert_eq!(files(root.path()), 0);
+    // Whoever pushes is told that it is not there, and brings it again; what named it is whole.
+    assert_eq!(store.blob_size(&name("a"), &digest).await.unwrap_err().kind, Kind::BlobUnknown);
+    assert!(!store.mount(&name("b"), &digest, None).await.unwrap());
+    assert_eq!(store.index.contradictions().await.unwrap().len(), 1);
+    upload(&store, "a", b"one").await.unwrap();
+    drop(store);
+    assert_eq!(check(root.path()).await.unwrap(), Checked { blobs: 1, bytes: 3, problems: Vec::new() });
+}
+
+#[tokio::test]
+async fn a_check_finds_what_the_disk_has_changed() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let [longer, changed] = [b"longer", b"change"];
+    for content in [longer, changed] {
+        upload(&store, "a", content).await.unwrap();
+    }
+    for (content, becomes) in [(longer, &b"longer!"[..]), (changed, b"chance")] {
+        let blob = store.index.blob(&name("a"), &digest_of(content), None).await.unwrap().file;
+        std::fs::write(store.directory.blob(&blob), becomes).unwrap();
+    }
+    drop(store);
+    let problems = check(root.path()).await.unwrap().problems.join("\n");
+    assert!(problems.contains("has 7 bytes, the index says 6") && problems.contains("is damaged"), "{problems}");
+}
+
+#[tokio::test]
+async fn two_uploads_of_one_blob_are_one_blob() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let uploads = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { upload(&store, "a", b"same").await })
+    });
+    for uploaded in uploads.collect::<Vec<_>>() {
+        uploaded.await.unwrap().unwrap();
+    }
+    upload(&store, "b", b"same").await.unwrap();
+    assert_eq!(files(root.path()), 1);
+}
+
+#[tokio::test]
+async fn only_what_nothing_names_is_collected() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), no_grace()).await.unwrap();
+    let named = upload(&store, "a", b"named").await.unwrap();
+    upload(&store, "a", b"nobody's").await.unwrap();
+    let manifest = name_blob(&store, "a", "latest", &named, 5).await.unwrap();
+    // Another repository has it and names it nowhere.
+    assert!(store.mount(&name("b"), &named, Some(&name("a"))).await.unwrap());
+    assert_eq!(store.collect().await.unwrap(), Freed { blobs: 1, bytes: 8, uploads: 0 });
+    assert_eq!(store.blob_size(&name("b"), &named).await.unwrap_err().kind, Kind::BlobUnknown);
+    assert_eq!(store.blob_size(&name("a"), &named).await.unwrap(), 5);
+    assert_eq!(store.delete_blob(&name("a"), &named).await.unwrap_err().kind, Kind::BlobInUse);
+    let tag = ManifestReference::Tag("latest".parse().unwrap());
+    store.delete_manifest(&name("a"), &tag).await.unwrap();
+    // Without a tag a manifest is one all the same.
+    assert_eq!(store.collect().await.unwrap(), Freed::default());
+    store.delete_manifest(&name("a"), &ManifestReference::Digest(manifest)).await.unwrap();
+    assert_eq!(store.collect().await.unwrap(), Freed { blobs: 1, bytes: 5, uploads: 0 });
+    assert_eq!(files(root.path()), 0);
+    let gone = store.index.tags(&name("a"), String::new(), 1).await.unwrap_err();
+    assert_eq!(gone.kind, Kind::NameUnknown);
+}
+
+#[tokio::test]
+async fn what_was_just_pushed_or_asked_for_stays_for_the_grace_time() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let digest = upload(&store, "a", b"one").await.unwrap();
+    assert_eq!(store.collect().await.unwrap(), Freed::default());
+    let long_ago = index::now() - 100_000;
+    let age = |store: &Arc<Store>| {
+        let index = store.index.clone();
+        async move { index.set_seen(long_ago).await.unwrap() }
+    };
+    age(&store).await;
+    // Who asks whether it is there may be about to name it.
+    store.blob_size(&name("a"), &digest).await.unwrap();
+    assert_eq!(store.collect().await.unwrap(), Freed::default());
+    age(&store).await;
+    assert_eq!(store.collect().await.unwrap().blobs, 1);
+}
+
+#[tokio::test]
+async fn an_idle_upload_is_given_up_and_one_that_is_written_to_is_not() {
+    let root = tempfile::tempdir().unwrap();
+    let options = StoreOptions { upload_patience: Duration::ZERO, ..StoreOptions::default() };
+    let store = Store::open(root.path(), options).await.unwrap();
+    let idle = store.begin_upload(&name("a"), Algorithm::Sha256, true).await.unwrap();
+    let busy = store.begin_upload(&name("a"), Algorithm::Sha256, true).await.unwrap();
+    let writer = busy.write().await.unwrap();
+    assert_eq!(store.collect().await.unwrap().uploads, 1);
+    assert_eq!(idle.write().await.unwrap_err().kind, Kind::UploadUnknown);
+    assert!(store.upload(&name("a"), &busy.id).is_ok());
+    drop(writer);
+    assert_eq!(store.directory.uploads().unwrap().len(), 1);
+}
+
+/// Everybody at once, without a grace time: whatever manifest is taken has its blobs, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_collection_takes_what_a_manifest_has_just_named() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), no_grace()).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let collector = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let mut freed = 0;
+            while !*stopped.borrow() {
+                freed += store.collect().await.unwrap().blobs;
+            }
+            freed
+        }
+    });
+    let pushers = (0..4).map(|pusher| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut refused = 0;
+            for round in 0..60 {
+                // Few blobs, so that all push the same ones, and each is named and forgotten again and again.
+                let content = format!("blob {}", (round + pusher) % 3).into_bytes();
+                let digest = upload(&store, "a", &content).await.unwrap();
+                let tag = format!("t{pusher}");
+                match name_blob(&store, "a", &tag, &digest, content.len()).await {
+                    Ok(manifest) => {
+                        let (file, size) = store.open_blob(&name("a"), &digest).await.expect("its manifest keeps it");
+                        let mut found = Vec::new();
+                        assert_eq!(directory::read_all(&file, |bytes| found.extend_from_slice(bytes)).unwrap(), size);
+                        assert_eq!(found, content);
+                        if round % 2 == 0 {
+                            let _ = store.delete_manifest(&name("a"), &ManifestReference::Digest(manifest)).await;
+                        }
+                    }
+                    Err(refusal) => {
+                        assert_eq!(refusal.kind, Kind::ManifestBlobUnknown);
+                        refused += 1;
+                    }
+                }
+            }
+            refused
+        })
+    });
+    let pushers: Vec<_> = pushers.collect();
+    for pusher in pushers {
+        let _: i32 = pusher.await.unwrap();
+    }
+    stop.send(true).unwrap();
+    assert!(collector.await.unwrap() > 0, "something was collected meanwhile");
+    drop(store);
+    assert_eq!(check(root.path()).await.unwrap().problems, [""; 0]);
+}
+
+#[tokio::test]
+async fn who_comes_later_goes_on_and_who_was_there_fails() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let upload = store.begin_upload(&name("a"), Algorithm::Sha256, true).await.unwrap();
+    let mut first = upload.write().await.unwrap();
+    let second = tokio::spawn({
+        let upload = upload.clone();
+        async move { upload.write().await.map(|writer| writer.length()) }
+    });
+    assert_eq!(first.overtaken().await.kind, Kind::TakenOver);
+    let first = store.append(first, vec![Bytes::from_static(b"hello")]).await.unwrap();
+    drop(first);
+    assert_eq!(second.await.unwrap().unwrap(), 5);
+}
