@@ -193,6 +193,7 @@ pub fn command() -> Command {
         ])
         .subcommands([
             in_main("daemon", "Run the engine in the foreground"),
+            in_main("registry", "A registry of images of one's own: serve, check"),
             in_main("runtime", "An OCI runtime: run, create, start, state, kill, delete"),
             generate::completion_command(),
             generate::man_command(),
@@ -225,7 +226,7 @@ pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
             Some(("install", matches)) => Some(system_install::install(matches)),
             _ => None,
         },
-        Some((mode @ ("daemon" | "runtime"), _)) => {
+        Some((mode @ ("daemon" | "registry" | "runtime"), _)) => {
             Some(Err(Failure::new(format!("'dozen {mode}' has to be the first word of the command line"))
                 .with_hint(format!("give its flags behind it: dozen {mode} --help"))))
         }

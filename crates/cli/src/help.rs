@@ -12,7 +12,7 @@ const COMMON: [&str; 6] = ["run", "exec", "ps", "images", "version", "info"];
 /// The verbs that are groups of verbs.
 const GROUPS: [&str; 6] = ["container", "context", "image", "network", "system", "volume"];
 /// Where the engine's own modes are listed.
-const ENGINE: [&str; 4] = ["daemon", "runtime", "completion", "man"];
+const ENGINE: [&str; 5] = ["daemon", "registry", "runtime", "completion", "man"];
 const MIN_WIDTH: usize = 40;
 
 /// Help on `command`, reached by `path` ("container run"; empty for dozen itself), for a terminal `width` wide.
@@ -80,7 +80,7 @@ pub fn topic<'a>(root: &'a Command, words: &[&str]) -> Result<(&'a Command, Stri
         command = found;
     }
     // These are not of this command line: their flags are told by whoever parses them.
-    if ENGINE[..2].contains(&path.as_str()) {
+    if ENGINE[..3].contains(&path.as_str()) {
         return Err(
             Failure::new(format!("'dozen {path}' has a help of its own")).with_hint(format!("dozen {path} --help"))
         );
@@ -180,7 +180,7 @@ mod tests {
             for verb in command.get_subcommands() {
                 check(verb, &format!("{path} {}", verb.get_name()));
             }
-            let is_leaf = !command.has_subcommands() && !ENGINE[..2].contains(&command.get_name());
+            let is_leaf = !command.has_subcommands() && !ENGINE[..3].contains(&command.get_name());
             assert!(!is_leaf || command.get_after_help().is_some(), "{path}");
         }
         check(&crate::command(), "dozen");

@@ -190,7 +190,7 @@ fn reload(engine: &Engine, log: &Log, acceptor: Option<&Acceptor>, settings: Set
 }
 
 /// A running container costs the engine a descriptor, a client a few: the usual soft limit of 1024 is too near.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {

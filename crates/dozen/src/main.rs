@@ -11,6 +11,7 @@ mod listening;
 mod log;
 mod notify;
 mod registries;
+mod registry;
 mod rest;
 
 use std::env;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         (Some("keeper"), Some(run_root)) => dozen_keeper::main(Path::new(run_root), text(3)),
         (Some("runtime"), _) => dozen_runtime::run_cli(arguments.into_iter().skip(1)),
         (Some("daemon"), _) => daemon::main(arguments.into_iter().skip(1)),
+        (Some("registry"), _) => registry::main(arguments.into_iter().skip(1)),
         _ => dozen_cli::main(arguments),
     }
 }

@@ -1,0 +1,149 @@
+//! `dozen registry`: a registry of one's own, which knows of no engine.
+
+mod arguments;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dozen_distribution::{Access, Options, Passwords, Store};
+use dozen_model::error_chain;
+use dozen_tls::DoorKeeper;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::log::Log;
+use crate::notify::Notify;
+use crate::rest::Rest;
+use arguments::{Check, Command, Serve};
+
+/// Threads that run the server's async code; blocking work has threads of its own, which end when they are idle.
+const WORKERS: usize = 4;
+
+pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    match Command::read(arguments) {
+        Command::Serve(serve) if serve.failpoints => {
+            let mut out = std::io::stdout().lock();
+            let mut names = dozen_distribution::FAILPOINTS.iter();
+            let printed = names.try_for_each(|name| writeln!(out, "registry.{name}"));
+            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Command::Serve(serve) => {
+            let notify = Notify::take();
+            let log = Log::start();
+            log.set(serve.log_level());
+            let rest = Rest::start().expect("threads can be started at start-up");
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(WORKERS).on_thread_unpark(move || rest.put_off());
+            done(&mut builder, run(*serve, &notify))
+        }
+        Command::Check(check) => {
+            done(tokio::runtime::Builder::new_multi_thread().worker_threads(1), look_through(check))
+        }
+    }
+}
+
+fn done(runtime: &mut tokio::runtime::Builder, work: impl Future<Output = Result<(), Box<dyn Error>>>) -> ExitCode {
+    let runtime = runtime
+        .thread_stack_size(512 * 1024)
+        .thread_keep_alive(Duration::from_secs(2))
+        .enable_all()
+        .build()
+        .expect("threads can be started at start-up");
+    match runtime.block_on(work) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log's form would be one more word for the same.
+            let _ = writeln!(std::io::stderr(), "dozen registry: {}", error_chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    serve.check()?;
+    crate::daemon::raise_descriptor_limit();
+    let tls = match serve.tls_files() {
+        Some((certificate, key)) => Some(DoorKeeper::new(certificate, key)?),
+        None => None,
+    };
+    let access = match &serve.htpasswd {
+        Some(path) => Access::Passwords(Arc::new(Passwords::read(path)?)),
+        None => Access::Open,
+    };
+    let store = Store::open(&serve.root, serve.store_options()).await?;
+    let failed = |error| format!("cannot listen on {}: {error}", serve.listen);
+    let listener = TcpListener::bind(serve.listen).await.map_err(failed)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    tracing::info!("listening on {scheme}://{}", listener.local_addr()?);
+    notify.ready();
+    let collecting = (!serve.read_only).then(|| tokio::spawn(collect(store.clone(), serve.collect_every)));
+    let reloading = tokio::spawn({
+        let (tls, access, htpasswd) = (tls.clone(), access.clone(), serve.htpasswd.clone());
+        async move {
+            while hangup.recv().await.is_some() {
+                let mut problems = Vec::new();
+                if let Some(Err(error)) = tls.as_ref().map(DoorKeeper::reload) {
+                    problems.push(error_chain(&error));
+                }
+                if let (Access::Passwords(passwords), Some(path)) = (&access, &htpasswd)
+                    && let Err(error) = passwords.reload(path)
+                {
+                    problems.push(error_chain(&error));
+                }
+                match problems.as_slice() {
+                    [] => tracing::info!("certificate and passwords have been read again"),
+                    problems => tracing::error!("{}: that stays as it was", problems.join("; ")),
+                }
+            }
+        }
+    });
+    let options = Options { access, read_only: serve.read_only, hosts: serve.hosts(), stall: serve.stall_timeout };
+    dozen_distribution::serve(store.clone(), options, listener, tls, async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        notify.stopping();
+    })
+    .await?;
+    reloading.abort();
+    if let Some(collecting) = collecting {
+        collecting.abort();
+    }
+    Ok(())
+}
+
+/// For ever: what nothing names goes.
+async fn collect(store: Arc<Store>, pause: Duration) {
+    loop {
+        match store.collect().await {
+            Ok(freed) if freed.blobs + freed.uploads > 0 => {
+                let (blobs, bytes, uploads) = (freed.blobs, freed.bytes, freed.uploads);
+                tracing::info!("collected {blobs} blobs of {bytes} bytes that nothing named, and {uploads} uploads");
+            }
+            Ok(_) => {}
+            Err(refusal) => tracing::error!("cannot collect what nothing names: {refusal}"),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn look_through(check: Check) -> Result<(), Box<dyn Error>> {
+    let checked = dozen_distribution::check(&check.root).await?;
+    let mut out = std::io::stdout().lock();
+    for problem in &checked.problems {
+        writeln!(out, "{problem}")?;
+    }
+    writeln!(out, "{} blobs of {} bytes read, {} problems", checked.blobs, checked.bytes, checked.problems.len())?;
+    if checked.problems.is_empty() {
+        return Ok(());
+    }
+    Err("the store is damaged: push what is named above again, or delete it".into())
+}

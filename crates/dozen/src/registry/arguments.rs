@@ -1,0 +1,221 @@
+//! The flags of `dozen registry`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser};
+use dozen_distribution::{AllowedHosts, StoreOptions};
+use dozen_settings::LogLevel;
+
+#[derive(Debug, Parser)]
+#[command(name = "dozen registry", about = "A registry of images of one's own")]
+pub(crate) enum Command {
+    /// Serve a registry in the foreground
+    #[command(after_help = "Examples:\n  dozen registry serve\n  \
+        dozen registry serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem --htpasswd passwords\n\n\
+        SIGTERM ends it. SIGHUP has it read certificate, key and passwords again.")]
+    Serve(Box<Serve>),
+    /// Read all that a registry keeps, and say what is damaged; nothing may serve it meanwhile
+    Check(Check),
+}
+
+impl Command {
+    /// Reads the command line, which begins with the word `registry`. Ends the process for `--help` and a bad flag.
+    pub(crate) fn read(arguments: impl Iterator<Item = std::ffi::OsString>) -> Self {
+        Self::parse_from(arguments)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Where the registry keeps what it is given
+    #[arg(long, value_name = "DIRECTORY", env = "DOZEN_REGISTRY_ROOT", default_value = ROOT)]
+    pub(crate) root: PathBuf,
+    /// Where it listens; port 0 is any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
+    /// Certificate, and those between it and its authority (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Names and passwords of who is let in, as htpasswd -B writes them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) htpasswd: Option<PathBuf>,
+    /// Let everyone in who reaches an address that is not loopback's: to pull, to push and to delete
+    #[arg(long, conflicts_with = "htpasswd")]
+    allow_anonymous: bool,
+    /// Speak without TLS on an address that is not loopback's: names, passwords and images can be read and changed on the
+    /// way
+    #[arg(long, conflicts_with = "tls_cert")]
+    plain_http: bool,
+    /// Name by which clients may call a registry without TLS and passwords, beside localhost and addresses
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<String>,
+    /// Change nothing: neither push nor delete, and nothing is collected
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// What each repository may have, in all (50g)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    quota: Option<u64>,
+    /// How long a blob stays that no manifest names, after it was last pushed or asked for
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    grace: Duration,
+    /// How often such blobs are looked for
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
+    pub(crate) collect_every: Duration,
+    /// How long an upload stays open that nobody goes on with
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    upload_timeout: Duration,
+    /// Uploads that may be open at once
+    #[arg(long, value_name = "NUMBER", default_value = "1000")]
+    max_uploads: usize,
+    /// A client that neither sends nor takes anything for so long is let go
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    pub(crate) stall_timeout: Duration,
+    /// Say more: each request that is refused, and why
+    #[arg(short = 'D', long)]
+    debug: bool,
+    /// Print the places where a test can kill it, and end
+    #[arg(long, hide = true)]
+    pub(crate) failpoints: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Where the registry keeps what it was given
+    #[arg(long, value_name = "DIRECTORY", env = "DOZEN_REGISTRY_ROOT", default_value = ROOT)]
+    pub(crate) root: PathBuf,
+}
+
+const ROOT: &str = "/var/lib/dozen-registry";
+
+impl Serve {
+    /// Refuses what would let in more people than whoever typed it may think.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.listen.ip().is_loopback() {
+            return Ok(());
+        }
+        if self.tls_cert.is_none() && !self.plain_http {
+            return Err(format!(
+                "without TLS everyone on the way to {} reads and changes what is pushed: give --tls-cert and --tls-key, \
+                 or say --plain-http",
+                self.listen
+            ));
+        }
+        if self.htpasswd.is_none() && !self.allow_anonymous {
+            return Err(format!(
+                "everyone who reaches {} could push and delete: give --htpasswd, or say --allow-anonymous",
+                self.listen
+            ));
+        }
+        Ok(())
+    }
+
+    /// Certificate and key.
+    pub(crate) fn tls_files(&self) -> Option<(&Path, &Path)> {
+        Some((self.tls_cert.as_deref()?, self.tls_key.as_deref()?))
+    }
+
+    pub(crate) fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            quota_bytes: self.quota,
+            most_uploads: self.max_uploads,
+            upload_patience: self.upload_timeout,
+            grace: self.grace,
+        }
+    }
+
+    pub(crate) fn hosts(&self) -> AllowedHosts {
+        if self.htpasswd.is_some() { AllowedHosts::Any } else { AllowedHosts::Named(self.allowed_host.clone()) }
+    }
+
+    pub(crate) fn log_level(&self) -> LogLevel {
+        if self.debug { LogLevel::Debug } else { LogLevel::Info }
+    }
+}
+
+/// `50g`, `1.5t`, `4096`; units are powers of 1024, as everywhere else.
+fn size(text: &str) -> Result<u64, String> {
+    let invalid = || "write a number of bytes, or with k, m, g or t behind it".to_owned();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(invalid()),
+    };
+    let bytes = number.parse::<f64>().map_err(|_| invalid())? * 1024_f64.powi(power);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is at least 0 and below 2^63")]
+    if bytes < 9.2e18 { Ok(bytes as u64) } else { Err(invalid()) }
+}
+
+/// `90s`, `10m`, `24h`, `7d`, `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || "write a number with ms, s, m, h or d behind it".to_owned();
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u32 = number.parse().map_err(|_| invalid())?;
+    let one = match unit {
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(60 * 60),
+        "d" => Duration::from_secs(24 * 60 * 60),
+        _ => return Err(invalid()),
+    };
+    Ok(one * number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn serve(words: &[&str]) -> Result<Serve, String> {
+        let words = ["registry", "serve"].iter().chain(words);
+        match Command::try_parse_from(words).map_err(|error| error.to_string())? {
+            Command::Serve(serve) => Ok(*serve),
+            Command::Check(_) => unreachable!("serve was said"),
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_open_unless_that_is_said() {
+        Command::command().debug_assert();
+        let tls = ["--tls-cert", "c", "--tls-key", "k"];
+        let (all, passwords) = (["--listen", "0.0.0.0:5000"], ["--htpasswd", "p"]);
+        for (words, refused) in [
+            (vec![], None),
+            (vec!["--listen", "[::1]:0"], None),
+            (all.to_vec(), Some("without TLS")),
+            ([&all[..], &tls].concat(), Some("could push and delete")),
+            ([&all[..], &passwords].concat(), Some("without TLS")),
+            ([&all[..], &tls, &passwords].concat(), None),
+            ([&all[..], &["--plain-http", "--allow-anonymous"]].concat(), None),
+        ] {
+            let told = serve(&words).unwrap().check().err();
+            assert_eq!(told.is_some(), refused.is_some(), "{words:?}: {told:?}");
+            assert!(refused.is_none_or(|refused| told.unwrap().contains(refused)), "{words:?}");
+        }
+        assert!(serve(&["--tls-cert", "c"]).is_err() && serve(&["--listen", "nowhere"]).is_err());
+    }
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("1k", 1024), ("1.5G", 3 << 29), ("2TiB", 2 << 40)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("24h", 86_400), ("7d", 604_800), ("3000ms", 3)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "g", "-1", "1x", "1e400"] {
+            assert!(size(bad).is_err() && duration(bad).is_err(), "{bad}");
+        }
+    }
+}
