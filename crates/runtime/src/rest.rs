@@ -21,9 +21,13 @@ pub fn keep_no_free_memory(monitor: &mut Command) {
 /// M_MMAP_THRESHOLD: any of these settings ends that).
 pub fn keep_little_free_memory() {
     const END_BYTES: libc::c_int = 256 * 1024;
-    // SAFETY: mallopt(3) may be called at any time; it changes figures of the allocator under its lock.
-    let is_set = unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, END_BYTES) };
-    debug_assert_eq!(is_set, 1, "the parameter is glibc's");
+    // What is no smaller has pages of its own and leaves with them; buffers that come and go by the thousand are smaller.
+    const MAPPED_BYTES: libc::c_int = 256 * 1024;
+    for (parameter, value) in [(libc::M_TRIM_THRESHOLD, END_BYTES), (libc::M_MMAP_THRESHOLD, MAPPED_BYTES)] {
+        // SAFETY: mallopt(3) may be called at any time; it changes figures of the allocator under its lock.
+        let is_set = unsafe { libc::mallopt(parameter, value) };
+        debug_assert_eq!(is_set, 1, "the parameter is glibc's");
+    }
 }
 
 /// Gives back free heap, dead stack and the program's own pages, of a process with one thread.
