@@ -168,6 +168,40 @@ fn ports_of_who_is_on_no_network_are_kept_for_the_next_one() {
 }
 
 #[test]
+fn ports_of_who_began_without_a_way_out_come_with_the_first() {
+    let machine = Machine::new();
+    let mut engine = machine.engine();
+    engine.load("busybox");
+    engine.dozen(&["network", "create", "one"]).expect(0);
+    engine.dozen(&["network", "create", "--internal", "private"]).expect(0);
+    run(&engine, "alone", &["--network", "one", "-p", "8080:80"]);
+    engine.dozen(&["network", "disconnect", "one", "alone"]).expect(0);
+    engine.dozen(&["restart", "-t", "0", "alone"]).expect(0);
+    run(&engine, "inside", &["--network", "private", "-p", "8081:80"]);
+    for (name, port) in [("alone", 8080), ("inside", 8081)] {
+        engine.dozen(&["port", name]).expect(0);
+        assert_eq!(engine.dozen(&["port", name]).out, "", "{name}");
+        engine.dozen(&["network", "connect", "one", name]).expect(0);
+        let published = SocketAddr::new(MACHINE_ADDRESS, port);
+        assert_eq!(machine.page(Side::Neighbour, published), "served\n", "{name}");
+        engine.kill();
+        engine.restart();
+        assert_eq!(machine.page(Side::Neighbour, published), "served\n", "{name}");
+        let shown = engine.dozen(&["port", name]).expect(0).out;
+        assert!(shown.contains(&format!("80/tcp -> 0.0.0.0:{port}")), "{shown}");
+    }
+    // One that cannot have them does not get the place either.
+    run(&engine, "late", &["--network", "private", "-p", "8080:80"]);
+    engine.dozen(&["network", "connect", "one", "late"]).refuses(1, &["port is already allocated"]);
+    assert_eq!(inspect(&engine, "late", "{{len .NetworkSettings.Networks}}"), "1");
+    engine.dozen(&["rm", "-f", "alone"]).expect(0);
+    engine.dozen(&["network", "connect", "one", "late"]).expect(0);
+    assert_eq!(machine.page(Side::Neighbour, SocketAddr::new(MACHINE_ADDRESS, 8080)), "served\n");
+    engine.dozen(&["rm", "-f", "late", "inside"]).expect(0);
+    engine.dozen(&["network", "rm", "one", "private"]).expect(0);
+}
+
+#[test]
 fn an_internal_network_leads_nowhere() {
     let machine = Machine::new();
     let engine = machine.engine();

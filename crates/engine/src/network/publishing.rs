@@ -86,6 +86,23 @@ impl Network {
         Ok(published)
     }
 
+    /// The ports of a container that runs and has one more place, the last of these. Without a way out it began with none,
+    /// as [`Self::publish`] gives none then: they are chosen with the first place that leads out. `None` if this is not it.
+    pub(crate) fn publish_at_last(
+        &self,
+        id: &ContainerId,
+        endpoints: &[RunEndpoint],
+        ports: &[PublishedPort],
+        wanted: &[PortBinding],
+    ) -> Result<Option<Vec<PublishedPort>>, EngineError> {
+        let leads_out = |places: &[RunEndpoint]| places::way_out(places) != WayOut::default();
+        let had_way = endpoints.split_last().is_some_and(|(_, before)| leads_out(before));
+        if had_way || !ports.is_empty() || !leads_out(endpoints) {
+            return Ok(None);
+        }
+        self.publish(id, endpoints, wanted).map(Some)
+    }
+
     /// Leads a running container's ports to it by another of its networks, and opens those that are wanted at the addresses
     /// that it has by now.
     pub(crate) fn move_ports(
@@ -118,23 +135,34 @@ impl Network {
         endpoints: &[RunEndpoint],
         ports: &[PublishedPort],
     ) -> Result<(), EngineError> {
-        let mut result = Ok(());
-        let way = places::way_out(endpoints);
-        if !ports.is_empty() || way.routed() != Destination::default() {
-            failpoint("unpublish.before");
-            let mut all = locked(&self.published);
-            let (to, routed) = match all.get(id) {
-                Some(publication) => (publication.to, publication.routed),
-                None => (way.destination(), way.routed()),
-            };
-            let host = self.host(&mut locked(&self.bridges));
-            result = host.and_then(|host| Ok(host.unpublish(to, &reachable(to, ports), routed)?));
-            failpoint("unpublish.after");
-            all.remove(id);
-            result = result.and(self.hold(&all, None));
-            failpoint("unhold.after");
-        }
+        let result = self.unpublish(id, endpoints, ports);
         self.give_back(endpoints);
+        result
+    }
+
+    /// The opposite of [`Self::publish`]. Goes on past a failure; the first is reported.
+    pub(crate) fn unpublish(
+        &self,
+        id: &ContainerId,
+        endpoints: &[RunEndpoint],
+        ports: &[PublishedPort],
+    ) -> Result<(), EngineError> {
+        let way = places::way_out(endpoints);
+        if ports.is_empty() && way.routed() == Destination::default() {
+            return Ok(());
+        }
+        failpoint("unpublish.before");
+        let mut all = locked(&self.published);
+        let (to, routed) = match all.get(id) {
+            Some(publication) => (publication.to, publication.routed),
+            None => (way.destination(), way.routed()),
+        };
+        let host = self.host(&mut locked(&self.bridges));
+        let result = host.and_then(|host| Ok(host.unpublish(to, &reachable(to, ports), routed)?));
+        failpoint("unpublish.after");
+        all.remove(id);
+        let result = result.and(self.hold(&all, None));
+        failpoint("unhold.after");
         result
     }
 

@@ -3,17 +3,19 @@
 //! ```text
 //! connect, while it runs               disconnect, while it runs
 //!   ├─ addresses, link, routes           ├─ ledger: spec and run without the place
+//!   ├─ ports, if it is the first way out │
 //!   ├─ ledger: spec and run              ├─ routes, link, addresses
 //!   ├─ ports, if the way out changed     ├─ ports, if the way out changed
 //!   └─ publish, announce                 └─ publish, announce
 //! ```
 //!
-//! A link that the ledger does not know, whichever side of it an engine dies on, goes at the next start.
+//! A link or a port that the ledger does not know, whichever side of it an engine dies on, goes at the next start.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use dozen_model::{ContainerSpec, EndpointSpec, NetworkId, NetworkMode, error_chain};
+use dozen_model::{ContainerId, ContainerSpec, EndpointSpec, NetworkId, NetworkMode, error_chain};
+use dozen_network::PublishedPort;
 
 use super::Owner;
 use crate::EngineError;
@@ -32,33 +34,29 @@ impl Owner {
             return self.replace_places(spec, "connect", &place.network, &place.network_name).await;
         };
         let (shared, id) = (self.shared.clone(), snapshot.id.clone());
-        let wanted = place.clone();
+        let (wanted, wanted_ports) = (place.clone(), oci::wanted_ports(&spec));
         failpoint("connect.before");
-        let (namespace, endpoints) = self
+        let plugged = self
             .shared
             .blocking(move || {
                 let namespace = launch::namespace_of(&shared, &id)?;
                 let endpoints = shared.network.plug(&id, namespace.as_fd(), &run.endpoints, &wanted)?;
-                Ok((namespace, endpoints))
+                failpoint("connect.linked");
+                let ports = shared.network.publish_at_last(&id, &endpoints, &run.ports, &wanted_ports);
+                let ports = ports.inspect_err(|_| unplug(&shared, &namespace, &endpoints))?;
+                Ok(Plugged { id, namespace, endpoints, ports })
             })
             .await?;
-        failpoint("connect.linked");
         let before = self.life.phase.clone();
-        self.set_endpoints(endpoints.clone());
+        self.set_places(plugged.endpoints.clone(), plugged.ports.clone());
+        let network = plugged.endpoints.last().map_or(place.network.clone(), |place| place.network.clone());
         if let Err(error) = self.write_places(&spec).await {
-            self.life.phase = before.clone();
-            let (shared, was) = (self.shared.clone(), before);
-            let undone = move || {
-                let new = endpoints.last().expect("there is the new one");
-                let was = was.run().map(|run| run.endpoints.clone()).unwrap_or_default();
-                shared.network.unplug(namespace.as_fd(), new, &was);
-                Ok(())
-            };
-            self.shared.blocking(undone).await?;
+            self.life.phase = before;
+            let shared = self.shared.clone();
+            self.shared.blocking(move || plugged.undo(&shared)).await?;
             return Err(error);
         }
         failpoint("connect.row");
-        let network = endpoints.last().map_or(place.network.clone(), |place| place.network.clone());
         self.settle_places(spec, "connect", &network, &place.network_name).await;
         failpoint("connect.published");
         Ok(())
@@ -75,7 +73,7 @@ impl Owner {
         failpoint("disconnect.before");
         let (lost, remaining): (Vec<_>, Vec<_>) = run.endpoints.iter().cloned().partition(gone);
         let before = self.life.phase.clone();
-        self.set_endpoints(remaining.clone());
+        self.set_places(remaining.clone(), None);
         if let Err(error) = self.write_places(&spec).await {
             self.life.phase = before;
             return Err(error);
@@ -128,9 +126,12 @@ impl Owner {
         self.shared.blocking(move || Ok(rows::save_places(&shared.ledger, &id, &spec, &life)?)).await
     }
 
-    fn set_endpoints(&mut self, endpoints: Vec<RunEndpoint>) {
+    fn set_places(&mut self, endpoints: Vec<RunEndpoint>, ports: Option<Vec<PublishedPort>>) {
         if let Phase::Running(run) = &mut self.life.phase {
             run.endpoints = endpoints;
+            if let Some(ports) = ports {
+                run.ports = ports;
+            }
         }
     }
 
@@ -156,6 +157,31 @@ impl Owner {
             objects::announce_place(&shared, network, name, action, &snapshot.id);
         });
     }
+}
+
+/// A place that the ledger does not know yet.
+struct Plugged {
+    id: ContainerId,
+    namespace: OwnedFd,
+    /// The new one is the last.
+    endpoints: Vec<RunEndpoint>,
+    /// If they were published with this place.
+    ports: Option<Vec<PublishedPort>>,
+}
+
+impl Plugged {
+    fn undo(&self, shared: &Shared) -> Result<(), EngineError> {
+        let unpublish = |ports: &Vec<_>| shared.network.unpublish(&self.id, &self.endpoints, ports);
+        let result = self.ports.as_ref().map_or(Ok(()), unpublish);
+        unplug(shared, &self.namespace, &self.endpoints);
+        result
+    }
+}
+
+/// Takes the last of these places away again.
+fn unplug(shared: &Shared, namespace: &OwnedFd, endpoints: &[RunEndpoint]) {
+    let Some((new, before)) = endpoints.split_last() else { return };
+    shared.network.unplug(namespace.as_fd(), new, before);
 }
 
 fn follow(shared: &Shared, snapshot: &Snapshot, run: &Run) -> Result<(), EngineError> {
