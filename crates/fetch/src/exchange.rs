@@ -15,6 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use crate::address::Address;
+use crate::sending::Moved;
 use crate::{FetchError, Fetching, LARGEST_BYTES, authorize, broken, connect};
 
 /// What is sent with a request.
@@ -92,7 +93,7 @@ impl Fetching {
     /// Nobody answers, or what comes is no HTTP. Any status is an answer.
     pub async fn ask(&self, question: Question<'_>, connections: &Connections) -> Result<Answer, FetchError> {
         let Question { method, address, mut headers, body } = question;
-        let late = |_| Err(broken(address, "it does not answer".into()));
+        let late = || Err(broken(address, "it does not answer".into()));
         let proxy = self.proxies.of_address(address)?;
         let through = proxy.as_ref().map(Address::endpoint);
         let key = format!("{} {} {through:?} {}", address.scheme(), address.endpoint(), self.may_reach_host);
@@ -117,7 +118,9 @@ impl Fetching {
                 }
             }
         }
-        let request = request(body.unwrap_or_else(nothing))?;
+        // What is long takes its time: nobody is late while something of it goes.
+        let moved = Moved::default();
+        let request = request(body.map_or_else(nothing, |body| moved.watch(body)))?;
         let asked = async {
             let (stream, is_of_host) = connect::to(address, proxy.as_ref(), self).await?;
             let failed = |error: hyper::Error| broken(address, error_chain(&error));
@@ -127,7 +130,7 @@ impl Fetching {
             let answer = sender.send_request(request).await.map_err(failed)?;
             Ok((answer, is_of_host, sender))
         };
-        let asked = tokio::time::timeout(self.patience.head, asked).await;
+        let asked = moved.patient(asked, self.patience.head).await;
         let (answer, is_of_host, sender) = asked.unwrap_or_else(late)?;
         let home = (connections.clone(), key, sender);
         Ok(Answer::new(address, answer, is_of_host, self.patience.silence, home))

@@ -9,6 +9,7 @@ mod exchange;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod proxy;
+mod sending;
 mod validators;
 
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ pub use connect::is_host;
 pub use dozen_tls::{Authorities, certificates_of_host};
 pub use exchange::{Answer, Body, Connections, Patience, Question, whole};
 pub use proxy::Proxies;
+pub use sending::pieces;
 pub use validators::Validators;
 
 /// As Go's client has it, and so Docker's builder.

@@ -1,6 +1,8 @@
 //! One repository of a registry, asked: each question goes to one server after the other that has the repository, with what
 //! it wants for an answer, again if that may help, and wherever it redirects to.
 
+pub(crate) mod sending;
+
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

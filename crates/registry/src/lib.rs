@@ -3,7 +3,7 @@
 //! What is decided is pure, over plain data: whom to ask ([`endpoint`]), what a challenge wants (`challenge`, `scope`,
 //! `token`), what is tried again and when (`again`), what goes on where it stopped (`range`), where a redirection may lead
 //! (`redirection`), what a manifest is (`document`), what a refusal means (`refusal`). [`Repository`] does it, over
-//! `dozen-fetch`. A registry is hostile until what it sends has the digest that was asked for. Its bounds: 4 MiB for a
+//! `dozen-fetch`; what is sent goes by [`Uploads`]. A registry is hostile until what it sends has the digest that was asked for. Its bounds: 4 MiB for a
 //! manifest, 1 MiB for the answer of a token service, 64 KiB for an error, 100,000 tags.
 
 mod again;
@@ -27,6 +27,7 @@ mod scope;
 mod secret;
 mod tags;
 mod token;
+mod upload;
 
 pub use blob::Blob;
 pub use client::{Access, Client, Repository, Terms};
@@ -39,3 +40,4 @@ pub use rate_limit::RateLimit;
 pub use refusal::{Refusal, Said};
 pub use scope::Scope;
 pub use secret::{Credentials, Secret};
+pub use upload::{Found, Session, UploadedBlob, Uploads};
