@@ -57,6 +57,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         build::caches::rows::MIGRATION,
         build::caches::rows::USES,
         build::remote::known::MIGRATION,
+        dozen_image::PLACES,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {

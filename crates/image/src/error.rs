@@ -51,6 +51,9 @@ pub enum ImageError {
     /// What a registry gives is no image, or not the one that was asked for.
     #[error("cannot pull: {}", shown(.0))]
     Pull(String),
+    /// Something of an image did not come with it, or has gone meanwhile.
+    #[error("{0}")]
+    Absent(String),
     /// A container's changes cannot be put in a layer.
     #[error("cannot commit: {0}")]
     Commit(String),
@@ -193,7 +196,7 @@ fn shown(text: &str) -> String {
 impl Classified for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchImage(_) | Self::NoSuchPlatform(_) => ErrorKind::NotFound,
+            Self::NoSuchImage(_) | Self::NoSuchPlatform(_) | Self::Absent(_) => ErrorKind::NotFound,
             Self::Ambiguous(_)
             | Self::Reference(_)
             | Self::TagWithDigest

@@ -50,7 +50,9 @@ mod manifest;
 mod mend;
 mod names;
 mod new_layer;
+mod outgoing;
 mod pack;
+mod places;
 mod platform;
 mod recipe;
 mod recording;
@@ -88,6 +90,8 @@ pub use live::{CopyIn, LiveError, LivePath, Owner, PathStat, copy_in, copy_out, 
 pub use load::{Loaded, Progress, ProgressEvent};
 pub use manifest::{ManifestKind, ManifestSummary};
 pub use new_layer::{LayerEntry, LayerEntryKind, LayerWriter, NewLayer};
+pub use outgoing::{Outgoing, OutgoingBlob, OutgoingManifest, OutgoingPart};
+pub use places::{LayerBlob, LayerPlace, PLACES};
 pub use platform::{Platform, PlatformError};
 pub use remove::{Removal, Use};
 pub use schema::{MIGRATION, RECIPES, TARGETS};

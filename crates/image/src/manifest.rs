@@ -19,10 +19,12 @@ use crate::platform::Platform;
 mod directory;
 mod layout;
 mod reach;
+mod shipment;
 mod summary;
 
 pub(crate) use layout::{Selected, no_such_platform, select};
 pub(crate) use reach::{Reached, arrived, reach};
+pub(crate) use shipment::Shipment;
 pub(crate) use summary::summaries;
 pub use summary::{ManifestKind, ManifestSummary};
 

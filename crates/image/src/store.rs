@@ -98,7 +98,8 @@ pub struct ImageUsage {
 impl ImageStore {
     /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
     ///
-    /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`], [`crate::TARGETS`] and [`crate::BUILD_CACHE`]; no other engine may use the same root. What a crash
+    /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`], [`crate::TARGETS`],
+    /// [`crate::BUILD_CACHE`] and [`crate::PLACES`]; no other engine may use the same root. What a crash
     /// left behind (a file without a row, a layer without an image) is deleted.
     pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
         let directory = |name| {

@@ -26,6 +26,7 @@ mod hostile;
 mod judge;
 mod load;
 mod mend;
+mod outgoing;
 mod recipe;
 mod refusal;
 mod removal;
@@ -43,7 +44,7 @@ impl Home {
 
     pub(crate) fn open(&self) -> ImageStore {
         let ledger =
-            Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap();
+            Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES]).unwrap();
         ImageStore::open(self.0.path(), ledger).unwrap()
     }
 

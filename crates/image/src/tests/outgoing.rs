@@ -1,0 +1,198 @@
+//! Images on their way to a registry: what is sent is what came, or what is made of it, and nothing that is damaged.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::atomic::AtomicBool;
+
+use super::targets::{Layout, MANIFEST, host, many};
+use super::*;
+
+fn outgoing(store: &ImageStore, name: &str, part: OutgoingPart) -> Outgoing {
+    store.outgoing(&reference(name), &part).unwrap()
+}
+
+fn bytes_from(outgoing: &Outgoing, blob: &OutgoingBlob, from: u64) -> Vec<u8> {
+    let mut all = Vec::new();
+    let taken = outgoing.read(blob, from, |bytes| {
+        all.extend_from_slice(bytes);
+        Ok(())
+    });
+    taken.unwrap();
+    all
+}
+
+fn pack(outgoing: &Outgoing, layer: &OutgoingBlob) -> OutgoingBlob {
+    outgoing.pack(layer, &AtomicBool::new(false), &|_| {}).unwrap()
+}
+
+fn digest_of(outgoing: &Outgoing, blob: &OutgoingBlob) -> LayerBlob {
+    let known = blob.blob.clone().unwrap();
+    let bytes = bytes_from(outgoing, blob, 0);
+    assert_eq!((sha256(&bytes), bytes.len() as u64), (known.digest.clone(), known.size_bytes));
+    known
+}
+
+#[test]
+fn what_came_compressed_goes_so() {
+    let home = Home::new();
+    let store = home.open();
+    let layers = two_layers();
+    load(&store, &tarball(&docker_files(&layers, &["a"], gzip)));
+    let going = outgoing(&store, "a", OutgoingPart::All);
+    for (layer, plain) in going.layers().iter().zip(&layers) {
+        assert_eq!((&layer.id, layer.diff_id.as_ref()), (&sha256(plain), Some(&sha256(plain))));
+        assert!(bytes_from(&going, layer, 0) == gzip(plain));
+        assert_eq!(digest_of(&going, layer).media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
+    }
+    let [manifest] = &going.manifests(&BTreeMap::new())[..] else { panic!("one") };
+    let parsed: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+    let blobs: Vec<_> = layers.iter().map(|layer| json!(sha256(&gzip(layer)))).collect();
+    assert_eq!((&parsed["layers"][0]["digest"], &parsed["layers"][1]["digest"]), (&blobs[0], &blobs[1]));
+    assert_eq!((sha256(&manifest.bytes), parsed["mediaType"].as_str()), (manifest.digest.clone(), Some(MANIFEST)));
+    let [config] = going.configurations() else { panic!("one") };
+    assert_eq!(json!(digest_of(&going, config).digest), parsed["config"]["digest"]);
+}
+
+#[test]
+fn what_is_plain_here_is_packed_and_read_from_any_place() {
+    let home = Home::new();
+    let store = home.open();
+    let large = archive(&[file("large", &"of all sizes. ".repeat(100_000))]);
+    let layers = [large, archive(&[file("small", "x")])];
+    load(&store, &tarball(&docker_files(&layers, &["a"], plain)));
+    let going = outgoing(&store, "a", OutgoingPart::All);
+    let mut sent = BTreeMap::new();
+    for (layer, plain) in going.layers().iter().zip(&layers) {
+        assert_eq!(layer.blob, None);
+        let packed = pack(&going, layer);
+        let blob = digest_of(&going, &packed);
+        assert_eq!(digest_of(&going, &pack(&going, layer)), blob, "it is the same each time");
+        let bytes = bytes_from(&going, &packed, 0);
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked).unwrap();
+        assert!(unpacked == *plain);
+        for from in [1, bytes.len() / 2, bytes.len() - 1, bytes.len()] {
+            assert!(bytes_from(&going, &packed, from as u64) == bytes[from..], "{from}");
+        }
+        sent.insert(layer.id.clone(), blob);
+    }
+    assert_eq!(home.counts()[2], 1);
+    let [manifest] = &going.manifests(&sent)[..] else { panic!("one") };
+    let parsed: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+    for (layer, plain) in parsed["layers"].as_array().unwrap().iter().zip(&layers) {
+        assert_eq!(layer["digest"], json!(sent[&sha256(plain)].digest));
+    }
+    // It gets its name there, once.
+    let by_digest = reference(&format!("r.example/a@{}", manifest.digest));
+    for _ in 0..2 {
+        store.add_repo_digest(&going, &by_digest).unwrap();
+    }
+    assert_eq!(store.find("a").unwrap().repo_digests, std::slice::from_ref(&by_digest));
+    let stopped = going.pack(&going.layers()[0], &AtomicBool::new(true), &|_| {}).unwrap_err();
+    assert!(matches!(stopped, ImageError::Io { .. }), "{stopped}");
+    drop(going);
+    assert_eq!(home.counts()[2], 0, "what was packed goes");
+    drop(store);
+    assert_eq!(home.open().find("a").unwrap().repo_digests, [by_digest]);
+}
+
+#[test]
+fn an_index_goes_with_all_that_is_here() {
+    let home = Home::new();
+    let store = home.open();
+    let (layout, index) = many();
+    load(&store, &layout.archive());
+    let bytes = |digest: &Digest| {
+        let name = format!("blobs/sha256/{}", digest.hex());
+        layout.files.iter().find(|(known, _)| *known == name).map(|(_, bytes)| bytes.clone()).unwrap()
+    };
+    let going = outgoing(&store, "many:1", OutgoingPart::All);
+    let manifests = going.manifests(&BTreeMap::new());
+    assert_eq!(manifests.len(), 5, "three platforms, a note and the index");
+    assert_eq!(json!(manifests.last().unwrap().digest), index["digest"]);
+    for manifest in &manifests {
+        assert!(manifest.bytes == bytes(&manifest.digest));
+    }
+    let blobs = going.layers().iter().chain(going.configurations());
+    for blob in blobs {
+        assert!(bytes_from(&going, blob, 0) == bytes(&digest_of(&going, blob).digest));
+    }
+    assert!(going.absent().is_empty());
+    // One alone.
+    for part in [OutgoingPart::Own, OutgoingPart::Platform(host().parse().unwrap())] {
+        let going = outgoing(&store, "many:1", part);
+        let [manifest] = &going.manifests(&BTreeMap::new())[..] else { panic!("one") };
+        let parsed: Value = serde_json::from_slice(&manifest.bytes).unwrap();
+        assert_eq!(parsed["annotations"]["a"], json!(host()));
+        assert_eq!((going.layers().len(), going.configurations().len()), (1, 1));
+    }
+    let error = store.outgoing(&reference("many:1"), &OutgoingPart::Platform("linux/mips".parse().unwrap()));
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "image with reference many:1 was found but does not provide the specified platform (linux/mips)");
+}
+
+#[test]
+fn what_of_an_index_is_not_here_is_named() {
+    let home = Home::new();
+    let store = home.open();
+    let mut layout = Layout::default();
+    let (own, other) = (layout.image(&host(), gzip), layout.image("linux/s390x", gzip));
+    let index = layout.index_of(&[own, other.clone()]);
+    layout.name(&index, "half:1");
+    let absent = other["digest"].as_str().unwrap().to_owned();
+    layout.files.retain(|(name, _)| !name.ends_with(absent.strip_prefix("sha256:").unwrap()));
+    load(&store, &layout.archive());
+    let going = outgoing(&store, "half:1", OutgoingPart::All);
+    assert_eq!(going.absent().iter().map(Digest::to_string).collect::<Vec<_>>(), [absent]);
+    assert_eq!(going.manifests(&BTreeMap::new()).len(), 2);
+}
+
+#[test]
+fn a_damaged_layer_is_never_given_to_its_end() {
+    let home = Home::new();
+    let store = home.open();
+    let layers = [archive(&[file("a", &"content ".repeat(200_000))])];
+    load(&store, &tarball(&docker_files(&layers, &["a"], gzip)));
+    let blob = home.0.path().join("content/sha256").join(sha256(&gzip(&layers[0])).hex());
+    let whole = fs::read(&blob).unwrap();
+    for damage in [whole.len() - 1, 100] {
+        let mut damaged = whole.clone();
+        damaged[damage] ^= 1;
+        fs::write(&blob, damaged).unwrap();
+        let going = outgoing(&store, "a", OutgoingPart::All);
+        let mut given = 0;
+        let read = going.read(&going.layers()[0], 0, |bytes| {
+            given += bytes.len();
+            Ok::<_, io::Error>(())
+        });
+        assert!(matches!(read, Err(ImageError::Damaged { .. })), "{read:?}");
+        assert!(given < whole.len(), "{given}");
+    }
+}
+
+#[test]
+fn where_layers_are_is_remembered_as_long_as_they_are_here() {
+    let home = Home::new();
+    let store = home.open();
+    let layers = two_layers();
+    let loaded = load(&store, &tarball(&docker_files(&layers, &["a"], gzip)));
+    let (diff_id, blob) = (sha256(&layers[0]), sha256(&gzip(&layers[0])));
+    store.remember_origin("r.example", "a/b", &[(diff_id.clone(), blob.clone()), (sha256(b"x"), blob.clone())]);
+    // Not what is kept otherwise.
+    store.remember_origin("r.example", "a/b", &[(sha256(&layers[1]), sha256(b"y"))]);
+    let found = store.places_of(&diff_id).unwrap();
+    let [place] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((place.registry.as_str(), place.repository.as_str()), ("r.example", "a/b"));
+    assert_eq!((&place.blob.digest, place.blob.size_bytes), (&blob, gzip(&layers[0]).len() as u64));
+    assert!(store.places_of(&sha256(&layers[1])).unwrap().is_empty());
+    for number in 0..30 {
+        store.remember_places(vec![LayerPlace { repository: format!("n{number}"), ..place.clone() }]);
+    }
+    drop(store);
+    let store = home.open();
+    let found = store.places_of(&diff_id).unwrap();
+    assert_eq!((found.len(), found[0].repository.as_str()), (20, "n29"));
+    store.remove("a", false, false, &nobody).unwrap();
+    assert_eq!(store.find(&loaded.id.to_string()).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(store.places_of(&diff_id).unwrap().is_empty());
+}
