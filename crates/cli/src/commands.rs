@@ -41,6 +41,7 @@ mod port;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod reach;
 mod rm;
 mod rmi;
@@ -133,6 +134,7 @@ pub fn command() -> Command {
                     images::command("ls").visible_alias("list"),
                     prune::images_command(),
                     pull::command(),
+                    push::command(),
                     rmi::command("rm").visible_alias("remove"),
                     save::command(),
                     tag::command(),
@@ -177,6 +179,7 @@ pub fn command() -> Command {
             pause::pause_command(),
             port::command(),
             pull::command(),
+            push::command(),
             per_container::rename_command(),
             per_container::restart_command(),
             rm::command(),
@@ -262,7 +265,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("images", _) => images::execute(context, matches).await,
         ("rmi", _) => rmi::execute(context, matches).await,
         ("debug", _) => debug::execute(context, matches).await,
-        ("build" | "history" | "import" | "load" | "pull" | "save" | "tag", _) => {
+        ("build" | "history" | "import" | "load" | "pull" | "push" | "save" | "tag", _) => {
             image_verb(context, verb, matches).await
         }
         (verb, _) => container_verb(context, verb, "", matches).await,
@@ -312,6 +315,7 @@ async fn image_verb(context: &Context, verb: &str, matches: &ArgMatches) -> Outc
         "ls" => images::execute(context, matches).await,
         "prune" => prune::images(context, matches).await,
         "pull" => pull::execute(context, matches).await,
+        "push" => push::execute(context, matches).await,
         "rm" => rmi::execute(context, matches).await,
         "save" => save::execute(context, matches).await,
         "tag" => tag::execute(context, matches).await,

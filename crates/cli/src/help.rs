@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(path("volume remove --force"), Ok(("rm", "volume rm".to_owned())));
         assert_eq!(path("rnu"), Err("unknown help topic: rnu\n".to_owned()));
         assert_eq!(path("run x"), Err("unknown help topic: run x\n".to_owned()));
-        assert_eq!(path("image push"), Err("dozen: 'dozen image push' is not built yet\n".to_owned()));
+        assert_eq!(path("volume update"), Err("dozen: 'dozen volume update' is not built yet\n".to_owned()));
         assert!(path("daemon").unwrap_err().contains("hint: dozen daemon --help"));
         let matches = crate::command().try_get_matches_from(["dozen", "help", "volume", "ls"]).unwrap();
         let (_, help) = matches.subcommand().unwrap();

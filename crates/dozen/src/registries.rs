@@ -15,6 +15,9 @@ pub(crate) struct Registries {
     /// Layers of one pull that come at the same time
     #[arg(long)]
     max_concurrent_downloads: Option<u8>,
+    /// Layers of one push that go at the same time
+    #[arg(long)]
+    max_concurrent_uploads: Option<u8>,
     /// How often a registry is asked for something that fails
     #[arg(long)]
     max_download_attempts: Option<u8>,
@@ -26,6 +29,7 @@ impl Registries {
         let lists = [("insecure-registries", &self.insecure_registry), ("registry-mirrors", &self.registry_mirror)];
         let numbers = [
             ("max-concurrent-downloads", self.max_concurrent_downloads),
+            ("max-concurrent-uploads", self.max_concurrent_uploads),
             ("max-download-attempts", self.max_download_attempts),
         ];
         let lists = lists.into_iter().filter(|(_, said)| !said.is_empty()).map(|(key, said)| (key, json!(said)));
@@ -54,12 +58,12 @@ mod tests {
             serde_json::Value::Object(keys)
         };
         let flags = "--insecure-registry a:5000 --insecure-registry 10.0.0.0/8 --registry-mirror https://m.example \
-                     --max-concurrent-downloads 6 --max-download-attempts 2";
+                     --max-concurrent-downloads 6 --max-concurrent-uploads 7 --max-download-attempts 2";
         assert_eq!(
             said(&flags.split_whitespace().collect::<Vec<_>>()),
             json!({
                 "insecure-registries": ["a:5000", "10.0.0.0/8"], "registry-mirrors": ["https://m.example"],
-                "max-concurrent-downloads": 6, "max-download-attempts": 2,
+                "max-concurrent-downloads": 6, "max-concurrent-uploads": 7, "max-download-attempts": 2,
             })
         );
         assert_eq!(said(&[]), json!({}));

@@ -1,7 +1,7 @@
 //! The engine as the API sees it: finds containers, makes them, and passes on to the services.
 
 mod images;
-pub(crate) use self::images::{emit_image, emit_pull};
+pub(crate) use self::images::{emit_image, emit_pull, emit_push};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

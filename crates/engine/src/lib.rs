@@ -21,6 +21,7 @@ mod names;
 mod naming;
 mod network;
 mod pull;
+mod push;
 mod recover;
 mod registry;
 mod rows;
@@ -57,6 +58,7 @@ pub use network::direct_ports;
 pub use network::objects::{Network, NetworkRequest};
 pub use network::reach::{FirewallReport, PortReach, PortsReport};
 pub use pull::{Credentials, LayerStep, Pull, PullEvent, PullFailure, PullRequest, RegistrySecret};
+pub use push::{Push, PushEvent, PushRequest, PushStep};
 pub use volumes::snapshots::VolumeSnapshot;
 pub use volumes::{Claim, Volume, VolumeSpec};
 

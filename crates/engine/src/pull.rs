@@ -19,6 +19,7 @@ pub use dozen_registry::{Credentials, Secret as RegistrySecret};
 
 use self::board::Watch;
 pub use self::board::{LayerStep, PullEvent};
+pub(crate) use self::fetch::terms;
 use self::flights::Flight;
 pub(crate) use self::flights::Pulls;
 use crate::{Engine, EngineError};
@@ -36,7 +37,7 @@ pub struct PullRequest {
     pub credentials: Option<Credentials>,
 }
 
-/// Why a pull failed: all who wait for it are told.
+/// Why a pull failed: all who wait for it are told. Of a push it is the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PullFailure {

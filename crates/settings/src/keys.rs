@@ -13,7 +13,7 @@ pub(crate) enum Fate {
 use Fate::{Acts, Refused};
 
 const NOT_BUILT: Fate = Refused("it is not built yet");
-const PUSH: Fate = Refused("it is about pushing images, which is not built yet");
+const FOREIGN: Fate = Refused("layers that others may not pass on are not pushed");
 const PROXIES: Fate = Refused("the engine's proxies are in its environment: HTTP_PROXY, HTTPS_PROXY, NO_PROXY");
 const NETWORKS: Fate = Refused("of the default bridge only bip, fixed-cidr, icc, ipv6 and mtu can be set yet");
 const FIREWALL: Fate = Refused("the engine has an nftables table of its own, which is always there");
@@ -25,7 +25,7 @@ const CONTAINERD: Fate = Refused("there is no containerd");
 /// All of them, by name. A slice that builds one turns its row to [`Acts`] and gives `Settings` a field.
 pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("allow-direct-routing", NETWORKS),
-    ("allow-nondistributable-artifacts", PUSH),
+    ("allow-nondistributable-artifacts", FOREIGN),
     ("allowed-hosts", Acts),
     ("api-cors-header", Refused("Docker has removed it as well")),
     ("authorization-plugins", PLUGINS),
@@ -92,7 +92,7 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("log-level", Acts),
     ("log-opts", Acts),
     ("max-concurrent-downloads", Acts),
-    ("max-concurrent-uploads", PUSH),
+    ("max-concurrent-uploads", Acts),
     ("max-download-attempts", Acts),
     ("metrics-addr", NOT_BUILT),
     ("min-api-version", Acts),

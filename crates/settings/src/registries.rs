@@ -8,6 +8,7 @@ use crate::settings::Reader;
 
 /// Docker's.
 const DOWNLOADS: u8 = 3;
+const UPLOADS: u8 = 5;
 const ATTEMPTS: u8 = 5;
 
 /// See the module.
@@ -19,7 +20,9 @@ pub struct RegistrySettings {
     pub insecure: Vec<InsecureRegistry>,
     /// `max-concurrent-downloads`: layers of one pull that come at the same time.
     pub downloads: NonZeroU8,
-    /// `max-download-attempts`: how often a layer is asked for.
+    /// `max-concurrent-uploads`: layers of one push that go at the same time.
+    pub uploads: NonZeroU8,
+    /// `max-download-attempts`: how often a registry is asked, or sent something.
     pub attempts: NonZeroU8,
 }
 
@@ -51,7 +54,13 @@ pub enum InsecureRegistry {
 impl Default for RegistrySettings {
     fn default() -> Self {
         let number = |number| NonZeroU8::new(number).expect("they are not 0");
-        Self { mirrors: Vec::new(), insecure: Vec::new(), downloads: number(DOWNLOADS), attempts: number(ATTEMPTS) }
+        Self {
+            mirrors: Vec::new(),
+            insecure: Vec::new(),
+            downloads: number(DOWNLOADS),
+            uploads: number(UPLOADS),
+            attempts: number(ATTEMPTS),
+        }
     }
 }
 
@@ -64,6 +73,7 @@ impl RegistrySettings {
             mirrors: mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
             insecure: insecure.iter().map(|text| insecure_registry(text)).collect::<Result<_, _>>()?,
             downloads: count(reader, "max-concurrent-downloads")?.unwrap_or(default.downloads),
+            uploads: count(reader, "max-concurrent-uploads")?.unwrap_or(default.uploads),
             attempts: count(reader, "max-download-attempts")?.unwrap_or(default.attempts),
         })
     }
@@ -183,7 +193,7 @@ mod tests {
         let said = read(json!({
             "registry-mirrors": ["https://Mirror.example/", "http://10.0.0.1:5000/hub/"],
             "insecure-registries": ["old.example:5000", "10.0.0.0/8", "[fd00::1]:5000"],
-            "max-concurrent-downloads": 6, "max-download-attempts": 1,
+            "max-concurrent-downloads": 6, "max-concurrent-uploads": 9, "max-download-attempts": 1,
         }));
         let mirror =
             |is_secure, host: &str, path: &str| Mirror { is_secure, host: host.to_owned(), path: path.to_owned() };
@@ -197,6 +207,7 @@ mod tests {
                     InsecureRegistry::Host("[fd00::1]:5000".into()),
                 ],
                 downloads: NonZeroU8::new(6).unwrap(),
+                uploads: NonZeroU8::new(9).unwrap(),
                 attempts: NonZeroU8::MIN,
             })
         );

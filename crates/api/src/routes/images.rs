@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use axum::Extension;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use dozen_engine::image::{ImageError, ManifestKind, ManifestSummary};
 use dozen_engine::{CommitOptions, Engine, EngineError, Image, Platform, Removal};
 use dozen_model::{ImageId, Reference, moment};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
-use super::{archives, housekeeping, image_query};
+use super::{archives, housekeeping, image_query, push};
 use crate::convert::{self, fields};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
@@ -38,11 +38,16 @@ pub(super) async fn get(
     }
 }
 
-/// `POST /images/{name}/tag`, `POST /images/prune`, and what is not built: push.
-pub(super) async fn post(State(engine): State<Engine>, Path(rest): Path<String>, query: Query) -> Answer {
+/// `POST /images/{name}/tag`, `/push`, `POST /images/prune`.
+pub(super) async fn post(
+    State(engine): State<Engine>,
+    Path(rest): Path<String>,
+    query: Query,
+    headers: HeaderMap,
+) -> Answer {
     match (rest.as_str(), rest.rsplit_once('/')) {
         ("prune", _) => housekeeping::prune_images(&engine, &query).await,
-        (_, Some((name, "push"))) => Err(ApiError::not_built(format_args!("pushing {name} to a registry"))),
+        (_, Some((name, "push"))) => push::push(&engine, name, &query, &headers).await,
         (_, Some((name, "tag"))) => tag(&engine, name, &query).await,
         _ => Err(ApiError::page_not_found()),
     }

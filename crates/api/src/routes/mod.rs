@@ -33,6 +33,7 @@ mod mounted_images;
 mod networks;
 mod pause;
 mod pull;
+mod push;
 mod reach;
 mod refused;
 mod snapshots;

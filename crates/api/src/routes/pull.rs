@@ -15,7 +15,7 @@ use crate::error::{Answer, ApiError};
 use crate::extract::Query;
 
 /// Of the short form of a digest.
-const ID_LETTERS: usize = 12;
+pub(super) const ID_LETTERS: usize = 12;
 
 /// See the module.
 pub(super) async fn pull(engine: &Engine, query: &Query, headers: &HeaderMap) -> Answer {
@@ -53,7 +53,7 @@ fn request(query: &Query, credentials: Option<Credentials>) -> Result<PullReques
 }
 
 /// Docker's AuthConfig, in `X-Registry-Auth`. What makes no sense there is as if it were not there, as with Docker.
-fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+pub(super) fn credentials(headers: &HeaderMap) -> Option<Credentials> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct AuthConfig {
@@ -122,7 +122,7 @@ fn steps(step: LayerStep) -> Vec<Step> {
     }
 }
 
-fn layer(id: &str, status: &str, bytes: Option<(u64, u64)>) -> Value {
+pub(super) fn layer(id: &str, status: &str, bytes: Option<(u64, u64)>) -> Value {
     let Some((current, total)) = bytes else { return json!({ "status": status, "progressDetail": {}, "id": id }) };
     json!({
         "status": status,
@@ -160,7 +160,7 @@ fn human(bytes: u64) -> String {
     format!("{text}{}", UNITS[unit])
 }
 
-fn failure(error: ApiError) -> Bytes {
+pub(super) fn failure(error: ApiError) -> Bytes {
     let mut line = json!({ "errorDetail": { "message": error.message }, "error": error.message });
     if let Some(hint) = error.hint {
         line["hint"] = json!(hint);

@@ -46,7 +46,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
 }
 
 /// Neither tag nor digest was typed.
-fn is_bare(typed: &str, reference: &Reference) -> bool {
+pub(super) fn is_bare(typed: &str, reference: &Reference) -> bool {
     let last = typed.rsplit('/').next().unwrap_or_default();
     reference.digest().is_none() && !last.contains(':')
 }

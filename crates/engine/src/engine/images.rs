@@ -172,9 +172,18 @@ pub(crate) fn emit_image(shared: &Shared, action: &str, id: &ImageId, name: &str
 
 /// The same of one that was pulled: there its name stands in the id's place, with Docker. Blocks.
 pub(crate) fn emit_pull(shared: &Shared, id: &ImageId, name: &Reference) {
+    emit_by_name(shared, "pull", id, name);
+}
+
+/// And of one that was pushed. Blocks.
+pub(crate) fn emit_push(shared: &Shared, id: &ImageId, name: &Reference) {
+    emit_by_name(shared, "push", id, name);
+}
+
+fn emit_by_name(shared: &Shared, action: &str, id: &ImageId, name: &Reference) {
     let mut attributes = shared.images.find(&id.to_string()).map(|image| labels_of(&image)).unwrap_or_default();
     attributes.insert("name".into(), name.familiar_name());
-    shared.emit(EventKind::Image, "pull", name.familiar(), attributes);
+    shared.emit(EventKind::Image, action, name.familiar(), attributes);
 }
 
 fn labels_of(image: &Image) -> BTreeMap<String, String> {

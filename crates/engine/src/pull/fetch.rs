@@ -38,7 +38,7 @@ pub(super) async fn pull(shared: &Arc<Shared>, request: &PullRequest, board: &Bo
 }
 
 /// How registries are reached by whom.
-pub(super) async fn terms(shared: &Arc<Shared>, credentials: Option<Credentials>) -> Result<Terms, EngineError> {
+pub(crate) async fn terms(shared: &Arc<Shared>, credentials: Option<Credentials>) -> Result<Terms, EngineError> {
     let unusable = |error| invalid(error_chain(&error));
     let authorities = shared.blocking(move || Authorities::of_host(None).map_err(unusable)).await?;
     let own: Vec<(String, String)> = std::env::vars().collect();
@@ -126,11 +126,13 @@ impl Pulling<'_> {
             }
         };
         let is_new = layers.iter().any(|layer| !layer.is_here);
+        let origin: Vec<_> = layers.iter().map(|layer| (layer.diff_id.clone(), layer.digest.clone())).collect();
         self.fetch_layers(&arrival, layers).await?;
         let names = self.names(&root.digest)?;
         let (shared, name) = (self.shared.clone(), self.name.clone());
         let install = move || {
             let loaded = arrival.install(&names)?;
+            shared.images.remember_origin(name.registry(), name.path(), &origin);
             emit_pull(&shared, &loaded.id, &name);
             Ok(())
         };

@@ -14,8 +14,8 @@ use crate::shared::Shared;
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Pulls {
-    /// What is known of registries from one pull to the next.
-    pub(super) client: Client,
+    /// What is known of registries from one pull or push to the next.
+    pub(crate) client: Client,
     flights: Mutex<HashMap<PullRequest, Weak<Flight>>>,
 }
 

@@ -1,0 +1,122 @@
+//! `dozen push`.
+
+use clap::{ArgMatches, Command};
+use dozen_model::Reference;
+use http::Method;
+use serde_json::Value;
+
+use super::pull::is_bare;
+use super::{Context, image_path, upload};
+use crate::arguments::flags::{is_on, name, required, switch, text, value, verb};
+use crate::client::{JsonLines, Query};
+use crate::context::store::Store;
+use crate::credentials;
+use crate::failure::{Failure, Outcome};
+use crate::output::layers::Layers;
+use crate::output::{self, Stream};
+
+pub fn command() -> Command {
+    verb(
+        "push",
+        "Upload an image to a registry",
+        "push [OPTIONS] NAME[:TAG]",
+        "dozen push registry.example:5000/team/app:1\ndozen push --all-tags registry.example:5000/team/app",
+    )
+    .arg(switch("all-tags", 'a', "Push all tags of an image to the repository"))
+    .arg(value(
+        "platform",
+        None,
+        "string",
+        "Push a platform-specific manifest as a single-platform image to the registry. Image index won't be pushed, \
+         meaning that other manifests, including attestations won't be preserved.",
+    ))
+    .arg(switch("quiet", 'q', "Suppress verbose output"))
+    .arg(name("image", "NAME[:TAG]"))
+}
+
+pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
+    let typed = required(matches, "image");
+    let reference: Reference = typed.parse().map_err(|error| Failure::new(format!("{error}")))?;
+    if reference.digest().is_some() {
+        return Err(Failure::new("cannot push a digest reference"));
+    }
+    let (all_tags, is_quiet, is_bare) =
+        (is_on(matches, "all-tags"), is_on(matches, "quiet"), is_bare(typed, &reference));
+    if all_tags && !is_bare {
+        return Err(Failure::new("tag can't be used with --all-tags/-a"));
+    }
+    if is_bare && !all_tags && !is_quiet {
+        output::print_line("Using default tag: latest")?;
+    }
+    let notes = push(context, &reference, all_tags, text(matches, "platform"), is_quiet).await?;
+    if is_quiet {
+        let full = reference.to_string();
+        output::print_line(if all_tags {
+            full.rsplit_once(':').map_or(full.as_str(), |(name, _)| name)
+        } else {
+            &full
+        })?;
+    }
+    for note in notes {
+        output::print_line(&format!("\n i Info → {note}"))?;
+    }
+    Ok(0)
+}
+
+/// Pushes, shown unless it is to be quiet; gives what is to be said in the end.
+async fn push(
+    context: &Context,
+    reference: &Reference,
+    all_tags: bool,
+    platform: Option<&str>,
+    is_quiet: bool,
+) -> Result<Vec<String>, Failure> {
+    let store = Store::of(&|name| std::env::var(name).ok());
+    let auth = credentials::of_registry(store.directory(), reference.registry())?;
+    let query = Query::new().with_some("tag", reference.tag().filter(|_| !all_tags));
+    let query = query.with_some("platform", platform);
+    let name = format!("{}/{}", reference.registry(), reference.path());
+    let path = image_path(&name, &format!("/push{query}"));
+    let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
+    let response = context.client.stream_with(Method::POST, &path, &fields).await?;
+    let mut messages = JsonLines::new(response, "POST /images/NAME/push");
+    let mut layers = (!is_quiet).then(|| Layers::new(Stream::Stdout));
+    let mut notes = Vec::new();
+    while let Some(message) = messages.next().await? {
+        upload::check(&message)?;
+        match (message.get("aux"), &mut layers) {
+            (Some(aux), _) => notes.extend(note(aux)),
+            (None, Some(layers)) => layers.show(&message)?,
+            (None, None) => {}
+        }
+    }
+    Ok(notes)
+}
+
+/// docker's words.
+fn note(aux: &Value) -> Option<String> {
+    aux.get("manifestPushedInsteadOfIndex").filter(|said| **said == Value::Bool(true))?;
+    let digest = |of: &str| output::cell(aux[of]["digest"].as_str().unwrap_or_default()).into_owned();
+    Some(format!(
+        "Not all multiplatform-content is present and only the available single-platform image was pushed\n         {} -> {}",
+        digest("originalIndex"),
+        digest("selectedManifest")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_pushed_is_said() {
+        let aux = json!({
+            "manifestPushedInsteadOfIndex": true,
+            "originalIndex": { "digest": "sha256:a" }, "selectedManifest": { "digest": "sha256:b" },
+        });
+        assert!(note(&aux).unwrap().ends_with("was pushed\n         sha256:a -> sha256:b"));
+        assert_eq!(note(&json!({ "Tag": "1", "Digest": "sha256:a", "Size": 5 })), None);
+    }
+}

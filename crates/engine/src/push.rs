@@ -1,0 +1,118 @@
+//! `push`: images to registries.
+//!
+//! A push belongs to who asked for it, and is given up with him. Layers go several at once (`blob`): each is looked for in the
+//! registry first, under the names that it had in registries before, is taken over there from another repository if it can
+//! be, and is packed only when it really has to be sent. Then follow configurations and manifests (`send`), so that nobody
+//! finds a manifest of which something is missing. A push that dies leaves files in the image store's `tmp/`, and the next
+//! start takes them away; what a registry has by then it has, and the next push finds it there.
+
+mod blob;
+mod refusal;
+mod send;
+mod told;
+
+use dozen_image::Platform;
+use dozen_model::{Digest, Reference};
+use dozen_registry::Credentials;
+use serde_json::Value;
+use tokio::task::AbortHandle;
+
+use self::told::Told;
+use crate::{Engine, EngineError};
+
+/// What is to be pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushRequest {
+    /// Its repository; the tag counts unless all are wanted.
+    pub reference: Reference,
+    /// All tags of the repository that are here.
+    pub all_tags: bool,
+    /// One image alone, without the index that it came in. `None`: all that is here.
+    pub platform: Option<Platform>,
+    /// For its registry.
+    pub credentials: Option<Credentials>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PushEvent {
+    /// It begins.
+    Begins {
+        /// With its registry.
+        repository: String,
+    },
+    /// A layer moved on.
+    Layer {
+        /// What it is shown by: the digest of its plain stream, if it is unpacked here.
+        id: Digest,
+        /// How far it is.
+        step: PushStep,
+    },
+    /// A tag is there.
+    Done {
+        /// Of its manifest or index.
+        digest: Digest,
+        /// Of that.
+        size_bytes: u64,
+        #[expect(missing_docs, reason = "plain")]
+        tag: String,
+    },
+    /// An index is not all here: of its images that one went which is. Both by their descriptors.
+    #[expect(missing_docs, reason = "the words say it")]
+    InsteadOfIndex { index: Value, manifest: Value },
+}
+
+/// How far a layer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushStep {
+    /// It is looked for in the registry.
+    Preparing,
+    /// Others go first.
+    Waiting,
+    /// It is compressed.
+    #[expect(missing_docs, reason = "plain")]
+    Packing { bytes: u64, of_bytes: u64 },
+    /// It goes.
+    #[expect(missing_docs, reason = "plain")]
+    Pushing { bytes: u64, of_bytes: u64 },
+    /// It is there.
+    Pushed,
+    /// It was there.
+    Exists,
+    /// It was in another repository of the registry.
+    #[expect(missing_docs, reason = "plain")]
+    Mounted { from: String },
+}
+
+/// A push, watched. It is given up with this.
+#[derive(Debug)]
+pub struct Push {
+    told: Told,
+    task: AbortHandle,
+}
+
+impl Engine {
+    /// Begins to push.
+    pub fn push(&self, request: PushRequest) -> Push {
+        let told = Told::default();
+        let (shared, tell) = (self.shared.clone(), told.clone());
+        let task = tokio::spawn(async move { tell.end(send::push(&shared, &request, &tell).await) });
+        Push { told, task: task.abort_handle() }
+    }
+}
+
+impl Push {
+    /// What happens next; `None` once it is over and went well.
+    ///
+    /// # Errors
+    /// It went wrong: the tag in the registry is what it was.
+    pub async fn next(&mut self) -> Result<Option<PushEvent>, EngineError> {
+        self.told.next().await
+    }
+}
+
+impl Drop for Push {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
