@@ -66,7 +66,6 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
             "--disable-content-trust",
             "--isolation",
             "--policy",
-            "--push",
             "--resource",
             "--security-opt",
             "--squash",

@@ -10,7 +10,7 @@
 mod bytes;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dozen_ledger::Durability;
@@ -19,6 +19,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
+use crate::arrival::DOCUMENT_BYTES;
 use crate::failpoint::failpoint;
 use crate::find::Stored;
 use crate::image::Image;
@@ -87,6 +88,8 @@ pub struct OutgoingBlob {
 
 #[derive(Debug, Clone)]
 enum Content {
+    /// A document: the image may be removed meanwhile.
+    Bytes(Arc<[u8]>),
     /// A file that holds it as it is.
     File(PathBuf),
     /// The plain stream of a layer.
@@ -179,6 +182,15 @@ fn no_such_platform(name: &Reference, wanted: &Platform) -> ImageError {
     ))
 }
 
+/// A small file, compared with its digest.
+fn document(path: &Path, digest: &Digest) -> Result<Vec<u8>, ImageError> {
+    let bytes = std::fs::read(path).map_err(ImageError::io("read", path.display()))?;
+    match Digest::from_sha256(Sha256::digest(&bytes).into()) == *digest {
+        true => Ok(bytes),
+        false => Err(ImageError::Damaged { path: path.to_owned(), expected: digest.to_string() }),
+    }
+}
+
 struct Kept {
     digest: Option<Digest>,
     manifests: Vec<OutgoingManifest>,
@@ -221,20 +233,21 @@ fn kept(
     let mut manifests = Vec::new();
     for (digest, media_type) in shipment.documents {
         let Some(Stored::File(path)) = find(&digest) else { return Err(gone(&digest)) };
-        let bytes = std::fs::read(&path).map_err(ImageError::io("read", path.display()))?;
-        if Digest::from_sha256(Sha256::digest(&bytes).into()) != digest {
-            return Err(ImageError::Damaged { path, expected: digest.to_string() });
-        }
+        let bytes = document(&path, &digest)?;
         manifests.push(OutgoingManifest { digest, media_type, bytes });
     }
     let (mut layers, mut configurations) = (Vec::new(), Vec::new());
     for part in shipment.parts {
         let content = match find(&part.digest).ok_or_else(|| gone(&part.digest))? {
+            Stored::File(path) if part.is_configuration && part.size_bytes <= DOCUMENT_BYTES => {
+                Content::Bytes(document(&path, &part.digest)?.into())
+            }
             Stored::File(path) => Content::File(path),
             Stored::Layer(row) => Content::Plain(row),
         };
         let diff_id = match &content {
             Content::Plain(row) => Some(row.diff_id.clone()),
+            Content::Bytes(_) => None,
             Content::File(_) => by_blob.get(&part.digest).map(|row| row.diff_id.clone()),
         };
         let media_type = diff_id.as_ref().and_then(|diff_id| state.layers.get(diff_id));
@@ -279,10 +292,10 @@ fn made(
         layers.push(OutgoingBlob { id, diff_id, blob, stored_bytes, content });
     }
     let digest = image.id.digest().clone();
-    let path = inner.blob_path(&digest);
-    let size_bytes = std::fs::metadata(&path).map_err(ImageError::io("read", path.display()))?.len();
+    let bytes = document(&inner.blob_path(&digest), &digest)?;
+    let size_bytes = bytes.len() as u64;
     let blob = LayerBlob { digest: digest.clone(), size_bytes, media_type: CONFIG.to_owned() };
-    let content = Content::File(path);
+    let content = Content::Bytes(bytes.into());
     let configuration = OutgoingBlob { id: digest, diff_id: None, blob: Some(blob), stored_bytes: size_bytes, content };
     Ok((layers, configuration))
 }

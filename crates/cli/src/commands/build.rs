@@ -107,6 +107,7 @@ pub fn command() -> Command {
     ))
     .arg(value("provenance", None, "string", "Say with the image where it comes from (\"true\", \"mode=max\")"))
     .arg(switch("pull", None, "Always attempt to pull all referenced images"))
+    .arg(switch("push", None, "Shorthand for \"--output=type=registry\""))
     .arg(switch("quiet", 'q', "Suppress the build output and print image ID on success"))
     .arg(switch("rm", None, "Remove intermediate containers after a build, as is done anyway"))
     .arg(value("sbom", None, "string", "Say with the image which packages are in it (\"true\")"))
@@ -138,6 +139,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         shell::check_terminal(&product)?;
     }
     let request = request::read(matches, &product, &environment)?;
+    product.check_names(&request.tags)?;
     let secrets = secrets::read(&texts(matches, "secret"), &environment)?;
     let agents = agents::read(&texts(matches, "ssh"), &environment)?;
     let authorities = text(matches, "ca-bundle").map(authorities).transpose()?;
@@ -162,8 +164,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     let lines = JsonLines::new(response, "POST /build");
     let id = follow(context, lines, &caches, &mut progress, &mut statements).await?;
     progress.built(&id, &request.tags);
-    prepared.take(context, &id, &request.tags, statements).await?;
-    results.write(&id, &request.tags)?;
+    let digest = prepared.take(context, &id, &request.tags, statements, mode.is_quiet()).await?;
+    results.write(&id, digest.as_deref(), &request.tags)?;
     if is_quiet && !is_data_on_stdout {
         output::print_line(&id)?;
     }

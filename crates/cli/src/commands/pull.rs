@@ -51,7 +51,7 @@ pub(super) fn is_bare(typed: &str, reference: &Reference) -> bool {
     reference.digest().is_none() && !last.contains(':')
 }
 
-/// What is to be pulled.
+/// What is to be pulled, or pushed.
 pub struct Wanted<'a> {
     /// With a tag or a digest.
     pub reference: &'a Reference,

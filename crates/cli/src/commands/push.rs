@@ -5,7 +5,7 @@ use dozen_model::Reference;
 use http::Method;
 use serde_json::Value;
 
-use super::pull::is_bare;
+use super::pull::{Wanted, is_bare};
 use super::{Context, image_path, upload};
 use crate::arguments::flags::{is_on, name, required, switch, text, value, verb};
 use crate::client::{JsonLines, Query};
@@ -48,7 +48,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     if is_bare && !all_tags && !is_quiet {
         output::print_line("Using default tag: latest")?;
     }
-    let notes = push(context, &reference, all_tags, text(matches, "platform"), is_quiet).await?;
+    let wanted = Wanted { reference: &reference, all_tags, platform: text(matches, "platform") };
+    let pushed = push(context, &wanted, (!is_quiet).then_some(Stream::Stdout)).await?;
     if is_quiet {
         let full = reference.to_string();
         output::print_line(if all_tags {
@@ -57,40 +58,47 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
             &full
         })?;
     }
-    for note in notes {
+    for note in pushed.notes {
         output::print_line(&format!("\n i Info → {note}"))?;
     }
     Ok(0)
 }
 
-/// Pushes, shown unless it is to be quiet; gives what is to be said in the end.
-async fn push(
-    context: &Context,
-    reference: &Reference,
-    all_tags: bool,
-    platform: Option<&str>,
-    is_quiet: bool,
-) -> Result<Vec<String>, Failure> {
+/// What came of it.
+#[derive(Default)]
+pub struct Pushed {
+    /// What is to be said in the end.
+    pub notes: Vec<String>,
+    /// Of the last tag's manifest or index.
+    pub digest: Option<String>,
+}
+
+/// Pushes; shows it on one of our streams, or nowhere.
+pub async fn push(context: &Context, wanted: &Wanted<'_>, stream: Option<Stream>) -> Result<Pushed, Failure> {
+    let reference = wanted.reference;
     let store = Store::of(&|name| std::env::var(name).ok());
     let auth = credentials::of_registry(store.directory(), reference.registry())?;
-    let query = Query::new().with_some("tag", reference.tag().filter(|_| !all_tags));
-    let query = query.with_some("platform", platform);
+    let query = Query::new().with_some("tag", reference.tag().filter(|_| !wanted.all_tags));
+    let query = query.with_some("platform", wanted.platform);
     let name = format!("{}/{}", reference.registry(), reference.path());
     let path = image_path(&name, &format!("/push{query}"));
     let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
     let response = context.client.stream_with(Method::POST, &path, &fields).await?;
     let mut messages = JsonLines::new(response, "POST /images/NAME/push");
-    let mut layers = (!is_quiet).then(|| Layers::new(Stream::Stdout));
-    let mut notes = Vec::new();
+    let mut layers = stream.map(Layers::new);
+    let mut pushed = Pushed::default();
     while let Some(message) = messages.next().await? {
         upload::check(&message)?;
         match (message.get("aux"), &mut layers) {
-            (Some(aux), _) => notes.extend(note(aux)),
+            (Some(aux), _) => {
+                pushed.notes.extend(note(aux));
+                pushed.digest = aux["Digest"].as_str().map(str::to_owned).or(pushed.digest);
+            }
             (None, Some(layers)) => layers.show(&message)?,
             (None, None) => {}
         }
     }
-    Ok(notes)
+    Ok(pushed)
 }
 
 /// docker's words.

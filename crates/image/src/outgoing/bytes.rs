@@ -65,6 +65,7 @@ impl Outgoing {
         let mut held = Held { skip: from, piece: Vec::with_capacity(CHUNK_BYTES), out: &mut out };
         match &blob.content {
             Content::Plain(row) => self.plain(row, |bytes| held.take(bytes))?,
+            Content::Bytes(bytes) => held.take(bytes).map_err(sending)?,
             Content::File(path) => {
                 let mut file = File::open(path).map_err(ImageError::io("open", path.display()))?;
                 let (mut hash, mut size) = (Sha256::new(), 0);

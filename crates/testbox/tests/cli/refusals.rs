@@ -60,7 +60,6 @@ fn what_is_not_built_is_named(program: Program) {
         for (words, what) in [
             (&["run", "--rm", "--cpu-rt-runtime", "1000", "busybox", "true"][..], "untime"),
             (&["run", "--rm", "--log-driver", "splunk", "busybox", "true"], "splunk"),
-            (&["push", "busybox"], "not built yet"),
             (&["import", "http://example.com/tree.tar"], "importing from the address"),
         ] {
             let done = cli.run(words);

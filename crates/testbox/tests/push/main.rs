@@ -242,3 +242,37 @@ fn as_many_go_at_once_as_the_settings_say() {
     assert_eq!(pushed.matches(": Waiting\n").count(), 2, "{pushed}");
     assert_eq!(pushed.matches(": Pushed\n").count(), 3, "{pushed}");
 }
+
+#[test]
+fn a_build_pushes_what_it_has_made() {
+    let machine = Machine::new();
+    let registry = Registry::start(&machine);
+    let engine = machine.engine();
+    engine.load("busybox");
+    let names = ["built/app:1", "built/other:1"].map(|name| format!("{HOST}/{name}"));
+    let metadata = machine.directory().join("metadata.json").display().to_string();
+    let build = |options: &[&str]| {
+        let arguments = [&["build"], options, &["-"]].concat();
+        machine.run_with(dozen_program(), &arguments, b"FROM busybox\nRUN echo hello > /hello\n", &[])
+    };
+    let built = build(&["--push", "-t", &names[0], "-t", &names[1], "--metadata-file", &metadata]).expect(0);
+    assert!(built.err.contains(&format!("The push refers to repository [{HOST}/built/app]\n")), "{}", built.err);
+    assert!(built.err.contains(": Mounted from built/app\n"), "{}", built.err);
+    assert_eq!(built.out, "");
+    let manifest = raw(&machine, &names[1]);
+    assert_eq!(raw(&machine, &names[0]), manifest);
+    let said: Value = serde_json::from_slice(&std::fs::read(&metadata).unwrap()).unwrap();
+    let sum = machine.run_with("sha256sum", &[], manifest.as_bytes(), &[]).text();
+    assert_eq!(said["containerimage.digest"], json!(format!("sha256:{}", &sum[..64])));
+    // The same in other words, and without any.
+    let third = format!("type=image,name={HOST}/built/third:1,push=true");
+    let quiet = build(&["-q", "-o", &third]).expect(0);
+    assert_eq!((quiet.err.as_str(), quiet.out.trim()), ("", said["containerimage.config.digest"].as_str().unwrap()));
+    assert_eq!(raw(&machine, &format!("{HOST}/built/third:1")), manifest);
+    build(&["--push"]).refuses(1, &["ERROR: tag is needed when pushing to registry"]);
+    build(&["--push", "-t", &names[0], "-o", "out"])
+        .refuses(1, &["beside an --output that is no image is not built yet"]);
+    drop(registry);
+    let words = format!("ERROR: failed to push {}: cannot reach the registry {HOST}", names[0]);
+    build(&["--push", "-t", &names[0]]).refuses(1, &[&words]);
+}

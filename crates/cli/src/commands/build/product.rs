@@ -6,17 +6,21 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::statements::Statements;
-use crate::arguments::flags::{invalid, texts};
+use crate::arguments::flags::{invalid, is_on, texts};
 use crate::client::Query;
 use crate::commands::download::Download;
-use crate::commands::{Context, container_path, pieces};
+use crate::commands::pull::Wanted;
+use crate::commands::{Context, container_path, pieces, push};
 use crate::failure::Failure;
+use crate::output::Stream;
 
 /// What a build is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Product {
     /// An image in the engine, with these further names.
     Image { names: Vec<String> },
+    /// The same, and all its names in their registries.
+    Registry { names: Vec<String> },
     /// Its files, in a directory of this host.
     Directory(String),
     /// Its files as an archive; `None`: to stdout.
@@ -27,10 +31,16 @@ pub(super) enum Product {
 
 impl Product {
     pub(super) fn read(matches: &ArgMatches) -> Result<Self, Failure> {
-        match texts(matches, "output").as_slice() {
-            [] => Ok(Self::Image { names: Vec::new() }),
-            [text] => Self::parse(text),
-            _ => Err(Failure::not_built("more than one --output of 'dozen build'")),
+        let product = match texts(matches, "output").as_slice() {
+            [] => Self::Image { names: Vec::new() },
+            [text] => Self::parse(text)?,
+            _ => return Err(Failure::not_built("more than one --output of 'dozen build'")),
+        };
+        match (product, is_on(matches, "push")) {
+            (Self::Image { names } | Self::Registry { names }, true) => Ok(Self::Registry { names }),
+            (_, true) => Err(Failure::not_built("--push of 'dozen build' beside an --output that is no image")
+                .with_hint("push it afterwards: dozen push NAME")),
+            (product, false) => Ok(product),
         }
     }
 
@@ -38,7 +48,7 @@ impl Product {
         if !text.contains('=') {
             return Ok(if text == "-" { Self::Tar(None) } else { Self::Directory(text.to_owned()) });
         }
-        let (mut kind, mut destination, mut names) = ("", None, Vec::new());
+        let (mut kind, mut destination, mut names, mut is_pushed) = ("", None, Vec::new(), false);
         for field in text.split(',') {
             let Some((key, value)) = field.split_once('=') else {
                 return Err(invalid(text, "output", format_args!("invalid value {field}")));
@@ -47,6 +57,7 @@ impl Product {
                 "type" => kind = value,
                 "dest" => destination = Some(value.to_owned()),
                 "name" if !value.is_empty() => names.push(value.to_owned()),
+                "push" if value == "true" => is_pushed = true,
                 // They are off unless somebody asks.
                 "push" | "push-by-digest" | "unpack" if value == "false" => {}
                 other => return Err(Failure::not_built(&format!("{other}={value} of --output"))),
@@ -54,6 +65,10 @@ impl Product {
         }
         let file = destination.clone().filter(|path| path != "-");
         match (kind, destination) {
+            ("registry", None) => Ok(Self::Registry { names }),
+            ("image", None) if is_pushed => Ok(Self::Registry { names }),
+            ("registry", Some(_)) => Err(invalid(text, "output", "dest is not for type=registry")),
+            (other, _) if is_pushed => Err(invalid(text, "output", format_args!("push is not for type={other}"))),
             ("image", None) | ("docker", None) => Ok(Self::Image { names }),
             ("image", Some(_)) => Err(invalid(text, "output", "dest is not for type=image")),
             _ if !names.is_empty() => {
@@ -66,7 +81,7 @@ impl Product {
             ("oci" | "docker", _) => Ok(Self::Archive(file)),
             ("", _) => Err(invalid(text, "output", "type is required for output")),
             (other, _) => Err(Failure::not_built(&format!("--output type={other}"))
-                .with_hint("there are image, local, tar, oci and docker")),
+                .with_hint("there are image, registry, local, tar, oci and docker")),
         }
     }
 
@@ -75,10 +90,22 @@ impl Product {
         matches!(self, Self::Tar(None) | Self::Archive(None))
     }
 
+    /// Refuses before anything is built what has no name to be pushed by.
+    pub(super) fn check_names(&self, names: &[String]) -> Result<(), Failure> {
+        match self {
+            Self::Registry { .. } if names.is_empty() => {
+                Err(Failure::new("ERROR: tag is needed when pushing to registry")
+                    .with_hint("name the image with its registry: -t registry.example:5000/team/app:1"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses before anything is built what could not be written afterwards.
     pub(super) fn prepare(&self) -> Result<Prepared, Failure> {
         Ok(match self {
             Self::Image { .. } => Prepared::Nothing,
+            Self::Registry { .. } => Prepared::Registry,
             Self::Directory(path) => Prepared::Directory(path.clone()),
             Self::Tar(path) => Prepared::Tar(Download::to(path.as_deref(), "build", FAILED)?),
             Self::Archive(path) => Prepared::Archive(Download::to(path.as_deref(), "build", FAILED)?),
@@ -91,14 +118,29 @@ const FAILED: &str = "failed to write the output";
 /// Where it will go.
 pub(super) enum Prepared {
     Nothing,
+    Registry,
     Directory(String),
     Tar(Download),
     Archive(Download),
 }
 
 impl Prepared {
-    /// Brings it there. The image stays in the engine too.
+    /// Brings it there. The image stays in the engine too. Gives the digest by which a registry has it.
     pub(super) async fn take(
+        self,
+        context: &Context,
+        image: &str,
+        tags: &[String],
+        statements: Statements,
+        is_quiet: bool,
+    ) -> Result<Option<String>, Failure> {
+        if let Self::Registry = self {
+            return push(context, tags, is_quiet).await;
+        }
+        self.write(context, image, tags, statements).await.map(|()| None)
+    }
+
+    async fn write(
         self,
         context: &Context,
         image: &str,
@@ -106,7 +148,7 @@ impl Prepared {
         statements: Statements,
     ) -> Result<(), Failure> {
         match self {
-            Self::Nothing => Ok(()),
+            Self::Nothing | Self::Registry => Ok(()),
             Self::Archive(download) => {
                 let own = [image.to_owned()];
                 let names = if tags.is_empty() { &own } else { tags };
@@ -141,6 +183,20 @@ impl Prepared {
             }
         }
     }
+}
+
+/// One name after the other: what they have in common goes once.
+async fn push(context: &Context, names: &[String], is_quiet: bool) -> Result<Option<String>, Failure> {
+    let mut digest = None;
+    for name in names {
+        let failed = |why: &dyn std::fmt::Display| Failure::new(format!("ERROR: failed to push {name}: {why}"));
+        let reference = name.parse().map_err(|error: dozen_model::ReferenceError| failed(&error))?;
+        let wanted = Wanted { reference: &reference, all_tags: false, platform: None };
+        let pushed = push::push(context, &wanted, (!is_quiet).then_some(Stream::Stderr)).await;
+        let pushed = pushed.map_err(|failure| Failure { message: failed(&failure.message).message, ..failure })?;
+        digest = pushed.digest.or(digest);
+    }
+    Ok(digest)
 }
 
 /// A container of the image that is never started: an engine gives files out of those.
@@ -189,13 +245,16 @@ mod tests {
             ("type=docker,dest=-", Product::Archive(None)),
             ("type=docker", image(&[])),
             ("type=image,name=a:1,push=false", image(&["a:1"])),
+            ("type=image,name=a:1,push=true", Product::Registry { names: vec!["a:1".into()] }),
+            ("type=registry", Product::Registry { names: vec![] }),
         ] {
             assert_eq!(Product::parse(text).map_err(|failure| failure.message), Ok(product), "{text}");
         }
         for (text, words) in [
-            ("type=image,push=true", "push=true of --output is not built yet"),
+            ("type=image,push-by-digest=true", "push-by-digest=true of --output is not built yet"),
             ("type=registry,x=1", "x=1 of --output is not built yet"),
-            ("type=registry", "--output type=registry is not built yet"),
+            ("type=registry,dest=x", "dest is not for type=registry"),
+            ("type=oci,dest=x,push=true", "push is not for type=oci"),
             ("type=local", "dest is required for local output"),
             ("type=image,dest=x", "dest is not for type=image"),
             ("type=oci,name=x", "name= of --output with type=oci is not built yet"),

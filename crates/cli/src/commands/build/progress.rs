@@ -32,6 +32,11 @@ pub(super) enum Mode {
 }
 
 impl Mode {
+    /// Nothing but what it says itself is for people.
+    pub(super) fn is_quiet(self) -> bool {
+        matches!(self, Self::RawJson | Self::Quiet)
+    }
+
     /// `variable` is BUILDKIT_PROGRESS, which counts where the flag says nothing.
     pub(super) fn read(flag: Option<&str>, variable: Option<&str>, is_quiet: bool) -> Result<Self, Failure> {
         let given = flag.unwrap_or("auto");

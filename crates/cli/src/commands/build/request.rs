@@ -24,7 +24,10 @@ pub(super) struct Request {
 pub(super) fn read(matches: &ArgMatches, product: &Product, environment: Environment<'_>) -> Result<Request, Failure> {
     let mut query = Query::new();
     let mut tags = Vec::new();
-    let more = if let Product::Image { names } = product { names.as_slice() } else { &[] };
+    let more = match product {
+        Product::Image { names } | Product::Registry { names } => names.as_slice(),
+        _ => &[],
+    };
     for name in texts(matches, "tag").into_iter().chain(more.iter().map(String::as_str)) {
         let tag: Reference =
             name.parse().map_err(|error| Failure::new(format!("ERROR: invalid tag \"{name}\": {error}")))?;
@@ -121,6 +124,7 @@ mod tests {
             ("", ""),
             ("-t web -t b:2", "?t=web&t=b:2"),
             ("-o type=image,name=web", "?t=web"),
+            ("--push -t web -o type=image,name=db", "?t=web&t=db"),
             ("--build-arg A=b --build-arg OURS --build-arg C", "?buildargs=%7B%22A%22:%22b%22%2C%22OURS%22:%22o%22%7D"),
             ("--pull", "?pull=1"),
             ("--label a=b --no-cache", "?labels=%7B%22a%22:%22b%22%7D&nocache=1"),

@@ -23,7 +23,7 @@ impl Results {
     /// Removes what they are to replace.
     pub(super) fn prepare(matches: &ArgMatches, product: &Product) -> Result<Self, Failure> {
         let path = |flag| text(matches, flag).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let is_image = matches!(product, Product::Image { .. } | Product::Archive(_));
+        let is_image = matches!(product, Product::Image { .. } | Product::Registry { .. } | Product::Archive(_));
         let results = Self { image_id: path("iidfile"), metadata: path("metadata-file"), is_image };
         for path in results.image_id.iter().chain(&results.metadata) {
             match std::fs::remove_file(path) {
@@ -37,13 +37,13 @@ impl Results {
         Ok(results)
     }
 
-    /// `names` are in full.
-    pub(super) fn write(&self, id: &str, names: &[String]) -> Result<(), Failure> {
+    /// `names` are in full; `digest` is that by which a registry has it.
+    pub(super) fn write(&self, id: &str, digest: Option<&str>, names: &[String]) -> Result<(), Failure> {
         if let Some(path) = &self.image_id {
             write(path, id)?;
         }
         if let Some(path) = &self.metadata {
-            let described = if self.is_image { metadata(id, names) } else { json!({}) };
+            let described = if self.is_image { metadata(id, digest, names) } else { json!({}) };
             let text = serde_json::to_string_pretty(&described).expect("texts are JSON");
             write(path, &text)?;
         }
@@ -53,10 +53,10 @@ impl Results {
 
 /// In buildx's words (docs.docker.com/reference/cli/docker/buildx/build, "--metadata-file"). An image has no manifest before
 /// it leaves the engine: as with docker's own engine, its digest is that of its configuration.
-fn metadata(id: &str, names: &[String]) -> Value {
+fn metadata(id: &str, digest: Option<&str>, names: &[String]) -> Value {
     let mut said = Map::new();
     said.insert("containerimage.config.digest".to_owned(), json!(id));
-    said.insert("containerimage.digest".to_owned(), json!(id));
+    said.insert("containerimage.digest".to_owned(), json!(digest.unwrap_or(id)));
     if !names.is_empty() {
         said.insert("image.name".to_owned(), json!(names.join(",")));
     }
@@ -95,7 +95,9 @@ mod tests {
         std::fs::write(&metadata, "of another build").unwrap();
         let results = prepare(&["--iidfile", &id, "--metadata-file", &metadata]).unwrap();
         assert!(!Path::new(&metadata).exists());
-        results.write("sha256:ab", &["docker.io/library/web:1".into(), "docker.io/library/web:2".into()]).unwrap();
+        results
+            .write("sha256:ab", None, &["docker.io/library/web:1".into(), "docker.io/library/web:2".into()])
+            .unwrap();
         assert_eq!(std::fs::read_to_string(id).unwrap(), "sha256:ab");
         let read: Value = serde_json::from_str(&std::fs::read_to_string(&metadata).unwrap()).unwrap();
         let want = json!({
@@ -106,7 +108,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
         // Files alone are no image.
         let results = prepare(&["--metadata-file", &metadata, "-o", "out"]).unwrap();
-        results.write("sha256:ab", &[]).unwrap();
+        results.write("sha256:ab", None, &[]).unwrap();
         assert_eq!(std::fs::read_to_string(&metadata).unwrap(), "{}");
     }
 
@@ -116,7 +118,7 @@ mod tests {
         let at = directory.path().display().to_string();
         assert!(prepare(&["--metadata-file", &at]).unwrap_err().message.contains("failed to remove"));
         let results = prepare(&["--metadata-file", &format!("{at}/none/m")]).unwrap();
-        let message = results.write("sha256:ab", &[]).unwrap_err().message;
+        let message = results.write("sha256:ab", None, &[]).unwrap_err().message;
         assert!(message.ends_with("none/m: no such file or directory"), "{message}");
     }
 }
