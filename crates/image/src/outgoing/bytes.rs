@@ -34,7 +34,7 @@ impl Outgoing {
         // The header has neither a name nor a time: the same layer is the same blob.
         let mut encoder = GzEncoder::new(counted, flate2::Compression::default());
         let mut done = 0;
-        self.plain(row, |bytes| {
+        let packed = self.plain(row, |bytes| {
             if stop.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
@@ -42,6 +42,10 @@ impl Outgoing {
             done += bytes.len() as u64;
             watch(done);
             Ok(())
+        });
+        packed.map_err(|error| match error {
+            ImageError::Io { attempted: "write", source, .. } => failed(source),
+            error => error,
         })?;
         let Counted { hash, size_bytes, .. } = encoder.finish().map_err(failed)?;
         let digest = Digest::from_sha256(hash.finalize().into());

@@ -89,7 +89,7 @@ fn what_is_plain_here_is_packed_and_read_from_any_place() {
     }
     assert_eq!(store.find("a").unwrap().repo_digests, std::slice::from_ref(&by_digest));
     let stopped = going.pack(&going.layers()[0], &AtomicBool::new(true), &|_| {}).unwrap_err();
-    assert!(matches!(stopped, ImageError::Io { .. }), "{stopped}");
+    assert!(stopped.to_string().starts_with("cannot write /"), "{stopped}");
     drop(going);
     assert_eq!(home.counts()[2], 0, "what was packed goes");
     drop(store);
@@ -115,7 +115,8 @@ fn an_index_goes_with_all_that_is_here() {
     }
     let blobs = going.layers().iter().chain(going.configurations());
     for blob in blobs {
-        assert!(bytes_from(&going, blob, 0) == bytes(&digest_of(&going, blob).digest));
+        let whole = bytes(&digest_of(&going, blob).digest);
+        assert!(bytes_from(&going, blob, 0) == whole && bytes_from(&going, blob, 1) == whole[1..]);
     }
     assert!(going.absent().is_empty());
     // One alone.
