@@ -1,0 +1,96 @@
+//! `dozen registry serve` on a machine, and curl to speak to it as no client would.
+
+use std::path::PathBuf;
+use std::process::Child;
+
+use dozen_testbox::{Done, Machine, dozen_program, image_archive, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+pub const HOST: &str = "127.0.0.1:5000";
+
+pub struct Server<'a> {
+    machine: &'a Machine,
+    process: Child,
+    log: PathBuf,
+}
+
+pub fn root(machine: &Machine) -> PathBuf {
+    machine.directory().join("registry")
+}
+
+impl<'a> Server<'a> {
+    pub fn start(machine: &'a Machine, arguments: &[&str]) -> Self {
+        let mut command = machine.command(dozen_program());
+        command.args(["registry", "serve"]).args(arguments);
+        command.env("DOZEN_REGISTRY_ROOT", root(machine)).env("DOZEN_FAILPOINTS", failpoints(machine));
+        let log = machine.directory().join("registry.log");
+        let file = std::fs::File::create(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let mut process = command.spawn().unwrap();
+        until("the registry listens", || {
+            let said = std::fs::read_to_string(&log).unwrap();
+            assert!(process.try_wait().unwrap().is_none(), "the registry has ended: {said}");
+            said.contains("listening on").then_some(())
+        });
+        Self { machine, process, log }
+    }
+
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.process.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for its end: whether it ended in order.
+    pub fn ended(mut self) -> bool {
+        self.process.wait().unwrap().success()
+    }
+
+    pub fn is_over(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
+    /// Puts a test image there.
+    pub fn push(&self, image: &str, name: &str) -> Done {
+        push(self.machine, image, name)
+    }
+}
+
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("-- registry.log\n{}", self.said());
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Files of this directory kill the server where they say.
+pub fn failpoints(machine: &Machine) -> PathBuf {
+    let directory = machine.directory().join("failpoints");
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+pub fn push(machine: &Machine, image: &str, name: &str) -> Done {
+    let source = format!("oci-archive:{}", image_archive(image).display());
+    let target = format!("docker://{HOST}/{name}");
+    machine.run("skopeo", &["--insecure-policy", "copy", "--dest-tls-verify=false", "-q", &source, &target])
+}
+
+pub fn curl(machine: &Machine, arguments: &[&str]) -> Done {
+    machine.run("curl", &[&["--silent", "--show-error", "--include"][..], arguments].concat())
+}
+
+/// Reads all that the registry keeps, while nobody serves it.
+pub fn check(machine: &Machine) -> Done {
+    let root = root(machine);
+    machine.run(dozen_program(), &["registry", "check", "--root", root.to_str().unwrap()])
+}
