@@ -182,6 +182,14 @@ fn basic(value: &str) -> Option<(String, Vec<u8>)> {
     Some((name, bytes[colon + 1..].to_vec()))
 }
 
+/// For the fuzzer: a name and a password are what was encoded.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_basic(value: &str) {
+    if let Some((name, password)) = basic(value) {
+        assert!(!name.contains(':') && name.len() + password.len() < value.len());
+    }
+}
+
 fn read(path: &Path) -> Result<Entries, PasswordsError> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path);

@@ -6,6 +6,8 @@
 
 mod access;
 mod failpoint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod hasher;
 mod hosts;
 mod manifest;

@@ -32,6 +32,8 @@ use socket::Outbox;
 
 /// Clients that may be connected at once. The next one waits in the kernel's queue.
 const MOST_CONNECTIONS: usize = 4096;
+/// Manifests that may be taken in at once: each is in memory as a whole.
+const MOST_MANIFESTS: usize = 64;
 /// After a failed accept (no descriptors left, say): trying again at once would only burn the processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long requests have to finish once the server ends. An upload that is cut goes on with the next one.
@@ -57,6 +59,8 @@ struct Server {
     options: Options,
     /// Without it the connection is in the clear, and files go out by sendfile(2).
     has_tls: bool,
+    /// Those who send a manifest.
+    manifests: Semaphore,
 }
 
 type Answer = Result<Response<Body>, Refusal>;
@@ -72,7 +76,8 @@ pub async fn serve(
     tls: Option<DoorKeeper>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let server = Arc::new(Server { store, options, has_tls: tls.is_some() });
+    let manifests = Semaphore::new(MOST_MANIFESTS);
+    let server = Arc::new(Server { store, options, has_tls: tls.is_some(), manifests });
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -131,8 +136,10 @@ impl Server {
             tracing::debug!("{peer}: {method} {path}: {refusal}");
             refused(&refusal)
         });
-        if response.status().is_client_error() || response.status().is_server_error() {
-            // Who is still sending would not read an answer that comes with a reset.
+        let is_refused = response.status().is_client_error() || response.status().is_server_error();
+        // Who is still sending would not read an answer that comes with a reset; who asked first sends nothing
+        // (RFC 9110, section 10.1.1).
+        if is_refused && !request.headers().contains_key(http::header::EXPECT) {
             intake::swallow(request.body_mut()).await;
         }
         let version = HeaderValue::from_static("registry/2.0");

@@ -41,7 +41,13 @@ impl Server {
         name: &RepositoryName,
         reference: &ManifestReference,
     ) -> Answer {
-        let content = intake::whole(request.body_mut(), LARGEST_BYTES, self.options.stall).await?;
+        let stall = self.options.stall;
+        let ending = |_| Refusal::new(Kind::Ending, "the registry is going down");
+        let place = self.manifests.acquire().await.map_err(ending)?;
+        // One that comes byte by byte would keep its place for ever.
+        let whole = tokio::time::timeout(stall * 2, intake::whole(request.body_mut(), LARGEST_BYTES, stall));
+        let late = |_| Refusal::new(Kind::Stalled, format!("the manifest has not come in {:?}", stall * 2));
+        let content = whole.await.map_err(late)??;
         let content = content.ok_or_else(|| {
             Refusal::new(Kind::ManifestTooLarge, format!("a manifest has up to {LARGEST_BYTES} bytes"))
         })?;
@@ -61,6 +67,7 @@ impl Server {
         let put = PutManifest { repository: name.clone(), digest, tag, manifest, content, quota_bytes: None };
         let digest = put.digest.clone();
         self.store.put_manifest(put).await?;
+        drop(place);
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::CREATED;
         set(&mut response, "location", &format!("/v2/{name}/manifests/{digest}"));
