@@ -12,6 +12,9 @@ pub(crate) struct Registries {
     /// Asked for Docker Hub's images before it: https://HOST
     #[arg(long)]
     registry_mirror: Vec<String>,
+    /// Directory in which those of registries are, with certificates and hosts.toml: DIR/HOST[:PORT]
+    #[arg(long)]
+    certs_dir: Vec<String>,
     /// Layers of one pull that come at the same time
     #[arg(long)]
     max_concurrent_downloads: Option<u8>,
@@ -26,7 +29,11 @@ pub(crate) struct Registries {
 impl Registries {
     /// What is said.
     pub(crate) fn say(&self, keys: &mut Keys) {
-        let lists = [("insecure-registries", &self.insecure_registry), ("registry-mirrors", &self.registry_mirror)];
+        let lists = [
+            ("certs-dirs", &self.certs_dir),
+            ("insecure-registries", &self.insecure_registry),
+            ("registry-mirrors", &self.registry_mirror),
+        ];
         let numbers = [
             ("max-concurrent-downloads", self.max_concurrent_downloads),
             ("max-concurrent-uploads", self.max_concurrent_uploads),
@@ -58,11 +65,13 @@ mod tests {
             serde_json::Value::Object(keys)
         };
         let flags = "--insecure-registry a:5000 --insecure-registry 10.0.0.0/8 --registry-mirror https://m.example \
-                     --max-concurrent-downloads 6 --max-concurrent-uploads 7 --max-download-attempts 2";
+                     --certs-dir /a --certs-dir /b --max-concurrent-downloads 6 --max-concurrent-uploads 7 \
+                     --max-download-attempts 2";
         assert_eq!(
             said(&flags.split_whitespace().collect::<Vec<_>>()),
             json!({
                 "insecure-registries": ["a:5000", "10.0.0.0/8"], "registry-mirrors": ["https://m.example"],
+                "certs-dirs": ["/a", "/b"],
                 "max-concurrent-downloads": 6, "max-concurrent-uploads": 7, "max-download-attempts": 2,
             })
         );

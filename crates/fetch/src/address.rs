@@ -128,7 +128,7 @@ impl Address {
     }
 
     /// With its port in any case.
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("{}:{}", self.bracketed(), self.port)
     }
 

@@ -96,7 +96,8 @@ impl Fetching {
         let late = || Err(broken(address, "it does not answer".into()));
         let proxy = self.proxies.of_address(address)?;
         let through = proxy.as_ref().map(Address::endpoint);
-        let key = format!("{} {} {through:?} {}", address.scheme(), address.endpoint(), self.may_reach_host);
+        let (may_reach_host, identity) = (self.may_reach_host, self.authorities.identity());
+        let key = format!("{} {} {through:?} {may_reach_host} {identity:?}", address.scheme(), address.endpoint());
         fill(&mut headers, address, proxy.as_ref());
         // A proxy is asked for the whole address, unless it only carries bytes.
         let is_asked_whole = proxy.is_some() && !address.is_secure;

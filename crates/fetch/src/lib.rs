@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use address::{Address, AddressError};
 pub use connect::is_host;
-pub use dozen_tls::{Authorities, certificates_of_host};
+pub use dozen_tls::{Authorities, ClientCertificate, certificates_of_host};
 pub use exchange::{Answer, Body, Connections, Patience, Question, whole};
 pub use proxy::Proxies;
 pub use sending::pieces;

@@ -16,7 +16,7 @@ use crate::challenge::{Challenge, challenges};
 use crate::client::{Asked, lock, random};
 use crate::error::why;
 use crate::token::Token;
-use crate::{Credentials, Endpoint, RegistryError, Repository, Scope, Secret, Security};
+use crate::{Credentials, Endpoint, RegistryError, Repository, Scope, Secret};
 
 /// Of a token service's answer.
 const ANSWER_BYTES: u64 = 1024 * 1024;
@@ -196,8 +196,7 @@ impl Asking<'_> {
         };
         let address = Address::parse(self.realm).map_err(|error| refused(&error.to_string()))?;
         let settings = self.repository.settings();
-        let may_be_plain =
-            self.endpoint.security != Security::Verified || settings.is_insecure(&address.host_and_port());
+        let may_be_plain = self.endpoint.may_be_plain() || settings.is_insecure(&address.host_and_port());
         match address.is_secure() || may_be_plain {
             true => Ok(address),
             false => Err(refused("that is without TLS, and anybody could read what proves who we are")),
@@ -244,10 +243,15 @@ impl Asking<'_> {
 }
 
 /// `application/x-www-form-urlencoded`: RFC 3986's unreserved letters stay.
-struct Query(String);
+#[derive(Debug, Default)]
+pub(crate) struct Query(String);
 
 impl Query {
-    fn add(&mut self, name: &str, value: &str) {
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
         if !self.0.is_empty() {
             self.0.push('&');
         }

@@ -143,7 +143,7 @@ impl Blob<'_> {
                 return Err(self.repository.broken(self.endpoint, &self.asked.what, stopped));
             };
             tracing::info!(host = self.endpoint.host, what = self.asked.what, why = stopped, "asking for the rest");
-            tokio::time::sleep(pause).await;
+            self.repository.pause(&self.asked.below, pause).await;
             let mut rest = self.asked.clone();
             let range = HeaderValue::from_str(&format!("bytes={}-", self.at));
             rest.headers.extend(range.map(|range| (header::RANGE, range)));

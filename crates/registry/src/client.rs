@@ -13,14 +13,18 @@ use dozen_model::Reference;
 use dozen_settings::RegistrySettings;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use crate::again::{Again, Failed, again, retry_after};
 use crate::authorization::{Ways, Wish};
 use crate::error::why;
 use crate::redirection::{self, Redirected, redirected};
 use crate::secret::shown;
-use crate::{Authorities, Credentials, Endpoint, Patience, Proxies, RateLimit, Refusal, RegistryError, Scope, Secret};
+use crate::{
+    Authorities, Credentials, Endpoint, Patience, Pauses, Proxies, RateLimit, Refusal, RegistryError, Scope, Secret,
+};
 use crate::{Security, endpoints};
+use crate::{hosts, pauses};
 
 /// Of an error's body.
 const ERROR_BYTES: u64 = 64 * 1024;
@@ -66,7 +70,12 @@ pub struct Repository {
     client: Client,
     /// Its path in the registry.
     name: String,
+    /// As the settings have them.
     endpoints: Vec<Endpoint>,
+    /// With what the registry's directory says.
+    refined: OnceCell<Vec<Endpoint>>,
+    /// `None`: a login.
+    access: Option<Access>,
     /// What is asked for, and what a server wanted beside it.
     scope: Mutex<Scope>,
     terms: Terms,
@@ -74,8 +83,39 @@ pub struct Repository {
     /// Mirrors that have nothing for us.
     given_up: Mutex<HashSet<Endpoint>>,
     rate_limit: Mutex<Option<RateLimit>>,
+    /// Who is told of pauses.
+    pauses: Option<Pauses>,
     /// What was sent last to prove who we are: to be hidden in what comes back.
     sent: Mutex<Option<Secret>>,
+}
+
+/// For what a server is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Resolve,
+    Pull,
+    Push,
+    LogIn,
+}
+
+impl Need {
+    fn is_of(self, server: &Endpoint) -> bool {
+        let may = server.capabilities;
+        match self {
+            Self::Resolve => may.resolve,
+            Self::Pull => may.pull,
+            Self::Push => may.push,
+            Self::LogIn => true,
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Pull => "pull",
+            Self::Push | Self::LogIn => "push",
+        }
+    }
 }
 
 /// What is asked of one server.
@@ -103,7 +143,8 @@ impl Client {
         let mut endpoints = endpoints(reference.registry(), &terms.settings);
         // What a mirror has is somebody else's.
         endpoints.retain(|endpoint| access == Access::Pull || !endpoint.is_mirror);
-        Repository::new(self, name, endpoints, scope, terms, Connections::default())
+        let repository = Repository::new(self, name, endpoints, scope, terms, Connections::default());
+        Repository { access: Some(access), ..repository }
     }
 }
 
@@ -120,13 +161,26 @@ impl Repository {
             client: client.clone(),
             name,
             endpoints,
+            refined: OnceCell::new(),
+            access: None,
             scope: Mutex::new(scope),
             terms,
             connections,
             given_up: Mutex::default(),
             rate_limit: Mutex::default(),
+            pauses: None,
             sent: Mutex::default(),
         }
+    }
+
+    /// The same, of whose pauses somebody is told.
+    #[must_use]
+    pub fn telling(self, pauses: Pauses) -> Self {
+        Self { pauses: Some(pauses), ..self }
+    }
+
+    pub(crate) async fn pause(&self, below: &str, pause: Duration) {
+        pauses::wait(self.pauses.as_ref(), below, pause).await;
     }
 
     /// How many pulls the registry still gives, if it said so.
@@ -150,15 +204,50 @@ impl Repository {
         u32::from(self.terms.settings.attempts.get())
     }
 
+    /// Whom to ask, the registry's own server last. Its directory is read once.
+    async fn servers(&self) -> Result<&[Endpoint], RegistryError> {
+        let refined = self.refined.get_or_try_init(|| async {
+            let (planned, access) = (self.endpoints.clone(), self.access);
+            let (settings, authorities) = (self.terms.settings.clone(), self.terms.authorities.clone());
+            let refine = move || hosts::refine(planned, access, &settings, &authorities);
+            let refined = tokio::task::spawn_blocking(refine).await;
+            refined.unwrap_or_else(|error| Err(RegistryError::Certificates(error.to_string())))
+        });
+        refined.await.map(Vec::as_slice)
+    }
+
+    /// The registry's own server.
+    pub(crate) async fn server(&self) -> Result<&Endpoint, RegistryError> {
+        let last = self.servers().await?.last();
+        last.ok_or_else(|| RegistryError::Nobody { registry: self.own_host().to_owned(), what: Need::Resolve.what() })
+    }
+
     /// Does something with each server until one of them has it. What the registry itself says counts; a mirror may fail as
     /// it likes.
     pub(crate) async fn of_each<'r: 'f, 'f, T>(
         &'r self,
         ask: impl Fn(&'r Endpoint) -> Attempt<'f, T>,
     ) -> Result<T, RegistryError> {
-        let (own, mirrors) = self.endpoints.split_last().expect("a registry has a server of its own");
+        let need = match self.access {
+            Some(Access::Pull) => Need::Pull,
+            Some(Access::Push) => Need::Push,
+            None => Need::LogIn,
+        };
+        self.of_each_able(need, ask).await
+    }
+
+    /// The same, with those that may be asked for this.
+    pub(crate) async fn of_each_able<'r: 'f, 'f, T>(
+        &'r self,
+        need: Need,
+        ask: impl Fn(&'r Endpoint) -> Attempt<'f, T>,
+    ) -> Result<T, RegistryError> {
+        let able: Vec<&Endpoint> = self.servers().await?.iter().filter(|server| need.is_of(server)).collect();
+        let Some((own, mirrors)) = able.split_last() else {
+            return Err(RegistryError::Nobody { registry: self.own_host().to_owned(), what: need.what() });
+        };
         for mirror in mirrors {
-            if lock(&self.given_up).contains(mirror) {
+            if lock(&self.given_up).contains(*mirror) {
                 continue;
             }
             match ask(mirror).await {
@@ -166,7 +255,7 @@ impl Repository {
                 Err(error) => {
                     tracing::info!(mirror = mirror.host, error = %error, "a mirror has not got it");
                     if matches!(error, RegistryError::Unreachable { .. } | RegistryError::NoToken { .. }) {
-                        lock(&self.given_up).insert(mirror.clone());
+                        lock(&self.given_up).insert((*mirror).clone());
                     }
                 }
             }
@@ -197,7 +286,7 @@ impl Repository {
             match again(kind, attempts, self.attempts(), random()) {
                 Again::After(pause) => {
                     tracing::info!(host = endpoint.host, what = asked.what, attempts, "asking again");
-                    tokio::time::sleep(pause).await;
+                    self.pause(&asked.below, pause).await;
                 }
                 Again::No => match failed {
                     Failure::Broken(error) => return Err(error),
@@ -244,7 +333,9 @@ impl Repository {
     ) -> Result<Answer, RegistryError> {
         let hosts = &self.client.0.has_tls;
         let by_tls = match endpoint.security {
-            Security::Verified => return self.follow(endpoint, asked, authorization, true).await,
+            Security::Verified | Security::Unverified => {
+                return self.follow(endpoint, asked, authorization, true).await;
+            }
             Security::Plain => return self.follow(endpoint, asked, authorization, false).await,
             Security::Any => lock(hosts).get(&endpoint.host).copied(),
         };
@@ -292,9 +383,12 @@ impl Repository {
             *lock(&self.sent) = Some(Secret::new(bare));
         }
         let mut authorization = authorization.and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
-        let may_be_plain = endpoint.security != Security::Verified;
+        let may_be_plain = endpoint.may_be_plain();
         for _ in 0..=redirection::MOST {
             let mut headers = asked.headers.clone();
+            if endpoint.is_at(&address) {
+                headers.extend(endpoint.headers.iter().cloned());
+            }
             if let Some(value) = &mut authorization {
                 value.set_sensitive(true);
                 headers.insert(header::AUTHORIZATION, value.clone());
@@ -333,10 +427,14 @@ impl Repository {
     fn fetching(&self, endpoint: &Endpoint, address: &Address, may_reach_host: bool) -> Fetching {
         // Where it leads to is no less to be looked at than any other server.
         let host = address.host_and_port();
-        let is_own = endpoint.security == Security::Any && host == endpoint.host;
-        let authorities = match is_own || self.terms.settings.is_insecure(&host) {
-            true => Authorities::anybody(),
-            false => self.terms.authorities.clone(),
+        let is_unverified = matches!(endpoint.security, Security::Any | Security::Unverified);
+        let authorities = match (endpoint.is_at(address), &endpoint.trust) {
+            (true, Some(trust)) => trust.own.clone(),
+            (true, None) if is_unverified => Authorities::anybody(),
+            (true, None) => self.terms.authorities.clone(),
+            (false, _) if self.terms.settings.is_insecure(&host) => Authorities::anybody(),
+            (false, Some(trust)) => trust.elsewhere.clone(),
+            (false, None) => self.terms.authorities.clone(),
         };
         Fetching {
             proxies: self.terms.proxies.clone(),

@@ -1,15 +1,21 @@
 //! Who is asked for the images of a registry: its server, and the mirrors before it. Docker's rules (docs.docker.com,
 //! "dockerd": registry-mirrors, insecure-registries).
 
+use std::hash::{Hash, Hasher};
+
+use dozen_fetch::{Address, Authorities};
 use dozen_settings::RegistrySettings;
+use http::{HeaderName, HeaderValue};
+
+use crate::Capabilities;
 
 /// What images' names have for Docker Hub.
-const HUB: &str = "docker.io";
+pub(crate) const HUB: &str = "docker.io";
 /// Who answers for it.
-const HUB_SERVER: &str = "registry-1.docker.io";
+pub(crate) const HUB_SERVER: &str = "registry-1.docker.io";
 
-/// A server that speaks the protocol of registries.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A server that speaks the protocol of registries. Two are the same if they are at the same place and reached in the same way.
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     /// How it is reached.
     pub security: Security,
@@ -19,6 +25,25 @@ pub struct Endpoint {
     pub path: String,
     /// It is not the registry itself, and gets no password.
     pub is_mirror: bool,
+    /// There is no `/v2/` behind the path.
+    pub is_path_whole: bool,
+    /// The registry whose images it is asked for, for one that has those of several (containerd's docs/hosts.md: `ns=`).
+    pub namespace: Option<String>,
+    /// What it is asked for.
+    pub capabilities: Capabilities,
+    /// Sent to it, and to nobody else.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `None`: what the host trusts.
+    pub trust: Option<Trust>,
+}
+
+/// Certificates that count for a server, and those that count where it leads to.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    /// With ours, if it wants to know who asks.
+    pub own: Authorities,
+    #[expect(missing_docs, reason = "plain")]
+    pub elsewhere: Authorities,
 }
 
 /// How a server is reached.
@@ -26,6 +51,8 @@ pub struct Endpoint {
 pub enum Security {
     /// By TLS, with a certificate for its name.
     Verified,
+    /// By TLS, with any certificate.
+    Unverified,
     /// By TLS with any certificate, or, if there is none, without.
     Any,
     /// Without TLS.
@@ -40,20 +67,67 @@ pub fn endpoints(registry: &str, settings: &RegistrySettings) -> Vec<Endpoint> {
         other => (other, &[][..]),
     };
     let mirrors = mirrors.iter().map(|mirror| Endpoint {
-        security: if mirror.is_secure { security(&mirror.host) } else { Security::Plain },
-        host: mirror.host.clone(),
         path: mirror.path.clone(),
         is_mirror: true,
+        ..Endpoint::new(if mirror.is_secure { security(&mirror.host) } else { Security::Plain }, &mirror.host)
     });
-    let own = Endpoint { security: security(host), host: host.to_owned(), path: String::new(), is_mirror: false };
-    mirrors.chain([own]).collect()
+    mirrors.chain([Endpoint::new(security(host), host)]).collect()
 }
 
 impl Endpoint {
+    /// A registry of which nothing is known but where it is.
+    pub(crate) fn new(security: Security, host: &str) -> Self {
+        Self {
+            security,
+            host: host.to_owned(),
+            path: String::new(),
+            is_mirror: false,
+            is_path_whole: false,
+            namespace: None,
+            capabilities: Capabilities { resolve: true, pull: true, push: true },
+            headers: Vec::new(),
+            trust: None,
+        }
+    }
+
     /// The URL of something below `/v2/`.
     pub fn url(&self, by_tls: bool, below: &str) -> String {
         let scheme = if by_tls { "https" } else { "http" };
-        format!("{scheme}://{}{}/v2/{below}", self.host, self.path)
+        let version = if self.is_path_whole { "" } else { "/v2" };
+        let url = format!("{scheme}://{}{}{version}/{below}", self.host, self.path);
+        match &self.namespace {
+            Some(namespace) => format!("{url}{}ns={namespace}", if below.contains('?') { '&' } else { '?' }),
+            None => url,
+        }
+    }
+
+    /// Whether it is what answers at this address.
+    pub(crate) fn is_at(&self, address: &Address) -> bool {
+        let scheme = if address.is_secure() { "https" } else { "http" };
+        Address::parse(&format!("{scheme}://{}/", self.host)).is_ok_and(|own| own.is_same_place(address))
+    }
+
+    /// Without TLS, too.
+    pub(crate) fn may_be_plain(&self) -> bool {
+        matches!(self.security, Security::Any | Security::Plain)
+    }
+
+    fn identity(&self) -> (Security, &str, &str, bool, bool, Option<&str>) {
+        (self.security, &self.host, &self.path, self.is_mirror, self.is_path_whole, self.namespace.as_deref())
+    }
+}
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Endpoint {}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a registry gave nothing. No URL in full, no password and no token is in any of these words: where a redirection led
 //! may be a signed address, which is as good as a password.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dozen_fetch::FetchError;
@@ -38,6 +39,10 @@ pub enum RegistryError {
     TooLarge { what: String, host: String, limit_bytes: u64 },
     #[error("the certificates cannot be read: {0}")]
     Certificates(String),
+    #[error("cannot use {}: {why}", path.display())]
+    Hosts { path: PathBuf, why: String },
+    #[error("{registry}: its hosts.toml names no server that may be asked to {what}")]
+    Nobody { registry: String, what: &'static str },
 }
 
 impl RegistryError {
@@ -65,9 +70,10 @@ impl Classified for RegistryError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Unreachable { why, host } if why.contains("certificate") => {
-                Some(format!("if you trust it without: \"insecure-registries\": [\"{host}\"] in daemon.json"))
-            }
+            Self::Unreachable { why, host } if why.contains("certificate") => Some(format!(
+                "put its authority into /etc/dozen/certs.d/{host}/ca.crt, or, if you trust it without: \
+                     \"insecure-registries\": [\"{host}\"] in daemon.json"
+            )),
             Self::Refused { pause: Some(pause), .. } => Some(format!("try again in {} seconds", pause.as_secs())),
             _ => None,
         }

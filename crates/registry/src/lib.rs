@@ -1,6 +1,6 @@
 //! Registries, as a client sees them: the OCI distribution-spec 1.1 and Docker's dialect of it.
 //!
-//! What is decided is pure, over plain data: whom to ask ([`endpoint`]), what a challenge wants (`challenge`, `scope`,
+//! What is decided is pure, over plain data: whom to ask ([`endpoint`], `hosts`), what a challenge wants (`challenge`, `scope`,
 //! `token`), what is tried again and when (`again`), what goes on where it stopped (`range`), where a redirection may lead
 //! (`redirection`), what a manifest is (`document`), what a refusal means (`refusal`). [`Repository`] does it, over
 //! `dozen-fetch`; what is sent goes by [`Uploads`]. A registry is hostile until what it sends has the digest that was asked for. Its bounds: 4 MiB for a
@@ -16,14 +16,17 @@ mod endpoint;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod hosts;
 mod log_in;
 mod manifest;
 mod pages;
+mod pauses;
 mod range;
 mod rate_limit;
 mod redirection;
 mod refusal;
 mod scope;
+mod search;
 mod secret;
 mod tags;
 mod token;
@@ -33,11 +36,14 @@ pub use blob::Blob;
 pub use client::{Access, Client, Repository, Terms};
 pub use document::{Document, DocumentError};
 pub use dozen_fetch::{Authorities, Patience, Proxies};
-pub use endpoint::{Endpoint, Security, endpoints};
+pub use endpoint::{Endpoint, Security, Trust, endpoints};
 pub use error::RegistryError;
+pub use hosts::Capabilities;
 pub use manifest::{Manifest, Resolved, Which};
+pub use pauses::Pauses;
 pub use rate_limit::RateLimit;
 pub use refusal::{Refusal, Said};
 pub use scope::Scope;
+pub use search::Found;
 pub use secret::{Credentials, Secret};
 pub use upload::{Found, Session, UploadedBlob, Uploads};

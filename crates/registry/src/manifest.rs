@@ -5,7 +5,7 @@ use dozen_model::Digest;
 use http::{HeaderMap, HeaderValue, Method, header};
 use sha2::{Sha256, Sha512};
 
-use crate::client::Asked;
+use crate::client::{Asked, Need};
 use crate::document::{ACCEPTED, Document, document, essence};
 use crate::{Endpoint, RegistryError, Repository};
 
@@ -56,7 +56,7 @@ impl Repository {
     /// See [`RegistryError`].
     pub async fn resolve(&self, tag: &str) -> Result<Option<Resolved>, RegistryError> {
         let asked = self.asked(Method::HEAD, &Which::Tag(tag.to_owned()));
-        let found = self.of_each(|endpoint| Box::pin(self.ask(endpoint, &asked))).await;
+        let found = self.of_each_able(Need::Resolve, |endpoint| Box::pin(self.ask(endpoint, &asked))).await;
         match found {
             Ok(answer) => Ok(said(&answer).map(|digest| Resolved { digest })),
             // There is no body in which it could say why; and there are some that know GET alone.
@@ -71,7 +71,8 @@ impl Repository {
     /// See [`RegistryError`].
     pub async fn manifest(&self, which: &Which) -> Result<Manifest, RegistryError> {
         let asked = self.asked(Method::GET, which);
-        self.of_each(|endpoint| Box::pin(self.get(endpoint, which, &asked))).await
+        let need = if let Which::Tag(_) = which { Need::Resolve } else { Need::Pull };
+        self.of_each_able(need, |endpoint| Box::pin(self.get(endpoint, which, &asked))).await
     }
 
     async fn get(&self, endpoint: &Endpoint, which: &Which, asked: &Asked) -> Result<Manifest, RegistryError> {

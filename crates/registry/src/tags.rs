@@ -6,7 +6,7 @@ use dozen_fetch::Answer;
 use http::{HeaderMap, Method, header};
 use serde::Deserialize;
 
-use crate::client::Asked;
+use crate::client::{Asked, Need};
 use crate::pages::next_page;
 use crate::{Endpoint, RegistryError, Repository};
 
@@ -29,7 +29,7 @@ impl Repository {
     /// # Errors
     /// See [`RegistryError`].
     pub async fn tags(&self) -> Result<BTreeSet<String>, RegistryError> {
-        self.of_each(|endpoint| Box::pin(self.tags_of(endpoint))).await
+        self.of_each_able(Need::Resolve, |endpoint| Box::pin(self.tags_of(endpoint))).await
     }
 
     async fn tags_of(&self, endpoint: &Endpoint) -> Result<BTreeSet<String>, RegistryError> {

@@ -35,6 +35,7 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("bridge-accept-fwmark", NETWORKS),
     ("builder", Acts),
     ("cdi-spec-dirs", Acts),
+    ("certs-dirs", Acts), // dozen's own
     ("cgroup-parent", Acts),
     ("config-file", Refused("a file cannot name another one")),
     ("containerd", CONTAINERD),

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU8;
+use std::path::PathBuf;
 
 use crate::SettingsError;
 use crate::settings::Reader;
 
+/// Ours, and Docker's.
+const CERTS_DIRS: [&str; 2] = ["/etc/dozen/certs.d", "/etc/docker/certs.d"];
 /// Docker's.
 const DOWNLOADS: u8 = 3;
 const UPLOADS: u8 = 5;
@@ -18,6 +21,9 @@ pub struct RegistrySettings {
     pub mirrors: Vec<Mirror>,
     /// `insecure-registries`.
     pub insecure: Vec<InsecureRegistry>,
+    /// `certs-dirs`: directories in which those of registries are searched, with their certificates and further servers. Of a
+    /// registry that several have, the first one's counts.
+    pub certs_dirs: Vec<PathBuf>,
     /// `max-concurrent-downloads`: layers of one pull that come at the same time.
     pub downloads: NonZeroU8,
     /// `max-concurrent-uploads`: layers of one push that go at the same time.
@@ -57,6 +63,7 @@ impl Default for RegistrySettings {
         Self {
             mirrors: Vec::new(),
             insecure: Vec::new(),
+            certs_dirs: CERTS_DIRS.map(PathBuf::from).into(),
             downloads: number(DOWNLOADS),
             uploads: number(UPLOADS),
             attempts: number(ATTEMPTS),
@@ -72,6 +79,10 @@ impl RegistrySettings {
         Ok(Self {
             mirrors: mirrors.iter().map(|text| mirror(text)).collect::<Result<_, _>>()?,
             insecure: insecure.iter().map(|text| insecure_registry(text)).collect::<Result<_, _>>()?,
+            certs_dirs: match reader.get("certs-dirs") {
+                None => default.certs_dirs,
+                Some(_) => reader.paths("certs-dirs")?,
+            },
             downloads: count(reader, "max-concurrent-downloads")?.unwrap_or(default.downloads),
             uploads: count(reader, "max-concurrent-uploads")?.unwrap_or(default.uploads),
             attempts: count(reader, "max-download-attempts")?.unwrap_or(default.attempts),
@@ -193,7 +204,7 @@ mod tests {
         let said = read(json!({
             "registry-mirrors": ["https://Mirror.example/", "http://10.0.0.1:5000/hub/"],
             "insecure-registries": ["old.example:5000", "10.0.0.0/8", "[fd00::1]:5000"],
-            "max-concurrent-downloads": 6, "max-concurrent-uploads": 9, "max-download-attempts": 1,
+            "max-concurrent-downloads": 6, "max-concurrent-uploads": 9, "max-download-attempts": 1, "certs-dirs": ["/a"],
         }));
         let mirror =
             |is_secure, host: &str, path: &str| Mirror { is_secure, host: host.to_owned(), path: path.to_owned() };
@@ -206,6 +217,7 @@ mod tests {
                     InsecureRegistry::Network { address: [10, 0, 0, 0].into(), bits: 8 },
                     InsecureRegistry::Host("[fd00::1]:5000".into()),
                 ],
+                certs_dirs: vec!["/a".into()],
                 downloads: NonZeroU8::new(6).unwrap(),
                 uploads: NonZeroU8::new(9).unwrap(),
                 attempts: NonZeroU8::MIN,
@@ -226,6 +238,7 @@ mod tests {
             (json!({ "insecure-registries": ["10.0.0.0/33"] }), "is no network"),
             (json!({ "insecure-registries": ["a/b"] }), "is no host"),
             (json!({ "insecure-registries": [""] }), "is no host"),
+            (json!({ "certs-dirs": ["a"] }), "\"a\" is not an absolute path"),
             (json!({ "max-concurrent-downloads": 0 }), "0 is no number from 1 to 255"),
             (json!({ "max-download-attempts": "5" }), "\"5\" is no number from 1 to 255"),
         ] {

@@ -248,7 +248,7 @@ impl Reader<'_> {
         }
     }
 
-    fn paths(&self, key: &str) -> Result<Vec<PathBuf>, SettingsError> {
+    pub(crate) fn paths(&self, key: &str) -> Result<Vec<PathBuf>, SettingsError> {
         let absolute = |text: String| match Path::new(&text).is_absolute() {
             true => Ok(text.into()),
             false => Err(SettingsError::value(key, format!("{text:?} is not an absolute path"))),

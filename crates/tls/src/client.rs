@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -12,7 +13,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
+use crate::client_certificate::{ClientCertificate, FirstThatFits};
 use crate::configuration::{TlsError, unusable};
+use crate::self_signed::SignedOrNamed;
 
 /// Where distributions have them: Debian's, Fedora's, openSUSE's, Alpine's. The first that is there counts, as in Go's
 /// crypto/x509, which Docker's builder trusts by.
@@ -26,13 +29,17 @@ const FILES: [&str; 5] = [
 /// Names another file (openssl(1), "Environment").
 const VARIABLE: &str = "SSL_CERT_FILE";
 
-/// Who is trusted.
+/// Who is trusted, and who we are for those that ask.
 #[derive(Debug, Clone)]
-pub struct Authorities(Trusted);
+pub struct Authorities {
+    trusted: Trusted,
+    shown: Arc<[ClientCertificate]>,
+}
 
 #[derive(Debug, Clone)]
 enum Trusted {
-    SignedBy(Arc<RootCertStore>),
+    /// And, of certificates that were named beside the host's, these themselves.
+    SignedBy(Arc<RootCertStore>, Arc<[CertificateDer<'static>]>),
     Anybody,
 }
 
@@ -60,17 +67,44 @@ impl Authorities {
         let mut roots = RootCertStore::empty();
         let bytes = certificates_of_host()?;
         roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&bytes).flatten());
-        for certificate in CertificateDer::pem_slice_iter(more.unwrap_or_default().as_bytes()) {
-            // The reader's own words may quote the file.
-            let certificate = certificate.map_err(|_| unusable("the certificate authorities are not PEM"))?;
-            roots.add(certificate).map_err(unusable)?;
-        }
-        Ok(Self(Trusted::SignedBy(roots.into())))
+        add(&mut roots, more.unwrap_or_default().as_bytes())?;
+        Ok(Self { trusted: Trusted::SignedBy(roots.into(), Arc::default()), shown: Arc::default() })
     }
 
     /// Whoever answers: who listens to what is said cannot read it, and who stands between can.
     pub fn anybody() -> Self {
-        Self(Trusted::Anybody)
+        Self { trusted: Trusted::Anybody, shown: Arc::default() }
+    }
+
+    /// These, and those in `more`, which is PEM: they may be servers' own.
+    ///
+    /// # Errors
+    /// It is no PEM, or has no certificate in it.
+    pub fn and(&self, more: &[u8]) -> Result<Self, TlsError> {
+        let Trusted::SignedBy(known, named) = &self.trusted else { return Ok(self.clone()) };
+        let mut roots = RootCertStore::clone(known);
+        let more = add(&mut roots, more)?;
+        if more.is_empty() {
+            return Err(unusable("there is no certificate in it (PEM)"));
+        }
+        let named = named.iter().cloned().chain(more).collect();
+        Ok(Self { trusted: Trusted::SignedBy(roots.into(), named), shown: self.shown.clone() })
+    }
+
+    /// The same, with these certificates for servers that ask for one.
+    #[must_use]
+    pub fn showing(self, certificates: Vec<ClientCertificate>) -> Self {
+        Self { shown: certificates.into(), ..self }
+    }
+
+    /// What tells these from others, as long as they are there: a connection that was made with one of them is not to be used
+    /// with another.
+    pub fn identity(&self) -> (usize, usize) {
+        let trusted = match &self.trusted {
+            Trusted::SignedBy(roots, _) => Arc::as_ptr(roots).addr(),
+            Trusted::Anybody => 0,
+        };
+        (trusted, if self.shown.is_empty() { 0 } else { Arc::as_ptr(&self.shown).addr() })
     }
 
     /// Begins TLS with who is at the other end, who has to be `name`.
@@ -91,13 +125,35 @@ impl Authorities {
         let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?;
-        let config = match &self.0 {
-            Trusted::SignedBy(roots) => config.with_root_certificates(roots.clone()),
+        let config = match &self.trusted {
+            Trusted::SignedBy(roots, named) if named.is_empty() => config.with_root_certificates(roots.clone()),
+            Trusted::SignedBy(roots, named) => {
+                let signed = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider);
+                let signed = signed.build().map_err(io::Error::other)?;
+                config
+                    .dangerous()
+                    .with_custom_certificate_verifier(Arc::new(SignedOrNamed { signed, named: named.clone() }))
+            }
             Trusted::Anybody => config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
         };
-        let config = config.with_no_client_auth();
+        let config = match self.shown.is_empty() {
+            true => config.with_no_client_auth(),
+            false => config.with_client_cert_resolver(Arc::new(FirstThatFits(self.shown.clone()))),
+        };
         TlsConnector::from(Arc::new(config)).connect(server, stream).await
     }
+}
+
+/// Gives those that there were.
+fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let mut all = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        // The reader's own words may quote the file.
+        let certificate = certificate.map_err(|_| unusable("the certificate authorities are not PEM"))?;
+        roots.add(certificate.clone()).map_err(unusable)?;
+        all.push(certificate);
+    }
+    Ok(all)
 }
 
 /// Takes every certificate. What the server signs with it is still looked at: a broken one is broken.

@@ -7,9 +7,11 @@
 //! TLS in it. `client` is for files that a build fetches from anywhere; `door` for a server that lets anybody in.
 
 mod client;
+mod client_certificate;
 mod configuration;
 mod door;
 mod relay;
+mod self_signed;
 mod server;
 mod tcp;
 
@@ -23,6 +25,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 pub use client::{Authorities, certificates_of_host};
+pub use client_certificate::ClientCertificate;
 pub use configuration::{ClientFiles, ServerFiles, TlsError};
 pub use door::{DoorKeeper, TlsStream};
 use relay::Side;

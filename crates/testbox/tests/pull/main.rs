@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod certificates;
+mod hosts;
 mod luck;
 mod registry;
 mod secrets;

@@ -22,6 +22,11 @@ impl<'a> Registry<'a> {
 
     /// With more in its configuration.
     pub fn with(machine: &'a Machine, port: u16, more: &str) -> Self {
+        Self::listening(machine, port, "", more)
+    }
+
+    /// With more of how it listens, too.
+    pub fn listening(machine: &'a Machine, port: u16, how: &str, more: &str) -> Self {
         let directory = machine.directory().join(format!("registry-{port}"));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("config.yml");
@@ -29,7 +34,7 @@ impl<'a> Registry<'a> {
         let configuration = format!(
             "version: 0.1\nlog: {{ accesslog: {{ disabled: true }}, level: error }}\n\
              storage: {{ filesystem: {{ rootdirectory: {} }}, delete: {{ enabled: true }} }}\n\
-             http: {{ addr: ':{port}' }}\n{more}",
+             http: {{ addr: ':{port}'{how} }}\n{more}",
             root.display()
         );
         std::fs::write(&file, configuration).unwrap();
