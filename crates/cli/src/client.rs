@@ -151,16 +151,20 @@ impl Client {
         path: &str,
         fields: &[(&'static str, &str)],
     ) -> Result<Response<Incoming>, ClientError> {
-        let mut request = self.build(&method, path, None, None, None);
-        for (name, value) in fields {
-            request = request.and_then(|mut request| {
-                let mut value = header::HeaderValue::from_str(value)?;
-                value.set_sensitive(true);
-                request.headers_mut().insert(*name, value);
-                Ok(request)
-            });
-        }
+        let request = with_secrets(self.build(&method, path, None, None, None), fields);
         Ok(self.send(&format!("{method} {path}"), request).await?.0)
+    }
+
+    /// Any method without a body, with fields that nobody is to see, answered by JSON.
+    pub async fn read_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        fields: &[(&'static str, &str)],
+    ) -> Result<T, ClientError> {
+        let what = format!("{method} {}", path.split('?').next().unwrap_or(path));
+        let response = self.stream_with(method, path, fields).await?;
+        read(&what, &collect(&what, response).await?)
     }
 
     /// Any method, answered by a stream; `body` may be one as well.
@@ -175,18 +179,20 @@ impl Client {
         Ok(response)
     }
 
-    /// POST of a stream of this kind, answered by a stream of the kind that is asked for.
+    /// POST of a stream of this kind, with fields that nobody is to see, answered by a stream of the kind that is asked for.
     pub async fn exchange(
         &self,
         path: &str,
         content_type: &str,
         accept: &'static str,
         body: Body,
+        fields: &[(&'static str, &str)],
     ) -> Result<Response<Incoming>, ClientError> {
         let request = self.build(&Method::POST, path, Some(content_type), None, Some(body)).map(|mut request| {
             request.headers_mut().insert(header::ACCEPT, http::HeaderValue::from_static(accept));
             request
         });
+        let request = with_secrets(request, fields);
         let (response, _sender) =
             self.send(&format!("POST {}", path.split('?').next().unwrap_or(path)), request).await?;
         Ok(response)
@@ -431,6 +437,22 @@ fn refused(status: StatusCode, body: &[u8]) -> ClientError {
         if raw.is_empty() { status.to_string() } else { raw.chars().take(500).collect() }
     });
     ClientError::Refused { status, message, hint: text("hint") }
+}
+
+/// With fields that nobody is to see.
+fn with_secrets(
+    mut request: Result<Request<Body>, http::Error>,
+    fields: &[(&'static str, &str)],
+) -> Result<Request<Body>, http::Error> {
+    for (name, value) in fields {
+        request = request.and_then(|mut request| {
+            let mut value = header::HeaderValue::from_str(value)?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(*name, value);
+            Ok(request)
+        });
+    }
+    request
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod inspect;
 mod load;
 mod login;
 mod logs;
+mod manifest;
 mod network;
 mod pause;
 mod per_container;
@@ -155,6 +156,7 @@ pub fn command() -> Command {
                     system_install::uninstall_command(),
                 ]),
             context::command(),
+            manifest::command(),
             network::command(),
             volume::command(),
         ])
@@ -260,6 +262,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("events", _) => events::execute(context, matches).await,
         ("info", _) => info::execute(context, matches).await,
         ("login", _) => login::execute(context, matches).await,
+        ("manifest", _) => manifest::execute(context, matches).await,
         ("version", _) => version::execute(context, matches).await,
         ("inspect", _) => inspect::execute(context, matches, None).await,
         ("images", _) => images::execute(context, matches).await,

@@ -43,6 +43,16 @@ pub struct Account {
     pub identity_token: String,
 }
 
+impl Account {
+    /// Docker's AuthConfig.
+    fn described(&self, key: &str) -> Value {
+        json!({
+            "username": self.user, "password": self.password, "identitytoken": self.identity_token,
+            "serveraddress": key,
+        })
+    }
+}
+
 /// The key of a registry, as images' names have it or as a whole address, in docker's file.
 pub fn key_of(registry: &str) -> &str {
     match host(registry) {
@@ -51,18 +61,32 @@ pub fn key_of(registry: &str) -> &str {
     }
 }
 
+/// For several registries, as the header `X-Registry-Config` carries them: each by its key. `None`: nobody in particular for
+/// any of them.
+///
+/// # Errors
+/// As [`of_registry`].
+pub fn of_registries<'a>(
+    directory: &Path,
+    registries: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<RegistryAuth>, Failure> {
+    let mut all = Map::new();
+    for registry in registries {
+        let key = key_of(registry);
+        if let Some(account) = account(directory, key)? {
+            all.insert(key.to_owned(), account.described(key));
+        }
+    }
+    Ok((!all.is_empty()).then(|| RegistryAuth::of(&Value::Object(all))))
+}
+
 /// For a registry as images' names have it. `None`: nobody in particular.
 ///
 /// # Errors
 /// The file is no JSON; a helper cannot be asked.
 pub fn of_registry(directory: &Path, registry: &str) -> Result<Option<RegistryAuth>, Failure> {
     let key = key_of(registry);
-    Ok(account(directory, key)?.map(|account| {
-        RegistryAuth::of(&json!({
-            "username": account.user, "password": account.password, "identitytoken": account.identity_token,
-            "serveraddress": key,
-        }))
-    }))
+    Ok(account(directory, key)?.map(|account| RegistryAuth::of(&account.described(key))))
 }
 
 /// Who one is, by the registry's key.
@@ -235,6 +259,23 @@ mod tests {
         }
         assert_eq!(of(&config, "token.example").unwrap()["identitytoken"], json!("t"));
         assert!(of(&json!({}), "docker.io").is_none());
+    }
+
+    #[test]
+    fn several_registries_are_told_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = |user: &str| json!({ "auth": base64::encode(format!("{user}:x").as_bytes()) });
+        let config = json!({ "auths": {
+            "https://index.docker.io/v1/": pair("hub"), "a.example:5000": pair("a"), "secret.example": pair("nobody's"),
+        } });
+        std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+        let found = of_registries(directory.path(), ["docker.io", "a.example:5000", "b.example"]).unwrap().unwrap();
+        let text = found.header().replace('-', "+").replace('_', "/");
+        let read: Value = serde_json::from_slice(&base64::decode(&text).unwrap()).unwrap();
+        let users: Vec<_> = read.as_object().unwrap().iter().map(|(key, it)| (key.as_str(), &it["username"])).collect();
+        assert_eq!(users, [("a.example:5000", &json!("a")), (HUB_KEY, &json!("hub"))]);
+        assert!(of_registries(directory.path(), ["b.example"]).unwrap().is_none());
+        assert!(of_registries(directory.path(), []).unwrap().is_none());
     }
 
     #[test]

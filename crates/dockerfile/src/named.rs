@@ -46,13 +46,19 @@ pub fn replace_stages<T>(file: &mut Dockerfile, contexts: &BTreeMap<String, T>) 
 /// The contexts that a build of this file takes from, as far as the file says so: the triggers of a base image may name
 /// more.
 pub fn wanted<T>(file: &Dockerfile, given: &Given, contexts: &BTreeMap<String, T>) -> Result<BTreeSet<String>, Error> {
+    let names = images(file, given, contexts)?;
+    Ok(names.iter().filter_map(|name| name_of(name)).filter(|name| contexts.contains_key(name)).collect())
+}
+
+/// Images that it takes from, by the names that the file has for them; contexts that stand in their places are among them.
+pub fn images<T>(file: &Dockerfile, given: &Given, contexts: &BTreeMap<String, T>) -> Result<BTreeSet<String>, Error> {
     let mut file = file.clone();
     replace_stages(&mut file, contexts);
     let global = GlobalScope::new(&file, given)?;
     let stages = Stages::new(&file, &global)?;
     let mut wanted = BTreeSet::new();
     let mut want = |name: &str| {
-        wanted.extend(name_of(name).filter(|name| contexts.contains_key(name)));
+        wanted.insert(name.to_owned());
     };
     for number in stages.needed(stages.target(&given.target_stage)?) {
         if let Base::Image(name) = stages.base_of(number) {

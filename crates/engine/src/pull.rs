@@ -22,6 +22,7 @@ pub use self::board::{LayerStep, PullEvent};
 pub(crate) use self::fetch::terms;
 use self::flights::Flight;
 pub(crate) use self::flights::Pulls;
+pub(crate) use self::refusal::failure;
 use crate::{Engine, EngineError};
 
 /// What is to be pulled.

@@ -137,6 +137,7 @@ pub(crate) fn request(
         secrets: BTreeMap::new(),
         agents: BTreeMap::new(),
         authorities: None,
+        credentials: BTreeMap::new(),
         pull: query.flag("pull"),
         debug_shell: query.flag("debugshell"),
         attestations: attest::read(query.all("attest"))?,

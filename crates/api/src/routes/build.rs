@@ -27,8 +27,8 @@ use tokio_stream::Stream;
 use self::classic::Classic;
 use self::events::Events;
 use super::archives::{ChannelReader, PIECES, pump};
-use super::image_query;
 use super::specify::specify;
+use super::{image_query, registry_auth};
 use crate::convert::create::ImageDefaults;
 use crate::convert::request::Create;
 use crate::convert::{build as convert, defaults as engine_defaults};
@@ -70,7 +70,7 @@ pub(super) async fn build(
         .with_hint("dozen build --debug-shell"));
     }
     let tags: Vec<String> = request.tags.iter().map(Reference::familiar).collect();
-    // X-Registry-Config, which docker's client always sends, has passwords for registries: none is asked for anything.
+    request.credentials = registry_auth::by_registry(&headers);
     let has_head = intake::has_head(&headers);
     let (archive, pieces) = mpsc::channel(PIECES);
     let pumping = tokio::spawn(pump(body, archive));

@@ -21,6 +21,7 @@ mod cache_mounts;
 mod containers;
 mod copies;
 mod disk_usage;
+mod distribution;
 mod events;
 mod exec;
 mod housekeeping;
@@ -36,6 +37,7 @@ mod pull;
 mod push;
 mod reach;
 mod refused;
+mod registry_auth;
 mod snapshots;
 mod specify;
 mod stats;
@@ -131,6 +133,7 @@ fn routes() -> Router<Engine> {
         .route("/images/create", post(archives::create))
         .route("/images/load", post(archives::load))
         .route("/images/get", get(archives::save))
+        .route("/distribution/{*rest}", get(distribution::inspect))
         .route("/layers/known", post(layers::known))
         // An image's name has slashes in it: what follows `/images/` is taken apart by hand.
         .route("/images/{*rest}", get(images::get).post(images::post).delete(images::delete))

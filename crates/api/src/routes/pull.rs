@@ -1,16 +1,18 @@
 //! `POST /images/create?fromImage=…`: a pull, told in Docker's words. What goes wrong before anything is told is the answer's
 //! status; afterwards it stands in the stream. The answer's body owns its part in the pull, which ends with the last client.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use dozen_engine::{Credentials, Engine, LayerStep, PullEvent, PullRequest, RegistrySecret};
-use dozen_model::{Reference, base64};
-use serde::Deserialize;
+use dozen_engine::{Credentials, Engine, LayerStep, PullEvent, PullRequest};
+use dozen_model::Reference;
 use serde_json::{Value, json};
 
 use super::image_query;
+pub(super) use super::registry_auth::credentials;
 use crate::error::{Answer, ApiError};
 use crate::extract::Query;
 
@@ -52,44 +54,6 @@ fn request(query: &Query, credentials: Option<Credentials>) -> Result<PullReques
     Ok(PullRequest { reference, all_tags: is_bare, platform, credentials })
 }
 
-/// Docker's AuthConfig, in `X-Registry-Auth`. What makes no sense there is as if it were not there, as with Docker.
-pub(super) fn credentials(headers: &HeaderMap) -> Option<Credentials> {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct AuthConfig {
-        username: String,
-        password: String,
-        auth: String,
-        identitytoken: String,
-        registrytoken: String,
-    }
-    let text = headers.get("x-registry-auth")?.to_str().ok()?;
-    let config: AuthConfig = serde_json::from_slice(&from_base64_url(text)?).ok()?;
-    let pair = base64::decode(&config.auth).and_then(|bytes| String::from_utf8(bytes).ok());
-    let pair = pair.as_deref().and_then(|pair| pair.split_once(':'));
-    if !config.registrytoken.is_empty() {
-        return Some(Credentials::RegistryToken(RegistrySecret::new(config.registrytoken)));
-    }
-    if !config.identitytoken.is_empty() {
-        return Some(Credentials::IdentityToken(RegistrySecret::new(config.identitytoken)));
-    }
-    let (user, password) = match (config.username.as_str(), pair) {
-        ("", Some((user, password))) => (user.to_owned(), password.to_owned()),
-        ("", None) => return None,
-        _ => (config.username, config.password),
-    };
-    Some(Credentials::Password { user, password: RegistrySecret::new(password) })
-}
-
-/// RFC 4648, section 5, with padding or without.
-fn from_base64_url(text: &str) -> Option<Vec<u8>> {
-    let mut standard = text.trim_end_matches('=').replace('-', "+").replace('_', "/");
-    while !standard.len().is_multiple_of(4) {
-        standard.push('=');
-    }
-    base64::decode(&standard)
-}
-
 /// Docker's words for an event.
 fn lines(event: &PullEvent) -> Bytes {
     let all = match event {
@@ -98,7 +62,10 @@ fn lines(event: &PullEvent) -> Bytes {
         }
         PullEvent::Layer { digest, step } => {
             let id = &digest.hex()[..ID_LETTERS];
-            steps(*step).into_iter().map(|(status, bytes)| layer(id, status, bytes)).collect()
+            steps(*step).into_iter().map(|(status, bytes)| layer(id, &status, bytes)).collect()
+        }
+        PullEvent::Left { remaining, limit, window_s } => {
+            vec![json!({ "status": left(*remaining, *limit, *window_s) })]
         }
         PullEvent::Resolved(digest) => vec![json!({ "status": format!("Digest: {digest}") })],
         PullEvent::Done { name, is_new } => {
@@ -109,16 +76,32 @@ fn lines(event: &PullEvent) -> Bytes {
     all.iter().map(|line| format!("{line}\r\n")).collect::<String>().into()
 }
 
-type Step = (&'static str, Option<(u64, u64)>);
+/// What the registry still gives. Docker says nothing of it.
+fn left(remaining: u64, limit: Option<u64>, window_s: Option<u64>) -> String {
+    let of = limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+    let every = match window_s {
+        None => String::new(),
+        Some(seconds) if seconds % 3600 == 0 => format!(" every {} h", seconds / 3600),
+        Some(seconds) => format!(" every {seconds} s"),
+    };
+    format!("Pulls left: {remaining}{of}{every}")
+}
+
+type Step = (Cow<'static, str>, Option<(u64, u64)>);
 
 fn steps(step: LayerStep) -> Vec<Step> {
+    let plain = |words: &'static str| (Cow::Borrowed(words), None);
     match step {
-        LayerStep::Exists => vec![("Already exists", None)],
-        LayerStep::Found => vec![("Pulling fs layer", None)],
-        LayerStep::Downloading { bytes, of_bytes } => vec![("Downloading", Some((bytes, of_bytes)))],
-        LayerStep::Downloaded => vec![("Verifying Checksum", None), ("Download complete", None)],
-        LayerStep::Extracting { bytes, of_bytes } => vec![("Extracting", Some((bytes, of_bytes)))],
-        LayerStep::Complete => vec![("Pull complete", None)],
+        LayerStep::Exists => vec![plain("Already exists")],
+        LayerStep::Found => vec![plain("Pulling fs layer")],
+        LayerStep::Downloading { bytes, of_bytes } => vec![("Downloading".into(), Some((bytes, of_bytes)))],
+        LayerStep::Retrying { seconds } => {
+            let plural = if seconds == 1 { "" } else { "s" };
+            vec![(format!("Retrying in {seconds} second{plural}").into(), None)]
+        }
+        LayerStep::Downloaded => vec![plain("Verifying Checksum"), plain("Download complete")],
+        LayerStep::Extracting { bytes, of_bytes } => vec![("Extracting".into(), Some((bytes, of_bytes)))],
+        LayerStep::Complete => vec![plain("Pull complete")],
     }
 }
 
@@ -192,26 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_is_read() {
-        let of = |json: &str| {
-            let text = base64::encode(json.as_bytes()).replace('+', "-").replace('/', "_");
-            let with = |text: &str| {
-                credentials(&[("x-registry-auth".parse().unwrap(), text.parse().unwrap())].into_iter().collect())
-            };
-            assert_eq!(with(&text), with(text.trim_end_matches('=')));
-            with(&text)
-        };
-        let password = |user: &str, password: &str| {
-            Some(Credentials::Password { user: user.into(), password: RegistrySecret::new(password) })
-        };
-        assert_eq!(of(r#"{"username":"a","password":"b?>é","serveraddress":"x"}"#), password("a", "b?>é"));
-        assert_eq!(of(r#"{"auth":"bWU6cHc6"}"#), password("me", "pw:"));
-        assert_eq!(
-            of(r#"{"identitytoken":"t","username":"a"}"#),
-            Some(Credentials::IdentityToken(RegistrySecret::new("t")))
-        );
-        for nothing in ["{}", "null", "[]", "<"] {
-            assert_eq!(of(nothing), None, "{nothing}");
+    fn what_is_left_is_told() {
+        for (limit, window_s, want) in [
+            (Some(100), Some(21600), "Pulls left: 76 of 100 every 6 h"),
+            (Some(100), Some(90), "Pulls left: 76 of 100 every 90 s"),
+            (None, None, "Pulls left: 76"),
+        ] {
+            assert_eq!(left(76, limit, window_s), want);
         }
     }
 
@@ -240,6 +210,9 @@ mod tests {
             format!("{{\"id\":\"aaaaaaaaaaaa\",{detail},\"status\":\"Already exists\"}}\r\n")
         );
         assert_eq!(of(LayerStep::Downloaded).lines().count(), 2);
+        for (seconds, words) in [(1, "Retrying in 1 second\""), (5, "Retrying in 5 seconds\"")] {
+            assert!(of(LayerStep::Retrying { seconds }).contains(words));
+        }
         let half = of(LayerStep::Downloading { bytes: 500, of_bytes: 1000 });
         let arrow = format!("[{}>{}]  500B/1kB", "=".repeat(25), " ".repeat(24));
         assert!(half.contains(&arrow) && half.contains(r#""current":500,"total":1000"#), "{half}");

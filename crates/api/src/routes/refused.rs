@@ -10,7 +10,6 @@ use crate::error::ApiError;
 const NOT_BUILT: &[(MethodFilter, &str, &str)] = &[
     (MethodFilter::POST, "/session", "a build session"),
     (MethodFilter::POST, "/grpc", "the build service (BuildKit)"),
-    (MethodFilter::GET, "/distribution/{*name}", "asking a registry for an image"),
     (MethodFilter::GET, "/containers/{id}/checkpoints", "checkpoints"),
     (MethodFilter::POST, "/containers/{id}/checkpoints", "checkpoints"),
     (MethodFilter::DELETE, "/containers/{id}/checkpoints/{checkpoint}", "checkpoints"),
@@ -78,7 +77,6 @@ mod tests {
             ("GET", "/v1.51/swarm", 503, "This node is not a swarm manager"),
             ("POST", "/services/create", 503, "This node is not a swarm manager"),
             ("POST", "/swarm/leave", 503, "This node is not part of a swarm"),
-            ("GET", "/distribution/a/b/json", 501, "is not built yet"),
             ("GET", "/nonsense", 404, "page not found"),
             ("GET", "/v1.41/", 404, "page not found"),
         ] {

@@ -11,6 +11,7 @@ mod layout;
 mod packing;
 mod product;
 mod progress;
+mod registries;
 mod report;
 mod request;
 mod results;
@@ -152,12 +153,16 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     if let source::Context::Directory { source, .. } | source::Context::Nothing(source) = &from {
         contexts::leave_out_unused(&mut contexts, &source.text, &given(matches)?);
     }
+    let auth = match from.dockerfile() {
+        Some(source) => registries::credentials(&source.text, &given(matches)?, &contexts)?,
+        None => None,
+    };
     send::check(context).await?;
     let agents = agents::open(context, agents).await?;
     let mut progress = Progress::new(mode);
     let compress = is_on(matches, "compress");
     let (query, cache_steps) = (caches.ask(request.query), caches.described());
-    let sending = send::Sending { query, secrets, agents, authorities, contexts, cache_steps, from, compress };
+    let sending = send::Sending { query, secrets, agents, authorities, contexts, cache_steps, from, compress, auth };
     let response = send::send(context, sending, &mut progress).await?;
     caches.warnings.iter().for_each(|warning| progress.warn(warning));
     let mut statements = Statements::default();

@@ -2,6 +2,11 @@
 
 /// Re-indents valid JSON: four spaces a level, as Docker's `inspect` shows it.
 pub fn indent(json: &str) -> String {
+    indent_by(json, "    ")
+}
+
+/// The same, by any white space a level.
+pub fn indent_by(json: &str, unit: &str) -> String {
     let mut output = String::new();
     let mut depth = 0_usize;
     let mut characters = json.chars().filter(JsonSpace::default().keep()).peekable();
@@ -27,18 +32,18 @@ pub fn indent(json: &str) -> String {
                     Some('}' | ']') => output.extend(characters.next()),
                     _ => {
                         depth += 1;
-                        new_line(&mut output, depth);
+                        new_line(&mut output, depth, unit);
                     }
                 }
             }
             '}' | ']' => {
                 depth = depth.saturating_sub(1);
-                new_line(&mut output, depth);
+                new_line(&mut output, depth, unit);
                 output.push(character);
             }
             ',' => {
                 output.push(character);
-                new_line(&mut output, depth);
+                new_line(&mut output, depth, unit);
             }
             ':' => output.push_str(": "),
             other => output.push(other),
@@ -47,9 +52,9 @@ pub fn indent(json: &str) -> String {
     output
 }
 
-fn new_line(output: &mut String, depth: usize) {
+fn new_line(output: &mut String, depth: usize, unit: &str) {
     output.push('\n');
-    output.extend(std::iter::repeat_n("    ", depth));
+    output.extend(std::iter::repeat_n(unit, depth));
 }
 
 /// Tells space between values from space within strings.

@@ -14,7 +14,7 @@ use dozen_model::Digest;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::bring::bring;
+use super::bring::{bring, bring_beside};
 use super::contexts::{self, NamedContext, Taken};
 use super::failure::{Failed, StepError};
 use super::foreign;
@@ -286,6 +286,13 @@ async fn find_image(
         Err(EngineError::Image(ImageError::NoSuchImage(_))) => {
             bring(job, name, platform.clone(), near).await?;
             look(job, name, platform).await
+        }
+        // The name stays what it is here; of the other platform comes what its own digest names.
+        Err(EngineError::Image(ImageError::NoSuchPlatform(message))) => {
+            match bring_beside(job, name, platform.as_ref()).await {
+                Some(other) => look(job, &other, platform).await,
+                None => Err(EngineError::Image(ImageError::NoSuchPlatform(message))),
+            }
         }
         found => found,
     };

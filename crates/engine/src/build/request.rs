@@ -6,6 +6,7 @@ use dozen_dockerfile::scope::{Given, Platform};
 use dozen_model::{ContainerSpec, Reference};
 
 use super::{Attestations, BuildName, CacheStep, SshAgent};
+use crate::pull::Credentials;
 
 /// What is to be built, and how.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct BuildRequest {
     /// Certificate authorities in PEM that the commands of RUN trust, too, as far as they heed the usual variables; no part
     /// of the image, and none of what a step is known by.
     pub authorities: Option<String>,
+    /// For registries of images that it begins from, or takes files from: each is told its own alone.
+    pub credentials: BTreeMap<String, Credentials>,
     /// Images that it begins from, or takes files from, are pulled also where they are here.
     pub pull: bool,
     /// A command that fails is followed by a shell where it has stopped.

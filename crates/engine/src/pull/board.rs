@@ -31,6 +31,15 @@ pub enum PullEvent {
         /// How far it is.
         step: LayerStep,
     },
+    /// How many pulls the registry still gives, if it says so.
+    Left {
+        /// So many, until the window is over.
+        remaining: u64,
+        /// Of so many in each window.
+        limit: Option<u64>,
+        /// The window.
+        window_s: Option<u64>,
+    },
     /// What the name leads to in the registry.
     Resolved(Digest),
     /// An image is here.
@@ -53,6 +62,10 @@ pub enum LayerStep {
     Downloading {
         bytes: u64,
         of_bytes: u64,
+    },
+    /// It is asked for again after so many seconds.
+    Retrying {
+        seconds: u64,
     },
     /// All of it has come.
     Downloaded,

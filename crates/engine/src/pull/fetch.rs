@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes};
 use dozen_image::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 use dozen_model::{Digest, Reference, error_chain};
 use dozen_registry::{
-    Access, Authorities, Credentials, Manifest, Patience, Proxies, RegistryError, Repository, Terms, Which,
+    Access, Authorities, Credentials, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError, Repository, Terms,
+    Which,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,7 +25,10 @@ const PIECES: usize = 16;
 /// All that a request asks for.
 pub(super) async fn pull(shared: &Arc<Shared>, request: &PullRequest, board: &Board) -> Result<(), EngineError> {
     let terms = terms(shared, request.credentials.clone()).await?;
-    let repository = Arc::new(shared.pulls.client.repository(&request.reference, Access::Pull, terms));
+    let told = board.clone();
+    let pauses = Pauses::new(move |digest, seconds| told.moves(digest, LayerStep::Retrying { seconds }));
+    let repository = shared.pulls.client.repository(&request.reference, Access::Pull, terms);
+    let repository = Arc::new(repository.telling(pauses));
     let one = |name| Pulling { shared, request, board, repository: repository.clone(), name };
     if !request.all_tags {
         return one(request.reference.clone()).pull().await;
@@ -104,6 +108,9 @@ impl Pulling<'_> {
     }
 
     fn done(&self, digest: Digest, is_new: bool) {
+        if let Some(RateLimit { remaining, limit, window_s }) = self.repository.rate_limit() {
+            self.board.say(PullEvent::Left { remaining, limit, window_s });
+        }
         self.board.say(PullEvent::Resolved(digest));
         self.board.say(PullEvent::Done { name: self.name.familiar(), is_new });
     }

@@ -27,6 +27,10 @@ pub(super) struct Flight {
 }
 
 impl Pulls {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub(super) fn join(&self, shared: &Arc<Shared>, request: PullRequest) -> Arc<Flight> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights.retain(|_, flight| flight.strong_count() > 0);

@@ -6,7 +6,7 @@ use dozen_registry::RegistryError;
 use super::PullFailure;
 
 /// What went wrong when an image of this name was asked for.
-pub(super) fn failure(name: &Reference, error: &RegistryError) -> PullFailure {
+pub(crate) fn failure(name: &Reference, error: &RegistryError) -> PullFailure {
     let (familiar, repository) = (name.familiar(), name.familiar_name());
     let said = |refusal: &dozen_registry::Refusal| refusal.to_string();
     let (kind, message) = match error.refusal() {

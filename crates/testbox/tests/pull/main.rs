@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod builds;
 mod certificates;
 mod hosts;
 mod luck;
+mod manifests;
 mod registry;
 mod secrets;
+mod told;
 
 use dozen_testbox::{Daemon, MACHINE_ADDRESS, Machine, Side};
 use registry::Registry;

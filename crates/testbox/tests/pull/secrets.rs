@@ -14,13 +14,13 @@ const PASSWORD: &str = "sesame-open";
 /// RFC 7617, of both.
 const PAIR: &str = "bWU6c2VzYW1lLW9wZW4=";
 
-fn log_in(machine: &Machine, host: &str, pair: &str) {
+pub fn log_in(machine: &Machine, host: &str, pair: &str) {
     let directory = machine.directory().join("docker-config");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("config.json"), json!({ "auths": { host: { "auth": pair } } }).to_string()).unwrap();
 }
 
-fn check_nobody_said_it(engine: &Engine<'_>, said: &[String]) {
+pub fn check_nobody_said_it(engine: &Engine<'_>, said: &[String]) {
     for text in said.iter().chain([&engine.log()]) {
         for secret in [PASSWORD, PAIR, "good.token"] {
             assert!(!text.contains(secret), "{text}");
@@ -28,16 +28,21 @@ fn check_nobody_said_it(engine: &Engine<'_>, said: &[String]) {
     }
 }
 
-#[test]
-fn a_password_opens_a_registry() {
-    let machine = Machine::new();
-    let open = Registry::with(&machine, 5001, "");
+/// A registry with `box:1`, which wants name and password.
+pub fn guarded(machine: &Machine) -> Registry<'_> {
+    let open = Registry::with(machine, 5001, "");
     open.fill("busybox", "box:1");
     drop(open);
     let file = machine.directory().join("htpasswd");
     std::fs::write(&file, HASH).unwrap();
     let guarded = format!("auth: {{ htpasswd: {{ realm: r, path: {} }} }}", file.display());
-    let registry = Registry::with(&machine, 5001, &guarded);
+    Registry::with(machine, 5001, &guarded)
+}
+
+#[test]
+fn a_password_opens_a_registry() {
+    let machine = Machine::new();
+    let registry = guarded(&machine);
     let engine = machine.engine();
     let host = format!("127.0.0.1:{}", registry.port);
     let name = format!("{host}/box:1");

@@ -22,6 +22,7 @@ use super::source::{self, Source};
 use crate::client::{ClientError, Query};
 use crate::commands::Context;
 use crate::commands::pieces::{Outgoing, outgoing};
+use crate::credentials::RegistryAuth;
 use crate::failure::Failure;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -43,6 +44,8 @@ pub(super) struct Sending {
     pub from: source::Context,
     /// With gzip, unless it is an archive already.
     pub compress: bool,
+    /// Who we are for registries.
+    pub auth: Option<RegistryAuth>,
 }
 
 /// What is sent is understood by dozen alone.
@@ -62,7 +65,7 @@ pub(super) async fn send(
     sending: Sending,
     progress: &mut Progress,
 ) -> Result<Response<Incoming>, Failure> {
-    let Sending { mut query, secrets, agents, authorities, contexts, cache_steps, from, compress } = sending;
+    let Sending { mut query, secrets, agents, authorities, contexts, cache_steps, from, compress, auth } = sending;
     query = query.with_some("dockerfile", from.file());
     if let source::Context::Remote { address, .. } = &from {
         query = query.with("remote", address);
@@ -75,7 +78,8 @@ pub(super) async fn send(
     let (out, body, sent) = outgoing();
     let filling = tokio::task::spawn_blocking(move || fill(out, &head, from, &contexts, compress));
     let path = format!("/build{query}");
-    let mut sending = std::pin::pin!(context.client.exchange(&path, CONTEXT_TYPE, EVENTS_TYPE, body));
+    let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Config", auth.header())).collect();
+    let mut sending = std::pin::pin!(context.client.exchange(&path, CONTEXT_TYPE, EVENTS_TYPE, body, &fields));
     let mut ticks = interval(super::TICK);
     let answer = loop {
         tokio::select! {
