@@ -48,6 +48,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stats;
 mod system_install;
@@ -187,6 +188,7 @@ pub fn command() -> Command {
             rm::command(),
             rmi::command("rmi"),
             save::command(),
+            search::command(),
             start::command(),
             stats::command(),
             per_container::stop_command(),
@@ -263,6 +265,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("info", _) => info::execute(context, matches).await,
         ("login", _) => login::execute(context, matches).await,
         ("manifest", _) => manifest::execute(context, matches).await,
+        ("search", _) => search::execute(context, matches).await,
         ("version", _) => version::execute(context, matches).await,
         ("inspect", _) => inspect::execute(context, matches, None).await,
         ("images", _) => images::execute(context, matches).await,

@@ -23,7 +23,6 @@ const VERBS: &[&str] = &[
     "manifest rm",
     "node",
     "plugin",
-    "search",
     "secret",
     "service",
     "stack",

@@ -26,6 +26,7 @@ mod push;
 mod recover;
 mod registry;
 mod rows;
+mod search;
 mod settings;
 mod shared;
 mod volumes;
@@ -61,6 +62,7 @@ pub use network::objects::{Network, NetworkRequest};
 pub use network::reach::{FirewallReport, PortReach, PortsReport};
 pub use pull::{Credentials, LayerStep, Pull, PullEvent, PullFailure, PullRequest, RegistrySecret};
 pub use push::{Push, PushEvent, PushRequest, PushStep};
+pub use search::FoundImage;
 pub use volumes::snapshots::VolumeSnapshot;
 pub use volumes::{Claim, Volume, VolumeSpec};
 

@@ -11,7 +11,7 @@ use dozen_model::{ImageId, Reference, moment};
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
 
-use super::{archives, housekeeping, image_query, push};
+use super::{archives, housekeeping, image_query, push, search};
 use crate::convert::{self, fields};
 use crate::edge::ApiVersion;
 use crate::error::{Answer, ApiError, empty, join_failed, ok, reply};
@@ -25,10 +25,11 @@ pub(super) async fn get(
     State(engine): State<Engine>,
     Extension(version): Extension<ApiVersion>,
     Path(rest): Path<String>,
+    headers: HeaderMap,
     query: Query,
 ) -> Answer {
     if rest == "search" {
-        return Err(ApiError::not_built("searching a registry"));
+        return search::search(&engine, &query, &headers).await;
     }
     match rest.rsplit_once('/') {
         Some((name, "json")) => inspect(&engine, version, name, &query).await,

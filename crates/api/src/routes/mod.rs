@@ -38,6 +38,7 @@ mod push;
 mod reach;
 mod refused;
 mod registry_auth;
+mod search;
 mod snapshots;
 mod specify;
 mod stats;

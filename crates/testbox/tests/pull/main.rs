@@ -8,6 +8,7 @@ mod hosts;
 mod luck;
 mod manifests;
 mod registry;
+mod search;
 mod secrets;
 mod told;
 
