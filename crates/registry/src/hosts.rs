@@ -87,7 +87,13 @@ fn decide(
         return all;
     }
     all.extend(planned.into_iter().map(|mirror| (mirror, None)));
-    let server = server(registry, own, &file.server);
+    let server = match access {
+        // Who has a password for the registry has it tried there, and not at another server in its place.
+        None if endpoint(registry, &own, &file.server).is_some_and(|said| said.is_mirror) => {
+            return vec![(own, None)];
+        }
+        _ => server(registry, own, &file.server),
+    };
     all.push((server, Some(file.server)));
     all
 }

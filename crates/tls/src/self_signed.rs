@@ -123,9 +123,50 @@ fn moment(kind: u8, text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    use rustls::RootCertStore;
+    use rustls::crypto::ring;
 
     use super::*;
+
+    /// As `openssl req -x509` makes it: of itself, and an authority.
+    fn made(name: &str, from: i32, until: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_server_is_its_own_authority_only_if_it_was_named_and_is_who_it_says() {
+        let good = made("a.example", 2020, 3000);
+        let (early, late) = (made("a.example", 2900, 3000), made("a.example", 2020, 2021));
+        let all = [good.clone(), early.clone(), late.clone()];
+        let mut roots = RootCertStore::empty();
+        all.iter().for_each(|certificate| roots.add(certificate.clone()).unwrap());
+        let provider = Arc::new(ring::default_provider());
+        let signed = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+        let verifier = SignedOrNamed { signed, named: all.into() };
+        // In the year 2023.
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000));
+        for (certificate, name, want) in [
+            (&good, "a.example", None),
+            (&good, "b.example", Some("not valid for name")),
+            (&early, "a.example", Some("NotValidYet")),
+            (&late, "a.example", Some("Expired")),
+            (&made("a.example", 2020, 3000), "a.example", Some("CaUsedAsEndEntity")),
+        ] {
+            let server = ServerName::try_from(name).unwrap();
+            let found = verifier.verify_server_cert(certificate, &[], &server, &[], now);
+            match (found, want) {
+                (Ok(_), None) => {}
+                (Err(error), Some(words)) => assert!(error.to_string().contains(words), "{name}: {error}"),
+                (found, want) => panic!("{name}: {found:?} {want:?}"),
+            }
+        }
+    }
 
     #[test]
     fn moments_are_read() {

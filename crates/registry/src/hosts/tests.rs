@@ -23,7 +23,7 @@ fn who_is_asked_is_decided() {
     use Security::{Any, Plain, Unverified, Verified};
     let pull = Some(Access::Pull);
     type Want<'a> = &'a [(&'a str, Security, bool)];
-    let cases: [(&str, &str, Option<Access>, Want<'_>); 13] = [
+    let cases: [(&str, &str, Option<Access>, Want<'_>); 14] = [
         ("a.example", "", pull, &[("https://a.example/v2/x", Verified, true)]),
         (
             "docker.io",
@@ -86,6 +86,12 @@ fn who_is_asked_is_decided() {
             "[host.'https://m']\n[host.'https://n']\ncapabilities = ['push']\n[host.'https://o']\ncapabilities = ['push']",
             Some(Access::Push),
             &[("https://n/v2/x?ns=a.example", Verified, false)],
+        ),
+        (
+            "a.example",
+            "server = 'https://b.example'\nskip_verify = true",
+            None,
+            &[("https://a.example/v2/x", Verified, true)],
         ),
         ("a.example", "[host.'https://m']", None, &[("https://a.example/v2/x", Verified, true)]),
     ];

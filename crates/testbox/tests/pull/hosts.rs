@@ -94,5 +94,9 @@ fn a_server_in_a_registrys_place_is_told_no_password() {
     daemon.dozen(&["pull", &name]).refuses(1, &["no basic auth credentials"]);
     *wants.lock().unwrap() = false;
     daemon.dozen(&["pull", &name]).expect(0);
+    // Nor is a password good because somebody else lets everybody in.
+    let login = ["login", "-u", "me", "--password-stdin", NOWHERE];
+    let refused = machine.run_with(dozen_testbox::dozen_program(), &login, b"wrong\n", &[]).expect(1);
+    assert!(refused.err.contains(&format!("cannot reach the registry {NOWHERE}")), "{}", refused.err);
     between.stop(&machine);
 }
