@@ -279,7 +279,8 @@ async fn find_image(
     platform: Option<Platform>,
     near: Option<&str>,
 ) -> Result<HeldImage, StepError> {
-    if job.request.pull {
+    // What is here for another platform keeps its name: see below.
+    if job.request.pull && !matches!(look(job, name, platform.clone()).await, Err(error) if is_of_another(&error)) {
         bring(job, name, platform.clone(), near).await?;
     }
     let found = match look(job, name, platform.clone()).await {
@@ -303,6 +304,10 @@ async fn find_image(
         }
         _ => StepError::Engine(error),
     })
+}
+
+fn is_of_another(error: &EngineError) -> bool {
+    matches!(error, EngineError::Image(ImageError::NoSuchPlatform(_)))
 }
 
 async fn look(job: &Arc<Job>, name: &str, platform: Option<Platform>) -> Result<HeldImage, EngineError> {

@@ -95,9 +95,11 @@ fn another_platform_comes_and_the_name_stays() {
     assert!(before.ends_with(" amd64\n"), "{before}");
     let file =
         format!("FROM {name} AS a\nRUN true\nFROM --platform=linux/arm64 {name}\nCOPY --from=a /bin/busybox /native\n");
-    build(&machine, &[], &file).expect(0);
-    assert_eq!(engine.dozen(&["image", "inspect", "-f", "{{.Architecture}}", "made"]).text(), "arm64\n");
-    assert_eq!(engine.dozen(&["image", "inspect", "-f", "{{.Id}} {{.Architecture}}", &name]).text(), before);
+    for options in [&[][..], &["--pull"]] {
+        build(&machine, options, &file).expect(0);
+        assert_eq!(engine.dozen(&["image", "inspect", "-f", "{{.Architecture}}", "made"]).text(), "arm64\n");
+        assert_eq!(engine.dozen(&["image", "inspect", "-f", "{{.Id}} {{.Architecture}}", &name]).text(), before);
+    }
     engine.dozen(&["run", "--rm", &name, "true"]).expect(0);
     // Again, of what is here by now; and of one that nobody has.
     build(&machine, &[], &file).expect(0);
