@@ -1,7 +1,7 @@
 //! `search`: images of a registry by a word. Nothing of them is here afterwards.
 
 use dozen_model::{Classified, ErrorKind, Reference, error_chain};
-pub use dozen_registry::Found as FoundImage;
+pub use dozen_registry::FoundImage;
 use dozen_registry::{Credentials, RegistryError};
 
 use crate::pull::{PullFailure, terms};

@@ -44,6 +44,6 @@ pub use pauses::Pauses;
 pub use rate_limit::RateLimit;
 pub use refusal::{Refusal, Said};
 pub use scope::Scope;
-pub use search::Found;
+pub use search::FoundImage;
 pub use secret::{Credentials, Secret};
 pub use upload::{Found, Session, UploadedBlob, Uploads};

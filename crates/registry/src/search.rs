@@ -17,7 +17,7 @@ const ANSWER_BYTES: u64 = 4 * 1024 * 1024;
 
 /// An image that was found, as the registry describes it: any words.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Found {
+pub struct FoundImage {
     /// As `pull` takes it, without the registry.
     pub name: String,
     #[expect(missing_docs, reason = "plain")]
@@ -34,7 +34,7 @@ pub struct Found {
 #[derive(Deserialize)]
 struct Page {
     #[serde(default)]
-    results: Option<Vec<Found>>,
+    results: Option<Vec<FoundImage>>,
 }
 
 impl Client {
@@ -48,7 +48,7 @@ impl Client {
         word: &str,
         most: usize,
         terms: Terms,
-    ) -> Result<Vec<Found>, RegistryError> {
+    ) -> Result<Vec<FoundImage>, RegistryError> {
         let mut endpoints = crate::endpoints(registry, &terms.settings);
         endpoints.retain(|endpoint| !endpoint.is_mirror);
         let scope = Scope::parse("registry:catalog:search");
