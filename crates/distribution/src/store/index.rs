@@ -8,14 +8,17 @@ mod manifests;
 mod uploads;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use dozen_ledger::rusqlite::Error::QueryReturnedNoRows;
 use dozen_ledger::rusqlite::{Connection, OptionalExtension, Row, params};
 use dozen_ledger::{Durability, Ledger, LedgerError};
 use dozen_model::Digest;
 
 use crate::name::{RepositoryName, UploadId};
 use crate::refusal::{Kind, Refusal};
+use crate::store::blocking;
 use crate::store::directory::BlobFile;
 use crate::store::schema::MIGRATIONS;
 
@@ -58,6 +61,32 @@ impl Index {
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.ledger.submit(durability, change, move |result| drop(answer.send(result)));
         answered.await.unwrap_or_else(|_| Err(LedgerError::Closed.into()))
+    }
+
+    /// A change after which less is kept: on a full disk it takes the space in reserve, for it is the way out. It may run
+    /// more than once.
+    async fn free<T: Send + 'static>(
+        &self,
+        change: impl Fn(&Connection) -> Result<T, Refusal> + Clone + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let ledger = self.ledger.clone();
+        blocking(move || {
+            let refused = Arc::new(Mutex::new(None));
+            let told = refused.clone();
+            let freed = ledger.write_essential(Durability::Power, move |connection| {
+                change(connection).map_err(|refusal| {
+                    *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+                    // Takes back what was changed; what is said is the refusal.
+                    LedgerError::Statement(QueryReturnedNoRows)
+                })
+            });
+            let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+            freed.map_err(|error| match (&error, refused) {
+                (LedgerError::Statement(QueryReturnedNoRows), Some(refusal)) => refusal,
+                _ => error.into(),
+            })
+        })
+        .await
     }
 
     /// Sees all that was written before. What it changes itself survives the process, not the machine.
@@ -144,7 +173,7 @@ impl Index {
     /// The repository does not have the blob any more. One that its manifests name stays.
     pub(crate) async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), Refusal> {
         let (repository, digest) = (repository.clone(), digest.clone());
-        self.change(Durability::Power, move |connection| {
+        self.free(move |connection| {
             let held = held_blob(connection, &repository, &digest)?.ok_or_else(|| blob_unknown(&digest))?;
             let named: bool = connection
                 .prepare_cached("SELECT EXISTS (SELECT 1 FROM manifest_blobs WHERE blob = ?1 AND repository = ?2)")?

@@ -165,3 +165,34 @@ fn who_pushes_while_all_is_collected_has_what_was_pushed() {
     let _server = Server::start(&machine, &[]);
     push(&machine, "busybox", "box:1").expect(0);
 }
+
+#[test]
+fn a_full_disk_refuses_what_comes_and_lets_go_what_goes() {
+    let machine = Machine::new();
+    let place = root(&machine);
+    std::fs::create_dir_all(&place).unwrap();
+    machine.run("mount", &["-t", "tmpfs", "-o", "size=24m", "tmpfs", place.to_str().unwrap()]).expect(0);
+    let server = Server::start(&machine, &[]);
+    assert!(push_artifact(&machine, "kept", "artifact"));
+    let blob = machine.directory().join("blob");
+    std::fs::File::create(&blob).unwrap().set_len(64 << 20).unwrap();
+    let upload = |to: &str| {
+        let data = format!("@{}", blob.display());
+        curl(&machine, &["-X", "PATCH", "-H", "Expect:", "--data-binary", &data, &format!("http://{HOST}{to}")])
+    };
+    let begun = curl(&machine, &["-X", "POST", &format!("http://{HOST}/v2/large/blobs/uploads/")]).text();
+    let location = begun.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().trim();
+    let refused = upload(location);
+    assert!(refused.out.contains("507 ") && refused.out.contains("disk is full"), "{refused:?}");
+    // Until nothing at all can be written.
+    let ballast = format!("of={}", place.join("ballast").display());
+    machine.run("dd", &["if=/dev/zero", &ballast, "bs=4096"]).expect(1);
+    assert!(!push_artifact(&machine, "small", "small"));
+    let gone = curl(&machine, &["-X", "DELETE", &format!("http://{HOST}/v2/kept/manifests/new")]).text();
+    assert!(gone.contains("202 Accepted"), "{gone}");
+    curl(&machine, &["-X", "DELETE", &format!("http://{HOST}{location}")]).expect(0);
+    until("there is room again", || push_artifact(&machine, "kept", "another").then_some(()));
+    drop(server);
+    check(&machine).expect(0);
+    machine.run("umount", &[place.to_str().unwrap()]).expect(0);
+}

@@ -33,7 +33,7 @@ pub(crate) struct Collected {
 impl Index {
     /// Takes away the rows of what nobody names and nobody has seen since, among the blobs from `first` on.
     pub(crate) async fn collect(&self, first: i64, unseen_since: i64) -> Result<Collected, Refusal> {
-        self.change(Durability::Power, move |connection| {
+        self.free(move |connection| {
             let last = first.saturating_add(STEP);
             let range = params![first, last, unseen_since];
             connection

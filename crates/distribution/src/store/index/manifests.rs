@@ -92,7 +92,7 @@ impl Index {
         reference: &ManifestReference,
     ) -> Result<(), Refusal> {
         let (repository, reference) = (repository.clone(), reference.clone());
-        self.change(Durability::Power, move |connection| {
+        self.free(move |connection| {
             let id = repository_id(connection, &repository)?.ok_or_else(|| name_unknown(&repository))?;
             let deleted = match &reference {
                 ManifestReference::Tag(tag) => connection
