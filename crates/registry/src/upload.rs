@@ -122,7 +122,7 @@ impl Uploads {
         if answer.status == StatusCode::CREATED {
             return Ok(Found::Mounted { from: from.to_owned() });
         }
-        Ok(Found::Nowhere(Session::of(&both, self.repository.own(), &answer)?))
+        Ok(Found::Nowhere(Session::of(&both, self.repository.server().await?, &answer)?))
     }
 
     async fn begin(&self, repository: &Repository, query: &str, digest: &Digest) -> Result<Answer, RegistryError> {
@@ -137,7 +137,7 @@ impl Uploads {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            match repository.ask(repository.own(), &asked).await {
+            match repository.ask(repository.server().await?, &asked).await {
                 Err(error @ RegistryError::Unreachable { .. }) => self.wait(error, attempts).await?,
                 asked => {
                     self.has_answered.fetch_or(asked.is_ok(), Ordering::Relaxed);
@@ -164,7 +164,7 @@ impl Uploads {
     /// # Errors
     /// See [`RegistryError`]. The registry has nothing of it then that anybody sees.
     pub async fn upload(&self, blob: &UploadedBlob, session: Option<Session>) -> Result<(), RegistryError> {
-        let (endpoint, session) = (self.repository.own(), session);
+        let (endpoint, session) = (self.repository.server().await?, session);
         let mut upload = Upload { uploads: self, endpoint, blob, session, at: 0, is_resumed: false, is_to_look: false };
         let (mut failures, mut best) = (0, 0);
         loop {
@@ -202,7 +202,7 @@ impl Uploads {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<(), RegistryError> {
-        let (repository, endpoint) = (&self.repository, self.repository.own());
+        let (repository, endpoint) = (&self.repository, self.repository.server().await?);
         let what = format!("the answer to the manifest {name}");
         let address = repository.address_of(endpoint, &format!("{}/manifests/{name}", repository.name()))?;
         let bytes = Bytes::copy_from_slice(bytes);

@@ -33,15 +33,10 @@ pub(crate) enum Sent {
 }
 
 impl Repository {
-    /// The registry itself: nothing is sent to a mirror.
-    pub(crate) fn own(&self) -> &Endpoint {
-        self.endpoints.last().expect("a registry has a server of its own")
-    }
-
     /// The address of something below `/v2/`, of a server that has answered before.
     pub(crate) fn address_of(&self, endpoint: &Endpoint, below: &str) -> Result<Address, RegistryError> {
         let by_tls = match endpoint.security {
-            Security::Verified => true,
+            Security::Verified | Security::Unverified => true,
             Security::Plain => false,
             Security::Any => lock(&self.client.0.has_tls).get(&endpoint.host).copied().unwrap_or(true),
         };
@@ -53,12 +48,16 @@ impl Repository {
     pub(crate) fn allowed_also(&self, more: Scope) -> Self {
         let scope = lock(&self.scope).clone().union(more);
         let (endpoints, terms, connections) = (self.endpoints.clone(), self.terms.clone(), self.connections.clone());
-        Self::new(&self.client, self.name.clone(), endpoints, scope, terms, connections)
+        let same = Self::new(&self.client, self.name.clone(), endpoints, scope, terms, connections);
+        Self { access: self.access, refined: self.refined.clone(), ..same }
     }
 
     /// Sends once. No redirection is followed.
     pub(crate) async fn send(&self, endpoint: &Endpoint, sending: Sending<'_>) -> Result<Sent, RegistryError> {
         let Sending { method, address, mut headers, body, what, is_trusted, may_reach_host } = sending;
+        if endpoint.is_at(address) {
+            headers.extend(endpoint.headers.iter().cloned());
+        }
         let leave = if is_trusted { self.leave(endpoint, None).await? } else { None };
         if let Some(secret) = &leave {
             let bare = secret.expose().split_once(' ').map_or(secret.expose(), |(_, bare)| bare);

@@ -5,7 +5,7 @@
 use dozen_fetch::{Address, Answer};
 
 use crate::redirection::{Redirected, redirected};
-use crate::{Endpoint, RegistryError, Repository, Security};
+use crate::{Endpoint, RegistryError, Repository};
 
 /// An upload that a server waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Session {
         };
         let to = from.follow(&location).map_err(no_address)?;
         let own = repository.address_of(endpoint, "")?;
-        let is_trusted = match next(&own, from, &to, endpoint.security != Security::Verified) {
+        let is_trusted = match next(&own, from, &to, endpoint.may_be_plain()) {
             Redirected::Trusted => true,
             Redirected::Stranger => false,
             Redirected::Refused(why) => {
