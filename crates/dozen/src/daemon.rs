@@ -28,6 +28,9 @@ const DATA_ROOT: &str = "/var/lib/dozen";
 
 /// Threads that run the engine's async code; blocking work has threads of its own, which end when they are idle.
 const WORKERS: usize = 2;
+/// A build that brings its base image is some twenty functions deep, each with up to 30 KB where nothing is optimised. Less
+/// than a huge page: of it a thread would have all, and not only what it has touched.
+const STACK_BYTES: usize = 1024 * 1024;
 
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = Arguments::read(arguments);
@@ -56,7 +59,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .on_thread_unpark(move || rest.put_off())
-        .thread_stack_size(512 * 1024)
+        .thread_stack_size(STACK_BYTES)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .enable_all()
         .build()
