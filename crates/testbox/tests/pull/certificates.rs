@@ -84,8 +84,14 @@ fn an_authority_is_named_in_the_registrys_directory() {
     put(&machine, &host, "second.crt", &ours.pem);
     daemon.dozen(&["pull", &name]).expect(0);
     daemon.dozen(&["run", "--rm", "--pull", "always", &name, "true"]).expect(0);
+    let sent = format!("{host}/sent/there:1");
+    daemon.dozen(&["tag", &name, &sent]).expect(0);
+    daemon.dozen(&["push", &sent]).expect(0);
+    daemon.dozen(&["rmi", &sent]).expect(0);
+    daemon.dozen(&["pull", &sent]).expect(0);
     std::fs::remove_dir_all(certs(&machine)).unwrap();
     daemon.dozen(&["pull", &name]).refuses(1, &["certificate"]);
+    daemon.dozen(&["push", &sent]).refuses(1, &["certificate"]);
     // As containerd calls it, for what cannot have a colon in its names.
     put(&machine, &host.replace(':', "_").replace("5001", "5001_"), "ca.crt", &ours.pem);
     daemon.dozen(&["pull", &name]).expect(0);
@@ -148,4 +154,5 @@ fn a_registry_may_want_to_know_who_asks() {
     std::fs::rename(path.join("me.key"), path.join("staff-key.pem")).unwrap();
     put(&machine, &host, "hosts.toml", "ca = \"ca.crt\"\nclient = [[\"staff.pem\", \"staff-key.pem\"]]\n");
     daemon.dozen(&["pull", &name]).expect(0);
+    daemon.dozen(&["push", &name]).expect(0);
 }
