@@ -14,10 +14,11 @@ use crate::{host, images, packages, steps};
 const SUITE: &str = "trixie";
 /// Raised when [`finish`] does something else.
 const RECIPE_VERSION: u32 = 1;
-const PACKAGES: [&str; 15] = [
+const PACKAGES: [&str; 16] = [
     "docker.io",
     "docker-cli",
     "docker-buildx",
+    "docker-registry",
     "containerd",
     "runc",
     "podman",

@@ -121,7 +121,13 @@ pub struct Work {
 impl Work {
     /// Whether it needs the large image's archive.
     pub fn is_of_archives(&self) -> bool {
-        ["load", "load-again", "load-memory", "save", "floor-hash", "floor-write"].contains(&self.name)
+        const NAMES: [&str; 6] = ["load", "load-again", "load-memory", "save", "floor-hash", "floor-write"];
+        NAMES.contains(&self.name) || self.is_of_registries()
+    }
+
+    /// Whether it needs a registry.
+    pub fn is_of_registries(&self) -> bool {
+        ["pull", "pull-again", "push", "push-pulled"].contains(&self.name)
     }
 
     /// Whether it is one of builders.
@@ -179,6 +185,7 @@ const fn crowd(name: &'static str, title: &'static str, unit: Unit, most_rounds:
 }
 
 const TENTH_OF_DOCKER: Mark = Mark::Part(Subject::Docker, 10.0);
+const THIRD_OF_DOCKER: Mark = Mark::Part(Subject::Docker, 3.0);
 const HALF_OF_BUILDKIT: Mark = Mark::Part(Subject::Buildkit, 2.0);
 
 /// All rows, in the order in which they are measured: memory at rest comes first, before anything has grown.
@@ -259,11 +266,11 @@ pub const ALL: &[Work] = &[
     crowd("crowd-memory", "500 containers: the engine's PSS", Unit::Mebibytes, 1, 40.0),
     crowd("crowd-list", "500 containers: ps", Unit::Milliseconds, 15, 10.0),
     crowd("crowd-restart", "500 containers: an engine killed, the next one answers", Unit::Milliseconds, 5, 300.0),
-    archive("load", "load of an image of 652 MB, six layers", Subject::ENGINES, Mark::Part(Subject::Docker, 3.0)),
+    archive("load", "load of an image of 652 MB, six layers", Subject::ENGINES, THIRD_OF_DOCKER),
     archive("floor-hash", "that many bytes read and hashed by one thread", &[Subject::Dozen], Mark::None),
     archive("floor-write", "that many bytes written to the disk", &[Subject::Dozen], Mark::None),
     archive("load-again", "load of the same image where it is there", Subject::ENGINES, Mark::Below(200.0)),
-    archive("save", "save of that image", Subject::ENGINES, Mark::Part(Subject::Docker, 3.0)),
+    archive("save", "save of that image", Subject::ENGINES, THIRD_OF_DOCKER),
     Work {
         name: "load-memory",
         title: "the most that the engine's processes take while it loads it",
@@ -273,6 +280,10 @@ pub const ALL: &[Work] = &[
         mark: Mark::Below(64.0),
         on_request: false,
     },
+    archive("pull", "pull of that image, compressed, from a registry on loopback", Subject::ENGINES, THIRD_OF_DOCKER),
+    archive("pull-again", "the same where it is there", Subject::ENGINES, Mark::None),
+    archive("push", "push of that image, which was loaded", Subject::ENGINES, Mark::Part(Subject::Docker, 5.0)),
+    archive("push-pulled", "push to an empty registry of what was pulled", Subject::ENGINES, Mark::Below(1000.0)),
     build("build-cold", "13 instructions, cold", 9, HALF_OF_BUILDKIT),
     build("build-cached", "the same, all cached", 15, Mark::Below(40.0)),
     build("build-files", "COPY of 10,000 small files, cold", 5, HALF_OF_BUILDKIT),

@@ -19,7 +19,7 @@ const API_VERSION: &str = "v1.41";
 /// What the programs of the cell of this name say of their versions, a line each.
 pub fn versions(name: &str) -> Result<Vec<String>, Failure> {
     let programs: &[&str] = match Subject::of_name(name) {
-        Some(Subject::Docker) => &["dockerd", "containerd", "runc", "docker buildx"],
+        Some(Subject::Docker) => &["dockerd", "containerd", "runc", "docker buildx", "docker-registry"],
         Some(Subject::Podman) => &["podman", "/usr/lib/podman/netavark", "conmon", "crun", "buildah"],
         _ => &[],
     };
@@ -139,7 +139,7 @@ impl Engine {
 }
 
 /// Starts a program that stays, with its talk in a file.
-fn background(program: &str, arguments: &[&str]) -> Result<Child, Failure> {
+pub fn background(program: &str, arguments: &[&str]) -> Result<Child, Failure> {
     let log = File::create(log_of(program)).attempting(format_args!("create a log for {program}"))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());

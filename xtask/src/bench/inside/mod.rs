@@ -9,6 +9,7 @@ mod engine;
 mod memory;
 pub mod names;
 mod neighbours;
+mod registries;
 mod runtime;
 mod syscalls;
 pub mod talk;

@@ -14,6 +14,7 @@ use super::crowd::{Crowd, Look};
 use super::engine::Engine;
 use super::names::Names;
 use super::neighbours::Neighbours;
+use super::registries::{Registries, Transfer};
 use super::runtime::{Figure, Runtime};
 use super::talk::{Talk, Way};
 use super::{memory, no_engine, syscalls, traffic};
@@ -87,6 +88,10 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
         "load-again" => Box::new(Archives { engine, verb: Verb::LoadAgain }),
         "load-memory" => Box::new(Archives { engine, verb: Verb::Memory }),
         "save" => Box::new(Archives { engine, verb: Verb::Save }),
+        "pull" => Box::new(Registries::new(engine, Transfer::Pull)),
+        "pull-again" => Box::new(Registries::new(engine, Transfer::PullAgain)),
+        "push" => Box::new(Registries::new(engine, Transfer::Push)),
+        "push-pulled" => Box::new(Registries::new(engine, Transfer::PushPulled)),
         "floor-hash" => Box::new(Floor::Hash),
         "floor-write" => Box::new(Floor::Write),
         "build-cold" => return builds(Recipe::Instructions, BuildFigure::Cold),
