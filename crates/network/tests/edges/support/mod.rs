@@ -37,6 +37,9 @@ pub fn on_a_host(test: impl FnOnce(BorrowedFd<'_>) + Send) {
             // SAFETY: the thread is fresh, and only its own network namespace changes.
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
             run("ip link set lo up");
+            // A new namespace has IPv4's settings of the first one (sysctl/net.rst, devconf_inherit_init_net), where another
+            // engine may have turned it on.
+            set("ipv4/ip_forward", "0");
             let neighbour = add_neighbour("up0", (HOST, NEIGHBOUR), (HOST_6, NEIGHBOUR_6));
             test(neighbour.as_fd());
         });
