@@ -58,7 +58,7 @@ pub struct Options {
     /// A shell in the machine instead of a run of the tests.
     #[arg(long)]
     shell: bool,
-    /// How long the machine may run; without, 180 minutes, 20 for --smoke, and 30 more than --soak.
+    /// How long the machine may run; without, 180 minutes, 35 for --smoke, and 30 more than --soak.
     #[arg(long, value_name = "MINUTES")]
     minutes: Option<u64>,
     /// Only tests whose name contains this.
@@ -72,7 +72,7 @@ impl Options {
 
     fn minutes(&self) -> u64 {
         let soak = self.soak.map(|minutes| minutes + AROUND_SOAK_MINUTES);
-        self.minutes.or(soak).unwrap_or(if self.smoke { 20 } else { 180 })
+        self.minutes.or(soak).unwrap_or(if self.smoke { 35 } else { 180 })
     }
 }
 

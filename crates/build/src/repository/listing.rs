@@ -41,7 +41,8 @@ pub fn choose(listing: &str, wanted: Option<&str>) -> Option<Chosen> {
     let Some(wanted) = wanted else {
         let commit = object("HEAD")?;
         let branch = lines().find_map(|(target, name)| target.strip_prefix("ref: ").filter(|_| name == "HEAD"));
-        let name = branch.filter(|name| super::is_reference(name)).map(str::to_owned);
+        // A server that means ill names what is no reference of its own.
+        let name = branch.filter(|name| name.starts_with("refs/") && super::is_reference(name)).map(str::to_owned);
         return Some(Chosen { name, object: commit.clone(), commit });
     };
     let bare = wanted.strip_prefix("refs/").unwrap_or(wanted);

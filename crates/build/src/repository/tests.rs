@@ -122,6 +122,7 @@ fn the_reference_that_is_meant_is_found() {
     }
     assert_eq!(choose(&format!("{a}\tHEAD\n"), None), chosen("", &a, &a));
     assert_eq!(choose(&format!("ref: --evil\tHEAD\n{a}\tHEAD\n"), None), chosen("", &a, &a));
+    assert_eq!(choose(&format!("ref: main\tHEAD\n{a}\tHEAD\n"), None), chosen("", &a, &a));
     assert_eq!(choose("", None), None);
     assert_eq!(Chosen::by_number(&"A".repeat(40)), chosen("", &a, &a));
     assert_eq!(Chosen::by_number(&a[..39]), None);
