@@ -15,6 +15,8 @@ use crate::signals::Signals;
 use crate::terminal::RawMode;
 
 const BUFFER_BYTES: usize = 32 << 10;
+/// Output comes by the hundred megabytes (`logs`), and each write of it changes threads.
+const OUTPUT_BYTES: usize = 128 << 10;
 
 /// Which streams are connected, and how.
 #[derive(Debug, Clone)]
@@ -83,7 +85,8 @@ pub async fn copy_output(
     let mut stdout = Sink::new(stdout);
     let mut stderr = Sink::new(stderr);
     let mut demultiplexer = Demultiplexer::default();
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut buffer = vec![0; OUTPUT_BYTES];
+    let (mut out, mut err) = (Vec::new(), Vec::new());
     loop {
         let length = match from.read(&mut buffer).await {
             Ok(0) => break,
@@ -96,7 +99,8 @@ pub async fn copy_output(
             stdout.write(bytes).await?;
             continue;
         }
-        let (mut out, mut err) = (Vec::new(), Vec::new());
+        out.clear();
+        err.clear();
         let fed = demultiplexer.feed(bytes, |target, payload| match target {
             Target::Stdout => out.extend_from_slice(payload),
             Target::Stderr => err.extend_from_slice(payload),

@@ -156,7 +156,7 @@ impl RootTree {
             // We still see the host's.
             self.link_dev(rustix::fs::statat(CWD, "/proc/kcore", AtFlags::empty()).is_ok())?;
         }
-        self.write_sysctls(&plan.sysctls)
+        self.write_sysctls(&plan.sysctls, plan.user_namespace.is_some())
     }
 
     /// The root of a process that has entered it.
@@ -245,7 +245,7 @@ impl RootTree {
     }
 
     /// Values for sysctls, written through a procfs of our own making, whatever lies on /proc.
-    fn write_sysctls(&self, sysctls: &[(String, String)]) -> Result<(), RuntimeError> {
+    fn write_sysctls(&self, sysctls: &[(String, String)], has_own_users: bool) -> Result<(), RuntimeError> {
         if sysctls.is_empty() {
             return Ok(());
         }
@@ -254,9 +254,24 @@ impl RootTree {
             let path = format!("sys/{name}");
             rustix::fs::openat2(&procfs, &path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::BENEATH)
                 .and_then(|file| rustix::io::write(file, value.as_bytes()))
-                .context(|| format!("write sysctl {name} = {value:?}"))?;
+                .map_err(|errno| refused_sysctl(name, value, has_own_users, errno))?;
         }
         Ok(())
+    }
+}
+
+/// Older kernels show some values of a network namespace, net.core's among them, to the host's users alone
+/// (sysctl_core_net_init() in net/core/sysctl_net_core.c).
+fn refused_sysctl(name: &str, value: &str, has_own_users: bool, errno: Errno) -> RuntimeError {
+    let action = format!("write sysctl {name} = {value:?}");
+    match errno {
+        Errno::NOENT if has_own_users && name.starts_with("net/") => RuntimeError::Invalid(format!(
+            "{action}: no such file or directory: this kernel has no such value, or not with users of its own (--userns)"
+        )),
+        Errno::NOENT => {
+            RuntimeError::Invalid(format!("{action}: no such file or directory: this kernel has no such value"))
+        }
+        errno => RuntimeError::system(action, errno),
     }
 }
 

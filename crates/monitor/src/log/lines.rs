@@ -42,7 +42,7 @@ impl LineCutter {
     pub fn push(&mut self, mut chunk: &[u8], take: &mut impl FnMut(Piece<'_>)) {
         while !chunk.is_empty() {
             let room = LONGEST_PIECE_BYTES - self.held.len();
-            match chunk.iter().take(room).position(|byte| *byte == b'\n') {
+            match memchr::memchr(b'\n', &chunk[..room.min(chunk.len())]) {
                 Some(newline) => {
                     let (line, rest) = chunk.split_at(newline + 1);
                     let part = if self.parts == 0 { 0 } else { self.parts + 1 };

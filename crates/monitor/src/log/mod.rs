@@ -129,7 +129,8 @@ impl ContainerLog {
     /// More of a stream.
     pub fn push(&mut self, stream: Stream, chunk: &[u8]) {
         let now = Now::new();
-        let mut entries = Vec::new();
+        // Lines of a hundred bytes become half as long again.
+        let mut entries = Vec::with_capacity(chunk.len() * 2);
         self.cutters[stream as usize].push(chunk, &mut |piece| {
             if let Some(kept) = &self.kept {
                 kept.encoder.encode(piece, stream, &now, &mut entries);

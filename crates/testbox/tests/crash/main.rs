@@ -286,6 +286,28 @@ fn who_stands_still_for_an_engine_runs_when_that_dies() {
     ring.check();
 }
 
+/// It began without a way out, so its port comes with the first network: with it or not at all.
+#[test]
+fn a_port_that_comes_with_a_network_is_there_with_it() {
+    let mut ring = Ring::new();
+    let of_a_connect = ["engine.connect.", "engine.publish."];
+    let is_of_a_connect = |name: &&String| of_a_connect.iter().any(|begin| name.starts_with(begin));
+    let mut reached = 0;
+    for failpoint in failpoints("engine", None).iter().filter(is_of_a_connect) {
+        println!("-- {failpoint}");
+        ring.bench.dozen(&VICTIM).expect(0);
+        ring.bench.dozen(&["network", "disconnect", "bridge", "victim"]).expect(0);
+        ring.bench.dozen(&["restart", "-t", "0", "victim"]).expect(0);
+        ring.bench.arm(failpoint);
+        ring.bench.try_dozen(&["network", "connect", "bridge", "victim"]);
+        ring.await_death(failpoint);
+        ring.bench.end_engine(false);
+        ring.check();
+        reached += 1;
+    }
+    assert!(reached > 5 || std::env::var("DOZEN_TEST_FAILPOINT").is_ok(), "{reached}");
+}
+
 #[test]
 fn a_keeper_that_dies_is_replaced() {
     let mut ring = Ring::new();

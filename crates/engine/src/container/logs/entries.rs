@@ -151,7 +151,7 @@ fn json_entry(line: &[u8], text: &mut Vec<u8>) -> Option<Place> {
 /// A JSON string up to its closing quotation mark, and what comes after that.
 fn unescape<'a>(mut rest: &'a [u8], text: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
-        let special = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        let special = memchr::memchr2(b'"', b'\\', rest)?;
         let (plain, after) = rest.split_at(special);
         text.extend_from_slice(plain);
         let (mark, after) = after.split_first()?;
