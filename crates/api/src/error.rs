@@ -105,12 +105,12 @@ impl IntoResponse for ApiError {
 
 /// A JSON answer.
 pub(crate) fn reply(status: StatusCode, body: &serde_json::Value) -> Response {
-    json_text(status, body.to_string())
+    json_text(status, body.to_string().into_bytes())
 }
 
 /// The same of one that is written already.
-pub(crate) fn json_text(status: StatusCode, mut text: String) -> Response {
-    text.push('\n');
+pub(crate) fn json_text(status: StatusCode, mut text: Vec<u8>) -> Response {
+    text.push(b'\n');
     let mut response = (status, text).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

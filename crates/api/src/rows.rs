@@ -7,26 +7,25 @@ use crate::error::{Answer, json_text};
 
 /// The rows so far.
 pub(crate) struct Rows {
-    text: String,
+    text: Vec<u8>,
 }
 
 impl Rows {
     pub(crate) fn new() -> Self {
-        Self { text: "[".to_owned() }
+        Self { text: b"[".to_vec() }
     }
 
     pub(crate) fn push(&mut self, row: &Value) {
-        use std::fmt::Write;
         if self.text.len() > 1 {
-            self.text.push(',');
+            self.text.push(b',');
         }
-        // Into memory, which does not fail.
-        let _ = write!(self.text, "{row}");
+        // Into memory, which does not fail; and not by way of `fmt`, which takes as long as all the rest.
+        let _ = serde_json::to_writer(&mut self.text, row);
     }
 
     /// All of them, with status 200.
     pub(crate) fn answer(mut self) -> Answer {
-        self.text.push(']');
+        self.text.push(b']');
         Ok(json_text(StatusCode::OK, self.text))
     }
 }
@@ -42,8 +41,8 @@ mod tests {
         for rows in [json!([]), json!([{ "Id": "a" }]), json!([{ "Id": "a" }, { "Id": "\"" }, null])] {
             let mut written = Rows::new();
             rows.as_array().unwrap().iter().for_each(|row| written.push(row));
-            written.text.push(']');
-            assert_eq!(serde_json::from_str::<Value>(&written.text).unwrap(), rows);
+            written.text.push(b']');
+            assert_eq!(serde_json::from_slice::<Value>(&written.text).unwrap(), rows);
         }
     }
 }

@@ -251,9 +251,12 @@ fn short(text: &str) -> String {
 
 /// An id for a place: that of container and network, mixed, so that every place has one of its own.
 fn endpoint_id(container: &ContainerId, network: &NetworkId) -> String {
-    let digits = |text: &str| text.chars().map(|digit| digit.to_digit(16).unwrap_or(0)).collect::<Vec<_>>();
-    let mixed = digits(container.as_str()).into_iter().zip(digits(network.as_str())).map(|(a, b)| a ^ b);
+    let mixed = hex_digits(container.as_str()).zip(hex_digits(network.as_str())).map(|(a, b)| a ^ b);
     mixed.map(|digit| char::from_digit(digit, 16).unwrap_or('0')).collect()
+}
+
+fn hex_digits(text: &str) -> impl Iterator<Item = u32> {
+    text.bytes().map(|digit| char::from(digit).to_digit(16).unwrap_or(0))
 }
 
 /// `NetworkSettings.Networks`; another container's network is not one of its own.
