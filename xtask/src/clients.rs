@@ -1,10 +1,11 @@
-//! The clients that dozen is tested with, unmodified: the docker CLI, a python with the SDKs of PyPI, and a node with those
-//! of npm.
+//! The clients that dozen is tested with, unmodified: the docker CLI, a python with the SDKs of PyPI, a node with those of
+//! npm, and the other engines.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::bench::peers;
 use crate::failure::{Attempt, Failure};
 use crate::{host, images, packages, steps};
 
@@ -28,7 +29,12 @@ pub fn verb(name: &str) -> Result<(), Failure> {
         "python" => python()?,
         "node" => node()?,
         "docker" => docker()?,
-        _ => return Err(Failure::new(format!("no client named '{name}'")).with_hint("there is: python, node, docker")),
+        "peers" => peers::root()?,
+        _ => {
+            return Err(
+                Failure::new(format!("no client named '{name}'")).with_hint("there is: python, node, docker, peers")
+            );
+        }
     };
     println!("{}", path.display());
     Ok(())

@@ -77,7 +77,7 @@ enum Verb {
     },
     /// Print where a test client is (a python and a node with the SDKs, the docker CLI), making it if needed.
     Clients {
-        /// `python`, `node` or `docker`.
+        /// `python`, `node`, `docker`, or `peers`: the root of the other engines.
         name: String,
     },
     /// Formatting, clippy, the arrows between crates, the declared packages. Needs no root.

@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::bench::peers;
 use crate::failure::Failure;
 use crate::leftovers::{self, Snapshot};
 use crate::{clients, host, images, packages, steps};
@@ -46,6 +47,8 @@ fn run(verb: &str, heavy: &[&str], choose: impl FnOnce(&mut Command)) -> Result<
     let python = clients::python()?;
     let node = clients::node()?;
     let docker = clients::docker()?;
+    // Only what is heavy pushes to our registry by other engines.
+    let peers = if heavy.is_empty() { None } else { Some(peers::root()?) };
     let dozen = steps::build_dozen()?;
     steps::step(format_args!("clients: {} and {}", docker_version(&docker), python.display()));
     let before = Snapshot::take();
@@ -57,6 +60,7 @@ fn run(verb: &str, heavy: &[&str], choose: impl FnOnce(&mut Command)) -> Result<
     choose(&mut runner);
     runner.env("DOZEN_BINARY", &dozen).env("DOZEN_TEST_PYTHON", &python).env("DOZEN_TEST_DOCKER", &docker);
     runner.env("DOZEN_TEST_NODE", &node);
+    runner.envs(peers.map(|root| ("DOZEN_TEST_PEERS", root)));
     runner.env("DOZEN_TEST_IMAGES", images::directory()?);
     steps::step(if has_nextest { "cargo nextest run" } else { "cargo test (no nextest on this machine)" });
     let outcome = steps::run(&mut runner);

@@ -32,5 +32,5 @@ pub use daemon::Daemon;
 pub use engine::Engine;
 pub use machine::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Side};
 pub use screen::Screen;
-pub use tools::{Done, docker_program, dozen_program, image_archive, node_program, python_program};
+pub use tools::{Done, docker_program, dozen_program, image_archive, node_program, peers_root, python_program};
 pub use wait::{next_second, patience, until};

@@ -89,6 +89,11 @@ pub fn node_program() -> PathBuf {
     std::env::var_os("DOZEN_TEST_NODE").map_or_else(|| asked(&["clients", "node"]), PathBuf::from)
 }
 
+/// The root of Debian 13's engines: docker, podman, buildah.
+pub fn peers_root() -> PathBuf {
+    std::env::var_os("DOZEN_TEST_PEERS").map_or_else(|| asked(&["clients", "peers"]), PathBuf::from)
+}
+
 /// A python that can import docker, python_on_whales and testcontainers.
 pub fn python_program() -> PathBuf {
     std::env::var_os("DOZEN_TEST_PYTHON").map_or_else(|| asked(&["clients", "python"]), PathBuf::from)

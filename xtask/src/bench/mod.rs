@@ -13,7 +13,7 @@ mod inside;
 mod janitor;
 mod large;
 mod others;
-mod peers;
+pub mod peers;
 mod report;
 mod table;
 mod work;
