@@ -9,8 +9,8 @@ use dozen_model::{Classified, ErrorKind, Reference};
 use super::failure::StepError;
 use super::job::Job;
 use crate::Engine;
-use crate::distribution::digest_for;
 use crate::pull::PullRequest;
+use crate::remote_manifest::digest_for;
 
 /// Pulls it. `near`: a stage that may have been meant.
 pub(super) async fn bring(
