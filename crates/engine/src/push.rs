@@ -2,11 +2,14 @@
 //!
 //! A push belongs to who asked for it, and is given up with him. Layers go several at once (`blob`): each is looked for in the
 //! registry first, under the names that it had in registries before, is taken over there from another repository if it can
-//! be, and is packed only when it really has to be sent. Then follow configurations and manifests (`send`), so that nobody
+//! be, and is packed only when it really has to be sent, once for all who want it (`packings`). A large one goes while it is
+//! packed, and has its name when all of it is there; what is made is kept until then, so that it goes on where a connection
+//! broke. Then follow configurations and manifests (`send`), so that nobody
 //! finds a manifest of which something is missing. A push that dies leaves files in the image store's `tmp/`, and the next
 //! start takes them away; what a registry has by then it has, and the next push finds it there.
 
 mod blob;
+mod packings;
 mod refusal;
 mod send;
 mod told;
@@ -17,6 +20,7 @@ use dozen_registry::Credentials;
 use serde_json::Value;
 use tokio::task::AbortHandle;
 
+pub(crate) use self::packings::Packings;
 use self::told::Told;
 use crate::{Engine, EngineError};
 
@@ -69,10 +73,7 @@ pub enum PushStep {
     Preparing,
     /// Others go first.
     Waiting,
-    /// It is compressed.
-    #[expect(missing_docs, reason = "plain")]
-    Packing { bytes: u64, of_bytes: u64 },
-    /// It goes.
+    /// It goes. While it is compressed, the bytes are of the plain stream's.
     #[expect(missing_docs, reason = "plain")]
     Pushing { bytes: u64, of_bytes: u64 },
     /// It is there.

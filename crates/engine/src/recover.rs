@@ -94,6 +94,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         views: Default::default(),
         samplers: Samplers::default(),
         pulls: Default::default(),
+        packings: Default::default(),
         builds: Default::default(),
         named_builds: Default::default(),
         caches: Default::default(),

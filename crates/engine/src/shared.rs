@@ -28,6 +28,7 @@ use crate::farewell::Farewell;
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
 use crate::pull::Pulls;
+use crate::push::Packings;
 use crate::recover::roots_lock::RootsLock;
 use crate::registry::Registry;
 use crate::volumes::{Claim, Volumes};
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) samplers: Samplers,
     /// Images that are being pulled.
     pub(crate) pulls: Pulls,
+    /// Layers that are being compressed for pushes.
+    pub(crate) packings: Packings,
     /// Steps of builds that are being done.
     pub(crate) builds: Flights,
     /// SSH agents of clients that are about to build.

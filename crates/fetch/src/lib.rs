@@ -23,7 +23,7 @@ pub use connect::is_host;
 pub use dozen_tls::{Authorities, ClientCertificate, certificates_of_host};
 pub use exchange::{Answer, Body, Connections, Patience, Question, whole};
 pub use proxy::Proxies;
-pub use sending::pieces;
+pub use sending::{pieces, pieces_until_end};
 pub use validators::Validators;
 
 /// As Go's client has it, and so Docker's builder.

@@ -1,4 +1,5 @@
-//! What is sent piece by piece, as it is read, with a length that is known before; and how long who sends it is waited for.
+//! What is sent piece by piece, as it is read, mostly with a length that is known before; and how long who sends it is waited
+//! for.
 
 use std::future::Future;
 use std::io;
@@ -22,12 +23,22 @@ pub fn pieces(
     length_bytes: u64,
     sent: impl FnMut(u64) + Send + Unpin + 'static,
 ) -> Body {
-    Pieces { source, left_bytes: length_bytes, sent }.boxed_unsync()
+    Pieces { source, left_bytes: Some(length_bytes), sent }.boxed_unsync()
+}
+
+/// The same of what nobody knows the length of before its end: it goes in chunks (RFC 9112, section 7.1). The end of the
+/// channel is its end, and a failure breaks the connection.
+pub fn pieces_until_end(
+    source: mpsc::Receiver<io::Result<Bytes>>,
+    sent: impl FnMut(u64) + Send + Unpin + 'static,
+) -> Body {
+    Pieces { source, left_bytes: None, sent }.boxed_unsync()
 }
 
 struct Pieces<S> {
     source: mpsc::Receiver<io::Result<Bytes>>,
-    left_bytes: u64,
+    /// `None`: nobody knows.
+    left_bytes: Option<u64>,
     sent: S,
 }
 
@@ -40,25 +51,27 @@ impl<S: FnMut(u64) + Unpin> HttpBody for Pieces<S> {
         match ready!(self.source.poll_recv(context)) {
             Some(Ok(piece)) => {
                 let length = piece.len() as u64;
-                let Some(left) = self.left_bytes.checked_sub(length) else {
-                    return wrong(io::ErrorKind::InvalidData, "there is more of it than was promised");
-                };
-                self.left_bytes = left;
+                if let Some(left) = &mut self.left_bytes {
+                    let Some(after) = left.checked_sub(length) else {
+                        return wrong(io::ErrorKind::InvalidData, "there is more of it than was promised");
+                    };
+                    *left = after;
+                }
                 (self.sent)(length);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            None if self.left_bytes == 0 => Poll::Ready(None),
+            None if self.left_bytes.unwrap_or(0) == 0 => Poll::Ready(None),
             None => wrong(io::ErrorKind::UnexpectedEof, "the rest of it cannot be read"),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left_bytes == 0
+        self.left_bytes == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left_bytes)
+        self.left_bytes.map(SizeHint::with_exact).unwrap_or_default()
     }
 }
 
@@ -141,6 +154,24 @@ mod tests {
         assert_eq!(long, (Err("there is more of it than was promised".into()), 2));
         let failed = sent(vec![piece("ab"), Err(io::Error::other("damaged"))], 3).await;
         assert_eq!(failed, (Err("damaged".into()), 2));
+    }
+
+    #[tokio::test]
+    async fn what_has_no_length_ends_with_its_source() {
+        let of = async |given: Vec<io::Result<Bytes>>| {
+            let (sender, source) = mpsc::channel(8);
+            for piece in given {
+                sender.send(piece).await.unwrap();
+            }
+            drop(sender);
+            let body = pieces_until_end(source, |_| {});
+            assert_eq!((body.size_hint().exact(), body.is_end_stream()), (None, false));
+            body.collect().await.map(|all| all.to_bytes().to_vec()).map_err(|error| error.to_string())
+        };
+        let piece = |text: &'static str| Ok(Bytes::from_static(text.as_bytes()));
+        assert_eq!(of(vec![piece("ab"), piece("c")]).await, Ok(b"abc".to_vec()));
+        assert_eq!(of(vec![]).await, Ok(Vec::new()));
+        assert_eq!(of(vec![piece("ab"), Err(io::Error::other("damaged"))]).await, Err("damaged".into()));
     }
 
     #[tokio::test]

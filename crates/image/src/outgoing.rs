@@ -1,13 +1,12 @@
 //! An image on its way to a registry. What came in an OCI layout or from a registry goes as it came: manifests and blobs to
-//! the byte, layers that are not kept as they were being made again. Of any other image the layers are compressed with gzip
-//! unless they are kept compressed, and a manifest is made; what is compressed lies in a scratch directory meanwhile, which
-//! goes with this. Compression is done once, before a registry is asked anything, so what a layer is called is known, and it
-//! can be sent again from any place.
+//! the byte, layers that are not kept as they were being made again. Of any other image the layers are compressed unless they
+//! are kept compressed, and a manifest is made (`packing`).
 //!
 //! Whatever is read is compared with its digest, and the last piece is not given before that: a damaged store sends nothing
 //! that somebody could take for whole.
 
 mod bytes;
+mod packing;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use dozen_model::{Digest, ImageId, Reference};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+pub use self::packing::{LayerForm, Packing};
 use crate::ImageError;
 use crate::arrival::DOCUMENT_BYTES;
 use crate::failpoint::failpoint;
@@ -28,7 +28,7 @@ use crate::places::LayerBlob;
 use crate::platform::Platform;
 use crate::save::{CONFIG, MANIFEST, bytes as to_bytes};
 use crate::schema::{self, LayerRow};
-use crate::store::{ImageStore, Inner, Pin, Scratch, State};
+use crate::store::{ImageStore, Inner, Pin, State};
 use crate::target::Target;
 
 /// What of an image goes.
@@ -45,7 +45,6 @@ pub enum OutgoingPart {
 /// See the module. What it needs stays while it lives.
 pub struct Outgoing {
     inner: Arc<Inner>,
-    scratch: Scratch,
     image: ImageId,
     /// The target, if it is one that goes.
     target: Option<Digest>,
@@ -81,7 +80,7 @@ pub struct OutgoingBlob {
     pub diff_id: Option<Digest>,
     /// What it is where it goes. `None`: it is to be packed first.
     pub blob: Option<LayerBlob>,
-    /// Of what it is read from.
+    /// Of what it is read from: of what is to be packed, of the plain stream.
     pub stored_bytes: u64,
     content: Content,
 }
@@ -106,7 +105,6 @@ impl ImageStore {
     /// Prepares what a name leads to, or a part of it. Blocks.
     pub fn outgoing(&self, name: &Reference, part: &OutgoingPart) -> Result<Outgoing, ImageError> {
         let inner = &self.0;
-        let scratch = inner.scratch()?;
         let (image, target, pins) = {
             let state = inner.read_state();
             let missing = || ImageError::NoSuchImage(name.familiar());
@@ -126,7 +124,6 @@ impl ImageStore {
         let state = inner.read_state();
         let outgoing = |target, manifests, blobs: Vec<OutgoingBlob>, configurations, absent| Outgoing {
             inner: inner.clone(),
-            scratch,
             image: image.id.clone(),
             target,
             manifests,

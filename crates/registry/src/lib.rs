@@ -46,4 +46,4 @@ pub use refusal::{Refusal, Said};
 pub use scope::Scope;
 pub use search::FoundImage;
 pub use secret::{Credentials, Secret};
-pub use upload::{Found, Session, UploadedBlob, Uploads};
+pub use upload::{BlobName, Found, Session, UploadedBlob, Uploads};

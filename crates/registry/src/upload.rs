@@ -1,6 +1,7 @@
 //! What is sent to a registry (OCI distribution-spec 1.1, "Push"): blobs that it has not got, then the manifests that name them.
 //!
-//! A blob goes in one request. Where that breaks, the server is asked how far it came, and gets the rest; one that keeps
+//! A blob goes in one request; one that is still being made goes while it is, and gets its name in a second one ("Pushing a blob
+//! in chunks", in one chunk of a length that nobody knows, as docker sends all of them). Where that breaks, the server is asked how far it came, and gets the rest; one that keeps
 //! nothing gets all of it again. A registry that was there before and is not now is waited for, like one that has enough of
 //! us. What does not move on is given up after as many attempts as the settings say.
 
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use dozen_fetch::{Answer, Body, pieces, whole};
+use dozen_fetch::{Answer, Body, pieces, pieces_until_end, whole};
 use dozen_model::Digest;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::decide::{Kept, Then, kept, then};
 pub use self::session::Session;
@@ -39,16 +40,23 @@ pub struct Uploads {
 /// A blob that is to be sent.
 #[derive(Clone)]
 pub struct UploadedBlob {
-    /// Of all of it.
-    pub digest: Digest,
-    /// Of all of it.
-    pub size_bytes: u64,
+    /// What it is; `None` for as long as it is being made. Who makes it and gives that up drops the other end.
+    pub name: watch::Receiver<Option<BlobName>>,
     /// Reads it from this place to its end.
     pub open: Arc<dyn Fn(u64) -> mpsc::Receiver<io::Result<Bytes>> + Send + Sync>,
     /// Is told how many bytes have gone, from the beginning.
     pub watch: Arc<dyn Fn(u64) + Send + Sync>,
     /// Set by who reads it: it cannot be read, so nothing is tried again.
     pub is_unreadable: Arc<AtomicBool>,
+}
+
+/// What a blob is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobName {
+    /// Of all of it.
+    pub digest: Digest,
+    /// Of all of it.
+    pub size_bytes: u64,
 }
 
 /// Whether a registry has a blob.
@@ -118,18 +126,18 @@ impl Uploads {
     async fn mount(&self, digest: &Digest, from: &str) -> Result<Found, RegistryError> {
         let both = self.repository.allowed_also(Scope::pull(from));
         let query = format!("mount={}&from={}", encoded(digest.as_str()), encoded(from));
-        let answer = self.begin(&both, &format!("?{query}"), digest).await?;
+        let answer = self.begin(&both, &format!("?{query}"), answer_to(Some(digest))).await?;
         if answer.status == StatusCode::CREATED {
             return Ok(Found::Mounted { from: from.to_owned() });
         }
         Ok(Found::Nowhere(Session::of(&both, self.repository.server().await?, &answer)?))
     }
 
-    async fn begin(&self, repository: &Repository, query: &str, digest: &Digest) -> Result<Answer, RegistryError> {
+    async fn begin(&self, repository: &Repository, query: &str, what: String) -> Result<Answer, RegistryError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         let below = format!("{}/blobs/uploads/{query}", repository.name());
-        self.ask(repository, Asked { method: Method::POST, below, headers, what: answer_to(digest) }).await
+        self.ask(repository, Asked { method: Method::POST, below, headers, what }).await
     }
 
     /// As [`Repository::ask`]; and a registry that was there is waited for.
@@ -173,7 +181,7 @@ impl Uploads {
                 Err(error) => error,
             };
             let next = match &error {
-                _ if blob.is_unreadable.load(Ordering::Relaxed) => Then::GiveUp,
+                _ if blob.is_unreadable.load(Ordering::Relaxed) || blob.is_given_up() => Then::GiveUp,
                 RegistryError::Broken { .. } | RegistryError::Unreachable { .. } => Then::Ask,
                 RegistryError::Refused { refusal, .. } => then(refusal, upload.is_resumed),
                 _ => Then::GiveUp,
@@ -249,8 +257,27 @@ fn failed(error: &RegistryError) -> Failed {
     }
 }
 
-fn answer_to(digest: &Digest) -> String {
-    format!("the answer to the blob {digest}")
+impl UploadedBlob {
+    fn known(&self) -> Option<BlobName> {
+        self.name.borrow().clone()
+    }
+
+    /// Nobody will ever know what it is.
+    fn is_given_up(&self) -> bool {
+        self.name.has_changed().is_err() && self.known().is_none()
+    }
+
+    /// For errors.
+    fn answer(&self) -> String {
+        answer_to(self.known().map(|name| name.digest).as_ref())
+    }
+}
+
+fn answer_to(digest: Option<&Digest>) -> String {
+    match digest {
+        Some(digest) => format!("the answer to the blob {digest}"),
+        None => "the answer to a layer that is still being compressed".to_owned(),
+    }
 }
 
 /// One blob on its way.
@@ -272,43 +299,80 @@ impl Upload<'_> {
     /// From where it is to the end.
     fn go_on(&mut self) -> Step<'_> {
         Box::pin(async {
-            let (repository, size_bytes) = (&self.uploads.repository, self.blob.size_bytes);
+            let repository = &self.uploads.repository;
             if self.is_to_look && self.look().await? {
                 return Ok(());
             }
             self.is_to_look = false;
             if self.session.is_none() {
-                let answer = self.uploads.begin(repository, "", &self.blob.digest).await?;
+                let answer = self.uploads.begin(repository, "", self.blob.answer()).await?;
                 self.continue_at(&answer)?;
                 (self.at, self.is_resumed) = (0, false);
             }
-            let digest = format!("digest={}", encoded(self.blob.digest.as_str()));
+            let BlobName { digest, size_bytes } = match self.blob.known() {
+                Some(name) => name,
+                None => self.send_what_there_is().await?,
+            };
+            let digest = format!("digest={}", encoded(digest.as_str()));
             if self.at == 0 {
                 // All at once: "Pushing a blob monolithically", POST then PUT.
-                let body = (size_bytes > 0).then(|| self.body());
-                return self.send(Method::PUT, &digest, body).await.map(drop);
+                let body = (size_bytes > 0).then(|| self.body(size_bytes));
+                return self.send(Method::PUT, &digest, body, None).await.map(drop);
             }
             if self.at < size_bytes {
-                let answer = self.send(Method::PATCH, "", Some(self.body())).await?;
+                let range = format!("{}-{}", self.at, size_bytes.saturating_sub(1));
+                let answer = self.send(Method::PATCH, "", Some(self.body(size_bytes)), Some(range)).await?;
                 self.at = size_bytes;
                 self.continue_at(&answer)?;
             }
-            self.send(Method::PUT, &digest, None).await.map(drop)
+            self.send(Method::PUT, &digest, None, None).await.map(drop)
         })
     }
 
-    fn body(&self) -> Body {
+    /// Sends what is still being made, to its end; gives what it is called then. If that breaks, it is waited for before
+    /// anything goes again.
+    async fn send_what_there_is(&mut self) -> Result<BlobName, RegistryError> {
+        self.is_to_look = true;
+        let watch = self.blob.watch.clone();
+        let mut sent = 0;
+        let body = pieces_until_end((self.blob.open)(0), move |bytes| {
+            sent += bytes;
+            watch(sent);
+        });
+        let answer = self.send(Method::PATCH, "", Some(body), None).await?;
+        self.continue_at(&answer)?;
+        let name = self.name().await?;
+        (self.at, self.is_to_look) = (name.size_bytes, false);
+        Ok(name)
+    }
+
+    /// What it is, once that is known.
+    async fn name(&self) -> Result<BlobName, RegistryError> {
+        let mut name = self.blob.name.clone();
+        let known = name.wait_for(Option::is_some).await.ok().and_then(|name| name.clone());
+        let given_up = || "it cannot be compressed".to_owned();
+        known.ok_or_else(|| self.uploads.repository.broken(self.endpoint, &self.blob.answer(), given_up()))
+    }
+
+    fn body(&self, size_bytes: u64) -> Body {
         let (watch, mut at) = (self.blob.watch.clone(), self.at);
-        pieces((self.blob.open)(at), self.blob.size_bytes - at, move |bytes| {
+        pieces((self.blob.open)(at), size_bytes - at, move |bytes| {
             at += bytes;
             watch(at);
         })
     }
 
     /// What goes into the upload; gives an answer that is none of refusal.
-    async fn send(&self, method: Method, query: &str, body: Option<Body>) -> Result<Answer, RegistryError> {
+    /// `range`: which bytes of the whole they are.
+    async fn send(
+        &self,
+        method: Method,
+        query: &str,
+        body: Option<Body>,
+        range: Option<String>,
+    ) -> Result<Answer, RegistryError> {
         let repository = &self.uploads.repository;
-        let what = answer_to(&self.blob.digest);
+        let what = self.blob.answer();
         let Some(session) = &self.session else {
             return Err(repository.broken(self.endpoint, &what, "it says of no upload where it is".to_owned()));
         };
@@ -319,10 +383,8 @@ impl Upload<'_> {
         } else if method != Method::GET {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        if method == Method::PATCH {
-            let range = HeaderValue::from_str(&format!("{}-{}", self.at, self.blob.size_bytes.saturating_sub(1)));
-            headers.extend(range.map(|range| (header::CONTENT_RANGE, range)));
-        }
+        let range = range.and_then(|range| HeaderValue::from_str(&range).ok());
+        headers.extend(range.map(|range| (header::CONTENT_RANGE, range)));
         let (is_trusted, may_reach_host) = (session.is_trusted, session.may_reach_host);
         let sending = Sending { method, address: &address, headers, body, what: &what, is_trusted, may_reach_host };
         match repository.send(self.endpoint, sending).await? {
@@ -346,15 +408,16 @@ impl Upload<'_> {
 
     /// Asks how far it is; whether all of it is there and has its name already: an answer may have been lost.
     async fn look(&mut self) -> Result<bool, RegistryError> {
+        let BlobName { digest, size_bytes } = self.name().await?;
         if self.session.is_some() {
-            let answer = match self.send(Method::GET, "", None).await {
+            let answer = match self.send(Method::GET, "", None, None).await {
                 Ok(answer) => Some(answer),
                 // It may still be there when the server is.
                 Err(error @ (RegistryError::Broken { .. } | RegistryError::Unreachable { .. })) => return Err(error),
                 Err(_) => None,
             };
             if let Some(answer) = answer
-                && let Kept::Bytes(at) = kept(answer.status.as_u16(), answer.field("range"), self.blob.size_bytes)
+                && let Kept::Bytes(at) = kept(answer.status.as_u16(), answer.field("range"), size_bytes)
             {
                 self.continue_at(&answer)?;
                 (self.at, self.is_resumed) = (at, at > 0);
@@ -362,7 +425,7 @@ impl Upload<'_> {
             }
         }
         self.lose();
-        Ok(self.uploads.find(&self.blob.digest, &[]).await? == Found::Here)
+        Ok(self.uploads.find(&digest, &[]).await? == Found::Here)
     }
 }
 

@@ -74,7 +74,6 @@ fn words(step: &PushStep) -> (String, Option<(u64, u64)>) {
     match step {
         PushStep::Preparing => ("Preparing".to_owned(), None),
         PushStep::Waiting => ("Waiting".to_owned(), None),
-        PushStep::Packing { bytes, of_bytes } => ("Preparing".to_owned(), Some((*bytes, *of_bytes))),
         PushStep::Pushing { bytes, of_bytes } => ("Pushing".to_owned(), Some((*bytes, *of_bytes))),
         PushStep::Pushed => ("Pushed".to_owned(), None),
         PushStep::Exists => ("Layer already exists".to_owned(), None),

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use dozen_image::{ImageError, LayerBlob, LayerPlace, Outgoing, OutgoingBlob};
+use dozen_image::{ImageError, LayerBlob, LayerForm, LayerPlace, Outgoing, OutgoingBlob};
 use dozen_model::{Digest, Reference};
-use dozen_registry::{Found, RegistryError, Session, UploadedBlob, Uploads};
-use tokio::sync::mpsc;
+use dozen_registry::{BlobName, Found, RegistryError, Session, UploadedBlob, Uploads};
+use tokio::sync::{mpsc, watch};
 
 use super::PushStep;
+use super::packings::Flight;
 use super::told::Told;
 use crate::EngineError;
 use crate::shared::Shared;
@@ -19,7 +20,9 @@ use crate::shared::Shared;
 const PIECES: usize = 8;
 /// A registry is asked for so many other names of a layer, and to look in so many other repositories for each.
 const MOST_GUESSES: usize = 3;
-const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// A layer whose plain stream is as long goes while it is compressed. A shorter one is compressed in less time than a question
+/// to a registry takes, and its name is known then.
+const STREAMED_FROM_BYTES: u64 = 8 * 1024 * 1024;
 
 /// See the module.
 pub(super) struct Blob {
@@ -29,8 +32,8 @@ pub(super) struct Blob {
     pub(super) told: Told,
     /// Where it goes.
     pub(super) name: Reference,
-    /// What is packed is given up.
-    pub(super) stop: Arc<AtomicBool>,
+    /// How it is packed if it has to be.
+    pub(super) form: LayerForm,
     pub(super) blob: OutgoingBlob,
     /// It is a layer, and people see what becomes of it.
     pub(super) is_shown: bool,
@@ -58,7 +61,7 @@ impl Blob {
     /// Sees to it that the registry has it; gives what it is called there.
     pub(super) async fn send(self) -> Result<(Digest, LayerBlob), BlobError> {
         let places = self.places().await?;
-        let guesses = guesses(self.blob.blob.as_ref(), &places, self.name.registry());
+        let guesses = guesses(self.blob.blob.as_ref(), &places, self.name.registry(), self.form.media_type());
         let mut opened = None;
         for guess in &guesses {
             let elsewhere = elsewhere(&places, &self.name, &guess.digest);
@@ -67,25 +70,48 @@ impl Blob {
                 found => return Ok(self.is_there(found, guess.clone())),
             }
         }
-        let packed = match self.blob.blob {
-            Some(_) => self.blob.clone(),
-            None => self.pack().await?,
+        let Some(blob) = self.blob.blob.clone() else { return self.pack_and_send(&guesses, opened).await };
+        let (_, name) = watch::channel(Some(named(&blob)));
+        self.upload(Reads::Stored(self.outgoing.clone(), self.blob.clone()), name, blob.size_bytes, opened).await?;
+        Ok(self.is_sent(blob))
+    }
+
+    /// Sends it while it is compressed, if it is large.
+    async fn pack_and_send(
+        &self,
+        guesses: &[LayerBlob],
+        opened: Option<Session>,
+    ) -> Result<(Digest, LayerBlob), BlobError> {
+        let flight = self.shared.packings.join(&self.outgoing, &self.blob, self.form)?;
+        flight.begun().await?;
+        let (tell, name) = watch::channel(None);
+        let named = async {
+            let blob = flight.packed().await?;
+            // Somebody else may have made the same of it.
+            let is_asked = !guesses.contains(&blob);
+            let is_there = is_asked && self.uploads.find(&blob.digest, &[]).await? == Found::Here;
+            Ok::<_, BlobError>((blob, is_there))
         };
-        let Some(blob) = packed.blob.clone() else {
-            let source = io::Error::other("it has no digest");
-            return Err(EngineError::System { action: "pack a layer".into(), source }.into());
+        let sending = self.upload(Reads::Packed(flight.clone()), name, self.blob.stored_bytes, opened);
+        let (mut sending, mut named) = (std::pin::pin!(sending), std::pin::pin!(named));
+        let named = match self.blob.stored_bytes {
+            ..STREAMED_FROM_BYTES => named.await,
+            _ => tokio::select! {
+                // Before it has a name it can but fail.
+                sent = &mut sending => match sent {
+                    Err(error) => Err(error),
+                    Ok(()) => named.as_mut().await,
+                },
+                named = &mut named => named,
+            },
         };
-        // Somebody else may have made the same of it.
-        if !guesses.contains(&blob) {
-            let found = self.uploads.find(&blob.digest, &[]).await?;
-            if found == Found::Here {
-                return Ok(self.is_there(found, blob));
-            }
+        let (blob, is_there) = named?;
+        if is_there {
+            return Ok(self.is_there(Found::Here, blob));
         }
-        self.upload(packed, &blob, opened).await?;
-        self.show(PushStep::Pushed);
-        self.remember(&blob);
-        Ok((self.blob.id.clone(), blob))
+        tell.send_replace(Some(self::named(&blob)));
+        sending.await?;
+        Ok(self.is_sent(blob))
     }
 
     async fn places(&self) -> Result<Vec<LayerPlace>, EngineError> {
@@ -103,6 +129,12 @@ impl Blob {
         (self.blob.id.clone(), blob)
     }
 
+    fn is_sent(&self, blob: LayerBlob) -> (Digest, LayerBlob) {
+        self.show(PushStep::Pushed);
+        self.remember(&blob);
+        (self.blob.id.clone(), blob)
+    }
+
     fn show(&self, step: PushStep) {
         if self.is_shown {
             self.told.layer(&self.blob.id, step);
@@ -116,30 +148,24 @@ impl Blob {
         self.shared.images.remember_places(vec![LayerPlace { diff_id, registry, repository, blob: blob.clone() }]);
     }
 
-    async fn pack(&self) -> Result<OutgoingBlob, EngineError> {
-        let (outgoing, blob, stop) = (self.outgoing.clone(), self.blob.clone(), self.stop.clone());
-        let (told, is_shown, of_bytes) = (self.told.clone(), self.is_shown, self.blob.stored_bytes);
-        let watch = move |blob: &OutgoingBlob, bytes| {
-            if is_shown {
-                told.moves(&blob.id, PushStep::Packing { bytes, of_bytes });
-            }
-        };
-        self.shared.blocking(move || Ok(outgoing.pack(&blob, &stop, &|bytes| watch(&blob, bytes))?)).await
-    }
-
-    async fn upload(&self, packed: OutgoingBlob, blob: &LayerBlob, opened: Option<Session>) -> Result<(), BlobError> {
+    /// `of_bytes`: of how many it is told how many went.
+    async fn upload(
+        &self,
+        reads: Reads,
+        name: watch::Receiver<Option<BlobName>>,
+        of_bytes: u64,
+        opened: Option<Session>,
+    ) -> Result<(), BlobError> {
         let failure: Arc<Mutex<Option<ImageError>>> = Arc::default();
         let is_unreadable = Arc::new(AtomicBool::new(false));
-        let reading =
-            Reading { outgoing: self.outgoing.clone(), blob: packed, failure: failure.clone(), is_unreadable };
-        let is_unreadable = reading.is_unreadable.clone();
-        let (told, id, is_shown, of_bytes) = (self.told.clone(), self.blob.id.clone(), self.is_shown, blob.size_bytes);
+        let reading = Reading { reads, failure: failure.clone(), is_unreadable: is_unreadable.clone() };
+        let (told, id, is_shown, known) = (self.told.clone(), self.blob.id.clone(), self.is_shown, name.clone());
         let uploaded = UploadedBlob {
-            digest: blob.digest.clone(),
-            size_bytes: blob.size_bytes,
+            name,
             open: Arc::new(move |from| reading.open(from)),
             watch: Arc::new(move |bytes| {
                 if is_shown {
+                    let of_bytes = known.borrow().as_ref().map_or(of_bytes, |name| name.size_bytes);
                     told.moves(&id, PushStep::Pushing { bytes, of_bytes });
                 }
             }),
@@ -154,15 +180,19 @@ impl Blob {
     }
 }
 
+fn named(blob: &LayerBlob) -> BlobName {
+    BlobName { digest: blob.digest.clone(), size_bytes: blob.size_bytes }
+}
+
 /// What a layer may be called in a registry, the likeliest first: its own name if it has one, or else those that it had.
-fn guesses(own: Option<&LayerBlob>, places: &[LayerPlace], registry: &str) -> Vec<LayerBlob> {
+fn guesses(own: Option<&LayerBlob>, places: &[LayerPlace], registry: &str, media_type: &str) -> Vec<LayerBlob> {
     if let Some(own) = own {
         return vec![own.clone()];
     }
     let (here, others): (Vec<_>, Vec<_>) = places.iter().partition(|place| place.registry == registry);
     let mut guesses: Vec<LayerBlob> = Vec::new();
     for place in here.into_iter().chain(others) {
-        if place.blob.media_type == GZIP && !guesses.contains(&place.blob) {
+        if place.blob.media_type == media_type && !guesses.contains(&place.blob) {
             guesses.push(place.blob.clone());
         }
     }
@@ -177,10 +207,16 @@ fn elsewhere(places: &[LayerPlace], name: &Reference, digest: &Digest) -> Vec<St
     others.take(MOST_GUESSES).map(|place| place.repository.clone()).collect()
 }
 
+/// From where a blob is read.
+#[derive(Clone)]
+enum Reads {
+    Stored(Arc<Outgoing>, OutgoingBlob),
+    Packed(Arc<Flight>),
+}
+
 /// Reads a blob for whoever sends it.
 struct Reading {
-    outgoing: Arc<Outgoing>,
-    blob: OutgoingBlob,
+    reads: Reads,
     failure: Arc<Mutex<Option<ImageError>>>,
     is_unreadable: Arc<AtomicBool>,
 }
@@ -188,13 +224,16 @@ struct Reading {
 impl Reading {
     fn open(&self, from: u64) -> mpsc::Receiver<io::Result<Bytes>> {
         let (sender, receiver) = mpsc::channel(PIECES);
-        let (outgoing, blob) = (self.outgoing.clone(), self.blob.clone());
-        let (failure, is_unreadable) = (self.failure.clone(), self.is_unreadable.clone());
+        let (reads, failure, is_unreadable) = (self.reads.clone(), self.failure.clone(), self.is_unreadable.clone());
         tokio::task::spawn_blocking(move || {
-            let read = outgoing.read(&blob, from, |bytes| {
+            let out = |bytes: &[u8]| {
                 let taken = sender.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
                 taken.map_err(|_| io::ErrorKind::BrokenPipe.into())
-            });
+            };
+            let read = match &reads {
+                Reads::Stored(outgoing, blob) => outgoing.read(blob, from, out),
+                Reads::Packed(flight) => flight.packing().read(from, out),
+            };
             let Err(error) = read else { return };
             // Nobody takes it any more: that is no failure of the store's.
             if sender.is_closed() {
@@ -211,6 +250,8 @@ impl Reading {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
     fn digest(letter: char) -> Digest {
         format!("sha256:{}", letter.to_string().repeat(64)).parse().unwrap()
@@ -244,9 +285,11 @@ mod tests {
         let name: Reference = "a.example/me/app:1".parse().unwrap();
         assert_eq!(elsewhere(&places, &name, &digest('a')), ["x", "y"]);
         assert!(elsewhere(&places, &name, &digest('b')).is_empty());
-        let named = |own, registry: &str| -> Vec<Digest> {
-            guesses(own, &places, registry).into_iter().map(|blob| blob.digest).collect()
+        let by = |own, registry: &str, media_type: &str| -> Vec<Digest> {
+            guesses(own, &places, registry, media_type).into_iter().map(|blob| blob.digest).collect()
         };
+        let named = |own, registry| by(own, registry, GZIP);
+        assert_eq!(by(None, "b.example", LayerForm::Zstd(3).media_type()), [digest('f')]);
         // Not what is zstd there: that is not what would be sent.
         assert_eq!(named(None, "a.example"), ['a', 'b', 'c'].map(digest));
         assert_eq!(named(None, "b.example"), ['b', 'c', 'd'].map(digest));

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use dozen_image::{LayerBlob, Outgoing, OutgoingBlob, OutgoingManifest, OutgoingPart};
+use dozen_image::{LayerBlob, LayerForm, Outgoing, OutgoingBlob, OutgoingManifest, OutgoingPart};
 use dozen_model::{Digest, ErrorKind, Reference, ReferenceError};
 use dozen_registry::{Access, RegistryError, Uploads};
 use serde_json::{Value, json};
@@ -112,12 +111,11 @@ impl Pushing<'_> {
         for layer in outgoing.layers().iter().rev().skip(at_once) {
             self.told.layer(&layer.id, PushStep::Waiting);
         }
-        let stop = Stop::default();
         let turns = Arc::new(Semaphore::new(at_once));
         let mut sending = JoinSet::new();
         let layers = outgoing.layers().iter().rev().map(|layer| (layer, true));
         for (blob, is_shown) in layers.chain(outgoing.configurations().iter().map(|blob| (blob, false))) {
-            let (one, turns) = (self.blob(outgoing, &stop, blob, is_shown), turns.clone());
+            let (one, turns) = (self.blob(outgoing, blob, is_shown), turns.clone());
             sending.spawn(async move {
                 // Nobody closes it.
                 let _turn = turns.acquire_owned().await;
@@ -140,14 +138,14 @@ impl Pushing<'_> {
         Ok(sent)
     }
 
-    fn blob(&self, outgoing: &Arc<Outgoing>, stop: &Stop, blob: &OutgoingBlob, is_shown: bool) -> Blob {
+    fn blob(&self, outgoing: &Arc<Outgoing>, blob: &OutgoingBlob, is_shown: bool) -> Blob {
         Blob {
             shared: self.shared.clone(),
             uploads: self.uploads.clone(),
             outgoing: outgoing.clone(),
             told: self.told.clone(),
             name: self.name.clone(),
-            stop: stop.0.clone(),
+            form: LayerForm::default(),
             blob: blob.clone(),
             is_shown,
         }
@@ -189,14 +187,4 @@ fn root(manifests: &[OutgoingManifest]) -> Value {
     manifests.last().map_or(Value::Null, |OutgoingManifest { digest, media_type, bytes }| {
         json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() })
     })
-}
-
-/// Whatever is being packed is given up with it.
-#[derive(Default)]
-struct Stop(Arc<AtomicBool>);
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

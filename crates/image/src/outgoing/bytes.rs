@@ -1,61 +1,24 @@
-//! The bytes of what goes: packed once, read as often as a registry wants them, and compared with their digest each time.
+//! The bytes of what goes as it lies here: read as often as a registry wants them, and compared with their digest each time.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use dozen_model::Digest;
-use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
+use super::packing::{LayerForm, Packing};
 use super::{Content, Outgoing, OutgoingBlob};
 use crate::ImageError;
 use crate::chunks::CHUNK_BYTES;
-use crate::compression::Compression;
-use crate::places::LayerBlob;
 use crate::save::Source;
 use crate::schema::LayerRow;
 
 impl Outgoing {
-    /// Compresses a layer into a file of its own. `watch` is told how many bytes of the plain stream are done. It is given
-    /// up when `stop` is set. Blocks.
-    pub fn pack(
-        &self,
-        layer: &OutgoingBlob,
-        stop: &AtomicBool,
-        watch: &dyn Fn(u64),
-    ) -> Result<OutgoingBlob, ImageError> {
-        let Content::Plain(row) = &layer.content else { return Ok(layer.clone()) };
-        let path = self.scratch.0.join(format!("p{}", row.diff_id.hex()));
-        let failed = |error| ImageError::io("write", path.display())(error);
-        let file = File::create(&path).map_err(failed)?;
-        let counted = Counted { file, hash: Sha256::new(), size_bytes: 0 };
-        // The header has neither a name nor a time: the same layer is the same blob.
-        let mut encoder = GzEncoder::new(counted, flate2::Compression::default());
-        let mut done = 0;
-        let packed = self.plain(row, |bytes| {
-            if stop.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            encoder.write_all(bytes)?;
-            done += bytes.len() as u64;
-            watch(done);
-            Ok(())
-        });
-        packed.map_err(|error| match error {
-            ImageError::Io { attempted: "write", source, .. } => failed(source),
-            error => error,
-        })?;
-        let Counted { hash, size_bytes, .. } = encoder.finish().map_err(failed)?;
-        let digest = Digest::from_sha256(hash.finalize().into());
-        let media_type = Compression::Gzip.layer_media_type().to_owned();
-        Ok(OutgoingBlob {
-            blob: Some(LayerBlob { digest, size_bytes, media_type }),
-            stored_bytes: size_bytes,
-            content: Content::File(path),
-            ..layer.clone()
-        })
+    /// Of a layer that is to be compressed: how that is done, by whoever runs it; `None` if it is none, or has gone.
+    pub fn packing(&self, layer: &OutgoingBlob, form: LayerForm) -> Option<Packing> {
+        let Content::Plain(row) = &layer.content else { return None };
+        Packing::of(&self.inner, row.clone(), form)
     }
 
     /// Reads what goes, from a place to its end, in pieces of at most so many bytes as a chunk has. All of it is compared
@@ -104,7 +67,7 @@ impl Outgoing {
     }
 }
 
-fn sending(source: io::Error) -> ImageError {
+pub(super) fn sending(source: io::Error) -> ImageError {
     ImageError::Io { attempted: "send", object: "a layer".into(), source }
 }
 
@@ -138,25 +101,5 @@ impl Held<'_> {
 
     fn finish(mut self) -> io::Result<()> {
         self.give()
-    }
-}
-
-/// A file, hashed as it is written.
-struct Counted {
-    file: File,
-    hash: Sha256,
-    size_bytes: u64,
-}
-
-impl Write for Counted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.hash.update(&bytes[..written]);
-        self.size_bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::atomic::AtomicBool;
 
 use super::targets::{Layout, MANIFEST, host, many};
 use super::*;
@@ -21,8 +20,15 @@ fn bytes_from(outgoing: &Outgoing, blob: &OutgoingBlob, from: u64) -> Vec<u8> {
     all
 }
 
-fn pack(outgoing: &Outgoing, layer: &OutgoingBlob) -> OutgoingBlob {
-    outgoing.pack(layer, &AtomicBool::new(false), &|_| {}).unwrap()
+/// Packed, and read from a place.
+fn packed(packing: &Packing, from: u64) -> Vec<u8> {
+    let mut all = Vec::new();
+    let taken = packing.read(from, |bytes| {
+        all.extend_from_slice(bytes);
+        Ok(())
+    });
+    taken.unwrap();
+    all
 }
 
 fn digest_of(outgoing: &Outgoing, blob: &OutgoingBlob) -> LayerBlob {
@@ -64,19 +70,35 @@ fn what_is_plain_here_is_packed_and_read_from_any_place() {
     let mut sent = BTreeMap::new();
     for (layer, plain) in going.layers().iter().zip(&layers) {
         assert_eq!(layer.blob, None);
-        let packed = pack(&going, layer);
-        let blob = digest_of(&going, &packed);
-        assert_eq!(digest_of(&going, &pack(&going, layer)), blob, "it is the same each time");
-        let bytes = bytes_from(&going, &packed, 0);
-        let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked).unwrap();
-        assert!(unpacked == *plain);
-        for from in [1, bytes.len() / 2, bytes.len() - 1, bytes.len()] {
-            assert!(bytes_from(&going, &packed, from as u64) == bytes[from..], "{from}");
+        for form in [LayerForm::Zstd(3), LayerForm::read("gzip", Some(9)).unwrap(), LayerForm::default()] {
+            let packing = going.packing(layer, form).unwrap();
+            let (begun, begins) = std::sync::mpsc::channel();
+            // Who reads meanwhile gets all of it.
+            let (blob, meanwhile) = std::thread::scope(|scope| {
+                let read = &packing;
+                let reading = scope.spawn(move || {
+                    begins.recv().unwrap();
+                    packed(read, 0)
+                });
+                let blob = packing.run(|| begun.send(()).unwrap()).unwrap();
+                (blob, reading.join().unwrap())
+            });
+            assert_eq!((sha256(&meanwhile), meanwhile.len() as u64), (blob.digest.clone(), blob.size_bytes));
+            assert_eq!(blob.media_type, form.media_type());
+            let again = going.packing(layer, form).unwrap();
+            assert_eq!(again.run(|| {}).unwrap(), blob, "it is the same each time");
+            let (_, mut reader) = crate::compression::decompress(meanwhile.as_slice()).unwrap();
+            let mut unpacked = Vec::new();
+            reader.read_to_end(&mut unpacked).unwrap();
+            assert!(unpacked == *plain);
+            for from in [1, meanwhile.len() / 2, meanwhile.len() - 1, meanwhile.len()] {
+                assert!(packed(&packing, from as u64) == meanwhile[from..], "{from}");
+            }
+            assert_eq!(home.counts()[2], 2, "each in a place of its own");
+            sent.insert(layer.id.clone(), blob);
         }
-        sent.insert(layer.id.clone(), blob);
     }
-    assert_eq!(home.counts()[2], 1);
+    assert_eq!(home.counts()[2], 0, "what was packed goes");
     let [manifest] = &going.manifests(&sent)[..] else { panic!("one") };
     let parsed: Value = serde_json::from_slice(&manifest.bytes).unwrap();
     for (layer, plain) in parsed["layers"].as_array().unwrap().iter().zip(&layers) {
@@ -88,10 +110,13 @@ fn what_is_plain_here_is_packed_and_read_from_any_place() {
         store.add_repo_digest(&going, &by_digest).unwrap();
     }
     assert_eq!(store.find("a").unwrap().repo_digests, std::slice::from_ref(&by_digest));
-    let stopped = going.pack(&going.layers()[0], &AtomicBool::new(true), &|_| {}).unwrap_err();
+    let packing = going.packing(&going.layers()[0], LayerForm::default()).unwrap();
+    packing.stop();
+    let stopped = packing.run(|| {}).unwrap_err();
     assert!(stopped.to_string().starts_with("cannot write /"), "{stopped}");
-    drop(going);
-    assert_eq!(home.counts()[2], 0, "what was packed goes");
+    let unread = packing.read(0, |_| Ok(())).unwrap_err().to_string();
+    assert!(unread.starts_with("cannot compress the layer sha256:"), "{unread}");
+    drop((packing, going));
     drop(store);
     assert_eq!(home.open().find("a").unwrap().repo_digests, [by_digest]);
 }
