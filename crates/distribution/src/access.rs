@@ -1,5 +1,5 @@
 //! Who is let in: names and passwords of an htpasswd file (Apache's htpasswd(1); bcrypt alone), by HTTP's basic scheme
-//! (RFC 7617).
+//! (RFC 7617), or tokens (RFC 6750), ours (`authorizer.rs`) or another's (`token_service.rs`).
 //!
 //! A bcrypt is slow on purpose, and clients send their password with each request: one that was right is known by a keyed
 //! hash for some minutes. How many are computed at once is bounded, and so is who waits for it: guessing does not take the
@@ -11,11 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use dozen_model::base64;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
+use crate::authorizer::{Authorizer, now};
+use crate::caller::{Bad, Caller, Challenge, Shown};
 use crate::refusal::{Kind, Refusal};
+use crate::token_service::TokenService;
 
 /// How long a password that was right is believed without computing.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);
@@ -26,15 +29,28 @@ const MOST_WAITING: usize = 64;
 /// One more than this takes minutes: nobody means it.
 const HIGHEST_COST: u32 = 16;
 /// Told to clients.
-const CHALLENGE: &str = "Basic realm=\"dozen registry\", charset=\"UTF-8\"";
+pub(crate) const CHALLENGE: &str = "Basic realm=\"dozen registry\", charset=\"UTF-8\"";
 
 /// See the module. Clones share it.
 #[derive(Debug, Clone)]
 pub enum Access {
     /// Everyone is.
     Open,
-    /// Those in the file.
+    /// Those in the file, and they may do everything.
     Passwords(Arc<Passwords>),
+    /// Those in the file, to what the rights say of them; and everyone, to what the rights say of everyone.
+    Rights(Arc<Authorizer>),
+    /// Who has a token of a service elsewhere, to what it says.
+    Tokens(Arc<TokenService>),
+}
+
+/// What a request says of who sent it.
+pub(crate) enum Credentials {
+    None,
+    Basic(String, Vec<u8>),
+    Bearer(String),
+    /// Nothing that is understood.
+    Other,
 }
 
 /// The names in a file, and what was right lately.
@@ -103,7 +119,13 @@ impl Passwords {
         Ok(())
     }
 
-    async fn is_right(&self, name: &str, password: &[u8]) -> Result<bool, Refusal> {
+    /// The hash of somebody's password, if he is in the file.
+    pub(crate) fn hash_of(&self, name: &str) -> Option<Box<str>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).hashes.get(name).cloned()
+    }
+
+    /// Whether this is his password.
+    pub(crate) async fn is_right(&self, name: &str, password: &[u8]) -> Result<bool, Refusal> {
         let (hash, is_known) = {
             let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
             let hash = entries.hashes.get(name);
@@ -159,14 +181,48 @@ impl Passwords {
 }
 
 impl Access {
-    /// Lets whoever sent this in, or not.
-    pub(crate) async fn check(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Self::Passwords(passwords) = self else { return Ok(()) };
-        let wanted =
-            || Refusal::new(Kind::Unauthorized, "authentication required").with_field("www-authenticate", CHALLENGE);
-        let said = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (name, password) = said.and_then(basic).ok_or_else(wanted)?;
-        if passwords.is_right(&name, &password).await? { Ok(()) } else { Err(wanted()) }
+    /// Who sent this; what he may do is asked of him. `has_tls`: we speak it ourselves.
+    pub(crate) async fn admit(&self, headers: &HeaderMap, uri: &Uri, has_tls: bool) -> Result<Caller, Refusal> {
+        match self {
+            Self::Open => Ok(Caller::trusted(None)),
+            Self::Passwords(passwords) => {
+                let wanted = || {
+                    let refusal = Refusal::new(Kind::Unauthorized, "authentication required");
+                    refusal.with_field("www-authenticate", CHALLENGE)
+                };
+                let Credentials::Basic(name, password) = credentials(headers) else { return Err(wanted()) };
+                let is_right = passwords.is_right(&name, &password).await?;
+                if is_right { Ok(Caller::trusted(Some(name))) } else { Err(wanted()) }
+            }
+            Self::Rights(authorizer) => authorizer.admit(headers, uri, has_tls).await,
+            Self::Tokens(service) => {
+                let (user, shown) = match credentials(headers) {
+                    Credentials::None => (None, Shown::Nothing),
+                    Credentials::Bearer(token) => match service.read(&token, now()) {
+                        Ok((user, granted)) => (user, Shown::Token(granted)),
+                        Err(why) => {
+                            tracing::debug!("a token counts for nothing: {why}");
+                            (None, Shown::Bad(Bad::Token))
+                        }
+                    },
+                    Credentials::Basic(..) | Credentials::Other => (None, Shown::Bad(Bad::Password)),
+                };
+                let challenge = Challenge { realm: service.realm.clone(), service: service.service.clone() };
+                Ok(Caller::by_token(user, shown, challenge))
+            }
+        }
+    }
+}
+
+/// Of a request's head.
+pub(crate) fn credentials(headers: &HeaderMap) -> Credentials {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Credentials::None };
+    let said = value.to_str().ok();
+    let bearer = said.and_then(|said| said.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    match (bearer, said.and_then(basic)) {
+        (Some((_, token)), _) => Credentials::Bearer(token.trim().to_owned()),
+        (None, Some((name, password))) => Credentials::Basic(name, password),
+        (None, None) => Credentials::Other,
     }
 }
 
@@ -257,10 +313,13 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_is_let_in() {
         let access = Access::Passwords(Arc::new(passwords(&format!("# ours\n\nann:{}\n", hash("a:b")))));
-        let told = async |value: &str| access.check(&headers(value)).await.map_err(|refusal| refusal.kind);
+        let told = async |value: &str| {
+            let admitted = access.admit(&headers(value), &Uri::from_static("/v2/"), false).await;
+            admitted.map(|caller| caller.user).map_err(|refusal| refusal.kind)
+        };
         let encode = |text: &str| format!("Basic {}", base64::encode(text.as_bytes()));
         for _ in 0..2 {
-            assert_eq!(told(&encode("ann:a:b")).await, Ok(()));
+            assert_eq!(told(&encode("ann:a:b")).await, Ok(Some("ann".to_owned())));
             for bad in ["ann:a", "ann:", "bob:a:b", ":a:b", "ann"] {
                 assert_eq!(told(&encode(bad)).await, Err(Kind::Unauthorized), "{bad}");
             }
@@ -268,9 +327,9 @@ mod tests {
         for bad in ["Bearer x", "Basic", "Basic !!", "basic"] {
             assert_eq!(told(bad).await, Err(Kind::Unauthorized), "{bad}");
         }
-        let refusal = access.check(&HeaderMap::new()).await.unwrap_err();
+        let refusal = access.admit(&HeaderMap::new(), &Uri::from_static("/v2/"), false).await.unwrap_err();
         assert!(refusal.fields[0].1.starts_with("Basic realm="));
-        assert_eq!(Access::Open.check(&HeaderMap::new()).await, Ok(()));
+        Access::Open.admit(&HeaderMap::new(), &Uri::from_static("/v2/"), false).await.unwrap();
     }
 
     #[tokio::test]

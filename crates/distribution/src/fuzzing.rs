@@ -14,7 +14,7 @@ use crate::{Refusal, access};
 pub fn request(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(rest);
-    match which % 6 {
+    match which % 8 {
         0 => {
             for method in [Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE] {
                 if let Ok(action) = route(&method, &text) {
@@ -45,6 +45,17 @@ pub fn request(data: &[u8]) {
             }
         }
         4 => access::read_basic(&text),
+        6 => {
+            // Nobody who asks gets more than he asked for, nor anything without a signature.
+            let asked = crate::scope::Granted::parse(&text);
+            assert_eq!(crate::scope::Granted::of_claims(&asked.claims()), asked);
+        }
+        7 => {
+            if let Ok(pattern) = crate::pattern::Pattern::parse(&text) {
+                _ = pattern.matches(&"a/b/c".parse().expect("it is a name"), Some("b"));
+            }
+            _ = crate::public_key::PublicKey::read_all(&text);
+        }
         _ => {
             let Ok(host) = HeaderValue::from_bytes(rest) else { return };
             let headers: HeaderMap = [(header::HOST, host)].into_iter().collect();

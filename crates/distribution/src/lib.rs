@@ -2,9 +2,12 @@
 //!
 //! What a request is, is decided on plain data: `route` (method and path), `range`, `page`, `manifest`, `name`; what is
 //! refused, `refusal` says, one kind for one status and code. `store` keeps files and the rows that name them, and is where
-//! everything durable happens; `serve` is HTTP around it, and `access` lets people in. Nothing here knows of an engine.
+//! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and `caller` decides whether he
+//! may, by `rights` or by what a token says. Nothing here knows of an engine.
 
 mod access;
+mod authorizer;
+mod caller;
 mod failpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -13,15 +16,25 @@ mod hosts;
 mod manifest;
 mod name;
 mod page;
+mod pattern;
+mod public_key;
 mod range;
 mod refusal;
+mod rights;
 mod route;
+mod scope;
 mod serve;
 mod store;
+mod token;
+mod token_service;
 
 pub use access::{Access, Passwords, PasswordsError};
+pub use authorizer::Authorizer;
 pub use failpoint::FAILPOINTS;
 pub use hosts::AllowedHosts;
 pub use refusal::{Kind, Refusal};
+pub use rights::{Rights, RightsError};
 pub use serve::{Options, serve};
 pub use store::{Checked, Freed, OpenError, Store, StoreOptions, check};
+pub use token::{TokenKey, TokenKeyError};
+pub use token_service::{TokenService, TokenServiceError};

@@ -4,14 +4,18 @@
 use dozen_model::Digest;
 use http::Method;
 
+use crate::caller::Need;
 use crate::name::{ManifestReference, RepositoryName, UploadId};
 use crate::refusal::{Kind, Refusal};
+use crate::rights::Right;
 
 /// A request, as far as method and path say. `HEAD` is a `GET` whose body is not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Is this a registry, and may I.
     Base,
+    /// Gives a token: no repository has this path.
+    Token,
     /// The names of repositories.
     ListRepositories,
     /// The tags of one.
@@ -44,10 +48,25 @@ impl Action {
     /// Changes what is stored.
     pub fn is_write(&self) -> bool {
         match self {
-            Self::Base | Self::ListRepositories | Self::ListTags(_) | Self::ListReferrers(..) => false,
+            Self::Base | Self::Token | Self::ListRepositories | Self::ListTags(_) | Self::ListReferrers(..) => false,
             Self::ReadManifest(..) | Self::ReadBlob(..) | Self::UploadStatus(..) => false,
             Self::PutManifest(..) | Self::DeleteManifest(..) | Self::DeleteBlob(..) => true,
             Self::BeginUpload(_) | Self::Append(..) | Self::Finish(..) | Self::Cancel(..) => true,
+        }
+    }
+
+    /// What somebody has to have the right to who asks for it. What a mount is from comes to that.
+    pub fn need(&self) -> Need<'_> {
+        match self {
+            Self::Base | Self::Token => Need::Entrance,
+            Self::ListRepositories => Need::Catalog,
+            Self::ListTags(name) | Self::ListReferrers(name, _) => Need::Repository(name, Right::Pull),
+            Self::ReadManifest(name, _) | Self::ReadBlob(name, _) => Need::Repository(name, Right::Pull),
+            Self::PutManifest(name, _) | Self::BeginUpload(name) => Need::Repository(name, Right::Push),
+            Self::UploadStatus(name, _) | Self::Append(name, _) => Need::Repository(name, Right::Push),
+            // An upload of one's own is given up: nothing that was there goes.
+            Self::Finish(name, _) | Self::Cancel(name, _) => Need::Repository(name, Right::Push),
+            Self::DeleteManifest(name, _) | Self::DeleteBlob(name, _) => Need::Repository(name, Right::Delete),
         }
     }
 }
@@ -63,6 +82,12 @@ pub fn route(method: &Method, path: &str) -> Result<Action, Refusal> {
     if rest == "_catalog" {
         return match *method {
             Method::GET | Method::HEAD => Ok(Action::ListRepositories),
+            _ => Err(not_allowed(method)),
+        };
+    }
+    if rest == "token" {
+        return match *method {
+            Method::GET | Method::POST => Ok(Action::Token),
             _ => Err(not_allowed(method)),
         };
     }
@@ -212,6 +237,10 @@ mod tests {
         check(get.clone(), "/v2x", Err(Kind::PathUnknown));
         check(get.clone(), "/v1/_ping", Err(Kind::PathUnknown));
         check(get.clone(), "/v2/_catalog", Ok(Action::ListRepositories));
+        check(get.clone(), "/v2/token", Ok(Action::Token));
+        check(post.clone(), "/v2/token", Ok(Action::Token));
+        check(put.clone(), "/v2/token", Err(Kind::Unsupported));
+        check(get.clone(), "/v2/token/tags/list", Ok(Action::ListTags("token".parse().unwrap())));
         check(get.clone(), "/v2/a/tags/list", Ok(Action::ListTags(a.clone())));
         check(put.clone(), "/v2/a/tags/list", Err(Kind::Unsupported));
         check(get.clone(), "/v2/a/manifests/v1", Ok(Action::ReadManifest(a.clone(), tag.clone())));
@@ -250,6 +279,32 @@ mod tests {
         for bad in ["/v2/a", "/v2/a/%zz/tags/list", "/v2/%ff/tags/list", "/v2/a/tags", "/v2/%"] {
             check(get.clone(), bad, Err(Kind::PathUnknown));
         }
+    }
+
+    #[test]
+    fn each_request_needs_the_right_to_what_it_does() {
+        let name: RepositoryName = "a".parse().unwrap();
+        for (method, path, right) in [
+            (Method::GET, "/v2/a/tags/list".to_owned(), Right::Pull),
+            (Method::HEAD, "/v2/a/manifests/v1".to_owned(), Right::Pull),
+            (Method::PUT, "/v2/a/manifests/v1".to_owned(), Right::Push),
+            (Method::DELETE, "/v2/a/manifests/v1".to_owned(), Right::Delete),
+            (Method::HEAD, format!("/v2/a/blobs/{SHA256}"), Right::Pull),
+            (Method::DELETE, format!("/v2/a/blobs/{SHA256}"), Right::Delete),
+            (Method::GET, format!("/v2/a/referrers/{SHA256}"), Right::Pull),
+            (Method::POST, "/v2/a/blobs/uploads/".to_owned(), Right::Push),
+            (Method::GET, format!("/v2/a/blobs/uploads/{ID}"), Right::Push),
+            (Method::PATCH, format!("/v2/a/blobs/uploads/{ID}"), Right::Push),
+            (Method::PUT, format!("/v2/a/blobs/uploads/{ID}"), Right::Push),
+            (Method::DELETE, format!("/v2/a/blobs/uploads/{ID}"), Right::Push),
+        ] {
+            let action = route(&method, &path).unwrap();
+            assert_eq!(action.need(), Need::Repository(&name, right), "{method} {path}");
+            // What changes something is no matter of pulling alone, and what changes nothing is none of deleting.
+            assert_eq!(action.is_write(), right != Right::Pull && method != Method::GET, "{method} {path}");
+        }
+        assert_eq!(route(&Method::GET, "/v2/").unwrap().need(), Need::Entrance);
+        assert_eq!(route(&Method::GET, "/v2/_catalog").unwrap().need(), Need::Catalog);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod connection;
 mod documents;
 mod intake;
 mod socket;
+mod tokens;
 mod uploads;
 
 use std::future::Future;
@@ -162,13 +163,17 @@ impl Server {
         if action.is_write() && request.headers().contains_key(http::header::ORIGIN) {
             return Err(Refusal::new(Kind::Denied, "a page in a browser may not change a registry"));
         }
-        self.options.access.check(request.headers()).await?;
+        if action == Action::Token {
+            return self.token(request).await;
+        }
+        let caller = self.options.access.admit(request.headers(), request.uri(), self.has_tls).await?;
+        caller.check(action.need())?;
         if self.options.read_only && action.is_write() {
             return Err(Refusal::new(Kind::Unsupported, "this registry is read-only"));
         }
         match action {
-            Action::Base => Ok(documents::base()),
-            Action::ListRepositories => self.list_repositories(request).await,
+            Action::Base | Action::Token => Ok(documents::base()),
+            Action::ListRepositories => self.list_repositories(request, &caller).await,
             Action::ListTags(name) => self.list_tags(request, &name).await,
             Action::ListReferrers(name, digest) => self.list_referrers(request, &name, &digest).await,
             Action::ReadManifest(name, reference) => self.read_manifest(&name, &reference).await,
@@ -176,7 +181,7 @@ impl Server {
             Action::DeleteManifest(name, reference) => self.delete_manifest(&name, &reference).await,
             Action::ReadBlob(name, digest) => self.read_blob(request, &name, &digest, outbox).await,
             Action::DeleteBlob(name, digest) => self.delete_blob(&name, &digest).await,
-            Action::BeginUpload(name) => self.begin_upload(request, &name).await,
+            Action::BeginUpload(name) => self.begin_upload(request, &name, &caller).await,
             Action::UploadStatus(name, id) => self.upload_status(&name, &id),
             Action::Append(name, id) => self.append(request, &name, &id).await,
             Action::Finish(name, id) => self.finish(request, &name, &id).await,

@@ -1,5 +1,6 @@
 //! `dozen registry`: a registry of one's own, which knows of no engine.
 
+mod access;
 mod arguments;
 
 use std::error::Error;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_distribution::{Access, Options, Passwords, Store};
+use dozen_distribution::{Options, Store};
 use dozen_model::error_chain;
 use dozen_tls::DoorKeeper;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::log::Log;
 use crate::notify::Notify;
 use crate::rest::Rest;
+use access::Guard;
 use arguments::{Check, Command, Serve};
 
 /// Threads that run the server's async code; blocking work has threads of its own, which end when they are idle.
@@ -73,11 +75,9 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         Some((certificate, key)) => Some(DoorKeeper::new(certificate, key)?),
         None => None,
     };
-    let access = match &serve.htpasswd {
-        Some(path) => Access::Passwords(Arc::new(Passwords::read(path)?)),
-        None => Access::Open,
-    };
+    let guard = Guard::read(&serve)?;
     let store = Store::open(&serve.root, serve.store_options()).await?;
+    let access = guard.access(&serve)?;
     let failed = |error| format!("cannot listen on {}: {error}", serve.listen);
     let listener = TcpListener::bind(serve.listen).await.map_err(failed)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -85,20 +85,15 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     notify.ready();
     let collecting = (!serve.read_only).then(|| tokio::spawn(collect(store.clone(), serve.collect_every)));
     let reloading = tokio::spawn({
-        let (tls, access, htpasswd) = (tls.clone(), access.clone(), serve.htpasswd.clone());
+        let tls = tls.clone();
         async move {
             while hangup.recv().await.is_some() {
-                let mut problems = Vec::new();
+                let mut problems = guard.reload();
                 if let Some(Err(error)) = tls.as_ref().map(DoorKeeper::reload) {
                     problems.push(error_chain(&error));
                 }
-                if let (Access::Passwords(passwords), Some(path)) = (&access, &htpasswd)
-                    && let Err(error) = passwords.reload(path)
-                {
-                    problems.push(error_chain(&error));
-                }
                 match problems.as_slice() {
-                    [] => tracing::info!("certificate and passwords have been read again"),
+                    [] => tracing::info!("certificate, passwords and rights have been read again"),
                     problems => tracing::error!("{}: that stays as it was", problems.join("; ")),
                 }
             }

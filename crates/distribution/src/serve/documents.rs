@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::{Answer, Server, header, intake, query, set};
+use crate::caller::Caller;
 use crate::hasher::{Algorithm, Hasher};
 use crate::manifest::{self, LARGEST_BYTES, OCI_INDEX};
 use crate::name::{ManifestReference, RepositoryName};
@@ -17,6 +18,8 @@ use crate::store::{PutManifest, Referrer};
 
 /// A list of referrers is a manifest, too: no larger than others (distribution-spec 1.1, "Listing Referrers").
 const LARGEST_REFERRERS_BYTES: usize = LARGEST_BYTES - (64 << 10);
+/// Names of repositories that are looked through at once for who sees only some of them.
+const SEEN_AT_ONCE: usize = 1000;
 
 /// `GET /v2/`.
 pub(super) fn base() -> Response<Body> {
@@ -93,9 +96,23 @@ impl Server {
         Ok(list(&json!({ "name": name.as_str(), "tags": tags }), link))
     }
 
-    pub(super) async fn list_repositories(&self, request: &Request<Incoming>) -> Answer {
+    /// Those that the caller sees.
+    pub(super) async fn list_repositories(&self, request: &Request<Incoming>, caller: &Caller) -> Answer {
         let page = Page::parse(query(request))?;
-        let names = self.store.index.repositories(page.after.clone(), page.count.saturating_add(1)).await?;
+        let wanted = page.count.saturating_add(1);
+        let (mut names, mut after) = (Vec::new(), page.after.clone());
+        while names.len() < wanted {
+            let limit = if caller.sees_all() { wanted } else { wanted.max(SEEN_AT_ONCE) };
+            let mut found = self.store.index.repositories(after, limit).await?;
+            let is_last = found.len() < limit;
+            after = found.last().cloned().unwrap_or_default();
+            found.retain(|name| caller.sees_all() || name.parse().is_ok_and(|name| caller.sees(&name)));
+            names.append(&mut found);
+            if is_last {
+                break;
+            }
+        }
+        names.truncate(wanted);
         let (names, link) = page.cut(names, "/v2/_catalog");
         Ok(list(&json!({ "repositories": names }), link))
     }

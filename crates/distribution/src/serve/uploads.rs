@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::intake::next_batch;
 use super::{Answer, Server, header, query, set};
+use crate::caller::Caller;
 use crate::hasher::Algorithm;
 use crate::name::{RepositoryName, UploadId};
 use crate::range::{ChunkRange, received};
@@ -17,7 +18,12 @@ use crate::store::Writer;
 
 impl Server {
     /// `POST`: begins one; with `digest` the body is all of it; with `mount` it may not be needed.
-    pub(super) async fn begin_upload(&self, request: &mut Request<Incoming>, name: &RepositoryName) -> Answer {
+    pub(super) async fn begin_upload(
+        &self,
+        request: &mut Request<Incoming>,
+        name: &RepositoryName,
+        caller: &Caller,
+    ) -> Answer {
         if let Some(digest) = parameter(query(request), "mount") {
             let digest = parse_digest(&digest)?;
             let from = match parameter(query(request), "from") {
@@ -27,7 +33,7 @@ impl Server {
                     Some(from.parse::<RepositoryName>().map_err(invalid)?)
                 }
             };
-            if self.store.mount(name, &digest, from.as_ref()).await? {
+            if caller.may_mount(from.as_ref()) && self.store.mount(name, &digest, from.as_ref()).await? {
                 return Ok(created(name, &digest));
             }
         } else if let Some(digest) = parameter(query(request), "digest") {

@@ -8,3 +8,4 @@ mod discover;
 mod hostile;
 mod pull;
 mod push;
+mod rights;

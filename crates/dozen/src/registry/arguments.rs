@@ -13,8 +13,12 @@ use dozen_settings::LogLevel;
 pub(crate) enum Command {
     /// Serve a registry in the foreground
     #[command(after_help = "Examples:\n  dozen registry serve\n  \
-        dozen registry serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem --htpasswd passwords\n\n\
-        SIGTERM ends it. SIGHUP has it read certificate, key and passwords again.")]
+        dozen registry serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem --htpasswd passwords\n  \
+        dozen registry serve --htpasswd passwords --rights rights.toml\n\n\
+        A file of rights says who may pull, push and delete where:\n\n  \
+        [groups]\n  developers = [\"ann\", \"bob\"]\n\n  \
+        [[rule]]\n  repositories = [\"team/**\"]\n  pull = [\"@anyone\"]\n  push = [\"@developers\"]\n  delete = [\"ann\"]\n\n\
+        SIGTERM ends it. SIGHUP has it read certificate, key, passwords and rights again.")]
     Serve(Box<Serve>),
     /// Read all that a registry keeps, and say what is damaged; nothing may serve it meanwhile
     Check(Check),
@@ -44,6 +48,21 @@ pub(crate) struct Serve {
     /// Names and passwords of who is let in, as htpasswd -B writes them
     #[arg(long, value_name = "FILE")]
     pub(crate) htpasswd: Option<PathBuf>,
+    /// Who may pull, push and delete in which repositories (TOML); without it, everyone with a password may do everything
+    #[arg(long, value_name = "FILE", requires = "htpasswd")]
+    pub(crate) rights: Option<PathBuf>,
+    /// Where clients get tokens: of one's own, if a proxy stands before the registry; or of a service elsewhere
+    #[arg(long, value_name = "URL")]
+    pub(crate) token_realm: Option<String>,
+    /// What the registry is called in tokens
+    #[arg(long, value_name = "NAME", default_value = "dozen-registry")]
+    pub(crate) token_service: String,
+    /// Take the tokens of a service elsewhere, which signs them with one of these keys (PEM, or JSON Web Keys), and no passwords
+    #[arg(long, value_name = "FILE", requires_all = ["token_realm", "token_issuer"], conflicts_with_all = ["htpasswd", "allow_anonymous"])]
+    pub(crate) token_key: Option<PathBuf>,
+    /// What that service calls itself in them
+    #[arg(long, value_name = "NAME", requires = "token_key")]
+    pub(crate) token_issuer: Option<String>,
     /// Let everyone in who reaches an address that is not loopback's: to pull, to push and to delete
     #[arg(long, conflicts_with = "htpasswd")]
     allow_anonymous: bool,
@@ -95,6 +114,14 @@ const ROOT: &str = "/var/lib/dozen-registry";
 impl Serve {
     /// Refuses what would let in more people than whoever typed it may think.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if let Some(realm) = &self.token_realm {
+            if self.rights.is_none() && self.token_key.is_none() {
+                return Err("--token-realm is for tokens, which --rights or --token-key bring".to_owned());
+            }
+            if !realm.starts_with("https://") && !realm.starts_with("http://") {
+                return Err(format!("--token-realm {realm:?} is no URL: write https://…"));
+            }
+        }
         if self.listen.ip().is_loopback() {
             return Ok(());
         }
@@ -105,13 +132,18 @@ impl Serve {
                 self.listen
             ));
         }
-        if self.htpasswd.is_none() && !self.allow_anonymous {
+        if !self.asks_who() && !self.allow_anonymous {
             return Err(format!(
                 "everyone who reaches {} could push and delete: give --htpasswd, or say --allow-anonymous",
                 self.listen
             ));
         }
         Ok(())
+    }
+
+    /// Whether somebody has to say who he is.
+    fn asks_who(&self) -> bool {
+        self.htpasswd.is_some() || self.token_key.is_some()
     }
 
     /// Certificate and key.
@@ -129,7 +161,7 @@ impl Serve {
     }
 
     pub(crate) fn hosts(&self) -> AllowedHosts {
-        if self.htpasswd.is_some() { AllowedHosts::Any } else { AllowedHosts::Named(self.allowed_host.clone()) }
+        if self.asks_who() { AllowedHosts::Any } else { AllowedHosts::Named(self.allowed_host.clone()) }
     }
 
     pub(crate) fn log_level(&self) -> LogLevel {
@@ -202,6 +234,21 @@ mod tests {
             let told = serve(&words).unwrap().check().err();
             assert_eq!(told.is_some(), refused.is_some(), "{words:?}: {told:?}");
             assert!(refused.is_none_or(|refused| told.unwrap().contains(refused)), "{words:?}");
+        }
+        let elsewhere = ["--token-key", "k", "--token-realm", "https://a/token", "--token-issuer", "a"];
+        assert!(serve(&[&all[..], &tls, &elsewhere].concat()).unwrap().check().is_ok());
+        for bad in [
+            &["--rights", "r"][..],
+            &elsewhere[..2],
+            &elsewhere[..4],
+            &[&elsewhere[..], &passwords].concat(),
+            &[&elsewhere[..], &["--allow-anonymous"]].concat(),
+            &elsewhere[4..],
+        ] {
+            assert!(serve(bad).is_err(), "{bad:?}");
+        }
+        for bad in [&elsewhere[2..4], &["--htpasswd", "p", "--rights", "r", "--token-realm", "here"]] {
+            assert!(serve(bad).unwrap().check().unwrap_err().contains("--token-realm"), "{bad:?}");
         }
         assert!(serve(&["--tls-cert", "c"]).is_err() && serve(&["--listen", "nowhere"]).is_err());
     }

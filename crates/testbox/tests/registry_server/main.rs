@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod crash;
+mod rights;
 mod server;
 
 use dozen_testbox::{Machine, dozen_program, until};
