@@ -1,7 +1,7 @@
 //! Places where a test kills the server: after every effect.
 
 /// All of them, in the order of an upload's life: `dozen registry serve --failpoints` prints the list.
-pub const FAILPOINTS: [&str; 11] = [
+pub const FAILPOINTS: [&str; 12] = [
     "upload.made",
     "upload.recorded",
     "upload.appended",
@@ -13,6 +13,7 @@ pub const FAILPOINTS: [&str; 11] = [
     "blob.deleted",
     "collect.rows",
     "collect.files",
+    "retention.applied",
 ];
 
 /// Dies here if this failpoint is armed.

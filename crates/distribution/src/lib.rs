@@ -2,24 +2,28 @@
 //!
 //! What a request is, is decided on plain data: `route` (method and path), `range`, `page`, `manifest`, `name`; what is
 //! refused, `refusal` says, one kind for one status and code. `store` keeps files and the rows that name them, and is where
-//! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and `caller` decides whether he
-//! may, by `rights` or by what a token says. Nothing here knows of an engine.
+//! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and `caller`
+//! decides whether he may, by `rights` or by what a token says. `retention` decides which tags go. Nothing here knows of an
+//! engine.
 
 mod access;
 mod authorizer;
 mod caller;
+mod control;
 mod failpoint;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod hasher;
 mod hosts;
 mod manifest;
+mod metrics;
 mod name;
 mod page;
 mod pattern;
 mod public_key;
 mod range;
 mod refusal;
+mod retention;
 mod rights;
 mod route;
 mod scope;
@@ -30,11 +34,14 @@ mod token_service;
 
 pub use access::{Access, Passwords, PasswordsError};
 pub use authorizer::Authorizer;
+pub use control::{ask_retention, control, control_socket, shown};
 pub use failpoint::FAILPOINTS;
 pub use hosts::AllowedHosts;
+pub use metrics::Metrics;
 pub use refusal::{Kind, Refusal};
+pub use retention::{Retention, RetentionError};
 pub use rights::{Rights, RightsError};
-pub use serve::{Options, serve};
-pub use store::{Checked, Freed, OpenError, Store, StoreOptions, check};
+pub use serve::{Options, Watch, serve, serve_metrics};
+pub use store::{Checked, Freed, OpenError, Released, Store, StoreOptions, check};
 pub use token::{TokenKey, TokenKeyError};
 pub use token_service::{TokenService, TokenServiceError};

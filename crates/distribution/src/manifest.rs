@@ -12,10 +12,10 @@ use crate::refusal::{Kind, Refusal};
 /// Larger ones nobody has to take (distribution-spec 1.1, "Pushing Manifests").
 pub const LARGEST_BYTES: usize = 4 << 20;
 
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The type of an index, and so of a list of referrers.
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const SCHEMA_ONE: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+json",

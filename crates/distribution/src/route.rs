@@ -45,6 +45,27 @@ pub enum Action {
 }
 
 impl Action {
+    /// What it is counted as.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Token => "token",
+            Self::ListRepositories => "catalog",
+            Self::ListTags(_) => "tags",
+            Self::ListReferrers(..) => "referrers",
+            Self::ReadManifest(..) => "manifest_get",
+            Self::PutManifest(..) => "manifest_put",
+            Self::DeleteManifest(..) => "manifest_delete",
+            Self::ReadBlob(..) => "blob_get",
+            Self::DeleteBlob(..) => "blob_delete",
+            Self::BeginUpload(_) => "upload_begin",
+            Self::UploadStatus(..) => "upload_status",
+            Self::Append(..) => "upload_append",
+            Self::Finish(..) => "upload_finish",
+            Self::Cancel(..) => "upload_cancel",
+        }
+    }
+
     /// Changes what is stored.
     pub fn is_write(&self) -> bool {
         match self {

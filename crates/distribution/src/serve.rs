@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod documents;
 mod intake;
+mod numbers;
 mod socket;
 mod tokens;
 mod uploads;
@@ -13,7 +14,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dozen_tls::DoorKeeper;
 use http::header::{HeaderName, HeaderValue};
@@ -25,10 +26,12 @@ use tokio::task::JoinSet;
 
 use crate::access::Access;
 use crate::hosts::AllowedHosts;
+use crate::metrics::Metrics;
 use crate::refusal::{Kind, Refusal};
 use crate::route::{Action, route};
 use crate::store::Store;
 use body::Body;
+pub use numbers::serve_metrics;
 use socket::Outbox;
 
 /// Clients that may be connected at once. The next one waits in the kernel's queue.
@@ -51,6 +54,15 @@ pub struct Options {
     pub hosts: AllowedHosts,
     /// A client that neither sends nor takes anything for so long is let go.
     pub stall: Duration,
+    /// Who looks on.
+    pub watch: Watch,
+}
+
+/// Who is told of what happens, and has no say in it.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// Counts it.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What every request needs.
@@ -132,11 +144,18 @@ impl Server {
     /// The answer to a request, refused or not.
     async fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr, outbox: &Outbox) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answered = self.act(&mut request, outbox).await;
+        let begun = Instant::now();
+        let action = route(&method, &path);
+        let word = action.as_ref().map_or("unknown", Action::word);
+        let answered = match action {
+            Ok(action) => self.act(action, &mut request, outbox).await,
+            Err(refusal) => Err(refusal),
+        };
         let mut response = answered.unwrap_or_else(|refusal| {
             tracing::debug!("{peer}: {method} {path}: {refusal}");
             refused(&refusal)
         });
+        self.options.watch.metrics.answered(word, response.status().as_u16(), begun.elapsed());
         let is_refused = response.status().is_client_error() || response.status().is_server_error();
         // Who is still sending would not read an answer that comes with a reset; who asked first sends nothing
         // (RFC 9110, section 10.1.1).
@@ -153,8 +172,7 @@ impl Server {
         response
     }
 
-    async fn act(&self, request: &mut Request<Incoming>, outbox: &Outbox) -> Answer {
-        let action = route(request.method(), request.uri().path())?;
+    async fn act(&self, action: Action, request: &mut Request<Incoming>, outbox: &Outbox) -> Answer {
         if !self.has_tls {
             self.options.hosts.check(request.headers(), request.uri())?;
         }

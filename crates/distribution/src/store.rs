@@ -8,6 +8,8 @@
 mod check;
 mod directory;
 mod index;
+mod numbers;
+mod retention;
 mod schema;
 mod uploads;
 
@@ -28,6 +30,7 @@ use directory::{BlobFile, Directory};
 use index::Index;
 
 pub use check::{Checked, check};
+pub use index::Released;
 pub(crate) use index::{PutManifest, Referrer};
 pub(crate) use uploads::{Upload, Writer};
 

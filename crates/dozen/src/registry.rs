@@ -2,6 +2,7 @@
 
 mod access;
 mod arguments;
+mod retention;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_distribution::{Options, Store};
+use dozen_distribution::{Options, Retention, Store, Watch};
 use dozen_model::error_chain;
 use dozen_tls::DoorKeeper;
 use tokio::net::TcpListener;
@@ -41,6 +42,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(WORKERS).on_thread_unpark(move || rest.put_off());
             done(&mut builder, run(*serve, &notify))
+        }
+        Command::Retention(asked) => {
+            done(tokio::runtime::Builder::new_multi_thread().worker_threads(1), retention::run(asked))
         }
         Command::Check(check) => {
             done(tokio::runtime::Builder::new_multi_thread().worker_threads(1), look_through(check))
@@ -76,30 +80,61 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         None => None,
     };
     let guard = Guard::read(&serve)?;
+    let rules = serve.retention.as_deref().map(Retention::read).transpose()?;
     let store = Store::open(&serve.root, serve.store_options()).await?;
     let access = guard.access(&serve)?;
     let failed = |error| format!("cannot listen on {}: {error}", serve.listen);
     let listener = TcpListener::bind(serve.listen).await.map_err(failed)?;
+    let watch = Watch::default();
+    let telling = match serve.metrics_listen {
+        Some(address) => {
+            let failed = |error| format!("cannot listen on {address}: {error}");
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            tracing::info!("numbers are told on http://{}/metrics", listener.local_addr()?);
+            Some(tokio::spawn(dozen_distribution::serve_metrics(listener, store.clone(), watch.metrics.clone())))
+        }
+        None => None,
+    };
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!("listening on {scheme}://{}", listener.local_addr()?);
     notify.ready();
-    let collecting = (!serve.read_only).then(|| tokio::spawn(collect(store.clone(), serve.collect_every)));
+    let collecting = (!serve.read_only).then(|| {
+        let (store, rules, every) = (store.clone(), rules.clone(), serve.collect_every);
+        tokio::spawn(collect(store, rules, every, watch.clone()))
+    });
+    let asked = match dozen_distribution::control(store.clone(), rules.clone(), &serve.root) {
+        Ok(answering) => Some(tokio::spawn(answering)),
+        // A path that is too long, say: whoever only pushes and pulls needs it not.
+        Err(error) => {
+            tracing::warn!("dozen registry retention cannot ask this server: {error}");
+            None
+        }
+    };
     let reloading = tokio::spawn({
         let tls = tls.clone();
         async move {
             while hangup.recv().await.is_some() {
                 let mut problems = guard.reload();
+                if let Some(Err(error)) = rules.as_ref().map(Retention::reload) {
+                    problems.push(error_chain(&error));
+                }
                 if let Some(Err(error)) = tls.as_ref().map(DoorKeeper::reload) {
                     problems.push(error_chain(&error));
                 }
                 match problems.as_slice() {
-                    [] => tracing::info!("certificate, passwords and rights have been read again"),
+                    [] => tracing::info!("certificate, passwords, rights and rules have been read again"),
                     problems => tracing::error!("{}: that stays as it was", problems.join("; ")),
                 }
             }
         }
     });
-    let options = Options { access, read_only: serve.read_only, hosts: serve.hosts(), stall: serve.stall_timeout };
+    let options = Options {
+        access,
+        read_only: serve.read_only,
+        hosts: serve.hosts(),
+        stall: serve.stall_timeout,
+        watch: watch.clone(),
+    };
     dozen_distribution::serve(store.clone(), options, listener, tls, async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -109,17 +144,24 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     })
     .await?;
     reloading.abort();
-    if let Some(collecting) = collecting {
-        collecting.abort();
+    for task in [collecting, asked, telling].into_iter().flatten() {
+        task.abort();
     }
     Ok(())
 }
 
-/// For ever: what nothing names goes.
-async fn collect(store: Arc<Store>, pause: Duration) {
+/// For ever: what the rules let go goes, and then what nothing names.
+async fn collect(store: Arc<Store>, rules: Option<Retention>, pause: Duration, watch: Watch) {
     loop {
+        if let Some(rules) = &rules {
+            match store.retain(rules, false).await {
+                Ok(released) => watch.metrics.released(released.len()),
+                Err(refusal) => tracing::error!("cannot carry out the rules of retention: {refusal}"),
+            }
+        }
         match store.collect().await {
             Ok(freed) if freed.blobs + freed.uploads > 0 => {
+                watch.metrics.collected(freed.blobs, freed.bytes);
                 let (blobs, bytes, uploads) = (freed.blobs, freed.bytes, freed.uploads);
                 tracing::info!("collected {blobs} blobs of {bytes} bytes that nothing named, and {uploads} uploads");
             }

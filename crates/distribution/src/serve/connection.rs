@@ -49,7 +49,9 @@ pub(super) async fn speak(
         },
     };
     let outbox = Outbox::default();
-    let socket = Socket::new(stream, outbox.clone(), stall);
+    let metrics = server.options.watch.metrics.clone();
+    let _connected = metrics.connected();
+    let socket = Socket::new(stream, outbox.clone(), stall, metrics);
     let service = service_fn(move |request| {
         let (server, outbox) = (server.clone(), outbox.clone());
         Box::pin(async move { Ok::<_, Infallible>(server.answer(request, peer, &outbox).await) })

@@ -28,7 +28,7 @@ pub(super) fn base() -> Response<Body> {
 
 impl Server {
     pub(super) async fn read_manifest(&self, name: &RepositoryName, reference: &ManifestReference) -> Answer {
-        let manifest = self.store.index.manifest(name, reference).await?;
+        let manifest = self.store.manifest(name, reference, !self.options.read_only).await?;
         let length = manifest.content.len();
         let mut response = Response::new(Body::whole(manifest.content));
         set(&mut response, "content-type", &manifest.media_type);

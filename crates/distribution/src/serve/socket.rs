@@ -21,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::metrics::Metrics;
+
 /// A piece of a file, at the most.
 pub(crate) const STAND_IN_BYTES: usize = 1 << 20;
 
@@ -84,6 +86,7 @@ pub(crate) struct Socket {
     /// A client that takes nothing for so long is let go.
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -93,8 +96,8 @@ pub(crate) enum Stream {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: Stream, outbox: Outbox, stall: Duration) -> Self {
-        Self { stream, outbox, stall, stalled: None }
+    pub(crate) fn new(stream: Stream, outbox: Outbox, stall: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { stream, outbox, stall, stalled: None, metrics }
     }
 
     /// What came of a write; and if nothing did, whether that lasts too long.
@@ -122,10 +125,14 @@ fn poll_send(stream: &TcpStream, outbox: &Outbox, context: &mut Context<'_>, len
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+        };
+        this.metrics.received(buffer.filled().len().saturating_sub(before));
+        read
     }
 }
 
@@ -155,6 +162,9 @@ impl AsyncWrite for Socket {
             }
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         };
+        if let Poll::Ready(Ok(count)) = written {
+            this.metrics.sent(count);
+        }
         this.in_time(context, written)
     }
 

@@ -5,6 +5,7 @@
 
 mod collect;
 mod manifests;
+mod retention;
 mod uploads;
 
 use std::path::Path;
@@ -22,7 +23,8 @@ use crate::store::blocking;
 use crate::store::directory::BlobFile;
 use crate::store::schema::MIGRATIONS;
 
-pub(crate) use manifests::{PutManifest, Referrer};
+pub(crate) use manifests::{PutManifest, Referrer, StoredManifest};
+pub use retention::Released;
 pub(crate) use uploads::UploadRow;
 
 /// See the module.
@@ -90,7 +92,7 @@ impl Index {
     }
 
     /// Sees all that was written before. What it changes itself survives the process, not the machine.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {

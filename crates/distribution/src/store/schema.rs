@@ -3,8 +3,9 @@
 use dozen_ledger::Migration;
 
 /// What a blob is held by are rows: it goes when the last of them has.
-pub(crate) const MIGRATIONS: [Migration; 1] = [Migration(
-    "
+pub(crate) const MIGRATIONS: [Migration; 2] = [
+    Migration(
+        "
     CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 
     -- The file is named by the digest and by the upload that brought it. Without an upload the file is lost: nobody has
@@ -63,4 +64,17 @@ pub(crate) const MIGRATIONS: [Migration; 1] = [Migration(
         boot TEXT
     ) STRICT, WITHOUT ROWID;
     ",
-)];
+    ),
+    // Times for rules of retention, in seconds since 1970. Of what was there before nobody knows them: it begins anew.
+    Migration(
+        "
+    -- When it was last pushed, or lost a tag.
+    ALTER TABLE manifests ADD COLUMN named_at INTEGER NOT NULL DEFAULT 0;
+    -- About when it was last pulled: 0 is never.
+    ALTER TABLE manifests ADD COLUMN pulled_at INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tags ADD COLUMN pushed_at INTEGER NOT NULL DEFAULT 0;
+    UPDATE manifests SET named_at = unixepoch(), pulled_at = unixepoch();
+    UPDATE tags SET pushed_at = unixepoch();
+    ",
+    ),
+];

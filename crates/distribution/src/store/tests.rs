@@ -293,3 +293,54 @@ async fn who_comes_later_goes_on_and_who_was_there_fails() {
     drop(first);
     assert_eq!(second.await.unwrap().unwrap(), 5);
 }
+
+/// Of a rule's text, for all repositories.
+fn retention(text: &str) -> crate::retention::Retention {
+    let text = format!("[[rule]]\nrepositories = [\"**\"]\n{text}");
+    crate::retention::Retention::parse(&text, Path::new("rules")).unwrap()
+}
+
+#[tokio::test]
+async fn rules_take_what_they_say_and_count_from_when_a_tag_was_lost() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), no_grace()).await.unwrap();
+    let blob = upload(&store, "a", b"one").await.unwrap();
+    let old = name_blob(&store, "a", "moving", &blob, 3).await.unwrap();
+    let tag: ManifestReference = "moving".parse().unwrap();
+    let times = async |set: &'static str| store.index.set_times(set).await.unwrap();
+    let goes = async |text: &str, dry_run| {
+        let released = store.retain(&retention(text), dry_run).await.unwrap();
+        released.into_iter().map(|one| format!("{}{}", one.repository, one.what)).collect::<Vec<_>>()
+    };
+    times("UPDATE manifests SET named_at = 1000").await;
+    times("UPDATE tags SET pushed_at = 1000").await;
+    let rule = "keep-pulled = \"1h\"\nuntagged-after = \"1h\"";
+    assert_eq!(goes(rule, true).await, ["a:moving"]);
+    // Who pulls it keeps it; it is noted, and not at each time.
+    store.manifest(&name("a"), &tag, false).await.unwrap();
+    assert_eq!(goes(rule, true).await, ["a:moving"]);
+    store.manifest(&name("a"), &tag, true).await.unwrap();
+    assert!(goes(rule, true).await.is_empty());
+    times("UPDATE manifests SET pulled_at = 0").await;
+    // The tag goes to another: the one before has been without since then.
+    let content = b"{\"schemaVersion\":2,\"manifests\":[]}".to_vec();
+    let put = PutManifest {
+        repository: name("a"),
+        digest: digest_of(&content),
+        tag: Some("moving".parse().unwrap()),
+        manifest: manifest::parse(&content, None).unwrap(),
+        content,
+        quota_bytes: None,
+    };
+    store.put_manifest(put).await.unwrap();
+    let untagged = "untagged-after = \"1h\"";
+    assert!(goes(untagged, true).await.is_empty());
+    times("UPDATE manifests SET named_at = 1000").await;
+    assert_eq!(goes(untagged, true).await, [format!("a@{old}")]);
+    // Asking has changed nothing; now it goes, and its blob with the next collection.
+    assert_eq!(goes(untagged, false).await, [format!("a@{old}")]);
+    assert!(goes(untagged, false).await.is_empty());
+    store.collect().await.unwrap();
+    assert_eq!(files(root.path()), 0);
+    store.manifest(&name("a"), &tag, false).await.unwrap();
+}

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_distribution::{Access, AllowedHosts, Options, Store, StoreOptions};
+use dozen_distribution::{Access, AllowedHosts, Options, Store, StoreOptions, Watch};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::runtime::Runtime;
@@ -96,6 +96,7 @@ impl Registry {
                 read_only: choices.read_only,
                 hosts: choices.hosts,
                 stall: choices.stall,
+                watch: Watch::default(),
             };
             let serving = store.clone();
             let served = tokio::spawn(async move {

@@ -18,10 +18,19 @@ pub(crate) enum Command {
         A file of rights says who may pull, push and delete where:\n\n  \
         [groups]\n  developers = [\"ann\", \"bob\"]\n\n  \
         [[rule]]\n  repositories = [\"team/**\"]\n  pull = [\"@anyone\"]\n  push = [\"@developers\"]\n  delete = [\"ann\"]\n\n\
-        SIGTERM ends it. SIGHUP has it read certificate, key, passwords and rights again.")]
+        SIGTERM ends it. SIGHUP has it read certificate, key, passwords, rights and rules of retention again.")]
     Serve(Box<Serve>),
     /// Read all that a registry keeps, and say what is damaged; nothing may serve it meanwhile
     Check(Check),
+    /// Say what goes by rules of retention, or delete it where no server does
+    #[command(after_help = "Examples:\n  dozen registry retention --dry-run                               \
+        # by the rules of the server that runs\n  \
+        dozen registry retention --dry-run --retention retention.toml    # by other rules: nothing is changed\n\n\
+        A file of rules says what repositories keep; the first rule that names one counts for it:\n\n  \
+        [[rule]]\n  repositories = [\"team/**\"]\n  keep-newest = 10\n  keep-tags = [\"latest\", \"v*\"]\n  \
+        keep-younger = \"30d\"       # pushed since\n  keep-pulled = \"14d\"        # pushed or pulled since\n  \
+        untagged-after = \"7d\"      # manifests go that have been without a tag so long")]
+    Retention(Retention),
 }
 
 impl Command {
@@ -82,9 +91,12 @@ pub(crate) struct Serve {
     /// How long a blob stays that no manifest names, after it was last pushed or asked for
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     grace: Duration,
-    /// How often such blobs are looked for
+    /// How often such blobs are looked for, and rules of retention carried out
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration)]
     pub(crate) collect_every: Duration,
+    /// What repositories keep (TOML; see dozen registry retention --help); without it, nothing goes that has not been deleted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) retention: Option<PathBuf>,
     /// How long an upload stays open that nobody goes on with
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     upload_timeout: Duration,
@@ -94,6 +106,9 @@ pub(crate) struct Serve {
     /// A client that neither sends nor takes anything for so long is let go
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) stall_timeout: Duration,
+    /// Tell numbers to Prometheus at http://ADDRESS:PORT/metrics, to everyone who reaches that
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
     /// Say more: each request that is refused, and why
     #[arg(short = 'D', long)]
     debug: bool,
@@ -107,6 +122,19 @@ pub(crate) struct Check {
     /// Where the registry keeps what it was given
     #[arg(long, value_name = "DIRECTORY", env = "DOZEN_REGISTRY_ROOT", default_value = ROOT)]
     pub(crate) root: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Retention {
+    /// Where the registry keeps what it was given
+    #[arg(long, value_name = "DIRECTORY", env = "DOZEN_REGISTRY_ROOT", default_value = ROOT)]
+    pub(crate) root: PathBuf,
+    /// Rules (TOML); without it, those of the server that runs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) retention: Option<PathBuf>,
+    /// Change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 const ROOT: &str = "/var/lib/dozen-registry";
@@ -213,7 +241,7 @@ mod tests {
         let words = ["registry", "serve"].iter().chain(words);
         match Command::try_parse_from(words).map_err(|error| error.to_string())? {
             Command::Serve(serve) => Ok(*serve),
-            Command::Check(_) => unreachable!("serve was said"),
+            Command::Check(_) | Command::Retention(_) => unreachable!("serve was said"),
         }
     }
 

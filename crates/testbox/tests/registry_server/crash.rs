@@ -55,9 +55,18 @@ fn killed_after_any_effect_it_is_whole() {
     let (kept, loose) = ("kept", sha256(&machine, "loose"));
     // Collected at once: nothing is named but by manifests.
     let collecting = ["--grace", "0s", "--collect-every", "20ms"];
+    let rules = machine.directory().join("retention.toml");
+    std::fs::write(&rules, "[[rule]]\nrepositories = [\"passing\"]\nkeep-tags = [\"none\"]\n").unwrap();
+    let retaining = ["--collect-every", "20ms", "--retention", rules.to_str().unwrap()];
     for name in names.lines() {
         let collects = name.starts_with("registry.collect.");
-        let mut server = Server::start(&machine, if collects { &collecting } else { &[] });
+        let retains = name.starts_with("registry.retention.");
+        let arguments: &[&str] = match (collects, retains) {
+            (true, _) => &collecting,
+            (_, true) => &retaining,
+            _ => &[],
+        };
+        let mut server = Server::start(&machine, arguments);
         if !collects {
             server.push("busybox", &format!("{kept}:1")).expect(0);
         }
@@ -73,6 +82,10 @@ fn killed_after_any_effect_it_is_whole() {
             }
             "registry.blob.deleted" => {
                 curl(&machine, &["-X", "DELETE", &loose_path]);
+            }
+            // The next round finds it.
+            _ if retains => {
+                push_artifact(&machine, "passing", "artifact");
             }
             // Each collection comes to the first; the second wants something to collect.
             _ if collects => {

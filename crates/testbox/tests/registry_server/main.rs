@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod crash;
+mod metrics;
+mod retention;
 mod rights;
 mod server;
 

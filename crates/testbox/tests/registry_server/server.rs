@@ -60,6 +60,13 @@ impl<'a> Server<'a> {
     pub fn push(&self, image: &str, name: &str) -> Done {
         push(self.machine, image, name)
     }
+
+    /// Takes an image from there.
+    pub fn pull(&self, name: &str) -> Done {
+        let (from, to) = (format!("docker://{HOST}/{name}"), self.machine.directory().join("pulled"));
+        let to = format!("dir:{}", to.display());
+        self.machine.run("skopeo", &["--insecure-policy", "copy", "--src-tls-verify=false", "-q", &from, &to])
+    }
 }
 
 impl Drop for Server<'_> {

@@ -7,7 +7,7 @@ use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
 use dozen_model::Digest;
 use serde_json::json;
 
-use super::{Index, check_quota, repository_id, repository_made, signed};
+use super::{Index, check_quota, now, repository_id, repository_made, signed};
 use crate::manifest::{Manifest, NamedBlob};
 use crate::name::{ManifestReference, RepositoryName, Tag};
 use crate::refusal::{Kind, Refusal};
@@ -43,21 +43,27 @@ pub(crate) struct Referrer {
 }
 
 impl Index {
-    /// One manifest.
+    /// One manifest. `renew_before`: one that was last pulled before this is pulled now.
     pub(crate) async fn manifest(
         &self,
         repository: &RepositoryName,
         reference: &ManifestReference,
+        renew_before: Option<i64>,
     ) -> Result<StoredManifest, Refusal> {
         let (repository, reference) = (repository.clone(), reference.clone());
         self.read(move |connection| {
             let id = repository_id(connection, &repository)?.ok_or_else(|| name_unknown(&repository))?;
             let id = manifest_id(connection, id, &reference)?.ok_or_else(|| manifest_unknown(&reference))?;
-            let mut query =
-                connection.prepare_cached("SELECT digest, media_type, content FROM manifests WHERE id = ?1")?;
-            Ok(query.query_row([id], |row| {
-                Ok(StoredManifest { digest: row.get(0)?, media_type: row.get(1)?, content: row.get(2)? })
-            })?)
+            let mut query = connection
+                .prepare_cached("SELECT digest, media_type, content, pulled_at FROM manifests WHERE id = ?1")?;
+            let (found, pulled_at): (_, i64) = query.query_row([id], |row| {
+                let found = StoredManifest { digest: row.get(0)?, media_type: row.get(1)?, content: row.get(2)? };
+                Ok((found, row.get(3)?))
+            })?;
+            if renew_before.is_some_and(|before| pulled_at < before) {
+                connection.prepare_cached("UPDATE manifests SET pulled_at = ?2 WHERE id = ?1")?.execute([id, now()])?;
+            }
+            Ok(found)
         })
         .await
     }
@@ -69,16 +75,22 @@ impl Index {
             let reference = ManifestReference::Digest(put.digest.clone());
             let id = match manifest_id(connection, repository, &reference)? {
                 // The same bytes name the same things.
-                Some(id) => id,
+                Some(id) => {
+                    lose_tag(connection, id)?;
+                    id
+                }
                 None => insert(connection, repository, &put)?,
             };
             if let Some(tag) = &put.tag {
+                if let Some(before) = manifest_id(connection, repository, &ManifestReference::Tag(tag.clone()))? {
+                    lose_tag(connection, before)?;
+                }
                 connection
                     .prepare_cached(
-                        "INSERT INTO tags (repository, name, manifest) VALUES (?1, ?2, ?3)
-                         ON CONFLICT DO UPDATE SET manifest = excluded.manifest",
+                        "INSERT INTO tags (repository, name, manifest, pushed_at) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT DO UPDATE SET manifest = excluded.manifest, pushed_at = excluded.pushed_at",
                     )?
-                    .execute(params![repository, tag.as_str(), id])?;
+                    .execute(params![repository, tag.as_str(), id, now()])?;
             }
             Ok(())
         })
@@ -95,8 +107,13 @@ impl Index {
         self.free(move |connection| {
             let id = repository_id(connection, &repository)?.ok_or_else(|| name_unknown(&repository))?;
             let deleted = match &reference {
-                ManifestReference::Tag(tag) => connection
-                    .execute("DELETE FROM tags WHERE repository = ?1 AND name = ?2", params![id, tag.as_str()])?,
+                ManifestReference::Tag(tag) => {
+                    if let Some(manifest) = manifest_id(connection, id, &reference)? {
+                        lose_tag(connection, manifest)?;
+                    }
+                    connection
+                        .execute("DELETE FROM tags WHERE repository = ?1 AND name = ?2", params![id, tag.as_str()])?
+                }
                 ManifestReference::Digest(digest) => connection.execute(
                     "DELETE FROM manifests WHERE repository = ?1 AND digest = ?2",
                     params![id, digest.as_str()],
@@ -182,13 +199,19 @@ fn manifest_id(
     Ok(query.query_row(params![repository, word], |row| row.get(0)).optional()?)
 }
 
+/// From now on counts how long it has been without a tag, if it is.
+fn lose_tag(connection: &Connection, manifest: i64) -> Result<(), Refusal> {
+    connection.prepare_cached("UPDATE manifests SET named_at = ?2 WHERE id = ?1")?.execute([manifest, now()])?;
+    Ok(())
+}
+
 fn insert(connection: &Connection, repository: i64, put: &PutManifest) -> Result<i64, Refusal> {
     check_quota(connection, repository, &put.repository, put.content.len() as u64, put.quota_bytes)?;
     let annotations: &BTreeMap<_, _> = &put.manifest.annotations;
     connection
         .prepare_cached(
             "INSERT INTO manifests (repository, digest, media_type, size_bytes, subject, artifact_type, annotations,
-             content) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             content, named_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             repository,
@@ -199,6 +222,7 @@ fn insert(connection: &Connection, repository: i64, put: &PutManifest) -> Result
             put.manifest.artifact_type,
             json!(annotations).to_string(),
             put.content,
+            now(),
         ])?;
     let id = connection.last_insert_rowid();
     for blob in &put.manifest.blobs {
