@@ -1,7 +1,7 @@
 //! Places where a test kills the server: after every effect.
 
 /// All of them, in the order of an upload's life: `dozen registry serve --failpoints` prints the list.
-pub const FAILPOINTS: [&str; 12] = [
+pub const FAILPOINTS: [&str; 15] = [
     "upload.made",
     "upload.recorded",
     "upload.appended",
@@ -14,6 +14,9 @@ pub const FAILPOINTS: [&str; 12] = [
     "collect.rows",
     "collect.files",
     "retention.applied",
+    "journal.opened",
+    "journal.put",
+    "journal.snapshot",
 ];
 
 /// Dies here if this failpoint is armed.

@@ -1,4 +1,4 @@
-//! A registry's server: the whole of the OCI distribution-spec 1.1 over HTTP, on a directory.
+//! A registry's server: the whole of the OCI distribution-spec 1.1 over HTTP, on a directory or a store of objects.
 //!
 //! What a request is, is decided on plain data: `route` (method and path), `range`, `page`, `manifest`, `name`; what is
 //! refused, `refusal` says, one kind for one status and code. `store` keeps files and the rows that name them, and is where
@@ -42,6 +42,9 @@ pub use refusal::{Kind, Refusal};
 pub use retention::{Retention, RetentionError};
 pub use rights::{Rights, RightsError};
 pub use serve::{Options, Watch, serve, serve_metrics};
-pub use store::{Checked, Freed, OpenError, Released, Store, StoreOptions, check};
+pub use store::{
+    Bucket, BucketError, BucketErrorKind, Checked, Freed, Later, Migrated, Object, OpenError, Pieces, Progress,
+    Released, Store, StoreOptions, check, check_bucket, migrate_to_bucket, migrate_to_directory,
+};
 pub use token::{TokenKey, TokenKeyError};
 pub use token_service::{TokenService, TokenServiceError};

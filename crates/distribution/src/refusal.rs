@@ -6,6 +6,8 @@ use dozen_model::{Classified, ErrorKind, error_chain};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::store::{BucketError, BucketErrorKind};
+
 /// Why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -59,6 +61,8 @@ pub enum Kind {
     DiskFull,
     /// The server ends.
     Ending,
+    /// The store that has the data cannot be reached, or does not let us.
+    StoreUnavailable,
     /// A fault of the server's, told in its log.
     Internal,
 }
@@ -90,7 +94,7 @@ impl Kind {
             Self::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN"),
-            Self::Ending => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+            Self::Ending | Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
         }
     }
@@ -137,6 +141,24 @@ impl Refusal {
                 Self::new(Kind::DiskFull, format!("cannot {what} it: the registry's disk is full"))
             }
             _ => Self::new(Kind::Internal, format!("cannot {what} it: the registry's log says why")),
+        }
+    }
+
+    /// An object of the store's. The log is told what it says and what may help, the client is not.
+    pub(crate) fn of_bucket(what: &str, name: &str, error: &BucketError) -> Self {
+        use BucketErrorKind::{Denied, Failed, Missing, Unavailable};
+        let hint = match error.kind {
+            Unavailable => "; it is tried again with the next request: see whether the store is up and not too busy",
+            Denied => "; see whether the keys are right and may read, write, delete and list there",
+            Missing | Failed => "",
+        };
+        tracing::error!("cannot {what} {name} in the store: {error}{hint}");
+        match error.kind {
+            Unavailable | Denied => {
+                let words = "the registry's store cannot be used at the moment: its log says why";
+                Self::new(Kind::StoreUnavailable, words).with_field("Retry-After", "5")
+            }
+            Missing | Failed => Self::new(Kind::Internal, format!("cannot {what} it: the registry's log says why")),
         }
     }
 

@@ -79,16 +79,13 @@ struct Server {
 type Answer = Result<Response<Body>, Refusal>;
 
 /// Serves until `shutdown` ends: then nobody new is let in, and requests have ten seconds to finish.
-///
-/// # Errors
-/// None at the moment; a connection's end with it.
 pub async fn serve(
     store: Arc<Store>,
     options: Options,
     listener: TcpListener,
     tls: Option<DoorKeeper>,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
+) {
     let manifests = Semaphore::new(MOST_MANIFESTS);
     let server = Arc::new(Server { store, options, has_tls: tls.is_some(), manifests });
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -129,7 +126,6 @@ pub async fn serve(
     if tokio::time::timeout(GRACE, finish).await.is_err() {
         connections.shutdown().await;
     }
-    Ok(())
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

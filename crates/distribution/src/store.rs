@@ -5,12 +5,17 @@
 //! which the next [`Store::open`] removes, or an open upload, with which it goes on. A machine that goes down takes open
 //! uploads with it, since nothing of them is synced before their end.
 
+mod bucket;
 mod check;
+mod claim;
 mod directory;
 mod index;
+mod journal;
+mod migrate;
 mod numbers;
 mod retention;
 mod schema;
+mod shelves;
 mod uploads;
 
 use std::collections::{HashMap, HashSet};
@@ -28,10 +33,14 @@ use crate::name::{ManifestReference, RepositoryName, UploadId};
 use crate::refusal::{Kind, Refusal};
 use directory::{BlobFile, Directory};
 use index::Index;
+use shelves::Shelves;
 
-pub use check::{Checked, check};
+pub use bucket::{Bucket, BucketError, BucketErrorKind, Later, Object, Pieces};
+pub use check::{Checked, check, check_bucket};
 pub use index::Released;
 pub(crate) use index::{PutManifest, Referrer};
+pub use migrate::{Migrated, Progress, migrate_to_bucket, migrate_to_directory};
+pub(crate) use shelves::{Content, pieces_of};
 pub(crate) use uploads::{Upload, Writer};
 
 /// What a store is told.
@@ -54,6 +63,9 @@ impl Default for StoreOptions {
     }
 }
 
+/// Beside a directory that may have a registry of its own.
+const LOCAL: &str = "bucket";
+
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the words say it")]
@@ -66,13 +78,26 @@ pub enum OpenError {
     Index(#[from] LedgerError),
     #[error("cannot read what is in it: {0}")]
     Recovery(#[from] Refusal),
+    #[error("cannot use {address}")]
+    Bucket { address: String, source: BucketError },
+    #[error(
+        "another registry serves what is in {address}: one on {host}, which has not ended in order; if it is over, say \
+         --take-over, and should it still be there it ends"
+    )]
+    Claimed { address: String, host: String },
+    #[error("{0} has something else in it, or what a migration has left that was cut: give a prefix of its own")]
+    Foreign(String),
+    #[error("{0} has a registry in it already: a migration takes an empty place")]
+    Taken(String),
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) index: Index,
+    /// Of uploads.
     directory: Directory,
+    shelves: Shelves,
     uploads: Mutex<HashMap<UploadId, Arc<Upload>>>,
     options: StoreOptions,
     boot: Option<String>,
@@ -103,8 +128,39 @@ impl Store {
         let place = root.to_owned();
         let directory = tokio::task::spawn_blocking(move || Directory::open(&place)).await;
         let directory = directory.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?;
+        let shelves = Shelves::Directory(directory.clone());
+        Self::recovered(index, directory, shelves, options, lock).await
+    }
+
+    /// Opens or makes one whose data lies in a bucket. The directory has what is needed on the way: uploads that have not
+    /// ended, and an index, which is made anew of the bucket where it is not there. `takes_over`: also if the server of
+    /// another directory has not said that it is over.
+    ///
+    /// # Errors
+    /// The directory or the bucket cannot be used, or another registry does.
+    pub async fn open_bucket(
+        root: &Path,
+        bucket: Arc<dyn Bucket>,
+        takes_over: bool,
+        options: StoreOptions,
+    ) -> Result<Arc<Self>, OpenError> {
+        let lock = lock(root)?;
+        let local = root.join(LOCAL);
+        let made = Directory::open_spool(&local);
+        let directory = made.map_err(|source| OpenError::Directory { path: local.clone(), source })?;
+        let index = claim::begin(&bucket, &local, takes_over).await?;
+        Self::recovered(index, directory, Shelves::Bucket(bucket), options, lock).await
+    }
+
+    async fn recovered(
+        index: Index,
+        directory: Directory,
+        shelves: Shelves,
+        options: StoreOptions,
+        lock: File,
+    ) -> Result<Arc<Self>, OpenError> {
         let uploads = Mutex::new(HashMap::new());
-        let store = Self { index, directory, uploads, options, boot: boot::id(), _lock: lock };
+        let store = Self { index, directory, shelves, uploads, options, boot: boot::id(), _lock: lock };
         store.recover_blobs().await?;
         store.recover_uploads().await?;
         Ok(Arc::new(store))
@@ -113,21 +169,10 @@ impl Store {
     /// Files without rows go; blobs without files are lost, until somebody uploads them again.
     async fn recover_blobs(&self) -> Result<(), Refusal> {
         let mut known: HashSet<BlobFile> = self.index.blob_files().await?.into_iter().map(|(file, _)| file).collect();
-        let directory = self.directory.clone();
-        let lost = blocking(move || {
-            let mut orphans = Vec::new();
-            let looked = directory.for_each_blob(|file| {
-                if !known.remove(&file) {
-                    orphans.push(file);
-                }
-            });
-            looked.map_err(|error| Refusal::of_disk("look through", Path::new("blobs"), &error))?;
-            for file in &orphans {
-                directory.remove_blob(file);
-            }
-            Ok(known)
-        })
-        .await?;
+        let mut orphans = self.shelves.all().await?;
+        orphans.retain(|file| !known.remove(file));
+        self.shelves.remove(orphans).await?;
+        let lost = known;
         for file in &lost {
             tracing::error!("the blob {} is lost: its file is not there; push it again", file.digest);
         }
@@ -166,16 +211,18 @@ impl Store {
         Ok(self.index.blob(repository, digest, Some(renew_before)).await?.size_bytes)
     }
 
-    /// A blob's file, and how long it is.
-    pub(crate) async fn open_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(File, u64), Refusal> {
+    /// What a blob is, and how long it is.
+    pub(crate) async fn open_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(Content, u64), Refusal> {
         // It may be deleted and come again, as another file, between the two looks.
         let mut last = None;
         for _ in 0..3 {
             let blob = self.index.blob(repository, digest, None).await?;
-            let (directory, file) = (self.directory.clone(), blob.file.clone());
-            let opened = blocking(move || Ok(directory.open_blob(&file))).await?;
-            match opened {
-                Ok(file) => return Ok((file, blob.size_bytes)),
+            match self.shelves.open(&blob.file).await? {
+                Ok(content) => return Ok((content, blob.size_bytes)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && last.as_ref() != Some(&blob.file) => {
                     last = Some(blob.file);
                 }
@@ -239,19 +286,37 @@ impl Store {
             failpoint("collect.rows");
             freed.blobs += collected.files.len();
             freed.bytes += collected.bytes;
-            let directory = self.directory.clone();
-            blocking(move || {
-                for file in &collected.files {
-                    directory.remove_blob(file);
-                    failpoint("collect.files");
-                }
-                Ok(())
-            })
-            .await?;
+            self.shelves.remove(collected.files).await?;
             match collected.next {
                 Some(next) => first = next,
-                None => return Ok(freed),
+                None => break,
             }
+        }
+        if let Some((journal, ledger)) = self.index.journal() {
+            // What was changed for a client that has gone may not be there yet.
+            journal.ship(ledger).await?;
+            journal.look_around().await?;
+            journal.condense(ledger, &self.directory.scratch()).await?;
+        }
+        Ok(freed)
+    }
+
+    /// Comes true when another server has taken over what this one serves.
+    pub async fn overtaken(&self) {
+        match self.index.journal() {
+            Some((journal, _)) => journal.overtaken().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says that this server is over, once it serves nobody any more: another machine's need not be told to take over.
+    ///
+    /// # Errors
+    /// The store cannot be told.
+    pub async fn close(&self) -> Result<(), Refusal> {
+        match self.index.journal() {
+            Some((journal, ledger)) => journal.close(ledger).await,
+            None => Ok(()),
         }
     }
 

@@ -142,7 +142,7 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         }
         notify.stopping();
     })
-    .await?;
+    .await;
     reloading.abort();
     for task in [collecting, asked, telling].into_iter().flatten() {
         task.abort();

@@ -12,6 +12,7 @@ use super::{Answer, Server, header, set};
 use crate::name::RepositoryName;
 use crate::range::{Part, part};
 use crate::refusal::{Kind, Refusal};
+use crate::store::{Content, pieces_of};
 
 /// What is no longer goes out with the head, by one write.
 const SMALL_BYTES: u64 = 16 << 10;
@@ -42,7 +43,7 @@ impl Server {
             set(&mut response, "content-length", &size.to_string());
             return Ok(response);
         }
-        let (file, size) = self.store.open_blob(name, digest).await?;
+        let (content, size) = self.store.open_blob(name, digest).await?;
         // RFC 9110, section 13.1.5: of another blob than the client thinks, all is wanted.
         let wants_part = header(request, "if-range").is_none_or(|tag| tag == etag);
         let (first, length) = match part(header(request, "range").filter(|_| wants_part), size) {
@@ -58,10 +59,13 @@ impl Server {
             }
         };
         set(&mut response, "content-length", &length.to_string());
-        *response.body_mut() = if length <= SMALL_BYTES {
-            Body::whole(read_small(file, first, length).await?)
-        } else {
-            Body::file(file, first, length, Some(outbox.clone()).filter(|_| !self.has_tls))
+        *response.body_mut() = match content {
+            _ if length == 0 => Body::empty(),
+            Content::Object(bucket, file) => {
+                Body::arriving(pieces_of(&bucket, &file, first..first + length).await?, length)
+            }
+            Content::File(file) if length <= SMALL_BYTES => Body::whole(read_small(file, first, length).await?),
+            Content::File(file) => Body::file(file, first, length, Some(outbox.clone()).filter(|_| !self.has_tls)),
         };
         Ok(response)
     }

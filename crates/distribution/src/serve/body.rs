@@ -14,6 +14,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 use tokio::task::JoinHandle;
 
 use super::socket::{Outbox, STAND_IN_BYTES, stand_in};
+use crate::store::Pieces;
 
 /// So much of a file is read at once for a connection with TLS.
 const READ_BYTES: usize = 64 << 10;
@@ -24,6 +25,7 @@ pub(crate) enum Body {
     Whole(Option<Bytes>),
     Sent(Sent),
     Read(Read),
+    Arriving(Arriving),
 }
 
 /// A part of a file that the kernel sends (`socket.rs`).
@@ -47,6 +49,13 @@ pub(crate) struct Read {
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
+/// A part of an object as it comes from the store. It is asked for more when the client has taken what has come.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    pieces: Pieces,
+    left: u64,
+}
+
 impl Body {
     pub(crate) fn empty() -> Self {
         Self::Whole(None)
@@ -54,6 +63,11 @@ impl Body {
 
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
         Self::Whole(Some(bytes.into()).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// So many bytes that come.
+    pub(crate) fn arriving(pieces: Pieces, length: u64) -> Self {
+        Self::Arriving(Arriving { pieces, left: length })
     }
 
     /// So many bytes of a file, from this one on.
@@ -75,6 +89,7 @@ impl http_body::Body for Body {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Sent(sent) => sent.poll(context),
             Self::Read(read) => read.poll(context),
+            Self::Arriving(arriving) => arriving.poll(context),
         }
     }
 
@@ -87,7 +102,31 @@ impl http_body::Body for Body {
             Self::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
             Self::Sent(sent) => sent.left,
             Self::Read(read) => read.left,
+            Self::Arriving(arriving) => arriving.left,
         })
+    }
+}
+
+impl Arriving {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let piece = match ready!(self.pieces.poll_recv(context)) {
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(Err(error)) => {
+                tracing::warn!("a blob did not come to its end from the store: {error}");
+                Err(io::Error::other(error))
+            }
+            Some(Ok(piece)) => match self.left.checked_sub(piece.len() as u64) {
+                None => Err(io::Error::other("the store sends more than it was asked for")),
+                Some(left) => {
+                    self.left = left;
+                    Ok(Frame::data(piece))
+                }
+            },
+        };
+        Poll::Ready(Some(piece))
     }
 }
 

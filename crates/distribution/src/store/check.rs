@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use super::directory::{Directory, read_all};
+use std::sync::Arc;
+
+use super::bucket::Bucket;
+use super::claim::{Found, restore};
+use super::directory::Directory;
 use super::index::Index;
-use super::{OpenError, blocking, lock};
-use crate::hasher::{Algorithm, Hasher};
-use crate::refusal::Refusal;
+use super::shelves::Shelves;
+use super::{OpenError, lock};
 
 /// What a check has found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,29 +33,39 @@ pub async fn check(root: &Path) -> Result<Checked, OpenError> {
     }
     let _lock = lock(root)?;
     let index = Index::open(&path)?;
-    let mut checked = Checked { problems: index.contradictions().await?, ..Checked::default() };
-    let files = index.blob_files().await?;
     let failed = |source| OpenError::Directory { path: root.to_owned(), source };
     let directory = Directory::open(root).map_err(failed)?;
-    for (file, size) in files {
-        let directory = directory.clone();
-        let found = blocking(move || {
-            let mut hasher = Hasher::new(Algorithm::of(&file.digest));
-            let read = directory.open_blob(&file).and_then(|blob| read_all(&blob, |bytes| hasher.update(bytes)));
-            Ok::<_, Refusal>(match read {
-                Err(error) => Err(format!("the blob {} cannot be read: {error}", file.digest)),
-                Ok(length) if length != size => {
-                    Err(format!("the blob {} has {length} bytes, the index says {size}", file.digest))
-                }
-                Ok(_) if hasher.digest() != file.digest => {
-                    Err(format!("the blob {} is damaged: its content has {}", file.digest, hasher.digest()))
-                }
-                Ok(length) => Ok(length),
-            })
-        })
-        .await?;
+    look_through(&index, &Shelves::Directory(directory)).await
+}
+
+/// Looks through what lies in a bucket, and changes nothing there; the directory is for an index that is made for this. A
+/// registry that serves it meanwhile is told of among the problems.
+///
+/// # Errors
+/// There is no registry in it, or it cannot be read.
+pub async fn check_bucket(bucket: Arc<dyn Bucket>, scratch: &Path) -> Result<Checked, OpenError> {
+    let address = bucket.address();
+    let failed = |source| OpenError::Bucket { address: address.clone(), source };
+    let found = Found::look(&*bucket).await.map_err(failed)?;
+    if found.last_header(&*bucket).await?.is_none() {
+        let path = scratch.to_owned();
+        return Err(OpenError::Directory { path, source: std::io::Error::other(format!("no registry in {address}")) });
+    }
+    let path = scratch.join("index.db");
+    restore(&*bucket, &found, &path).await?;
+    let mut checked = look_through(&Index::open(&path)?, &Shelves::Bucket(bucket.clone())).await?;
+    if Found::look(&*bucket).await.map_err(failed)? != found {
+        let words = format!("a registry serves {address} meanwhile: what is not there may have been collected");
+        checked.problems.push(words);
+    }
+    Ok(checked)
+}
+
+async fn look_through(index: &Index, shelves: &Shelves) -> Result<Checked, OpenError> {
+    let mut checked = Checked { problems: index.contradictions().await?, ..Checked::default() };
+    for (file, size_bytes) in index.blob_files().await? {
         checked.blobs += 1;
-        match found {
+        match shelves.verify(&file, size_bytes).await? {
             Ok(length) => checked.bytes += length,
             Err(problem) => checked.problems.push(problem),
         }

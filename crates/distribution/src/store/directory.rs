@@ -1,5 +1,5 @@
-//! The files of a store: uploads that grow, and blobs that never change. Nothing else touches them, so that another place
-//! for blobs can stand here.
+//! The files of a store: uploads that grow, and blobs that never change. Blobs may lie elsewhere
+//! (`shelves.rs`); uploads are files here in any case.
 //!
 //! ```text
 //! uploads/ID                      what has come of an upload
@@ -52,6 +52,12 @@ impl Directory {
         Ok(directory)
     }
 
+    /// For uploads alone: blobs lie elsewhere.
+    pub(crate) fn open_spool(root: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(root.join("uploads"))?;
+        Ok(Self { root: root.to_owned() })
+    }
+
     pub(crate) fn upload(&self, id: &UploadId) -> PathBuf {
         self.root.join("uploads").join(id.as_str())
     }
@@ -59,6 +65,11 @@ impl Directory {
     pub(crate) fn blob(&self, file: &BlobFile) -> PathBuf {
         let name = format!("{}.{}", file.digest.hex(), file.upload);
         self.shelf(&file.digest).join(name)
+    }
+
+    /// For a file that is needed for a moment.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
     }
 
     fn shelf(&self, digest: &Digest) -> PathBuf {
@@ -148,7 +159,7 @@ impl Directory {
     }
 }
 
-fn blob_file(algorithm: &str, name: &str) -> Option<BlobFile> {
+pub(super) fn blob_file(algorithm: &str, name: &str) -> Option<BlobFile> {
     let (digits, upload) = name.split_once('.')?;
     Some(BlobFile { digest: format!("{algorithm}:{digits}").parse().ok()?, upload: upload.parse().ok()? })
 }

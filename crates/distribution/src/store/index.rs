@@ -20,7 +20,9 @@ use dozen_model::Digest;
 use crate::name::{RepositoryName, UploadId};
 use crate::refusal::{Kind, Refusal};
 use crate::store::blocking;
+use crate::store::bucket::Bucket;
 use crate::store::directory::BlobFile;
+use crate::store::journal::{self, Journal, Position};
 use crate::store::schema::MIGRATIONS;
 
 pub(crate) use manifests::{PutManifest, Referrer, StoredManifest};
@@ -31,6 +33,8 @@ pub(crate) use uploads::UploadRow;
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
     ledger: Ledger,
+    /// Of a store whose data lies in a bucket.
+    journal: Option<Journal>,
 }
 
 /// A blob as a repository has it.
@@ -51,7 +55,35 @@ pub(crate) enum Recorded {
 
 impl Index {
     pub(crate) fn open(path: &Path) -> Result<Self, LedgerError> {
-        Ok(Self { ledger: Ledger::open(path, &MIGRATIONS)? })
+        Ok(Self { ledger: Ledger::open(path, &MIGRATIONS)?, journal: None })
+    }
+
+    /// From now on nothing that lasts is answered before it is in the journal, too.
+    pub(super) async fn with_journal(mut self, journal: Journal, position: &Position) -> Result<Self, Refusal> {
+        let position = position.clone();
+        self.change(Durability::Kill, move |connection| journal::begin(connection, &position)).await?;
+        self.journal = Some(journal);
+        Ok(self)
+    }
+
+    pub(crate) fn journal(&self) -> Option<(&Journal, &Ledger)> {
+        self.journal.as_ref().map(|journal| (journal, &self.ledger))
+    }
+
+    /// Puts all its rows into a bucket.
+    pub(super) async fn put_snapshot(
+        &self,
+        bucket: &Arc<dyn Bucket>,
+        position: &Position,
+        header: journal::Header,
+        scratch: &Path,
+    ) -> Result<(), Refusal> {
+        journal::put_snapshot(bucket, &self.ledger, position, header, scratch).await
+    }
+
+    /// As far as this index has been written to its journal; `None`: it has none.
+    pub(super) async fn position(&self) -> Result<Option<Position>, Refusal> {
+        self.read(journal::read_position).await
     }
 
     /// A transaction. It is carried out even if nobody waits for it any more.
@@ -60,9 +92,17 @@ impl Index {
         durability: Durability,
         change: impl FnOnce(&Connection) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let journal = self.journal().filter(|_| durability == Durability::Power);
+        if let Some((journal, ledger)) = journal {
+            journal.settle(ledger).await?;
+        }
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.ledger.submit(durability, change, move |result| drop(answer.send(result)));
-        answered.await.unwrap_or_else(|_| Err(LedgerError::Closed.into()))
+        let changed = answered.await.unwrap_or_else(|_| Err(LedgerError::Closed.into()))?;
+        if let Some((journal, ledger)) = journal {
+            journal.ship(ledger).await?;
+        }
+        Ok(changed)
     }
 
     /// A change after which less is kept: on a full disk it takes the space in reserve, for it is the way out. It may run
@@ -71,8 +111,11 @@ impl Index {
         &self,
         change: impl Fn(&Connection) -> Result<T, Refusal> + Clone + Send + 'static,
     ) -> Result<T, Refusal> {
+        if let Some((journal, ledger)) = self.journal() {
+            journal.settle(ledger).await?;
+        }
         let ledger = self.ledger.clone();
-        blocking(move || {
+        let freed = blocking(move || {
             let refused = Arc::new(Mutex::new(None));
             let told = refused.clone();
             let freed = ledger.write_essential(Durability::Power, move |connection| {
@@ -88,7 +131,11 @@ impl Index {
                 _ => error.into(),
             })
         })
-        .await
+        .await?;
+        if let Some((journal, ledger)) = self.journal() {
+            journal.ship(ledger).await?;
+        }
+        Ok(freed)
     }
 
     /// Sees all that was written before. What it changes itself survives the process, not the machine.

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::directory::{BlobFile, Directory, read_all};
 use super::index::{Recorded, StoredBlob, UploadRow, quota_exceeded};
+use super::shelves::Shelves;
 use super::{Store, blocking};
 use crate::failpoint::failpoint;
 use crate::hasher::{Algorithm, Hasher};
@@ -36,7 +37,7 @@ pub(crate) struct Upload {
 #[derive(Debug)]
 struct Spool {
     /// `None` until somebody writes, of an upload that an earlier server has begun.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     length: u64,
     /// Of the first `hashed` bytes.
     hasher: Hasher,
@@ -54,7 +55,13 @@ pub(crate) struct Writer {
 }
 
 impl Upload {
-    fn new(id: UploadId, repository: RepositoryName, algorithm: Algorithm, length: u64, file: Option<File>) -> Self {
+    fn new(
+        id: UploadId,
+        repository: RepositoryName,
+        algorithm: Algorithm,
+        length: u64,
+        file: Option<Arc<File>>,
+    ) -> Self {
         let spool = Spool { file, length, hasher: Hasher::new(algorithm), hashed: 0, is_over: false };
         Self {
             id,
@@ -118,7 +125,7 @@ impl Writer {
     fn catch_up(&mut self, directory: &Directory) -> Result<(), Refusal> {
         let spool = &mut *self.spool;
         if spool.file.is_none() {
-            spool.file = Some(directory.open_upload(&self.upload.id)?);
+            spool.file = Some(Arc::new(directory.open_upload(&self.upload.id)?));
         }
         if spool.hashed != spool.length {
             spool.rehash(directory, &self.upload.id, spool.hasher.algorithm())?;
@@ -141,8 +148,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes it the blob that it is said to be.
-    fn place(&mut self, directory: &Directory, digest: &Digest) -> Result<StoredBlob, Refusal> {
+    /// Whether it is the blob that it is said to be: its file.
+    fn verify(&mut self, directory: &Directory, digest: &Digest) -> Result<Arc<File>, Refusal> {
         self.catch_up(directory)?;
         let spool = &mut *self.spool;
         if spool.hasher.algorithm() != Algorithm::of(digest) {
@@ -153,9 +160,7 @@ impl Writer {
             let words = format!("provided digest did not match uploaded content: it has {found}");
             return Err(Refusal::new(Kind::DigestInvalid, words));
         }
-        let Some(file) = &spool.file else { return Err(unknown()) };
-        let file = directory.place(&self.upload.id, file, digest)?;
-        Ok(StoredBlob { file, size_bytes: spool.length })
+        spool.file.clone().ok_or_else(unknown)
     }
 }
 
@@ -192,7 +197,7 @@ impl Store {
         let begin = async move {
             let (directory, id) = (store.directory.clone(), begun.id.clone());
             let file = blocking(move || directory.make_upload(&id)).await?;
-            begun.spool.lock().await.file = Some(file);
+            begun.spool.lock().await.file = Some(Arc::new(file));
             if lasting {
                 let (id, repository) = (begun.id.clone(), begun.repository.clone());
                 store.index.record_upload(UploadRow { id, repository, algorithm, boot: store.boot.clone() }).await?;
@@ -256,15 +261,23 @@ impl Store {
         let (store, digest) = (self.clone(), digest.clone());
         to_its_end(async move {
             let directory = store.directory.clone();
-            let (mut writer, placed) = blocking(move || {
-                let placed = writer.place(&directory, &digest);
-                Ok((writer, placed))
+            let blob = BlobFile { digest: digest.clone(), upload: writer.upload.id.clone() };
+            let (mut writer, verified) = blocking(move || {
+                let verified = writer.verify(&directory, &digest);
+                Ok((writer, verified))
             })
             .await?;
+            let (length, id) = (writer.length(), writer.upload.id.clone());
+            let placed = match verified {
+                Ok(file) => store.shelves.place(&store.directory, &id, file, length, &blob).await,
+                Err(refusal) => Err(refusal),
+            };
             let placed = match placed {
-                Ok(placed) => placed,
-                // What is wrong with the disk may be mended: the client can try again.
-                Err(refusal) if matches!(refusal.kind, Kind::DiskFull | Kind::Internal) => return Err(refusal),
+                Ok(()) => StoredBlob { file: blob, size_bytes: length },
+                // What is wrong with disk or store may be mended: the client can try again.
+                Err(refusal) if matches!(refusal.kind, Kind::DiskFull | Kind::Internal | Kind::StoreUnavailable) => {
+                    return Err(refusal);
+                }
                 Err(refusal) => {
                     store.end(&mut writer).await;
                     return Err(refusal);
@@ -275,9 +288,19 @@ impl Store {
             let file = placed.file.clone();
             let recorded = store.index.record_blob(&writer.upload.repository, placed, store.options.quota_bytes).await;
             failpoint("blob.recorded");
+            if matches!(store.shelves, Shelves::Bucket(_)) {
+                let directory = store.directory.clone();
+                blocking(move || {
+                    directory.remove_upload(&id);
+                    Ok(())
+                })
+                .await?;
+            }
             match recorded {
                 Ok(Recorded::New) => Ok(()),
                 Ok(Recorded::Known) => store.remove_placed(file).await,
+                // It may have its row: what the store has not heard of yet it hears with the next change.
+                Err(refusal) if matches!(refusal.kind, Kind::StoreUnavailable | Kind::Ending) => Err(refusal),
                 Err(refusal) => {
                     store.remove_placed(file).await?;
                     let _ = store.index.forget_upload(&writer.upload.id).await;
@@ -289,12 +312,7 @@ impl Store {
     }
 
     async fn remove_placed(&self, file: BlobFile) -> Result<(), Refusal> {
-        let directory = self.directory.clone();
-        blocking(move || {
-            directory.remove_blob(&file);
-            Ok(())
-        })
-        .await
+        self.shelves.remove(vec![file]).await
     }
 
     /// Gives an upload up.

@@ -88,7 +88,7 @@ impl Registry {
         let (stop, stopped) = oneshot::channel();
         let path = root.path().to_owned();
         let (store, address, served) = runtime.block_on(async {
-            let store = Store::open(&path, choices.store).await.unwrap();
+            let store = crate::open(&path, choices.store).await;
             let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             let options = Options {
@@ -101,7 +101,7 @@ impl Registry {
             let serving = store.clone();
             let served = tokio::spawn(async move {
                 let stopped = async { drop(stopped.await) };
-                dozen_distribution::serve(serving, options, listener, None, stopped).await.unwrap();
+                dozen_distribution::serve(serving, options, listener, None, stopped).await;
             });
             (store, address, served)
         });

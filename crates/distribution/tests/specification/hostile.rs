@@ -10,7 +10,7 @@ use dozen_distribution::{Access, AllowedHosts, Passwords, StoreOptions};
 use crate::client::{Choices, Registry, read_reply, sha256};
 
 fn uploads(registry: &Registry) -> usize {
-    std::fs::read_dir(registry.root.path().join("uploads")).unwrap().count()
+    std::fs::read_dir(crate::uploads(registry.root.path())).unwrap().count()
 }
 
 #[test]

@@ -9,3 +9,18 @@ mod hostile;
 mod pull;
 mod push;
 mod rights;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dozen_distribution::{Store, StoreOptions};
+
+/// All of it lies in the directory.
+pub async fn open(root: &Path, options: StoreOptions) -> Arc<Store> {
+    Store::open(root, options).await.unwrap()
+}
+
+/// Where open uploads are.
+pub fn uploads(root: &Path) -> PathBuf {
+    root.join("uploads")
+}

@@ -92,7 +92,7 @@ fn an_upload_is_cancelled() {
     registry.ask("DELETE", &location, &[], b"").is(204);
     registry.ask("DELETE", &location, &[], b"").refused(404, "BLOB_UPLOAD_UNKNOWN");
     registry.ask("PATCH", &location, &[], b"more").refused(404, "BLOB_UPLOAD_UNKNOWN");
-    assert_eq!(std::fs::read_dir(registry.root.path().join("uploads")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(crate::uploads(registry.root.path())).unwrap().count(), 0);
 }
 
 #[test]

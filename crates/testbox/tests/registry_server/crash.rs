@@ -58,7 +58,8 @@ fn killed_after_any_effect_it_is_whole() {
     let rules = machine.directory().join("retention.toml");
     std::fs::write(&rules, "[[rule]]\nrepositories = [\"passing\"]\nkeep-tags = [\"none\"]\n").unwrap();
     let retaining = ["--collect-every", "20ms", "--retention", rules.to_str().unwrap()];
-    for name in names.lines() {
+    // Those of a journal are a bucket's.
+    for name in names.lines().filter(|name| !name.starts_with("registry.journal.")) {
         let collects = name.starts_with("registry.collect.");
         let retains = name.starts_with("registry.retention.");
         let arguments: &[&str] = match (collects, retains) {

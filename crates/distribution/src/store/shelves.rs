@@ -1,0 +1,189 @@
+//! Where blobs lie: files of the directory, or objects of a bucket. Their names are the same (`directory.rs`), and are never
+//! used twice.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::blocking;
+use super::bucket::{Bucket, BucketErrorKind, Pieces, list_all};
+use super::directory::{BlobFile, Directory, blob_file, read_all};
+use crate::failpoint::failpoint;
+use crate::hasher::{Algorithm, Hasher};
+use crate::name::UploadId;
+use crate::refusal::{Kind, Refusal};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) enum Shelves {
+    Directory(Directory),
+    Bucket(Arc<dyn Bucket>),
+}
+
+/// A blob, for whoever reads it.
+#[derive(Debug)]
+pub(crate) enum Content {
+    File(File),
+    Object(Arc<dyn Bucket>, BlobFile),
+}
+
+/// The object of a blob.
+pub(super) fn object_name(file: &BlobFile) -> String {
+    let (algorithm, digits) = (file.digest.algorithm(), file.digest.hex());
+    format!("blobs/{algorithm}/{}/{digits}.{}", &digits[..2], file.upload)
+}
+
+/// The blob of such an object.
+pub(super) fn blob_of(name: &str) -> Option<BlobFile> {
+    let [_, algorithm, _, name] = name.split('/').collect::<Vec<_>>().try_into().ok()?;
+    blob_file(algorithm, name)
+}
+
+impl Shelves {
+    /// Makes an upload the blob of this digest, which whoever asks has made sure of. Durable when it returns. In a bucket
+    /// the upload is there beside it until its row is gone.
+    pub(super) async fn place(
+        &self,
+        spool: &Directory,
+        id: &UploadId,
+        file: Arc<File>,
+        length: u64,
+        blob: &BlobFile,
+    ) -> Result<(), Refusal> {
+        match self {
+            Self::Directory(directory) => {
+                let (directory, id, digest) = (directory.clone(), id.clone(), blob.digest.clone());
+                blocking(move || directory.place(&id, &file, &digest).map(|_| ())).await
+            }
+            Self::Bucket(bucket) => {
+                // What is read from a file that turned out shorter is not the blob.
+                let path = spool.upload(id);
+                let is_whole = file.metadata().is_ok_and(|metadata| metadata.len() == length);
+                if !is_whole {
+                    return Err(Refusal::of_disk("read", &path, &io::ErrorKind::UnexpectedEof.into()));
+                }
+                let name = object_name(blob);
+                let put = bucket.put_file(&name, file, length).await;
+                put.map_err(|error| Refusal::of_bucket("write", &name, &error))?;
+                failpoint("blob.placed");
+                Ok(())
+            }
+        }
+    }
+
+    /// For whoever reads it. A file is opened; whether an object is there shows when it is read.
+    pub(super) async fn open(&self, file: &BlobFile) -> Result<io::Result<Content>, Refusal> {
+        match self {
+            Self::Directory(directory) => {
+                let (directory, file) = (directory.clone(), file.clone());
+                blocking(move || Ok(directory.open_blob(&file).map(Content::File))).await
+            }
+            Self::Bucket(bucket) => Ok(Ok(Content::Object(bucket.clone(), file.clone()))),
+        }
+    }
+
+    /// They are gone afterwards, if they were there. Their rows have to be gone before.
+    pub(super) async fn remove(&self, files: Vec<BlobFile>) -> Result<(), Refusal> {
+        match self {
+            Self::Directory(directory) => {
+                let directory = directory.clone();
+                blocking(move || {
+                    for file in &files {
+                        directory.remove_blob(file);
+                        failpoint("collect.files");
+                    }
+                    Ok(())
+                })
+                .await
+            }
+            Self::Bucket(bucket) => {
+                for file in &files {
+                    if let Err(error) = bucket.remove(&object_name(file)).await {
+                        // The next server tries again.
+                        tracing::warn!("cannot remove {}: {error}", object_name(file));
+                    }
+                    failpoint("collect.files");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// All there are.
+    pub(super) async fn all(&self) -> Result<Vec<BlobFile>, Refusal> {
+        let mut all = Vec::new();
+        match self {
+            Self::Directory(directory) => {
+                let directory = directory.clone();
+                return blocking(move || {
+                    let looked = directory.for_each_blob(|file| all.push(file));
+                    looked.map_err(|error| Refusal::of_disk("look through", std::path::Path::new("blobs"), &error))?;
+                    Ok(all)
+                })
+                .await;
+            }
+            Self::Bucket(bucket) => {
+                let listed = list_all(&**bucket, "blobs/", |object| all.extend(blob_of(&object.name))).await;
+                listed.map_err(|error| Refusal::of_bucket("look through", "blobs", &error))?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads a blob and compares it with its digest: its length, or in words what is wrong with it.
+    pub(super) async fn verify(&self, file: &BlobFile, size_bytes: u64) -> Result<Result<u64, String>, Refusal> {
+        let mut hasher = Hasher::new(Algorithm::of(&file.digest));
+        let read = match self {
+            Self::Directory(directory) => {
+                let (directory, file) = (directory.clone(), file.clone());
+                blocking(move || {
+                    let blob = directory.open_blob(&file);
+                    let read = blob.and_then(|blob| read_all(&blob, |bytes| hasher.update(bytes)));
+                    Ok(read.map(|length| (length, hasher)).map_err(|error| error.to_string()))
+                })
+                .await?
+            }
+            Self::Bucket(bucket) => match bucket.read(&object_name(file), None).await {
+                Ok(mut pieces) => {
+                    let mut length = 0;
+                    loop {
+                        match pieces.recv().await {
+                            None => break Ok((length, hasher)),
+                            Some(Err(error)) => break Err(error.to_string()),
+                            Some(Ok(piece)) => {
+                                length += piece.len() as u64;
+                                // Hashing is as fast as most networks.
+                                hasher.update(&piece);
+                            }
+                        }
+                    }
+                }
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        Ok(match read {
+            Err(error) => Err(format!("the blob {} cannot be read: {error}", file.digest)),
+            Ok((length, _)) if length != size_bytes => {
+                Err(format!("the blob {} has {length} bytes, the index says {size_bytes}", file.digest))
+            }
+            Ok((_, hasher)) if hasher.digest() != file.digest => {
+                Err(format!("the blob {} is damaged: its content has {}", file.digest, hasher.digest()))
+            }
+            Ok((length, _)) => Ok(length),
+        })
+    }
+}
+
+/// A part of an object, which is not empty.
+pub(crate) async fn pieces_of(bucket: &Arc<dyn Bucket>, file: &BlobFile, part: Range<u64>) -> Result<Pieces, Refusal> {
+    let name = object_name(file);
+    bucket.read(&name, Some(part)).await.map_err(|error| match error.kind {
+        // It was deleted since its row was read, or somebody else has taken it away.
+        BucketErrorKind::Missing => {
+            tracing::error!("the blob {} is not there: {error}", file.digest);
+            Refusal::new(Kind::BlobUnknown, "blob unknown to registry")
+        }
+        _ => Refusal::of_bucket("read", &name, &error),
+    })
+}

@@ -1,0 +1,45 @@
+//! The same rules of the specification where all that is kept lies in a bucket (one in memory); and what is asked of a store
+//! of objects alone: nothing that was answered is lost with this machine's disk, two servers do not spoil each other's work,
+//! and all of it moves to a directory and back.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../specification/client.rs"]
+mod client;
+#[path = "../specification/delete.rs"]
+mod delete;
+#[path = "../specification/discover.rs"]
+mod discover;
+#[path = "../specification/hostile.rs"]
+mod hostile;
+mod lasting;
+#[path = "../specification/memory.rs"]
+mod memory;
+mod moving;
+#[path = "../specification/pull.rs"]
+mod pull;
+#[path = "../specification/push.rs"]
+mod push;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use dozen_distribution::{Store, StoreOptions};
+use memory::Memory;
+
+/// Whose data lies where: a registry that is opened again finds its own.
+static BUCKETS: LazyLock<Mutex<HashMap<PathBuf, Arc<Memory>>>> = LazyLock::new(Mutex::default);
+
+pub async fn open(root: &Path, options: StoreOptions) -> Arc<Store> {
+    let bucket = bucket_of(root);
+    Store::open_bucket(root, bucket, false, options).await.unwrap()
+}
+
+pub fn bucket_of(root: &Path) -> Arc<Memory> {
+    BUCKETS.lock().unwrap().entry(root.to_owned()).or_default().clone()
+}
+
+pub fn uploads(root: &Path) -> PathBuf {
+    root.join("bucket/uploads")
+}
