@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "dozen-names",
     "dozen-lookup",
     "dozen-fetch",
+    "dozen-bucket",
     "dozen-registry",
     "dozen-keeper",
     "dozen-engine",

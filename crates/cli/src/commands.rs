@@ -200,7 +200,7 @@ pub fn command() -> Command {
         ])
         .subcommands([
             in_main("daemon", "Run the engine in the foreground"),
-            in_main("registry", "A registry of images of one's own: serve, check"),
+            in_main("registry", "A registry of images of one's own: serve, check, migrate"),
             in_main("runtime", "An OCI runtime: run, create, start, state, kill, delete"),
             generate::completion_command(),
             generate::man_command(),

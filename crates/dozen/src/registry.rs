@@ -2,11 +2,15 @@
 
 mod access;
 mod arguments;
+mod migrate;
 mod retention;
+mod store;
 
+use std::cell::Cell;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +53,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Check(check) => {
             done(tokio::runtime::Builder::new_multi_thread().worker_threads(1), look_through(check))
         }
+        Command::Migrate(migrate) => {
+            done(tokio::runtime::Builder::new_multi_thread().worker_threads(2), migrate::migrate(migrate))
+        }
     }
 }
 
@@ -81,7 +88,10 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     };
     let guard = Guard::read(&serve)?;
     let rules = serve.retention.as_deref().map(Retention::read).transpose()?;
-    let store = Store::open(&serve.root, serve.store_options()).await?;
+    let store = match serve.access.bucket_of(serve.store.as_deref())? {
+        None => Store::open(&serve.root, serve.store_options()).await?,
+        Some(bucket) => Store::open_bucket(&serve.root, bucket, serve.access.take_over, serve.store_options()).await?,
+    };
     let access = guard.access(&serve)?;
     let failed = |error| format!("cannot listen on {}: {error}", serve.listen);
     let listener = TcpListener::bind(serve.listen).await.map_err(failed)?;
@@ -135,10 +145,12 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         stall: serve.stall_timeout,
         watch: watch.clone(),
     };
+    let is_overtaken = Cell::new(false);
     dozen_distribution::serve(store.clone(), options, listener, tls, async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = store.overtaken() => is_overtaken.set(true),
         }
         notify.stopping();
     })
@@ -146,6 +158,14 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     reloading.abort();
     for task in [collecting, asked, telling].into_iter().flatten() {
         task.abort();
+    }
+    if is_overtaken.get() {
+        return Err("another registry has taken over the store".into());
+    }
+    if let Err(refusal) = store.close().await {
+        tracing::warn!(
+            "the store was not told that this server is over, so the next one may need --take-over: {refusal}"
+        );
     }
     Ok(())
 }
@@ -173,7 +193,17 @@ async fn collect(store: Arc<Store>, rules: Option<Retention>, pause: Duration, w
 }
 
 async fn look_through(check: Check) -> Result<(), Box<dyn Error>> {
-    let checked = dozen_distribution::check(&check.root).await?;
+    let checked = match check.access.bucket_of(check.store.as_deref())? {
+        None => dozen_distribution::check(&check.root).await?,
+        Some(bucket) => {
+            // For an index that nobody needs afterwards. Nobody else may have made it.
+            let scratch = std::env::temp_dir().join(format!("dozen-registry-check-{}", std::process::id()));
+            std::fs::DirBuilder::new().mode(0o700).create(&scratch)?;
+            let checked = dozen_distribution::check_bucket(bucket, &scratch).await;
+            let _ = std::fs::remove_dir_all(&scratch);
+            checked?
+        }
+    };
     let mut out = std::io::stdout().lock();
     for problem in &checked.problems {
         writeln!(out, "{problem}")?;

@@ -8,13 +8,16 @@ use clap::{Args, Parser};
 use dozen_distribution::{AllowedHosts, StoreOptions};
 use dozen_settings::LogLevel;
 
+use super::store::Access;
+
 #[derive(Debug, Parser)]
 #[command(name = "dozen registry", about = "A registry of images of one's own")]
 pub(crate) enum Command {
     /// Serve a registry in the foreground
     #[command(after_help = "Examples:\n  dozen registry serve\n  \
         dozen registry serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem --htpasswd passwords\n  \
-        dozen registry serve --htpasswd passwords --rights rights.toml\n\n\
+        dozen registry serve --htpasswd passwords --rights rights.toml\n  \
+        dozen registry serve --store s3://images/registry --store-endpoint https://s3.example\n\n\
         A file of rights says who may pull, push and delete where:\n\n  \
         [groups]\n  developers = [\"ann\", \"bob\"]\n\n  \
         [[rule]]\n  repositories = [\"team/**\"]\n  pull = [\"@anyone\"]\n  push = [\"@developers\"]\n  delete = [\"ann\"]\n\n\
@@ -31,6 +34,12 @@ pub(crate) enum Command {
         keep-younger = \"30d\"       # pushed since\n  keep-pulled = \"14d\"        # pushed or pulled since\n  \
         untagged-after = \"7d\"      # manifests go that have been without a tag so long")]
     Retention(Retention),
+    /// Copy all that a registry keeps from a directory to a store, or back; nothing may serve it meanwhile
+    #[command(after_help = "Examples:\n  \
+        dozen registry migrate --from /var/lib/dozen-registry --to s3://images/registry\n  \
+        dozen registry migrate --from s3://images/registry --to /srv/registry --store-endpoint http://127.0.0.1:9000\n\n\
+        Each blob is compared with its digest. What was cut goes on when it is said again. What is copied from stays.")]
+    Migrate(Migrate),
 }
 
 impl Command {
@@ -45,6 +54,11 @@ pub(crate) struct Serve {
     /// Where the registry keeps what it is given
     #[arg(long, value_name = "DIRECTORY", env = "DOZEN_REGISTRY_ROOT", default_value = ROOT)]
     pub(crate) root: PathBuf,
+    /// S3-compatible store that has all of it; the directory is then for uploads on their way, and for an index
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", env = "DOZEN_REGISTRY_STORE")]
+    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: Access,
     /// Where it listens; port 0 is any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
     pub(crate) listen: SocketAddr,
@@ -122,6 +136,23 @@ pub(crate) struct Check {
     /// Where the registry keeps what it was given
     #[arg(long, value_name = "DIRECTORY", env = "DOZEN_REGISTRY_ROOT", default_value = ROOT)]
     pub(crate) root: PathBuf,
+    /// S3-compatible store that has all of it
+    #[arg(long, value_name = "s3://BUCKET/PREFIX", env = "DOZEN_REGISTRY_STORE")]
+    pub(crate) store: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Where it is: a directory, or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) from: String,
+    /// Where it is to be, of which nothing is there yet: s3://BUCKET/PREFIX, or a directory
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) to: String,
+    #[command(flatten)]
+    pub(crate) access: Access,
 }
 
 #[derive(Debug, Args)]
@@ -241,7 +272,7 @@ mod tests {
         let words = ["registry", "serve"].iter().chain(words);
         match Command::try_parse_from(words).map_err(|error| error.to_string())? {
             Command::Serve(serve) => Ok(*serve),
-            Command::Check(_) | Command::Retention(_) => unreachable!("serve was said"),
+            Command::Check(_) | Command::Retention(_) | Command::Migrate(_) => unreachable!("serve was said"),
         }
     }
 

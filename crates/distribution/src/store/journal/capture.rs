@@ -14,9 +14,9 @@ use serde_json::Value;
 /// Tables of this machine alone: open uploads are files here.
 const LOCAL: [&str; 3] = ["uploads", "changed", "journal_state"];
 
-/// Nothing but a time that is worth no request to the store: after a restoration everything has been seen just now.
-const WITHOUT_UPDATES: &str = "repository_blobs";
-const SEEN_AT: &str = "seen_at";
+/// When something was last asked for: worth no request to the store. After a restoration it was just now, so that nothing
+/// goes because of a time that was lost.
+const TIMES: [&str; 2] = ["seen_at", "pulled_at"];
 
 /// A row, by its primary key, and what it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,12 +46,12 @@ pub(super) fn watch(connection: &Connection) -> Result<()> {
     )?;
     for table in tables(connection)? {
         let keys = keys(connection, &table)?;
+        let mut watched = columns_of(connection, &table)?;
+        watched.retain(|column| !TIMES.contains(&column.as_str()));
         for (event, row) in [("INSERT", "NEW"), ("UPDATE", "OLD"), ("UPDATE", "NEW"), ("DELETE", "OLD")] {
             let name = format!("changed_{table}_{event}_{row}");
             connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {name}"))?;
-            if event == "UPDATE" && table == WITHOUT_UPDATES {
-                continue;
-            }
+            let event = if event == "UPDATE" { format!("UPDATE OF {}", watched.join(", ")) } else { event.to_owned() };
             let key: Vec<_> = keys.iter().map(|key| format!("{row}.{key}")).collect();
             connection.execute_batch(&format!(
                 "CREATE TRIGGER {name} AFTER {event} ON {table} BEGIN
@@ -124,7 +124,7 @@ pub(super) fn apply(connection: &Connection, changes: &[Change], now: i64) -> Re
         let names: Vec<_> = row.keys().map(String::as_str).collect();
         let marks: Vec<_> = (1..=names.len()).map(|at| format!("?{at}")).collect();
         let cells = row.iter().map(|(name, value)| match name.as_str() {
-            SEEN_AT => Ok(Cell::Integer(now)),
+            name if TIMES.contains(&name) => Ok(Cell::Integer(now)),
             _ => cell(value),
         });
         let cells = cells.collect::<Result<Vec<_>>>()?;
