@@ -167,6 +167,19 @@ impl Client {
         read(&what, &collect(&what, response).await?)
     }
 
+    /// POST of JSON, with fields that nobody is to see, answered by JSON.
+    pub async fn post_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &Value,
+        fields: &[(&'static str, &str)],
+    ) -> Result<T, ClientError> {
+        let what = format!("POST {}", path.split('?').next().unwrap_or(path));
+        let (kind, body) = ("application/json", json_body(body));
+        let response = self.exchange(path, kind, "application/json", body, fields).await?;
+        read(&what, &collect(&what, response).await?)
+    }
+
     /// Any method, answered by a stream; `body` may be one as well.
     pub async fn stream(
         &self,

@@ -17,10 +17,6 @@ const VERBS: &[&str] = &[
     "checkpoint",
     "compose",
     "config",
-    "manifest annotate",
-    "manifest create",
-    "manifest push",
-    "manifest rm",
     "node",
     "plugin",
     "secret",
@@ -97,16 +93,6 @@ const OTHER_FLAGS: &[(&str, &[&str])] = &[
 /// Docker has this verb, and dozen will have it.
 pub fn is_verb(path: &str) -> bool {
     VERBS.contains(&path)
-}
-
-/// What does instead, until it is built.
-pub fn way_out(path: &str) -> Option<&'static str> {
-    match path {
-        "manifest annotate" | "manifest create" | "manifest push" | "manifest rm" => {
-            Some("lists are made with buildah manifest, and looked at here: dozen manifest inspect NAME")
-        }
-        _ => None,
-    }
 }
 
 /// Docker has this flag on this verb (`""` for the flags before any verb), and dozen will have it.

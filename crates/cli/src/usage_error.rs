@@ -105,8 +105,7 @@ fn unknown_verb(command: &Command, path: &str, word: &str) -> Failure {
     let gap = if path.is_empty() { "" } else { " " };
     let full = format!("{path}{gap}{word}");
     if not_built::is_verb(&full) {
-        let hint = not_built::way_out(&full).map(str::to_owned);
-        return Failure { hint, ..Failure::not_built(&format!("'dozen {full}'")) };
+        return Failure::not_built(&format!("'dozen {full}'"));
     }
     let failure = Failure {
         is_prefixed: true,

@@ -10,7 +10,7 @@
 
 mod blob;
 mod packings;
-mod refusal;
+pub(crate) mod refusal;
 mod send;
 mod told;
 

@@ -1,14 +1,16 @@
 //! `GET /distribution/{name}/json`: what a registry has by a name. With `manifests=1`, which is ours, the documents themselves.
+//! `POST /distribution/{name}/list`, ours as well: a list of manifests goes there.
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use dozen_engine::{Distribution, DistributionManifest, DistributionRequest, Engine};
+use dozen_engine::{Distribution, DistributionManifest, DistributionRequest, Engine, ManifestListPush};
 use dozen_model::{Reference, base64};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::registry_auth;
 use crate::error::{Answer, ApiError, ok};
-use crate::extract::Query;
+use crate::extract::{Json, Query};
 
 /// See the module.
 pub(super) async fn inspect(
@@ -35,6 +37,40 @@ pub(super) async fn inspect(
         answer["IsIndex"] = json!(found.is_index);
     }
     ok(&answer)
+}
+
+/// What is to be pushed.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct List {
+    media_type: String,
+    /// The document.
+    list: String,
+    /// What it names, by digest, in whichever repositories of the registry.
+    manifests: Vec<Reference>,
+}
+
+/// See the module.
+pub(super) async fn push(
+    State(engine): State<Engine>,
+    Path(rest): Path<String>,
+    headers: HeaderMap,
+    query: Query,
+    Json(body): Json,
+) -> Answer {
+    let name = rest.strip_suffix("/list").ok_or_else(ApiError::page_not_found)?;
+    let List { media_type, list, manifests } =
+        List::deserialize(body).map_err(|error| ApiError::invalid(format!("invalid manifest list: {error}")))?;
+    let request = ManifestListPush {
+        reference: name.parse()?,
+        media_type,
+        bytes: list.into_bytes(),
+        members: manifests,
+        credentials: registry_auth::credentials(&headers),
+        is_insecure: query.flag("insecure"),
+    };
+    let pushed = engine.push_manifest_list(&request).await?;
+    ok(&json!({ "Digest": pushed.digest, "Manifests": pushed.taken_over }))
 }
 
 /// Docker's DistributionInspect.

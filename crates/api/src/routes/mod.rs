@@ -134,7 +134,7 @@ fn routes() -> Router<Engine> {
         .route("/images/create", post(archives::create))
         .route("/images/load", post(archives::load))
         .route("/images/get", get(archives::save))
-        .route("/distribution/{*rest}", get(distribution::inspect))
+        .route("/distribution/{*rest}", get(distribution::inspect).post(distribution::push))
         .route("/layers/known", post(layers::known))
         // An image's name has slashes in it: what follows `/images/` is taken apart by hand.
         .route("/images/{*rest}", get(images::get).post(images::post).delete(images::delete))

@@ -1,23 +1,24 @@
-//! `dozen manifest inspect`: what a registry has by a name, as it is written there.
+//! `dozen manifest`: what a registry has by a name, and lists of manifests: made here ([`list`]), annotated, pushed.
+
+mod document;
+mod list;
+mod platform;
 
 use clap::{ArgMatches, Command};
-use dozen_model::{Reference, base64};
+use dozen_model::Reference;
 use http::Method;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use self::list::{Lists, Member};
+use self::platform::Annotation;
 use super::Context;
-use crate::arguments::flags::{is_on, names, switch, texts, verb};
-use crate::client::{Query, encode_segment};
+use crate::arguments::flags::{is_on, name, names, required, switch, text, texts, value, verb};
+use crate::client::{ClientError, Query, encode_segment};
 use crate::context::store::Store;
 use crate::credentials;
 use crate::failure::{Failure, Outcome};
-use crate::output::{self, json};
-
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+use crate::output;
 
 pub fn command() -> Command {
     Command::new("manifest")
@@ -26,14 +27,61 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(
             verb(
+                "annotate",
+                "Add additional information to a local image manifest",
+                "manifest annotate [OPTIONS] MANIFEST_LIST MANIFEST",
+                "dozen manifest annotate --arch arm64 --variant v8 registry.example:5000/app:1 registry.example:5000/app:arm",
+            )
+            .arg(value("arch", None, "string", "Set architecture"))
+            .arg(value("os", None, "string", "Set operating system"))
+            .arg(value("os-features", None, "strings", "Set operating system feature").action(clap::ArgAction::Append))
+            .arg(value("os-version", None, "string", "Set operating system version"))
+            .arg(value("variant", None, "string", "Set architecture variant"))
+            .arg(name("list", "MANIFEST_LIST"))
+            .arg(name("manifest", "MANIFEST")),
+        )
+        .subcommand(
+            verb(
+                "create",
+                "Create a local manifest list for annotating and pushing to a registry",
+                "manifest create MANIFEST_LIST MANIFEST [MANIFEST...]",
+                "dozen manifest create registry.example:5000/app:1 registry.example:5000/app:amd registry.example:5000/app:arm",
+            )
+            .arg(switch("amend", 'a', "Amend an existing manifest list"))
+            .arg(switch("insecure", None, "Allow communication with an insecure registry"))
+            .arg(name("list", "MANIFEST_LIST"))
+            .arg(names("MANIFEST")),
+        )
+        .subcommand(
+            verb(
                 "inspect",
                 "Display an image manifest, or manifest list",
-                "manifest inspect [OPTIONS] MANIFEST",
+                "manifest inspect [OPTIONS] [MANIFEST_LIST] MANIFEST",
                 "dozen manifest inspect debian:bookworm-slim\ndozen manifest inspect -v registry.example:5000/team/app:1",
             )
             .arg(switch("insecure", None, "Allow communication with an insecure registry"))
             .arg(switch("verbose", 'v', "Output additional info including layers and platform"))
-            .arg(names("MANIFEST")),
+            .arg(names("MANIFEST").num_args(1..=2)),
+        )
+        .subcommand(
+            verb(
+                "push",
+                "Push a manifest list to a repository",
+                "manifest push [OPTIONS] MANIFEST_LIST",
+                "dozen manifest push --purge registry.example:5000/app:1",
+            )
+            .arg(switch("insecure", None, "Allow push to an insecure registry"))
+            .arg(switch("purge", 'p', "Remove the local manifest list after push"))
+            .arg(name("list", "MANIFEST_LIST")),
+        )
+        .subcommand(
+            verb(
+                "rm",
+                "Delete one or more manifest lists from local storage",
+                "manifest rm MANIFEST_LIST [MANIFEST_LIST...]",
+                "dozen manifest rm registry.example:5000/app:1",
+            )
+            .arg(names("MANIFEST_LIST")),
         )
 }
 
@@ -56,163 +104,200 @@ struct Manifest {
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
-    let (_, matches) = matches.subcommand().expect("clap wants one");
-    let [name] = texts(matches, "names")[..] else {
-        return Err(Failure::not_built("a manifest list on this machine, which 'manifest create' would make")
-            .with_hint("name what is in the registry alone"));
-    };
-    let reference: Reference = name.parse().map_err(|error| Failure::new(format!("{error}")))?;
-    let is_verbose = is_on(matches, "verbose");
-    let query = Query::new().with("manifests", "1").with_flag("insecure", is_on(matches, "insecure"));
+    let (verb, matches) = matches.subcommand().expect("clap wants one");
     let store = Store::of(&|name| std::env::var(name).ok());
-    let auth = credentials::of_registry(store.directory(), reference.registry())?;
-    let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
-    let path = format!("/distribution/{}/json{query}", encode_segment(&reference.to_string()));
-    let answer: Answer = context.client.read_with(Method::GET, &path, &fields).await?;
-    let text = if is_verbose { verbose(&reference, &answer) } else { plain(&answer) };
-    output::print_line(&text.ok_or_else(|| Failure::new("what the engine says of the manifest cannot be read"))?)?;
+    let work = Work { context, lists: Lists::of(store.directory()), store, is_insecure: is_insecure(verb, matches) };
+    match verb {
+        "annotate" => annotate(&work.lists, matches)?,
+        "create" => work.create(matches).await?,
+        "inspect" => work.inspect(matches).await?,
+        "push" => work.push(matches).await?,
+        _ => remove(&work.lists, matches)?,
+    }
     Ok(0)
 }
 
-/// As it is in the registry, but for its white space; a list in docker's own words.
-fn plain(answer: &Answer) -> Option<String> {
-    let raw = text(&answer.raw)?;
-    if !answer.is_index {
-        return Some(json::indent_by(&raw, "\t"));
-    }
-    let document: Map<String, Value> = serde_json::from_str(&raw).ok()?;
-    let entries = document.get("manifests")?.as_array()?;
-    let is_oci = entries.first().is_some_and(|entry| entry["mediaType"] == OCI_MANIFEST);
-    let kind = if is_oci { OCI_INDEX } else { DOCKER_LIST };
-    let entry = |entry: &Value| {
-        let entry = entry.as_object()?;
-        let fields = ordered(entry, &["mediaType", "size", "digest", "urls", "annotations"]);
-        let platform =
-            entry.get("platform").and_then(Value::as_object).map(platform_text).unwrap_or_else(|| "{}".into());
-        Some(format!("{{{fields},\"platform\":{platform}}}"))
-    };
-    let entries: Vec<String> = entries.iter().map(entry).collect::<Option<_>>()?;
-    let list = format!("{{\"schemaVersion\":2,\"mediaType\":\"{kind}\",\"manifests\":[{}]}}", entries.join(","));
-    Some(json::indent_by(&list, "   "))
+fn is_insecure(verb: &str, matches: &ArgMatches) -> bool {
+    matches!(verb, "create" | "inspect" | "push") && is_on(matches, "insecure")
 }
 
-/// With name, descriptor and bytes of each.
-fn verbose(reference: &Reference, answer: &Answer) -> Option<String> {
-    let text = match answer.is_index {
-        true => {
-            let one = |manifest: &Manifest| {
-                let digest = manifest.descriptor.get("digest")?.as_str()?;
-                image(&format!("{reference}@{digest}"), &manifest.descriptor, &manifest.raw)
+fn reference(name: &str) -> Result<Reference, Failure> {
+    name.parse().map_err(|error| Failure::new(format!("{error}")))
+}
+
+/// In docker's words.
+fn no_such(name: &Reference) -> Failure {
+    Failure::new(format!("No such manifest: {name}"))
+}
+
+fn annotate(lists: &Lists, matches: &ArgMatches) -> Result<(), Failure> {
+    let (list, manifest) = (required(matches, "list"), required(matches, "manifest"));
+    let parsed = |what: &str, name: &str| {
+        let failed = |error| Failure::new(format!("annotate: error parsing name for {what} {name}: {error}"));
+        name.parse::<Reference>().map_err(failed)
+    };
+    let (list_name, name) = (parsed("manifest list", list)?, parsed("manifest", manifest)?);
+    let Some(mut member) = lists.member(&list_name, &name)? else {
+        return Err(Failure::new(format!("manifest for image {manifest} does not exist in {list}")));
+    };
+    let value = |name| text(matches, name).unwrap_or_default();
+    let features = texts(matches, "os-features");
+    let annotation = Annotation {
+        architecture: value("arch"),
+        os: value("os"),
+        os_version: value("os-version"),
+        variant: value("variant"),
+        os_features: features.iter().flat_map(|all| all.split(',')).filter(|one| !one.is_empty()).collect(),
+    };
+    annotation.apply(&mut member).map_err(Failure::new)?;
+    lists.write(&list_name, &name, &member)
+}
+
+/// All that are there; the others are named.
+fn remove(lists: &Lists, matches: &ArgMatches) -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    for name in texts(matches, "names") {
+        let name = reference(name)?;
+        if !lists.remove(&name)? {
+            missing.push(no_such(&name).message);
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(Failure::new(missing.join("\n"))) }
+}
+
+/// What asks a registry.
+struct Work<'a> {
+    context: &'a Context,
+    store: Store,
+    lists: Lists,
+    is_insecure: bool,
+}
+
+impl Work<'_> {
+    async fn create(&self, matches: &ArgMatches) -> Result<(), Failure> {
+        let list = reference(required(matches, "list"))?;
+        if self.lists.read(&list)?.is_some() && !is_on(matches, "amend") {
+            return Err(Failure::new("refusing to amend an existing manifest list with no --amend flag"));
+        }
+        for name in texts(matches, "names") {
+            let name = reference(name)?;
+            let member = match self.lists.member(&list, &name)? {
+                Some(member) => member,
+                None => self.fetch_member(&name).await?,
             };
-            let all: Vec<String> = answer.manifests.iter().map(one).collect::<Option<_>>()?;
-            format!("[{}]", all.join(","))
+            self.lists.write(&list, &name, &member)?;
         }
-        false => {
-            let mut descriptor = answer.descriptor.clone();
-            if let Some(platform) = answer.platforms.as_ref().and_then(|all| all.first()) {
-                descriptor.insert("platform".to_owned(), platform.clone());
+        output::print_line(&format!("Created manifest list {list}"))?;
+        Ok(())
+    }
+
+    async fn fetch_member(&self, name: &Reference) -> Result<Member, Failure> {
+        let mut answer = self.fetch(name).await?;
+        if answer.is_index {
+            return Err(Failure::new(format!("{name} is a manifest list"))
+                .with_hint(format!("name what is in it, by digest: dozen manifest inspect {name}")));
+        }
+        if let Some(platform) = answer.platforms.take().and_then(|all| all.into_iter().next()) {
+            answer.descriptor.insert("platform".to_owned(), platform);
+        }
+        Ok(Member { name: name.clone(), descriptor: answer.descriptor, raw: answer.raw })
+    }
+
+    async fn inspect(&self, matches: &ArgMatches) -> Result<(), Failure> {
+        let is_verbose = is_on(matches, "verbose");
+        let text = match texts(matches, "names")[..] {
+            [list, name] => {
+                let name = reference(name)?;
+                let member = match self.lists.member(&reference(list)?, &name)? {
+                    Some(member) => member,
+                    None => self.fetch_member(&name).await?,
+                };
+                document::member(&member, is_verbose)
             }
-            image(&reference.to_string(), &descriptor, &answer.raw)?
+            [name, ..] => {
+                let name = reference(name)?;
+                match self.lists.read(&name)? {
+                    Some(members) if is_verbose => document::verbose_list(&members),
+                    Some(members) => Some(document::list(&descriptors(&members)).1),
+                    None => {
+                        let answer = self.fetch(&name).await?;
+                        if is_verbose { document::verbose(&name, &answer) } else { document::plain(&answer) }
+                    }
+                }
+            }
+            [] => None,
+        };
+        output::print_line(&text.ok_or_else(|| Failure::new("what is said of the manifest cannot be read"))?)?;
+        Ok(())
+    }
+
+    /// What a registry has by a name.
+    async fn fetch(&self, name: &Reference) -> Result<Answer, Failure> {
+        let query = Query::new().with("manifests", "1").with_flag("insecure", self.is_insecure);
+        let auth = credentials::of_registry(self.store.directory(), name.registry())?;
+        let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
+        let path = format!("/distribution/{}/json{query}", encode_segment(&name.to_string()));
+        let found = self.context.client.read_with(Method::GET, &path, &fields).await;
+        found.map_err(|error: ClientError| match error.is_not_found() {
+            true => {
+                let hint = error.to_string();
+                Failure::new(format!("no such manifest: {name}")).with_hint(hint)
+            }
+            false => error.into(),
+        })
+    }
+
+    async fn push(&self, matches: &ArgMatches) -> Result<(), Failure> {
+        let list = reference(required(matches, "list"))?;
+        let members = self.lists.read(&list)?.filter(|members| !members.is_empty()).ok_or_else(|| no_such(&list))?;
+        let mut named = Vec::new();
+        for member in &members {
+            if member.platform("os").is_empty() || member.platform("architecture").is_empty() {
+                let words = "must have an OS and Architecture to be pushed to a registry";
+                return Err(Failure::new(format!("manifest {} {words}", member.name))
+                    .with_hint("say them: dozen manifest annotate --os OS --arch ARCHITECTURE LIST MANIFEST"));
+            }
+            let (of_member, of_list) = (member.name.registry(), list.registry());
+            if of_member != of_list {
+                let words = "cannot use source images from a different registry than the target image";
+                return Err(Failure::new(format!("{words}: {of_member} != {of_list}")));
+            }
+            let digest = member.digest().ok_or_else(|| {
+                Failure::new(format!(
+                    "digest parse of image {:?} failed: {list} is to be made anew",
+                    member.name.to_string()
+                ))
+            })?;
+            named.push(format!("{}/{}@{digest}", member.name.registry(), member.name.path()));
         }
-    };
-    Some(json::indent_by(&text, "\t"))
+        let (media_type, text) = document::list(&descriptors(&members));
+        let body = json!({ "MediaType": media_type, "List": text, "Manifests": named });
+        let query = Query::new().with_flag("insecure", self.is_insecure);
+        let auth = credentials::of_registry(self.store.directory(), list.registry())?;
+        let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
+        let path = format!("/distribution/{}/list{query}", encode_segment(&list.to_string()));
+        let pushed: Pushed = self.context.client.post_with(&path, &body, &fields).await?;
+        for digest in pushed.manifests {
+            let name = format!("{}/{}@{digest}", list.registry(), list.path());
+            output::print_line(&format!("Pushed ref {name} with digest: {digest}"))?;
+        }
+        output::print_line(&pushed.digest)?;
+        if is_on(matches, "purge") {
+            self.lists.remove(&list)?;
+        }
+        Ok(())
+    }
 }
 
-/// Docker's ImageManifest.
-fn image(name: &str, descriptor: &Map<String, Value>, raw: &str) -> Option<String> {
-    let fields = ordered(descriptor, &["mediaType", "digest", "size"]);
-    let platform = descriptor.get("platform").and_then(Value::as_object).map(platform_text);
-    let platform = platform.map(|platform| format!(",\"platform\":{platform}")).unwrap_or_default();
-    let kind = if descriptor.get("mediaType")? == OCI_MANIFEST { "OCIManifest" } else { "SchemaV2Manifest" };
-    let (name, document) = (Value::from(name), text(raw)?);
-    // It stands there as it came: only if it is one value.
-    serde_json::from_str::<IgnoredAny>(&document).ok()?;
-    Some(format!(
-        "{{\"Ref\":{name},\"Descriptor\":{{{fields}{platform}}},\"Raw\":{},\"{kind}\":{document}}}",
-        Value::from(raw)
-    ))
+/// What the engine says of a list that went.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pushed {
+    digest: String,
+    /// Those that came from other repositories.
+    manifests: Vec<String>,
 }
 
-/// In Go's order of an OCI platform.
-fn platform_text(platform: &Map<String, Value>) -> String {
-    format!("{{{}}}", ordered(platform, &["architecture", "os", "os.version", "os.features", "variant", "features"]))
-}
-
-/// Those of the fields that are there.
-fn ordered(object: &Map<String, Value>, names: &[&str]) -> String {
-    let fields = names.iter().filter_map(|name| Some(format!("{}:{}", Value::from(*name), object.get(*name)?)));
-    fields.collect::<Vec<_>>().join(",")
-}
-
-fn text(raw: &str) -> Option<String> {
-    String::from_utf8(base64::decode(raw)?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const MANIFEST: &str = r#"{"schemaVersion": 2, "layers": [], "config": {"b": "x y", "a": 1}}"#;
-
-    fn name() -> Reference {
-        "a.example/b:1".parse().unwrap()
-    }
-
-    fn answer(value: Value) -> Answer {
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn an_image_is_shown_as_it_is_written() {
-        let answer = answer(json!({
-            "Descriptor": { "mediaType": OCI_MANIFEST, "digest": "sha256:aa", "size": 70 },
-            "Platforms": [{ "os": "linux", "architecture": "amd64" }],
-            "Raw": base64::encode(MANIFEST.as_bytes()), "IsIndex": false, "Manifests": [],
-        }));
-        assert_eq!(
-            plain(&answer).unwrap(),
-            "{\n\t\"schemaVersion\": 2,\n\t\"layers\": [],\n\t\"config\": {\n\t\t\"b\": \"x y\",\n\t\t\"a\": 1\n\t}\n}"
-        );
-        let shown = verbose(&name(), &answer).unwrap();
-        let read: Value = serde_json::from_str(&shown).unwrap();
-        assert_eq!(read["Ref"], "a.example/b:1");
-        assert_eq!(read["OCIManifest"]["config"]["b"], "x y");
-        assert!(shown.contains("\n\t\t\"platform\": {\n\t\t\t\"architecture\": \"amd64\",\n\t\t\t\"os\""), "{shown}");
-    }
-
-    #[test]
-    fn a_list_is_shown_in_dockers_words() {
-        let list = json!({ "schemaVersion": 2, "manifests": [
-            { "mediaType": "m", "digest": "sha256:aa", "size": 7, "platform": { "os": "linux", "architecture": "arm", "variant": "v7" } },
-        ] });
-        let answer = answer(json!({
-            "Descriptor": { "mediaType": DOCKER_LIST, "digest": "sha256:bb", "size": 70 }, "Platforms": null,
-            "Raw": base64::encode(list.to_string().as_bytes()), "IsIndex": true,
-            "Manifests": [{
-                "Descriptor": { "mediaType": "m", "digest": "sha256:aa", "size": 7, "platform": { "os": "linux" } },
-                "Raw": base64::encode(MANIFEST.as_bytes()),
-            }],
-        }));
-        assert_eq!(
-            plain(&answer).unwrap(),
-            "{\n   \"schemaVersion\": 2,\n   \"mediaType\": \"application/vnd.docker.distribution.manifest.list.v2+json\",\n   \
-             \"manifests\": [\n      {\n         \"mediaType\": \"m\",\n         \"size\": 7,\n         \"digest\": \"sha256:aa\",\n         \
-             \"platform\": {\n            \"architecture\": \"arm\",\n            \"os\": \"linux\",\n            \"variant\": \"v7\"\n         \
-             }\n      }\n   ]\n}"
-        );
-        let shown: Value = serde_json::from_str(&verbose(&name(), &answer).unwrap()).unwrap();
-        assert_eq!(shown[0]["Ref"], "a.example/b:1@sha256:aa");
-        assert_eq!(shown[0]["SchemaV2Manifest"]["schemaVersion"], 2);
-    }
-
-    #[test]
-    fn what_is_no_document_is_not_shown_as_one() {
-        let answer = answer(json!({
-            "Descriptor": { "mediaType": "m" }, "Platforms": null, "Raw": base64::encode(b"{},\"x\":{}"), "IsIndex": false,
-            "Manifests": [],
-        }));
-        assert_eq!(verbose(&name(), &answer), None);
-    }
+fn descriptors(members: &[Member]) -> Vec<&Map<String, Value>> {
+    members.iter().map(|member| &member.descriptor).collect()
 }

@@ -6,7 +6,7 @@ use dozen_registry::RegistryError;
 use crate::PullFailure;
 
 /// What went wrong when an image of this name was sent.
-pub(super) fn failure(name: &Reference, error: &RegistryError) -> PullFailure {
+pub(crate) fn failure(name: &Reference, error: &RegistryError) -> PullFailure {
     let kind = error.kind();
     let message = match error.refusal() {
         Some(refusal) if refusal.is("DENIED") || refusal.is("UNAUTHORIZED") => refusal.to_string(),

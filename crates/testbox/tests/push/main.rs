@@ -4,6 +4,7 @@
 
 mod between;
 mod hostile;
+mod lists;
 mod luck;
 mod platforms;
 #[path = "../pull/registry.rs"]
