@@ -3,6 +3,7 @@
 use dozen_testbox::{Machine, docker_program, dozen_program};
 use serde_json::{Value, json};
 
+use crate::between::{Between, reply};
 use crate::registry::Registry;
 use crate::{HOST, raw};
 
@@ -102,4 +103,38 @@ fn dockers_lists_are_ours() {
     assert_eq!(raw(&machine, &list), document);
     docker(&["rm", &list]);
     machine.run(dozen_program(), &["manifest", "rm", &list]).refuses(1, &["No such manifest: "]);
+}
+
+/// A registry that takes nothing over from its other repositories: nothing goes, and the way out is told.
+#[test]
+fn what_is_not_taken_over_is_told() {
+    let machine = Machine::new();
+    let registry = Registry::with(&machine, 5001, "");
+    registry.fill("busybox", "team/box:1");
+    let between = Between::start(&machine, registry.port, |asked| {
+        if asked.method == "POST" && asked.path.contains("mount=") {
+            return reply("202 Accepted", &[("Location", "/v2/other/all/blobs/uploads/one")], b"");
+        }
+        asked.forward()
+    });
+    let engine = machine.engine();
+    let host = between.host.clone();
+    let (list, one) = (format!("{host}/other/all:1"), format!("{host}/team/box:1"));
+    engine.dozen(&["manifest", "create", &list, &one]).expect(0);
+    let refused = engine.dozen(&["manifest", "push", "--purge", &list]).expect(1);
+    assert!(refused.err.contains(&format!("error mounting {host}/team/box@sha256:")), "{}", refused.err);
+    assert!(
+        refused.err.contains(&format!(
+            "hint: the registry does not take it over from there: push the image to {host}/other/all first"
+        )),
+        "{}",
+        refused.err
+    );
+    engine.dozen(&["manifest", "inspect", &list]).expect(0);
+    // In the repository where the image is it goes.
+    let list = format!("{host}/team/box:all");
+    engine.dozen(&["manifest", "create", &list, &one]).expect(0);
+    let pushed = engine.dozen(&["manifest", "push", &list]).text();
+    assert!(pushed.starts_with("sha256:") && !pushed.contains("Pushed ref"), "{pushed}");
+    between.stop(&machine);
 }

@@ -57,6 +57,13 @@ fn a_password_lets_one_write() {
     assert!(pushed.out.contains(": Pushed\n"), "{}", pushed.out);
     let again = engine.docker(&["push", &name]).expect(0);
     assert!(again.out.contains(": Layer already exists\n"), "{}", again.out);
+    // A list goes as who is logged in, from one repository to another.
+    let list = format!("{host}/lists/all:1");
+    engine.dozen(&["manifest", "create", &list, &name]).expect(0);
+    engine.dozen(&["manifest", "push", &list]).expect(0);
+    engine.dozen(&["logout", &host]).expect(0);
+    let refused = engine.dozen(&["manifest", "push", &list]).expect(1);
+    assert!(refused.err.contains("no basic auth credentials"), "{}", refused.err);
     check_nobody_said_it(&engine, &[nobody.err, wrong.err, pushed.out, pushed.err, again.out, again.err]);
 }
 
