@@ -179,13 +179,18 @@ impl Work<'_> {
         if self.lists.read(&list)?.is_some() && !is_on(matches, "amend") {
             return Err(Failure::new("refusing to amend an existing manifest list with no --amend flag"));
         }
+        // All or none: a list that is half made would have to be removed by hand.
+        let mut members = Vec::new();
         for name in texts(matches, "names") {
             let name = reference(name)?;
             let member = match self.lists.member(&list, &name)? {
                 Some(member) => member,
                 None => self.fetch_member(&name).await?,
             };
-            self.lists.write(&list, &name, &member)?;
+            members.push((name, member));
+        }
+        for (name, member) in &members {
+            self.lists.write(&list, name, member)?;
         }
         output::print_line(&format!("Created manifest list {list}"))?;
         Ok(())

@@ -62,9 +62,12 @@ fn a_list_is_made_annotated_and_pushed() {
     manifest(&["push", &list]).refuses(1, &["No such manifest: "]);
 
     let words = format!("{list} is a manifest list");
-    manifest(&["create", &format!("{HOST}/team/again:1"), &list]).refuses(1, &[&words]);
+    manifest(&["create", &format!("{HOST}/team/other:1"), &list]).refuses(1, &[&words]);
     let words = format!("no such manifest: {nothing}");
-    manifest(&["create", &format!("{HOST}/team/again:1"), &nothing]).refuses(1, &[&words]);
+    let again = format!("{HOST}/team/again:1");
+    manifest(&["create", &again, &one, &nothing]).refuses(1, &[&words]);
+    // Nothing of it was made.
+    manifest(&["rm", &again]).refuses(1, &["No such manifest: "]);
     let far = "registry.example/team/all:1";
     manifest(&["create", far, &one]).expect(0);
     let words =
