@@ -91,10 +91,11 @@ impl Authorizer {
         let (user, refresh) = match proof {
             Proof::Nobody => (None, None),
             Proof::Password(name, password) => {
-                if !self.passwords.is_right(&name, &password).await? {
-                    return Err(wrong());
-                }
-                let hash = self.passwords.hash_of(&name).ok_or_else(wrong)?;
+                let hash = self.passwords.hash_of(&name);
+                let is_right = self.passwords.is_right(&name, &password).await?;
+                // If the file has changed meanwhile, nobody knows for which of the two it was right.
+                let hash = hash.filter(|hash| is_right && self.passwords.hash_of(&name).as_ref() == Some(hash));
+                let hash = hash.ok_or_else(wrong)?;
                 let user = User { mark: self.key.mark(&name, &hash), name };
                 let claims = Claims { user: Some(user.clone()), granted: Granted::default() };
                 let refresh = wants_refresh.then(|| self.key.issue(Use::Refresh, &self.service, &claims, now()));

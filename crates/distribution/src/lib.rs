@@ -31,6 +31,7 @@ mod serve;
 mod store;
 mod token;
 mod token_service;
+mod webhook;
 
 pub use access::{Access, Passwords, PasswordsError};
 pub use authorizer::Authorizer;
@@ -48,3 +49,4 @@ pub use store::{
 };
 pub use token::{TokenKey, TokenKeyError};
 pub use token_service::{TokenService, TokenServiceError};
+pub use webhook::{Deliver, Delivery, Endpoint, MEDIA_TYPE, Webhooks, WebhooksError, read_endpoints};

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::refusal::Refusal;
 use crate::store::Store;
+use crate::webhook::{Told, Webhooks};
 
 /// Upper ends of the histogram's buckets, in milliseconds.
 const BUCKETS_MS: [u64; 12] = [2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, 60_000];
@@ -86,7 +87,7 @@ impl Metrics {
     }
 
     /// All of them, of now.
-    pub(crate) async fn text(&self, store: &Store) -> Result<String, Refusal> {
+    pub(crate) async fn text(&self, store: &Store, webhooks: Option<&Webhooks>) -> Result<String, Refusal> {
         let known = *lock(&self.stored);
         let stored = match known.filter(|(at, _)| at.elapsed() < COUNTED) {
             Some((_, stored)) => stored,
@@ -96,7 +97,11 @@ impl Metrics {
                 stored
             }
         };
-        Ok(self.render(stored, store.open_uploads()))
+        let mut text = self.render(stored, store.open_uploads());
+        if let Some(webhooks) = webhooks {
+            render_webhooks(&mut text, &webhooks.told().collect::<Vec<_>>());
+        }
+        Ok(text)
     }
 
     fn render(&self, stored: Stored, uploads: usize) -> String {
@@ -143,6 +148,23 @@ impl Metrics {
             _ = writeln!(text, "dozen_registry_{name} {value}");
         }
         text
+    }
+}
+
+/// Endpoints have names of the configuration's.
+fn render_webhooks(text: &mut String, all: &[Told<'_>]) {
+    type Of = fn(&Told<'_>) -> u64;
+    let families: [(&str, &str, &str, Of); 4] = [
+        ("webhook_waiting", "gauge", "Events that wait for an endpoint.", |told| told.waiting),
+        ("webhook_delivered_total", "counter", "Events that it took.", |told| told.delivered),
+        ("webhook_failures_total", "counter", "Deliveries that it did not take.", |told| told.failures),
+        ("webhook_lost_total", "counter", "Events that it was never told of.", |told| told.lost),
+    ];
+    for (name, kind, help, of) in families {
+        family(text, name, kind, help);
+        for told in all {
+            _ = writeln!(text, "dozen_registry_{name}{{endpoint=\"{}\"}} {}", told.endpoint, of(told));
+        }
     }
 }
 
@@ -204,6 +226,10 @@ mod tests {
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\nin\n{text}");
         }
+        let mut of_webhooks = String::new();
+        let told = Told { endpoint: "ci", waiting: 1, delivered: 2, failures: 3, lost: 4 };
+        render_webhooks(&mut of_webhooks, &[told]);
+        assert!(of_webhooks.contains("\ndozen_registry_webhook_failures_total{endpoint=\"ci\"} 3\n"), "{of_webhooks}");
         drop(connected);
         assert!(metrics.render(stored, 0).contains("dozen_registry_connections 0\n"));
         // Each family is declared once, before its samples.

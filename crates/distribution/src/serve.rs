@@ -27,9 +27,11 @@ use tokio::task::JoinSet;
 use crate::access::Access;
 use crate::hosts::AllowedHosts;
 use crate::metrics::Metrics;
+use crate::name::RepositoryName;
 use crate::refusal::{Kind, Refusal};
 use crate::route::{Action, route};
 use crate::store::Store;
+use crate::webhook::{Event, Happened, Webhooks, What};
 use body::Body;
 pub use numbers::serve_metrics;
 use socket::Outbox;
@@ -63,6 +65,8 @@ pub struct Options {
 pub struct Watch {
     /// Counts it.
     pub metrics: Arc<Metrics>,
+    /// Tells others of it.
+    pub webhooks: Option<Webhooks>,
 }
 
 /// What every request needs.
@@ -143,14 +147,20 @@ impl Server {
         let begun = Instant::now();
         let action = route(&method, &path);
         let word = action.as_ref().map_or("unknown", Action::word);
+        let mut user = None;
         let answered = match action {
-            Ok(action) => self.act(action, &mut request, outbox).await,
+            Ok(action) => self.act(action, &mut request, outbox, &mut user).await,
             Err(refusal) => Err(refusal),
         };
         let mut response = answered.unwrap_or_else(|refusal| {
             tracing::debug!("{peer}: {method} {path}: {refusal}");
             refused(&refusal)
         });
+        if let (Some(webhooks), Some(happened)) = (&self.options.watch.webhooks, response.extensions_mut().remove())
+            && method != Method::HEAD
+        {
+            webhooks.tell(&self.event(&request, happened, user, peer));
+        }
         self.options.watch.metrics.answered(word, response.status().as_u16(), begun.elapsed());
         let is_refused = response.status().is_client_error() || response.status().is_server_error();
         // Who is still sending would not read an answer that comes with a reset; who asked first sends nothing
@@ -168,7 +178,33 @@ impl Server {
         response
     }
 
-    async fn act(&self, action: Action, request: &mut Request<Incoming>, outbox: &Outbox) -> Answer {
+    fn event(&self, request: &Request<Incoming>, happened: Happened, user: Option<String>, peer: SocketAddr) -> Event {
+        let field = |name| header(request, name).unwrap_or_default().to_owned();
+        Event {
+            happened,
+            user,
+            peer,
+            host: field("host"),
+            is_secure: self.has_tls,
+            method: request.method().to_string(),
+            user_agent: field("user-agent"),
+        }
+    }
+
+    /// Notes with an answer what others are to be told of, if there are any.
+    fn note(&self, response: &mut Response<Body>, action: &'static str, name: &RepositoryName, what: What) {
+        if self.options.watch.webhooks.is_some() {
+            response.extensions_mut().insert(Happened { action, repository: name.to_string(), what });
+        }
+    }
+
+    async fn act(
+        &self,
+        action: Action,
+        request: &mut Request<Incoming>,
+        outbox: &Outbox,
+        user: &mut Option<String>,
+    ) -> Answer {
         if !self.has_tls {
             self.options.hosts.check(request.headers(), request.uri())?;
         }
@@ -182,6 +218,7 @@ impl Server {
         }
         let caller = self.options.access.admit(request.headers(), request.uri(), self.has_tls).await?;
         caller.check(action.need())?;
+        user.clone_from(&caller.user);
         if self.options.read_only && action.is_write() {
             return Err(Refusal::new(Kind::Unsupported, "this registry is read-only"));
         }

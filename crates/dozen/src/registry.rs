@@ -5,6 +5,7 @@ mod arguments;
 mod migrate;
 mod retention;
 mod store;
+mod webhooks;
 
 use std::cell::Cell;
 use std::error::Error;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_distribution::{Options, Retention, Store, Watch};
+use dozen_distribution::{Options, Retention, Store, Watch, Webhooks};
 use dozen_model::error_chain;
 use dozen_tls::DoorKeeper;
 use tokio::net::TcpListener;
@@ -95,13 +96,20 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     let access = guard.access(&serve)?;
     let failed = |error| format!("cannot listen on {}: {error}", serve.listen);
     let listener = TcpListener::bind(serve.listen).await.map_err(failed)?;
-    let watch = Watch::default();
+    let endpoints = serve.webhooks.as_deref().map(webhooks::read).transpose()?;
+    let told = endpoints
+        .map(|endpoints| Webhooks::new(endpoints, listener.local_addr().map(|it| it.to_string()).unwrap_or_default()));
+    let watch = Watch { webhooks: told, ..Watch::default() };
+    let notifying = match &watch.webhooks {
+        Some(webhooks) => Some(tokio::spawn(webhooks.clone().run(webhooks::sender()?))),
+        None => None,
+    };
     let telling = match serve.metrics_listen {
         Some(address) => {
             let failed = |error| format!("cannot listen on {address}: {error}");
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             tracing::info!("numbers are told on http://{}/metrics", listener.local_addr()?);
-            Some(tokio::spawn(dozen_distribution::serve_metrics(listener, store.clone(), watch.metrics.clone())))
+            Some(tokio::spawn(dozen_distribution::serve_metrics(listener, store.clone(), watch.clone())))
         }
         None => None,
     };
@@ -156,7 +164,7 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     })
     .await;
     reloading.abort();
-    for task in [collecting, asked, telling].into_iter().flatten() {
+    for task in [collecting, asked, telling, notifying].into_iter().flatten() {
         task.abort();
     }
     if is_overtaken.get() {

@@ -13,6 +13,7 @@ use crate::name::RepositoryName;
 use crate::range::{Part, part};
 use crate::refusal::{Kind, Refusal};
 use crate::store::{Content, pieces_of};
+use crate::webhook::What;
 
 /// What is no longer goes out with the head, by one write.
 const SMALL_BYTES: u64 = 16 << 10;
@@ -67,6 +68,8 @@ impl Server {
             Content::File(file) if length <= SMALL_BYTES => Body::whole(read_small(file, first, length).await?),
             Content::File(file) => Body::file(file, first, length, Some(outbox.clone()).filter(|_| !self.has_tls)),
         };
+        let what = What { digest: Some(digest.to_string()), size_bytes: Some(size), ..What::default() };
+        self.note(&mut response, "pull", name, what);
         Ok(response)
     }
 
@@ -75,6 +78,7 @@ impl Server {
         self.store.delete_blob(name, digest).await?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::ACCEPTED;
+        self.note(&mut response, "delete", name, What { digest: Some(digest.to_string()), ..What::default() });
         Ok(response)
     }
 }

@@ -15,6 +15,7 @@ use crate::page::{Page, percent_encoded};
 use crate::refusal::{Kind, Refusal};
 use crate::route::parameter;
 use crate::store::{PutManifest, Referrer};
+use crate::webhook::What;
 
 /// A list of referrers is a manifest, too: no larger than others (distribution-spec 1.1, "Listing Referrers").
 const LARGEST_REFERRERS_BYTES: usize = LARGEST_BYTES - (64 << 10);
@@ -35,6 +36,15 @@ impl Server {
         set(&mut response, "content-length", &length.to_string());
         set(&mut response, "docker-content-digest", &manifest.digest);
         set(&mut response, "etag", &format!("\"{}\"", manifest.digest));
+        let what = What {
+            digest: Some(manifest.digest),
+            tag: tag_of(reference),
+            size_bytes: Some(length as u64),
+            media_type: Some(manifest.media_type),
+            is_manifest: true,
+            ..What::default()
+        };
+        self.note(&mut response, "pull", name, what);
         Ok(response)
     }
 
@@ -67,6 +77,7 @@ impl Server {
             }
         };
         let subject = manifest.subject.clone();
+        let (media_type, size) = (manifest.media_type.clone(), content.len() as u64);
         let put = PutManifest { repository: name.clone(), digest, tag, manifest, content, quota_bytes: None };
         let digest = put.digest.clone();
         self.store.put_manifest(put).await?;
@@ -79,6 +90,15 @@ impl Server {
             // So a client knows that no tag is needed for others to find it.
             set(&mut response, "oci-subject", subject.as_str());
         }
+        let what = What {
+            digest: Some(digest.to_string()),
+            tag: tag_of(reference),
+            size_bytes: Some(size),
+            media_type: Some(media_type),
+            is_manifest: true,
+            ..What::default()
+        };
+        self.note(&mut response, "push", name, what);
         Ok(response)
     }
 
@@ -86,6 +106,12 @@ impl Server {
         self.store.delete_manifest(name, reference).await?;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::ACCEPTED;
+        let digest = match reference {
+            ManifestReference::Digest(digest) => Some(digest.to_string()),
+            ManifestReference::Tag(_) => None,
+        };
+        let what = What { digest, tag: tag_of(reference), is_manifest: true, ..What::default() };
+        self.note(&mut response, "delete", name, what);
         Ok(response)
     }
 
@@ -143,6 +169,13 @@ impl Server {
             set(&mut response, "oci-filters-applied", "artifactType");
         }
         Ok(response)
+    }
+}
+
+fn tag_of(reference: &ManifestReference) -> Option<String> {
+    match reference {
+        ManifestReference::Tag(tag) => Some(tag.as_str().to_owned()),
+        ManifestReference::Digest(_) => None,
     }
 }
 

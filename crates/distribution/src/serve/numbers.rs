@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::metrics::Metrics;
+use super::Watch;
 use crate::store::Store;
 
 /// Who asks may be connected at once with so many others.
@@ -22,7 +22,7 @@ const MOST_CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells a registry's numbers for ever.
-pub async fn serve_metrics(listener: TcpListener, store: Arc<Store>, metrics: Arc<Metrics>) {
+pub async fn serve_metrics(listener: TcpListener, store: Arc<Store>, watch: Watch) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -34,11 +34,11 @@ pub async fn serve_metrics(listener: TcpListener, store: Arc<Store>, metrics: Ar
                 continue;
             }
         };
-        let (store, metrics) = (store.clone(), metrics.clone());
+        let (store, watch) = (store.clone(), watch.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let (store, metrics) = (store.clone(), metrics.clone());
-                Box::pin(async move { Ok::<_, Infallible>(answer(&request, &store, &metrics).await) })
+                let (store, watch) = (store.clone(), watch.clone());
+                Box::pin(async move { Ok::<_, Infallible>(answer(&request, &store, &watch).await) })
             });
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
@@ -48,7 +48,7 @@ pub async fn serve_metrics(listener: TcpListener, store: Arc<Store>, metrics: Ar
     }
 }
 
-async fn answer(request: &Request<Incoming>, store: &Store, metrics: &Metrics) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, store: &Store, watch: &Watch) -> Response<Full<Bytes>> {
     let told = |status, text: String| {
         let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
@@ -57,7 +57,7 @@ async fn answer(request: &Request<Incoming>, store: &Store, metrics: &Metrics) -
         response
     };
     match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => match metrics.text(store).await {
+        (&Method::GET | &Method::HEAD, "/metrics") => match watch.metrics.text(store, watch.webhooks.as_ref()).await {
             Ok(text) => told(StatusCode::OK, text),
             Err(refusal) => told(refusal.kind.told().0, format!("{refusal}\n")),
         },

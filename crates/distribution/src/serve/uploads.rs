@@ -15,6 +15,7 @@ use crate::range::{ChunkRange, received};
 use crate::refusal::{Kind, Refusal};
 use crate::route::{parameter, parse_digest};
 use crate::store::Writer;
+use crate::webhook::What;
 
 impl Server {
     /// `POST`: begins one; with `digest` the body is all of it; with `mount` it may not be needed.
@@ -34,7 +35,11 @@ impl Server {
                 }
             };
             if caller.may_mount(from.as_ref()) && self.store.mount(name, &digest, from.as_ref()).await? {
-                return Ok(created(name, &digest));
+                let mut response = created(name, &digest);
+                let from = from.map(|from| from.to_string());
+                let what = What { digest: Some(digest.to_string()), from, ..What::default() };
+                self.note(&mut response, "mount", name, what);
+                return Ok(response);
             }
         } else if let Some(digest) = parameter(query(request), "digest") {
             return self.upload_at_once(request, name, &parse_digest(&digest)?).await;
@@ -53,9 +58,10 @@ impl Server {
         let upload = self.store.begin_upload(name, Algorithm::of(digest), false).await?;
         let discard = Discard { server: self, upload: Some(upload.clone()) };
         let writer = self.take_in(request, upload.write().await?).await?;
+        let length = writer.length();
         self.store.finish(writer, digest).await?;
         discard.not_needed();
-        Ok(created(name, digest))
+        Ok(self.pushed(name, digest, length))
     }
 
     /// `GET`: how far it is.
@@ -84,8 +90,16 @@ impl Server {
         let writer = upload.write().await?;
         self.check_chunk(request, name, &writer)?;
         let writer = self.take_in(request, writer).await?;
+        let length = writer.length();
         self.store.finish(writer, &digest).await?;
-        Ok(created(name, &digest))
+        Ok(self.pushed(name, &digest, length))
+    }
+
+    fn pushed(&self, name: &RepositoryName, digest: &Digest, length: u64) -> Response<Body> {
+        let mut response = created(name, digest);
+        let what = What { digest: Some(digest.to_string()), size_bytes: Some(length), ..What::default() };
+        self.note(&mut response, "push", name, what);
+        response
     }
 
     /// `DELETE`.

@@ -345,3 +345,27 @@ async fn rules_take_what_they_say_and_count_from_when_a_tag_was_lost() {
     assert_eq!(files(root.path()), 0);
     store.manifest(&name("a"), &tag, false).await.unwrap();
 }
+
+#[tokio::test]
+async fn in_a_store_of_before_there_were_rules_all_times_begin_now() {
+    let root = tempfile::tempdir().unwrap();
+    let ledger = dozen_ledger::Ledger::open(&root.path().join("index.db"), &schema::MIGRATIONS[..1]).unwrap();
+    let digest = digest_of(b"x");
+    let rows = format!(
+        "INSERT INTO repositories (id, name) VALUES (1, 'a');
+         INSERT INTO manifests (id, repository, digest, media_type, size_bytes, annotations, content)
+         VALUES (1, 1, '{digest}', '{}', 1, '{{}}', x'78');
+         INSERT INTO tags (repository, name, manifest) VALUES (1, 'old', 1);",
+        manifest::OCI_MANIFEST
+    );
+    let written = ledger.write(dozen_ledger::Durability::Power, move |connection| {
+        connection.execute_batch(&rows).map_err(dozen_ledger::LedgerError::from)
+    });
+    written.unwrap();
+    drop(ledger);
+    let store = Store::open(root.path(), no_grace()).await.unwrap();
+    for (rule, count) in [("keep-younger = \"1h\"", 0), ("keep-pulled = \"1h\"", 0), ("keep-tags = [\"x\"]", 1)] {
+        let rules = retention(&format!("{rule}\nuntagged-after = \"1h\""));
+        assert_eq!(store.retain(&rules, true).await.unwrap().len(), count, "{rule}");
+    }
+}

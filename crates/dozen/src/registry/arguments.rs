@@ -120,6 +120,9 @@ pub(crate) struct Serve {
     /// A client that neither sends nor takes anything for so long is let go
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) stall_timeout: Duration,
+    /// Whom to tell of pushes, pulls, mounts and deletions, in the form of docker-registry's notifications (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) webhooks: Option<PathBuf>,
     /// Tell numbers to Prometheus at http://ADDRESS:PORT/metrics, to everyone who reaches that
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,
