@@ -172,7 +172,7 @@ impl Store {
         let mut orphans = self.shelves.all().await?;
         orphans.retain(|file| !known.remove(file));
         self.shelves.remove(orphans).await?;
-        let lost = known;
+        let lost = self.shelves.missing(known).await?;
         for file in &lost {
             tracing::error!("the blob {} is lost: its file is not there; push it again", file.digest);
         }

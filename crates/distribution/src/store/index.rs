@@ -78,7 +78,8 @@ impl Index {
         header: journal::Header,
         scratch: &Path,
     ) -> Result<(), Refusal> {
-        journal::put_snapshot(bucket, &self.ledger, position, header, scratch).await
+        let (file, length) = journal::snapshot_file(&self.ledger, header, scratch).await?;
+        journal::put_snapshot(bucket, position, file, length).await
     }
 
     /// As far as this index has been written to its journal; `None`: it has none.

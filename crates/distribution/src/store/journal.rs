@@ -14,6 +14,8 @@
 mod capture;
 mod entry;
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -210,8 +212,9 @@ impl Journal {
         Err(overtaken())
     }
 
-    /// Makes a snapshot once the journal is long, and takes away what it has made needless.
-    pub(super) async fn condense(&self, ledger: &Ledger, scratch: &std::path::Path) -> Result<(), Refusal> {
+    /// Makes a snapshot once the journal is long, and takes away what it has made needless. Everyone else goes on while it
+    /// is on its way: what they change is in later entries.
+    pub(super) async fn condense(&self, ledger: &Ledger, scratch: &Path) -> Result<(), Refusal> {
         let mut ship = self.ship.lock().await;
         if ship.entries_since_snapshot < SNAPSHOT_EVERY {
             return Ok(());
@@ -220,40 +223,39 @@ impl Journal {
         let mut position = ship.position.clone();
         let dropped = position.fences.len().saturating_sub(FENCES_KEPT);
         position.fences.drain(..dropped);
-        // Nothing is shipped meanwhile, and what is committed meanwhile is in the next entry, too.
-        put_snapshot(&self.bucket, ledger, &position, Header::of_snapshot(&self.owner, &position, false), scratch)
-            .await?;
-        failpoint("journal.snapshot");
-        ship.entries_since_snapshot = 0;
-        ship.position = position.clone();
+        let header = Header::of_snapshot(&self.owner, &position, false);
+        let (file, length) = snapshot_file(ledger, header, scratch).await?;
+        (ship.position.fences, ship.entries_since_snapshot) = (position.fences.clone(), 0);
         drop(ship);
+        put_snapshot(&self.bucket, &position, file, length).await?;
+        failpoint("journal.snapshot");
         remove_needless(&*self.bucket, &position).await
     }
 }
 
-/// Puts all rows into one object.
+/// All rows in a file, which has no name any more.
+pub(super) async fn snapshot_file(ledger: &Ledger, header: Header, scratch: &Path) -> Result<(File, u64), Refusal> {
+    let (ledger, path) = (ledger.clone(), scratch.to_owned());
+    blocking(move || {
+        ledger.read(move |connection| {
+            let written = write_snapshot(connection, &header, &path);
+            let length = written.map_err(|error| Refusal::of_disk("write", &path, &error))?;
+            let opened = File::open(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file));
+            Ok((opened.map_err(|error| Refusal::of_disk("open", &path, &error))?, length))
+        })
+    })
+    .await
+}
+
+/// Puts such a file in its place.
 pub(super) async fn put_snapshot(
     bucket: &Arc<dyn Bucket>,
-    ledger: &Ledger,
     position: &Position,
-    header: Header,
-    scratch: &std::path::Path,
+    file: File,
+    length: u64,
 ) -> Result<(), Refusal> {
     let name = snapshot_name(position.next - 1);
-    let (ledger, path) = (ledger.clone(), scratch.to_owned());
-    let written = blocking(move || {
-        ledger.read(move |connection| {
-            write_snapshot(connection, &header, &path)
-                .map_err(|error| Refusal::of_disk("write", &path, &error))
-                .and_then(|length| {
-                    let file = std::fs::File::open(&path);
-                    Ok((file.map_err(|error| Refusal::of_disk("open", &path, &error))?, length))
-                })
-        })
-    });
-    let (file, length) = written.await?;
     let put = bucket.put_file(&name, Arc::new(file), length).await;
-    let _ = std::fs::remove_file(scratch);
     put.map_err(|error| Refusal::of_bucket("write", &name, &error))
 }
 

@@ -1,6 +1,7 @@
 //! Where blobs lie: files of the directory, or objects of a bucket. Their names are the same (`directory.rs`), and are never
 //! used twice.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -129,6 +130,25 @@ impl Shelves {
             }
         }
         Ok(all)
+    }
+
+    /// Those of them that are not there. A list is not believed so much: what is taken for lost would be thrown away when it
+    /// shows again.
+    pub(super) async fn missing(&self, files: HashSet<BlobFile>) -> Result<HashSet<BlobFile>, Refusal> {
+        let Self::Bucket(bucket) = self else { return Ok(files) };
+        let mut missing = HashSet::new();
+        for file in files {
+            let name = object_name(&file);
+            match bucket.read(&name, Some(0..1)).await {
+                Err(error) if error.kind == BucketErrorKind::Missing => {
+                    missing.insert(file);
+                }
+                // There, or not to be had: one that is empty has no first byte.
+                Ok(_) => tracing::warn!("{name} is there and in no list of the store's"),
+                Err(error) => tracing::warn!("cannot see whether {name} is there: {error}"),
+            }
+        }
+        Ok(missing)
     }
 
     /// Reads a blob and compares it with its digest: its length, or in words what is wrong with it.

@@ -183,6 +183,23 @@ fn many_entries_become_a_snapshot() {
 }
 
 #[test]
+fn an_object_that_is_lost_waits_for_another_push_and_one_of_nobody_goes() {
+    let registry = Registry::start();
+    let bucket = bucket_of(registry.root.path());
+    registry.push_image("a", "1");
+    let (layer, orphan) = (sha256(b"layer 1"), format!("blobs/sha256/00/{}.{}", "0".repeat(64), "0".repeat(32)));
+    let name = bucket.names("blobs/").into_iter().find(|name| name.contains(&layer["sha256:".len()..])).unwrap();
+    let root = registry.stop();
+    bucket.objects.lock().unwrap().remove(&name);
+    bucket.objects.lock().unwrap().insert(orphan.clone(), b"x".as_slice().into());
+    let registry = Registry::in_directory(root, Choices::default());
+    assert!(!bucket.names("blobs/").contains(&orphan));
+    registry.ask("HEAD", &format!("/v2/a/blobs/{layer}"), &[], b"").is(404);
+    registry.push_blob("a", b"layer 1");
+    assert_eq!(registry.get(&format!("/v2/a/blobs/{layer}")).is(200).body, b"layer 1");
+}
+
+#[test]
 fn what_is_in_a_bucket_and_no_registry_stays() {
     let bucket = Arc::new(Memory::default());
     bucket.objects.lock().unwrap().insert("photos/cat".to_owned(), b"cat".as_slice().into());
