@@ -10,7 +10,10 @@ use crate::failure::{Attempt, Failure};
 use crate::{host, images, packages, steps};
 
 /// What the python has, from PyPI.
-const PYTHON_PACKAGES: [&str; 3] = ["docker==7.1.0", "python-on-whales==0.81.0", "testcontainers==4.15.0"];
+///
+/// The last two are S3-compatible stores, for our registry: one checks signatures, the other one conditions.
+const PYTHON_PACKAGES: [&str; 5] =
+    ["docker==7.1.0", "python-on-whales==0.81.0", "testcontainers==4.15.0", "nanio==0.1.7", "localbucket==1.2.1"];
 /// What the node has, from npm.
 const NODE_PACKAGES: [&str; 2] = ["dockerode@5.0.1", "testcontainers@11.11.0"];
 /// What these packages need at least.
@@ -44,7 +47,7 @@ pub fn verb(name: &str) -> Result<(), Failure> {
 pub fn python() -> Result<PathBuf, Failure> {
     let directory = host::cache_directory()?.join(format!("clients/{}", PYTHON_PACKAGES.join("+")));
     let interpreter = directory.join("bin/python");
-    let import = ["-c", "import docker, python_on_whales, testcontainers.core.container"];
+    let import = ["-c", "import docker, python_on_whales, testcontainers.core.container, nanio, localbucket"];
     let works = || Command::new(&interpreter).args(import).output().is_ok_and(|done| done.status.success());
     if !works() {
         steps::step(format_args!("installing from PyPI, into {}: {}", directory.display(), PYTHON_PACKAGES.join(" ")));

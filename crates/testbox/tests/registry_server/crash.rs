@@ -25,7 +25,7 @@ fn blobs(machine: &Machine) -> usize {
 }
 
 /// A small artifact, by an upload in two requests and a manifest: whether all of it was taken.
-fn push_artifact(machine: &Machine, name: &str, content: &str) -> bool {
+pub fn push_artifact(machine: &Machine, name: &str, content: &str) -> bool {
     let took = |arguments: &[&str], status: &str| {
         let done = curl(machine, arguments);
         (done.code == 0 && done.out.contains(status)).then_some(done.out)

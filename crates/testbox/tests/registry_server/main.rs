@@ -8,6 +8,7 @@ mod metrics;
 mod retention;
 mod rights;
 mod server;
+mod stores;
 mod webhooks;
 
 use dozen_testbox::{Machine, dozen_program, until};

@@ -20,18 +20,35 @@ pub fn root(machine: &Machine) -> PathBuf {
 
 impl<'a> Server<'a> {
     pub fn start(machine: &'a Machine, arguments: &[&str]) -> Self {
+        Self::with(machine, arguments, &[])
+    }
+
+    /// With further variables in its environment.
+    pub fn with(machine: &'a Machine, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut server = Self::begun(machine, arguments, variables);
+        until("the registry listens", || {
+            let said = server.said();
+            assert!(!server.is_over(), "the registry has ended: {said}");
+            said.contains("listening on").then_some(())
+        });
+        server
+    }
+
+    /// One that ends before it listens.
+    pub fn until_over(machine: &'a Machine, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut server = Self::begun(machine, arguments, variables);
+        until("the registry has ended", || server.is_over().then_some(()));
+        server
+    }
+
+    fn begun(machine: &'a Machine, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = machine.command(dozen_program());
-        command.args(["registry", "serve"]).args(arguments);
+        command.args(["registry", "serve"]).args(arguments).envs(variables.iter().copied());
         command.env("DOZEN_REGISTRY_ROOT", root(machine)).env("DOZEN_FAILPOINTS", failpoints(machine));
         let log = machine.directory().join("registry.log");
         let file = std::fs::File::create(&log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
-        let mut process = command.spawn().unwrap();
-        until("the registry listens", || {
-            let said = std::fs::read_to_string(&log).unwrap();
-            assert!(process.try_wait().unwrap().is_none(), "the registry has ended: {said}");
-            said.contains("listening on").then_some(())
-        });
+        let process = command.spawn().unwrap();
         Self { machine, process, log }
     }
 
