@@ -255,7 +255,7 @@ mod tests {
         assert!(keys[0].verifies("ES256", b"words", signature.as_ref()));
         assert!(keys[1].verifies("EdDSA", b"words", edwards.sign(b"words").as_ref()));
         assert!(keys[0].is_called(Some("anything")));
-        // A certificate's key, which openssl has signed.
+        // A certificate stands for its key.
         let certified = rcgen::KeyPair::generate().unwrap();
         let made = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap().self_signed(&certified).unwrap();
         let (of_certificate, alone) =

@@ -26,9 +26,9 @@ pub(crate) enum Command {
     /// Read all that a registry keeps, and say what is damaged; nothing may serve it meanwhile
     Check(Check),
     /// Say what goes by rules of retention, or delete it where no server does
-    #[command(after_help = "Examples:\n  dozen registry retention --dry-run                               \
-        # by the rules of the server that runs\n  \
-        dozen registry retention --dry-run --retention retention.toml    # by other rules: nothing is changed\n\n\
+    #[command(after_help = "Examples:\n  dozen registry retention --dry-run                        \
+        # by the rules of the server\n  \
+        dozen registry retention --dry-run --retention new.toml   # by others\n\n\
         A file of rules says what repositories keep; the first rule that names one counts for it:\n\n  \
         [[rule]]\n  repositories = [\"team/**\"]\n  keep-newest = 10\n  keep-tags = [\"latest\", \"v*\"]\n  \
         keep-younger = \"30d\"       # pushed since\n  keep-pulled = \"14d\"        # pushed or pulled since\n  \
