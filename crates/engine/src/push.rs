@@ -14,7 +14,7 @@ pub(crate) mod refusal;
 mod send;
 mod told;
 
-use dozen_image::Platform;
+use dozen_image::{Platform, Recompression};
 use dozen_model::{Digest, Reference};
 use dozen_registry::Credentials;
 use serde_json::Value;
@@ -33,6 +33,8 @@ pub struct PushRequest {
     pub all_tags: bool,
     /// One image alone, without the index that it came in. `None`: all that is here.
     pub platform: Option<Platform>,
+    /// How its layers are to be compressed. `None`: those that are not, as quickly as it goes.
+    pub recompression: Option<Recompression>,
     /// For its registry.
     pub credentials: Option<Credentials>,
 }

@@ -42,6 +42,16 @@ pub enum OutgoingPart {
     Own,
 }
 
+/// How an image goes whose layers are to be compressed in a way that was asked for: by a manifest of its own, whatever it came
+/// with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recompression {
+    /// The way.
+    pub form: LayerForm,
+    /// Layers that are kept so are compressed once more: at another level.
+    pub is_forced: bool,
+}
+
 /// See the module. What it needs stays while it lives.
 pub struct Outgoing {
     inner: Arc<Inner>,
@@ -103,7 +113,12 @@ impl std::fmt::Debug for Outgoing {
 
 impl ImageStore {
     /// Prepares what a name leads to, or a part of it. Blocks.
-    pub fn outgoing(&self, name: &Reference, part: &OutgoingPart) -> Result<Outgoing, ImageError> {
+    pub fn outgoing(
+        &self,
+        name: &Reference,
+        part: &OutgoingPart,
+        recompression: Option<Recompression>,
+    ) -> Result<Outgoing, ImageError> {
         let inner = &self.0;
         let (image, target, pins) = {
             let state = inner.read_state();
@@ -132,14 +147,18 @@ impl ImageStore {
             absent,
             _pins: pins,
         };
+        let is_as_wanted = |target: &Target| match recompression {
+            None => Ok(true),
+            Some(wanted) => is_compressed_so(inner, &state, target, &image, name, part, wanted),
+        };
         match target {
-            Some(target) => {
+            Some(target) if is_as_wanted(&target)? => {
                 let Kept { digest, manifests, layers, configurations, absent } =
                     kept(inner, &state, &target, name, part)?;
                 Ok(outgoing(digest, Manifests::Kept(manifests), layers, configurations, absent))
             }
-            None => {
-                let (layers, configuration) = made(inner, &state, &image, name, part)?;
+            _ => {
+                let (layers, configuration) = made(inner, &state, &image, name, part, recompression)?;
                 let (diff_ids, config_bytes) = (image.diff_ids.clone(), configuration.stored_bytes);
                 let manifests = Manifests::Made { diff_ids, config_bytes };
                 Ok(outgoing(None, manifests, layers, vec![configuration], Vec::new()))
@@ -258,13 +277,47 @@ fn kept(
     Ok(Kept { digest, manifests, layers, configurations, absent: shipment.absent })
 }
 
-/// The layers, each once, lowest first, and the configuration of an image that has no manifest.
+/// Whether what a target names is compressed as it is wanted, so that it goes as it came. What is not can be compressed anew
+/// if it is one image, the one that is unpacked here.
+fn is_compressed_so(
+    inner: &Inner,
+    state: &State,
+    target: &Target,
+    image: &Image,
+    name: &Reference,
+    part: &OutgoingPart,
+    wanted: Recompression,
+) -> Result<bool, ImageError> {
+    let is_so = |blob: &OutgoingBlob| {
+        blob.blob.as_ref().is_some_and(|blob| blob.media_type == wanted.form.media_type()) && blob.diff_id.is_some()
+    };
+    if !wanted.is_forced && kept(inner, state, target, name, part)?.layers.iter().all(is_so) {
+        return Ok(true);
+    }
+    let is_index = target.digest != target.manifest;
+    let familiar = name.familiar();
+    match part {
+        OutgoingPart::Platform(platform) if !platform.names(&Platform::of_config(&image.raw)) => {
+            Err(ImageError::NotBuilt(format!(
+                "the layers of {familiar} for {platform} are not unpacked here: compressing them anew is not built yet"
+            )))
+        }
+        OutgoingPart::All if is_index => Err(ImageError::NotBuilt(format!(
+            "{familiar} is an index, whose layers go as it names them: compressing them anew is not built yet; name one \
+             of its images with --platform"
+        ))),
+        _ => Ok(false),
+    }
+}
+
+/// The layers, each once, lowest first, and the configuration of an image that has no manifest, or gets another one.
 fn made(
     inner: &Inner,
     state: &State,
     image: &Image,
     name: &Reference,
     part: &OutgoingPart,
+    recompression: Option<Recompression>,
 ) -> Result<(Vec<OutgoingBlob>, OutgoingBlob), ImageError> {
     if let OutgoingPart::Platform(wanted) = part
         && !wanted.names(&Platform::of_config(&image.raw))
@@ -277,7 +330,8 @@ fn made(
             continue;
         }
         let row = state.layers.get(diff_id).ok_or_else(|| ImageError::NoSuchImage(name.familiar()))?;
-        let is_kept = row.recipe_size_bytes.is_none() && row.blob != row.diff_id;
+        let is_so = |wanted: Recompression| !wanted.is_forced && row.media_type == wanted.form.media_type();
+        let is_kept = row.recipe_size_bytes.is_none() && row.blob != row.diff_id && recompression.is_none_or(is_so);
         let blob = is_kept.then(|| LayerBlob {
             digest: row.blob.clone(),
             size_bytes: row.blob_size_bytes,

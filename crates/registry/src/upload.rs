@@ -19,7 +19,7 @@ use dozen_model::Digest;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{mpsc, watch};
 
-use self::decide::{Kept, Then, kept, then};
+use self::decide::{Kept, Then, kept, then, wants_length};
 pub use self::session::Session;
 use crate::again::{Again, Failed, again};
 use crate::client::sending::{Sending, Sent};
@@ -173,7 +173,16 @@ impl Uploads {
     /// See [`RegistryError`]. The registry has nothing of it then that anybody sees.
     pub async fn upload(&self, blob: &UploadedBlob, session: Option<Session>) -> Result<(), RegistryError> {
         let (endpoint, session) = (self.repository.server().await?, session);
-        let mut upload = Upload { uploads: self, endpoint, blob, session, at: 0, is_resumed: false, is_to_look: false };
+        let mut upload = Upload {
+            uploads: self,
+            endpoint,
+            blob,
+            session,
+            at: 0,
+            is_resumed: false,
+            is_to_look: false,
+            has_no_length: false,
+        };
         let (mut failures, mut best) = (0, 0);
         loop {
             let error = match upload.go_on().await {
@@ -183,6 +192,12 @@ impl Uploads {
             let next = match &error {
                 _ if blob.is_unreadable.load(Ordering::Relaxed) || blob.is_given_up() => Then::GiveUp,
                 RegistryError::Broken { .. } | RegistryError::Unreachable { .. } => Then::Ask,
+                // It goes with its length, once that is known.
+                RegistryError::Refused { refusal, .. } if upload.has_no_length && wants_length(refusal.status) => {
+                    tracing::info!(error = %error, "sending it once it has a length");
+                    upload.lose();
+                    continue;
+                }
                 RegistryError::Refused { refusal, .. } => then(refusal, upload.is_resumed),
                 _ => Then::GiveUp,
             };
@@ -291,6 +306,8 @@ struct Upload<'u> {
     is_resumed: bool,
     /// Nobody knows how far it is.
     is_to_look: bool,
+    /// What went last was still being made.
+    has_no_length: bool,
 }
 
 type Step<'s> = Pin<Box<dyn Future<Output = Result<(), RegistryError>> + Send + 's>>;
@@ -303,7 +320,7 @@ impl Upload<'_> {
             if self.is_to_look && self.look().await? {
                 return Ok(());
             }
-            self.is_to_look = false;
+            (self.is_to_look, self.has_no_length) = (false, false);
             if self.session.is_none() {
                 let answer = self.uploads.begin(repository, "", self.blob.answer()).await?;
                 self.continue_at(&answer)?;
@@ -332,7 +349,7 @@ impl Upload<'_> {
     /// Sends what is still being made, to its end; gives what it is called then. If that breaks, it is waited for before
     /// anything goes again.
     async fn send_what_there_is(&mut self) -> Result<BlobName, RegistryError> {
-        self.is_to_look = true;
+        (self.is_to_look, self.has_no_length) = (true, true);
         let watch = self.blob.watch.clone();
         let mut sent = 0;
         let body = pieces_until_end((self.blob.open)(0), move |bytes| {
@@ -342,7 +359,7 @@ impl Upload<'_> {
         let answer = self.send(Method::PATCH, "", Some(body), None).await?;
         self.continue_at(&answer)?;
         let name = self.name().await?;
-        (self.at, self.is_to_look) = (name.size_bytes, false);
+        (self.at, self.is_to_look, self.has_no_length) = (name.size_bytes, false, false);
         Ok(name)
     }
 

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
 use bytes::Bytes;
+use dozen_engine::image::{LayerForm, Recompression};
 use dozen_engine::{Credentials, Engine, PushEvent, PushRequest, PushStep};
 use dozen_model::Reference;
 use serde_json::{Value, json};
@@ -41,8 +42,20 @@ fn request(name: &str, query: &Query, credentials: Option<Credentials>) -> Resul
         Some(tag) => reference.with_tag(tag)?,
         None => reference,
     };
-    let platform = image_query::platform(query)?;
-    Ok(PushRequest { reference, all_tags, platform, credentials })
+    let (platform, recompression) = (image_query::platform(query)?, recompression(query)?);
+    Ok(PushRequest { reference, all_tags, platform, recompression, credentials })
+}
+
+/// `compressionFormat`, `compressionLevel` and `forceCompressionFormat`, as podman's API has them; Docker's has none of them.
+/// A level counts for all layers, so those that are packed already are packed once more.
+fn recompression(query: &Query) -> Result<Option<Recompression>, ApiError> {
+    let (format, level) = (query.text("compressionFormat"), query.number::<i64>("compressionLevel")?);
+    let is_forced = query.flag("forceCompressionFormat") || level.is_some();
+    if format.is_none() && !is_forced {
+        return Ok(None);
+    }
+    let form = LayerForm::read(format.unwrap_or("gzip"), level).map_err(ApiError::invalid)?;
+    Ok(Some(Recompression { form, is_forced }))
 }
 
 /// Docker's words for an event.
@@ -102,6 +115,28 @@ mod tests {
         let digest = format!("a@sha256:{}", "0".repeat(64));
         for (name, query) in [(digest.as_str(), ""), ("A", ""), ("a", "tag=b%2Fc"), ("a", "platform=x/y/z/w")] {
             assert_eq!(request(name, &Query::from(query), None).unwrap_err().status(), 400, "{name} {query}");
+        }
+    }
+
+    #[test]
+    fn a_compression_is_read_or_refused() {
+        let of =
+            |query: &str| recompression(&Query::from(query)).map(|read| read.map(|read| (read.form, read.is_forced)));
+        let gzip = LayerForm::default();
+        for (query, want) in [
+            ("", None),
+            ("forceCompressionFormat=0", None),
+            ("compressionFormat=gzip", Some((gzip, false))),
+            ("compressionFormat=zstd", Some((LayerForm::Zstd(3), false))),
+            ("compressionFormat=zstd&compressionLevel=9", Some((LayerForm::Zstd(9), true))),
+            ("forceCompressionFormat=1", Some((gzip, true))),
+        ] {
+            assert_eq!(of(query).unwrap(), want, "{query}");
+        }
+        for query in
+            ["compressionFormat=xz", "compressionFormat=zstd%3Achunked", "compressionLevel=0", "compressionLevel=x"]
+        {
+            assert_eq!(of(query).unwrap_err().status(), 400, "{query}");
         }
     }
 

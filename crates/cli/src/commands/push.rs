@@ -24,6 +24,15 @@ pub fn command() -> Command {
     )
     .arg(switch("all-tags", 'a', "Push all tags of an image to the repository"))
     .arg(value(
+        "compression",
+        None,
+        "string",
+        "Compress layers with gzip or zstd; those that are here otherwise are compressed anew, and the image gets a \
+         manifest of its own",
+    ).alias("compression-format"))
+    .arg(value("compression-level", None, "int", "Compress all layers anew at this level (gzip: 1 to 9, zstd: 1 to 19)"))
+    .arg(switch("force-compression", None, "Compress layers anew that are compressed so already"))
+    .arg(value(
         "platform",
         None,
         "string",
@@ -49,7 +58,12 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         output::print_line("Using default tag: latest")?;
     }
     let wanted = Wanted { reference: &reference, all_tags, platform: text(matches, "platform") };
-    let pushed = push(context, &wanted, (!is_quiet).then_some(Stream::Stdout)).await?;
+    let compression = Compression {
+        format: text(matches, "compression"),
+        level: text(matches, "compression-level"),
+        is_forced: is_on(matches, "force-compression"),
+    };
+    let pushed = push(context, &wanted, &compression, (!is_quiet).then_some(Stream::Stdout)).await?;
     if is_quiet {
         let full = reference.to_string();
         output::print_line(if all_tags {
@@ -64,6 +78,14 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     Ok(0)
 }
 
+/// How layers are to be compressed; by default as the engine likes.
+#[derive(Default)]
+pub struct Compression<'a> {
+    format: Option<&'a str>,
+    level: Option<&'a str>,
+    is_forced: bool,
+}
+
 /// What came of it.
 #[derive(Default)]
 pub struct Pushed {
@@ -74,12 +96,21 @@ pub struct Pushed {
 }
 
 /// Pushes; shows it on one of our streams, or nowhere.
-pub async fn push(context: &Context, wanted: &Wanted<'_>, stream: Option<Stream>) -> Result<Pushed, Failure> {
+pub async fn push(
+    context: &Context,
+    wanted: &Wanted<'_>,
+    compression: &Compression<'_>,
+    stream: Option<Stream>,
+) -> Result<Pushed, Failure> {
     let reference = wanted.reference;
     let store = Store::of(&|name| std::env::var(name).ok());
     let auth = credentials::of_registry(store.directory(), reference.registry())?;
     let query = Query::new().with_some("tag", reference.tag().filter(|_| !wanted.all_tags));
     let query = query.with_some("platform", wanted.platform);
+    // As podman's API has them.
+    let query = query.with_some("compressionFormat", compression.format);
+    let query = query.with_some("compressionLevel", compression.level);
+    let query = query.with_flag("forceCompressionFormat", compression.is_forced);
     let name = format!("{}/{}", reference.registry(), reference.path());
     let path = image_path(&name, &format!("/push{query}"));
     let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();

@@ -34,6 +34,8 @@ pub(super) struct Blob {
     pub(super) name: Reference,
     /// How it is packed if it has to be.
     pub(super) form: LayerForm,
+    /// It is packed even if the registry has it already, packed at some level.
+    pub(super) is_anew: bool,
     pub(super) blob: OutgoingBlob,
     /// It is a layer, and people see what becomes of it.
     pub(super) is_shown: bool,
@@ -61,7 +63,10 @@ impl Blob {
     /// Sees to it that the registry has it; gives what it is called there.
     pub(super) async fn send(self) -> Result<(Digest, LayerBlob), BlobError> {
         let places = self.places().await?;
-        let guesses = guesses(self.blob.blob.as_ref(), &places, self.name.registry(), self.form.media_type());
+        let mut guesses = guesses(self.blob.blob.as_ref(), &places, self.name.registry(), self.form.media_type());
+        if self.is_anew && self.blob.blob.is_none() {
+            guesses.clear();
+        }
         let mut opened = None;
         for guess in &guesses {
             let elsewhere = elsewhere(&places, &self.name, &guess.digest);

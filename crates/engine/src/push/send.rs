@@ -88,8 +88,8 @@ impl Pushing<'_> {
     }
 
     async fn outgoing(&self, part: OutgoingPart) -> Result<Arc<Outgoing>, EngineError> {
-        let (images, name) = (self.shared.images.clone(), self.name.clone());
-        self.shared.blocking(move || Ok(Arc::new(images.outgoing(&name, &part)?))).await
+        let (images, name, recompression) = (self.shared.images.clone(), self.name.clone(), self.request.recompression);
+        self.shared.blocking(move || Ok(Arc::new(images.outgoing(&name, &part, recompression)?))).await
     }
 
     /// Whether the registry has manifests that an index names and that are not here.
@@ -145,7 +145,8 @@ impl Pushing<'_> {
             outgoing: outgoing.clone(),
             told: self.told.clone(),
             name: self.name.clone(),
-            form: LayerForm::default(),
+            form: self.request.recompression.map_or_else(LayerForm::default, |wanted| wanted.form),
+            is_anew: self.request.recompression.is_some_and(|wanted| wanted.is_forced),
             blob: blob.clone(),
             is_shown,
         }

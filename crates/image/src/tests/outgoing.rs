@@ -7,7 +7,7 @@ use super::targets::{Layout, MANIFEST, host, many};
 use super::*;
 
 fn outgoing(store: &ImageStore, name: &str, part: OutgoingPart) -> Outgoing {
-    store.outgoing(&reference(name), &part).unwrap()
+    store.outgoing(&reference(name), &part, None).unwrap()
 }
 
 fn bytes_from(outgoing: &Outgoing, blob: &OutgoingBlob, from: u64) -> Vec<u8> {
@@ -122,6 +122,51 @@ fn what_is_plain_here_is_packed_and_read_from_any_place() {
 }
 
 #[test]
+fn layers_are_compressed_as_is_wanted() {
+    let home = Home::new();
+    let store = home.open();
+    let layers = two_layers();
+    load(&store, &tarball(&docker_files(&layers, &["a"], gzip)));
+    let wanted = |form, is_forced| Some(Recompression { form, is_forced });
+    let going = |name: &str, part, wanted| store.outgoing(&reference(name), &part, wanted);
+    let (zstd, fast) = (LayerForm::Zstd(3), LayerForm::default());
+    // What is so goes as it is.
+    for (wanted, is_packed) in
+        [(None, false), (wanted(fast, false), false), (wanted(fast, true), true), (wanted(zstd, false), true)]
+    {
+        let going = going("a", OutgoingPart::All, wanted).unwrap();
+        assert!(going.layers().iter().all(|layer| layer.blob.is_none() == is_packed), "{wanted:?}");
+    }
+    // One manifest, as it came or anew.
+    let mut layout = Layout::default();
+    let own = layout.image(&host(), gzip);
+    layout.name(&own, "one:1");
+    load(&store, &layout.archive());
+    for (wanted, is_kept) in [(None, true), (wanted(fast, false), true), (wanted(zstd, false), false)] {
+        let going = going("one:1", OutgoingPart::All, wanted).unwrap();
+        assert_eq!(going.layers().iter().all(|layer| layer.blob.is_some()), is_kept, "{wanted:?}");
+        if is_kept {
+            assert_eq!(json!(going.manifests(&BTreeMap::new())[0].digest), own["digest"]);
+            continue;
+        }
+        let packing = going.packing(&going.layers()[0], zstd).unwrap();
+        let sent = BTreeMap::from([(going.layers()[0].id.clone(), packing.run(|| {}).unwrap())]);
+        let manifest: Value = serde_json::from_slice(&going.manifests(&sent)[0].bytes).unwrap();
+        assert_eq!(manifest["layers"][0]["mediaType"], json!("application/vnd.oci.image.layer.v1.tar+zstd"));
+        assert_eq!(manifest["mediaType"], json!(MANIFEST));
+    }
+    // Not an index, but an image of it.
+    load(&store, &many().0.archive());
+    let refused = going("many:1", OutgoingPart::All, wanted(zstd, false)).unwrap_err();
+    assert!(refused.to_string().contains("many:1 is an index"), "{refused}");
+    let own: Platform = host().parse().unwrap();
+    let one = going("many:1", OutgoingPart::Platform(own), wanted(zstd, false)).unwrap();
+    assert!(one.layers().iter().all(|layer| layer.blob.is_none()));
+    let refused = going("many:1", OutgoingPart::Platform("linux/s390x".parse().unwrap()), wanted(zstd, false));
+    assert!(refused.unwrap_err().to_string().contains("are not unpacked here"));
+}
+
+#[test]
 fn an_index_goes_with_all_that_is_here() {
     let home = Home::new();
     let store = home.open();
@@ -152,7 +197,7 @@ fn an_index_goes_with_all_that_is_here() {
         assert_eq!(parsed["annotations"]["a"], json!(host()));
         assert_eq!((going.layers().len(), going.configurations().len()), (1, 1));
     }
-    let error = store.outgoing(&reference("many:1"), &OutgoingPart::Platform("linux/mips".parse().unwrap()));
+    let error = store.outgoing(&reference("many:1"), &OutgoingPart::Platform("linux/mips".parse().unwrap()), None);
     let error = error.unwrap_err().to_string();
     assert_eq!(error, "image with reference many:1 was found but does not provide the specified platform (linux/mips)");
 }

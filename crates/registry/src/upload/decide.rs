@@ -53,6 +53,12 @@ pub(super) fn then(refusal: &Refusal, is_resumed: bool) -> Then {
     }
 }
 
+/// After a refusal of what came without a length: whether it may be taken with one. Some servers want to know it (RFC 9110,
+/// section 15.5.12, "411 Length Required"), and not all of them say so in these words.
+pub(super) fn wants_length(status: u16) -> bool {
+    matches!(status, 400 | 405 | 411 | 416 | 501)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +107,15 @@ mod tests {
             let said = Said { code: code.into(), message: String::new() };
             let errors = if code.is_empty() { vec![] } else { vec![said] };
             assert_eq!(then(&Refusal { status, errors }, is_resumed), want, "{status} {code} {is_resumed}");
+        }
+    }
+
+    #[test]
+    fn who_wants_a_length_is_told_one() {
+        for (status, want) in
+            [(400, true), (411, true), (501, true), (401, false), (404, false), (413, false), (503, false)]
+        {
+            assert_eq!(wants_length(status), want, "{status}");
         }
     }
 }

@@ -29,20 +29,48 @@ impl Asked {
         self.field("content-length").map_or(0, |length| length.parse().unwrap())
     }
 
+    /// It comes while it is made, and has no length.
+    pub fn is_chunked(&self) -> bool {
+        self.field("transfer-encoding") == Some("chunked")
+    }
+
     /// A layer on its way: large, and in one piece or as the rest of one.
     pub fn is_layer(&self) -> bool {
-        matches!(self.method.as_str(), "PUT" | "PATCH") && self.path.contains("/blobs/") && self.length() > 100_000
+        let is_blob = matches!(self.method.as_str(), "PUT" | "PATCH") && self.path.contains("/blobs/");
+        is_blob && (self.is_chunked() || self.length() > 100_000)
     }
 
     /// So much of the body.
     pub fn take(&self, bytes: usize) -> io::Result<Vec<u8>> {
+        if self.is_chunked() {
+            return self.take_chunks(bytes);
+        }
         let mut body = vec![0; bytes];
         self.reader.borrow_mut().read_exact(&mut body)?;
         Ok(body)
     }
 
+    /// The same of one that has no length, or all of it if there is less.
+    fn take_chunks(&self, bytes: usize) -> io::Result<Vec<u8>> {
+        let (mut body, mut reader) = (Vec::new(), self.reader.borrow_mut());
+        while body.len() < bytes {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+            // A line's end stands after each.
+            let mut chunk = vec![0; length + 2];
+            reader.read_exact(&mut chunk)?;
+            body.extend_from_slice(&chunk[..length]);
+            if length == 0 {
+                break;
+            }
+        }
+        body.truncate(bytes);
+        Ok(body)
+    }
+
     pub fn body(&self) -> io::Result<Vec<u8>> {
-        self.take(self.length())
+        self.take(if self.is_chunked() { usize::MAX } else { self.length() })
     }
 
     /// What the registry itself answers to all of it; `None` if it is not there.
@@ -51,10 +79,12 @@ impl Asked {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
         let fields = self.head.lines().filter(|line| {
             let name = line.split(':').next().unwrap_or_default();
-            !["authorization", "connection"].iter().any(|known| name.eq_ignore_ascii_case(known))
+            let own = ["authorization", "connection", "content-length", "transfer-encoding"];
+            !own.iter().any(|known| name.eq_ignore_ascii_case(known))
         });
         let fields: String = fields.map(|line| format!("{line}\r\n")).collect();
-        write!(stream, "{} {} HTTP/1.1\r\nConnection: close\r\n{fields}\r\n", self.method, self.path).ok()?;
+        let own = format!("Connection: close\r\nContent-Length: {}\r\n", body.len());
+        write!(stream, "{} {} HTTP/1.1\r\n{own}{fields}\r\n", self.method, self.path).ok()?;
         stream.write_all(&body).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;

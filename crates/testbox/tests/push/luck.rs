@@ -5,13 +5,13 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use dozen_testbox::{Machine, dozen_program, until};
+use dozen_testbox::{Engine, Machine, dozen_program, until};
 
 use crate::between::{Asked, Between, reply};
 use crate::registry::Registry;
 use crate::{build, inspect, remove_all};
 
-fn tmp(machine: &Machine) -> usize {
+pub fn tmp(machine: &Machine) -> usize {
     std::fs::read_dir(machine.directory().join("data/tmp")).map_or(0, Iterator::count)
 }
 
@@ -20,17 +20,17 @@ pub fn check_tmp_is_empty(machine: &Machine) {
     until("nothing is left of it", || (tmp(machine) == 0).then_some(()));
 }
 
-fn pushing(machine: &Machine, name: &str) -> Child {
+pub fn pushing(machine: &Machine, name: &str) -> Child {
     let mut command = machine.command(dozen_program());
     command.args(["push", name]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Holds layers back until it is opened.
 #[derive(Default)]
-struct Gate {
+pub struct Gate {
     is_open: Mutex<bool>,
     changed: Condvar,
-    waiting: AtomicUsize,
+    pub waiting: AtomicUsize,
 }
 
 impl Gate {
@@ -40,7 +40,7 @@ impl Gate {
         let _open = self.changed.wait_while(open, |is_open| !*is_open).unwrap();
     }
 
-    fn open(&self) {
+    pub fn open(&self) {
         *self.is_open.lock().unwrap() = true;
         self.changed.notify_all();
     }
@@ -50,7 +50,7 @@ impl Gate {
     }
 }
 
-fn gated(machine: &Machine, port: u16) -> (Between, Arc<Gate>) {
+pub fn gated(machine: &Machine, port: u16) -> (Between, Arc<Gate>) {
     let gate = Arc::new(Gate::default());
     let kept = gate.clone();
     let between = Between::start(machine, port, move |asked| {
@@ -144,6 +144,8 @@ struct Keeping {
     /// How often a layer has been cut.
     cuts: usize,
     rests: Vec<String>,
+    /// How often a layer came whose length nobody knew.
+    without_length: usize,
 }
 
 impl Keeping {
@@ -156,7 +158,11 @@ impl Keeping {
             state.cuts += 1;
             state.cuts <= 2
         };
-        let body = asked.take(if is_cut { asked.length() / 2 } else { asked.length() }).ok()?;
+        let body = match is_cut {
+            true if asked.is_chunked() => asked.take(3 << 20).ok()?,
+            true => asked.take(asked.length() / 2).ok()?,
+            false => asked.body().ok()?,
+        };
         let mut state = state.lock().unwrap();
         if asked.is_layer() {
             state.came += body.len();
@@ -183,9 +189,14 @@ impl Keeping {
             }
             ("PATCH", true, _) => {
                 let at = state.uploads[&last].len();
-                let range = asked.field("content-range").unwrap().to_owned();
-                assert!(range.starts_with(&format!("{at}-")), "{range}: there are {at}");
-                state.rests.push(range);
+                if asked.is_chunked() {
+                    assert_eq!((at, asked.field("content-range")), (0, None), "it has no end yet");
+                    state.without_length += 1;
+                } else {
+                    let range = asked.field("content-range").unwrap().to_owned();
+                    assert!(range.starts_with(&format!("{at}-")), "{range}: there are {at}");
+                    state.rests.push(range);
+                }
                 state.uploads.get_mut(&last).unwrap().extend(&body);
                 if is_cut {
                     return None;
@@ -214,18 +225,73 @@ impl Keeping {
 
 #[test]
 fn a_connection_that_breaks_costs_only_the_rest() {
+    go_on(|_, engine, name| _ = engine.dozen(&["tag", "busybox", name]).expect(0), false);
+}
+
+#[test]
+fn what_is_still_compressed_costs_only_the_rest_too() {
+    go_on(|machine, _, name| large(machine, name), true);
+}
+
+#[test]
+fn a_registry_that_wants_a_length_is_told_one() {
     let machine = Machine::new();
-    let state: Arc<Mutex<Keeping>> = Arc::default();
-    let kept = state.clone();
-    let between = Between::start(&machine, 0, move |asked| Keeping::answer(&kept, asked));
+    let registry = Registry::start(&machine);
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = refused.clone();
+    let between = Between::start(&machine, registry.port, move |asked| {
+        if asked.method == "HEAD" {
+            // The layer has no name before this is answered.
+            until("a layer is on its way", || (count.load(Ordering::SeqCst) > 0).then_some(()));
+        }
+        if !asked.is_chunked() {
+            return asked.forward();
+        }
+        asked.body().ok()?;
+        count.fetch_add(1, Ordering::SeqCst);
+        reply("411 Length Required", &[], b"")
+    });
     let engine = machine.engine();
     engine.load("busybox");
     let name = format!("{}/app:1", between.host);
-    engine.dozen(&["tag", "busybox", &name]).expect(0);
+    large(&machine, &name);
+    let id = inspect(&engine, &name)["Id"].clone();
+    engine.dozen(&["push", &name]).expect(0);
+    assert_eq!(refused.load(Ordering::SeqCst), 1);
+    remove_all(&engine);
+    engine.dozen(&["pull", &name]).expect(0);
+    assert_eq!(inspect(&engine, &name)["Id"], id);
+    between.stop(&machine);
+}
+
+/// An image of one layer, which is large enough to go while it is compressed.
+fn large(machine: &Machine, name: &str) {
+    let file =
+        "FROM busybox AS a\nRUN dd if=/dev/urandom of=/noise bs=1M count=12\nFROM scratch\nCOPY --from=a /noise /\n";
+    machine.run_with(dozen_program(), &["build", "-t", name, "-"], file.as_bytes(), &[]).expect(0);
+}
+
+/// `is_made`: while the layer goes for the first time it is still compressed, and has no name.
+fn go_on(make: impl Fn(&Machine, &Engine<'_>, &str), is_made: bool) {
+    let machine = Machine::new();
+    let state: Arc<Mutex<Keeping>> = Arc::default();
+    let kept = state.clone();
+    let between = Between::start(&machine, 0, move |asked| {
+        if is_made && asked.method == "HEAD" {
+            // It has none before this is answered.
+            until("a layer is on its way", || (kept.lock().unwrap().cuts > 0).then_some(()));
+        }
+        Keeping::answer(&kept, asked)
+    });
+    let engine = machine.engine();
+    engine.load("busybox");
+    let name = format!("{}/app:1", between.host);
+    make(&machine, &engine, &name);
     engine.dozen(&["push", &name]).expect(0);
     let state = state.lock().unwrap();
     let layer = state.blobs.values().map(Vec::len).max().unwrap();
     assert_eq!((state.manifests, state.rests.len(), state.came), (1, 2, layer), "{:?}", state.rests);
+    assert_eq!(state.without_length, usize::from(is_made));
     for (digest, blob) in &state.blobs {
         let sum = machine.run_with("sha256sum", &[], blob, &[]).text();
         assert_eq!(digest, &format!("sha256:{}", &sum[..64]));

@@ -192,7 +192,8 @@ async fn push(context: &Context, names: &[String], is_quiet: bool) -> Result<Opt
         let failed = |why: &dyn std::fmt::Display| Failure::new(format!("ERROR: failed to push {name}: {why}"));
         let reference = name.parse().map_err(|error: dozen_model::ReferenceError| failed(&error))?;
         let wanted = Wanted { reference: &reference, all_tags: false, platform: None };
-        let pushed = push::push(context, &wanted, (!is_quiet).then_some(Stream::Stderr)).await;
+        let pushed =
+            push::push(context, &wanted, &push::Compression::default(), (!is_quiet).then_some(Stream::Stderr)).await;
         let pushed = pushed.map_err(|failure| Failure { message: failed(&failure.message).message, ..failure })?;
         digest = pushed.digest.or(digest);
     }
