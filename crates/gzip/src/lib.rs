@@ -13,6 +13,8 @@
 
 mod bits;
 mod deflate;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod huffman;
 mod symbols;
 mod writer;

@@ -167,6 +167,20 @@ const fn archive(name: &'static str, title: &'static str, subjects: &'static [Su
     Work { name, title, unit: Unit::Milliseconds, subjects, most_rounds: 3, mark, on_request: false }
 }
 
+/// Our own registry, and docker-registry.
+const fn server(name: &'static str, title: &'static str, unit: Unit) -> Work {
+    const SUBJECTS: &[Subject] = &[Subject::Dozen, Subject::Docker];
+    Work {
+        name,
+        title,
+        unit,
+        subjects: SUBJECTS,
+        most_rounds: 5,
+        mark: Mark::Part(Subject::Docker, 2.0),
+        on_request: false,
+    }
+}
+
 const fn counted(name: &'static str, title: &'static str, unit: Unit, most_rounds: u32) -> Work {
     Work { name, title, unit, subjects: Subject::ENGINES, most_rounds, mark: Mark::None, on_request: true }
 }
@@ -284,6 +298,8 @@ pub const ALL: &[Work] = &[
     archive("pull-again", "the same where it is there", Subject::ENGINES, Mark::None),
     archive("push", "push of that image, which was loaded", Subject::ENGINES, Mark::Part(Subject::Docker, 5.0)),
     archive("push-pulled", "push to an empty registry of what was pulled", Subject::ENGINES, Mark::Below(1000.0)),
+    server("serve-pulls", "100 clients ask a registry for a layer of 100 MB: until all have it", Unit::Milliseconds),
+    server("serve-memory", "the most that the registry takes meanwhile", Unit::Mebibytes),
     build("build-cold", "13 instructions, cold", 9, HALF_OF_BUILDKIT),
     build("build-cached", "the same, all cached", 15, Mark::Below(40.0)),
     build("build-files", "COPY of 10,000 small files, cold", 5, HALF_OF_BUILDKIT),

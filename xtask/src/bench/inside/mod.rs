@@ -11,6 +11,7 @@ pub mod names;
 mod neighbours;
 mod registries;
 mod runtime;
+mod servers;
 mod syscalls;
 pub mod talk;
 mod tasks;

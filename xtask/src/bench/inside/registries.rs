@@ -14,7 +14,7 @@ use crate::failure::{Attempt, Failure};
 const ARCHIVE: &str = "/bench/large.tar";
 /// The image in the registry.
 const REMOTE: &str = "127.0.0.1:5000/large:1";
-const PORT: u16 = 5000;
+pub(super) const PORT: u16 = 5000;
 /// What the registry keeps: on the disk where the engines' data is too.
 const STORE: &str = "/var/tmp/registry";
 const CONFIGURATION: &str = "/tmp/registry.yml";
@@ -93,25 +93,40 @@ impl Task for Registries {
 }
 
 /// A registry. Dropped, it ends.
-struct Server(Child);
+pub(super) struct Server(Child);
 
 impl Server {
-    fn with_nothing() -> Result<Self, Failure> {
+    /// Debian's docker-registry.
+    pub(super) fn with_nothing() -> Result<Self, Failure> {
         remove_store()?;
         let text = format!(
             "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\n\
              storage: {{ filesystem: {{ rootdirectory: {STORE} }} }}\nhttp: {{ addr: '127.0.0.1:{PORT}' }}\n"
         );
         std::fs::write(CONFIGURATION, text).attempting(format_args!("write {CONFIGURATION}"))?;
-        let server = Self(background("docker-registry", &["serve", CONFIGURATION])?);
+        Self::start("docker-registry", &["serve", CONFIGURATION])
+    }
+
+    /// Our own.
+    pub(super) fn of_dozen() -> Result<Self, Failure> {
+        remove_store()?;
+        Self::start("dozen", &["registry", "serve", "--root", STORE, "--listen", &format!("127.0.0.1:{PORT}")])
+    }
+
+    fn start(program: &str, arguments: &[&str]) -> Result<Self, Failure> {
+        let server = Self(background(program, arguments)?);
         let (address, deadline) = (SocketAddr::from(([127, 0, 0, 1], PORT)), Instant::now() + PATIENCE);
         while TcpStream::connect(address).is_err() {
             if Instant::now() > deadline {
-                return Err(Failure::new(format!("docker-registry does not answer at {address}")));
+                return Err(Failure::new(format!("{program} does not answer at {address}")));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(server)
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.0.id() as i32
     }
 }
 
@@ -122,7 +137,7 @@ impl Drop for Server {
     }
 }
 
-fn remove_store() -> Result<(), Failure> {
+pub(super) fn remove_store() -> Result<(), Failure> {
     match std::fs::remove_dir_all(Path::new(STORE)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         result => result.attempting(format_args!("remove {STORE}")),

@@ -16,6 +16,7 @@ use super::names::Names;
 use super::neighbours::Neighbours;
 use super::registries::{Registries, Transfer};
 use super::runtime::{Figure, Runtime};
+use super::servers::{self, Servers};
 use super::talk::{Talk, Way};
 use super::{memory, no_engine, syscalls, traffic};
 use crate::failure::{Attempt, Failure};
@@ -92,6 +93,8 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
         "pull-again" => Box::new(Registries::new(engine, Transfer::PullAgain)),
         "push" => Box::new(Registries::new(engine, Transfer::Push)),
         "push-pulled" => Box::new(Registries::new(engine, Transfer::PushPulled)),
+        "serve-pulls" => Box::new(Servers::new(engine, servers::Look::Time)),
+        "serve-memory" => Box::new(Servers::new(engine, servers::Look::Memory)),
         "floor-hash" => Box::new(Floor::Hash),
         "floor-write" => Box::new(Floor::Write),
         "build-cold" => return builds(Recipe::Instructions, BuildFigure::Cold),
