@@ -8,11 +8,11 @@
 //! finds a manifest of which something is missing. A push that dies leaves files in the image store's `tmp/`, and the next
 //! start takes them away; what a registry has by then it has, and the next push finds it there.
 
-mod blob;
+pub(crate) mod blob;
 mod packings;
 pub(crate) mod refusal;
 mod send;
-mod told;
+pub(crate) mod told;
 
 use dozen_image::{Platform, Recompression};
 use dozen_model::{Digest, Reference};

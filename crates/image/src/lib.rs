@@ -90,7 +90,9 @@ pub use live::{CopyIn, LiveError, LivePath, Owner, PathStat, copy_in, copy_out, 
 pub use load::{Loaded, Progress, ProgressEvent};
 pub use manifest::{ManifestKind, ManifestSummary};
 pub use new_layer::{LayerEntry, LayerEntryKind, LayerWriter, NewLayer};
-pub use outgoing::{LayerForm, Outgoing, OutgoingBlob, OutgoingManifest, OutgoingPart, Packing, Recompression};
+pub use outgoing::{
+    LayerForm, Outgoing, OutgoingBlob, OutgoingBlobs, OutgoingManifest, OutgoingPart, Packing, Recompression,
+};
 pub use places::{LayerBlob, LayerPlace, PLACES};
 pub use platform::{Platform, PlatformError};
 pub use remove::{Removal, Use};

@@ -54,14 +54,19 @@ pub struct Recompression {
 
 /// See the module. What it needs stays while it lives.
 pub struct Outgoing {
-    inner: Arc<Inner>,
     image: ImageId,
     /// The target, if it is one that goes.
     target: Option<Digest>,
     manifests: Manifests,
+    blobs: Arc<OutgoingBlobs>,
+    absent: Vec<Digest>,
+}
+
+/// Blobs, by themselves: of an image, or of whatever else somebody makes a manifest for. They stay while this lives.
+pub struct OutgoingBlobs {
+    inner: Arc<Inner>,
     layers: Vec<OutgoingBlob>,
     configurations: Vec<OutgoingBlob>,
-    absent: Vec<Digest>,
     _pins: Vec<Pin>,
 }
 
@@ -111,6 +116,12 @@ impl std::fmt::Debug for Outgoing {
     }
 }
 
+impl std::fmt::Debug for OutgoingBlobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OutgoingBlobs").field("layers", &self.layers.len()).finish_non_exhaustive()
+    }
+}
+
 impl ImageStore {
     /// Prepares what a name leads to, or a part of it. Blocks.
     pub fn outgoing(
@@ -137,15 +148,12 @@ impl ImageStore {
             (image, target, pins)
         };
         let state = inner.read_state();
-        let outgoing = |target, manifests, blobs: Vec<OutgoingBlob>, configurations, absent| Outgoing {
-            inner: inner.clone(),
+        let outgoing = |target, manifests, layers: Vec<OutgoingBlob>, configurations, absent| Outgoing {
             image: image.id.clone(),
             target,
             manifests,
-            layers: blobs,
-            configurations,
+            blobs: Arc::new(OutgoingBlobs { inner: inner.clone(), layers, configurations, _pins: pins }),
             absent,
-            _pins: pins,
         };
         let is_as_wanted = |target: &Target| match recompression {
             None => Ok(true),
@@ -164,6 +172,23 @@ impl ImageStore {
                 Ok(outgoing(None, manifests, layers, vec![configuration], Vec::new()))
             }
         }
+    }
+
+    /// Prepares a layer by itself, for who makes the manifest; `None`: it is not here. It goes as it is kept if that is
+    /// compressed, or is compressed, as with an image.
+    pub fn outgoing_layer(&self, diff_id: &Digest, recompression: Option<Recompression>) -> Option<OutgoingBlobs> {
+        let inner = &self.0;
+        let pin = inner.pin(diff_id)?;
+        let row = inner.read_state().layers.get(diff_id).cloned()?;
+        let layers = vec![layer_of(inner, &row, recompression)];
+        Some(OutgoingBlobs { inner: inner.clone(), layers, configurations: Vec::new(), _pins: vec![pin] })
+    }
+
+    /// Prepares a document that is in no store, of this media type.
+    pub fn outgoing_document(&self, media_type: &str, bytes: Vec<u8>) -> OutgoingBlobs {
+        let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
+        let configurations = vec![of_document(digest, media_type, bytes)];
+        OutgoingBlobs { inner: self.0.clone(), layers: Vec::new(), configurations, _pins: Vec::new() }
     }
 
     /// An image has this name, by the digest of its manifest: it is in a registry so. Blocks.
@@ -330,25 +355,31 @@ fn made(
             continue;
         }
         let row = state.layers.get(diff_id).ok_or_else(|| ImageError::NoSuchImage(name.familiar()))?;
-        let is_so = |wanted: Recompression| !wanted.is_forced && row.media_type == wanted.form.media_type();
-        let is_kept = row.recipe_size_bytes.is_none() && row.blob != row.diff_id && recompression.is_none_or(is_so);
-        let blob = is_kept.then(|| LayerBlob {
-            digest: row.blob.clone(),
-            size_bytes: row.blob_size_bytes,
-            media_type: row.media_type.clone(),
-        });
-        let content = if is_kept { Content::File(inner.content_path(row)) } else { Content::Plain(row.clone()) };
-        let stored_bytes = if is_kept { row.blob_size_bytes } else { row.tar_size_bytes };
-        let (id, diff_id) = (diff_id.clone(), Some(diff_id.clone()));
-        layers.push(OutgoingBlob { id, diff_id, blob, stored_bytes, content });
+        layers.push(layer_of(inner, row, recompression));
     }
     let digest = image.id.digest().clone();
     let bytes = document(&inner.blob_path(&digest), &digest)?;
-    let size_bytes = bytes.len() as u64;
-    let blob = LayerBlob { digest: digest.clone(), size_bytes, media_type: CONFIG.to_owned() };
-    let content = Content::Bytes(bytes.into());
-    let configuration = OutgoingBlob { id: digest, diff_id: None, blob: Some(blob), stored_bytes: size_bytes, content };
+    let configuration = of_document(digest, CONFIG, bytes);
     Ok((layers, configuration))
+}
+
+fn layer_of(inner: &Inner, row: &Arc<LayerRow>, recompression: Option<Recompression>) -> OutgoingBlob {
+    let is_so = |wanted: Recompression| !wanted.is_forced && row.media_type == wanted.form.media_type();
+    let is_kept = row.recipe_size_bytes.is_none() && row.blob != row.diff_id && recompression.is_none_or(is_so);
+    let blob = is_kept.then(|| LayerBlob {
+        digest: row.blob.clone(),
+        size_bytes: row.blob_size_bytes,
+        media_type: row.media_type.clone(),
+    });
+    let content = if is_kept { Content::File(inner.content_path(row)) } else { Content::Plain(row.clone()) };
+    let stored_bytes = if is_kept { row.blob_size_bytes } else { row.tar_size_bytes };
+    OutgoingBlob { id: row.diff_id.clone(), diff_id: Some(row.diff_id.clone()), blob, stored_bytes, content }
+}
+
+fn of_document(digest: Digest, media_type: &str, bytes: Vec<u8>) -> OutgoingBlob {
+    let stored_bytes = bytes.len() as u64;
+    let blob = LayerBlob { digest: digest.clone(), size_bytes: stored_bytes, media_type: media_type.to_owned() };
+    OutgoingBlob { id: digest, diff_id: None, blob: Some(blob), stored_bytes, content: Content::Bytes(bytes.into()) }
 }
 
 impl Outgoing {
@@ -357,14 +388,9 @@ impl Outgoing {
         &self.image
     }
 
-    /// What is to be there before the manifests, lowest first.
-    pub fn layers(&self) -> &[OutgoingBlob] {
-        &self.layers
-    }
-
-    /// And this.
-    pub fn configurations(&self) -> &[OutgoingBlob] {
-        &self.configurations
+    /// What is to be there before the manifests.
+    pub fn blobs(&self) -> &Arc<OutgoingBlobs> {
+        &self.blobs
     }
 
     /// Manifests of an index that are not here with all that they name: it can be sent if the registry has them.
@@ -380,7 +406,8 @@ impl Outgoing {
             Manifests::Made { diff_ids, config_bytes } => (diff_ids, config_bytes),
         };
         let of = |diff_id: &Digest| {
-            let known = self.layers.iter().find(|layer| layer.id == *diff_id).and_then(|layer| layer.blob.as_ref());
+            let known =
+                self.blobs.layers.iter().find(|layer| layer.id == *diff_id).and_then(|layer| layer.blob.as_ref());
             let LayerBlob { digest, size_bytes, media_type } = known.or_else(|| sent.get(diff_id))?;
             Some(json!({ "mediaType": media_type, "digest": digest, "size": size_bytes }))
         };
@@ -391,5 +418,17 @@ impl Outgoing {
         let bytes = to_bytes(&manifest);
         let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
         vec![OutgoingManifest { digest, media_type: MANIFEST.to_owned(), bytes }]
+    }
+}
+
+impl OutgoingBlobs {
+    /// Lowest first.
+    pub fn layers(&self) -> &[OutgoingBlob] {
+        &self.layers
+    }
+
+    /// What is no layer.
+    pub fn configurations(&self) -> &[OutgoingBlob] {
+        &self.configurations
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use dozen_image::{ImageError, LayerBlob, LayerForm, LayerPlace, Outgoing, OutgoingBlob};
+use dozen_image::{ImageError, LayerBlob, LayerForm, LayerPlace, OutgoingBlob, OutgoingBlobs};
 use dozen_model::{Digest, Reference};
 use dozen_registry::{BlobName, Found, RegistryError, Session, UploadedBlob, Uploads};
 use tokio::sync::{mpsc, watch};
@@ -25,24 +25,24 @@ const MOST_GUESSES: usize = 3;
 const STREAMED_FROM_BYTES: u64 = 8 * 1024 * 1024;
 
 /// See the module.
-pub(super) struct Blob {
-    pub(super) shared: Arc<Shared>,
-    pub(super) uploads: Arc<Uploads>,
-    pub(super) outgoing: Arc<Outgoing>,
-    pub(super) told: Told,
+pub(crate) struct Blob {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) uploads: Arc<Uploads>,
+    pub(crate) outgoing: Arc<OutgoingBlobs>,
+    pub(crate) told: Told,
     /// Where it goes.
-    pub(super) name: Reference,
+    pub(crate) name: Reference,
     /// How it is packed if it has to be.
-    pub(super) form: LayerForm,
+    pub(crate) form: LayerForm,
     /// It is packed even if the registry has it already, packed at some level.
-    pub(super) is_anew: bool,
-    pub(super) blob: OutgoingBlob,
+    pub(crate) is_anew: bool,
+    pub(crate) blob: OutgoingBlob,
     /// It is a layer, and people see what becomes of it.
-    pub(super) is_shown: bool,
+    pub(crate) is_shown: bool,
 }
 
 /// Why it did not arrive.
-pub(super) enum BlobError {
+pub(crate) enum BlobError {
     Registry(RegistryError),
     Engine(EngineError),
 }
@@ -61,7 +61,7 @@ impl From<RegistryError> for BlobError {
 
 impl Blob {
     /// Sees to it that the registry has it; gives what it is called there.
-    pub(super) async fn send(self) -> Result<(Digest, LayerBlob), BlobError> {
+    pub(crate) async fn send(self) -> Result<(Digest, LayerBlob), BlobError> {
         let places = self.places().await?;
         let mut guesses = guesses(self.blob.blob.as_ref(), &places, self.name.registry(), self.form.media_type());
         if self.is_anew && self.blob.blob.is_none() {
@@ -215,7 +215,7 @@ fn elsewhere(places: &[LayerPlace], name: &Reference, digest: &Digest) -> Vec<St
 /// From where a blob is read.
 #[derive(Clone)]
 enum Reads {
-    Stored(Arc<Outgoing>, OutgoingBlob),
+    Stored(Arc<OutgoingBlobs>, OutgoingBlob),
     Packed(Arc<Flight>),
 }
 

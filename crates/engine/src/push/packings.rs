@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use dozen_image::{LayerBlob, LayerForm, Outgoing, OutgoingBlob, Packing};
+use dozen_image::{LayerBlob, LayerForm, OutgoingBlob, OutgoingBlobs, Packing};
 use dozen_model::{Classified, Digest, error_chain};
 use tokio::sync::{Semaphore, watch};
 
@@ -45,7 +45,7 @@ impl Packings {
     /// Begins to compress a layer, or joins who does.
     pub(super) fn join(
         &self,
-        outgoing: &Outgoing,
+        outgoing: &OutgoingBlobs,
         layer: &OutgoingBlob,
         form: LayerForm,
     ) -> Result<Arc<Flight>, EngineError> {

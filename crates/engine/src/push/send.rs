@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dozen_image::{LayerBlob, LayerForm, Outgoing, OutgoingBlob, OutgoingManifest, OutgoingPart};
+use dozen_image::{LayerBlob, LayerForm, Outgoing, OutgoingBlob, OutgoingBlobs, OutgoingManifest, OutgoingPart};
 use dozen_model::{Digest, ErrorKind, Reference, ReferenceError};
 use dozen_registry::{Access, RegistryError, Uploads};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ impl Pushing<'_> {
             instead = Some(root(&outgoing.manifests(&BTreeMap::new())));
             outgoing = self.outgoing(OutgoingPart::Own).await?;
         }
-        let sent = self.send_blobs(&outgoing).await?;
+        let sent = self.send_blobs(outgoing.blobs()).await?;
         let manifests = outgoing.manifests(&sent);
         self.put(&manifests).await?;
         let Some(OutgoingManifest { digest, bytes, .. }) = manifests.last() else { return Ok(()) };
@@ -103,7 +103,7 @@ impl Pushing<'_> {
     }
 
     /// Layers several at once, as they are shown, the topmost first; then configurations.
-    async fn send_blobs(&self, outgoing: &Arc<Outgoing>) -> Result<BTreeMap<Digest, LayerBlob>, EngineError> {
+    async fn send_blobs(&self, outgoing: &Arc<OutgoingBlobs>) -> Result<BTreeMap<Digest, LayerBlob>, EngineError> {
         let at_once = usize::from(self.shared.config.settings.get().registries.uploads.get());
         for layer in outgoing.layers().iter().rev() {
             self.told.layer(&layer.id, PushStep::Preparing);
@@ -138,7 +138,7 @@ impl Pushing<'_> {
         Ok(sent)
     }
 
-    fn blob(&self, outgoing: &Arc<Outgoing>, blob: &OutgoingBlob, is_shown: bool) -> Blob {
+    fn blob(&self, outgoing: &Arc<OutgoingBlobs>, blob: &OutgoingBlob, is_shown: bool) -> Blob {
         Blob {
             shared: self.shared.clone(),
             uploads: self.uploads.clone(),

@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// See the module. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told(Arc<Inner>);
+pub(crate) struct Told(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {

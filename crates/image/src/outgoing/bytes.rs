@@ -8,13 +8,13 @@ use dozen_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::packing::{LayerForm, Packing};
-use super::{Content, Outgoing, OutgoingBlob};
+use super::{Content, OutgoingBlob, OutgoingBlobs};
 use crate::ImageError;
 use crate::chunks::CHUNK_BYTES;
 use crate::save::Source;
 use crate::schema::LayerRow;
 
-impl Outgoing {
+impl OutgoingBlobs {
     /// Of a layer that is to be compressed: how that is done, by whoever runs it; `None` if it is none, or has gone.
     pub fn packing(&self, layer: &OutgoingBlob, form: LayerForm) -> Option<Packing> {
         let Content::Plain(row) = &layer.content else { return None };

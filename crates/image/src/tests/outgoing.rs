@@ -12,7 +12,7 @@ fn outgoing(store: &ImageStore, name: &str, part: OutgoingPart) -> Outgoing {
 
 fn bytes_from(outgoing: &Outgoing, blob: &OutgoingBlob, from: u64) -> Vec<u8> {
     let mut all = Vec::new();
-    let taken = outgoing.read(blob, from, |bytes| {
+    let taken = outgoing.blobs().read(blob, from, |bytes| {
         all.extend_from_slice(bytes);
         Ok(())
     });
@@ -45,7 +45,7 @@ fn what_came_compressed_goes_so() {
     let layers = two_layers();
     load(&store, &tarball(&docker_files(&layers, &["a"], gzip)));
     let going = outgoing(&store, "a", OutgoingPart::All);
-    for (layer, plain) in going.layers().iter().zip(&layers) {
+    for (layer, plain) in going.blobs().layers().iter().zip(&layers) {
         assert_eq!((&layer.id, layer.diff_id.as_ref()), (&sha256(plain), Some(&sha256(plain))));
         assert!(bytes_from(&going, layer, 0) == gzip(plain));
         assert_eq!(digest_of(&going, layer).media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
@@ -55,7 +55,7 @@ fn what_came_compressed_goes_so() {
     let blobs: Vec<_> = layers.iter().map(|layer| json!(sha256(&gzip(layer)))).collect();
     assert_eq!((&parsed["layers"][0]["digest"], &parsed["layers"][1]["digest"]), (&blobs[0], &blobs[1]));
     assert_eq!((sha256(&manifest.bytes), parsed["mediaType"].as_str()), (manifest.digest.clone(), Some(MANIFEST)));
-    let [config] = going.configurations() else { panic!("one") };
+    let [config] = going.blobs().configurations() else { panic!("one") };
     assert_eq!(json!(digest_of(&going, config).digest), parsed["config"]["digest"]);
 }
 
@@ -68,10 +68,10 @@ fn what_is_plain_here_is_packed_and_read_from_any_place() {
     load(&store, &tarball(&docker_files(&layers, &["a"], plain)));
     let going = outgoing(&store, "a", OutgoingPart::All);
     let mut sent = BTreeMap::new();
-    for (layer, plain) in going.layers().iter().zip(&layers) {
+    for (layer, plain) in going.blobs().layers().iter().zip(&layers) {
         assert_eq!(layer.blob, None);
         for form in [LayerForm::Zstd(3), LayerForm::read("gzip", Some(9)).unwrap(), LayerForm::default()] {
-            let packing = going.packing(layer, form).unwrap();
+            let packing = going.blobs().packing(layer, form).unwrap();
             let (begun, begins) = std::sync::mpsc::channel();
             // Who reads meanwhile gets all of it.
             let (blob, meanwhile) = std::thread::scope(|scope| {
@@ -85,7 +85,7 @@ fn what_is_plain_here_is_packed_and_read_from_any_place() {
             });
             assert_eq!((sha256(&meanwhile), meanwhile.len() as u64), (blob.digest.clone(), blob.size_bytes));
             assert_eq!(blob.media_type, form.media_type());
-            let again = going.packing(layer, form).unwrap();
+            let again = going.blobs().packing(layer, form).unwrap();
             assert_eq!(again.run(|| {}).unwrap(), blob, "it is the same each time");
             let (_, mut reader) = crate::compression::decompress(meanwhile.as_slice()).unwrap();
             let mut unpacked = Vec::new();
@@ -110,7 +110,7 @@ fn what_is_plain_here_is_packed_and_read_from_any_place() {
         store.add_repo_digest(&going, &by_digest).unwrap();
     }
     assert_eq!(store.find("a").unwrap().repo_digests, std::slice::from_ref(&by_digest));
-    let packing = going.packing(&going.layers()[0], LayerForm::default()).unwrap();
+    let packing = going.blobs().packing(&going.blobs().layers()[0], LayerForm::default()).unwrap();
     packing.stop();
     let stopped = packing.run(|| {}).unwrap_err();
     assert!(stopped.to_string().starts_with("cannot write /"), "{stopped}");
@@ -135,7 +135,7 @@ fn layers_are_compressed_as_is_wanted() {
         [(None, false), (wanted(fast, false), false), (wanted(fast, true), true), (wanted(zstd, false), true)]
     {
         let going = going("a", OutgoingPart::All, wanted).unwrap();
-        assert!(going.layers().iter().all(|layer| layer.blob.is_none() == is_packed), "{wanted:?}");
+        assert!(going.blobs().layers().iter().all(|layer| layer.blob.is_none() == is_packed), "{wanted:?}");
     }
     // One manifest, as it came or anew.
     let mut layout = Layout::default();
@@ -144,13 +144,13 @@ fn layers_are_compressed_as_is_wanted() {
     load(&store, &layout.archive());
     for (wanted, is_kept) in [(None, true), (wanted(fast, false), true), (wanted(zstd, false), false)] {
         let going = going("one:1", OutgoingPart::All, wanted).unwrap();
-        assert_eq!(going.layers().iter().all(|layer| layer.blob.is_some()), is_kept, "{wanted:?}");
+        assert_eq!(going.blobs().layers().iter().all(|layer| layer.blob.is_some()), is_kept, "{wanted:?}");
         if is_kept {
             assert_eq!(json!(going.manifests(&BTreeMap::new())[0].digest), own["digest"]);
             continue;
         }
-        let packing = going.packing(&going.layers()[0], zstd).unwrap();
-        let sent = BTreeMap::from([(going.layers()[0].id.clone(), packing.run(|| {}).unwrap())]);
+        let packing = going.blobs().packing(&going.blobs().layers()[0], zstd).unwrap();
+        let sent = BTreeMap::from([(going.blobs().layers()[0].id.clone(), packing.run(|| {}).unwrap())]);
         let manifest: Value = serde_json::from_slice(&going.manifests(&sent)[0].bytes).unwrap();
         assert_eq!(manifest["layers"][0]["mediaType"], json!("application/vnd.oci.image.layer.v1.tar+zstd"));
         assert_eq!(manifest["mediaType"], json!(MANIFEST));
@@ -161,7 +161,7 @@ fn layers_are_compressed_as_is_wanted() {
     assert!(refused.to_string().contains("many:1 is an index"), "{refused}");
     let own: Platform = host().parse().unwrap();
     let one = going("many:1", OutgoingPart::Platform(own), wanted(zstd, false)).unwrap();
-    assert!(one.layers().iter().all(|layer| layer.blob.is_none()));
+    assert!(one.blobs().layers().iter().all(|layer| layer.blob.is_none()));
     let refused = going("many:1", OutgoingPart::Platform("linux/s390x".parse().unwrap()), wanted(zstd, false));
     assert!(refused.unwrap_err().to_string().contains("are not unpacked here"));
 }
@@ -183,7 +183,7 @@ fn an_index_goes_with_all_that_is_here() {
     for manifest in &manifests {
         assert!(manifest.bytes == bytes(&manifest.digest));
     }
-    let blobs = going.layers().iter().chain(going.configurations());
+    let blobs = going.blobs().layers().iter().chain(going.blobs().configurations());
     for blob in blobs {
         let whole = bytes(&digest_of(&going, blob).digest);
         assert!(bytes_from(&going, blob, 0) == whole && bytes_from(&going, blob, 1) == whole[1..]);
@@ -195,7 +195,7 @@ fn an_index_goes_with_all_that_is_here() {
         let [manifest] = &going.manifests(&BTreeMap::new())[..] else { panic!("one") };
         let parsed: Value = serde_json::from_slice(&manifest.bytes).unwrap();
         assert_eq!(parsed["annotations"]["a"], json!(host()));
-        assert_eq!((going.layers().len(), going.configurations().len()), (1, 1));
+        assert_eq!((going.blobs().layers().len(), going.blobs().configurations().len()), (1, 1));
     }
     let error = store.outgoing(&reference("many:1"), &OutgoingPart::Platform("linux/mips".parse().unwrap()), None);
     let error = error.unwrap_err().to_string();
@@ -232,7 +232,7 @@ fn a_damaged_layer_is_never_given_to_its_end() {
         fs::write(&blob, damaged).unwrap();
         let going = outgoing(&store, "a", OutgoingPart::All);
         let mut given = 0;
-        let read = going.read(&going.layers()[0], 0, |bytes| {
+        let read = going.blobs().read(&going.blobs().layers()[0], 0, |bytes| {
             given += bytes.len();
             Ok::<_, io::Error>(())
         });
