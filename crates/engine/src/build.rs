@@ -6,6 +6,7 @@ mod attest;
 mod bring;
 pub(crate) mod caches;
 mod contexts;
+mod deposit;
 mod events;
 mod exchange;
 mod executor;
@@ -31,6 +32,7 @@ mod shell;
 pub(crate) mod site;
 mod source;
 mod step;
+mod stored;
 mod stubs;
 pub(crate) mod sweep;
 mod variable;
@@ -48,11 +50,13 @@ use tokio::time::timeout;
 pub use self::agents::{SshAgent, WaitingAgent};
 pub use self::attest::{Attestations, ProvenanceWanted};
 use self::contexts::NamedContexts;
+pub use self::deposit::CacheDestination;
 pub use self::events::{BuildEvent, BuildFailure, StepId, StepStarted};
 pub use self::exchange::OfferedLayer;
 use self::failure::{Failed, StepError};
 pub use self::imported::CacheStep;
 use self::imported::Imported;
+use self::inline::Inside;
 use self::job::Job;
 pub use self::kept::CacheEntry;
 pub use self::named::BuildName;
@@ -62,9 +66,11 @@ use self::remote_context::Place;
 pub use self::request::{BuildRequest, DockerfileSource, Secret};
 use self::site::Site;
 use self::source::Source;
+pub use self::stored::CacheSource;
 use crate::container::Container;
 use crate::container::snapshot::Snapshot;
 use crate::failpoint::failpoint;
+use crate::shared::Shared;
 use crate::{Engine, EngineError};
 
 /// Files that came with the request, kept below the data root until this is dropped; or where they are.
@@ -112,12 +118,15 @@ impl Engine {
         let shared = self.shared.clone();
         tokio::spawn(async move {
             let BuildContext { files, named, site } = context;
-            let (looking, images) = (shared.clone(), request.cache_images.clone());
-            let found = shared.blocking(move || inline::read(&looking, &images)).await;
+            let found = tokio::select! {
+                found = imports(&shared, &request) => found.map_err(|error| Failed::from(error).told("", "")),
+                () = request.name.cancelled() => Err(BuildFailure::cancelled()),
+                () = sender.closed() => return,
+            };
             let inside = match found {
                 Ok(found) => found,
-                Err(error) => {
-                    let _ = sender.send(BuildEvent::Failed(Failed::from(error).told("", ""))).await;
+                Err(failure) => {
+                    let _ = sender.send(BuildEvent::Failed(failure)).await;
                     return;
                 }
             };
@@ -165,6 +174,18 @@ impl Engine {
             tracing::warn!("a step of a build does not end; the next engine tries again");
         }
     }
+}
+
+/// What caches say, but those that the caller carries.
+async fn imports(shared: &Arc<Shared>, request: &BuildRequest) -> Result<Inside, EngineError> {
+    let (looking, mut images) = (shared.clone(), request.cache_images.clone());
+    let (here, elsewhere) = stored::told_apart(shared, &request.cache_sources);
+    images.extend(here);
+    let mut inside = shared.blocking(move || inline::read(&looking, &images)).await?;
+    for source in elsewhere {
+        stored::read(shared, &source, &request.credentials, &mut inside).await;
+    }
+    Ok(inside)
 }
 
 /// Reads the Dockerfile and builds by it.

@@ -33,9 +33,9 @@ mod shared;
 mod volumes;
 
 pub use build::{
-    Attestations, Build, BuildContext, BuildEvent, BuildFailure, BuildName, BuildRequest, CacheEntry, CachePrune,
-    CacheStep, DockerfileSource, OfferedLayer, ProvenanceWanted, PrunedCache, Secret, SshAgent, StepId, StepStarted,
-    WaitingAgent,
+    Attestations, Build, BuildContext, BuildEvent, BuildFailure, BuildName, BuildRequest, CacheDestination, CacheEntry,
+    CachePrune, CacheSource, CacheStep, DockerfileSource, OfferedLayer, ProvenanceWanted, PrunedCache, Secret,
+    SshAgent, StepId, StepStarted, WaitingAgent,
 };
 pub use config::EngineConfig;
 pub use container::archive::{ContainerPath, ExtractOptions};

@@ -129,6 +129,8 @@ pub(crate) fn request(
         no_cache_stages: listed(query, "nocachefilter"),
         cache_steps: Vec::new(),
         cache_images: json(query, "cachefrom")?,
+        cache_sources: Vec::new(),
+        cache_destinations: Vec::new(),
         has_inline_cache: inline || cache_to.contains(&"inline".to_owned()),
         is_cache_taken: cache_to.contains(&"client".to_owned()),
         container,

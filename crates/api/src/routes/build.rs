@@ -9,6 +9,7 @@ mod frames;
 mod held;
 mod intake;
 mod pieces;
+mod remote_caches;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -90,6 +91,7 @@ pub(super) async fn build(
     let (head, context) = taken.inspect_err(|_| pumping.abort())?;
     request.name = name;
     request.cache_steps = head.cache_steps;
+    (request.cache_sources, request.cache_destinations) = (head.cache_from, head.cache_to);
     request.secrets = head.secrets;
     for (id, name) in head.agents {
         let agent = engine.take_agent(&name).ok_or_else(|| {

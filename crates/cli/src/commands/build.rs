@@ -22,6 +22,7 @@ mod source;
 mod statements;
 mod tar;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ pub fn command() -> Command {
          dozen build --ssh default .\n\
          dozen build --ca-bundle /etc/ssl/certs/ca-certificates.crt .\n\
          dozen build --cache-from type=local,src=cache --cache-to type=local,dest=cache,mode=max .\n\
+         dozen build --cache-from registry.example/web:cache --cache-to type=registry,ref=registry.example/web:cache,mode=max .\n\
          dozen build --build-context shared=../shared --build-context alpine=docker-image://alpine:3.20 .\n\
          dozen build -o type=local,dest=out .\n\
          dozen build --debug-shell .\n\
@@ -74,8 +76,8 @@ pub fn command() -> Command {
     .arg(list("build-arg", None, "Set build-time variables"))
     .arg(list("build-context", None, "Additional build contexts (e.g., name=path)"))
     .arg(value("ca-bundle", None, "file", "Certificate authorities that \"RUN\" trusts, too; no part of the image"))
-    .arg(list("cache-from", None, "External cache sources (an image, or \"type=local,src=path/to/dir\")"))
-    .arg(list("cache-to", None, "Cache export destinations (\"type=local,dest=path/to/dir\", \"type=inline\")"))
+    .arg(list("cache-from", None, "External cache sources (\"user/app:cache\", \"type=local,src=path/to/dir\")"))
+    .arg(list("cache-to", None, "Cache export destinations (\"user/app:cache\", \"type=local,dest=path/to/dir\", \"type=inline\")"))
     .arg(value("call", None, "string", "Set method for evaluating build (\"check\")"))
     .arg(value("cgroup-parent", None, "string", "Set the parent cgroup for the \"RUN\" instructions during build"))
     .arg(switch("check", None, "Shorthand for \"--call=check\""))
@@ -153,16 +155,15 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     if let source::Context::Directory { source, .. } | source::Context::Nothing(source) = &from {
         contexts::leave_out_unused(&mut contexts, &source.text, &given(matches)?);
     }
-    let auth = match from.dockerfile() {
-        Some(source) => registries::credentials(&source.text, &given(matches)?, &contexts)?,
-        None => None,
-    };
+    let text = from.dockerfile().map(|source| source.text.as_str());
+    let auth = registries::credentials(text, &given(matches)?, &contexts, caches.registries())?;
     send::check(context).await?;
     let agents = agents::open(context, agents).await?;
     let mut progress = Progress::new(mode);
     let compress = is_on(matches, "compress");
-    let (query, cache_steps) = (caches.ask(request.query), caches.described());
-    let sending = send::Sending { query, secrets, agents, authorities, contexts, cache_steps, from, compress, auth };
+    let query = caches.ask(request.query);
+    let said = caches.described();
+    let sending = send::Sending { query, secrets, agents, authorities, contexts, caches: said, from, compress, auth };
     let response = send::send(context, sending, &mut progress).await?;
     caches.warnings.iter().for_each(|warning| progress.warn(warning));
     let mut statements = Statements::default();
@@ -193,6 +194,7 @@ async fn follow(
     statements: &mut Statements,
 ) -> Result<String, Failure> {
     let mut bringing = FuturesUnordered::new();
+    let mut exports: BTreeMap<String, usize> = BTreeMap::new();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -217,6 +219,14 @@ async fn follow(
                 shell::open(context, &it.container, progress.title(it.step)).await;
             }
             Some(Event::Statement(part)) => statements.add(part),
+            Some(Event::Exporting(it)) => {
+                let begin = || progress.begin(&format!("exporting cache to registry {}", it.name));
+                let shown = *exports.entry(it.name.clone()).or_insert_with(begin);
+                match it.line {
+                    Some(line) => progress.say(shown, &line),
+                    None => progress.end(shown),
+                }
+            }
             Some(Event::WantsLayer(layer)) => bringing.push(caches.bring(context, layer)),
             Some(Event::CacheReady(done)) => caches.take(context, &done.steps, progress).await?,
             Some(event) => progress.tell(&event),

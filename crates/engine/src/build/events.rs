@@ -24,6 +24,8 @@ pub enum BuildEvent {
     WantsLayer(Digest),
     /// All steps are done, and may be taken along: the build goes on once the caller has (`Engine::cache_is_taken`).
     CacheReady(Vec<CacheStep>),
+    /// The cache is on its way to a registry, under this name: what has been done. `None`: it is there.
+    Exporting(String, Option<String>),
     /// Something that the caller should know.
     Warning(String),
     /// A part of a statement about the image, and the file that clients put it into (`provenance.json`).

@@ -17,7 +17,7 @@ use super::failure::{Failed, StepError};
 use super::graph::{Built, Graph, StageBase};
 use super::job::Job;
 use super::step::{self, Here};
-use super::{BuildEvent, BuildFailure, CacheStep, StepId, inline};
+use super::{BuildEvent, BuildFailure, CacheStep, StepId, deposit, inline};
 use crate::EngineError;
 use crate::engine::emit_image;
 use crate::failpoint::failpoint;
@@ -78,6 +78,9 @@ async fn build(job: &Arc<Job>, file: &Dockerfile, dockerfile: (&str, &str)) -> R
     let said = attest::gather(job, &graph, &built, dockerfile).await?;
     failpoint("build.image.before");
     let id = install(job, &graph, &built, said).await?;
+    if !job.request.cache_destinations.is_empty() {
+        deposit::all(job, &graph.steps().await).await?;
+    }
     if job.request.is_cache_taken {
         offer(job, &graph).await;
     }

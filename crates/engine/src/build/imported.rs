@@ -19,6 +19,7 @@ use super::BuildEvent;
 use super::failure::StepError;
 use super::inline::Inside;
 use super::job::Job;
+use super::stored::StoredLayer;
 
 /// A step that was done, as it travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(super) struct Imported {
     steps: Mutex<HashMap<Digest, CacheStep>>,
     /// Layers that steps were found to have made and that are not here, or were not.
     promised: Mutex<HashMap<Digest, Promise>>,
+    /// Where in registries layers lie.
+    stored: Mutex<HashMap<Digest, StoredLayer>>,
     /// How many of them could not be had.
     lost: AtomicUsize,
     /// What the caller should know of caches.
@@ -66,7 +69,7 @@ struct Promise {
 impl Imported {
     /// Of two that say something of the same step the first counts.
     pub(super) fn new(steps: Vec<CacheStep>, inside: Inside) -> Self {
-        let Inside { steps: more, held, warnings } = inside;
+        let Inside { steps: more, held, stored, warnings } = inside;
         let mut by_key = HashMap::with_capacity(steps.len());
         for mut step in steps.into_iter().chain(more) {
             let said = step.description.chars().take(DESCRIPTION_LETTERS);
@@ -74,7 +77,7 @@ impl Imported {
             by_key.entry(step.key.clone()).or_insert(step);
         }
         let (steps, warnings) = (Mutex::new(by_key), Mutex::new(warnings));
-        Self { steps, warnings, _held: held, ..Self::default() }
+        Self { steps, warnings, stored: Mutex::new(stored), _held: held, ..Self::default() }
     }
 
     /// What is said of a step. Its layer need not be here.
@@ -121,7 +124,13 @@ impl Imported {
     pub(super) fn forget(&self, layer: &Digest) -> bool {
         let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
         lock(&self.steps).retain(|_, step| lost < LOST_LIMIT && step.layer.as_ref() != Some(layer));
+        lock(&self.stored).remove(layer);
         lock(&self.promised).remove(layer).is_some()
+    }
+
+    /// Where a layer lies in a registry; `None`: nowhere, or it could not be had from there.
+    pub(super) fn stored(&self, layer: &Digest) -> Option<StoredLayer> {
+        lock(&self.stored).get(layer).cloned()
     }
 
     /// What has not been told yet.
@@ -130,7 +139,7 @@ impl Imported {
     }
 }
 
-/// Waits for its caller to bring it.
+/// Brings it from a registry, or waits for its caller to bring it.
 async fn fetch(job: &Arc<Job>, layer: &Digest, promise: Promise) -> Result<HeldLayers, StepError> {
     let images = job.shared.images.clone();
     // Another build may have brought it.
@@ -138,9 +147,14 @@ async fn fetch(job: &Arc<Job>, layer: &Digest, promise: Promise) -> Result<HeldL
         return Ok(held);
     }
     let failed = |why: String| StepError::Cache { layer: layer.clone(), why };
-    let brought = job.request.name.exchange().want(layer);
-    job.tell(BuildEvent::WantsLayer(layer.clone())).await;
-    let new = brought.await.map_err(failed)?;
+    let new = match job.imported.stored(layer) {
+        Some(stored) => stored.fetch(&images, layer).await.map_err(failed)?,
+        None => {
+            let brought = job.request.name.exchange().want(layer);
+            job.tell(BuildEvent::WantsLayer(layer.clone())).await;
+            brought.await.map_err(failed)?
+        }
+    };
     if new.is_empty() {
         return Err(failed("it is empty".to_owned()));
     }

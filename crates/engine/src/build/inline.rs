@@ -1,5 +1,6 @@
 //! A cache inside an image: its configuration says which steps have made its layers (`--cache-to type=inline`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use dozen_image::HeldLayers;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::imported::CacheStep;
+use super::stored::StoredLayer;
 use crate::EngineError;
 use crate::shared::Shared;
 
@@ -36,18 +38,20 @@ pub(super) fn write<'a>(configuration: &mut Value, steps: impl Iterator<Item = &
     configuration[MEMBER] = steps.map(written).collect();
 }
 
-/// What images say of the steps that have made them.
+/// What images, and caches in registries, say of steps.
 #[derive(Debug, Default)]
 pub(super) struct Inside {
     pub(super) steps: Vec<CacheStep>,
-    /// Their layers.
+    /// The images' layers.
     pub(super) held: Vec<HeldLayers>,
+    /// Layers that lie in registries.
+    pub(super) stored: HashMap<Digest, StoredLayer>,
     pub(super) warnings: Vec<String>,
 }
 
 /// Looks into images. Blocks.
 pub(super) fn read(shared: &Arc<Shared>, images: &[String]) -> Result<Inside, EngineError> {
-    let Inside { mut steps, mut held, mut warnings } = Inside::default();
+    let Inside { mut steps, mut held, mut warnings, stored } = Inside::default();
     for name in images {
         let mut warn = |why: &str| warnings.push(format!("no cache is imported from {name}: {why}"));
         let image = match shared.images.find(name) {
@@ -70,7 +74,7 @@ pub(super) fn read(shared: &Arc<Shared>, images: &[String]) -> Result<Inside, En
         steps.extend(found);
         held.push(layers);
     }
-    Ok(Inside { steps, held, warnings })
+    Ok(Inside { steps, held, stored, warnings })
 }
 
 /// An image speaks of its own layers alone.

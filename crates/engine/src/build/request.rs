@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dozen_dockerfile::scope::{Given, Platform};
 use dozen_model::{ContainerSpec, Reference};
 
-use super::{Attestations, BuildName, CacheStep, SshAgent};
+use super::{Attestations, BuildName, CacheDestination, CacheSource, CacheStep, SshAgent};
 use crate::pull::Credentials;
 
 /// What is to be built, and how.
@@ -29,6 +29,10 @@ pub struct BuildRequest {
     pub cache_steps: Vec<CacheStep>,
     /// Images that say which steps have made them: `--cache-from`.
     pub cache_images: Vec<String>,
+    /// What registries have of caches: `--cache-from type=registry`.
+    pub cache_sources: Vec<CacheSource>,
+    /// Where in registries the cache goes: `--cache-to type=registry`.
+    pub cache_destinations: Vec<CacheDestination>,
     /// The image says which steps have made it: `--cache-to type=inline`.
     pub has_inline_cache: bool,
     /// The caller takes the steps along when they are done: `--cache-to type=local`.
@@ -57,6 +61,13 @@ pub struct BuildRequest {
     pub attestations: Attestations,
     /// Whoever may: `--allow security.insecure`, `network.host`.
     pub entitlements: Vec<String>,
+}
+
+impl BuildRequest {
+    /// What is done is wanted elsewhere, too.
+    pub(super) fn takes_cache(&self) -> bool {
+        self.is_cache_taken || !self.cache_destinations.is_empty()
+    }
 }
 
 /// Bytes that nobody sees.

@@ -216,7 +216,7 @@ impl Here<'_> {
 
     /// What else a step is known by that was found by its quickest key: who takes it along may find it by the others.
     fn other_keys(&self, key: &Digest, found: &Found) -> Vec<Digest> {
-        match (self.job.request.is_cache_taken, found.is_ours) {
+        match (self.job.request.takes_cache(), found.is_ours) {
             (false, _) => Vec::new(),
             (true, true) => self.job.shared.images.other_keys(key),
             (true, false) => self.job.imported.other_keys(key),

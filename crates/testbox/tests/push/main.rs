@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod between;
+mod caches;
 mod compression;
 mod hostile;
 mod lists;

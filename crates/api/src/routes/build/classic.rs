@@ -79,7 +79,7 @@ impl Classic {
                 self.done(step);
             }
             // Who is told so carries no cache.
-            BuildEvent::WantsLayer(_) | BuildEvent::CacheReady(_) => {}
+            BuildEvent::WantsLayer(_) | BuildEvent::CacheReady(_) | BuildEvent::Exporting(..) => {}
             BuildEvent::Warning(text) => self.line(&format!(" ---> [Warning] {text}\n"), said),
             BuildEvent::Built(image) => {
                 self.all(None, said);

@@ -53,6 +53,9 @@ impl Events {
                 let steps: Vec<Value> = steps.iter().map(carried::shown).collect();
                 write(&json!({ "CacheReady": { "Steps": steps } }), said);
             }
+            BuildEvent::Exporting(name, line) => {
+                write(&json!({ "Exporting": { "Name": name, "Line": line } }), said);
+            }
             BuildEvent::Warning(text) => write(&json!({ "Warning": text }), said),
             BuildEvent::Statement(file, text) => write(&json!({ "Statement": { "File": file, "Text": text } }), said),
             BuildEvent::Built(image) => write(&json!({ "Built": image.to_string() }), said),

@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 
 use axum::http::{HeaderMap, header};
-use dozen_engine::{CacheStep, DockerfileSource, Secret};
+use dozen_engine::{CacheDestination, CacheSource, CacheStep, DockerfileSource, Secret};
 use dozen_model::{ErrorKind, base64};
 use serde::Deserialize;
 
 use super::carried::Carried;
 use super::contexts::Named;
+use super::remote_caches::{CacheFrom, CacheTo};
 use crate::error::ApiError;
 use crate::listening::Way;
 
@@ -40,6 +41,9 @@ pub(super) struct Head {
     pub(super) contexts: Vec<Named>,
     /// What caches that the client carries say of steps.
     pub(super) cache_steps: Vec<CacheStep>,
+    /// Caches in registries.
+    pub(super) cache_from: Vec<CacheSource>,
+    pub(super) cache_to: Vec<CacheDestination>,
 }
 
 /// As it is sent. A field that is not known may be about something that must not be passed over.
@@ -58,6 +62,10 @@ struct Written {
     contexts: Vec<Named>,
     #[serde(default)]
     cache_steps: Vec<Carried>,
+    #[serde(default)]
+    cache_from: Vec<CacheFrom>,
+    #[serde(default)]
+    cache_to: Vec<CacheTo>,
 }
 
 #[derive(Deserialize)]
@@ -105,8 +113,10 @@ pub(super) fn read_head(body: &mut impl BufRead, way: Way) -> Result<Head, ApiEr
     }
     let dockerfile = written.dockerfile.map(|WrittenDockerfile { name, text }| DockerfileSource::Text { name, text });
     let cache_steps = written.cache_steps.into_iter().map(CacheStep::from).collect();
+    let cache_from = written.cache_from.into_iter().map(CacheFrom::read).collect::<Result<_, _>>()?;
+    let cache_to = written.cache_to.into_iter().map(CacheTo::read).collect::<Result<_, _>>()?;
     let Written { agents, authorities, contexts, .. } = written;
-    Ok(Head { dockerfile, secrets, agents, authorities, contexts, cache_steps })
+    Ok(Head { dockerfile, secrets, agents, authorities, contexts, cache_steps, cache_from, cache_to })
 }
 
 /// Others are not to read it on its way, nor to put something else in its place.

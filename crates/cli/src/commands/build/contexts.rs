@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use dozen_build::carried::Descriptor;
 use dozen_dockerfile::ignore::IgnoreFile;
 use dozen_dockerfile::named;
 use dozen_dockerfile::scope::Given;
 use dozen_model::Reference;
 use serde_json::{Value, json};
 
-use super::layout::{Choice, Descriptor, Layout, PackLayoutError};
+use super::layout::{Choice, Layout, PackLayoutError};
 use super::packing::{self, PackError};
 use super::source;
 use crate::commands::system_words;

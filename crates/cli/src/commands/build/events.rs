@@ -25,6 +25,8 @@ pub(super) enum Event {
     WantsLayer(Digest),
     /// What has been done may be taken along; the build ends once that is so.
     CacheReady(Steps),
+    /// The cache is on its way to a registry.
+    Exporting(Exporting),
     Warning(String),
     /// A part of what is said of the image, and the file that it goes into.
     Statement(Statement),
@@ -55,6 +57,15 @@ pub(super) struct Step {
     /// Of the build.
     pub total: usize,
     pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Exporting {
+    pub name: String,
+    /// What has been done; `None`: it is there.
+    #[serde(default)]
+    pub line: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use dozen_build::carried::Descriptor;
 use dozen_model::Digest;
 use rustix::fs::{Mode, OFlags};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -27,16 +28,6 @@ pub(super) const MARK: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     pub root: PathBuf,
-}
-
-/// A reference to a blob (OCI image-spec, descriptor.md); what else it says is kept out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Descriptor {
-    pub media_type: String,
-    pub digest: Digest,
-    /// In bytes.
-    pub size: u64,
 }
 
 /// Which of a layout's documents is meant.

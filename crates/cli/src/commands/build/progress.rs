@@ -133,7 +133,7 @@ impl Progress {
                 }
             }
             Event::Warning(text) => self.warn(text),
-            Event::WantsLayer(_) | Event::CacheReady(_) | Event::Built(_) | Event::Failed(_) => {}
+            Event::WantsLayer(_) | Event::CacheReady(_) | Event::Exporting(_) | Event::Built(_) | Event::Failed(_) => {}
         }
     }
 

@@ -1,5 +1,5 @@
-//! Registries that a build may have to ask, by its Dockerfile: what proves who we are for them goes along, and for no others.
-//! Of a Dockerfile that the engine has to find itself nothing is known here, so nobody is told anything.
+//! Registries that a build may have to ask, by its Dockerfile and by its caches: what proves who we are for them goes along,
+//! and for no others. Of a Dockerfile that the engine has to find itself nothing is known here, so its are told nothing.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,16 @@ use crate::context::store::Store;
 use crate::credentials::{self, RegistryAuth};
 use crate::failure::Failure;
 
-/// For the registries that this Dockerfile names. One that cannot be read is the engine's to refuse.
-pub(super) fn credentials(text: &str, given: &Given, contexts: &Contexts) -> Result<Option<RegistryAuth>, Failure> {
-    let registries = registries(text, given, contexts);
+/// For the registries that this Dockerfile names, and for those of caches. A file that cannot be read is the engine's to
+/// refuse.
+pub(super) fn credentials(
+    text: Option<&str>,
+    given: &Given,
+    contexts: &Contexts,
+    of_caches: &BTreeSet<String>,
+) -> Result<Option<RegistryAuth>, Failure> {
+    let mut registries = text.map(|text| registries(text, given, contexts)).unwrap_or_default();
+    registries.extend(of_caches.iter().cloned());
     let store = Store::of(&|name| std::env::var(name).ok());
     credentials::of_registries(store.directory(), registries.iter().map(String::as_str))
 }

@@ -39,8 +39,8 @@ pub(super) struct Sending {
     pub authorities: Option<String>,
     /// Those with names.
     pub contexts: Contexts,
-    /// What caches say of steps.
-    pub cache_steps: Option<Value>,
+    /// What there is to say of caches.
+    pub caches: Vec<(&'static str, Value)>,
     pub from: source::Context,
     /// With gzip, unless it is an archive already.
     pub compress: bool,
@@ -65,14 +65,14 @@ pub(super) async fn send(
     sending: Sending,
     progress: &mut Progress,
 ) -> Result<Response<Incoming>, Failure> {
-    let Sending { mut query, secrets, agents, authorities, contexts, cache_steps, from, compress, auth } = sending;
+    let Sending { mut query, secrets, agents, authorities, contexts, caches, from, compress, auth } = sending;
     query = query.with_some("dockerfile", from.file());
     if let source::Context::Remote { address, .. } = &from {
         query = query.with("remote", address);
     }
     let mut head = head(&from, &secrets, &agents, authorities.as_deref(), &contexts);
-    if let Some(steps) = cache_steps {
-        head["CacheSteps"] = steps;
+    for (name, said) in caches {
+        head[name] = said;
     }
     let head = line(&head);
     let (out, body, sent) = outgoing();

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use dozen_build::carried::{Descriptor, Step};
 use dozen_model::{Digest, error_chain};
 use flate2::write::GzEncoder;
 use http::{Method, StatusCode};
@@ -13,9 +14,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::super::layout::{Choice, Descriptor, Layout, MARK, REFERENCE};
+use super::super::layout::{Choice, Layout, MARK, REFERENCE};
 use super::super::progress::Progress;
-use super::format::{self, ARTIFACT, CONFIG, Cache, MANIFEST, Step};
+use super::format::{self, ARTIFACT, CONFIG, MANIFEST};
 use super::import::Imports;
 use super::options::{Compression, Destination};
 use crate::client::Query;
@@ -64,7 +65,7 @@ impl Export<'_> {
         let root = layout.root.clone();
         let _locked = blocking(move || Ok(lock(&root)?)).await?;
         // One that was there may have been written in another form, or be no cache of ours.
-        let known = Cache::read(layout, &Choice::Name(name.clone())).map(|cache| cache.layers).unwrap_or_default();
+        let known = format::read(layout, &Choice::Name(name.clone())).map(|cache| cache.layers).unwrap_or_default();
         let mut diff_ids: Vec<Digest> = Vec::new();
         let mut layers: Vec<Descriptor> = Vec::new();
         let all: BTreeSet<Digest> = wanted.iter().filter_map(|step| step.layer.clone()).collect();
@@ -294,7 +295,7 @@ mod tests {
         let text = format!("type=local,dest={}", root.display());
         match options::destinations(&[&text]).unwrap().remove(0) {
             options::CacheTo::Directory(destination) => destination,
-            options::CacheTo::Inline => panic!("it is a directory"),
+            other => panic!("{other:?} is no directory"),
         }
     }
 

@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
+use dozen_build::carried::{Cache, Descriptor, Step};
 use dozen_model::Digest;
 use http::Method;
 
-use super::super::layout::{self, Choice, Descriptor, Layout};
-use super::format::{Cache, Step};
+use super::super::layout::{self, Choice, Layout};
+use super::format;
 use crate::client::Query;
 use crate::commands::pieces::outgoing;
 use crate::commands::{Context, system_words};
@@ -28,7 +29,7 @@ pub(super) struct Imports {
 impl Imports {
     /// Of two that say something of the same step or layer the first counts.
     pub(super) fn add(&mut self, layout: &Layout, choice: &Choice) -> Result<(), String> {
-        let Cache { steps, layers } = Cache::read(layout, choice)?;
+        let Cache { steps, layers } = format::read(layout, choice)?;
         self.steps.extend(steps);
         for (diff_id, descriptor) in layers {
             let path = layout.blob(&descriptor.digest);

@@ -1,4 +1,5 @@
-//! What stands behind `--cache-from` and `--cache-to` (docs.docker.com/build/cache/backends, "local", "inline").
+//! What stands behind `--cache-from` and `--cache-to` (docs.docker.com/build/cache/backends, "local", "registry",
+//! "inline").
 
 use dozen_model::Reference;
 
@@ -9,8 +10,11 @@ use crate::failure::Failure;
 /// Where a cache comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CacheFrom {
-    /// An image of the engine's, with a cache inside.
-    Image(String),
+    /// A name in a registry. `may_be_image`: or an image of the engine's, with a cache inside.
+    Registry {
+        name: String,
+        may_be_image: bool,
+    },
     Directory(Layout, Choice),
 }
 
@@ -20,6 +24,19 @@ pub(super) enum CacheTo {
     /// Into the image.
     Inline,
     Directory(Destination),
+    Registry(Deposit),
+}
+
+/// A name in a registry that a cache goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deposit {
+    pub name: String,
+    /// As with a directory.
+    pub has_all: bool,
+    pub compression: Option<String>,
+    pub level: Option<i64>,
+    pub forces_compression: bool,
+    pub ignores_errors: bool,
 }
 
 /// A directory that a cache goes to.
@@ -70,25 +87,29 @@ impl Compression {
     }
 }
 
-const NO_REGISTRY: &str = "caches in registries are not built yet: type=local,… is a directory, which can be carried";
-
 pub(super) fn sources(texts: &[&str]) -> Result<Vec<CacheFrom>, Failure> {
     let mut sources = Vec::new();
     for text in texts.iter().filter(|text| !text.is_empty()) {
         let wrong = |why: &str| invalid(text, "cache-from", why);
-        // Names alone: each is an image.
+        // Names alone.
         if !text.contains('=') {
             for name in text.split(',') {
-                name.parse::<Reference>().map_err(|error| wrong(&error.to_string()))?;
-                sources.push(CacheFrom::Image(name.to_owned()));
+                checked(name).map_err(|why| wrong(&why))?;
+                sources.push(CacheFrom::Registry { name: name.to_owned(), may_be_image: true });
             }
             continue;
         }
-        let (mut directory, mut name, mut digest) = (None, "latest".to_owned(), None);
         let (kind, fields) = fields(text).map_err(|why| wrong(&why))?;
-        if kind != "local" {
-            return Err(other_kind("--cache-from", kind));
+        match kind {
+            "local" => {}
+            "registry" => {
+                let name = registry_source(&fields, &wrong)?;
+                sources.push(CacheFrom::Registry { name, may_be_image: false });
+                continue;
+            }
+            other => return Err(other_kind("--cache-from", other)),
         }
+        let (mut directory, mut name, mut digest) = (None, "latest".to_owned(), None);
         for (key, value) in fields {
             match key.as_str() {
                 "src" => directory = Some(value),
@@ -109,17 +130,85 @@ pub(super) fn sources(texts: &[&str]) -> Result<Vec<CacheFrom>, Failure> {
 pub(super) fn destinations(texts: &[&str]) -> Result<Vec<CacheTo>, Failure> {
     let mut destinations = Vec::new();
     for text in texts.iter().filter(|text| !text.is_empty()) {
+        // Names alone.
         if !text.contains('=') {
-            return Err(other_kind("--cache-to", "registry"));
+            for name in text.split(',') {
+                destinations.push(CacheTo::Registry(deposit(text, &vec![("ref".to_owned(), name)])?));
+            }
+            continue;
         }
         let (kind, fields) = fields(text).map_err(|why| invalid(text, "cache-to", why))?;
         destinations.push(match kind {
             "inline" => inline(text, &fields)?,
             "local" => CacheTo::Directory(local(text, &fields)?),
+            "registry" => CacheTo::Registry(deposit(text, &fields)?),
             other => return Err(other_kind("--cache-to", other)),
         });
     }
     Ok(destinations)
+}
+
+fn registry_source(fields: &Fields<'_>, wrong: &impl Fn(&str) -> Failure) -> Result<String, Failure> {
+    let mut name = "";
+    for (key, value) in fields {
+        match key.as_str() {
+            "ref" => name = value,
+            _ => return Err(Failure::not_built(&format!("{key}={value} of --cache-from type=registry"))),
+        }
+    }
+    checked(name).map_err(|why| wrong(&why))?;
+    Ok(name.to_owned())
+}
+
+/// What a name in a registry has to be; the words for none are BuildKit's.
+fn checked(name: &str) -> Result<Reference, String> {
+    if name.is_empty() {
+        return Err("missing ref".to_owned());
+    }
+    name.parse::<Reference>().map_err(|error| error.to_string())
+}
+
+/// "true" or "false", as Go's clients write them.
+fn flag(key: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("{key}={value}: want true or false")),
+    }
+}
+
+fn deposit(text: &str, fields: &Fields<'_>) -> Result<Deposit, Failure> {
+    let wrong = |why: String| invalid(text, "cache-to", why);
+    let (mut name, mut has_all) = ("", false);
+    let (mut compression, mut level) = (None, None);
+    let (mut forces_compression, mut ignores_errors) = (false, false);
+    let not_built = |key: &str, value: &str| Failure::not_built(&format!("{key}={value} of --cache-to type=registry"));
+    for (key, value) in fields {
+        let flag = || flag(key, value).map_err(wrong);
+        match (key.as_str(), *value) {
+            ("ref", text) => name = text,
+            ("mode", "min") => has_all = false,
+            ("mode", "max") => has_all = true,
+            ("mode", _) => return Err(wrong(format!("mode={value}: want min or max"))),
+            ("compression", "estargz" | "uncompressed") => return Err(not_built(key, value)),
+            ("compression", name) => compression = Some(name.to_owned()),
+            ("compression-level", text) => {
+                level = Some(text.parse().map_err(|_| wrong(format!("compression-level={text}: want a number")))?);
+            }
+            ("force-compression", _) => forces_compression = flag()?,
+            ("ignore-error", _) => ignores_errors = flag()?,
+            // It is a manifest of OCI's, and nothing else.
+            ("oci-mediatypes" | "image-manifest", _) if flag()? => {}
+            _ => return Err(not_built(key, value)),
+        }
+    }
+    if checked(name).map_err(wrong)?.digest().is_some() {
+        return Err(wrong("a cache cannot be written to a digest".to_owned()));
+    }
+    let form = compression.as_deref().unwrap_or("gzip");
+    dozen_image::LayerForm::read(form, level).map_err(wrong)?;
+    let name = name.to_owned();
+    Ok(Deposit { name, has_all, compression, level, forces_compression, ignores_errors })
 }
 
 fn inline(text: &str, fields: &Fields<'_>) -> Result<CacheTo, Failure> {
@@ -139,11 +228,7 @@ fn local(text: &str, fields: &Fields<'_>) -> Result<Destination, Failure> {
     let (mut compression, mut level) = ("gzip", None);
     let (mut forces_compression, mut ignores_errors) = (false, false);
     for (key, value) in fields {
-        let flag = || match *value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(wrong(format!("{key}={value}: want true or false"))),
-        };
+        let flag = || flag(key, value).map_err(wrong);
         match (key.as_str(), *value) {
             ("dest", path) => directory = Some(path),
             ("tag", tag) => name = tag.to_owned(),
@@ -187,13 +272,9 @@ fn fields(text: &str) -> Result<(&str, Fields<'_>), String> {
 
 fn other_kind(flag: &str, kind: &str) -> Failure {
     let refused = Failure::not_built(&format!("{flag} type={kind}"));
-    match (flag, kind) {
-        ("--cache-from", "registry") => refused.with_hint(format!(
-            "{NO_REGISTRY}; an image of the engine's that has a cache inside is named without type=: --cache-from IMAGE"
-        )),
-        (_, "registry") => refused.with_hint(NO_REGISTRY),
-        ("--cache-from", _) => refused.with_hint("there is type=local, and the name of an image"),
-        _ => refused.with_hint("there are type=local and type=inline"),
+    match flag {
+        "--cache-from" => refused.with_hint("there are type=registry, type=local, and the name of an image"),
+        _ => refused.with_hint("there are type=registry, type=local and type=inline"),
     }
 }
 
@@ -203,11 +284,13 @@ mod tests {
 
     #[test]
     fn sources_are_read_as_buildx_reads_them() {
+        let registry = |name: &str, may_be_image| CacheFrom::Registry { name: name.to_owned(), may_be_image };
         let directory = |path: &str, choice| CacheFrom::Directory(Layout::new(path), choice);
         let latest = || Choice::Name("latest".into());
         let digest = format!("sha256:{}", "a".repeat(64));
         for (text, expected) in [
-            ("web:1,team/app", vec![CacheFrom::Image("web:1".into()), CacheFrom::Image("team/app".into())]),
+            ("web:1,team/app", vec![registry("web:1", true), registry("team/app", true)]),
+            ("type=registry,ref=r.example:5000/a:c", vec![registry("r.example:5000/a:c", false)]),
             ("type=local,src=c", vec![directory("c", latest())]),
             ("Type=local,src=c,tag=main", vec![directory("c", Choice::Name("main".into()))]),
             (
@@ -223,7 +306,9 @@ mod tests {
             ("type=local,src", "invalid value src"),
             ("type=local,src=c,digest=x", "invalid digest"),
             ("type=local,src=c,x=y", "x=y of --cache-from type=local is not built yet"),
-            ("type=registry,ref=a", "--cache-from type=registry is not built yet"),
+            ("type=registry", "missing ref"),
+            ("type=registry,ref=A", "invalid reference format"),
+            ("type=registry,ref=a,x=y", "x=y of --cache-from type=registry is not built yet"),
             ("type=gha", "--cache-from type=gha is not built yet"),
             ("Web", "invalid reference format"),
         ] {
@@ -255,6 +340,28 @@ mod tests {
             ignores_errors: true,
         };
         assert_eq!(destinations(&[all]), Ok(vec![CacheTo::Directory(expected)]));
+        let plain = Deposit {
+            name: "example.org/a".into(),
+            has_all: false,
+            compression: None,
+            level: None,
+            forces_compression: false,
+            ignores_errors: false,
+        };
+        for text in ["example.org/a", "type=registry,ref=example.org/a,mode=min,oci-mediatypes=true"] {
+            assert_eq!(destinations(&[text]), Ok(vec![CacheTo::Registry(plain.clone())]), "{text}");
+        }
+        let all = "type=registry,ref=example.org/a,mode=max,compression=zstd,compression-level=7,ignore-error=true,\
+            force-compression=1,image-manifest=true";
+        let expected = Deposit {
+            has_all: true,
+            compression: Some("zstd".into()),
+            level: Some(7),
+            forces_compression: true,
+            ignores_errors: true,
+            ..plain
+        };
+        assert_eq!(destinations(&[all]), Ok(vec![CacheTo::Registry(expected)]));
         for (text, words) in [
             ("type=local", "local cache exporter requires dest"),
             ("type=local,dest=c,mode=some", "mode=some: want min or max"),
@@ -267,8 +374,20 @@ mod tests {
             ),
             ("type=local,dest=c,ignore-error=perhaps", "want true or false"),
             ("type=inline,mode=max", "an inline cache has only mode=min"),
-            ("type=registry,ref=a", "--cache-to type=registry is not built yet"),
-            ("example.org/a", "--cache-to type=registry is not built yet"),
+            ("type=registry", "missing ref"),
+            ("type=registry,ref=a,mode=some", "mode=some: want min or max"),
+            ("type=registry,ref=a,compression=xz", "unknown compression \"xz\""),
+            ("type=registry,ref=a,compression=zstd,compression-level=99", "invalid compression level"),
+            (
+                "type=registry,ref=a,compression=uncompressed",
+                "compression=uncompressed of --cache-to type=registry is not",
+            ),
+            (
+                "type=registry,ref=a,image-manifest=false",
+                "image-manifest=false of --cache-to type=registry is not built",
+            ),
+            ("type=registry,ref=a,registry.insecure=true", "registry.insecure=true of --cache-to type=registry is not"),
+            (&format!("type=registry,ref=a@sha256:{}", "0".repeat(64)), "cannot be written to a digest"),
             ("type=s3,bucket=b", "--cache-to type=s3 is not built yet"),
         ] {
             let said = destinations(&[text]).unwrap_err().message;
