@@ -3,8 +3,8 @@
 //! What a request is, is decided on plain data: `route` (method and path), `range`, `page`, `manifest`, `name`; what is
 //! refused, `refusal` says, one kind for one status and code. `store` keeps files and the rows that name them, and is where
 //! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and `caller`
-//! decides whether he may, by `rights` or by what a token says. `retention` decides which tags go. Nothing here knows of an
-//! engine.
+//! decides whether he may, by `rights` or by what a token says. `retention` decides which tags go. `upstream` keeps what
+//! registries elsewhere have, as it is asked for. Nothing here knows of an engine, nor of a client of HTTP.
 
 mod access;
 mod authorizer;
@@ -31,6 +31,7 @@ mod serve;
 mod store;
 mod token;
 mod token_service;
+mod upstream;
 mod webhook;
 
 pub use access::{Access, Passwords, PasswordsError};
@@ -49,4 +50,8 @@ pub use store::{
 };
 pub use token::{TokenKey, TokenKeyError};
 pub use token_service::{TokenService, TokenServiceError};
+pub use upstream::{
+    Asked, FetchedManifest, Secrets, Source, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPlan, Upstreams,
+    UpstreamsError, read_upstreams,
+};
 pub use webhook::{Deliver, Delivery, Endpoint, MEDIA_TYPE, Webhooks, WebhooksError, read_endpoints};

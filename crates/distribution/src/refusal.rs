@@ -63,6 +63,8 @@ pub enum Kind {
     Ending,
     /// The store that has the data cannot be reached, or does not let us.
     StoreUnavailable,
+    /// The registry whose images are kept here cannot be reached, or says what cannot be.
+    UpstreamFailed,
     /// A fault of the server's, told in its log.
     Internal,
 }
@@ -95,6 +97,7 @@ impl Kind {
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
             Self::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN"),
             Self::Ending | Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
+            Self::UpstreamFailed => (StatusCode::BAD_GATEWAY, "UNAVAILABLE"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
         }
     }

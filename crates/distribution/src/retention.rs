@@ -11,8 +11,8 @@ mod rules;
 
 use std::collections::{HashMap, HashSet};
 
-pub(crate) use rules::Rule;
 pub use rules::{Retention, RetentionError};
+pub(crate) use rules::{Rule, seconds};
 
 use crate::pattern::fits;
 

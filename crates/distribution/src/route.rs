@@ -66,6 +66,16 @@ impl Action {
         }
     }
 
+    /// The repository that something is pushed to.
+    pub fn pushed_to(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::PutManifest(name, _) | Self::BeginUpload(name) | Self::Append(name, _) | Self::Finish(name, _) => {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+
     /// Changes what is stored.
     pub fn is_write(&self) -> bool {
         match self {

@@ -31,6 +31,7 @@ use crate::name::RepositoryName;
 use crate::refusal::{Kind, Refusal};
 use crate::route::{Action, route};
 use crate::store::Store;
+use crate::upstream::{Source, Upstreams};
 use crate::webhook::{Event, Happened, Webhooks, What};
 use body::Body;
 pub use numbers::serve_metrics;
@@ -56,6 +57,8 @@ pub struct Options {
     pub hosts: AllowedHosts,
     /// A client that neither sends nor takes anything for so long is let go.
     pub stall: Duration,
+    /// Whose repositories are kept here, beside those that are pushed.
+    pub upstreams: Option<Upstreams>,
     /// Who looks on.
     pub watch: Watch,
 }
@@ -178,6 +181,11 @@ impl Server {
         response
     }
 
+    /// Whose this repository is, if it is kept for an upstream.
+    fn source(&self, name: &RepositoryName) -> Option<Arc<Source>> {
+        self.options.upstreams.as_ref()?.source(name)
+    }
+
     fn event(&self, request: &Request<Incoming>, happened: Happened, user: Option<String>, peer: SocketAddr) -> Event {
         let field = |name| header(request, name).unwrap_or_default().to_owned();
         Event {
@@ -221,6 +229,11 @@ impl Server {
         user.clone_from(&caller.user);
         if self.options.read_only && action.is_write() {
             return Err(Refusal::new(Kind::Unsupported, "this registry is read-only"));
+        }
+        if let Some(name) = action.pushed_to()
+            && let Some(source) = self.source(name)
+        {
+            return Err(source.refuses_pushes(name));
         }
         match action {
             Action::Base | Action::Token => Ok(documents::base()),

@@ -5,6 +5,7 @@ mod arguments;
 mod migrate;
 mod retention;
 mod store;
+mod upstreams;
 mod webhooks;
 
 use std::cell::Cell;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_distribution::{Options, Retention, Store, Watch, Webhooks};
+use dozen_distribution::{Options, Retention, Store, Upstreams, Watch, Webhooks};
 use dozen_model::error_chain;
 use dozen_tls::DoorKeeper;
 use tokio::net::TcpListener;
@@ -89,6 +90,15 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     };
     let guard = Guard::read(&serve)?;
     let rules = serve.retention.as_deref().map(Retention::read).transpose()?;
+    let upstreams = match &serve.upstreams {
+        Some(path) => Some(Upstreams::new(upstreams::read(path)?)),
+        None => None,
+    };
+    if upstreams.is_some() && rules.is_none() {
+        tracing::warn!(
+            "what upstreams bring stays for ever: --retention with keep-pulled and untagged-after lets it go"
+        );
+    }
     let store = match serve.access.bucket_of(serve.store.as_deref())? {
         None => Store::open(&serve.root, serve.store_options()).await?,
         Some(bucket) => Store::open_bucket(&serve.root, bucket, serve.access.take_over, serve.store_options()).await?,
@@ -129,7 +139,7 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         }
     };
     let reloading = tokio::spawn({
-        let tls = tls.clone();
+        let (tls, upstreams, path) = (tls.clone(), upstreams.clone(), serve.upstreams.clone());
         async move {
             while hangup.recv().await.is_some() {
                 let mut problems = guard.reload();
@@ -139,8 +149,14 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
                 if let Some(Err(error)) = tls.as_ref().map(DoorKeeper::reload) {
                     problems.push(error_chain(&error));
                 }
+                if let (Some(upstreams), Some(path)) = (&upstreams, &path) {
+                    match upstreams::read(path) {
+                        Ok(sources) => upstreams.replace(sources),
+                        Err(error) => problems.push(error_chain(error.as_ref())),
+                    }
+                }
                 match problems.as_slice() {
-                    [] => tracing::info!("certificate, passwords, rights and rules have been read again"),
+                    [] => tracing::info!("certificate, passwords, rights, rules and upstreams have been read again"),
                     problems => tracing::error!("{}: that stays as it was", problems.join("; ")),
                 }
             }
@@ -151,6 +167,7 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         read_only: serve.read_only,
         hosts: serve.hosts(),
         stall: serve.stall_timeout,
+        upstreams,
         watch: watch.clone(),
     };
     let is_overtaken = Cell::new(false);

@@ -168,7 +168,8 @@ fn parse(text: &str, path: &str) -> Result<Arc<[Rule]>, RetentionError> {
     Ok(rules.into())
 }
 
-fn seconds(text: &str) -> Option<i64> {
+/// `90s`, `10m`, `24h`, `7d`.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let one = match unit {
         "s" => 1,

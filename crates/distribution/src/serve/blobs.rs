@@ -13,10 +13,17 @@ use crate::name::RepositoryName;
 use crate::range::{Part, part};
 use crate::refusal::{Kind, Refusal};
 use crate::store::{Content, pieces_of};
+use crate::upstream::{Arriving, Coming};
 use crate::webhook::What;
 
 /// What is no longer goes out with the head, by one write.
 const SMALL_BYTES: u64 = 16 << 10;
+
+/// Where a blob is read.
+enum Found {
+    Here(Content),
+    Coming(Coming),
+}
 
 impl Server {
     /// `GET` and `HEAD`.
@@ -37,14 +44,21 @@ impl Server {
         set(&mut response, "cache-control", "private, max-age=31536000, immutable");
         if request.method() == Method::HEAD {
             let size = if self.options.read_only {
-                self.store.open_blob(name, digest).await?.1
+                self.store.open_blob(name, digest).await.map(|(_, size)| size)
             } else {
-                self.store.blob_size(name, digest).await?
+                self.store.blob_size(name, digest).await
+            };
+            let size = match size {
+                Err(refusal) if refusal.kind == Kind::BlobUnknown && self.source(name).is_some() => {
+                    // Whoever asks for it gets it: what names it says how long it is.
+                    self.store.index.promised_bytes(name, digest).await?.ok_or(refusal)?
+                }
+                size => size?,
             };
             set(&mut response, "content-length", &size.to_string());
             return Ok(response);
         }
-        let (content, size) = self.store.open_blob(name, digest).await?;
+        let (content, size) = self.find_blob(name, digest).await?;
         // RFC 9110, section 13.1.5: of another blob than the client thinks, all is wanted.
         let wants_part = header(request, "if-range").is_none_or(|tag| tag == etag);
         let (first, length) = match part(header(request, "range").filter(|_| wants_part), size) {
@@ -62,15 +76,40 @@ impl Server {
         set(&mut response, "content-length", &length.to_string());
         *response.body_mut() = match content {
             _ if length == 0 => Body::empty(),
-            Content::Object(bucket, file) => {
+            Found::Coming(coming) => Body::arriving(coming.pieces(first..first + length), length),
+            Found::Here(Content::Object(bucket, file)) => {
                 Body::arriving(pieces_of(&bucket, &file, first..first + length).await?, length)
             }
-            Content::File(file) if length <= SMALL_BYTES => Body::whole(read_small(file, first, length).await?),
-            Content::File(file) => Body::file(file, first, length, Some(outbox.clone()).filter(|_| !self.has_tls)),
+            Found::Here(Content::File(file)) if length <= SMALL_BYTES => {
+                Body::whole(read_small(file, first, length).await?)
+            }
+            Found::Here(Content::File(file)) => {
+                Body::file(file, first, length, Some(outbox.clone()).filter(|_| !self.has_tls))
+            }
         };
         let what = What { digest: Some(digest.to_string()), size_bytes: Some(size), ..What::default() };
         self.note(&mut response, "pull", name, what);
         Ok(response)
+    }
+
+    /// Here, or on its way from an upstream.
+    async fn find_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(Found, u64), Refusal> {
+        let missing = match self.store.open_blob(name, digest).await {
+            Err(refusal) if refusal.kind == Kind::BlobUnknown => refusal,
+            found => return found.map(|(content, size)| (Found::Here(content), size)),
+        };
+        let (Some(upstreams), Some(source)) = (&self.options.upstreams, self.source(name)) else {
+            return Err(missing);
+        };
+        match upstreams.blob(&self.store, &source, name, digest).await? {
+            Arriving::Coming(coming) => {
+                let size = coming.size_bytes;
+                Ok((Found::Coming(coming), size))
+            }
+            Arriving::Arrived => {
+                self.store.open_blob(name, digest).await.map(|(content, size)| (Found::Here(content), size))
+            }
+        }
     }
 
     /// `DELETE`.

@@ -29,13 +29,23 @@ pub(super) fn base() -> Response<Body> {
 
 impl Server {
     pub(super) async fn read_manifest(&self, name: &RepositoryName, reference: &ManifestReference) -> Answer {
-        let manifest = self.store.manifest(name, reference, !self.options.read_only).await?;
+        let (manifest, is_stale) = match (&self.options.upstreams, self.source(name)) {
+            (Some(upstreams), Some(source)) => {
+                let given = upstreams.manifest(&self.store, &source, name, reference).await?;
+                (given.manifest, given.is_stale)
+            }
+            _ => (self.store.manifest(name, reference, !self.options.read_only).await?, false),
+        };
         let length = manifest.content.len();
         let mut response = Response::new(Body::whole(manifest.content));
         set(&mut response, "content-type", &manifest.media_type);
         set(&mut response, "content-length", &length.to_string());
         set(&mut response, "docker-content-digest", &manifest.digest);
         set(&mut response, "etag", &format!("\"{}\"", manifest.digest));
+        if is_stale {
+            // Distribution-spec 1.1, "Warnings".
+            set(&mut response, "warning", "299 - \"the upstream cannot be asked: this may be old\"");
+        }
         let what = What {
             digest: Some(manifest.digest),
             tag: tag_of(reference),
@@ -78,7 +88,15 @@ impl Server {
         };
         let subject = manifest.subject.clone();
         let (media_type, size) = (manifest.media_type.clone(), content.len() as u64);
-        let put = PutManifest { repository: name.clone(), digest, tag, manifest, content, quota_bytes: None };
+        let put = PutManifest {
+            repository: name.clone(),
+            digest,
+            tag,
+            manifest,
+            content,
+            quota_bytes: None,
+            is_cached: false,
+        };
         let digest = put.digest.clone();
         self.store.put_manifest(put).await?;
         drop(place);

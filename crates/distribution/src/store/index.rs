@@ -177,10 +177,11 @@ impl Index {
         self.change(Durability::Power, move |connection| {
             let digest = &blob.file.digest;
             let size = signed(blob.size_bytes);
-            // A blob whose file is lost gets this one.
+            // A blob whose file is lost, or has not come until now, gets this one. How long it was said to be was a word.
             let inserted = connection.prepare_cached(
                 "INSERT INTO blobs (digest, size_bytes, upload) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (digest) DO UPDATE SET upload = excluded.upload WHERE blobs.upload IS NULL",
+                 ON CONFLICT (digest) DO UPDATE SET upload = excluded.upload, size_bytes = excluded.size_bytes
+                 WHERE blobs.upload IS NULL",
             )?;
             let mut inserted = inserted;
             let is_new = inserted.execute(params![digest.as_str(), size, blob.file.upload.as_str()])? > 0;

@@ -3,7 +3,7 @@
 use dozen_ledger::Migration;
 
 /// What a blob is held by are rows: it goes when the last of them has.
-pub(crate) const MIGRATIONS: [Migration; 2] = [
+pub(crate) const MIGRATIONS: [Migration; 3] = [
     Migration(
         "
     CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -77,4 +77,6 @@ pub(crate) const MIGRATIONS: [Migration; 2] = [
     UPDATE tags SET pushed_at = unixepoch();
     ",
     ),
+    // Of an upstream: what it names comes when somebody asks for it, and may not be there yet.
+    Migration("ALTER TABLE manifests ADD COLUMN is_cached INTEGER NOT NULL DEFAULT 0;"),
 ];

@@ -42,6 +42,7 @@ async fn name_blob(
         manifest: manifest::parse(&content, None).unwrap(),
         content,
         quota_bytes: None,
+        is_cached: false,
     };
     let digest = put.digest.clone();
     store.put_manifest(put).await.map(|()| digest)
@@ -332,6 +333,7 @@ async fn rules_take_what_they_say_and_count_from_when_a_tag_was_lost() {
         manifest: manifest::parse(&content, None).unwrap(),
         content,
         quota_bytes: None,
+        is_cached: false,
     };
     store.put_manifest(put).await.unwrap();
     let untagged = "untagged-after = \"1h\"";

@@ -109,6 +109,11 @@ impl Writer {
         self.spool.length
     }
 
+    /// What it is written to, for who reads it meanwhile. It can be read after it has become a blob, too.
+    pub(crate) fn file(&self) -> Option<Arc<File>> {
+        self.spool.file.clone()
+    }
+
     /// To whom it is done.
     pub(crate) fn upload(&self) -> &Arc<Upload> {
         &self.upload

@@ -20,6 +20,8 @@ mod moving;
 mod pull;
 #[path = "../specification/push.rs"]
 mod push;
+#[path = "../specification/upstream.rs"]
+mod upstream;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -42,4 +44,9 @@ pub fn bucket_of(root: &Path) -> Arc<Memory> {
 
 pub fn uploads(root: &Path) -> PathBuf {
     root.join("bucket/uploads")
+}
+
+pub fn problems(root: &Path) -> Vec<String> {
+    let (runtime, scratch) = (tokio::runtime::Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+    runtime.block_on(dozen_distribution::check_bucket(bucket_of(root), scratch.path())).unwrap().problems
 }

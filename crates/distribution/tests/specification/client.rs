@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dozen_distribution::{Access, AllowedHosts, Options, Store, StoreOptions, Watch};
+use dozen_distribution::{Access, AllowedHosts, Options, Store, StoreOptions, Upstreams, Watch};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tokio::runtime::Runtime;
@@ -29,6 +29,7 @@ pub struct Choices {
     pub read_only: bool,
     pub hosts: AllowedHosts,
     pub stall: Duration,
+    pub upstreams: Option<Upstreams>,
 }
 
 impl Default for Choices {
@@ -39,6 +40,7 @@ impl Default for Choices {
             read_only: false,
             hosts: AllowedHosts::Named(Vec::new()),
             stall: Duration::from_secs(60),
+            upstreams: None,
         }
     }
 }
@@ -96,6 +98,7 @@ impl Registry {
                 read_only: choices.read_only,
                 hosts: choices.hosts,
                 stall: choices.stall,
+                upstreams: choices.upstreams,
                 watch: Watch::default(),
             };
             let serving = store.clone();

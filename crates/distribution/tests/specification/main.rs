@@ -9,6 +9,7 @@ mod hostile;
 mod pull;
 mod push;
 mod rights;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,4 +24,10 @@ pub async fn open(root: &Path, options: StoreOptions) -> Arc<Store> {
 /// Where open uploads are.
 pub fn uploads(root: &Path) -> PathBuf {
     root.join("uploads")
+}
+
+/// What is damaged, while nobody serves it.
+pub fn problems(root: &Path) -> Vec<String> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(dozen_distribution::check(root)).unwrap().problems
 }

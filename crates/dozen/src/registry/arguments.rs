@@ -17,11 +17,15 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  dozen registry serve\n  \
         dozen registry serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem --htpasswd passwords\n  \
         dozen registry serve --htpasswd passwords --rights rights.toml\n  \
-        dozen registry serve --store s3://images/registry --store-endpoint https://s3.example\n\n\
+        dozen registry serve --store s3://images/registry --store-endpoint https://s3.example\n  \
+        dozen registry serve --upstreams upstreams.toml --retention retention.toml\n\n\
         A file of rights says who may pull, push and delete where:\n\n  \
         [groups]\n  developers = [\"ann\", \"bob\"]\n\n  \
         [[rule]]\n  repositories = [\"team/**\"]\n  pull = [\"@anyone\"]\n  push = [\"@developers\"]\n  delete = [\"ann\"]\n\n\
-        SIGTERM ends it. SIGHUP has it read certificate, key, passwords, rights and rules of retention again.")]
+        A file of upstreams says whose repositories are kept here as they are pulled:\n\n  \
+        [[upstream]]\n  repositories = \"hub/**\"\n  url = \"https://registry-1.docker.io\"\n  fresh = \"10m\"   \
+        # the upstream is asked again what a tag leads to\n\n\
+        SIGTERM ends it. SIGHUP has it read certificate, key, passwords, rights, rules of retention and upstreams again.")]
     Serve(Box<Serve>),
     /// Read all that a registry keeps, and say what is damaged; nothing may serve it meanwhile
     Check(Check),
@@ -111,6 +115,9 @@ pub(crate) struct Serve {
     /// What repositories keep (TOML; see dozen registry retention --help); without it, nothing goes that has not been deleted
     #[arg(long, value_name = "FILE")]
     pub(crate) retention: Option<PathBuf>,
+    /// Whose repositories are kept here as they are pulled (TOML): a cache in front of other registries
+    #[arg(long, value_name = "FILE", conflicts_with = "read_only")]
+    pub(crate) upstreams: Option<PathBuf>,
     /// How long an upload stays open that nobody goes on with
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
     upload_timeout: Duration,

@@ -9,6 +9,7 @@ mod retention;
 mod rights;
 mod server;
 mod stores;
+mod upstreams;
 mod webhooks;
 
 use dozen_testbox::{Machine, dozen_program, until};

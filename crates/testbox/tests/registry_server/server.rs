@@ -41,11 +41,24 @@ impl<'a> Server<'a> {
         server
     }
 
+    /// Another one, with a directory of its own.
+    pub fn beside(machine: &'a Machine, name: &str, arguments: &[&str]) -> Self {
+        let root = machine.directory().join(name);
+        let arguments = [&["--root", root.to_str().unwrap()], arguments].concat();
+        let server = Self::logging(machine, name, &arguments, &[]);
+        until("the other registry listens", || server.said().contains("listening on").then_some(()));
+        server
+    }
+
     fn begun(machine: &'a Machine, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::logging(machine, "registry", arguments, variables)
+    }
+
+    fn logging(machine: &'a Machine, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = machine.command(dozen_program());
         command.args(["registry", "serve"]).args(arguments).envs(variables.iter().copied());
         command.env("DOZEN_REGISTRY_ROOT", root(machine)).env("DOZEN_FAILPOINTS", failpoints(machine));
-        let log = machine.directory().join("registry.log");
+        let log = machine.directory().join(format!("{name}.log"));
         let file = std::fs::File::create(&log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
         let process = command.spawn().unwrap();
@@ -104,8 +117,12 @@ pub fn failpoints(machine: &Machine) -> PathBuf {
 }
 
 pub fn push(machine: &Machine, image: &str, name: &str) -> Done {
+    push_to(machine, HOST, image, name)
+}
+
+pub fn push_to(machine: &Machine, host: &str, image: &str, name: &str) -> Done {
     let source = format!("oci-archive:{}", image_archive(image).display());
-    let target = format!("docker://{HOST}/{name}");
+    let target = format!("docker://{host}/{name}");
     machine.run("skopeo", &["--insecure-policy", "copy", "--dest-tls-verify=false", "-q", &source, &target])
 }
 

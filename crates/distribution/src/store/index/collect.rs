@@ -44,23 +44,34 @@ impl Index {
                 )?
                 .execute(range)?;
             let mut collected = Collected::default();
-            let mut deleted = connection.prepare_cached(
-                "DELETE FROM blobs WHERE id >= ?1 AND id < ?2
-                 AND NOT EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob = blobs.id)
-                 RETURNING digest, size_bytes, upload",
+            // One that was lost, or has not come yet, has no file.
+            let mut unheld = connection.prepare_cached(
+                "SELECT digest, size_bytes, upload FROM blobs WHERE id >= ?1 AND id < ?2 AND upload IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob = blobs.id)",
             )?;
-            let mut rows = deleted.query([first, last])?;
+            let mut rows = unheld.query([first, last])?;
             while let Some(row) = rows.next()? {
-                // One that was lost has no file.
-                if row.get::<_, Option<String>>(2)?.is_none() {
-                    continue;
-                }
                 if let Ok(digest) = row.get::<_, String>(0)?.parse::<Digest>() {
                     collected.files.push(BlobFile { digest, upload: upload_id(row, 2)? });
                     collected.bytes += row.get::<_, i64>(1)?.unsigned_abs();
                 }
             }
             drop(rows);
+            // What a manifest of an upstream names keeps its row, and may come again.
+            connection
+                .prepare_cached(
+                    "UPDATE blobs SET upload = NULL WHERE id >= ?1 AND id < ?2 AND upload IS NOT NULL
+                     AND NOT EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob = blobs.id)
+                     AND EXISTS (SELECT 1 FROM manifest_blobs n WHERE n.blob = blobs.id)",
+                )?
+                .execute([first, last])?;
+            connection
+                .prepare_cached(
+                    "DELETE FROM blobs WHERE id >= ?1 AND id < ?2
+                     AND NOT EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob = blobs.id)
+                     AND NOT EXISTS (SELECT 1 FROM manifest_blobs n WHERE n.blob = blobs.id)",
+                )?
+                .execute([first, last])?;
             collected.next =
                 connection.query_row("SELECT min(id) FROM blobs WHERE id >= ?1", [last], |row| row.get(0))?;
             if collected.next.is_none() {
@@ -128,8 +139,8 @@ impl Index {
                 "SELECT r.name, m.digest, b.digest FROM manifest_blobs n
                  JOIN manifests m ON m.id = n.manifest JOIN repositories r ON r.id = m.repository
                  JOIN blobs b ON b.id = n.blob
-                 WHERE b.upload IS NULL OR NOT EXISTS (
-                     SELECT 1 FROM repository_blobs h WHERE h.blob = b.id AND h.repository = n.repository)",
+                 WHERE m.is_cached = 0 AND (b.upload IS NULL OR NOT EXISTS (
+                     SELECT 1 FROM repository_blobs h WHERE h.blob = b.id AND h.repository = n.repository))",
             )?;
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {

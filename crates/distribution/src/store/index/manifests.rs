@@ -8,7 +8,7 @@ use dozen_model::Digest;
 use serde_json::json;
 
 use super::{Index, check_quota, now, repository_id, repository_made, signed};
-use crate::manifest::{Manifest, NamedBlob};
+use crate::manifest::{self, Manifest, NamedBlob};
 use crate::name::{ManifestReference, RepositoryName, Tag};
 use crate::refusal::{Kind, Refusal};
 
@@ -29,6 +29,8 @@ pub(crate) struct PutManifest {
     pub(crate) manifest: Manifest,
     pub(crate) content: Vec<u8>,
     pub(crate) quota_bytes: Option<u64>,
+    /// It is an upstream's: what it names comes later, or never.
+    pub(crate) is_cached: bool,
 }
 
 /// A manifest that is about another one.
@@ -77,6 +79,9 @@ impl Index {
                 // The same bytes name the same things.
                 Some(id) => {
                     lose_tag(connection, id)?;
+                    if !put.is_cached {
+                        own(connection, repository, id, &put)?;
+                    }
                     id
                 }
                 None => insert(connection, repository, &put)?,
@@ -93,6 +98,29 @@ impl Index {
                     .execute(params![repository, tag.as_str(), id, now()])?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// How long a blob is by what a manifest of this repository says that names it.
+    pub(crate) async fn promised_bytes(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Refusal> {
+        let (repository, digest) = (repository.clone(), digest.clone());
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT m.content, m.media_type FROM manifest_blobs n JOIN manifests m ON m.id = n.manifest
+                 JOIN repositories r ON r.id = n.repository JOIN blobs b ON b.id = n.blob
+                 WHERE r.name = ?1 AND b.digest = ?2 ORDER BY m.id DESC LIMIT 1",
+            )?;
+            let found = query.query_row([repository.as_str(), digest.as_str()], |row| {
+                Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+            });
+            let Some((content, media_type)) = found.optional()? else { return Ok(None) };
+            let named = manifest::parse(&content, Some(&media_type))?.blobs;
+            Ok(named.into_iter().find(|blob| blob.digest == digest).map(|blob| blob.size_bytes))
         })
         .await
     }
@@ -211,7 +239,7 @@ fn insert(connection: &Connection, repository: i64, put: &PutManifest) -> Result
     connection
         .prepare_cached(
             "INSERT INTO manifests (repository, digest, media_type, size_bytes, subject, artifact_type, annotations,
-             content, named_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             content, named_at, is_cached) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             repository,
@@ -223,8 +251,41 @@ fn insert(connection: &Connection, repository: i64, put: &PutManifest) -> Result
             json!(annotations).to_string(),
             put.content,
             now(),
+            put.is_cached,
         ])?;
     let id = connection.last_insert_rowid();
+    if put.is_cached {
+        promise(connection, id, repository, &put.manifest.blobs)?;
+    } else {
+        name_all(connection, repository, id, put)?;
+    }
+    Ok(id)
+}
+
+/// One that was an upstream's and is pushed now has to have all it names, as any other.
+fn own(connection: &Connection, repository: i64, id: i64, put: &PutManifest) -> Result<(), Refusal> {
+    let mut change =
+        connection.prepare_cached("UPDATE manifests SET is_cached = 0 WHERE id = ?1 AND is_cached <> 0")?;
+    if change.execute([id])? == 0 { Ok(()) } else { name_all(connection, repository, id, put) }
+}
+
+/// Names blobs that the repository does not have: their rows say nothing of a file until one comes. Somebody else's file
+/// does not become this repository's by being named.
+fn promise(connection: &Connection, manifest: i64, repository: i64, blobs: &[NamedBlob]) -> Result<(), Refusal> {
+    let mut make =
+        connection.prepare_cached("INSERT INTO blobs (digest, size_bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    let mut name = connection.prepare_cached(
+        "INSERT OR IGNORE INTO manifest_blobs (manifest, repository, blob)
+         SELECT ?1, ?2, id FROM blobs WHERE digest = ?3",
+    )?;
+    for blob in blobs {
+        make.execute(params![blob.digest.as_str(), signed(blob.size_bytes)])?;
+        name.execute(params![manifest, repository, blob.digest.as_str()])?;
+    }
+    Ok(())
+}
+
+fn name_all(connection: &Connection, repository: i64, id: i64, put: &PutManifest) -> Result<(), Refusal> {
     for blob in &put.manifest.blobs {
         name_blob(connection, repository, id, blob)?;
     }
@@ -233,7 +294,7 @@ fn insert(connection: &Connection, repository: i64, put: &PutManifest) -> Result
             return Err(not_here("manifest", digest));
         }
     }
-    Ok(id)
+    Ok(())
 }
 
 fn name_blob(connection: &Connection, repository: i64, manifest: i64, blob: &NamedBlob) -> Result<(), Refusal> {

@@ -1,0 +1,319 @@
+//! Repositories of an upstream, which is one in memory: what it has comes as it is asked for, stays when it is down, and is
+//! believed in nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use dozen_distribution::{
+    Asked, FetchedManifest, Source, StoreOptions, Upstream, UpstreamError, UpstreamErrorKind, Upstreams, read_upstreams,
+};
+use dozen_model::Digest;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::client::{Choices, OCI_INDEX, OCI_MANIFEST, Registry, descriptor, sha256};
+
+#[derive(Debug, Default)]
+struct Elsewhere(Mutex<There>, Gate);
+
+/// Blobs come as far as it has permits.
+#[derive(Debug)]
+struct Gate(Semaphore);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Semaphore::new(Semaphore::MAX_PERMITS))
+    }
+}
+
+#[derive(Debug, Default)]
+struct There {
+    tags: HashMap<String, String>,
+    /// With their types.
+    manifests: BTreeMap<String, (Vec<u8>, String)>,
+    blobs: HashMap<String, Vec<u8>>,
+    fails: Option<UpstreamErrorKind>,
+    /// It knows GET alone.
+    says_no_digest: bool,
+    asked: Vec<String>,
+}
+
+impl Elsewhere {
+    fn change(&self, change: impl FnOnce(&mut There)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().asked)
+    }
+
+    fn put(&self, tag: &str, manifest: &Value) -> String {
+        let content = manifest.to_string().into_bytes();
+        let digest = sha256(&content);
+        let media_type = manifest["mediaType"].as_str().unwrap().to_owned();
+        self.change(|there| {
+            there.manifests.insert(format!("team/web@{digest}"), (content, media_type));
+            there.tags.insert(format!("team/web:{tag}"), digest.clone());
+        });
+        digest
+    }
+
+    /// An image of a configuration and a layer: its digest, and the layer's.
+    fn put_image(&self, tag: &str, layer: &[u8]) -> (String, String) {
+        let config = format!("{{\"config\":\"{tag}\"}}");
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", config.as_bytes()),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+        });
+        self.change(|there| {
+            there.blobs.insert(sha256(config.as_bytes()), config.clone().into_bytes());
+            there.blobs.insert(sha256(layer), layer.to_vec());
+        });
+        (self.put(tag, &manifest), sha256(layer))
+    }
+
+    fn ask<T>(&self, what: String, find: impl FnOnce(&There) -> Option<T>) -> Result<T, UpstreamError> {
+        let mut there = self.0.lock().unwrap();
+        there.asked.push(what);
+        let kind = there.fails.unwrap_or(UpstreamErrorKind::Missing);
+        let found = if there.fails.is_some() { None } else { find(&there) };
+        found.ok_or_else(|| UpstreamError { kind, words: "so it is".to_owned() })
+    }
+}
+
+impl Upstream for Elsewhere {
+    fn resolve<'a>(&'a self, repository: &'a str, tag: &'a str) -> Asked<'a, Option<Digest>> {
+        Box::pin(async move {
+            let name = format!("{repository}:{tag}");
+            self.ask(format!("HEAD {name}"), |there| {
+                let found = there.tags.get(&name)?.parse().unwrap();
+                Some(Some(found).filter(|_| !there.says_no_digest))
+            })
+        })
+    }
+
+    fn manifest<'a>(&'a self, repository: &'a str, reference: &'a str) -> Asked<'a, FetchedManifest> {
+        Box::pin(async move {
+            self.ask(format!("GET {repository} {reference}"), |there| {
+                let digest = there.tags.get(&format!("{repository}:{reference}")).map_or(reference, String::as_str);
+                let (content, media_type) = there.manifests.get(&format!("{repository}@{digest}"))?.clone();
+                Some(FetchedManifest { content, media_type })
+            })
+        })
+    }
+
+    fn blob<'a>(
+        &'a self,
+        repository: &'a str,
+        digest: &'a Digest,
+        _size_bytes: u64,
+        pieces: mpsc::Sender<Bytes>,
+    ) -> Asked<'a, ()> {
+        Box::pin(async move {
+            let content =
+                self.ask(format!("GET {repository} {digest}"), |there| there.blobs.get(digest.as_str()).cloned())?;
+            for piece in content.chunks(1000) {
+                self.1.0.acquire().await.unwrap().forget();
+                if pieces.send(Bytes::copy_from_slice(piece)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// `hub/**` is its, and a tag is fresh for so long.
+fn registry_of(elsewhere: &Arc<Elsewhere>, fresh: &str, store: StoreOptions) -> Registry {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!("[[upstream]]\nrepositories = \"hub/**\"\nurl = \"https://r.example\"\nfresh = \"{fresh}\"\n");
+    std::fs::write(file.path(), text).unwrap();
+    let plan = read_upstreams(file.path()).unwrap().remove(0);
+    let upstreams = Upstreams::new(vec![Source::new(plan, elsewhere.clone())]);
+    Registry::with(Choices { store, upstreams: Some(upstreams), ..Choices::default() })
+}
+
+fn manifest(reference: &str) -> String {
+    format!("/v2/hub/team/web/manifests/{reference}")
+}
+
+fn blob(digest: &str) -> String {
+    format!("/v2/hub/team/web/blobs/{digest}")
+}
+
+#[test]
+fn what_was_pulled_once_is_pulled_again_while_the_upstream_is_down() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (digest, layer) = elsewhere.put_image("latest", &[7; 10_000]);
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    let pull = |stale: bool| {
+        let reply = registry.get(&manifest("latest")).is(200);
+        assert_eq!((sha256(&reply.body), reply.field("content-type")), (digest.clone(), Some(OCI_MANIFEST)));
+        assert_eq!(reply.field("warning").is_some_and(|words| words.starts_with("299 - ")), stale);
+        assert_eq!(registry.get(&manifest(&digest)).is(200).body, reply.body);
+        assert_eq!(registry.get(&blob(&layer)).is(200).body, [7; 10_000]);
+    };
+    pull(false);
+    let layer_asked = format!("GET team/web {layer}");
+    assert_eq!(elsewhere.asked(), ["HEAD team/web:latest", &format!("GET team/web {digest}"), &layer_asked]);
+    // What has not changed is not brought again.
+    pull(false);
+    assert_eq!(elsewhere.asked(), ["HEAD team/web:latest"]);
+    elsewhere.change(|there| there.fails = Some(UpstreamErrorKind::Unavailable));
+    pull(true);
+    // It is left alone for a while.
+    pull(true);
+    assert_eq!(elsewhere.asked(), ["HEAD team/web:latest"]);
+    registry.get(&manifest("other")).refused(502, "UNAVAILABLE");
+    // The layer is here, the configuration nobody has asked for.
+    let config = sha256(b"{\"config\":\"latest\"}");
+    registry.get(&blob(&config)).refused(502, "UNAVAILABLE");
+    elsewhere.change(|there| there.fails = None);
+    assert_eq!(registry.get(&blob(&config)).is(200).body, b"{\"config\":\"latest\"}");
+}
+
+#[test]
+fn a_tag_is_asked_for_when_it_is_not_fresh_and_follows_the_upstream() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (one, _) = elsewhere.put_image("latest", b"one");
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    let pulled = |registry: &Registry| sha256(&registry.get(&manifest("latest")).is(200).body);
+    assert_eq!(pulled(&registry), one);
+    let (two, _) = elsewhere.put_image("latest", b"two");
+    assert_eq!((pulled(&registry), elsewhere.asked().len()), (one.clone(), 2));
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    assert_eq!(pulled(&registry), two);
+    elsewhere.change(|there| drop(there.tags.insert("team/web:latest".to_owned(), one.clone())));
+    assert_eq!(pulled(&registry), one);
+    elsewhere.change(|there| there.says_no_digest = true);
+    elsewhere.asked();
+    // It goes back to what is here: nothing but the question.
+    assert_eq!(pulled(&registry), one);
+    assert_eq!(elsewhere.asked(), ["HEAD team/web:latest", "GET team/web latest"]);
+    elsewhere.change(|there| there.tags.clear());
+    registry.get(&manifest("latest")).refused(404, "MANIFEST_UNKNOWN");
+    elsewhere.change(|there| there.fails = Some(UpstreamErrorKind::Denied));
+    registry.get(&manifest("latest")).refused(403, "DENIED");
+    // What is called by its digest is here.
+    registry.get(&manifest(&one)).is(200);
+}
+
+#[test]
+fn an_index_comes_without_what_nobody_asks_for() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (child, _) = elsewhere.put_image("child", b"child");
+    let entry = |digest: &str| json!({ "mediaType": OCI_MANIFEST, "digest": digest, "size": 9 });
+    let index = json!({
+        "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry(&child), entry(&sha256(b"nowhere"))],
+    });
+    elsewhere.put("latest", &index);
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    assert_eq!(registry.get(&manifest("latest")).is(200).json(), index);
+    assert_eq!(sha256(&registry.get(&manifest(&child)).is(200).body), child);
+    registry.get(&manifest(&sha256(b"nowhere"))).refused(404, "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn an_upstream_that_lies_is_not_believed() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let content = vec![1; 5000];
+    let (digest, layer) = elsewhere.put_image("latest", &content);
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    // A manifest that nobody asked for.
+    let other = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }).to_string().into_bytes();
+    let key = format!("team/web@{digest}");
+    let right = elsewhere.0.lock().unwrap().manifests.get(&key).cloned().unwrap();
+    for wrong in [(other, OCI_INDEX), (right.0.clone(), OCI_INDEX), (b"<html>".to_vec(), "text/html")] {
+        elsewhere.change(|there| drop(there.manifests.insert(key.clone(), (wrong.0, wrong.1.to_owned()))));
+        registry.get(&manifest("latest")).refused(502, "UNAVAILABLE");
+    }
+    elsewhere.change(|there| drop(there.manifests.insert(key.clone(), right)));
+    // Nothing of which no manifest tells.
+    registry.get(&blob(&layer)).refused(404, "BLOB_UNKNOWN");
+    registry.get(&manifest("latest")).is(200);
+    // Too short, too long, and another one: the client never gets the last byte of what is not right.
+    for wrong in [vec![1; 4000], vec![1; 500_000], [vec![2], vec![1; 4999]].concat()] {
+        elsewhere.change(|there| drop(there.blobs.insert(layer.clone(), wrong)));
+        let reply = registry.get(&blob(&layer));
+        assert!(reply.status == 502 || reply.body.len() < content.len(), "{} {}", reply.status, reply.body.len());
+        registry.ask("HEAD", &blob(&layer), &[], b"").is(200);
+        assert_eq!(std::fs::read_dir(crate::uploads(registry.root.path())).unwrap().count(), 0);
+    }
+    elsewhere.change(|there| drop(there.blobs.insert(layer.clone(), content.clone())));
+    assert_eq!(registry.get(&blob(&layer)).is(200).body, content);
+}
+
+#[test]
+fn two_who_want_one_blob_have_it_brought_once_and_see_it_come() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let content: Vec<u8> = (0..200_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+    let (_, layer) = elsewhere.put_image("latest", &content);
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    registry.get(&manifest("latest")).is(200);
+    elsewhere.asked();
+    // It comes as far as that, and no further.
+    let gate = &elsewhere.1.0;
+    gate.forget_permits(usize::MAX);
+    gate.add_permits(100);
+    let head = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", blob(&layer), registry.address);
+    let mut first = registry.send(&format!("{head}\r\n"), b"");
+    let mut begun = [0; 12];
+    std::io::Read::read_exact(&mut first, &mut begun).unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200");
+    let part = registry.send(&format!("{head}Range: bytes=150000-150999\r\n\r\n"), b"");
+    let second = registry.send(&format!("{head}\r\n"), b"");
+    // The first one goes away; what it wanted comes all the same.
+    drop(first);
+    gate.add_permits(1000);
+    assert_eq!(crate::client::read_reply(second).is(200).body, content);
+    assert_eq!(crate::client::read_reply(part).is(206).body, content[150_000..151_000]);
+    assert_eq!(elsewhere.asked(), [format!("GET team/web {layer}")]);
+    assert_eq!(registry.get(&blob(&layer)).is(200).body, content);
+    assert!(elsewhere.asked().is_empty());
+}
+
+#[test]
+fn nobody_pushes_to_it_and_other_repositories_are_as_ever() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    let refused = registry.ask("POST", "/v2/hub/team/web/blobs/uploads/", &[], b"").refused(405, "UNSUPPORTED");
+    let words = refused.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+    assert!(words.contains("what r.example has as team/web"), "{words}");
+    registry.put_manifest("hub/team/web", "latest", &json!({})).refused(405, "UNSUPPORTED");
+    registry.push_image("team/web", "latest");
+    registry.get("/v2/team/web/manifests/latest").is(200);
+    registry.get("/v2/team/web/manifests/none").refused(404, "MANIFEST_UNKNOWN");
+    assert!(elsewhere.asked().is_empty());
+}
+
+#[test]
+fn what_somebody_else_has_is_not_given_because_an_upstream_names_it() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (_, layer) = elsewhere.put_image("latest", b"layer of ann's");
+    elsewhere.change(|there| drop(there.blobs.remove(&layer)));
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    registry.push_blob("ann/private", b"layer of ann's");
+    registry.get(&manifest("latest")).is(200);
+    registry.get(&blob(&layer)).refused(404, "BLOB_UNKNOWN");
+}
+
+#[test]
+fn a_collection_takes_what_is_deleted_and_leaves_what_may_come() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (digest, layer) = elsewhere.put_image("latest", b"layer");
+    let nothing = StoreOptions { grace: std::time::Duration::ZERO, ..StoreOptions::default() };
+    let registry = registry_of(&elsewhere, "1h", nothing);
+    registry.get(&manifest("latest")).is(200);
+    registry.push_blob("local", b"layer");
+    let collect = || registry.runtime.block_on(registry.store.collect()).unwrap().blobs;
+    // The other repository's own goes, and the upstream's still comes.
+    assert_eq!(collect(), 1);
+    assert_eq!(registry.get(&blob(&layer)).is(200).body, b"layer");
+    assert_eq!(collect(), 0);
+    assert_eq!(registry.get(&blob(&layer)).is(200).body, b"layer");
+    registry.ask("DELETE", &manifest(&digest), &[], b"").is(202);
+    assert_eq!((collect(), collect()), (1, 0));
+    assert_eq!(crate::problems(registry.stop().path()), Vec::<String>::new());
+}

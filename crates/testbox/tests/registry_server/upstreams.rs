@@ -1,0 +1,138 @@
+//! A cache in front of another registry, by the real binary: our engine pulls through it, the other one goes away, and what
+//! was pulled is still there.
+
+use std::path::PathBuf;
+
+use dozen_testbox::{Machine, dozen_program, until};
+use rustix::process::Signal;
+
+use crate::server::{HOST, Server, check, curl, failpoints, push_to, root};
+
+const THERE: &str = "127.0.0.1:5001";
+const THERE_URL: &str = "http://127.0.0.1:5001";
+
+fn file(machine: &Machine, name: &str, text: &str) -> PathBuf {
+    let path = machine.directory().join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn upstreams(machine: &Machine, rest: &str) -> PathBuf {
+    file(
+        machine,
+        "upstreams.toml",
+        &format!("[[upstream]]\nrepositories = \"cache/**\"\nurl = \"{THERE_URL}/team\"\nfresh = \"0s\"\n{rest}\n"),
+    )
+}
+
+#[test]
+fn an_engine_pulls_through_it_and_again_while_the_upstream_is_away() {
+    let machine = Machine::new();
+    let there = Server::beside(&machine, "there", &["--listen", THERE]);
+    push_to(&machine, THERE, "busybox", "team/box:1").expect(0);
+    let file = upstreams(&machine, "");
+    let server = Server::start(&machine, &["--upstreams", file.to_str().unwrap()]);
+    let engine = machine.engine();
+    let image = format!("{HOST}/cache/box:1");
+    let pull_and_run = || {
+        engine.dozen(&["pull", &image]).expect(0);
+        let ran = engine.dozen(&["run", "--rm", "--pull", "never", &image, "echo", "hello"]).expect(0);
+        assert_eq!(ran.out, "hello\n");
+        engine.dozen(&["rmi", &image]).expect(0);
+    };
+    pull_and_run();
+    engine.dozen(&["pull", &format!("{HOST}/cache/box:2")]).refuses(1, &["manifest unknown"]);
+    there.signal(Signal::TERM);
+    assert!(there.ended());
+    pull_and_run();
+    let told = "127.0.0.1:5001 cannot be asked for cache/box:1: what is here is given, and may be old";
+    assert!(server.said().contains(told), "{}", server.said());
+    let answer = curl(&machine, &[&format!("http://{HOST}/v2/cache/box/manifests/1")]).text();
+    assert!(answer.contains("warning: 299 - "), "{answer}");
+    // It is no place to push to, and its own repositories are.
+    let refused = server.push("busybox", "cache/box:2");
+    assert!(refused.code != 0 && refused.err.contains("has here what 127.0.0.1:5001 has as team/box"), "{refused:?}");
+    server.push("busybox", "own/box:1").expect(0);
+    // A server that is killed has lost nothing of it.
+    server.signal(Signal::KILL);
+    assert!(!server.ended());
+    let server = Server::start(&machine, &["--upstreams", file.to_str().unwrap()]);
+    pull_and_run();
+    drop(server);
+    check(&machine).expect(0);
+}
+
+#[test]
+fn killed_while_it_brings_something_it_has_nothing_by_halves() {
+    let machine = Machine::new();
+    let _there = Server::beside(&machine, "there", &["--listen", THERE]);
+    let file = upstreams(&machine, "");
+    for name in ["upload.made", "upload.appended", "blob.synced", "blob.placed", "blob.recorded", "manifest.recorded"] {
+        // Of each another repository: what is here is not brought.
+        let image = name.replace('.', "-");
+        push_to(&machine, THERE, "busybox", &format!("team/{image}:1")).expect(0);
+        let mut server = Server::start(&machine, &["--upstreams", file.to_str().unwrap()]);
+        let armed = failpoints(&machine).join(format!("registry.{name}"));
+        std::fs::write(&armed, "").unwrap();
+        assert!(server.pull(&format!("cache/{image}:1")).code != 0, "{name}");
+        until(name, || server.is_over().then_some(()));
+        assert!(!armed.exists(), "{name}");
+        drop(server);
+        check(&machine).expect(0);
+        let server = Server::start(&machine, &["--upstreams", file.to_str().unwrap()]);
+        assert_eq!(std::fs::read_dir(root(&machine).join("uploads")).unwrap().count(), 0, "{name}");
+        server.pull(&format!("cache/{image}:1")).expect(0);
+        drop(server);
+        let checked = check(&machine).expect(0);
+        // The image has a configuration and a layer, and all have the same.
+        assert!(checked.out.starts_with("2 blobs of "), "{name}: {}", checked.out);
+    }
+}
+
+#[test]
+fn the_password_of_an_upstream_is_sent_to_nobody_else_and_that_of_a_client_not_to_it() {
+    let machine = Machine::new();
+    // htpasswd -nbB -C 4 ann secret
+    let secret = "ann:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
+    let passwords = file(&machine, "passwords", secret);
+    let anonymous = Server::beside(&machine, "there", &["--listen", THERE]);
+    push_to(&machine, THERE, "busybox", "team/box:1").expect(0);
+    drop(anonymous);
+    let _there = Server::beside(&machine, "there", &["--listen", THERE, "--htpasswd", passwords.to_str().unwrap()]);
+    // Whoever asks here says the right password, which is not passed on.
+    let wanted = upstreams(&machine, "");
+    let server =
+        Server::start(&machine, &["--upstreams", wanted.to_str().unwrap(), "--htpasswd", passwords.to_str().unwrap()]);
+    let manifest = format!("http://{HOST}/v2/cache/box/manifests/1");
+    let ask = || curl(&machine, &["--user", "ann:secret", &manifest]).text();
+    assert!(ask().contains("127.0.0.1:5001 does not let this registry have it"), "{}", ask());
+    file(&machine, "word", "secret\n");
+    upstreams(&machine, "user = \"ann\"\npassword-file = \"word\"");
+    server.signal(Signal::HUP);
+    until("the upstreams are read", || server.said().contains("upstreams have been read again").then_some(()));
+    assert!(ask().starts_with("HTTP/1.1 200"), "{}", ask());
+    assert!(curl(&machine, &[&manifest]).text().starts_with("HTTP/1.1 401"));
+    assert!(server.said().contains("others than its owner can read the password"), "{}", server.said());
+    assert!(!server.said().replace("password", "").contains("secret"), "{}", server.said());
+    upstreams(&machine, "user = \"ann\"");
+    server.signal(Signal::HUP);
+    until("the upstreams are refused", || server.said().contains("line 3: user goes with").then_some(()));
+    assert!(ask().starts_with("HTTP/1.1 200"), "{}", ask());
+}
+
+#[test]
+fn upstreams_that_cannot_be_are_refused_at_the_start() {
+    let machine = Machine::new();
+    let root = root(&machine);
+    let serve = |text: &str, more: &[&str]| {
+        let path = file(&machine, "upstreams.toml", text);
+        let given = ["registry", "serve", "--root", root.to_str().unwrap(), "--upstreams", path.to_str().unwrap()];
+        machine.run(dozen_program(), &[&given[..], more].concat())
+    };
+    let text = "[[upstream]]\nrepositories = \"cache/**\"\nurl = \"https://r.example\"\n";
+    serve(text, &["--read-only"]).refuses(2, &["cannot be used with"]);
+    serve(&text.replace("https", "http"), &[]).refuses(1, &["line 3: everyone on the way to r.example"]);
+    serve(&text.replace("r.example", "registry"), &[]).refuses(1, &["line 3: \"registry\" is no host"]);
+    let secret = format!("{text}user = \"ann\"\npassword-env = \"NO_SUCH_SECRET\"\n");
+    serve(&secret, &[]).refuses(1, &["line 3: there is no NO_SUCH_SECRET in the environment"]);
+}
