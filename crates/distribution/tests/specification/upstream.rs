@@ -34,6 +34,8 @@ struct There {
     manifests: BTreeMap<String, (Vec<u8>, String)>,
     blobs: HashMap<String, Vec<u8>>,
     fails: Option<UpstreamErrorKind>,
+    /// The same, of whole manifests alone.
+    fails_whole: Option<UpstreamErrorKind>,
     /// It knows GET alone.
     says_no_digest: bool,
     asked: Vec<String>,
@@ -96,6 +98,10 @@ impl Upstream for Elsewhere {
 
     fn manifest<'a>(&'a self, repository: &'a str, reference: &'a str) -> Asked<'a, FetchedManifest> {
         Box::pin(async move {
+            let fails = self.0.lock().unwrap().fails_whole;
+            if let Some(kind) = fails {
+                return Err(UpstreamError { kind, words: "so it is".to_owned() });
+            }
             self.ask(format!("GET {repository} {reference}"), |there| {
                 let digest = there.tags.get(&format!("{repository}:{reference}")).map_or(reference, String::as_str);
                 let (content, media_type) = there.manifests.get(&format!("{repository}@{digest}"))?.clone();
@@ -192,6 +198,14 @@ fn a_tag_is_asked_for_when_it_is_not_fresh_and_follows_the_upstream() {
     // It goes back to what is here: nothing but the question.
     assert_eq!(pulled(&registry), one);
     assert_eq!(elsewhere.asked(), ["HEAD team/web:latest", "GET team/web latest"]);
+    // One that says nothing to HEAD and is out of order, as it is with a client's answer of 503.
+    elsewhere.change(|there| there.fails_whole = Some(UpstreamErrorKind::Unavailable));
+    let reply = registry.get(&manifest("latest")).is(200);
+    assert!(sha256(&reply.body) == one && reply.field("warning").is_some());
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    registry.get(&manifest("latest")).refused(502, "UNAVAILABLE");
+    elsewhere.change(|there| there.fails_whole = None);
+    registry.get(&manifest("latest")).is(200);
     elsewhere.change(|there| there.tags.clear());
     registry.get(&manifest("latest")).refused(404, "MANIFEST_UNKNOWN");
     elsewhere.change(|there| there.fails = Some(UpstreamErrorKind::Denied));

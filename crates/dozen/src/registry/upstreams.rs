@@ -21,8 +21,9 @@ use tokio::sync::mpsc;
 
 /// A client waits meanwhile, and most often there is something to give him.
 const MANIFEST_PATIENCE: Patience = Patience { head: Duration::from_secs(15), silence: Duration::from_secs(15) };
-/// How often a question is asked that is about a manifest.
-const MANIFEST_ATTEMPTS: NonZeroU8 = NonZeroU8::new(2).expect("it is not 0");
+/// A question about a manifest is asked once: an upstream may want to be left alone for a minute (`Retry-After`), where there
+/// is most often something to give, and who gets nothing asks again himself.
+const MANIFEST_ATTEMPTS: NonZeroU8 = NonZeroU8::MIN;
 
 /// Upstreams of this file, all of which can be asked.
 pub(super) fn read(path: &Path) -> Result<Vec<Source>, Box<dyn Error>> {

@@ -62,6 +62,44 @@ fn an_engine_pulls_through_it_and_again_while_the_upstream_is_away() {
     check(&machine).expect(0);
 }
 
+/// Answers all with a status, and wants to be left alone.
+const BUSY: &str = "
+import http.server, sys
+class Busy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[1]))
+        self.send_header('Retry-After', '50')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    do_HEAD = do_GET
+http.server.HTTPServer(('127.0.0.1', 5001), Busy).serve_forever()
+";
+
+#[test]
+fn an_upstream_that_has_enough_of_us_takes_nothing_away() {
+    let machine = Machine::new();
+    let there = Server::beside(&machine, "there", &["--listen", THERE]);
+    push_to(&machine, THERE, "busybox", "team/box:1").expect(0);
+    let file = upstreams(&machine, "");
+    let begin = || Server::start(&machine, &["--upstreams", file.to_str().unwrap()]);
+    let server = begin();
+    server.pull("cache/box:1").expect(0);
+    drop((there, server));
+    for status in ["429", "503"] {
+        let mut busy = machine.command("python3").args(["-c", BUSY, status]).spawn().unwrap();
+        until("it answers", || (curl(&machine, &[THERE_URL]).code == 0).then_some(()));
+        // One that has just begun asks; it is not kept waiting by what the other one wishes.
+        let server = begin();
+        server.pull("cache/box:1").expect(0);
+        assert!(server.said().contains("cannot be asked for cache/box:1"), "{status}: {}", server.said());
+        let other = format!("http://{HOST}/v2/cache/box/manifests/2");
+        let told = curl(&machine, &[&other]).text();
+        assert!(told.starts_with("HTTP/1.1 502") && !server.said().contains("asking again"), "{status}: {told}");
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+    }
+}
+
 #[test]
 fn killed_while_it_brings_something_it_has_nothing_by_halves() {
     let machine = Machine::new();
