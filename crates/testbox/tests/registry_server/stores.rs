@@ -204,7 +204,16 @@ fn killed_after_any_effect_on_a_store_it_is_whole() {
         let collecting = [&at[..], &["--grace", "0s", "--collect-every", "20ms"]].concat();
         let arm = || std::fs::write(crate::server::failpoints(&machine).join(name), "").unwrap();
         let collects = name.starts_with("registry.collect.");
-        let server = Server::with(&machine, if collects { &collecting } else { &at }, &KEYS);
+        let retains = name.starts_with("registry.retention.");
+        let rules = machine.directory().join("retention.toml");
+        std::fs::write(&rules, "[[rule]]\nrepositories = [\"passing\"]\nkeep-tags = [\"none\"]\n").unwrap();
+        let retaining = [&at[..], &["--collect-every", "20ms", "--retention", rules.to_str().unwrap()]].concat();
+        let arguments: &[&str] = match (collects, retains) {
+            (true, _) => &collecting,
+            (_, true) => &retaining,
+            _ => &at,
+        };
+        let server = Server::with(&machine, arguments, &KEYS);
         if !collects {
             server.push("busybox", "kept:1").expect(0);
         }
@@ -226,6 +235,10 @@ fn killed_after_any_effect_on_a_store_it_is_whole() {
             }
             "registry.blob.deleted" => {
                 curl(&machine, &["-X", "DELETE", &format!("http://{HOST}/v2/kept/blobs/{loose}")]);
+            }
+            // The next round finds it.
+            _ if retains => {
+                push_artifact(&machine, "passing", "artifact");
             }
             _ if collects => {
                 curl(&machine, &["--data-binary", "loose", &post]);
