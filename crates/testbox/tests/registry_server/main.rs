@@ -49,6 +49,31 @@ fn skopeo_pushes_and_our_engine_pulls_and_runs() {
 }
 
 #[test]
+fn a_build_cache_goes_there_and_comes_back() {
+    let machine = Machine::new();
+    let server = Server::start(&machine, &[]);
+    let engine = machine.engine();
+    engine.load("busybox");
+    let at = machine.directory().join("context");
+    std::fs::create_dir_all(&at).unwrap();
+    std::fs::write(at.join("Dockerfile"), "FROM busybox\nRUN date +%s%N > /time\nRUN cat /time > /again\n").unwrap();
+    let name = format!("{HOST}/team/web:cache");
+    let build = |flag: &str| {
+        let line = ["build", "--network", "none", "-t", "made", flag, &name, at.to_str().unwrap()];
+        engine.dozen(&line).expect(0).err
+    };
+    build("--cache-to");
+    let time = || engine.dozen(&["run", "--rm", "--network", "none", "made", "cat", "/again"]).text();
+    let first = time();
+    engine.dozen(&["rmi", "made"]).expect(0);
+    engine.dozen(&["builder", "prune", "-af"]).expect(0);
+    let said = build("--cache-from");
+    assert_eq!((said.matches(" CACHED\n").count(), time()), (2, first), "{said}");
+    drop(server);
+    check(&machine).expect(0);
+}
+
+#[test]
 fn over_tls_only_those_with_a_password_push_and_pull() {
     let machine = Machine::new();
     let file = |name: &str, text: &str| {
