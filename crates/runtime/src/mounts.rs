@@ -264,15 +264,15 @@ impl RootTree {
 /// (sysctl_core_net_init() in net/core/sysctl_net_core.c).
 fn refused_sysctl(name: &str, value: &str, has_own_users: bool, errno: Errno) -> RuntimeError {
     let action = format!("write sysctl {name} = {value:?}");
-    match errno {
-        Errno::NOENT if has_own_users && name.starts_with("net/") => RuntimeError::Invalid(format!(
-            "{action}: no such file or directory: this kernel has no such value, or not with users of its own (--userns)"
-        )),
-        Errno::NOENT => {
-            RuntimeError::Invalid(format!("{action}: no such file or directory: this kernel has no such value"))
+    // Not in the kernel's own words: to docker's clients "no such file or directory" is a command that is not there.
+    let missing = match errno {
+        Errno::NOENT if has_own_users && name.starts_with("net/") => {
+            "this kernel has no such value, or not with users of its own (--userns)"
         }
-        errno => RuntimeError::system(action, errno),
-    }
+        Errno::NOENT => "this kernel has no such value",
+        errno => return RuntimeError::system(action, errno),
+    };
+    RuntimeError::Invalid(format!("{action}: {missing}"))
 }
 
 /// The root of a bundle, cloned: what is mounted below it comes along, and nothing goes back.

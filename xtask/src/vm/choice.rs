@@ -25,6 +25,7 @@ const SMOKE: &[(&str, &str)] = &[
     ("testbox::names", "containers_of_a_network"),
     // Layers, volumes and binds that are idmapped.
     ("testbox::userns", "a_container_has_users"),
+    ("testbox::userns", "what_a_container_has_anyway"),
     ("testbox::escapes", ""),
     ("testbox::escapes_runtime", "n"),
     ("testbox::hostile", ""),
