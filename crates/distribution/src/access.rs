@@ -5,6 +5,14 @@
 //! hash for some minutes. How many are computed at once is bounded, and so is who waits for it: guessing does not take the
 //! machine. Whoever is not in the file costs as much time as whoever is.
 
+pub(crate) mod authorizer;
+pub(crate) mod caller;
+pub(crate) mod public_key;
+pub(crate) mod rights;
+pub(crate) mod scope;
+pub(crate) mod token;
+pub(crate) mod token_service;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,10 +23,10 @@ use http::{HeaderMap, Uri, header};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use crate::authorizer::{Authorizer, now};
-use crate::caller::{Bad, Caller, Challenge, Shown};
+use self::authorizer::{Authorizer, now};
+use self::caller::{Bad, Caller, Challenge, Shown};
+use self::token_service::TokenService;
 use crate::refusal::{Kind, Refusal};
-use crate::token_service::TokenService;
 
 /// How long a password that was right is believed without computing.
 const REMEMBERED: Duration = Duration::from_secs(5 * 60);

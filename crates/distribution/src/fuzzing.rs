@@ -47,14 +47,14 @@ pub fn request(data: &[u8]) {
         4 => access::read_basic(&text),
         6 => {
             // Nobody who asks gets more than he asked for, nor anything without a signature.
-            let asked = crate::scope::Granted::parse(&text);
-            assert_eq!(crate::scope::Granted::of_claims(&asked.claims()), asked);
+            let asked = crate::access::scope::Granted::parse(&text);
+            assert_eq!(crate::access::scope::Granted::of_claims(&asked.claims()), asked);
         }
         7 => {
             if let Ok(pattern) = crate::pattern::Pattern::parse(&text) {
                 _ = pattern.matches(&"a/b/c".parse().expect("it is a name"), Some("b"));
             }
-            _ = crate::public_key::PublicKey::read_all(&text);
+            _ = crate::access::public_key::PublicKey::read_all(&text);
         }
         _ => {
             let Ok(host) = HeaderValue::from_bytes(rest) else { return };

@@ -2,13 +2,11 @@
 //!
 //! What a request is, is decided on plain data: `route` (method and path), `range`, `page`, `manifest`, `name`; what is
 //! refused, `refusal` says, one kind for one status and code. `store` keeps files and the rows that name them, and is where
-//! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and `caller`
-//! decides whether he may, by `rights` or by what a token says. `retention` decides which tags go. `upstream` keeps what
+//! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and decides whether
+//! he may (`access/caller`), by rights or by what a token says. `retention` decides which tags go. `upstream` keeps what
 //! registries elsewhere have, as it is asked for. Nothing here knows of an engine, nor of a client of HTTP.
 
 mod access;
-mod authorizer;
-mod caller;
 mod control;
 mod failpoint;
 #[cfg(any(test, fuzzing))]
@@ -20,36 +18,31 @@ mod metrics;
 mod name;
 mod page;
 mod pattern;
-mod public_key;
 mod range;
 mod refusal;
 mod retention;
-mod rights;
 mod route;
-mod scope;
 mod serve;
 mod store;
-mod token;
-mod token_service;
 mod upstream;
 mod webhook;
 
+pub use access::authorizer::Authorizer;
+pub use access::rights::{Rights, RightsError};
+pub use access::token::{TokenKey, TokenKeyError};
+pub use access::token_service::{TokenService, TokenServiceError};
 pub use access::{Access, Passwords, PasswordsError};
-pub use authorizer::Authorizer;
 pub use control::{ask_retention, control, control_socket, shown};
 pub use failpoint::FAILPOINTS;
 pub use hosts::AllowedHosts;
 pub use metrics::Metrics;
 pub use refusal::{Kind, Refusal};
 pub use retention::{Retention, RetentionError};
-pub use rights::{Rights, RightsError};
 pub use serve::{Options, Watch, serve, serve_metrics};
 pub use store::{
     Bucket, BucketError, BucketErrorKind, Checked, Freed, Later, Migrated, Object, OpenError, Pieces, Progress,
     Released, Store, StoreOptions, check, check_bucket, migrate_to_bucket, migrate_to_directory,
 };
-pub use token::{TokenKey, TokenKeyError};
-pub use token_service::{TokenService, TokenServiceError};
 pub use upstream::{
     Asked, FetchedManifest, Secrets, Source, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPlan, Upstreams,
     UpstreamsError, read_upstreams,

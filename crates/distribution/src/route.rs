@@ -4,10 +4,10 @@
 use dozen_model::Digest;
 use http::Method;
 
-use crate::caller::Need;
+use crate::access::caller::Need;
+use crate::access::rights::Right;
 use crate::name::{ManifestReference, RepositoryName, UploadId};
 use crate::refusal::{Kind, Refusal};
-use crate::rights::Right;
 
 /// A request, as far as method and path say. `HEAD` is a `GET` whose body is not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]

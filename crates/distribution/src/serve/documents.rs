@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::{Answer, Server, header, intake, query, set};
-use crate::caller::Caller;
+use crate::access::caller::Caller;
 use crate::hasher::{Algorithm, Hasher};
 use crate::manifest::{self, LARGEST_BYTES, OCI_INDEX};
 use crate::name::{ManifestReference, RepositoryName};

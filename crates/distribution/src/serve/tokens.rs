@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::body::Body;
 use super::{Answer, Server, header, intake, query, set};
+use crate::access::authorizer::{Issued, Proof};
 use crate::access::{Access, CHALLENGE, Credentials, credentials};
-use crate::authorizer::{Issued, Proof};
 use crate::refusal::{Kind, Refusal};
 use crate::route::percent_decoded;
 

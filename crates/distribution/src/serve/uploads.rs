@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::intake::next_batch;
 use super::{Answer, Server, header, query, set};
-use crate::caller::Caller;
+use crate::access::caller::Caller;
 use crate::hasher::Algorithm;
 use crate::name::{RepositoryName, UploadId};
 use crate::range::{ChunkRange, received};

@@ -188,3 +188,50 @@ fn cell(value: &Value) -> Result<Cell> {
 fn odd(words: &str) -> dozen_ledger::rusqlite::Error {
     dozen_ledger::rusqlite::Error::ToSqlConversionFailure(words.to_owned().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::MIGRATIONS;
+
+    fn watched() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        MIGRATIONS.iter().for_each(|migration| connection.execute_batch(migration.0).unwrap());
+        watch(&connection).unwrap();
+        connection
+    }
+
+    /// What `pending` has, whose list is cut then.
+    fn taken(connection: &Connection) -> Vec<Change> {
+        let pending = pending(connection).unwrap();
+        connection.execute("DELETE FROM changed", []).unwrap();
+        pending.map_or_else(Vec::new, |pending| pending.changes)
+    }
+
+    /// Who only pulls writes nothing to the store; and where the disk was lost, nothing goes because nobody knows of it.
+    #[test]
+    fn a_pull_is_no_change_and_what_is_restored_was_pulled_just_now() {
+        let here = watched();
+        here.execute_batch(
+            "INSERT INTO repositories (id, name) VALUES (1, 'web');
+             INSERT INTO manifests (id, repository, digest, media_type, size_bytes, annotations, content, named_at, pulled_at)
+             VALUES (1, 1, 'sha256:1', 'm', 1, '', x'00ff', 5, 5);",
+        )
+        .unwrap();
+        let made = taken(&here);
+        assert_eq!(made.len(), 2);
+        here.execute("UPDATE manifests SET pulled_at = 9", []).unwrap();
+        assert_eq!(taken(&here), []);
+        here.execute("UPDATE manifests SET named_at = 7", []).unwrap();
+        let renamed = taken(&here);
+        assert_eq!(renamed.len(), 1);
+        let there = watched();
+        for changes in [made, renamed] {
+            apply(&there, &changes, 1000).unwrap();
+        }
+        let row = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let restored: (i64, i64, Vec<u8>) =
+            there.query_row("SELECT named_at, pulled_at, content FROM manifests", [], row).unwrap();
+        assert_eq!(restored, (7, 1000, vec![0, 255]));
+    }
+}

@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use http::{HeaderMap, Uri, header};
 
+use crate::access::caller::{Bad, Caller, Challenge, Shown};
+use crate::access::rights::Rights;
+use crate::access::scope::Granted;
+use crate::access::token::{Claims, LIFE, TokenKey, Use, User};
 use crate::access::{Credentials, Passwords, credentials};
-use crate::caller::{Bad, Caller, Challenge, Shown};
 use crate::refusal::{Kind, Refusal};
-use crate::rights::Rights;
-use crate::scope::Granted;
-use crate::token::{Claims, LIFE, TokenKey, Use, User};
 
 /// See the module.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::access::rights::{Policy, Right};
+use crate::access::scope::{self, Granted};
 use crate::name::RepositoryName;
 use crate::refusal::{Kind, Refusal};
-use crate::rights::{Policy, Right};
-use crate::scope::{self, Granted};
 
 /// What a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::sync::{PoisonError, RwLock};
 
 use serde_json::Value;
 
-use crate::public_key::PublicKey;
-use crate::scope::Granted;
-use crate::token::decode;
+use crate::access::public_key::PublicKey;
+use crate::access::scope::Granted;
+use crate::access::token::decode;
 
 /// Clocks differ by so much at the most (RFC 7519, section 4.1.4).
 const LEEWAY_SECONDS: u64 = 60;
@@ -138,8 +138,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rights::Right;
-    use crate::token::encode;
+    use crate::access::rights::Right;
+    use crate::access::token::encode;
 
     struct Elsewhere(Ed25519KeyPair);
 

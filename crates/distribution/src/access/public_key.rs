@@ -7,7 +7,7 @@ use dozen_model::base64;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::Value;
 
-use crate::token::decode;
+use crate::access::token::decode;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,7 +202,7 @@ mod tests {
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
     use super::*;
-    use crate::token::encode;
+    use crate::access::token::encode;
 
     /// RFC 7515, appendix A.2 and A.3: keys, what was signed, and its signatures.
     const RSA: &str = r#"{"kty":"RSA",

@@ -15,7 +15,7 @@ use dozen_model::base64;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::scope::Granted;
+use crate::access::scope::Granted;
 
 /// How long a token opens something: long enough for old clients, which know no less than a minute ("Token Authentication
 /// Specification", `expires_in`).

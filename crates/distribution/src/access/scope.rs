@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::access::rights::{Right, RightSet};
 use crate::name::RepositoryName;
-use crate::rights::{Right, RightSet};
 
 /// No token is for more repositories: a push names a handful.
 const MOST_REPOSITORIES: usize = 64;
