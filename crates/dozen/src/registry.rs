@@ -3,6 +3,7 @@
 mod access;
 mod arguments;
 mod migrate;
+mod reload;
 mod retention;
 mod store;
 mod upstreams;
@@ -28,6 +29,7 @@ use crate::notify::Notify;
 use crate::rest::Rest;
 use access::Guard;
 use arguments::{Check, Command, Serve};
+use reload::Files;
 
 /// Threads that run the server's async code; blocking work has threads of its own, which end when they are idle.
 const WORKERS: usize = 4;
@@ -81,7 +83,7 @@ fn done(runtime: &mut tokio::runtime::Builder, work: impl Future<Output = Result
 async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let hangup = signal(SignalKind::hangup())?;
     serve.check()?;
     crate::daemon::raise_descriptor_limit();
     let tls = match serve.tls_files() {
@@ -90,6 +92,8 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     };
     let guard = Guard::read(&serve)?;
     let rules = serve.retention.as_deref().map(Retention::read).transpose()?;
+    // All files before the store is opened: who is wrong in one of them has not taken a bucket yet.
+    let endpoints = serve.webhooks.as_deref().map(webhooks::read).transpose()?;
     let upstreams = match &serve.upstreams {
         Some(path) => Some(Upstreams::new(upstreams::read(path)?)),
         None => None,
@@ -106,7 +110,6 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     let access = guard.access(&serve)?;
     let failed = |error| format!("cannot listen on {}: {error}", serve.listen);
     let listener = TcpListener::bind(serve.listen).await.map_err(failed)?;
-    let endpoints = serve.webhooks.as_deref().map(webhooks::read).transpose()?;
     let told = endpoints
         .map(|endpoints| Webhooks::new(endpoints, listener.local_addr().map(|it| it.to_string()).unwrap_or_default()));
     let watch = Watch { webhooks: told, ..Watch::default() };
@@ -138,30 +141,8 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
             None
         }
     };
-    let reloading = tokio::spawn({
-        let (tls, upstreams, path) = (tls.clone(), upstreams.clone(), serve.upstreams.clone());
-        async move {
-            while hangup.recv().await.is_some() {
-                let mut problems = guard.reload();
-                if let Some(Err(error)) = rules.as_ref().map(Retention::reload) {
-                    problems.push(error_chain(&error));
-                }
-                if let Some(Err(error)) = tls.as_ref().map(DoorKeeper::reload) {
-                    problems.push(error_chain(&error));
-                }
-                if let (Some(upstreams), Some(path)) = (&upstreams, &path) {
-                    match upstreams::read(path) {
-                        Ok(sources) => upstreams.replace(sources),
-                        Err(error) => problems.push(error_chain(error.as_ref())),
-                    }
-                }
-                match problems.as_slice() {
-                    [] => tracing::info!("certificate, passwords, rights, rules and upstreams have been read again"),
-                    problems => tracing::error!("{}: that stays as it was", problems.join("; ")),
-                }
-            }
-        }
-    });
+    let files = Files { guard, rules, tls: tls.clone(), upstreams: upstreams.clone().zip(serve.upstreams.clone()) };
+    let reloading = tokio::spawn(files.read_again_on(hangup));
     let options = Options {
         access,
         read_only: serve.read_only,
