@@ -1,7 +1,7 @@
 //! Places where a test kills the server: after every effect.
 
 /// All of them, in the order of an upload's life: `dozen registry serve --failpoints` prints the list.
-pub const FAILPOINTS: [&str; 15] = [
+pub const FAILPOINTS: [&str; 17] = [
     "upload.made",
     "upload.recorded",
     "upload.appended",
@@ -14,6 +14,8 @@ pub const FAILPOINTS: [&str; 15] = [
     "collect.rows",
     "collect.files",
     "retention.applied",
+    "scrub.set_aside",
+    "scrub.noted",
     "journal.opened",
     "journal.put",
     "journal.snapshot",

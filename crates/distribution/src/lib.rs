@@ -3,7 +3,8 @@
 //! What a request is, is decided on plain data: `route` (method and path), `range`, `page`, `manifest`, `name`; what is
 //! refused, `refusal` says, one kind for one status and code. `store` keeps files and the rows that name them, and is where
 //! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and decides whether
-//! he may (`access/caller`), by rights or by what a token says. `retention` decides which tags go. `upstream` keeps what
+//! he may (`access/caller`), by rights or by what a token says. `retention` decides which tags go, `scrub` when blobs
+//! are read to see whether they are damaged. `upstream` keeps what
 //! registries elsewhere have, as it is asked for. Nothing here knows of an engine, nor of a client of HTTP.
 
 mod access;
@@ -22,6 +23,7 @@ mod range;
 mod refusal;
 mod retention;
 mod route;
+mod scrub;
 mod serve;
 mod store;
 mod upstream;
@@ -38,6 +40,7 @@ pub use hosts::AllowedHosts;
 pub use metrics::Metrics;
 pub use refusal::{Kind, Refusal};
 pub use retention::{Retention, RetentionError};
+pub use scrub::{Scrub, scrub};
 pub use serve::{Options, Watch, serve, serve_metrics};
 pub use store::{
     Bucket, BucketError, BucketErrorKind, Checked, Freed, Later, Migrated, Object, OpenError, Pieces, Progress,

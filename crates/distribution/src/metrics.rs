@@ -29,6 +29,10 @@ pub struct Metrics {
     collected_blobs: AtomicU64,
     collected_bytes: AtomicU64,
     released: AtomicU64,
+    scrubbed_blobs: AtomicU64,
+    scrubbed_bytes: AtomicU64,
+    found_damaged: AtomicU64,
+    scrubbed_at: AtomicU64,
     stored: Mutex<Option<(Instant, Stored)>>,
 }
 
@@ -47,6 +51,10 @@ pub(crate) struct Stored {
     pub(crate) tags: u64,
     pub(crate) blobs: u64,
     pub(crate) bytes: u64,
+    /// Files that were set aside.
+    pub(crate) damaged: u64,
+    /// Blobs that manifests name, and nobody has.
+    pub(crate) lost: u64,
 }
 
 impl Metrics {
@@ -84,6 +92,28 @@ impl Metrics {
     /// Tags and manifests that rules of retention have let go.
     pub fn released(&self, count: usize) {
         self.released.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// A scrub has read a blob.
+    pub(crate) fn scrubbed(&self, bytes: u64, is_damaged: bool) {
+        self.scrubbed_blobs.fetch_add(1, Ordering::Relaxed);
+        self.scrubbed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.found_damaged.fetch_add(u64::from(is_damaged), Ordering::Relaxed);
+    }
+
+    /// Blobs that were read since the server began.
+    pub fn scrubbed_blobs(&self) -> u64 {
+        self.scrubbed_blobs.load(Ordering::Relaxed)
+    }
+
+    /// It had read them all, at this second since 1970.
+    pub(crate) fn scrubbed_all(&self, at: u64) {
+        self.scrubbed_at.store(at, Ordering::Relaxed);
+    }
+
+    /// What has gone over the network so far.
+    pub(crate) fn moved_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed).wrapping_add(self.sent_bytes.load(Ordering::Relaxed))
     }
 
     /// All of them, of now.
@@ -140,9 +170,20 @@ impl Metrics {
             ("tags", "gauge", "Tags.", stored.tags),
             ("blobs", "gauge", "Blobs, each once.", stored.blobs),
             ("stored_bytes", "gauge", "Their bytes.", stored.bytes),
+            ("lost_blobs", "gauge", "Blobs that manifests name and that are not there: push them again.", stored.lost),
+            ("damaged_files", "gauge", "Files that a scrub has set aside.", stored.damaged),
             ("collected_blobs_total", "counter", "Blobs that nothing named.", now(&self.collected_blobs)),
             ("collected_bytes_total", "counter", "Their bytes.", now(&self.collected_bytes)),
             ("released_total", "counter", "Tags and manifests that rules of retention let go.", now(&self.released)),
+            ("scrubbed_blobs_total", "counter", "Blobs that a scrub has read.", now(&self.scrubbed_blobs)),
+            ("scrubbed_bytes_total", "counter", "Their bytes.", now(&self.scrubbed_bytes)),
+            ("scrub_damaged_total", "counter", "Those of them that were damaged or lost.", now(&self.found_damaged)),
+            (
+                "scrub_finished_timestamp_seconds",
+                "gauge",
+                "When a scrub had last read all blobs; 0: not since the server began.",
+                now(&self.scrubbed_at),
+            ),
         ] {
             family(&mut text, name, kind, help);
             _ = writeln!(text, "dozen_registry_{name} {value}");
@@ -202,7 +243,9 @@ mod tests {
         metrics.collected(2, 300);
         metrics.released(4);
         let connected = metrics.connected();
-        let stored = Stored { repositories: 1, manifests: 2, tags: 3, blobs: 4, bytes: 500 };
+        let stored = Stored { repositories: 1, manifests: 2, tags: 3, blobs: 4, bytes: 500, damaged: 6, lost: 8 };
+        metrics.scrubbed(70, false);
+        metrics.scrubbed(20, true);
         let text = metrics.render(stored, 7);
         for line in [
             "dozen_registry_http_requests_total{route=\"blob_get\",code=\"200\"} 2",
@@ -223,6 +266,11 @@ mod tests {
             "dozen_registry_stored_bytes 500",
             "dozen_registry_collected_bytes_total 300",
             "dozen_registry_released_total 4",
+            "dozen_registry_lost_blobs 8",
+            "dozen_registry_damaged_files 6",
+            "dozen_registry_scrubbed_blobs_total 2",
+            "dozen_registry_scrubbed_bytes_total 90",
+            "dozen_registry_scrub_damaged_total 1",
         ] {
             assert!(text.lines().any(|known| known == line), "{line}\nin\n{text}");
         }

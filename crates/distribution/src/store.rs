@@ -13,12 +13,14 @@ mod index;
 mod journal;
 mod migrate;
 mod numbers;
+mod reading;
 mod retention;
 mod schema;
+mod scrub;
 mod shelves;
 mod uploads;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,13 +34,13 @@ use crate::failpoint::failpoint;
 use crate::name::{ManifestReference, RepositoryName, UploadId};
 use crate::refusal::{Kind, Refusal};
 use directory::{BlobFile, Directory};
-use index::Index;
+use index::{Aside, Index};
 use shelves::Shelves;
 
 pub use bucket::{Bucket, BucketError, BucketErrorKind, Later, Object, Pieces};
 pub use check::{Checked, check, check_bucket};
 pub use index::Released;
-pub(crate) use index::{PutManifest, Referrer, StoredManifest};
+pub(crate) use index::{PutManifest, Referrer, Round, StoredManifest, now};
 pub use migrate::{Migrated, Progress, migrate_to_bucket, migrate_to_directory};
 pub(crate) use shelves::{Content, pieces_of};
 pub(crate) use uploads::{Upload, Writer};
@@ -166,17 +168,43 @@ impl Store {
         Ok(Arc::new(store))
     }
 
-    /// Files without rows go; blobs without files are lost, until somebody uploads them again.
+    /// Files without rows go; blobs without files are lost, until somebody uploads them again, or the file is there again.
     async fn recover_blobs(&self) -> Result<(), Refusal> {
-        let mut known: HashSet<BlobFile> = self.index.blob_files().await?.into_iter().map(|(file, _)| file).collect();
+        let known = self.index.blob_files().await?;
+        let mut known: HashMap<BlobFile, u64> = known.into_iter().collect();
+        let aside = self.index.aside().await?;
+        let mut aside: HashMap<BlobFile, Aside> = aside.into_iter().map(|one| (one.file.clone(), one)).collect();
+        let mut returned = Vec::new();
         let mut orphans = self.shelves.all().await?;
-        orphans.retain(|file| !known.remove(file));
+        orphans.retain(|file| match aside.remove(file) {
+            Some(one) => {
+                returned.extend(Some(one).filter(|one| !one.is_damaged));
+                false
+            }
+            None => known.remove(file).is_none(),
+        });
         self.shelves.remove(orphans).await?;
-        let lost = self.shelves.missing(known).await?;
-        for file in &lost {
-            tracing::error!("the blob {} is lost: its file is not there; push it again", file.digest);
+        let mut needless = Vec::new();
+        for one in returned {
+            let file = one.file.clone();
+            if self.index.take_back(one).await? {
+                tracing::info!("the blob {} is not lost any more: its file is there again", file.digest);
+            } else {
+                needless.push(file);
+            }
         }
-        if lost.is_empty() { Ok(()) } else { self.index.lose(lost).await }
+        let mut forgotten: Vec<_> = self.shelves.missing(aside.into_keys().collect()).await?.into_iter().collect();
+        forgotten.extend_from_slice(&needless);
+        if !forgotten.is_empty() {
+            self.index.forget_aside(forgotten).await?;
+        }
+        self.shelves.remove(needless).await?;
+        for file in self.shelves.missing(known.keys().cloned().collect()).await? {
+            tracing::error!("the blob {} is lost: its file is not there; push it again", file.digest);
+            let size_bytes = known.get(&file).copied().unwrap_or_default();
+            self.index.set_aside(file, size_bytes, false).await?;
+        }
+        Ok(())
     }
 
     /// Uploads go on that have a row and a file, written since the machine has been up.

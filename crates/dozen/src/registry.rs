@@ -133,6 +133,8 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         let (store, rules, every) = (store.clone(), rules.clone(), serve.collect_every);
         tokio::spawn(collect(store, rules, every, watch.clone()))
     });
+    let scrubbing =
+        serve.scrub().map(|scrub| tokio::spawn(dozen_distribution::scrub(store.clone(), scrub, watch.metrics.clone())));
     let asked = match dozen_distribution::control(store.clone(), rules.clone(), &serve.root) {
         Ok(answering) => Some(tokio::spawn(answering)),
         // A path that is too long, say: whoever only pushes and pulls needs it not.
@@ -162,7 +164,7 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
     })
     .await;
     reloading.abort();
-    for task in [collecting, asked, telling, notifying].into_iter().flatten() {
+    for task in [collecting, scrubbing, asked, telling, notifying].into_iter().flatten() {
         task.abort();
     }
     if is_overtaken.get() {
@@ -213,6 +215,9 @@ async fn look_through(check: Check) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     for problem in &checked.problems {
         writeln!(out, "{problem}")?;
+    }
+    for aside in &checked.aside {
+        writeln!(out, "{aside}")?;
     }
     writeln!(out, "{} blobs of {} bytes read, {} problems", checked.blobs, checked.bytes, checked.problems.len())?;
     if checked.problems.is_empty() {

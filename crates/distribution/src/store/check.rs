@@ -8,7 +8,7 @@ use super::bucket::Bucket;
 use super::claim::{Found, restore};
 use super::directory::Directory;
 use super::index::Index;
-use super::shelves::Shelves;
+use super::shelves::{Shelves, object_name};
 use super::{OpenError, lock};
 
 /// What a check has found.
@@ -20,6 +20,8 @@ pub struct Checked {
     pub bytes: u64,
     /// What is wrong, a sentence each.
     pub problems: Vec<String>,
+    /// Damaged files that were set aside, a sentence each.
+    pub aside: Vec<String>,
 }
 
 /// Looks through the store in this directory, which no registry may serve meanwhile, and changes nothing in it.
@@ -65,10 +67,13 @@ async fn look_through(index: &Index, shelves: &Shelves) -> Result<Checked, OpenE
     let mut checked = Checked { problems: index.contradictions().await?, ..Checked::default() };
     for (file, size_bytes) in index.blob_files().await? {
         checked.blobs += 1;
-        match shelves.verify(&file, size_bytes).await? {
-            Ok(length) => checked.bytes += length,
-            Err(problem) => checked.problems.push(problem),
+        match shelves.verify(&file, size_bytes, None).await?.problem(&file.digest) {
+            None => checked.bytes += size_bytes,
+            Some(problem) => checked.problems.push(problem),
         }
+    }
+    for aside in index.aside().await?.iter().filter(|aside| aside.is_damaged) {
+        checked.aside.push(format!("{} was found damaged: it is nobody's, and stays", object_name(&aside.file)));
     }
     Ok(checked)
 }

@@ -6,6 +6,7 @@
 mod collect;
 mod manifests;
 mod retention;
+mod scrub;
 mod uploads;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ use crate::store::schema::MIGRATIONS;
 
 pub(crate) use manifests::{PutManifest, Referrer, StoredManifest};
 pub use retention::Released;
+pub(crate) use scrub::{Aside, Due, Round};
 pub(crate) use uploads::UploadRow;
 
 /// See the module.

@@ -88,8 +88,10 @@ pub async fn migrate_to_bucket(
     let take = |file: BlobFile, size_bytes: u64| {
         let (bucket, directory) = (bucket.clone(), directory.clone());
         async move {
-            let verified = Shelves::Directory(directory.clone()).verify(&file, size_bytes).await?;
-            verified.map_err(|words| Refusal::new(Kind::Internal, words))?;
+            let verdict = Shelves::Directory(directory.clone()).verify(&file, size_bytes, None).await?;
+            if let Some(problem) = verdict.problem(&file.digest) {
+                return Err(Refusal::new(Kind::Internal, problem));
+            }
             let path = directory.blob(&file);
             let opened = File::open(&path).map_err(|error| Refusal::of_disk("open", &path, &error))?;
             let name = object_name(&file);

@@ -3,7 +3,7 @@
 use dozen_ledger::Migration;
 
 /// What a blob is held by are rows: it goes when the last of them has.
-pub(crate) const MIGRATIONS: [Migration; 3] = [
+pub(crate) const MIGRATIONS: [Migration; 4] = [
     Migration(
         "
     CREATE TABLE repositories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
@@ -79,4 +79,25 @@ pub(crate) const MIGRATIONS: [Migration; 3] = [
     ),
     // Of an upstream: what it names comes when somebody asks for it, and may not be there yet.
     Migration("ALTER TABLE manifests ADD COLUMN is_cached INTEGER NOT NULL DEFAULT 0;"),
+    Migration(
+        "
+    -- Files that are nobody's, and stay: something else was found in them than their digest says, or they were not there
+    -- when they were looked for, and may come back.
+    CREATE TABLE aside (
+        digest TEXT NOT NULL,
+        upload TEXT NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        is_damaged INTEGER NOT NULL,
+        found_at INTEGER NOT NULL,
+        PRIMARY KEY (digest, upload)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Of this machine alone: the round in which all blobs are read. The last one that was; without it, the round is over.
+    CREATE TABLE scrub (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        begun_at INTEGER NOT NULL,
+        after INTEGER
+    ) STRICT;
+    ",
+    ),
 ];

@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use super::blocking;
 use super::bucket::{Bucket, BucketErrorKind, Pieces, list_all};
-use super::directory::{BlobFile, Directory, blob_file, read_all};
+use super::directory::{BlobFile, Directory, blob_file};
 use crate::failpoint::failpoint;
-use crate::hasher::{Algorithm, Hasher};
 use crate::name::UploadId;
 use crate::refusal::{Kind, Refusal};
 
@@ -149,49 +148,6 @@ impl Shelves {
             }
         }
         Ok(missing)
-    }
-
-    /// Reads a blob and compares it with its digest: its length, or in words what is wrong with it.
-    pub(super) async fn verify(&self, file: &BlobFile, size_bytes: u64) -> Result<Result<u64, String>, Refusal> {
-        let mut hasher = Hasher::new(Algorithm::of(&file.digest));
-        let read = match self {
-            Self::Directory(directory) => {
-                let (directory, file) = (directory.clone(), file.clone());
-                blocking(move || {
-                    let blob = directory.open_blob(&file);
-                    let read = blob.and_then(|blob| read_all(&blob, |bytes| hasher.update(bytes)));
-                    Ok(read.map(|length| (length, hasher)).map_err(|error| error.to_string()))
-                })
-                .await?
-            }
-            Self::Bucket(bucket) => match bucket.read(&object_name(file), None).await {
-                Ok(mut pieces) => {
-                    let mut length = 0;
-                    loop {
-                        match pieces.recv().await {
-                            None => break Ok((length, hasher)),
-                            Some(Err(error)) => break Err(error.to_string()),
-                            Some(Ok(piece)) => {
-                                length += piece.len() as u64;
-                                // Hashing is as fast as most networks.
-                                hasher.update(&piece);
-                            }
-                        }
-                    }
-                }
-                Err(error) => Err(error.to_string()),
-            },
-        };
-        Ok(match read {
-            Err(error) => Err(format!("the blob {} cannot be read: {error}", file.digest)),
-            Ok((length, _)) if length != size_bytes => {
-                Err(format!("the blob {} has {length} bytes, the index says {size_bytes}", file.digest))
-            }
-            Ok((_, hasher)) if hasher.digest() != file.digest => {
-                Err(format!("the blob {} is damaged: its content has {}", file.digest, hasher.digest()))
-            }
-            Ok((length, _)) => Ok(length),
-        })
     }
 }
 

@@ -20,6 +20,8 @@ mod moving;
 mod pull;
 #[path = "../specification/push.rs"]
 mod push;
+#[path = "../specification/scrub.rs"]
+mod scrub;
 #[path = "../specification/upstream.rs"]
 mod upstream;
 
@@ -49,4 +51,29 @@ pub fn uploads(root: &Path) -> PathBuf {
 pub fn problems(root: &Path) -> Vec<String> {
     let (runtime, scratch) = (tokio::runtime::Runtime::new().unwrap(), tempfile::tempdir().unwrap());
     runtime.block_on(dozen_distribution::check_bucket(bucket_of(root), scratch.path())).unwrap().problems
+}
+
+fn objects(root: &Path, digest: &str) -> Vec<String> {
+    let digits = digest.strip_prefix("sha256:").unwrap();
+    bucket_of(root).names("blobs/").into_iter().filter(|name| name.contains(digits)).collect()
+}
+
+pub fn put_content(root: &Path, digest: &str, content: &[u8]) {
+    for name in objects(root, digest) {
+        bucket_of(root).objects.lock().unwrap().insert(name, bytes::Bytes::copy_from_slice(content));
+    }
+}
+
+pub fn count_files(root: &Path, digest: &str) -> usize {
+    objects(root, digest).len()
+}
+
+pub fn hide(root: &Path, digest: &str, is_hidden: bool) {
+    let bucket = bucket_of(root);
+    let (from, to) = if is_hidden { ("blobs/", "hidden/") } else { ("hidden/", "blobs/") };
+    let digits = digest.strip_prefix("sha256:").unwrap();
+    let name = bucket.names(from).into_iter().find(|name| name.contains(digits)).unwrap();
+    let mut objects = bucket.objects.lock().unwrap();
+    let content = objects.remove(&name).unwrap();
+    objects.insert(name.replacen(from, to, 1), content);
 }

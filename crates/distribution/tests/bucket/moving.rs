@@ -37,7 +37,7 @@ fn it_moves_to_a_directory_and_back() {
     assert_eq!((moved.blobs, moved.known), (BLOBS, 0));
     assert_eq!((last.bytes, last.blobs), (last.total_bytes, last.total_blobs));
     let checked = runtime.block_on(check(directory.path())).unwrap();
-    assert_eq!(checked, Checked { blobs: BLOBS, bytes: moved.bytes, problems: Vec::new() });
+    assert_eq!(checked, Checked { blobs: BLOBS, bytes: moved.bytes, ..Checked::default() });
     // A second time is once too often.
     let again = migrate_to_directory(bucket.clone(), directory.path(), false, |_| ());
     assert!(matches!(runtime.block_on(again), Err(OpenError::Taken(_))));
@@ -51,7 +51,7 @@ fn it_moves_to_a_directory_and_back() {
     assert_eq!(back.names("").len(), BLOBS + 1, "and one snapshot");
     let scratch = tempfile::tempdir().unwrap();
     let checked = runtime.block_on(check_bucket(back.clone(), scratch.path())).unwrap();
-    assert_eq!(checked, Checked { blobs: BLOBS, bytes: moved.bytes, problems: Vec::new() });
+    assert_eq!(checked, Checked { blobs: BLOBS, bytes: moved.bytes, ..Checked::default() });
     let root = tempfile::tempdir().unwrap();
     BUCKETS.lock().unwrap().insert(root.path().to_owned(), back);
     let registry = Registry::in_directory(root, Choices::default());

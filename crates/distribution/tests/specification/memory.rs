@@ -91,7 +91,8 @@ impl Bucket for Memory {
             let bytes =
                 found.ok_or_else(|| BucketError::new(BucketErrorKind::Missing, format!("{name}: no such key")))?;
             let part = part.map_or(0..bytes.len(), |part| {
-                usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap()
+                // What is beyond the end is not there (RFC 9110, section 14.1.2).
+                usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap().min(bytes.len())
             });
             let bytes = bytes.slice(part);
             let (send, pieces) = tokio::sync::mpsc::channel(2);

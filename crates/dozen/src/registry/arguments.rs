@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use dozen_distribution::{AllowedHosts, StoreOptions};
+use dozen_distribution::{AllowedHosts, Scrub, StoreOptions};
 use dozen_settings::LogLevel;
 
 use super::store::Access;
@@ -127,6 +127,12 @@ pub(crate) struct Serve {
     /// A client that neither sends nor takes anything for so long is let go
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     pub(crate) stall_timeout: Duration,
+    /// Read all blobs once in each such time (7d), to find those that the disk or the store has damaged; without it, none is
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "read_only")]
+    scrub_every: Option<Duration>,
+    /// What that reads in a second at the most; a quarter of it while clients are served
+    #[arg(long, value_name = "SIZE", default_value = "16m", value_parser = rate, requires = "scrub_every")]
+    scrub_rate: u64,
     /// Whom to tell of pushes, pulls, mounts and deletions, in the form of docker-registry's notifications (TOML)
     #[arg(long, value_name = "FILE")]
     pub(crate) webhooks: Option<PathBuf>,
@@ -229,6 +235,10 @@ impl Serve {
         }
     }
 
+    pub(crate) fn scrub(&self) -> Option<Scrub> {
+        Some(Scrub { every: self.scrub_every?, bytes_per_second: self.scrub_rate })
+    }
+
     pub(crate) fn hosts(&self) -> AllowedHosts {
         if self.asks_who() { AllowedHosts::Any } else { AllowedHosts::Named(self.allowed_host.clone()) }
     }
@@ -254,6 +264,11 @@ fn size(text: &str) -> Result<u64, String> {
     let bytes = number.parse::<f64>().map_err(|_| invalid())? * 1024_f64.powi(power);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is at least 0 and below 2^63")]
     if bytes < 9.2e18 { Ok(bytes as u64) } else { Err(invalid()) }
+}
+
+/// Of bytes in a second. A slower one would not come to an end.
+fn rate(text: &str) -> Result<u64, String> {
+    size(text).and_then(|bytes| if bytes >= 64 << 10 { Ok(bytes) } else { Err("write 64k or more".to_owned()) })
 }
 
 /// `90s`, `10m`, `24h`, `7d`, `500ms`.

@@ -7,6 +7,7 @@ mod crash;
 mod metrics;
 mod retention;
 mod rights;
+mod scrub;
 mod server;
 mod stores;
 mod upstreams;

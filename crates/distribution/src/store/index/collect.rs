@@ -6,9 +6,6 @@
 //! the blob, or the manifest is refused, and its client uploads the blob again. The file goes after its row, and no other
 //! file ever gets its name (`directory.rs`): a blob that has come again meanwhile is not touched.
 
-use std::collections::HashSet;
-
-use dozen_ledger::Durability;
 use dozen_ledger::rusqlite::params;
 use dozen_model::Digest;
 
@@ -105,18 +102,6 @@ impl Index {
         .await
     }
 
-    /// The files of these blobs are lost: nobody has them until they are uploaded again.
-    pub(crate) async fn lose(&self, lost: HashSet<BlobFile>) -> Result<(), Refusal> {
-        self.change(Durability::Power, move |connection| {
-            let mut change = connection.prepare("UPDATE blobs SET upload = NULL WHERE digest = ?1 AND upload = ?2")?;
-            for file in lost {
-                change.execute([file.digest.as_str(), file.upload.as_str()])?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
     /// Manifests whose content has another digest than they are called by, and blobs that they name and nobody has:
     /// sentences.
     pub(crate) async fn contradictions(&self) -> Result<Vec<String>, Refusal> {
@@ -157,7 +142,7 @@ impl Index {
 impl Index {
     /// All blobs were seen then.
     pub(crate) async fn set_seen(&self, at: i64) -> Result<(), Refusal> {
-        self.change(Durability::Kill, move |connection| {
+        self.change(dozen_ledger::Durability::Kill, move |connection| {
             connection.execute("UPDATE repository_blobs SET seen_at = ?1", [at])?;
             Ok(())
         })

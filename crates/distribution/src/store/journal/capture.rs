@@ -11,8 +11,8 @@ use dozen_ledger::rusqlite::{Connection, OptionalExtension, Result, Row, params_
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Tables of this machine alone: open uploads are files here.
-const LOCAL: [&str; 3] = ["uploads", "changed", "journal_state"];
+/// Tables of this machine alone: open uploads are files here, and how far a scrub has come is worth no request to the store.
+const LOCAL: [&str; 4] = ["uploads", "scrub", "changed", "journal_state"];
 
 /// When something was last asked for: worth no request to the store. After a restoration it was just now, so that nothing
 /// goes because of a time that was lost.
