@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "dozen-gzip",
     "dozen-model",
     "dozen-dockerfile",
+    "dozen-trust",
     "dozen-settings",
     "dozen-tls",
     "dozen-ledger",

@@ -24,6 +24,9 @@ pub(crate) struct Registries {
     /// How often a registry is asked for something that fails
     #[arg(long)]
     max_download_attempts: Option<u8>,
+    /// Who has to have signed which images: a file as containers-policy.json(5) has it
+    #[arg(long, value_name = "FILE")]
+    signature_policy: Option<String>,
 }
 
 impl Registries {
@@ -39,6 +42,8 @@ impl Registries {
             ("max-concurrent-uploads", self.max_concurrent_uploads),
             ("max-download-attempts", self.max_download_attempts),
         ];
+        let policy = self.signature_policy.as_ref().map(|path| ("signature-policy".to_owned(), json!(path)));
+        keys.extend(policy);
         let lists = lists.into_iter().filter(|(_, said)| !said.is_empty()).map(|(key, said)| (key, json!(said)));
         let numbers = numbers.into_iter().filter_map(|(key, said)| Some((key, json!(said?))));
         keys.extend(lists.chain(numbers).map(|(key, value)| (key.to_owned(), value)));
@@ -66,13 +71,14 @@ mod tests {
         };
         let flags = "--insecure-registry a:5000 --insecure-registry 10.0.0.0/8 --registry-mirror https://m.example \
                      --certs-dir /a --certs-dir /b --max-concurrent-downloads 6 --max-concurrent-uploads 7 \
-                     --max-download-attempts 2";
+                     --max-download-attempts 2 --signature-policy /p.json";
         assert_eq!(
             said(&flags.split_whitespace().collect::<Vec<_>>()),
             json!({
                 "insecure-registries": ["a:5000", "10.0.0.0/8"], "registry-mirrors": ["https://m.example"],
                 "certs-dirs": ["/a", "/b"],
                 "max-concurrent-downloads": 6, "max-concurrent-uploads": 7, "max-download-attempts": 2,
+                "signature-policy": "/p.json",
             })
         );
         assert_eq!(said(&[]), json!({}));

@@ -10,6 +10,7 @@ mod board;
 mod fetch;
 mod flights;
 mod refusal;
+mod signatures;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub(crate) use self::fetch::terms;
 use self::flights::Flight;
 pub(crate) use self::flights::Pulls;
 pub(crate) use self::refusal::failure;
+pub(crate) use self::signatures::Vouching;
 use crate::{Engine, EngineError};
 
 /// What is to be pulled.

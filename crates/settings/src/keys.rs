@@ -110,6 +110,7 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("seccomp-profile", Acts),
     ("selinux-enabled", NOT_BUILT),
     ("shutdown-timeout", Refused("the engine's end does not end containers")),
+    ("signature-policy", Acts), // dozen's own
     ("storage-driver", STORAGE),
     ("storage-opts", STORAGE),
     ("swarm-default-advertise-addr", SWARM),

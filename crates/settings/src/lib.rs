@@ -14,6 +14,7 @@ mod networks;
 mod registries;
 mod settings;
 mod shared;
+mod signatures;
 mod users;
 
 pub use builder::{BuilderSettings, CacheRule, Space};
@@ -25,6 +26,7 @@ pub use networks::{Ipv4Network, NetworkSettings};
 pub use registries::{InsecureRegistry, Mirror, RegistrySettings};
 pub use settings::{LogLevel, LoggingSettings, Settings, TlsSettings};
 pub use shared::SharedSettings;
+pub use signatures::SignaturePolicy;
 pub use users::UserSettings;
 
 /// Keys and values, by Docker's names: a file's, or the same said by flags.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 
-use crate::SettingsError;
 use crate::settings::Reader;
+use crate::{SettingsError, SignaturePolicy};
 
 /// Ours, and Docker's.
 const CERTS_DIRS: [&str; 2] = ["/etc/dozen/certs.d", "/etc/docker/certs.d"];
@@ -30,6 +30,8 @@ pub struct RegistrySettings {
     pub uploads: NonZeroU8,
     /// `max-download-attempts`: how often a registry is asked, or sent something.
     pub attempts: NonZeroU8,
+    /// `signature-policy`: whose images come only if somebody has signed them. `None`: nobody's.
+    pub signature_policy: Option<SignaturePolicy>,
 }
 
 /// Another server with the same images.
@@ -67,6 +69,7 @@ impl Default for RegistrySettings {
             downloads: number(DOWNLOADS),
             uploads: number(UPLOADS),
             attempts: number(ATTEMPTS),
+            signature_policy: None,
         }
     }
 }
@@ -86,6 +89,7 @@ impl RegistrySettings {
             downloads: count(reader, "max-concurrent-downloads")?.unwrap_or(default.downloads),
             uploads: count(reader, "max-concurrent-uploads")?.unwrap_or(default.uploads),
             attempts: count(reader, "max-download-attempts")?.unwrap_or(default.attempts),
+            signature_policy: reader.path("signature-policy")?.map(SignaturePolicy::read).transpose()?,
         })
     }
 
@@ -221,6 +225,7 @@ mod tests {
                 downloads: NonZeroU8::new(6).unwrap(),
                 uploads: NonZeroU8::new(9).unwrap(),
                 attempts: NonZeroU8::MIN,
+                signature_policy: None,
             })
         );
     }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::CacheStep;
 use super::inline::Inside;
-use crate::pull::{Credentials, failure, terms};
+use crate::pull::{Credentials, Vouching, failure, terms};
 use crate::shared::Shared;
 
 /// Pieces of a layer between the network and the disk.
@@ -59,6 +59,9 @@ pub(super) async fn read(
 ) {
     let name = &source.reference;
     let found = async {
+        // A step's files are run as an image's are, and no cache is signed.
+        let vouched = Vouching::of(shared).of_unsigned(name, "a build cache");
+        vouched.map_err(|error| error_chain(&error))?;
         let known = credentials.get(name.registry()).cloned();
         let terms = terms(shared, known).await.map_err(|error| error_chain(&error))?;
         let repository = Arc::new(shared.pulls.client.repository(name, Access::Pull, terms));

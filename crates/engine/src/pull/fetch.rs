@@ -7,13 +7,14 @@ use bytes::{Buf, Bytes};
 use dozen_image::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 use dozen_model::{Digest, Reference, error_chain};
 use dozen_registry::{
-    Access, Authorities, Credentials, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError, Repository, Terms,
-    Which,
+    Access, Authorities, Credentials, Document, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError,
+    Repository, Terms, Which,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::board::{Board, LayerStep, PullEvent};
+use super::signatures::{Vouched, Vouching};
 use super::{PullRequest, refusal};
 use crate::EngineError;
 use crate::engine::emit_pull;
@@ -24,12 +25,13 @@ const PIECES: usize = 16;
 
 /// All that a request asks for.
 pub(super) async fn pull(shared: &Arc<Shared>, request: &PullRequest, board: &Board) -> Result<(), EngineError> {
+    let vouching = &Vouching::of(shared);
     let terms = terms(shared, request.credentials.clone()).await?;
     let told = board.clone();
     let pauses = Pauses::new(move |digest, seconds| told.moves(digest, LayerStep::Retrying { seconds }));
     let repository = shared.pulls.client.repository(&request.reference, Access::Pull, terms);
     let repository = Arc::new(repository.telling(pauses));
-    let one = |name| Pulling { shared, request, board, repository: repository.clone(), name };
+    let one = |name| Pulling { shared, request, board, vouching, repository: repository.clone(), name };
     if !request.all_tags {
         return one(request.reference.clone()).pull().await;
     }
@@ -65,12 +67,14 @@ struct Pulling<'a> {
     shared: &'a Arc<Shared>,
     request: &'a PullRequest,
     board: &'a Board,
+    vouching: &'a Vouching,
     repository: Arc<Repository>,
     name: Reference,
 }
 
 impl Pulling<'_> {
     async fn pull(&self) -> Result<(), EngineError> {
+        let is_open = self.vouching.is_open(&self.name)?;
         let mut which = match (self.name.digest(), self.name.tag()) {
             (Some(digest), _) => Which::Digest(digest.clone()),
             (None, tag) => Which::Tag(tag.unwrap_or("latest").to_owned()),
@@ -82,7 +86,9 @@ impl Pulling<'_> {
         {
             which = Which::Digest(resolved.digest);
         }
+        // What is here already may have come before there was a rule: then it is looked at as if it came now.
         if let Which::Digest(digest) = &which
+            && is_open
             && self.is_current(digest).await?
         {
             self.begin(&what);
@@ -90,8 +96,9 @@ impl Pulling<'_> {
             return Ok(());
         }
         let root = self.repository.manifest(&which).await.map_err(|error| self.failed(&error))?;
+        let vouched = self.vouched(&root.digest, root.kind).await?;
         self.begin(&what);
-        let is_new = self.fetch(&root).await?;
+        let is_new = self.fetch(&root, vouched).await?;
         self.done(root.digest, is_new);
         Ok(())
     }
@@ -116,7 +123,7 @@ impl Pulling<'_> {
     }
 
     /// Whether anything came.
-    async fn fetch(&self, root: &Manifest) -> Result<bool, EngineError> {
+    async fn fetch(&self, root: &Manifest, mut vouched: Vouched) -> Result<bool, EngineError> {
         let (images, platform) = (self.shared.images.clone(), self.request.platform.clone());
         let (digest, media_type, bytes) = (root.digest.clone(), root.media_type.clone(), root.bytes.clone());
         let begin = move || {
@@ -128,10 +135,24 @@ impl Pulling<'_> {
         let layers = loop {
             let asked = arrival.clone();
             match self.shared.blocking(move || Ok(asked.needed()?)).await? {
+                Needed::Manifest { digest, .. } => {
+                    let manifest = self.repository.manifest(&Which::Digest(digest)).await;
+                    let manifest = manifest.map_err(|error| self.failed(&error))?;
+                    if let Vouched::NotFor(_) = vouched {
+                        vouched = self.vouched(&manifest.digest, manifest.kind).await?;
+                    }
+                    self.take(&arrival, manifest.digest, manifest.media_type, manifest.bytes).await?;
+                }
+                Needed::Configuration { digest, size_bytes } => {
+                    self.has_to_be(&vouched)?;
+                    let bytes = self.repository.small_blob(&digest, size_bytes, DOCUMENT_BYTES).await;
+                    let bytes = bytes.map_err(|error| self.failed(&error))?;
+                    self.take(&arrival, digest, String::new(), bytes).await?;
+                }
                 Needed::Layers(layers) => break layers,
-                needed => self.fetch_document(&arrival, needed).await?,
             }
         };
+        self.has_to_be(&vouched)?;
         let is_new = layers.iter().any(|layer| !layer.is_here);
         let origin: Vec<_> = layers.iter().map(|layer| (layer.diff_id.clone(), layer.digest.clone())).collect();
         self.fetch_layers(&arrival, layers).await?;
@@ -147,19 +168,29 @@ impl Pulling<'_> {
         Ok(is_new)
     }
 
-    async fn fetch_document(&self, arrival: &Arc<Arrival>, needed: Needed) -> Result<(), EngineError> {
-        let failed = |error| self.failed(&error);
-        let (digest, media_type, bytes) = match needed {
-            Needed::Manifest { digest, .. } => {
-                let manifest = self.repository.manifest(&Which::Digest(digest)).await.map_err(failed)?;
-                (manifest.digest, manifest.media_type, manifest.bytes)
-            }
-            Needed::Configuration { digest, size_bytes } => {
-                let bytes = self.repository.small_blob(&digest, size_bytes, DOCUMENT_BYTES).await.map_err(failed)?;
-                (digest, String::new(), bytes)
-            }
-            Needed::Layers(_) => return Ok(()),
-        };
+    /// Whether somebody vouches for this. What of an index may be signed further down is not yet refused.
+    async fn vouched(&self, digest: &Digest, kind: Document) -> Result<Vouched, EngineError> {
+        let vouched = self.vouching.vouched(&self.repository, &self.name, digest).await?;
+        if kind == Document::Image {
+            self.has_to_be(&vouched)?;
+        }
+        Ok(vouched)
+    }
+
+    fn has_to_be(&self, vouched: &Vouched) -> Result<(), EngineError> {
+        match vouched {
+            Vouched::Yes => Ok(()),
+            Vouched::NotFor(rejected) => Err(self.vouching.refused(rejected.clone())),
+        }
+    }
+
+    async fn take(
+        &self,
+        arrival: &Arc<Arrival>,
+        digest: Digest,
+        media_type: String,
+        bytes: Vec<u8>,
+    ) -> Result<(), EngineError> {
         let arrival = arrival.clone();
         self.shared.blocking(move || Ok(arrival.document(&digest, &media_type, &bytes)?)).await
     }

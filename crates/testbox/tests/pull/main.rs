@@ -10,6 +10,7 @@ mod manifests;
 mod registry;
 mod search;
 mod secrets;
+mod signatures;
 mod told;
 
 use dozen_testbox::{Daemon, MACHINE_ADDRESS, Machine, Side};
