@@ -5,7 +5,8 @@
 //! everything durable happens; `serve` is HTTP around it. Who asks, `access` finds out by passwords and tokens, and decides whether
 //! he may (`access/caller`), by rights or by what a token says. `retention` decides which tags go, `scrub` when blobs
 //! are read to see whether they are damaged. `upstream` keeps what
-//! registries elsewhere have, as it is asked for. Nothing here knows of an engine, nor of a client of HTTP.
+//! registries elsewhere have, as it is asked for. `web` is a page for
+//! browsers. Nothing here knows of an engine, nor of a client of HTTP.
 
 mod access;
 mod control;
@@ -27,6 +28,7 @@ mod scrub;
 mod serve;
 mod store;
 mod upstream;
+mod web;
 mod webhook;
 
 pub use access::authorizer::Authorizer;

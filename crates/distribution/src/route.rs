@@ -8,10 +8,15 @@ use crate::access::caller::Need;
 use crate::access::rights::Right;
 use crate::name::{ManifestReference, RepositoryName, UploadId};
 use crate::refusal::{Kind, Refusal};
+use crate::web::Asset;
 
 /// A request, as far as method and path say. `HEAD` is a `GET` whose body is not sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// A file of the page for browsers.
+    Page(Asset),
+    /// What that page shows.
+    Browse(Browse),
     /// Is this a registry, and may I.
     Base,
     /// Gives a token: no repository has this path.
@@ -44,10 +49,25 @@ pub enum Action {
     Cancel(RepositoryName, UploadId),
 }
 
+/// What a person looks at, with what no client of a registry asks for. It counts as no pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Browse {
+    /// Repositories, with how much is in them.
+    Repositories,
+    /// Tags of one, with what they lead to.
+    Tags(RepositoryName),
+    /// A manifest, with what is about it.
+    Manifest(RepositoryName, ManifestReference),
+    /// A blob that is text: an image's configuration.
+    Document(RepositoryName, Digest),
+}
+
 impl Action {
     /// What it is counted as.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Page(_) => "page",
+            Self::Browse(_) => "browse",
             Self::Base => "base",
             Self::Token => "token",
             Self::ListRepositories => "catalog",
@@ -79,6 +99,7 @@ impl Action {
     /// Changes what is stored.
     pub fn is_write(&self) -> bool {
         match self {
+            Self::Page(_) | Self::Browse(_) => false,
             Self::Base | Self::Token | Self::ListRepositories | Self::ListTags(_) | Self::ListReferrers(..) => false,
             Self::ReadManifest(..) | Self::ReadBlob(..) | Self::UploadStatus(..) => false,
             Self::PutManifest(..) | Self::DeleteManifest(..) | Self::DeleteBlob(..) => true,
@@ -89,8 +110,11 @@ impl Action {
     /// What somebody has to have the right to who asks for it. What a mount is from comes to that.
     pub fn need(&self) -> Need<'_> {
         match self {
-            Self::Base | Self::Token => Need::Entrance,
-            Self::ListRepositories => Need::Catalog,
+            Self::Page(_) | Self::Base | Self::Token => Need::Entrance,
+            Self::ListRepositories | Self::Browse(Browse::Repositories) => Need::Catalog,
+            Self::Browse(Browse::Tags(name) | Browse::Manifest(name, _) | Browse::Document(name, _)) => {
+                Need::Repository(name, Right::Pull)
+            }
             Self::ListTags(name) | Self::ListReferrers(name, _) => Need::Repository(name, Right::Pull),
             Self::ReadManifest(name, _) | Self::ReadBlob(name, _) => Need::Repository(name, Right::Pull),
             Self::PutManifest(name, _) | Self::BeginUpload(name) => Need::Repository(name, Right::Push),
@@ -105,6 +129,18 @@ impl Action {
 /// `path` as it was sent, without the query.
 pub fn route(method: &Method, path: &str) -> Result<Action, Refusal> {
     let path = percent_decoded(path).ok_or_else(page_not_found)?;
+    if let Some(asset) = Asset::at(&path) {
+        return match *method {
+            Method::GET | Method::HEAD => Ok(Action::Page(asset)),
+            _ => Err(not_allowed(method)),
+        };
+    }
+    if let Some(rest) = path.strip_prefix("/ui/repositories") {
+        return match *method {
+            Method::GET | Method::HEAD => browse(rest).map(Action::Browse),
+            _ => Err(not_allowed(method)),
+        };
+    }
     let rest = match path.strip_prefix("/v2") {
         Some("" | "/") => return base(method),
         Some(rest) => rest.strip_prefix('/').ok_or_else(page_not_found)?,
@@ -136,6 +172,21 @@ pub fn route(method: &Method, path: &str) -> Result<Action, Refusal> {
             Method::GET | Method::HEAD => Ok(Action::ListReferrers(repository(name)?, parse_digest(digest)?)),
             _ => Err(not_allowed(method)),
         },
+        _ => Err(page_not_found()),
+    }
+}
+
+/// Below `/ui/repositories`.
+fn browse(rest: &str) -> Result<Browse, Refusal> {
+    let unknown = |()| Refusal::new(Kind::ManifestUnknown, "manifest unknown");
+    let words: Vec<&str> = rest.split('/').collect();
+    match &*words {
+        [""] => Ok(Browse::Repositories),
+        ["", name @ .., "tags"] => Ok(Browse::Tags(repository(name)?)),
+        ["", name @ .., "manifests", reference] => {
+            Ok(Browse::Manifest(repository(name)?, reference.parse().map_err(unknown)?))
+        }
+        ["", name @ .., "documents", digest] => Ok(Browse::Document(repository(name)?, parse_digest(digest)?)),
         _ => Err(page_not_found()),
     }
 }
@@ -206,7 +257,7 @@ pub(crate) fn parse_digest(text: &str) -> Result<Digest, Refusal> {
     text.parse().map_err(|error: dozen_model::DigestError| Refusal::new(Kind::DigestInvalid, error.to_string()))
 }
 
-fn page_not_found() -> Refusal {
+pub(crate) fn page_not_found() -> Refusal {
     Refusal::new(Kind::PathUnknown, "page not found: a registry's paths begin with /v2/")
 }
 
@@ -264,7 +315,21 @@ mod tests {
         check(get.clone(), "/v2/", Ok(Action::Base));
         check(head.clone(), "/v2", Ok(Action::Base));
         check(post.clone(), "/v2/", Err(Kind::Unsupported));
-        check(get.clone(), "/", Err(Kind::PathUnknown));
+        check(get.clone(), "/", Ok(Action::Page(Asset::Page)));
+        check(head.clone(), "/ui/page.js", Ok(Action::Page(Asset::Script)));
+        check(post.clone(), "/", Err(Kind::Unsupported));
+        check(get.clone(), "/ui/page.html/..", Err(Kind::PathUnknown));
+        check(get.clone(), "/ui/repositories", Ok(Action::Browse(Browse::Repositories)));
+        check(get.clone(), "/ui/repositories/a/tags", Ok(Action::Browse(Browse::Tags(a.clone()))));
+        check(get.clone(), "/ui/repositories/a/tags/tags", Ok(Action::Browse(Browse::Tags(name("a/tags")))));
+        let looked = Browse::Manifest(a.clone(), tag.clone());
+        check(get.clone(), "/ui/repositories/a/manifests/v1", Ok(Action::Browse(looked)));
+        let document = format!("/ui/repositories/a/documents/{SHA256}");
+        check(get.clone(), &document, Ok(Action::Browse(Browse::Document(a.clone(), digest.clone()))));
+        check(delete.clone(), &document, Err(Kind::Unsupported));
+        check(get.clone(), "/ui/repositories/A/tags", Err(Kind::NameInvalid));
+        check(get.clone(), "/ui/repositories/a", Err(Kind::PathUnknown));
+        check(get.clone(), "/ui/repositoriesa/tags", Err(Kind::PathUnknown));
         check(get.clone(), "/v2x", Err(Kind::PathUnknown));
         check(get.clone(), "/v1/_ping", Err(Kind::PathUnknown));
         check(get.clone(), "/v2/_catalog", Ok(Action::ListRepositories));
@@ -323,6 +388,9 @@ mod tests {
             (Method::HEAD, format!("/v2/a/blobs/{SHA256}"), Right::Pull),
             (Method::DELETE, format!("/v2/a/blobs/{SHA256}"), Right::Delete),
             (Method::GET, format!("/v2/a/referrers/{SHA256}"), Right::Pull),
+            (Method::GET, "/ui/repositories/a/tags".to_owned(), Right::Pull),
+            (Method::GET, "/ui/repositories/a/manifests/v1".to_owned(), Right::Pull),
+            (Method::GET, format!("/ui/repositories/a/documents/{SHA256}"), Right::Pull),
             (Method::POST, "/v2/a/blobs/uploads/".to_owned(), Right::Push),
             (Method::GET, format!("/v2/a/blobs/uploads/{ID}"), Right::Push),
             (Method::PATCH, format!("/v2/a/blobs/uploads/{ID}"), Right::Push),
@@ -336,6 +404,7 @@ mod tests {
         }
         assert_eq!(route(&Method::GET, "/v2/").unwrap().need(), Need::Entrance);
         assert_eq!(route(&Method::GET, "/v2/_catalog").unwrap().need(), Need::Catalog);
+        assert_eq!(route(&Method::GET, "/ui/repositories").unwrap().need(), Need::Catalog);
     }
 
     #[test]

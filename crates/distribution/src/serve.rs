@@ -2,6 +2,7 @@
 
 mod blobs;
 mod body;
+mod browse;
 mod connection;
 mod documents;
 mod intake;
@@ -29,11 +30,11 @@ use crate::hosts::AllowedHosts;
 use crate::metrics::Metrics;
 use crate::name::RepositoryName;
 use crate::refusal::{Kind, Refusal};
-use crate::route::{Action, route};
+use crate::route::{Action, page_not_found, route};
 use crate::store::Store;
 use crate::upstream::{Source, Upstreams};
 use crate::webhook::{Event, Happened, Webhooks, What};
-use body::Body;
+pub(crate) use body::Body;
 pub use numbers::serve_metrics;
 use socket::Outbox;
 
@@ -57,6 +58,8 @@ pub struct Options {
     pub hosts: AllowedHosts,
     /// A client that neither sends nor takes anything for so long is let go.
     pub stall: Duration,
+    /// Browsers get a page.
+    pub has_page: bool,
     /// Whose repositories are kept here, beside those that are pushed.
     pub upstreams: Option<Upstreams>,
     /// Who looks on.
@@ -175,6 +178,9 @@ impl Server {
         response.headers_mut().insert("docker-distribution-api-version", version);
         let quiet = HeaderValue::from_static("nosniff");
         response.headers_mut().insert("x-content-type-options", quiet);
+        // A manifest is of whatever type its client said: to a browser it is never a page of this registry's.
+        let sandbox = HeaderValue::from_static("default-src 'none'; sandbox");
+        response.headers_mut().entry("content-security-policy").or_insert(sandbox);
         if method == Method::HEAD {
             *response.body_mut() = Body::empty();
         }
@@ -221,8 +227,12 @@ impl Server {
         if action.is_write() && request.headers().contains_key(http::header::ORIGIN) {
             return Err(Refusal::new(Kind::Denied, "a page in a browser may not change a registry"));
         }
-        if action == Action::Token {
-            return self.token(request).await;
+        match &action {
+            Action::Page(_) | Action::Browse(_) if !self.options.has_page => return Err(page_not_found()),
+            // It says nothing of what is here: everyone may have it.
+            Action::Page(asset) => return Ok(asset.answer(request.headers())),
+            Action::Token => return self.token(request).await,
+            _ => {}
         }
         let caller = self.options.access.admit(request.headers(), request.uri(), self.has_tls).await?;
         caller.check(action.need())?;
@@ -236,7 +246,8 @@ impl Server {
             return Err(source.refuses_pushes(name));
         }
         match action {
-            Action::Base | Action::Token => Ok(documents::base()),
+            Action::Base | Action::Token | Action::Page(_) => Ok(documents::base()),
+            Action::Browse(what) => self.browse(request, &what, &caller).await,
             Action::ListRepositories => self.list_repositories(request, &caller).await,
             Action::ListTags(name) => self.list_tags(request, &name).await,
             Action::ListReferrers(name, digest) => self.list_referrers(request, &name, &digest).await,
@@ -265,7 +276,7 @@ fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 /// Sets a field whose value is ours: names, digests and numbers, which fit into one.
-fn set(response: &mut Response<Body>, name: &str, value: &str) {
+pub(crate) fn set(response: &mut Response<Body>, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
         response.headers_mut().insert(name, value);
     }

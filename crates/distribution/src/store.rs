@@ -40,7 +40,7 @@ use shelves::Shelves;
 pub use bucket::{Bucket, BucketError, BucketErrorKind, Later, Object, Pieces};
 pub use check::{Checked, check, check_bucket};
 pub use index::Released;
-pub(crate) use index::{PutManifest, Referrer, Round, StoredManifest, now};
+pub(crate) use index::{DescribedManifest, PutManifest, Referrer, Round, StoredManifest, TagSummary, now};
 pub use migrate::{Migrated, Progress, migrate_to_bucket, migrate_to_directory};
 pub(crate) use shelves::{Content, pieces_of};
 pub(crate) use uploads::{Upload, Writer};

@@ -181,6 +181,11 @@ impl Upstreams {
 }
 
 impl Source {
+    /// Whose it is.
+    pub(crate) fn host(&self) -> &str {
+        &self.plan.host
+    }
+
     /// A client that pushes is told where to.
     pub(crate) fn refuses_pushes(&self, repository: &RepositoryName) -> Refusal {
         let (address, there) = (&self.plan.host, self.plan.there(repository).unwrap_or_default());

@@ -150,6 +150,7 @@ async fn run(serve: Serve, notify: &Notify) -> Result<(), Box<dyn Error>> {
         read_only: serve.read_only,
         hosts: serve.hosts(),
         stall: serve.stall_timeout,
+        has_page: !serve.no_page,
         upstreams,
         watch: watch.clone(),
     };

@@ -197,7 +197,7 @@ fn tag_of(reference: &ManifestReference) -> Option<String> {
     }
 }
 
-fn descriptor(referrer: &Referrer) -> Value {
+pub(super) fn descriptor(referrer: &Referrer) -> Value {
     let mut descriptor = json!({
         "mediaType": referrer.media_type, "digest": referrer.digest, "size": referrer.size_bytes,
     });
@@ -227,7 +227,7 @@ fn list(value: &Value, link: Option<String>) -> Response<Body> {
     response
 }
 
-fn json_document(value: &Value, content_type: &str) -> Response<Body> {
+pub(super) fn json_document(value: &Value, content_type: &str) -> Response<Body> {
     let text = value.to_string();
     let length = text.len();
     let mut response = Response::new(Body::whole(text));

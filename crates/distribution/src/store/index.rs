@@ -3,6 +3,7 @@
 //!
 //! All changes are transactions of one thread (`crates/ledger`), one after the other.
 
+mod browse;
 mod collect;
 mod manifests;
 mod retention;
@@ -26,6 +27,7 @@ use crate::store::directory::BlobFile;
 use crate::store::journal::{self, Journal, Position};
 use crate::store::schema::MIGRATIONS;
 
+pub(crate) use browse::{DescribedManifest, TagSummary};
 pub(crate) use manifests::{PutManifest, Referrer, StoredManifest};
 pub use retention::Released;
 pub(crate) use scrub::{Aside, Due, Round};

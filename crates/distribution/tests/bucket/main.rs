@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../specification/browse.rs"]
+mod browse;
 #[path = "../specification/client.rs"]
 mod client;
 #[path = "../specification/delete.rs"]

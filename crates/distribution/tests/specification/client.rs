@@ -29,6 +29,7 @@ pub struct Choices {
     pub read_only: bool,
     pub hosts: AllowedHosts,
     pub stall: Duration,
+    pub has_page: bool,
     pub upstreams: Option<Upstreams>,
 }
 
@@ -40,6 +41,7 @@ impl Default for Choices {
             read_only: false,
             hosts: AllowedHosts::Named(Vec::new()),
             stall: Duration::from_secs(60),
+            has_page: true,
             upstreams: None,
         }
     }
@@ -98,6 +100,7 @@ impl Registry {
                 read_only: choices.read_only,
                 hosts: choices.hosts,
                 stall: choices.stall,
+                has_page: choices.has_page,
                 upstreams: choices.upstreams,
                 watch: Watch::default(),
             };

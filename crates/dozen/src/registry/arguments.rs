@@ -139,6 +139,9 @@ pub(crate) struct Serve {
     /// Tell numbers to Prometheus at http://ADDRESS:PORT/metrics, to everyone who reaches that
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Have no page for browsers, which shows at http://ADDRESS:PORT/ what repositories have
+    #[arg(long)]
+    pub(crate) no_page: bool,
     /// Say more: each request that is refused, and why
     #[arg(short = 'D', long)]
     debug: bool,

@@ -210,7 +210,7 @@ impl Index {
     }
 }
 
-fn manifest_id(
+pub(super) fn manifest_id(
     connection: &Connection,
     repository: i64,
     reference: &ManifestReference,
@@ -328,12 +328,12 @@ fn not_here(what: &str, digest: &Digest) -> Refusal {
     Refusal::new(Kind::ManifestBlobUnknown, format!("{what} unknown to registry: {digest}")).with_detail(detail)
 }
 
-fn name_unknown(repository: &RepositoryName) -> Refusal {
+pub(super) fn name_unknown(repository: &RepositoryName) -> Refusal {
     let detail = json!({ "name": repository.as_str() });
     Refusal::new(Kind::NameUnknown, "repository name not known to registry").with_detail(detail)
 }
 
-fn manifest_unknown(reference: &ManifestReference) -> Refusal {
+pub(super) fn manifest_unknown(reference: &ManifestReference) -> Refusal {
     let detail = json!({ "reference": reference.to_string() });
     Refusal::new(Kind::ManifestUnknown, "manifest unknown").with_detail(detail)
 }

@@ -1,0 +1,237 @@
+//! What a person wants to know of repositories, tags and manifests, at a look.
+
+use std::collections::BTreeMap;
+
+use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value;
+
+use super::manifests::{manifest_id, manifest_unknown, name_unknown};
+use super::{Index, repository_id, signed, used_bytes};
+use crate::name::{ManifestReference, RepositoryName};
+use crate::refusal::Refusal;
+
+/// An index that is longer is not looked into for its platforms: a list of tags has many.
+const LARGEST_INDEX_BYTES: i64 = 256 << 10;
+/// Tags of one manifest that are told.
+const MOST_TAGS: i64 = 100;
+
+/// A repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RepositorySummary {
+    pub(crate) tags: u64,
+    pub(crate) bytes: u64,
+    /// Seconds since 1970; `None`: no tag is there.
+    pub(crate) pushed_at: Option<i64>,
+}
+
+/// A tag, and what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TagSummary {
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    pub(crate) media_type: String,
+    pub(crate) artifact_type: Option<String>,
+    /// Seconds since 1970.
+    pub(crate) pushed_at: i64,
+    /// The same; 0 is never.
+    pub(crate) pulled_at: i64,
+    /// Of all blobs that it needs, each once; `None`: nobody has looked.
+    pub(crate) bytes: Option<u64>,
+    /// Of an index.
+    pub(crate) platforms: Vec<String>,
+}
+
+/// A manifest with what is around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DescribedManifest {
+    pub(crate) digest: String,
+    pub(crate) media_type: String,
+    pub(crate) artifact_type: Option<String>,
+    pub(crate) content: Vec<u8>,
+    /// Seconds since 1970: when it was last pushed, or lost a tag.
+    pub(crate) named_at: i64,
+    /// The same; 0 is never.
+    pub(crate) pulled_at: i64,
+    /// Some of them.
+    pub(crate) tags: Vec<String>,
+    /// Of all blobs that it needs, each once.
+    pub(crate) bytes: u64,
+    /// Blobs of its own that are not there.
+    pub(crate) missing: Vec<String>,
+    /// Of an index: by digest the bytes of each manifest's blobs; `None`: it is not here.
+    pub(crate) children: BTreeMap<String, Option<u64>>,
+}
+
+/// Blobs and their sizes, each once.
+type Blobs = BTreeMap<i64, u64>;
+
+impl Index {
+    pub(crate) async fn repository_summary(&self, name: &RepositoryName) -> Result<RepositorySummary, Refusal> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let id = repository_id(connection, &name)?.ok_or_else(|| name_unknown(&name))?;
+            let mut query =
+                connection.prepare_cached("SELECT count(*), max(pushed_at) FROM tags WHERE repository = ?1")?;
+            let (tags, pushed_at) = query.query_row([id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
+            Ok(RepositorySummary { tags: tags.unsigned_abs(), bytes: used_bytes(connection, id)?, pushed_at })
+        })
+        .await
+    }
+
+    /// Tags, sorted: those after one, and so many at the most.
+    pub(crate) async fn tag_summaries(
+        &self,
+        name: &RepositoryName,
+        after: String,
+        limit: usize,
+    ) -> Result<Vec<TagSummary>, Refusal> {
+        let name = name.clone();
+        self.read(move |connection| {
+            let repository = repository_id(connection, &name)?.ok_or_else(|| name_unknown(&name))?;
+            let mut query = connection.prepare_cached(
+                "SELECT t.name, m.digest, m.media_type, m.artifact_type, t.pushed_at, m.pulled_at, m.id,
+                 CASE WHEN m.size_bytes <= ?4 AND EXISTS (SELECT 1 FROM manifest_blobs n WHERE n.manifest = m.id) = 0
+                      THEN m.content END
+                 FROM tags t JOIN manifests m ON m.id = t.manifest
+                 WHERE t.repository = ?1 AND t.name > ?2 ORDER BY t.name LIMIT ?3",
+            )?;
+            let mut rows = query.query(params![repository, after, signed(limit as u64), LARGEST_INDEX_BYTES])?;
+            let mut all = Vec::new();
+            while let Some(row) = rows.next()? {
+                // What names blobs itself is no index.
+                let content: Option<Vec<u8>> = row.get(7)?;
+                let mut blobs = blobs(connection, row.get(6)?)?;
+                let is_looked_into = content.is_some() || !blobs.is_empty();
+                let mut platforms = Vec::new();
+                for child in content.iter().flat_map(|content| children(content)) {
+                    platforms.extend(child.platform);
+                    if let Some(id) = child_id(connection, repository, &child.digest)? {
+                        blobs.extend(self::blobs(connection, id)?);
+                    }
+                }
+                all.push(TagSummary {
+                    name: row.get(0)?,
+                    digest: row.get(1)?,
+                    media_type: row.get(2)?,
+                    artifact_type: row.get(3)?,
+                    pushed_at: row.get(4)?,
+                    pulled_at: row.get(5)?,
+                    bytes: is_looked_into.then(|| blobs.values().sum()),
+                    platforms,
+                });
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    /// One manifest. That somebody looks at it is no pull.
+    pub(crate) async fn describe(
+        &self,
+        name: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Result<DescribedManifest, Refusal> {
+        let (name, reference) = (name.clone(), reference.clone());
+        self.read(move |connection| {
+            let repository = repository_id(connection, &name)?.ok_or_else(|| name_unknown(&name))?;
+            let id = manifest_id(connection, repository, &reference)?.ok_or_else(|| manifest_unknown(&reference))?;
+            let mut query = connection.prepare_cached(
+                "SELECT digest, media_type, artifact_type, content, named_at, pulled_at FROM manifests WHERE id = ?1",
+            )?;
+            let mut described = query.query_row([id], |row| {
+                Ok(DescribedManifest {
+                    digest: row.get(0)?,
+                    media_type: row.get(1)?,
+                    artifact_type: row.get(2)?,
+                    content: row.get(3)?,
+                    named_at: row.get(4)?,
+                    pulled_at: row.get(5)?,
+                    tags: Vec::new(),
+                    bytes: 0,
+                    missing: Vec::new(),
+                    children: BTreeMap::new(),
+                })
+            })?;
+            let mut query =
+                connection.prepare_cached("SELECT name FROM tags WHERE manifest = ?1 ORDER BY name LIMIT ?2")?;
+            described.tags = query.query_map([id, MOST_TAGS], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut query = connection.prepare_cached(
+                "SELECT b.digest FROM manifest_blobs n JOIN blobs b ON b.id = n.blob
+                 WHERE n.manifest = ?1 AND (b.upload IS NULL OR NOT EXISTS (
+                     SELECT 1 FROM repository_blobs h WHERE h.blob = b.id AND h.repository = n.repository))",
+            )?;
+            described.missing = query.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut all = blobs(connection, id)?;
+            for child in children(&described.content) {
+                let blobs = match child_id(connection, repository, &child.digest)? {
+                    Some(id) => Some(self::blobs(connection, id)?),
+                    None => None,
+                };
+                let bytes = blobs.as_ref().map(|blobs| blobs.values().sum());
+                all.extend(blobs.into_iter().flatten());
+                described.children.insert(child.digest, bytes);
+            }
+            described.bytes = all.values().sum();
+            Ok(described)
+        })
+        .await
+    }
+}
+
+/// What a manifest names itself.
+fn blobs(connection: &Connection, manifest: i64) -> Result<Blobs, Refusal> {
+    let mut query = connection.prepare_cached(
+        "SELECT b.id, b.size_bytes FROM manifest_blobs n JOIN blobs b ON b.id = n.blob WHERE n.manifest = ?1",
+    )?;
+    let rows = query.query_map([manifest], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn child_id(connection: &Connection, repository: i64, digest: &str) -> Result<Option<i64>, Refusal> {
+    let mut query = connection.prepare_cached("SELECT id FROM manifests WHERE repository = ?1 AND digest = ?2")?;
+    Ok(query.query_row(params![repository, digest], |row| row.get(0)).optional()?)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Child {
+    digest: String,
+    platform: Option<String>,
+}
+
+/// The manifests of an index, as far as its words are understood.
+fn children(content: &[u8]) -> Vec<Child> {
+    let content: Value = serde_json::from_slice(content).unwrap_or_default();
+    let manifests = content.get("manifests").and_then(Value::as_array);
+    let child = |one: &Value| {
+        let word = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).map(str::to_owned);
+        let platform = one.get("platform").and_then(|platform| {
+            let words = ["os", "architecture", "variant"].map(|name| word(platform, name));
+            let shown = words.into_iter().flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("/");
+            // So attestations are kept apart (docs.docker.com, "Image attestation storage").
+            Some(shown).filter(|shown| !shown.is_empty() && shown != "unknown/unknown")
+        });
+        Some(Child { digest: word(one, "digest")?, platform })
+    };
+    manifests.into_iter().flatten().filter_map(child).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_names_platforms_and_what_is_none_is_left_out() {
+        let told = |text: &str| -> Vec<(String, Option<String>)> {
+            children(text.as_bytes()).into_iter().map(|child| (child.digest, child.platform)).collect()
+        };
+        let text = r#"{"manifests":[
+            {"digest":"a","platform":{"os":"linux","architecture":"arm","variant":"v7"}},
+            {"digest":"b","platform":{"os":"unknown","architecture":"unknown"}},
+            {"digest":"c"},{"digest":7},"x"]}"#;
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(told(text), [("a".into(), some("linux/arm/v7")), ("b".into(), None), ("c".into(), None)]);
+        for other in ["", "[]", "{}", r#"{"manifests":{}}"#] {
+            assert_eq!(told(other), [], "{other}");
+        }
+    }
+}
