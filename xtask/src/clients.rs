@@ -1,5 +1,5 @@
 //! The clients that dozen is tested with, unmodified: the docker CLI, a python with the SDKs of PyPI, a node with those of
-//! npm, and the other engines.
+//! npm, the other engines, and a browser.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -33,14 +33,20 @@ pub fn verb(name: &str) -> Result<(), Failure> {
         "node" => node()?,
         "docker" => docker()?,
         "peers" => peers::root()?,
+        "browser" => browser()?,
         _ => {
-            return Err(
-                Failure::new(format!("no client named '{name}'")).with_hint("there is: python, node, docker, peers")
-            );
+            return Err(Failure::new(format!("no client named '{name}'"))
+                .with_hint("there is: python, node, docker, peers, browser"));
         }
     };
     println!("{}", path.display());
     Ok(())
+}
+
+/// A browser with its driver, for the page of our registry: Debian's, for which it has security updates.
+pub fn browser() -> Result<PathBuf, Failure> {
+    packages::ensure("browser")?;
+    steps::on_path("chromedriver").ok_or_else(|| Failure::new("there is no chromedriver on this machine"))
 }
 
 /// A python interpreter with the SDKs.

@@ -47,8 +47,11 @@ fn run(verb: &str, heavy: &[&str], choose: impl FnOnce(&mut Command)) -> Result<
     let python = clients::python()?;
     let node = clients::node()?;
     let docker = clients::docker()?;
-    // Only what is heavy pushes to our registry by other engines.
+    // Only what is heavy pushes to our registry by other engines, and looks at its page.
     let peers = if heavy.is_empty() { None } else { Some(peers::root()?) };
+    if !heavy.is_empty() {
+        clients::browser()?;
+    }
     let dozen = steps::build_dozen()?;
     steps::step(format_args!("clients: {} and {}", docker_version(&docker), python.display()));
     let before = Snapshot::take();

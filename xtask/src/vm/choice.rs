@@ -44,8 +44,8 @@ const SMOKE: &[(&str, &str)] = &[
 /// Of the libraries' own tests, those that meet the kernel: a library, and how the names begin. Decisions are the same on
 /// every machine, and slow on this one.
 const LIBRARIES: &[(&str, &str)] = &[("image", ""), ("runtime", "device_filter::")];
-/// What cannot be run there: node and the other engines are no part of that machine.
-const NOT_THERE: &[&str] = &["testbox::node_clients", "testbox::registry_clients"];
+/// What cannot be run there: node, the other engines and a browser are no part of that machine.
+const NOT_THERE: &[&str] = &["testbox::node_clients", "testbox::registry_clients", "testbox::registry_page"];
 /// How the names of tests begin that no other machine can run.
 pub const HERE_ONLY: &str = "vm_only_";
 /// Of those, they that one module's rules are for.
