@@ -14,14 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dozen_model::{Digest, ImageId, Reference};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
 use crate::chunks::Pool;
+use crate::digesting::{digest_like, image_id};
 use crate::image::parse_config;
 use crate::install::{Carried, CarriedTarget, NewImage, Staged};
 use crate::load::Loaded;
-use crate::manifest::{Files, Held, LAYERS_LIMIT, PlannedTarget, Reached, Spooled, arrived, blob_name, reach};
+use crate::manifest::{
+    Files, Held, LAYERS_LIMIT, PlannedTarget, Reached, ReachedLayer, Spooled, arrived, blob_name, reach,
+};
 use crate::platform::Platform;
 use crate::store::{ImageStore, Inner, Pin, Scratch};
 use crate::target::Target;
@@ -76,6 +78,8 @@ pub struct NeededLayer {
     pub size_bytes: u64,
     /// Of the plain tar stream.
     pub diff_id: Digest,
+    /// Where it is to be had if registries may not pass it on (OCI image-spec, descriptor.md, "urls").
+    pub urls: Vec<String>,
     /// It is here already, or comes as an earlier one of this image.
     pub is_here: bool,
 }
@@ -111,13 +115,7 @@ impl ImageStore {
 impl Arrival {
     /// Takes a document, which is what it says if it has this digest. Blocks.
     pub fn document(&self, digest: &Digest, media_type: &str, bytes: &[u8]) -> Result<(), ImageError> {
-        let found = Digest::from_sha256(Sha256::digest(bytes).into());
-        if digest.algorithm() != "sha256" {
-            return Err(ImageError::NotBuilt(format!(
-                "documents by {} are not built yet: {digest}",
-                digest.algorithm()
-            )));
-        }
+        let found = digest_like(digest, bytes);
         if found != *digest {
             return Err(ImageError::Pull(format!("{digest} is damaged: its bytes have the digest {found}")));
         }
@@ -149,7 +147,7 @@ impl Arrival {
             )));
         }
         let mut seen = BTreeSet::new();
-        let layers = layers.into_iter().zip(diff_ids).map(|((digest, size_bytes), diff_id)| {
+        let layers = layers.into_iter().zip(diff_ids).map(|(ReachedLayer { digest, size_bytes, urls }, diff_id)| {
             let mut is_here = !seen.insert(diff_id.clone());
             if !is_here
                 && !self.inner.is_damaged(&diff_id)
@@ -158,7 +156,7 @@ impl Arrival {
                 lock(&self.pins).push(pin);
                 is_here = true;
             }
-            NeededLayer { digest, size_bytes, diff_id, is_here }
+            NeededLayer { digest, size_bytes, diff_id, urls, is_here }
         });
         Ok(Needed::Layers(layers.collect()))
     }
@@ -171,7 +169,7 @@ impl Arrival {
         let blobs = staged.iter().map(|new| (new.row.blob.clone(), new.row.blob_size_bytes));
         let mut blobs: BTreeMap<Digest, u64> = blobs.collect();
         if let Reached::All { layers, .. } = reach(&files, &self.root, self.platform.as_ref()).map_err(pulling)? {
-            for (digest, size_bytes) in layers {
+            for ReachedLayer { digest, size_bytes, .. } in layers {
                 if !blobs.contains_key(&digest)
                     && let Some(pin) = self.inner.pin_content(&digest)
                 {
@@ -186,8 +184,8 @@ impl Arrival {
         }
         let descriptor = self.descriptor(&files);
         let planned = arrived(&files, descriptor, self.platform.as_ref()).map_err(pulling)?;
-        let id = ImageId::new(planned.config.digest.clone());
         let config = planned.config.read_document("the configuration").map_err(pulling)?;
+        let id = image_id(&config);
         let diff_ids = self.diff_ids(&planned.config)?;
         let carried = carry(planned.target, &id, names);
         let image = NewImage { id: id.clone(), config, diff_ids, parent: None, references: names.to_vec() };

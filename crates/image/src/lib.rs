@@ -1,7 +1,7 @@
 //! Images: the content store, unpacked layers, names; load, save, commit; what may be deleted.
 //!
 //! Below the data root, `layers/` holds each layer unpacked once, in the form an overlay stacks, and `content/sha256/`
-//! configurations and for each layer what `save` reproduces it with to the byte: its [`recipe`], or its blob as it came
+//! (also of what has a digest by sha512: such a name has 128 digits) configurations and for each layer what `save` reproduces it with to the byte: its [`recipe`], or its blob as it came
 //! where a recipe could not give it (compressed ones, and those in which entries replace others); and what else an image
 //! came with, other platforms and artifacts among it (`target`). `tmp/` is for what is not finished. The ledger's rows own
 //! the files ([`MIGRATION`], [`RECIPES`], [`TARGETS`]).
@@ -30,6 +30,7 @@ mod commit;
 mod compression;
 mod copy_up;
 mod difference;
+mod digesting;
 mod directory;
 mod document;
 mod error;

@@ -14,6 +14,7 @@ use self::intake::Intake;
 pub use self::progress::{Progress, ProgressEvent};
 use crate::ImageError;
 use crate::budget::Budget;
+use crate::digesting::image_id;
 use crate::document::{CONFIGS_MEMORY_LIMIT, memory_of};
 use crate::failpoint::failpoint;
 use crate::image::parse_config;
@@ -62,8 +63,8 @@ impl ImageStore {
         let mut memory_bytes = 0;
         let mut targets: Vec<(ImageId, PlannedTarget)> = Vec::new();
         for image in plan(&intake.files, platform)? {
-            let id = ImageId::new(image.config.digest.clone());
-            let config = image.config.read_document(&format!("the configuration of image {id}"))?;
+            let config = image.config.read_document(&format!("the configuration {}", image.config.digest))?;
+            let id = image_id(&config);
             memory_bytes += memory_of(&config);
             if memory_bytes > CONFIGS_MEMORY_LIMIT {
                 return Err(ImageError::Archive(format!(

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use dozen_model::{Digest, Reference};
+use dozen_model::{Digest, ImageId, Reference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ImageError;
+use crate::digesting::image_id;
 use crate::document::memory_of;
 use crate::image::parse_config;
 use crate::platform::Platform;
@@ -23,7 +24,7 @@ mod shipment;
 mod summary;
 
 pub(crate) use layout::{Selected, no_such_platform, select};
-pub(crate) use reach::{Reached, arrived, reach};
+pub(crate) use reach::{Reached, ReachedLayer, arrived, reach};
 pub(crate) use shipment::Shipment;
 pub(crate) use summary::summaries;
 pub use summary::{ManifestKind, ManifestSummary};
@@ -79,6 +80,14 @@ impl Spooled {
             return Err(ImageError::Archive(format!("{name} is a layer, where a document has to be")));
         };
         std::fs::read(path).map_err(ImageError::io("read", path.display()))
+    }
+
+    /// Of the image whose configuration this is. Only one that has its name by another digest is read for it.
+    pub(crate) fn image_id(&self) -> Result<ImageId, ImageError> {
+        match self.digest.algorithm() {
+            "sha256" => Ok(ImageId::new(self.digest.clone())),
+            _ => Ok(image_id(&self.read_document("a configuration")?)),
+        }
     }
 }
 
@@ -240,9 +249,6 @@ impl Files {
 
     /// The file of a descriptor's digest, which is verified.
     fn blob(&self, digest: &Digest) -> Result<Option<&Spooled>, ImageError> {
-        if digest.algorithm() != "sha256" {
-            return Err(ImageError::NotBuilt(format!("blobs by {} are not built yet: {digest}", digest.algorithm())));
-        }
         let file = self.get(&blob_name(digest));
         match file {
             Some(file) if file.digest != *digest => {
@@ -303,12 +309,12 @@ fn docker_image(files: &Files, image: &DockerImage) -> Result<Planned, ImageErro
 /// A configuration's file, and every file below `blobs/`, is named by its digest, which must be true. (`HEX.tar` at the
 /// top, as skopeo writes it, is named by the digest of the plain layer, which is verified when it is unpacked.)
 fn named_digest(name: &str, suffix: &str, digest: &Digest) -> Result<(), ImageError> {
-    let claimed = match name.strip_prefix("blobs/sha256/") {
-        Some(hex) => Some(hex),
-        None if suffix == ".json" => name.strip_suffix(suffix),
+    let claimed = match name.strip_prefix("blobs/") {
+        Some(blob) => Some(blob.replacen('/', ":", 1)),
+        None if suffix == ".json" => name.strip_suffix(suffix).map(|hex| format!("sha256:{hex}")),
         None => None,
     };
-    match claimed.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()) {
+    match claimed.and_then(|claimed| claimed.parse::<Digest>().ok()) {
         Some(claimed) if claimed != *digest => {
             Err(ImageError::Archive(format!("{name} is damaged: its bytes have the digest {digest}")))
         }

@@ -15,9 +15,9 @@ use std::rc::Rc;
 use dozen_model::{Digest, ImageId};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, XattrFlags};
 use rustix::io::{Errno, Result};
-use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
+use crate::digesting::Digesting;
 use crate::failpoint::failpoint;
 use crate::find::Stored;
 use crate::install::Staged;
@@ -48,7 +48,7 @@ impl Inner {
             });
             stored.collect()
         };
-        let is_sound = |(digest, path): &(Digest, PathBuf)| digest_of(path).is_ok_and(|found| found == *digest);
+        let is_sound = |(digest, path): &(Digest, PathBuf)| digest_of(path, digest).is_ok_and(|found| found == *digest);
         files.into_iter().filter(|file| !is_sound(file)).fold(error, |error, (digest, path)| {
             let expected = digest.to_string();
             self.write_state().damaged.insert(digest);
@@ -205,8 +205,9 @@ fn mend_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], wanted: &Sta
     Ok(())
 }
 
-fn digest_of(path: &Path) -> std::io::Result<Digest> {
-    let (mut file, mut hash) = (std::fs::File::open(path)?, Sha256::new());
+/// Of a file, by the algorithm of that digest.
+fn digest_of(path: &Path, like: &Digest) -> std::io::Result<Digest> {
+    let (mut file, mut hash) = (std::fs::File::open(path)?, Digesting::like(like));
     let mut buffer = vec![0; 128 * 1024];
     loop {
         match file.read(&mut buffer)? {
@@ -214,7 +215,7 @@ fn digest_of(path: &Path) -> std::io::Result<Digest> {
             read => hash.update(&buffer[..read]),
         }
     }
-    Ok(Digest::from_sha256(hash.finalize().into()))
+    Ok(hash.finish())
 }
 
 /// Reads until the buffer is full or the file ends.

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::packing::{LayerForm, Packing};
 use crate::ImageError;
 use crate::arrival::DOCUMENT_BYTES;
+use crate::digesting::digest_like;
 use crate::failpoint::failpoint;
 use crate::find::Stored;
 use crate::image::Image;
@@ -226,7 +227,7 @@ fn no_such_platform(name: &Reference, wanted: &Platform) -> ImageError {
 /// A small file, compared with its digest.
 fn document(path: &Path, digest: &Digest) -> Result<Vec<u8>, ImageError> {
     let bytes = std::fs::read(path).map_err(ImageError::io("read", path.display()))?;
-    match Digest::from_sha256(Sha256::digest(&bytes).into()) == *digest {
+    match digest_like(digest, &bytes) == *digest {
         true => Ok(bytes),
         false => Err(ImageError::Damaged { path: path.to_owned(), expected: digest.to_string() }),
     }

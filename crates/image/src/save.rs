@@ -19,6 +19,7 @@ use tar::EntryType;
 use crate::ImageError;
 use crate::chunks::{CHUNK_BYTES, Chunk, Pool};
 use crate::compression::{Compression, decompress};
+use crate::digesting::Digesting;
 use crate::find::Stored;
 use crate::image::{Image, parse_config};
 use crate::manifest::{Spooled, blob_name, no_such_platform, select};
@@ -85,6 +86,9 @@ impl ImageStore {
         let mut archive = Archive(TarWriter::new(out));
         archive.directory(b"blobs/")?;
         archive.directory(b"blobs/sha256/")?;
+        if blobs.keys().any(|digest| digest.algorithm() == "sha512") {
+            archive.directory(b"blobs/sha512/")?;
+        }
         for (digest, blob) in &blobs {
             let name = blob_name(digest);
             match blob {
@@ -330,7 +334,7 @@ impl<W: Write> Archive<W> {
         let mut file = File::open(path).map_err(ImageError::io("open", path.display()))?;
         let size = file.metadata().map_err(ImageError::io("read", path.display()))?.len();
         self.0.header(&Description::plain(name.as_bytes(), EntryType::Regular, 0o644, size)).map_err(writing)?;
-        let (mut hash, mut left) = (Sha256::new(), size);
+        let (mut hash, mut left) = (Digesting::like(digest), size);
         let mut buffer = vec![0; 256 * 1024];
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -342,7 +346,7 @@ impl<W: Write> Archive<W> {
             self.0.raw(&buffer[..read]).map_err(writing)?;
             left -= read as u64;
         }
-        if left > 0 || Digest::from_sha256(hash.finalize().into()) != *digest {
+        if left > 0 || hash.finish() != *digest {
             return Err(ImageError::Damaged { path: path.to_owned(), expected: digest.to_string() });
         }
         self.0.pad(size).map_err(writing)

@@ -7,6 +7,7 @@ use dozen_model::{ImageId, Reference};
 use crate::ImageError;
 use crate::budget::Budget;
 use crate::chunks::Pool;
+use crate::digesting::image_id;
 use crate::image::{Image, parse_config};
 use crate::install::NewImage;
 use crate::load::{Job, unpack_all};
@@ -21,8 +22,8 @@ impl ImageStore {
         match self.choose(name, platform)? {
             Choice::Known(image) => Ok(Image::clone(&image)),
             Choice::Other(selected) => {
-                let id = ImageId::new(selected.config.digest.clone());
                 let config = selected.config.read_document("a configuration")?;
+                let id = image_id(&config);
                 let size = selected.layers.iter().filter_map(|(.., file)| Some(file.as_ref()?.size)).sum();
                 Image::new(id, &config, size, None).map_err(ImageError::Archive)
             }
@@ -36,8 +37,8 @@ impl ImageStore {
             Choice::Other(selected) => selected,
         };
         let inner = &self.0;
-        let id = ImageId::new(selected.config.digest.clone());
         let config = selected.config.read_document("a configuration")?;
+        let id = image_id(&config);
         let (_, _, diff_ids) = parse_config(&config).map_err(ImageError::Archive)?;
         if diff_ids.len() != selected.layers.len() {
             return Err(ImageError::Archive(format!("image {id} has another number of layers than its manifest")));
@@ -112,7 +113,7 @@ impl ImageStore {
         let target = state.target(name.as_ref(), &image.id);
         let target = target.ok_or_else(|| no_such_platform(&format!("image {}", image.id.short()), wanted))?;
         let selected = select(&state.files_of(&self.0, target), &target.digest, platform)?;
-        let known = state.images.get(&ImageId::new(selected.config.digest.clone()));
+        let known = state.images.get(&selected.config.image_id()?);
         Ok(known.map_or_else(|| Choice::Other(Box::new(selected)), |image| Choice::Known(image.clone())))
     }
 }

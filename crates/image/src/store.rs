@@ -400,6 +400,7 @@ impl Inner {
         Ok(directories)
     }
 
+    /// Names of digests by sha256 have 64 digits, by sha512 128: none is another's.
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.content.join(digest.hex())
     }

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use dozen_model::Digest;
-use sha2::{Digest as _, Sha256};
-
 use super::{Arrival, NeededLayer, lock};
 use crate::ImageError;
 use crate::budget::Budget;
 use crate::compression::{Compression, decompress};
+use crate::digesting::Digesting;
 use crate::extract::ExtractError;
 use crate::install::Staged;
 use crate::load::check_digest;
@@ -41,27 +39,25 @@ impl Arrival {
         let number = self.number();
         let name = layer.digest.to_string();
         let wrong = |what: String| ImageError::Layer { layer: name.clone(), what };
-        if layer.digest.algorithm() != "sha256" {
-            let algorithm = layer.digest.algorithm();
-            return Err(ImageError::NotBuilt(format!("blobs by {algorithm} are not built yet: {name}")));
-        }
         let place = Place::new(&self.scratch.0, number)?;
         let path = self.scratch.0.join(format!("b{number}"));
-        let mut coming = Coming { bytes, hash: Sha256::new(), size: 0, kept: None };
+        let mut coming = Coming { bytes, hash: Digesting::like(&layer.digest), size: 0, kept: None };
         let mut first = Vec::new();
         let read = coming.by_ref().take(512).read_to_end(&mut first);
         read.map_err(|error| wrong(error.to_string()))?;
         let is_plain = begins_tar(&first)
             || matches!(Compression::of(&first).map_err(|error| wrong(error.to_string()))?, Compression::None);
-        if !is_plain {
+        // A recipe gives a plain stream by its sha256; what is named by another digest is kept as it came.
+        let is_recorded = is_plain && layer.digest.algorithm() == layer.diff_id.algorithm();
+        if !is_recorded {
             coming.keep(path.clone(), &first)?;
         }
-        let unpacked = self.unpack(&first, &mut coming, (place, layer.size_bytes, is_plain), budget, &watch)?;
+        let unpacked = self.unpack(&first, &mut coming, (place, layer.size_bytes, is_recorded), budget, &watch)?;
         // What the decoder did not want belongs to the blob, too.
         let rest = coming.drain().map_err(|error| wrong(error.to_string()));
         let (compression, unpacked) = unpacked.map_err(|error| ImageError::layer(&name, error))?;
         rest?;
-        let found = Digest::from_sha256(coming.hash.finalize().into());
+        let found = coming.hash.finish();
         if coming.size != layer.size_bytes {
             return Err(wrong(format!("it has {} bytes, and the manifest promises {}", coming.size, layer.size_bytes)));
         }
@@ -69,7 +65,7 @@ impl Arrival {
             return Err(wrong(format!("its bytes have the digest {found}")));
         }
         check_digest(&name, &layer.diff_id, &unpacked.diff_id)?;
-        let staged = match is_plain {
+        let staged = match is_recorded {
             true => Staged::plain(unpacked),
             false => Staged::new(unpacked, compression, layer.digest.clone(), coming.size, path),
         };
@@ -81,11 +77,11 @@ impl Arrival {
         &self,
         first: &[u8],
         coming: &mut Coming<R>,
-        (place, size_bytes, is_plain): (Place, u64, bool),
+        (place, size_bytes, is_recorded): (Place, u64, bool),
         budget: &LayersBudget,
         watch: &impl Fn(u64),
     ) -> Result<Result<(Compression, Unpacked), ExtractError>, ImageError> {
-        let mut unpacking = Unpacking::start(place, Some(size_bytes), is_plain)?;
+        let mut unpacking = Unpacking::start(place, Some(size_bytes), is_recorded)?;
         let mut compression = Compression::None;
         let read: io::Result<()> = (|| {
             let counted = Counted { source: first.chain(coming.by_ref()), watch, read: 0 };
@@ -111,7 +107,7 @@ impl Arrival {
 /// A blob as it comes.
 struct Coming<R> {
     bytes: R,
-    hash: Sha256,
+    hash: Digesting,
     size: u64,
     kept: Option<(File, PathBuf)>,
 }

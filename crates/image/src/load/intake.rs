@@ -19,6 +19,7 @@ use super::{Progress, ProgressEvent};
 use crate::ImageError;
 use crate::chunks::{Chunk, Pool};
 use crate::compression::decompress;
+use crate::digesting::Digesting;
 use crate::extract::ExtractError;
 use crate::manifest::{Files, Held, Spooled};
 use crate::names::{normalize, shown};
@@ -144,10 +145,12 @@ impl<'a> Intake<'a> {
         }
         let first = self.chunk(reader)?;
         let block = first.bytes().get(..512);
-        if block.is_some_and(begins_tar) {
+        // A plain layer is known by its sha256; what is named by another digest is kept as it came.
+        let is_by_sha256 = claimed.as_ref().is_none_or(|claimed| claimed.algorithm() == "sha256");
+        if is_by_sha256 && block.is_some_and(begins_tar) {
             self.layer(first, claimed, size, reader)
         } else {
-            self.set_aside(count, first, reader)
+            self.set_aside(count, first, claimed.as_ref(), reader)
         }
     }
 
@@ -164,19 +167,21 @@ impl<'a> Intake<'a> {
         &mut self,
         count: usize,
         mut chunk: Chunk,
+        claimed: Option<&Digest>,
         reader: &mut TarReader<R>,
     ) -> Result<Spooled, ImageError> {
         let path = self.scratch.0.join(format!("f{count}"));
         let failed = |source: std::io::Error| ImageError::io("write", path.display())(source);
         let mut file = File::create_new(&path).map_err(failed)?;
-        let (mut hash, mut size) = (Sha256::new(), 0);
+        let mut hash = claimed.map_or_else(|| Digesting::Sha256(Sha256::new()), Digesting::like);
+        let mut size = 0;
         while !chunk.bytes().is_empty() {
             hash.update(chunk.bytes());
             file.write_all(chunk.bytes()).map_err(failed)?;
             size += chunk.bytes().len() as u64;
             chunk = self.chunk(reader)?;
         }
-        let digest = Digest::from_sha256(hash.finalize().into());
+        let digest = hash.finish();
         Ok(Spooled { held: Held::File(path), size, digest })
     }
 
@@ -228,10 +233,13 @@ impl<'a> Intake<'a> {
     }
 }
 
-/// The digest that a file has by its name: `blobs/sha256/HEX` is that of its bytes, and so is a bare `HEX` of a packed
+/// The digest that a file has by its name: `blobs/sha256/HEX` and `blobs/sha512/HEX` are that of its bytes, and so is a bare `HEX` of a packed
 /// directory of skopeo's; `HEX.tar` at the top, as skopeo and podman write it, is that of a plain layer.
 fn claimed_digest(name: &[u8]) -> Option<Digest> {
     let name = std::str::from_utf8(name).ok()?;
+    if let Some(hex) = name.strip_prefix("blobs/sha512/") {
+        return format!("sha512:{hex}").parse().ok();
+    }
     let hex = name.strip_prefix("blobs/sha256/").or_else(|| name.strip_suffix(".tar")).unwrap_or(name);
     if hex.len() == 64 { format!("sha256:{hex}").parse().ok() } else { None }
 }

@@ -23,8 +23,17 @@ pub(crate) enum Reached {
     Manifest { digest: Digest, size_bytes: Option<u64> },
     /// To a configuration that is not here.
     Configuration { digest: Digest, size_bytes: u64 },
-    /// To the image: its configuration, and its layers' blobs with their sizes, lowest first.
-    All { config: Spooled, layers: Vec<(Digest, u64)> },
+    /// To the image: its configuration, and its layers' blobs, lowest first.
+    All { config: Spooled, layers: Vec<ReachedLayer> },
+}
+
+/// A layer's blob, as a manifest has it.
+#[derive(Debug)]
+pub(crate) struct ReachedLayer {
+    pub(crate) digest: Digest,
+    pub(crate) size_bytes: u64,
+    /// Where else it is to be had.
+    pub(crate) urls: Vec<String>,
 }
 
 /// An image whose documents are all here.
@@ -89,16 +98,11 @@ fn reach_config(
         let size_bytes = config.size.ok_or_else(|| missing_size(&config))?;
         return Ok(Reached::Configuration { digest: config.digest, size_bytes });
     }
-    for layer in &layers {
-        if layer.urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
-            return Err(ImageError::NotBuilt(format!(
-                "layer {} is a foreign one, which registries do not pass on; these are not built yet",
-                layer.digest
-            )));
-        }
-    }
-    let sizes = layers.iter().map(|layer| Ok((layer.digest.clone(), layer.size.ok_or_else(|| missing_size(layer))?)));
-    let layers = sizes.collect::<Result<_, ImageError>>()?;
+    let reached = layers.into_iter().map(|layer| {
+        let size_bytes = layer.size.ok_or_else(|| missing_size(&layer))?;
+        Ok(ReachedLayer { digest: layer.digest, size_bytes, urls: layer.urls.unwrap_or_default() })
+    });
+    let layers = reached.collect::<Result<_, ImageError>>()?;
     // With all that an image has to be.
     let found = find(files, manifest, wanted, 0)?;
     let found = found.ok_or_else(|| ImageError::Archive(format!("{digest} is no image")))?;

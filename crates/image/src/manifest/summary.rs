@@ -78,9 +78,9 @@ fn walk(files: &Files, raw: &Value, depth: usize, found: &mut Vec<ManifestSummar
         collect(files, &descriptor, depth, &mut left, &mut blobs)?;
     }
     let config = document.as_ref().and_then(|document| document.config.as_ref());
-    let image = config.filter(|config| is_image_config(&config.media_type)).map(|config| config.digest.clone());
+    let config = config.filter(|config| is_image_config(&config.media_type));
     let is_image = match &document {
-        Some(_) => image.is_some(),
+        Some(_) => config.is_some(),
         None => descriptor.platform.is_some() && leads_further(&descriptor),
     };
     let kind = if is_note(&descriptor) {
@@ -88,7 +88,12 @@ fn walk(files: &Files, raw: &Value, depth: usize, found: &mut Vec<ManifestSummar
         ManifestKind::Attestation { of: of.cloned().unwrap_or_default() }
     } else if is_image {
         let platform = platform_of(files, &descriptor);
-        ManifestKind::Image { platform, image: image.map(ImageId::new), unpacked_bytes: 0 }
+        let here = config.map(|config| files.blob(&config.digest)).transpose()?.flatten();
+        let image = match (here, config) {
+            (Some(here), _) => Some(here.image_id()?),
+            (None, config) => config.map(|config| ImageId::new(config.digest.clone())),
+        };
+        ManifestKind::Image { platform, image, unpacked_bytes: 0 }
     } else {
         ManifestKind::Unknown
     };

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use dozen_model::Digest;
-use sha2::{Digest as _, Sha256};
-
 use super::packing::{LayerForm, Packing};
 use super::{Content, OutgoingBlob, OutgoingBlobs};
 use crate::ImageError;
 use crate::chunks::CHUNK_BYTES;
+use crate::digesting::Digesting;
 use crate::save::Source;
 use crate::schema::LayerRow;
 
@@ -35,7 +33,11 @@ impl OutgoingBlobs {
             Content::Bytes(bytes) => held.take(bytes).map_err(sending)?,
             Content::File(path) => {
                 let mut file = File::open(path).map_err(ImageError::io("open", path.display()))?;
-                let (mut hash, mut size) = (Sha256::new(), 0);
+                let mut hash = match &blob.blob {
+                    Some(blob) => Digesting::like(&blob.digest),
+                    None => Digesting::like(&blob.id),
+                };
+                let mut size = 0;
                 let mut buffer = vec![0; CHUNK_BYTES];
                 loop {
                     let read = file.read(&mut buffer).map_err(ImageError::io("read", path.display()))?;
@@ -46,7 +48,7 @@ impl OutgoingBlobs {
                     size += read as u64;
                     held.take(&buffer[..read]).map_err(sending)?;
                 }
-                let found = Digest::from_sha256(hash.finalize().into());
+                let found = hash.finish();
                 let is_whole = blob.blob.as_ref().is_some_and(|blob| (&found, size) == (&blob.digest, blob.size_bytes));
                 if !is_whole {
                     let expected = blob.blob.as_ref().map(|blob| blob.digest.to_string()).unwrap_or_default();

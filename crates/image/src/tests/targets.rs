@@ -24,6 +24,13 @@ impl Layout {
         descriptor
     }
 
+    pub(super) fn blob_by_sha512(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
+        let digest = Digest::from_sha512(sha2::Sha512::digest(&bytes).into());
+        let descriptor = json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() });
+        self.files.push((format!("blobs/sha512/{}", digest.hex()), bytes));
+        descriptor
+    }
+
     pub(super) fn document(&mut self, media_type: &str, value: Value) -> Value {
         // As no serializer of ours would write it.
         let bytes = format!("\n {value:#}  \n").into_bytes();
