@@ -100,7 +100,8 @@ impl Engine {
             }
         }
         let Manifest { media_type, bytes, .. } = &manifest;
-        uploads.put_manifest(digest.as_str(), digest, media_type, bytes).await.map_err(|error| failed(target, &error))
+        let put = uploads.put_manifest(digest.as_str(), digest, media_type, bytes).await;
+        put.map(drop).map_err(|error| failed(target, &error))
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Repository {
     /// Mirrors that have nothing for us.
     given_up: Mutex<HashSet<Endpoint>>,
     rate_limit: Mutex<Option<RateLimit>>,
+    /// Servers that have answered on this host's own loopback.
+    of_host: Mutex<HashSet<String>>,
     /// Who is told of pauses.
     pauses: Option<Pauses>,
     /// What was sent last to prove who we are: to be hidden in what comes back.
@@ -168,6 +170,7 @@ impl Repository {
             connections,
             given_up: Mutex::default(),
             rate_limit: Mutex::default(),
+            of_host: Mutex::default(),
             pauses: None,
             sent: Mutex::default(),
         }
@@ -265,12 +268,25 @@ impl Repository {
 
     /// Asks one server, again and again if that may help, and gives an answer that is none of refusal.
     pub(crate) async fn ask(&self, endpoint: &Endpoint, asked: &Asked) -> Result<Answer, RegistryError> {
+        self.ask_until(endpoint, asked, || Box::pin(self.ask_with_leave(endpoint, asked))).await
+    }
+
+    /// The same, whatever one attempt is.
+    pub(crate) async fn ask_until<'f>(
+        &self,
+        endpoint: &Endpoint,
+        asked: &Asked,
+        attempt: impl Fn() -> Attempt<'f, Answer>,
+    ) -> Result<Answer, RegistryError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let failed = match self.ask_with_leave(endpoint, asked).await {
+            let failed = match attempt().await {
                 Ok(answer) => {
                     self.look_at_limit(&answer);
+                    if answer.is_of_host {
+                        lock(&self.of_host).insert(endpoint.host.clone());
+                    }
                     if answer.status.is_success() {
                         return Ok(answer);
                     }
@@ -485,6 +501,11 @@ impl Repository {
     pub(crate) fn refusal(&self, status: u16, body: &[u8]) -> Refusal {
         let sent = lock(&self.sent).clone();
         Refusal::read(status, body, |words| shown(words, self.terms.credentials.as_ref(), sent.as_ref()))
+    }
+
+    /// Whether a server has answered on this host's own loopback.
+    pub(crate) fn is_of_host(&self, endpoint: &Endpoint) -> bool {
+        lock(&self.of_host).contains(&endpoint.host)
     }
 
     fn look_at_limit(&self, answer: &Answer) {

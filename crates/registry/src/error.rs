@@ -29,6 +29,8 @@ pub enum RegistryError {
     NoToken { service: String, host: String, why: String, kind: ErrorKind },
     #[error("{host} redirects us to {to}: {why}")]
     Redirection { host: String, to: String, why: String },
+    #[error("a manifest of {host} sends us for a layer to {to}: {why}")]
+    Elsewhere { host: String, to: String, why: String },
     #[error("{what} from {host}: {source}")]
     Document { what: String, host: String, source: DocumentError },
     #[error("{what} from {host} is damaged: it has the digest {found}")]

@@ -3,7 +3,8 @@
 //! What is decided is pure, over plain data: whom to ask ([`endpoint`], `hosts`), what a challenge wants (`challenge`, `scope`,
 //! `token`), what is tried again and when (`again`), what goes on where it stopped (`range`), where a redirection may lead
 //! (`redirection`), what a manifest is (`document`), what a refusal means (`refusal`). [`Repository`] does it, over
-//! `dozen-fetch`; what is sent goes by [`Uploads`]. A registry is hostile until what it sends has the digest that was asked for. Its bounds: 4 MiB for a
+//! `dozen-fetch`: a large blob by several connections ([`Download`]), what registries may not pass on from elsewhere
+//! (`elsewhere`); what is sent goes by [`Uploads`]. A registry is hostile until what it sends has the digest that was asked for. Its bounds: 4 MiB for a
 //! manifest, 1 MiB for the answer of a token service, 64 KiB for an error, 100,000 tags.
 
 mod again;
@@ -12,6 +13,8 @@ mod blob;
 mod challenge;
 mod client;
 mod document;
+mod download;
+mod elsewhere;
 mod endpoint;
 mod error;
 #[cfg(any(test, fuzzing))]
@@ -35,6 +38,7 @@ mod upload;
 pub use blob::Blob;
 pub use client::{Access, Client, Repository, Terms};
 pub use document::{Document, DocumentError};
+pub use download::Download;
 pub use dozen_fetch::{Authorities, Patience, Proxies};
 pub use endpoint::{Endpoint, Security, Trust, endpoints};
 pub use error::RegistryError;

@@ -29,6 +29,15 @@ fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
+/// Whether an answer is the part that was asked for, with nothing of what stands around it. One that is shorter is one, too
+/// (RFC 9110, section 15.3.7: what is not satisfied may be asked for again).
+pub fn is_part(status: u16, content_range: Option<&str>, begin: u64, end: u64, whole_bytes: u64) -> bool {
+    let is_asked = |part: Part| {
+        part.begin == begin && part.end <= end && part.whole_bytes.is_none_or(|whole| whole == whole_bytes)
+    };
+    status == 206 && content_range.and_then(Part::read).is_some_and(is_asked)
+}
+
 /// What to do with an answer to `Range: bytes={begin}-`, of a blob with so many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumed {
@@ -93,6 +102,23 @@ mod tests {
             (416, Some("bytes */10"), Resumed::Wrong("it does not send the rest")),
         ] {
             assert_eq!(resumed(status, field, 5, 10), want, "{status} {field:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_told_from_what_nobody_asked_for() {
+        for (status, field, want) in [
+            (206, Some("bytes 5-9/100"), true),
+            (206, Some("bytes 5-9/*"), true),
+            (206, Some("bytes 5-7/100"), true),
+            (206, Some("bytes 5-10/100"), false),
+            (206, Some("bytes 4-9/100"), false),
+            (206, Some("bytes 5-9/101"), false),
+            (206, None, false),
+            (200, None, false),
+            (200, Some("bytes 5-9/100"), false),
+        ] {
+            assert_eq!(is_part(status, field, 5, 10, 100), want, "{status} {field:?}");
         }
     }
 

@@ -24,6 +24,7 @@ pub use self::session::Session;
 use crate::again::{Again, Failed, again};
 use crate::client::sending::{Sending, Sent};
 use crate::client::{Asked, random};
+use crate::manifest::digest_of;
 use crate::{Endpoint, RegistryError, Repository, Scope};
 
 /// So much more than ever before was no failure, whatever became of it.
@@ -214,7 +215,8 @@ impl Uploads {
         }
     }
 
-    /// Puts a manifest there, by a tag or by its digest.
+    /// Puts a manifest there, by a tag or by its digest; gives the digest by which it is known there, which may be by another
+    /// algorithm.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -224,7 +226,7 @@ impl Uploads {
         digest: &Digest,
         media_type: &str,
         bytes: &[u8],
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Digest, RegistryError> {
         let (repository, endpoint) = (&self.repository, self.repository.server().await?);
         let what = format!("the answer to the manifest {name}");
         let address = repository.address_of(endpoint, &format!("{}/manifests/{name}", repository.name()))?;
@@ -242,13 +244,18 @@ impl Uploads {
                 Ok(Sent::LetInNow) if failures < repository.attempts() => continue,
                 Ok(Sent::LetInNow) => return Err(repository.broken(endpoint, &what, NEVER_LET_IN.to_owned())),
                 Ok(Sent::Answered(answer)) if answer.status.is_success() => {
-                    let said = answer.field("docker-content-digest").filter(|said| *said != digest.as_str());
-                    return match said {
-                        None => Ok(()),
-                        Some(said) => {
-                            let said: String = said.chars().take(100).collect();
-                            Err(repository.broken(endpoint, &what, format!("it has the digest {said:?} there")))
-                        }
+                    return match answer.field("docker-content-digest") {
+                        // Without a word it is known by its name, and what has only a tag by sha256, as everywhere.
+                        None if name == digest.as_str() => Ok(digest.clone()),
+                        None => Ok(digest_of(&bytes, "sha256")),
+                        Some(said) => said
+                            .parse()
+                            .ok()
+                            .filter(|said: &Digest| digest_of(&bytes, said.algorithm()) == *said)
+                            .ok_or_else(|| {
+                                let said: String = said.chars().take(100).collect();
+                                repository.broken(endpoint, &what, format!("it has the digest {said:?} there"))
+                            }),
                     };
                 }
                 Ok(Sent::Answered(answer)) => repository.refused_to_send(endpoint, &what, answer).await,

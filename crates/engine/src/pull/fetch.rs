@@ -7,8 +7,16 @@ use bytes::{Buf, Bytes};
 use dozen_image::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 use dozen_model::{Digest, Reference, error_chain};
 use dozen_registry::{
+<<<<<<< ours
     Access, Authorities, Credentials, Document, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError,
     Repository, Terms, Which,
+||||||| base
+    Access, Authorities, Credentials, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError, Repository, Terms,
+    Which,
+=======
+    Access, Authorities, Credentials, Download, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError,
+    Repository, Terms, Which,
+>>>>>>> theirs
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -211,6 +219,7 @@ impl Pulling<'_> {
                 board: self.board.clone(),
                 budget: budget.clone(),
                 stop: stop.subscribe(),
+                turns: turns.clone(),
                 layer,
             };
             let turns = turns.clone();
@@ -279,6 +288,8 @@ struct Layer {
     board: Board,
     budget: Arc<LayersBudget>,
     stop: watch::Receiver<bool>,
+    /// Connections that layers may have. What is left of them goes to those that are large.
+    turns: Arc<Semaphore>,
     layer: NeededLayer,
 }
 
@@ -312,7 +323,8 @@ impl Layer {
         let mut stop = self.stop.clone();
         let stopped = async move { _ = stop.wait_for(|stop| *stop).await };
         let download = async {
-            let mut blob = self.repository.blob(digest, of_bytes).await.map_err(LayerError::Registry)?;
+            let blob = self.repository.blob_or_elsewhere(digest, of_bytes, &self.layer.urls).await;
+            let mut blob = Download::new(&self.repository, blob.map_err(LayerError::Registry)?, self.turns.clone());
             let mut bytes = 0;
             while let Some(piece) = blob.next_unverified().await.map_err(LayerError::Registry)? {
                 bytes += piece.len() as u64;

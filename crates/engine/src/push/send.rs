@@ -76,11 +76,13 @@ impl Pushing<'_> {
         }
         let sent = self.send_blobs(outgoing.blobs()).await?;
         let manifests = outgoing.manifests(&sent);
-        self.put(&manifests).await?;
-        let Some(OutgoingManifest { digest, bytes, .. }) = manifests.last() else { return Ok(()) };
-        self.name_it(&outgoing, digest).await?;
+        let (Some(digest), Some(OutgoingManifest { bytes, .. })) = (self.put(&manifests).await?, manifests.last())
+        else {
+            return Ok(());
+        };
+        self.name_it(&outgoing, &digest).await?;
         let tag = self.name.tag().unwrap_or_default().to_owned();
-        self.told.say(PushEvent::Done { digest: digest.clone(), size_bytes: bytes.len() as u64, tag });
+        self.told.say(PushEvent::Done { digest, size_bytes: bytes.len() as u64, tag });
         if let Some(index) = instead {
             self.told.say(PushEvent::InsteadOfIndex { index, manifest: root(&manifests) });
         }
@@ -152,15 +154,17 @@ impl Pushing<'_> {
         }
     }
 
-    /// The last is what the tag leads to.
-    async fn put(&self, manifests: &[OutgoingManifest]) -> Result<(), EngineError> {
+    /// The last is what the tag leads to; gives the digest by which the registry knows that, which may be by another
+    /// algorithm than ours.
+    async fn put(&self, manifests: &[OutgoingManifest]) -> Result<Option<Digest>, EngineError> {
+        let mut known = None;
         for (number, OutgoingManifest { digest, media_type, bytes }) in manifests.iter().enumerate() {
             let is_last = number + 1 == manifests.len();
             let name = if is_last { self.name.tag().unwrap_or_default() } else { digest.as_str() };
             let put = self.uploads.put_manifest(name, digest, media_type, bytes).await;
-            put.map_err(|error| self.failed(&error))?;
+            known = Some(put.map_err(|error| self.failed(&error))?);
         }
-        Ok(())
+        Ok(known)
     }
 
     /// The image has its name by digest from now on, as if it had been pulled.

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
-use dozen_testbox::{Machine, dozen_program, until};
+use dozen_testbox::{Daemon, Machine, dozen_program, until};
 
 use crate::registry::{Asked, Between, Registry, reply};
 
@@ -57,7 +57,8 @@ fn a_connection_that_breaks_costs_only_the_rest() {
         }
         answer
     });
-    let engine = machine.engine();
+    // By one connection, so that no layer comes in parts.
+    let engine = Daemon::with_file(&machine, r#"{ "max-concurrent-downloads": 1 }"#);
     let name = format!("{}/web:1", between.host);
     let pulled = engine.dozen(&["pull", &name]).text();
     let layers = pulled.matches(": Pull complete\n").count();

@@ -4,6 +4,7 @@
 
 mod builds;
 mod certificates;
+mod forms;
 mod hosts;
 mod luck;
 mod manifests;

@@ -73,6 +73,20 @@ impl Registry<'_> {
     }
 }
 
+impl Registry<'_> {
+    /// Takes a blob over from another repository.
+    pub fn mount(&self, name: &str, digest: &str, from: &str) {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let mut stream = self.machine.connect(Side::Machine, address).unwrap();
+        let below = format!("{name}/blobs/uploads/?mount={digest}&from={from}");
+        let head = format!("POST /v2/{below} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        write!(stream, "{head}Content-Length: 0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+}
+
 impl Drop for Registry<'_> {
     fn drop(&mut self) {
         let _ = self.process.kill();
