@@ -10,6 +10,8 @@
 //!
 //! A step's key is a digest of all that its result depends on; its layer is one of the diff ids, or null if it changes
 //! nothing. Keys of another form of dozen's are others, and never found.
+//!
+//! An image may have the same inside: the steps stand in its configuration, beside its own `rootfs`.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +24,13 @@ use serde_json::{Value, json};
 pub const ARTIFACT: &str = "application/vnd.dozen.build-cache.v1";
 /// The media type of its configuration.
 pub const CONFIG: &str = "application/vnd.dozen.build-cache.config.v1+json";
+/// The member of an image's configuration that has the steps, which nobody else has.
+pub const INLINE: &str = "dozen.build-cache.v1";
 /// Its own media type.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Configurations of images (OCI image-spec, media-types.md; distribution, manifest-v2-2.md).
+const IMAGE_CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 /// More than a build has.
 const STEPS_LIMIT: usize = 10_000;
 
@@ -73,18 +80,27 @@ struct Config {
     rootfs: Rootfs,
 }
 
+/// What of an image's configuration is looked at.
+#[derive(Debug, Deserialize)]
+struct ImageConfig {
+    rootfs: Rootfs,
+    #[serde(rename = "dozen.build-cache.v1", default)]
+    steps: Option<Vec<Step>>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Rootfs {
     r#type: String,
     diff_ids: Vec<Digest>,
 }
 
-/// A cache's manifest.
+/// A cache's manifest, or that of an image with a cache inside.
 #[derive(Debug)]
 pub struct Manifest {
     #[expect(missing_docs, reason = "plain")]
     pub config: Descriptor,
     layers: Vec<Descriptor>,
+    is_image: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,8 +119,10 @@ impl Manifest {
     /// It is no JSON, or of something else; in words.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let written: Written = serde_json::from_slice(bytes).map_err(|error| format!("its manifest: {error}"))?;
+        let is_of_image = |config: &Descriptor| IMAGE_CONFIGS.contains(&config.media_type.as_str());
         match (written.artifact_type.as_str(), written.config) {
-            (ARTIFACT, Some(config)) => Ok(Self { config, layers: written.layers }),
+            (ARTIFACT, Some(config)) => Ok(Self { config, layers: written.layers, is_image: false }),
+            ("", Some(config)) if is_of_image(&config) => Ok(Self { config, layers: written.layers, is_image: true }),
             _ => Err("it is no build cache of dozen's; those of BuildKit are not read".to_owned()),
         }
     }
@@ -114,8 +132,15 @@ impl Manifest {
     /// # Errors
     /// It is no JSON, or of another manifest; in words.
     pub fn cache(self, config: &[u8]) -> Result<Cache, String> {
-        let Config { mut steps, rootfs } =
-            serde_json::from_slice(config).map_err(|error| format!("its configuration: {error}"))?;
+        let malformed = |error| format!("its configuration: {error}");
+        let Config { mut steps, rootfs } = match self.is_image {
+            false => serde_json::from_slice(config).map_err(malformed)?,
+            true => {
+                let ImageConfig { rootfs, steps } = serde_json::from_slice(config).map_err(malformed)?;
+                let none = "it is an image with none inside; one is built with --cache-to type=inline";
+                Config { steps: steps.ok_or(none)?, rootfs }
+            }
+        };
         if rootfs.diff_ids.len() != self.layers.len() {
             return Err(format!("it has {} layers, and names {}", self.layers.len(), rootfs.diff_ids.len()));
         }
@@ -191,5 +216,30 @@ mod tests {
             let said = Manifest::read(bytes).unwrap_err();
             assert!(said.contains(words), "{said}");
         }
+    }
+
+    #[test]
+    fn an_image_has_one_inside_or_none() {
+        let config = |more: Value| {
+            let mut config = json!({ "os": "linux", "rootfs": { "type": "layers", "diff_ids": [digest(7)] } });
+            config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            text(&config)
+        };
+        for media_type in IMAGE_CONFIGS {
+            let of = Descriptor { media_type: media_type.into(), ..descriptor(4) };
+            let manifest = text(&json!({ "config": of, "layers": [descriptor(5)] }));
+            let read = || Manifest::read(&manifest).unwrap();
+            let inside = config(json!({ INLINE: [step(1, Some(7)), step(2, None), step(3, Some(9))] }));
+            let cache = read().cache(&inside).unwrap();
+            assert_eq!(cache.steps, [step(1, Some(7)), step(2, None)]);
+            assert_eq!(cache.layers, BTreeMap::from([(digest(7), descriptor(5))]));
+            let said = read().cache(&config(json!({}))).unwrap_err();
+            assert!(said.contains("an image with none inside"), "{said}");
+            let said = read().cache(&config(json!({ INLINE: [{ "key": 1 }] }))).unwrap_err();
+            assert!(said.starts_with("its configuration: "), "{said}");
+        }
+        // Some other artifact, whatever its configuration is.
+        let of = Descriptor { media_type: IMAGE_CONFIGS[0].into(), ..descriptor(4) };
+        assert!(Manifest::read(&text(&json!({ "artifactType": "a/b", "config": of }))).is_err());
     }
 }

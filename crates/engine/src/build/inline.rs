@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use dozen_build::carried::INLINE;
 use dozen_image::HeldLayers;
 use dozen_model::{Classified, Digest, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,6 @@ use super::stored::StoredLayer;
 use crate::EngineError;
 use crate::shared::Shared;
 
-/// The member of the configuration, which nobody else has.
-const MEMBER: &str = "dozen.build-cache.v1";
 /// More steps than a build has.
 const STEPS_LIMIT: usize = 10_000;
 
@@ -35,7 +34,7 @@ pub(super) fn write<'a>(configuration: &mut Value, steps: impl Iterator<Item = &
         let CacheStep { key, layer, created, description, is_of_image: _ } = step.clone();
         json!(Written { key, layer, created, description })
     };
-    configuration[MEMBER] = steps.map(written).collect();
+    configuration[INLINE] = steps.map(written).collect();
 }
 
 /// What images, and caches in registries, say of steps.
@@ -62,7 +61,7 @@ pub(super) fn read(shared: &Arc<Shared>, images: &[String]) -> Result<Inside, En
             }
             Err(error) => return Err(error.into()),
         };
-        let Some(written) = image.raw.get(MEMBER) else {
+        let Some(written) = image.raw.get(INLINE) else {
             warn("it has none inside; it is built with --cache-to type=inline");
             continue;
         };
@@ -108,7 +107,7 @@ mod tests {
         };
         let mut configuration = json!({ "os": "linux" });
         write(&mut configuration, [step(1, Some(7)), step(2, None), step(3, Some(8))].iter());
-        let member = &configuration[MEMBER];
+        let member = &configuration[INLINE];
         assert_eq!(steps_of(member, &[digest(7)]), [step(1, Some(7)), step(2, None)]);
         for hostile in [json!(null), json!({ "key": 1 }), json!([1, { "key": "x" }, { "key": digest(1), "layer": 3 }])]
         {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use dozen_build::carried::{Cache, Descriptor, Manifest, Step};
-use dozen_image::{DOCUMENT_BYTES, ImageStore, NewLayer};
+use dozen_image::{DOCUMENT_BYTES, ImageStore, NewLayer, Platform};
 use dozen_model::{Digest, Reference, error_chain};
 use dozen_registry::{Access, BlobName, Document, Repository, Which};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -88,15 +89,36 @@ fn of_stranger(Step { key, layer, created, description, is_of_image: _ }: Step) 
     CacheStep { key, layer, created, description, is_of_image: false }
 }
 
+/// The image of an index that runs here best.
+fn own_image(index: &[u8]) -> Result<Option<Digest>, String> {
+    #[derive(Deserialize)]
+    struct Index {
+        manifests: Vec<Listed>,
+    }
+    #[derive(Deserialize)]
+    struct Listed {
+        digest: Digest,
+        #[serde(default)]
+        platform: Option<Platform>,
+    }
+    let Index { manifests } = serde_json::from_slice(index).map_err(|error| format!("its index: {error}"))?;
+    let host = Platform::host();
+    let ranked = manifests.into_iter().filter_map(|it| Some((host.rank(&it.platform?)?, it.digest)));
+    Ok(ranked.min_by_key(|(rank, _)| *rank).map(|(_, digest)| digest))
+}
+
 async fn cache(repository: &Repository, name: &Reference) -> Result<Cache, String> {
     let failed = |error| failure(name, &error).message;
     let which = match (name.digest(), name.tag()) {
         (Some(digest), _) => Which::Digest(digest.clone()),
         (None, tag) => Which::Tag(tag.unwrap_or("latest").to_owned()),
     };
-    let found = repository.manifest(&which).await.map_err(failed)?;
+    let mut found = repository.manifest(&which).await.map_err(failed)?;
     if found.kind == Document::Index {
-        return Err("it is an index, and no build cache of dozen's; those of BuildKit are not read".to_owned());
+        // An image with attestations is one, and so is a cache of BuildKit's, which names no platform.
+        let own = own_image(&found.bytes)?;
+        let own = own.ok_or("it is an index without an image for this machine; caches of BuildKit are not read")?;
+        found = repository.manifest(&Which::Digest(own)).await.map_err(failed)?;
     }
     let manifest = Manifest::read(&found.bytes)?;
     let Descriptor { digest, size, .. } = &manifest.config;

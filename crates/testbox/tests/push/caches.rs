@@ -55,6 +55,38 @@ fn forget(machine: &Machine, engine: &Engine<'_>) -> usize {
 }
 
 #[test]
+fn an_image_that_is_only_in_a_registry_has_its_cache_inside() {
+    let machine = Machine::new();
+    let _registry = Registry::start(&machine);
+    let at = context(&machine);
+    let engine = machine.engine();
+    engine.load("busybox");
+    let from = |name: &str| format!("type=registry,ref={name}");
+    // By itself, and in an index with what is said of it.
+    for (name, more) in [("team/app:1", &[][..]), ("team/app:2", &["--provenance=true"])] {
+        let name = format!("{HOST}/{name}");
+        build(&engine, &at, &[&["--cache-to", "type=inline"], more].concat()).expect(0);
+        let first = engine.dozen(&["run", "--rm", "--network", "none", "made", "cat", "/w/time"]).text();
+        engine.dozen(&["tag", "made", &name]).expect(0);
+        engine.dozen(&["push", &name]).expect(0);
+        engine.dozen(&["rmi", "-f", &name]).expect(0);
+        forget(&machine, &engine);
+        let again = build(&engine, &at, &["--cache-from", &from(&name)]).expect(0);
+        assert!(cached(&again) > 0, "{}", again.err);
+        let then = engine.dozen(&["run", "--rm", "--network", "none", "made", "cat", "/w/time"]).text();
+        assert_eq!(then, first);
+        forget(&machine, &engine);
+    }
+    // One without is named in a warning, and built all the same.
+    build(&engine, &at, &[]).expect(0);
+    let name = format!("{HOST}/team/bare:1");
+    engine.dozen(&["tag", "made", &name]).expect(0);
+    engine.dozen(&["push", &name]).expect(0);
+    let warned = build(&engine, &at, &["--no-cache", "--cache-from", &from(&name)]).expect(0);
+    assert!(warned.err.contains("it is an image with none inside"), "{}", warned.err);
+}
+
+#[test]
 fn what_one_engine_has_built_another_finds_in_a_registry() {
     let machine = Machine::new();
     let _registry = Registry::start(&machine);
@@ -118,7 +150,7 @@ fn what_cannot_be_read_is_a_warning_and_what_cannot_be_written_an_error() {
     registry.fill("busybox", "box:1");
     for (name, words) in [
         (format!("{HOST}/no/cache:1"), "not found"),
-        (format!("{HOST}/box:1"), "it is no build cache of dozen's; those of BuildKit are not read"),
+        (format!("{HOST}/box:1"), "it is an image with none inside; one is built with --cache-to type=inline"),
         ("127.0.0.1:9/nobody:1".to_owned(), "127.0.0.1:9"),
     ] {
         let built = build(&engine, &at, &["--cache-from", &to(&name, "")]).expect(0);
