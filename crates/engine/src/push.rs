@@ -9,6 +9,7 @@
 //! start takes them away; what a registry has by then it has, and the next push finds it there.
 
 pub(crate) mod blob;
+mod buffers;
 mod packings;
 pub(crate) mod refusal;
 mod send;

@@ -11,6 +11,7 @@ use dozen_registry::{BlobName, Found, RegistryError, Session, UploadedBlob, Uplo
 use tokio::sync::{mpsc, watch};
 
 use super::PushStep;
+use super::buffers::Buffers;
 use super::packings::Flight;
 use super::told::Told;
 use crate::EngineError;
@@ -231,8 +232,9 @@ impl Reading {
         let (sender, receiver) = mpsc::channel(PIECES);
         let (reads, failure, is_unreadable) = (self.reads.clone(), self.failure.clone(), self.is_unreadable.clone());
         tokio::task::spawn_blocking(move || {
+            let buffers = Buffers::default();
             let out = |bytes: &[u8]| {
-                let taken = sender.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+                let taken = sender.blocking_send(Ok(buffers.copy(bytes)));
                 taken.map_err(|_| io::ErrorKind::BrokenPipe.into())
             };
             let read = match &reads {
