@@ -127,7 +127,7 @@ impl Work {
 
     /// Whether it needs a registry.
     pub fn is_of_registries(&self) -> bool {
-        ["pull", "pull-again", "push", "push-pulled"].contains(&self.name)
+        ["pull", "floor-pull", "pull-again", "push", "push-pulled"].contains(&self.name)
     }
 
     /// Whether it is one of builders.
@@ -295,6 +295,12 @@ pub const ALL: &[Work] = &[
         on_request: false,
     },
     archive("pull", "pull of that image, compressed, from a registry on loopback", Subject::ENGINES, THIRD_OF_DOCKER),
+    archive(
+        "floor-pull",
+        "its layers over loopback, inflated and on the disk, by two threads",
+        &[Subject::Dozen],
+        Mark::None,
+    ),
     archive("pull-again", "the same where it is there", Subject::ENGINES, Mark::None),
     archive("push", "push of that image, which was loaded", Subject::ENGINES, Mark::Part(Subject::Docker, 5.0)),
     archive("push-pulled", "push to an empty registry of what was pulled", Subject::ENGINES, Mark::Below(1000.0)),

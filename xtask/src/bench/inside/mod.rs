@@ -9,6 +9,7 @@ mod engine;
 mod memory;
 pub mod names;
 mod neighbours;
+mod pull_floor;
 mod registries;
 mod runtime;
 mod servers;

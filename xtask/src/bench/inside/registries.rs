@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::large;
 use super::super::work::Subject;
 use super::engine::{Engine, background};
+use super::pull_floor;
 use super::tasks::{Task, seconds};
 use crate::failure::{Attempt, Failure};
 
@@ -16,7 +17,7 @@ const ARCHIVE: &str = "/bench/large.tar";
 const REMOTE: &str = "127.0.0.1:5000/large:1";
 pub(super) const PORT: u16 = 5000;
 /// What the registry keeps: on the disk where the engines' data is too.
-const STORE: &str = "/var/tmp/registry";
+pub(super) const STORE: &str = "/var/tmp/registry";
 const CONFIGURATION: &str = "/tmp/registry.yml";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -31,6 +32,8 @@ pub enum Transfer {
     Push,
     /// A push to an empty registry of what was pulled.
     PushPulled,
+    /// What a pull cannot do without.
+    Floor,
 }
 
 /// An engine and its registry.
@@ -64,7 +67,7 @@ impl Task for Registries {
         self.engine.run(&["load", "--input", ARCHIVE])?;
         self.engine.run(&["tag", large::NAME, REMOTE])?;
         self.carry("push")?;
-        if self.what == Transfer::Push {
+        if matches!(self.what, Transfer::Push | Transfer::Floor) {
             return Ok(());
         }
         self.forget()?;
@@ -75,6 +78,7 @@ impl Task for Registries {
         match self.what {
             Transfer::Pull => self.forget()?,
             Transfer::PullAgain => {}
+            Transfer::Floor => return pull_floor::pull(),
             Transfer::Push | Transfer::PushPulled => {
                 self.server = None;
                 self.server = Some(Server::with_nothing()?);
@@ -88,7 +92,7 @@ impl Task for Registries {
     fn finish(&mut self) -> Result<(), Failure> {
         let forgotten = self.forget();
         self.server = None;
-        forgotten.and(remove_store())
+        forgotten.and(remove_store()).and(pull_floor::remove())
     }
 }
 

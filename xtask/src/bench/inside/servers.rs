@@ -89,13 +89,13 @@ impl Task for Servers {
 }
 
 /// The head of an answer, and what is left of the connection.
-struct Answered {
+pub(super) struct Answered {
     location: Option<String>,
-    length_bytes: usize,
-    rest: BufReader<TcpStream>,
+    pub(super) length_bytes: usize,
+    pub(super) rest: BufReader<TcpStream>,
 }
 
-fn ask(method: &str, path: &str, body: &[u8], wanted: u16) -> Result<Answered, Failure> {
+pub(super) fn ask(method: &str, path: &str, body: &[u8], wanted: u16) -> Result<Answered, Failure> {
     let asked = format_args!("{method} {path}").to_string();
     let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], PORT))).attempting(&asked)?;
     let head = format!(

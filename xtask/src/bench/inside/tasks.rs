@@ -91,6 +91,7 @@ pub fn of(work: &str, subject: &str, engine: Option<&Engine>) -> Result<Box<dyn 
         "save" => Box::new(Archives { engine, verb: Verb::Save }),
         "pull" => Box::new(Registries::new(engine, Transfer::Pull)),
         "pull-again" => Box::new(Registries::new(engine, Transfer::PullAgain)),
+        "floor-pull" => Box::new(Registries::new(engine, Transfer::Floor)),
         "push" => Box::new(Registries::new(engine, Transfer::Push)),
         "push-pulled" => Box::new(Registries::new(engine, Transfer::PushPulled)),
         "serve-pulls" => Box::new(Servers::new(engine, servers::Look::Time)),
