@@ -7,16 +7,8 @@ use bytes::{Buf, Bytes};
 use dozen_image::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 use dozen_model::{Digest, Reference, error_chain};
 use dozen_registry::{
-<<<<<<< ours
-    Access, Authorities, Credentials, Document, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError,
-    Repository, Terms, Which,
-||||||| base
-    Access, Authorities, Credentials, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError, Repository, Terms,
-    Which,
-=======
-    Access, Authorities, Credentials, Download, Manifest, Patience, Pauses, Proxies, RateLimit, RegistryError,
-    Repository, Terms, Which,
->>>>>>> theirs
+    Access, Authorities, Credentials, Document, Download, Manifest, Patience, Pauses, Proxies, RateLimit,
+    RegistryError, Repository, Terms, Which,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
