@@ -58,6 +58,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         build::caches::rows::USES,
         build::remote::known::MIGRATION,
         dozen_image::PLACES,
+        dozen_image::ARTIFACTS,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {

@@ -1,4 +1,4 @@
-//! What goes with the last name: targets that nothing leads to, and the blobs that only they needed.
+//! What goes with the last name: targets that nothing leads to, and the blobs that only they, or an artifact, needed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::{Inner, State};
 use crate::target::Target;
 
 impl Inner {
-    /// Deletes targets that nothing leads to, and blobs that no target needs. The change lock is held.
+    /// Deletes targets that nothing leads to, and blobs that neither a target nor an artifact needs. The change lock is held.
     pub(crate) fn collect_targets(&self) -> Result<(), ImageError> {
         let (targets, blobs) = {
             let mut state = self.write_state();
@@ -21,8 +21,9 @@ impl Inner {
             reference_targets.retain(|reference, _| references.contains_key(reference));
             let dead = state.dead_targets();
             let is_dead = |target: &&Arc<Target>| dead.contains(&target.digest);
-            let needed: HashSet<&Digest> =
-                state.targets.values().filter(|target| !is_dead(target)).flat_map(|target| &target.blobs).collect();
+            let by_targets = state.targets.values().filter(|target| !is_dead(target)).flat_map(|target| &target.blobs);
+            let by_artifacts = state.artifacts.values().flat_map(|artifact| &artifact.blobs);
+            let needed: HashSet<&Digest> = by_targets.chain(by_artifacts).collect();
             let blobs = state.blobs.keys().filter(|digest| !needed.contains(digest)).cloned().collect::<Vec<_>>();
             (dead, blobs)
         };
@@ -56,7 +57,7 @@ impl Inner {
 
 impl State {
     /// Whether a file of this name below `content/` belongs to a blob, an image, or a layer.
-    fn owns_content(&self, digest: &Digest) -> bool {
+    pub(crate) fn owns_content(&self, digest: &Digest) -> bool {
         let id = ImageId::new(digest.clone());
         self.blobs.contains_key(digest)
             || self.images.contains_key(&id)

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use dozen_ledger::LedgerError;
-use dozen_model::{Classified, ErrorKind, ImageId, ReferenceError};
+use dozen_model::{Classified, Digest, ErrorKind, ImageId, ReferenceError};
 use rustix::io::Errno;
 
 use crate::extract::ExtractError;
@@ -54,6 +54,26 @@ pub enum ImageError {
     /// Something of an image did not come with it, or has gone meanwhile.
     #[error("{0}")]
     Absent(String),
+    /// What an image was asked of is something else: files under a name.
+    #[error("{digest} is an artifact of type {} and no image", shown(artifact_type))]
+    Artifact {
+        /// Of its manifest.
+        digest: Digest,
+        /// What it says that it is.
+        artifact_type: String,
+    },
+    /// No artifact has this name. The words are podman's.
+    #[error("{0}: artifact does not exist")]
+    NoSuchArtifact(String),
+    /// A name that is taken. The words are podman's.
+    #[error("{0}: artifact already exists")]
+    ArtifactExists(String),
+    /// A prefix of more than one digest.
+    #[error("{0:?} is the beginning of more than one artifact's digest")]
+    AmbiguousArtifact(String),
+    /// A file of an artifact is not to be had by that name.
+    #[error("{}", shown(.0))]
+    ArtifactFile(String),
     /// A container's changes cannot be put in a layer.
     #[error("cannot commit: {0}")]
     Commit(String),
@@ -196,7 +216,9 @@ fn shown(text: &str) -> String {
 impl Classified for ImageError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchImage(_) | Self::NoSuchPlatform(_) | Self::Absent(_) => ErrorKind::NotFound,
+            Self::NoSuchImage(_) | Self::NoSuchPlatform(_) | Self::Absent(_) | Self::NoSuchArtifact(_) => {
+                ErrorKind::NotFound
+            }
             Self::Ambiguous(_)
             | Self::Reference(_)
             | Self::TagWithDigest
@@ -206,8 +228,11 @@ impl Classified for ImageError {
             | Self::Commit(_)
             | Self::Export(_)
             | Self::Import(_)
-            | Self::Pull(_) => ErrorKind::Invalid,
-            Self::Conflict(_) => ErrorKind::Conflict,
+            | Self::Pull(_)
+            | Self::Artifact { .. }
+            | Self::AmbiguousArtifact(_)
+            | Self::ArtifactFile(_) => ErrorKind::Invalid,
+            Self::Conflict(_) | Self::ArtifactExists(_) => ErrorKind::Conflict,
             Self::NotBuilt(_) => ErrorKind::NotBuilt,
             Self::Damaged { .. } | Self::Unreadable { .. } => ErrorKind::Internal,
             Self::Io { source, .. } => match source.kind() {
@@ -223,6 +248,11 @@ impl Classified for ImageError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Ambiguous(_) => Some("give more digits of the id".into()),
+            Self::AmbiguousArtifact(_) => Some("give more digits of the digest".into()),
+            Self::NoSuchArtifact(_) => Some("artifacts and their names: dozen artifact ls".into()),
+            Self::ArtifactExists(_) => {
+                Some("add the files to it with --append, or put them in its place with --replace".into())
+            }
             Self::NotAnArchive { .. } => Some(
                 "what `docker save` and `dozen save` write can be loaded, and an OCI layout in a tar archive; plain, or \
                  compressed with gzip or zstd"

@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 29] = [
+pub const FAILPOINTS: [&str; 35] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -27,6 +27,12 @@ pub const FAILPOINTS: [&str; 29] = [
     "image.remove.configurations",
     "image.targets.rows",
     "image.targets.files",
+    "image.artifact.staged",
+    "image.artifact.placed",
+    "image.artifact.synced",
+    "image.artifact.rows",
+    "image.artifact.remove.before",
+    "image.artifact.remove.rows",
     "image.collect.rows",
     "image.collect.files",
     "image.copied",

@@ -288,19 +288,24 @@ impl Placing<'_> {
         Ok(())
     }
 
-    /// One file. What is there already is something else's, too, and the same: its place is taken by what is on the disk
-    /// already, or a power cut would leave nothing of either.
     fn file(&mut self, from: &Path, to: PathBuf, point: &'static str) -> Result<(), ImageError> {
-        let is_new = !to.exists();
-        if !is_new {
-            let synced = std::fs::File::open(from).and_then(|file| file.sync_all());
-            synced.map_err(ImageError::io("write to the disk", from.display()))?;
-        }
-        std::fs::rename(from, &to).map_err(ImageError::io("rename to", to.display()))?;
+        place_file(from, to, &mut self.paths)?;
         failpoint(point);
-        self.paths.extend(is_new.then_some(to));
         Ok(())
     }
+}
+
+/// One file. What is there already is something else's, too, and the same: its place is taken by what is on the disk
+/// already, or a power cut would leave nothing of either. `new` gets the path of what was not there.
+pub(crate) fn place_file(from: &Path, to: PathBuf, new: &mut Vec<PathBuf>) -> Result<(), ImageError> {
+    let is_new = !to.exists();
+    if !is_new {
+        let synced = std::fs::File::open(from).and_then(|file| file.sync_all());
+        synced.map_err(ImageError::io("write to the disk", from.display()))?;
+    }
+    std::fs::rename(from, &to).map_err(ImageError::io("rename to", to.display()))?;
+    new.extend(is_new.then_some(to));
+    Ok(())
 }
 
 impl Staged {

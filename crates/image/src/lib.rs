@@ -3,8 +3,9 @@
 //! Below the data root, `layers/` holds each layer unpacked once, in the form an overlay stacks, and `content/sha256/`
 //! (also of what has a digest by sha512: such a name has 128 digits) configurations and for each layer what `save` reproduces it with to the byte: its [`recipe`], or its blob as it came
 //! where a recipe could not give it (compressed ones, and those in which entries replace others); and what else an image
-//! came with, other platforms and artifacts among it (`target`). `tmp/` is for what is not finished. The ledger's rows own
-//! the files ([`MIGRATION`], [`RECIPES`], [`TARGETS`]).
+//! came with, other platforms and artifacts among it (`target`); and artifacts that have names of their own (`artifact`).
+//! `tmp/` is for what is not finished. The ledger's rows own the files ([`MIGRATION`], [`RECIPES`], [`TARGETS`],
+//! [`ARTIFACTS`]).
 //!
 //! An archive is hostile until proven: it is parsed by `tarball`, extracted by `extract` beneath a directory
 //! descriptor, and bounded in every direction; all digests are verified before a row is written. The bounds: 100,000
@@ -19,6 +20,7 @@
 mod adopt;
 pub mod archive;
 mod arrival;
+mod artifact;
 mod attested;
 pub mod beneath;
 mod budget;
@@ -76,6 +78,10 @@ mod unreadable;
 
 pub use adopt::Taken;
 pub use arrival::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
+pub use artifact::{
+    ARTIFACTS, AddedFiles, AdditionTo, Artifact, ArtifactAddition, ArtifactBlob, ArtifactDocument, ArtifactFile,
+    MANIFEST_BYTES, NameTaken, NewArtifact, NewDocument, OutgoingArtifact, Selection, Subject,
+};
 pub use attested::Attestation;
 pub use build_cache::{BUILD_CACHE, CachedStep, HeldLayers, KeptStep, StepLayer};
 pub use commit::CommitRequest;

@@ -6,6 +6,7 @@
 //! that somebody could take for whole.
 
 mod bytes;
+mod files;
 mod packing;
 
 use std::collections::BTreeMap;
@@ -225,7 +226,7 @@ fn no_such_platform(name: &Reference, wanted: &Platform) -> ImageError {
 }
 
 /// A small file, compared with its digest.
-fn document(path: &Path, digest: &Digest) -> Result<Vec<u8>, ImageError> {
+pub(crate) fn document(path: &Path, digest: &Digest) -> Result<Vec<u8>, ImageError> {
     let bytes = std::fs::read(path).map_err(ImageError::io("read", path.display()))?;
     match digest_like(digest, &bytes) == *digest {
         true => Ok(bytes),

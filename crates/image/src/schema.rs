@@ -1,12 +1,14 @@
 //! The store's rows. A file below `content/` or `layers/` belongs to exactly one row here, or is garbage.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use dozen_ledger::rusqlite::{Connection, params};
 use dozen_ledger::{LedgerError, Migration};
 use dozen_model::{Digest, ImageId, Reference};
 use serde_json::Value;
 
+use crate::artifact::{self, Artifact};
 use crate::build_cache::{self, StepRow};
 use crate::target::Target;
 
@@ -125,6 +127,7 @@ pub(crate) struct Rows {
     pub(crate) blobs: BTreeMap<Digest, u64>,
     pub(crate) targets: BTreeMap<Digest, Target>,
     pub(crate) reference_targets: BTreeMap<Reference, Digest>,
+    pub(crate) artifacts: BTreeMap<Reference, Arc<Artifact>>,
     pub(crate) steps: HashMap<Digest, StepRow>,
 }
 
@@ -179,6 +182,7 @@ pub(crate) fn read(connection: &Connection, boot: Option<&str>) -> Result<Rows, 
         rows.references.insert(parsed(row.get(0)?)?, ImageId::new(parsed(row.get(1)?)?));
     }
     read_targets(connection, &mut rows)?;
+    rows.artifacts = artifact::read(connection)?;
     Ok(rows)
 }
 

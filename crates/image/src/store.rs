@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::ImageError;
+use crate::artifact::Artifact;
 use crate::build_cache::StepRow;
 use crate::failpoint::failpoint;
 use crate::image::Image;
@@ -69,6 +70,7 @@ pub(crate) struct State {
     pub(crate) blobs: BTreeMap<Digest, u64>,
     pub(crate) targets: BTreeMap<Digest, Arc<Target>>,
     pub(crate) reference_targets: BTreeMap<Reference, Digest>,
+    pub(crate) artifacts: BTreeMap<Reference, Arc<Artifact>>,
     /// What builds have done before, by key.
     pub(crate) steps: HashMap<Digest, Arc<StepRow>>,
 }
@@ -99,7 +101,7 @@ impl ImageStore {
     /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
     ///
     /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`], [`crate::TARGETS`],
-    /// [`crate::BUILD_CACHE`] and [`crate::PLACES`]; no other engine may use the same root. What a crash
+    /// [`crate::BUILD_CACHE`], [`crate::PLACES`] and [`crate::ARTIFACTS`]; no other engine may use the same root. What a crash
     /// left behind (a file without a row, a layer without an image) is deleted.
     pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
         let directory = |name| {
@@ -129,6 +131,7 @@ impl ImageStore {
             blobs: rows.blobs,
             targets: rows.targets.into_iter().map(|(digest, target)| (digest, Arc::new(target))).collect(),
             reference_targets: rows.reference_targets,
+            artifacts: rows.artifacts,
             steps: rows.steps.into_iter().map(|(key, row)| (key, Arc::new(row))).collect(),
             ..State::default()
         };

@@ -43,8 +43,11 @@ impl Home {
     }
 
     pub(crate) fn open(&self) -> ImageStore {
-        let ledger =
-            Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES]).unwrap();
+        let ledger = Ledger::open(
+            &self.0.path().join("state.db"),
+            &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS],
+        )
+        .unwrap();
         ImageStore::open(self.0.path(), ledger).unwrap()
     }
 

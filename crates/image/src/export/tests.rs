@@ -30,7 +30,8 @@ impl Fixture {
     fn new(layers: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let ledger =
-            Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES]).unwrap();
+            Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS])
+                .unwrap();
         let store = ImageStore::open(home.path(), ledger).unwrap();
         let import = ImportRequest {
             config: ImageConfig::default(),

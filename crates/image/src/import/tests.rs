@@ -5,12 +5,13 @@ use dozen_ledger::Ledger;
 
 use super::*;
 use crate::extract::tests::{archive, directory, file};
-use crate::{BUILD_CACHE, MIGRATION, PLACES, RECIPES, TARGETS};
+use crate::{ARTIFACTS, BUILD_CACHE, MIGRATION, PLACES, RECIPES, TARGETS};
 
 fn store() -> (tempfile::TempDir, ImageStore) {
     let home = tempfile::tempdir().unwrap();
     let ledger =
-        Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES]).unwrap();
+        Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS])
+            .unwrap();
     let store = ImageStore::open(home.path(), ledger).unwrap();
     (home, store)
 }

@@ -57,6 +57,8 @@ pub(super) struct Document {
     pub(super) blobs: Option<Vec<Descriptor>>,
     #[serde(default)]
     subject: Option<Descriptor>,
+    #[serde(default, rename = "artifactType")]
+    pub(super) artifact_type: Option<String>,
 }
 
 /// The images that `index.json` names, each with its target. What is no image is carried along with what it is about.

@@ -82,8 +82,13 @@ fn reach_config(
     wanted: Option<&Platform>,
 ) -> Result<Reached, ImageError> {
     let digest = &manifest.digest;
-    let Some(config) = document.config.filter(|config| is_image_config(&config.media_type)) else {
-        return Err(ImageError::NotBuilt(format!("{digest} is no image but an artifact, and these are not built yet")));
+    let config = match document.config {
+        Some(config) if is_image_config(&config.media_type) => config,
+        other => {
+            let said = document.artifact_type.filter(|said| !said.is_empty());
+            let artifact_type = said.or(other.map(|config| config.media_type)).unwrap_or_default();
+            return Err(ImageError::Artifact { digest: digest.clone(), artifact_type });
+        }
     };
     let layers = document.layers.unwrap_or_default();
     if layers.len() > LAYERS_LIMIT {

@@ -53,9 +53,7 @@ impl OutgoingBlobs {
                 if !is_whole {
                     let expected = blob.blob.as_ref().map(|blob| blob.digest.to_string()).unwrap_or_default();
                     let error = ImageError::Damaged { path: path.clone(), expected };
-                    if let Some(diff_id) = &blob.diff_id {
-                        self.inner.note_damage(diff_id, &error);
-                    }
+                    self.inner.note_damage(blob.diff_id.as_ref().unwrap_or(&blob.id), &error);
                     return Err(error);
                 }
             }

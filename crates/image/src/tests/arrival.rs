@@ -298,7 +298,7 @@ fn what_is_no_image_is_named() {
     let sizeless = layout.document(MANIFEST, json!({ "config": config, "layers": [layer] }));
     let empty = layout.index_of(&[]);
     for (root, words) in [
-        (artifact, "is no image but an artifact"),
+        (artifact, "is an artifact of type application/vnd.oci.empty.v1+json and no image"),
         (two, "has 1 layers by its configuration and 2 by its manifest"),
         (many, "has 501 layers"),
         (sizeless, "does not say how large"),
