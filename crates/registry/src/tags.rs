@@ -57,7 +57,7 @@ impl Repository {
 }
 
 /// The next page of this list, whatever host the reference names: only its query counts.
-fn next(answer: &Answer, first: &str) -> Option<String> {
+pub(crate) fn next(answer: &Answer, first: &str) -> Option<String> {
     let fields = answer.headers.get_all(header::LINK).iter().filter_map(|field| field.to_str().ok());
     let reference = next_page(fields)?;
     let (_, query) = reference.split_once('?')?;

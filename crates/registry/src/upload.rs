@@ -33,7 +33,7 @@ const PROGRESS_BYTES: u64 = 4 * 1024 * 1024;
 /// A repository that is written to.
 #[derive(Debug)]
 pub struct Uploads {
-    repository: Repository,
+    pub(crate) repository: Repository,
     /// The registry has answered: it is there, though it may be away for a moment.
     has_answered: AtomicBool,
 }
@@ -227,6 +227,17 @@ impl Uploads {
         media_type: &str,
         bytes: &[u8],
     ) -> Result<Digest, RegistryError> {
+        self.put(name, digest, media_type, bytes).await.map(|(known, _)| known)
+    }
+
+    /// The same, with the answer.
+    pub(crate) async fn put(
+        &self,
+        name: &str,
+        digest: &Digest,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(Digest, Answer), RegistryError> {
         let (repository, endpoint) = (&self.repository, self.repository.server().await?);
         let what = format!("the answer to the manifest {name}");
         let address = repository.address_of(endpoint, &format!("{}/manifests/{name}", repository.name()))?;
@@ -244,10 +255,10 @@ impl Uploads {
                 Ok(Sent::LetInNow) if failures < repository.attempts() => continue,
                 Ok(Sent::LetInNow) => return Err(repository.broken(endpoint, &what, NEVER_LET_IN.to_owned())),
                 Ok(Sent::Answered(answer)) if answer.status.is_success() => {
-                    return match answer.field("docker-content-digest") {
+                    let known = match answer.field("docker-content-digest") {
                         // Without a word it is known by its name, and what has only a tag by sha256, as everywhere.
-                        None if name == digest.as_str() => Ok(digest.clone()),
-                        None => Ok(digest_of(&bytes, "sha256")),
+                        None if name == digest.as_str() => digest.clone(),
+                        None => digest_of(&bytes, "sha256"),
                         Some(said) => said
                             .parse()
                             .ok()
@@ -255,8 +266,9 @@ impl Uploads {
                             .ok_or_else(|| {
                                 let said: String = said.chars().take(100).collect();
                                 repository.broken(endpoint, &what, format!("it has the digest {said:?} there"))
-                            }),
+                            })?,
                     };
+                    return Ok((known, answer));
                 }
                 Ok(Sent::Answered(answer)) => repository.refused_to_send(endpoint, &what, answer).await,
                 Err(error @ (RegistryError::Broken { .. } | RegistryError::Unreachable { .. })) => error,
@@ -454,7 +466,7 @@ impl Upload<'_> {
 }
 
 /// RFC 3986's unreserved letters stay, and the slash, which may stand in a query.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     use std::fmt::Write as _;
     let mut all = String::with_capacity(text.len());
     for byte in text.bytes() {
