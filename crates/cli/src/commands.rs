@@ -8,6 +8,7 @@ use crate::arguments::flags::{switch, value};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 
+mod artifact;
 mod attach;
 mod build;
 mod builder;
@@ -156,6 +157,7 @@ pub fn command() -> Command {
                     system_install::install_command(),
                     system_install::uninstall_command(),
                 ]),
+            artifact::command(),
             context::command(),
             manifest::command(),
             network::command(),
@@ -261,6 +263,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("system", Some((_, matches))) => info::execute(context, matches).await,
         ("network", Some((verb, matches))) => network::execute(context, verb, matches).await,
         ("volume", Some((verb, matches))) => volume::execute(context, verb, matches).await,
+        ("artifact", _) => artifact::execute(context, matches).await,
         ("events", _) => events::execute(context, matches).await,
         ("info", _) => info::execute(context, matches).await,
         ("login", _) => login::execute(context, matches).await,

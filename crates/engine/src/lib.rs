@@ -5,6 +5,7 @@
 //! [`Snapshot`], so `ps` and `inspect` never wait for a slow `start`. The engine is disposable: what runs belongs to
 //! monitors and the keeper, and [`Engine::open`] finds it again.
 
+mod artifacts;
 mod build;
 mod config;
 mod container;
@@ -32,6 +33,7 @@ mod settings;
 mod shared;
 mod volumes;
 
+pub use artifacts::{ArtifactTransfer, Referrer, ReferrersRequest};
 pub use build::{
     Attestations, Build, BuildContext, BuildEvent, BuildFailure, BuildName, BuildRequest, CacheDestination, CacheEntry,
     CachePrune, CacheSource, CacheStep, DockerfileSource, OfferedLayer, ProvenanceWanted, PrunedCache, Secret,

@@ -1,14 +1,18 @@
 //! `GET /distribution/{name}/json`: what a registry has by a name. With `manifests=1`, which is ours, the documents themselves.
-//! `POST /distribution/{name}/list`, ours as well: a list of manifests goes there.
+//! `POST /distribution/{name}/list`, ours as well: a list of manifests goes there. `GET /distribution/{name}/referrers`, ours:
+//! what refers to what it has by that name.
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use dozen_engine::{Distribution, DistributionManifest, DistributionRequest, Engine, ManifestListPush};
+use dozen_engine::{
+    ArtifactTransfer, Distribution, DistributionManifest, DistributionRequest, Engine, ManifestListPush,
+    ReferrersRequest,
+};
 use dozen_model::{Reference, base64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::registry_auth;
+use super::{image_query, registry_auth};
 use crate::error::{Answer, ApiError, ok};
 use crate::extract::{Json, Query};
 
@@ -19,6 +23,9 @@ pub(super) async fn inspect(
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
+    if let Some(name) = rest.strip_suffix("/referrers") {
+        return referrers(&engine, name, &headers, &query).await;
+    }
     let name = rest.strip_suffix("/json").ok_or_else(ApiError::page_not_found)?;
     let reference: Reference = name.parse()?;
     let with_manifests = query.flag("manifests");
@@ -37,6 +44,18 @@ pub(super) async fn inspect(
         answer["IsIndex"] = json!(found.is_index);
     }
     ok(&answer)
+}
+
+async fn referrers(engine: &Engine, name: &str, headers: &HeaderMap, query: &Query) -> Answer {
+    let of = ArtifactTransfer {
+        reference: name.parse()?,
+        credentials: registry_auth::credentials(headers),
+        is_insecure: query.flag("insecure"),
+    };
+    let artifact_type = query.text("artifactType").map(str::to_owned);
+    let request = ReferrersRequest { of, platform: image_query::platform(query)?, artifact_type };
+    let (subject, found) = engine.referrers(&request).await?;
+    ok(&json!({ "Subject": subject, "Referrers": found }))
 }
 
 /// What is to be pushed.

@@ -14,6 +14,7 @@ use crate::listening::Way;
 use crate::web_pages;
 
 mod archives;
+mod artifacts;
 mod attach;
 mod build;
 mod build_cache;
@@ -136,6 +137,7 @@ fn routes() -> Router<Engine> {
         .route("/images/get", get(archives::save))
         .route("/distribution/{*rest}", get(distribution::inspect).post(distribution::push))
         .route("/layers/known", post(layers::known))
+        .route("/libpod/artifacts/{*rest}", get(artifacts::get).post(artifacts::post).delete(artifacts::delete))
         // An image's name has slashes in it: what follows `/images/` is taken apart by hand.
         .route("/images/{*rest}", get(images::get).post(images::post).delete(images::delete))
         .route("/volumes", get(volumes::list))

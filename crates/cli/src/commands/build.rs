@@ -20,7 +20,7 @@ mod send;
 mod shell;
 mod source;
 mod statements;
-mod tar;
+pub(super) mod tar;
 
 use std::collections::BTreeMap;
 use std::path::Path;

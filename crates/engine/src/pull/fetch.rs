@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use dozen_image::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
+use dozen_image::{Arrival, DOCUMENT_BYTES, ImageError, LayersBudget, Needed, NeededLayer};
 use dozen_model::{Digest, Reference, error_chain};
 use dozen_registry::{
     Access, Authorities, Credentials, Document, Download, Manifest, Patience, Pauses, Proxies, RateLimit,
@@ -134,7 +134,7 @@ impl Pulling<'_> {
         let arrival = self.shared.blocking(begin).await?;
         let layers = loop {
             let asked = arrival.clone();
-            match self.shared.blocking(move || Ok(asked.needed()?)).await? {
+            match self.shared.blocking(move || Ok(asked.needed()?)).await.map_err(|error| self.is_no_image(error))? {
                 Needed::Manifest { digest, .. } => {
                     let manifest = self.repository.manifest(&Which::Digest(digest)).await;
                     let manifest = manifest.map_err(|error| self.failed(&error))?;
@@ -263,6 +263,15 @@ impl Pulling<'_> {
 
     fn failed(&self, error: &RegistryError) -> EngineError {
         refusal::failure(&self.name, error).into()
+    }
+
+    fn is_no_image(&self, error: EngineError) -> EngineError {
+        match &error {
+            EngineError::Image(ImageError::Artifact { artifact_type, .. }) => {
+                refusal::artifact(&self.name, artifact_type).into()
+            }
+            _ => error,
+        }
     }
 }
 

@@ -28,6 +28,16 @@ pub(crate) fn failure(name: &Reference, error: &RegistryError) -> PullFailure {
     PullFailure { kind, message, hint }
 }
 
+/// What has this name is no image: how it is pulled as what it is. That stands in the message, since docker's clients show
+/// nothing else.
+pub(super) fn artifact(name: &Reference, artifact_type: &str) -> PullFailure {
+    let name = name.familiar();
+    let kind: String = artifact_type.chars().filter(|letter| !letter.is_control()).take(200).collect();
+    let kind = if kind.is_empty() { String::new() } else { format!(" of type {kind}") };
+    let message = format!("{name} is an artifact{kind} and no image; pull it with: dozen artifact pull {name}");
+    PullFailure { kind: ErrorKind::Invalid, message, hint: None }
+}
+
 /// The same of a login.
 pub(super) fn not_let_in(registry: &str, error: &RegistryError) -> PullFailure {
     let message = match error.refusal() {

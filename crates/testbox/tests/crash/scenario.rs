@@ -18,6 +18,7 @@ const ROUTED: &str = "com.docker.network.bridge.gateway_mode_ipv6=routed";
 pub const NETWORK: &str = "back";
 /// One on the host's own interface.
 pub const WIRE: &str = "wire";
+const ARTIFACT: &str = "notes:1";
 const IMAGES: [&str; 5] = ["product:1", "product:2", "twice:1", "alive:1", "built:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
@@ -33,7 +34,7 @@ pub enum Step {
 }
 
 /// Parts of the scenario: each leaves nothing that another needs, or minds.
-pub const CHAPTERS: [&[Step]; 7] = [LIFE, PASSING, POLICIES, NETWORKS, VOLUMES, ARCHIVES, BUILDS];
+pub const CHAPTERS: [&[Step]; 8] = [LIFE, PASSING, POLICIES, NETWORKS, VOLUMES, ARCHIVES, ARTIFACTS, BUILDS];
 
 /// A container that serves, with all that can be done to it.
 const LIFE: &[Step] = &[
@@ -224,6 +225,14 @@ const ARCHIVES: &[Step] = &[
     Step::Dozen(&["rmi", IMAGES[2]], 0),
 ];
 
+/// Files that become an artifact, are added to it, and come out again.
+const ARTIFACTS: &[Step] = &[
+    Step::Dozen(&["artifact", "add", ARTIFACT, "DIRECTORY/site/file"], 0),
+    Step::Dozen(&["artifact", "add", "--append", ARTIFACT, "DIRECTORY/site/token"], 0),
+    Step::Dozen(&["artifact", "extract", ARTIFACT, "DIRECTORY/site"], 0),
+    Step::Dozen(&["artifact", "rm", ARTIFACT], 0),
+];
+
 /// An image that is built, and what the build keeps.
 const BUILDS: &[Step] = &[
     Step::Dozen(BUILD, 0),
@@ -301,6 +310,7 @@ pub fn clear(bench: &mut Bench) {
     for image in IMAGES.iter().filter(|image| images.lines().any(|line| line == **image)) {
         bench.dozen(&["rmi", image]).expect(0);
     }
+    bench.dozen(&["artifact", "rm", "--all"]).expect(0);
     bench.dozen(&["builder", "prune", "-a", "-f"]).expect(0);
     let networks = bench.dozen(&["network", "ls", "--format", "{{.Name}}"]).expect(0);
     for network in [NETWORK, WIRE] {

@@ -2,7 +2,7 @@
 
 /// All that an entry says besides its data.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Entry<'a> {
+pub(in crate::commands) struct Entry<'a> {
     pub name: &'a [u8],
     /// `0` file, `1` another name of one that came before, `2` symbolic link, `3` and `4` devices, `5` directory, `6` pipe.
     pub kind: u8,
@@ -18,12 +18,12 @@ pub(super) struct Entry<'a> {
     pub capability: &'a [u8],
 }
 
-pub(super) const BLOCK: usize = 512;
+pub(in crate::commands) const BLOCK: usize = 512;
 /// What fits into a header's name.
 const NAME: usize = 100;
 
 /// Appends the header, and before it those that hold what has no room in it.
-pub(super) fn write_header(entry: &Entry<'_>, out: &mut Vec<u8>) {
+pub(in crate::commands) fn write_header(entry: &Entry<'_>, out: &mut Vec<u8>) {
     if !entry.capability.is_empty() {
         let record = record(b"SCHILY.xattr.security.capability", entry.capability);
         block(
@@ -46,17 +46,17 @@ pub(super) fn write_header(entry: &Entry<'_>, out: &mut Vec<u8>) {
 }
 
 /// Fills the last block of so many bytes.
-pub(super) fn pad(out: &mut Vec<u8>, bytes: usize) {
+pub(in crate::commands) fn pad(out: &mut Vec<u8>, bytes: usize) {
     out.resize(out.len() + padding(bytes as u64), 0);
 }
 
 /// How many bytes are missing to a whole block.
-pub(super) fn padding(bytes: u64) -> usize {
+pub(in crate::commands) fn padding(bytes: u64) -> usize {
     (bytes.wrapping_neg() % BLOCK as u64) as usize
 }
 
 /// Bytes begin with a header: its checksum is right (tar(5), "Old-Style Archive Format").
-pub(super) fn is_header(bytes: &[u8]) -> bool {
+pub(in crate::commands) fn is_header(bytes: &[u8]) -> bool {
     let Some(block) = bytes.get(..BLOCK) else { return false };
     let said = std::str::from_utf8(&block[148..156]).unwrap_or_default().trim_matches([' ', '\0']);
     let sum: u64 =
