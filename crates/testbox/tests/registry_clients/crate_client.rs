@@ -117,3 +117,33 @@ fn it_keeps_artifacts_there() {
     drop(server);
     check(&machine).expect(0);
 }
+
+/// What our engine has made, and what refers to it.
+#[test]
+fn it_takes_artifacts_of_our_engine() {
+    let machine = Machine::new();
+    let server = Server::start(&machine, &[]);
+    server.push("busybox", "team/box:1").expect(0);
+    let engine = machine.engine();
+    let path = machine.directory().join("note");
+    std::fs::write(&path, "a note").unwrap();
+    let (image, note) = (format!("{HOST}/team/box:1"), format!("{HOST}/team/box:note"));
+    let add = ["artifact", "add", "--type", KIND, "--subject", &image, &note, path.to_str().unwrap()];
+    let made = format!("sha256:{}", engine.dozen(&add).text().trim());
+    engine.dozen(&["artifact", "push", &note]).expect(0);
+    there(&machine, async || {
+        let (client, anonymous) = (client(false), RegistryAuth::Anonymous);
+        let accepted = vec!["text/plain; charset=utf-8"];
+        let pulled = client.pull(&name("team/box:note"), &anonymous, accepted).await.unwrap();
+        assert_eq!(pulled.layers[0].data, b"a note".to_vec());
+        assert_eq!(pulled.config.media_type, "application/vnd.oci.empty.v1+json");
+        let manifest = pulled.manifest.unwrap();
+        assert_eq!(manifest.artifact_type.as_deref(), Some(KIND));
+        let subject = client.fetch_manifest_digest(&name("team/box:1"), &anonymous).await.unwrap();
+        assert_eq!(manifest.subject.map(|subject| subject.digest), Some(subject.clone()));
+        let found = client.pull_referrers(&name("team/box:1").clone_with_digest(subject), Some(KIND)).await.unwrap();
+        assert_eq!(found.manifests.iter().map(|it| it.digest.as_str()).collect::<Vec<_>>(), [made.as_str()]);
+    });
+    drop(server);
+    check(&machine).expect(0);
+}

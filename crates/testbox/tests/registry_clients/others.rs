@@ -119,6 +119,19 @@ fn podman_pushes_and_pulls() {
     peers.run("podman", &["artifact", "rm", &note]).expect(0);
     peers.run("podman", &["artifact", "pull", "--tls-verify=false", &note]).expect(0);
     assert!(peers.run("podman", &["artifact", "inspect", &note]).text().contains("\"note\""));
+    // What it has made we have as files, and what we have made it takes.
+    let digest = |text: String| text.trim().to_owned();
+    let pulled = digest(engine.dozen(&["artifact", "pull", &note]).text());
+    let out = machine.directory().join("note");
+    engine.dozen(&["artifact", "extract", &note, out.to_str().unwrap()]).expect(0);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "a note");
+    assert!(peers.run("podman", &["artifact", "ls", "--no-trunc"]).text().contains(&pulled));
+    engine.dozen(&["artifact", "add", "--append", &note, "/etc/hostname"]).expect(0);
+    engine.dozen(&["artifact", "push", &note]).expect(0);
+    peers.run("podman", &["artifact", "rm", &note]).expect(0);
+    peers.run("podman", &["artifact", "pull", "--tls-verify=false", &note]).expect(0);
+    let theirs = peers.run("podman", &["artifact", "inspect", &note]).text();
+    assert!(theirs.contains("\"note\"") && theirs.contains("\"hostname\""), "{theirs}");
     drop(server);
     check(&machine).expect(0);
 }
