@@ -10,6 +10,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 pub mod absence;
@@ -110,7 +111,9 @@ fn run(arguments: &[OsString]) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot begin: {error}")))?;
-    let outcome = runtime.block_on(commands::execute(&context, &matches));
+    // In a box: as itself it would be compiled into each of the places where a runtime polls what it blocks on.
+    let command: Pin<Box<dyn Future<Output = Outcome> + '_>> = Box::pin(commands::execute(&context, &matches));
+    let outcome = runtime.block_on(command);
     // A thread may be waiting for a key that nobody presses: it is left behind.
     runtime.shutdown_background();
     outcome
