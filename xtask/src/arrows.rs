@@ -10,6 +10,7 @@ use crate::steps;
 /// From the bottom up. ARCHITECTURE.md says what each is for.
 const ORDER: &[&str] = &[
     "dozen-failpoint",
+    "dozen-accept",
     "dozen-gzip",
     "dozen-model",
     "dozen-dockerfile",

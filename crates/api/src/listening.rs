@@ -1,6 +1,5 @@
 //! Where clients come in: sockets of the file system, and connections that somebody else has taken in.
 
-use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -44,11 +43,7 @@ impl ListeningSockets {
     }
 
     /// The next one who comes.
-    pub(crate) async fn accept(&mut self) -> io::Result<(UnixStream, Way)> {
-        poll_fn(|context| self.poll_accept(context)).await
-    }
-
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(UnixStream, Way)>> {
+    pub(crate) fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(UnixStream, Way)>> {
         let ways = self.sockets.len() + self.relayed.len();
         for offset in 0..ways {
             let way = (self.first + offset) % ways;
@@ -98,7 +93,7 @@ mod tests {
         drop(sender);
         let mut order = String::new();
         for _ in 0..4 {
-            let (mut stream, way) = sockets.accept().await.unwrap();
+            let (mut stream, way) = std::future::poll_fn(|context| sockets.poll_accept(context)).await.unwrap();
             let word = char::from(stream.read_u8().await.unwrap());
             assert_eq!(way, if word == 'r' { Way::Certified } else { Way::Local });
             order.push(word);

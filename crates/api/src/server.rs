@@ -1,22 +1,22 @@
-//! Accepts connections and serves each until its client leaves, a handler takes it over, or the engine goes down.
+//! Serves each connection until its client leaves, a handler takes it over, or the engine goes down.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use dozen_accept::{Ending, Limits};
 use dozen_engine::Engine;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::edge;
 use crate::listening::{ListeningSockets, Way};
@@ -28,66 +28,23 @@ use crate::stream::takeover::Takeover;
 const HEAD_LIMIT_BYTES: usize = 128 << 10;
 /// How long requests have to finish once the engine goes down. Streams without an end are cut then.
 const GRACE: Duration = Duration::from_secs(2);
-/// After a failed accept (no descriptors left, say): trying again at once would only burn the processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
 /// Serves the API to whoever comes in until `shutdown` ends: then no new connection is accepted, requests in progress
 /// have [`GRACE`] to finish, and the rest (attached streams, `events`) is cut.
-pub async fn serve(
-    engine: Engine,
-    incoming: ListeningSockets,
-    shutdown: impl Future<Output = ()>,
-) -> std::io::Result<()> {
-    serve_router(routes::router(engine), incoming, shutdown).await
+pub async fn serve(engine: Engine, incoming: ListeningSockets, shutdown: impl Future<Output = ()>) {
+    serve_router(routes::router(engine), incoming, shutdown).await;
 }
 
-async fn serve_router(
-    router: Router,
-    mut incoming: ListeningSockets,
-    shutdown: impl Future<Output = ()>,
-) -> std::io::Result<()> {
-    let (stop, stopping) = watch::channel(false);
-    let mut connections = JoinSet::new();
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            accepted = incoming.accept() => match accepted {
-                Ok((stream, way)) => {
-                    connections.spawn(connection(stream, way, router.clone(), stopping.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
-        }
-    }
-    let _ = stop.send(true);
-    let finish = async {
-        while let Some(ended) = connections.join_next().await {
-            report(ended);
-        }
-    };
-    if tokio::time::timeout(GRACE, finish).await.is_err() {
-        connections.shutdown().await;
-    }
-    Ok(())
-}
-
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection's task panicked");
-    }
+async fn serve_router(router: Router, mut incoming: ListeningSockets, shutdown: impl Future<Output = ()>) {
+    let accept = move |context: &mut Context<'_>| incoming.poll_accept(context);
+    let speak = |(stream, way), ending| connection(stream, way, router.clone(), ending);
+    dozen_accept::serve(accept, speak, Limits { most: None, grace: GRACE }, shutdown).await;
 }
 
 /// Serves one connection to its end.
-async fn connection(stream: UnixStream, way: Way, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn connection(stream: UnixStream, way: Way, router: Router, mut ending: Ending) {
     let control = Arc::new(Control::default());
     let socket = ClientSocket::new(stream, control.clone());
     let service = service_fn({
@@ -111,7 +68,7 @@ async fn connection(stream: UnixStream, way: Way, router: Router, mut stopping: 
     let ended = loop {
         tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
-            () = last_request(&mut stopping, &control), if !closing => {
+            () = last_request(&mut ending, &control), if !closing => {
                 closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
@@ -126,9 +83,9 @@ async fn connection(stream: UnixStream, way: Way, router: Router, mut stopping: 
 }
 
 /// The request in progress is the connection's last: the engine goes down, or the client sends no more.
-async fn last_request(stopping: &mut watch::Receiver<bool>, control: &Control) {
+async fn last_request(ending: &mut Ending, control: &Control) {
     tokio::select! {
-        _ = stopping.wait_for(|stop| *stop) => {}
+        () = ending.begun() => {}
         () = control.half_closed.notified() => {}
     }
 }

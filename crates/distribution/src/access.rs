@@ -10,6 +10,7 @@ pub(crate) mod caller;
 pub(crate) mod public_key;
 pub(crate) mod rights;
 pub(crate) mod scope;
+pub(crate) mod secret;
 pub(crate) mod token;
 pub(crate) mod token_service;
 
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 
 use self::authorizer::{Authorizer, now};
 use self::caller::{Bad, Caller, Challenge, Shown};
+use self::secret::Secret;
 use self::token_service::TokenService;
 use crate::refusal::{Kind, Refusal};
 
@@ -46,6 +48,8 @@ pub enum Access {
     Open,
     /// Those in the file, and they may do everything.
     Passwords(Arc<Passwords>),
+    /// Who knows the one password that there is, and he may do everything.
+    Secret(Arc<Secret>),
     /// Those in the file, to what the rights say of them; and everyone, to what the rights say of everyone.
     Rights(Arc<Authorizer>),
     /// Who has a token of a service elsewhere, to what it says.
@@ -194,14 +198,16 @@ impl Access {
         match self {
             Self::Open => Ok(Caller::trusted(None)),
             Self::Passwords(passwords) => {
-                let wanted = || {
-                    let refusal = Refusal::new(Kind::Unauthorized, "authentication required");
-                    refusal.with_field("www-authenticate", CHALLENGE)
-                };
-                let Credentials::Basic(name, password) = credentials(headers) else { return Err(wanted()) };
+                let Credentials::Basic(name, password) = credentials(headers) else { return Err(password_wanted()) };
                 let is_right = passwords.is_right(&name, &password).await?;
-                if is_right { Ok(Caller::trusted(Some(name))) } else { Err(wanted()) }
+                if is_right { Ok(Caller::trusted(Some(name))) } else { Err(password_wanted()) }
             }
+            Self::Secret(secret) => match credentials(headers) {
+                Credentials::Basic(name, password) if secret.is_right(&name, &password) => {
+                    Ok(Caller::trusted(Some(name)))
+                }
+                _ => Err(password_wanted()),
+            },
             Self::Rights(authorizer) => authorizer.admit(headers, uri, has_tls).await,
             Self::Tokens(service) => {
                 let (user, shown) = match credentials(headers) {
@@ -220,6 +226,11 @@ impl Access {
             }
         }
     }
+}
+
+fn password_wanted() -> Refusal {
+    let refusal = Refusal::new(Kind::Unauthorized, "authentication required");
+    refusal.with_field("www-authenticate", CHALLENGE)
 }
 
 /// Of a request's head.

@@ -7,8 +7,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
+use dozen_accept::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -44,21 +46,14 @@ pub fn control(store: Arc<Store>, own: Option<Retention>, root: &Path) -> io::Re
     // It has its name once it is its owner's alone.
     std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))?;
     std::fs::rename(&unfinished, &path)?;
+    let accept = move |context: &mut Context<'_>| listener.poll_accept(context);
+    let limits = Limits { most: None, grace: Duration::ZERO };
     Ok(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (store, own) = (store.clone(), own.clone());
-                    tokio::spawn(async move {
-                        let _ = tokio::time::timeout(PATIENCE, answer(stream, &store, own.as_ref())).await;
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
+        let speak = |(stream, _), _| {
+            let (store, own) = (store.clone(), own.clone());
+            async move { drop(tokio::time::timeout(PATIENCE, answer(stream, &store, own.as_ref())).await) }
+        };
+        dozen_accept::serve(accept, speak, limits, std::future::pending()).await;
     })
 }
 

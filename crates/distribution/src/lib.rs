@@ -33,6 +33,7 @@ mod webhook;
 
 pub use access::authorizer::Authorizer;
 pub use access::rights::{Rights, RightsError};
+pub use access::secret::{Secret, SecretError};
 pub use access::token::{TokenKey, TokenKeyError};
 pub use access::token_service::{TokenService, TokenServiceError};
 pub use access::{Access, Passwords, PasswordsError};
@@ -45,8 +46,8 @@ pub use retention::{Retention, RetentionError};
 pub use scrub::{Scrub, scrub};
 pub use serve::{Options, Watch, serve, serve_metrics};
 pub use store::{
-    Bucket, BucketError, BucketErrorKind, Checked, Freed, Later, Migrated, Object, OpenError, Pieces, Progress,
-    Released, Store, StoreOptions, check, check_bucket, migrate_to_bucket, migrate_to_directory,
+    Bucket, BucketError, BucketErrorKind, Checked, Freed, Later, LazyStore, Migrated, Object, OpenError, Pieces,
+    Progress, Released, Store, StoreOptions, check, check_bucket, migrate_to_bucket, migrate_to_directory,
 };
 pub use upstream::{
     Asked, FetchedManifest, Secrets, Source, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPlan, Upstreams,

@@ -11,6 +11,7 @@ mod claim;
 mod directory;
 mod index;
 mod journal;
+mod lazy;
 mod migrate;
 mod numbers;
 mod reading;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use dozen_ledger::{LedgerError, boot};
 use dozen_model::Digest;
+use tokio::sync::Notify;
 
 use crate::failpoint::failpoint;
 use crate::name::{ManifestReference, RepositoryName, UploadId};
@@ -41,6 +43,7 @@ pub use bucket::{Bucket, BucketError, BucketErrorKind, Later, Object, Pieces};
 pub use check::{Checked, check, check_bucket};
 pub use index::Released;
 pub(crate) use index::{DescribedManifest, PutManifest, Referrer, Round, StoredManifest, TagSummary, now};
+pub use lazy::LazyStore;
 pub use migrate::{Migrated, Progress, migrate_to_bucket, migrate_to_directory};
 pub(crate) use shelves::{Content, pieces_of};
 pub(crate) use uploads::{Upload, Writer};
@@ -103,6 +106,8 @@ pub struct Store {
     uploads: Mutex<HashMap<UploadId, Arc<Upload>>>,
     options: StoreOptions,
     boot: Option<String>,
+    /// Told after each request that may have left something to collect.
+    stirred: Notify,
     /// Whoever has it is the only one who serves this directory.
     _lock: File,
 }
@@ -162,7 +167,8 @@ impl Store {
         lock: File,
     ) -> Result<Arc<Self>, OpenError> {
         let uploads = Mutex::new(HashMap::new());
-        let store = Self { index, directory, shelves, uploads, options, boot: boot::id(), _lock: lock };
+        let store =
+            Self { index, directory, shelves, uploads, options, boot: boot::id(), stirred: Notify::new(), _lock: lock };
         store.recover_blobs().await?;
         store.recover_uploads().await?;
         Ok(Arc::new(store))
@@ -327,6 +333,23 @@ impl Store {
             journal.condense(ledger, &self.directory.scratch()).await?;
         }
         Ok(freed)
+    }
+
+    /// Something may have been left to collect.
+    pub(crate) fn stir(&self) {
+        self.stirred.notify_one();
+    }
+
+    /// Returns when a collection may have something to do: at once, if something waits for the end of its grace time, else
+    /// when somebody has changed something. Who waits here costs nothing.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub async fn until_stirred(&self) -> Result<(), Refusal> {
+        if self.table().is_empty() && self.index.names_all().await? {
+            self.stirred.notified().await;
+        }
+        Ok(())
     }
 
     /// Comes true when another server has taken over what this one serves.

@@ -20,6 +20,7 @@ use crate::configuration::{Unconfigured, tls_files};
 use crate::listening::Opened;
 use crate::log::Log;
 use crate::notify::Notify;
+use crate::own_registry::OwnRegistry;
 use crate::rest::Rest;
 use crate::{inherited, listening};
 
@@ -125,8 +126,10 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
     let run_root = config.run_root.clone();
     let engine = Engine::open(config).await?;
     tell_who_starts_the_next(&run_root)?;
+    let own_registry = OwnRegistry::open(&engine).await;
     let Opened { sockets, acceptor } = listening::open(&engine, &sources, handed_over).await?;
     notify.ready();
+    let own_registry = own_registry.map(|own| tokio::spawn(own.serve()));
     let reloading = tokio::spawn({
         let engine = engine.clone();
         async move {
@@ -150,8 +153,10 @@ async fn run(arguments: Arguments, notify: &Notify, log: Log, handed_over: Vec<O
         }
         notify.stopping();
     })
-    .await?;
+    .await;
     reloading.abort();
+    // What is cut there goes on with the next engine, as after a crash.
+    own_registry.inspect(tokio::task::JoinHandle::abort);
     engine.end_builds().await;
     if goes_down_with_the_machine().await {
         engine.farewell().await?;

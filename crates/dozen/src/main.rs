@@ -10,6 +10,7 @@ mod inherited;
 mod listening;
 mod log;
 mod notify;
+mod own_registry;
 mod registries;
 mod registry;
 mod rest;

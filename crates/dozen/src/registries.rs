@@ -27,6 +27,9 @@ pub(crate) struct Registries {
     /// Who has to have signed which images: a file as containers-policy.json(5) has it
     #[arg(long, value_name = "FILE")]
     signature_policy: Option<String>,
+    /// Where the engine serves a registry of its own (by default 127.0.0.1:12012), or off
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    registry_listen: Option<String>,
 }
 
 impl Registries {
@@ -46,7 +49,8 @@ impl Registries {
         keys.extend(policy);
         let lists = lists.into_iter().filter(|(_, said)| !said.is_empty()).map(|(key, said)| (key, json!(said)));
         let numbers = numbers.into_iter().filter_map(|(key, said)| Some((key, json!(said?))));
-        keys.extend(lists.chain(numbers).map(|(key, value)| (key.to_owned(), value)));
+        let listen = self.registry_listen.iter().map(|said| ("registry-listen", json!(said)));
+        keys.extend(lists.chain(numbers).chain(listen).map(|(key, value)| (key.to_owned(), value)));
     }
 }
 
@@ -71,7 +75,7 @@ mod tests {
         };
         let flags = "--insecure-registry a:5000 --insecure-registry 10.0.0.0/8 --registry-mirror https://m.example \
                      --certs-dir /a --certs-dir /b --max-concurrent-downloads 6 --max-concurrent-uploads 7 \
-                     --max-download-attempts 2 --signature-policy /p.json";
+                     --max-download-attempts 2 --signature-policy /p.json --registry-listen off";
         assert_eq!(
             said(&flags.split_whitespace().collect::<Vec<_>>()),
             json!({
@@ -79,6 +83,7 @@ mod tests {
                 "certs-dirs": ["/a", "/b"],
                 "max-concurrent-downloads": 6, "max-concurrent-uploads": 7, "max-download-attempts": 2,
                 "signature-policy": "/p.json",
+                "registry-listen": "off",
             })
         );
         assert_eq!(said(&[]), json!({}));

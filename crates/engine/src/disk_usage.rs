@@ -39,7 +39,10 @@ impl Engine {
         self.measure(move || shared.volumes.snapshot_usage()).await
     }
 
-    async fn measure<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, EngineError> {
+    pub(crate) async fn measure<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
         let failed = |error| EngineError::System { action: "measure".into(), source: std::io::Error::other(error) };
         tokio::task::spawn_blocking(work).await.map_err(failed)
     }

@@ -94,6 +94,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         logs: Logs::default(),
         views: Default::default(),
         samplers: Samplers::default(),
+        own_registry: Default::default(),
         pulls: Default::default(),
         packings: Default::default(),
         builds: Default::default(),

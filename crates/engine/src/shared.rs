@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use dozen_image::{ImageStore, Use};
@@ -27,6 +27,7 @@ use crate::events::{Event, EventKind, EventLog};
 use crate::farewell::Farewell;
 use crate::monitor_link::MonitorLink;
 use crate::network::Network;
+use crate::own_registry::OwnRegistry;
 use crate::pull::Pulls;
 use crate::push::Packings;
 use crate::recover::roots_lock::RootsLock;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     /// What containers are told that nobody else is to know.
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) samplers: Samplers,
+    /// Told once this process has begun to serve one, or could not.
+    pub(crate) own_registry: OnceLock<OwnRegistry>,
     /// Images that are being pulled.
     pub(crate) pulls: Pulls,
     /// Layers that are being compressed for pushes.

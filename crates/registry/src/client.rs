@@ -21,7 +21,8 @@ use crate::error::why;
 use crate::redirection::{self, Redirected, redirected};
 use crate::secret::shown;
 use crate::{
-    Authorities, Credentials, Endpoint, Patience, Pauses, Proxies, RateLimit, Refusal, RegistryError, Scope, Secret,
+    Authorities, Credentials, Endpoint, OwnRegistry, Patience, Pauses, Proxies, RateLimit, Refusal, RegistryError,
+    Scope, Secret,
 };
 use crate::{Security, endpoints};
 use crate::{hosts, pauses};
@@ -56,6 +57,8 @@ pub struct Terms {
     pub settings: RegistrySettings,
     /// For the registry itself, not for its mirrors.
     pub credentials: Option<Credentials>,
+    /// One that is known here better than by what the settings and others' credentials say.
+    pub own: Option<OwnRegistry>,
     /// Whose certificates are believed.
     pub authorities: Authorities,
     /// Through whom.
@@ -142,6 +145,13 @@ impl Client {
             Access::Pull => Scope::pull(&name),
             Access::Push => Scope::push(&name),
         };
+        if let Some(own) = terms.own.clone().filter(|own| own.is(reference.registry())) {
+            let (endpoints, credentials) = (vec![own.endpoint()], Some(own.credentials));
+            let terms = Terms { credentials, ..terms };
+            let refined = OnceCell::new_with(Some(endpoints.clone()));
+            let repository = Repository::new(self, name, endpoints, scope, terms, Connections::default());
+            return Repository { access: Some(access), refined, ..repository };
+        }
         let mut endpoints = endpoints(reference.registry(), &terms.settings);
         // What a mirror has is somebody else's.
         endpoints.retain(|endpoint| access == Access::Pull || !endpoint.is_mirror);

@@ -21,6 +21,7 @@ fn terms(credentials: Option<Credentials>) -> Terms {
     Terms {
         settings,
         credentials,
+        own: None,
         authorities: Authorities::of_host(None).unwrap(),
         proxies: Proxies::default(),
         patience: Patience { head: Duration::from_secs(5), silence: Duration::from_millis(300) },

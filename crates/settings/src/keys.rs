@@ -105,6 +105,7 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("pidfile", Refused("a lock in the run root says which engine runs, and that cannot be out of date")),
     ("proxies", PROXIES),
     ("raw-logs", NOT_BUILT),
+    ("registry-listen", Acts), // dozen's own
     ("registry-mirrors", Acts),
     ("runtimes", Refused("there is one runtime")),
     ("seccomp-profile", Acts),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{BuilderSettings, ContainerSettings, Keys, NetworkSettings, RegistrySettings, SettingsError};
+use crate::{
+    BuilderSettings, ContainerSettings, Keys, NetworkSettings, OwnRegistrySettings, RegistrySettings, SettingsError,
+};
 
 /// Docker's size of /dev/shm.
 const SHM_SIZE_BYTES: u64 = 64 << 20;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub builder: BuilderSettings,
     /// How registries are reached.
     pub registries: RegistrySettings,
+    /// `registry-listen`: the engine's own.
+    pub own_registry: OwnRegistrySettings,
     /// `cdi-spec-dirs`: where specifications of devices lie; those of a later one come before those of an earlier.
     pub cdi_directories: Vec<PathBuf>,
     /// `min-api-version`: the least minor version of API 1 that is spoken. `None`: the oldest that is built.
@@ -105,6 +109,7 @@ impl Default for Settings {
             networks: NetworkSettings::default(),
             builder: BuilderSettings::default(),
             registries: RegistrySettings::default(),
+            own_registry: OwnRegistrySettings::default(),
             cdi_directories: CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
             least_api_minor: None,
         }
@@ -165,6 +170,7 @@ impl Settings {
             networks: NetworkSettings::of(&reader)?,
             builder: BuilderSettings::of(&reader)?,
             registries: RegistrySettings::of(&reader)?,
+            own_registry: OwnRegistrySettings::of(&reader)?,
             cdi_directories: match reader.get("cdi-spec-dirs") {
                 None => default.cdi_directories,
                 Some(_) => reader.paths("cdi-spec-dirs")?,
@@ -179,6 +185,7 @@ impl Settings {
             ("data-root", self.data_root != new.data_root),
             ("hosts", self.hosts != new.hosts),
             ("group", self.group != new.group),
+            ("registry-listen", self.own_registry != new.own_registry),
             ("the addresses of networks", self.networks != new.networks),
             ("tls", (self.tls.is_on, self.tls.verify) != (new.tls.is_on, new.tls.verify)),
         ];
@@ -191,6 +198,7 @@ impl Settings {
             data_root: present.data_root.clone(),
             hosts: present.hosts.clone(),
             group: present.group.clone(),
+            own_registry: present.own_registry.clone(),
             networks: present.networks.clone(),
             tls: TlsSettings { is_on: present.tls.is_on, verify: present.tls.verify, ..self.tls },
             ..self
@@ -346,9 +354,9 @@ mod tests {
             "live-restore": true, "tls": true, "tlsverify": true, "tlscacert": "/ca.pem", "tlscert": "/cert.pem",
             "tlskey": "/key.pem", "cdi-spec-dirs": ["/cdi"], "min-api-version": "1.44", "dns": ["192.0.2.1"], "mtu": 1400,
         }));
-        // Of which twenty-three are read in files of their own, with tests of their own: containers, users, networks, builder,
-        // registries.
-        let elsewhere = 23;
+        // Of which twenty-four are read in files of their own, with tests of their own: containers, users, networks, builder,
+        // registries, the own registry.
+        let elsewhere = 24;
         let acting = crate::keys::KEYS.iter().filter(|(_, fate)| *fate == crate::keys::Fate::Acts).count();
         assert_eq!(acting, 21 + elsewhere, "this test has them all");
         let options = [("max-file", "3"), ("max-size", "10m")].map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -378,6 +386,7 @@ mod tests {
                 networks: NetworkSettings { mtu: Some(1400), ..NetworkSettings::default() },
                 builder: BuilderSettings::default(),
                 registries: RegistrySettings::default(),
+                own_registry: OwnRegistrySettings::default(),
                 cdi_directories: vec!["/cdi".into()],
                 least_api_minor: Some(44),
             })

@@ -76,6 +76,12 @@ pub(super) async fn disk_usage(
         let own = engine.volumes().into_iter().filter(|volume| volume.options.is_empty());
         shown["Volumes"] = own.map(row).collect();
     }
+    // Ours. Clients of Docker's have no place for it.
+    if kinds.is_empty()
+        && let Some(bytes) = engine.own_registry_usage().await?
+    {
+        shown["Registry"] = json!({ "Size": bytes });
+    }
     if wants("build-cache") {
         let entries = engine.build_cache().await?;
         shown["BuildCache"] = json!(build_cache::shown(&entries, version));

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
-use dozen_engine::Engine;
+use dozen_engine::{Engine, OwnRegistry};
 use serde_json::{Value, json};
 
 use crate::convert::inspect::RUNTIME;
@@ -58,6 +58,8 @@ pub(super) async fn info(State(engine): State<Engine>, Extension(version): Exten
     let uname = host::uname();
     let (operating_system, os_version) = host::operating_system();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let (own_registry, warning) = own_registry(engine.own_registry());
+    let warnings: Vec<String> = facts.warnings.into_iter().chain(warning).collect();
     let mut shown = json!({
         "ID": facts.id,
         "Name": uname.hostname,
@@ -122,10 +124,25 @@ pub(super) async fn info(State(engine): State<Engine>, Extension(version): Exten
         "DiscoveredDevices": facts.named_devices.iter().map(|name| json!({ "Source": "cdi", "ID": name })).collect::<Vec<_>>(),
         "FirewallBackend": { "Driver": "nftables" },
         "GenericResources": null,
-        "Warnings": if facts.warnings.is_empty() { Value::Null } else { json!(facts.warnings) },
+        // Ours: where the engine serves a registry of its own.
+        "OwnRegistry": own_registry,
+        "Warnings": if warnings.is_empty() { Value::Null } else { json!(warnings) },
     });
     shims::info(version, &mut shown);
     ok(&shown)
+}
+
+/// Its address and why there is none; and a warning, where one was wanted. Never its password: people show others what `info`
+/// says.
+fn own_registry(own: Option<&OwnRegistry>) -> (Value, Option<String>) {
+    match own {
+        None => (Value::Null, None),
+        Some(OwnRegistry::Served { address, .. }) => (json!({ "Address": address.to_string(), "Error": "" }), None),
+        Some(OwnRegistry::Failed { why }) => {
+            let warning = format!("WARNING: the engine serves no registry of its own: {why}");
+            (json!({ "Address": "", "Error": why }), Some(warning))
+        }
+    }
 }
 
 /// Docker's words: what holds for containers that say nothing.

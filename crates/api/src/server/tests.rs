@@ -13,7 +13,7 @@ use crate::stream::takeover::{Head, response};
 struct Served {
     path: std::path::PathBuf,
     stop: Option<oneshot::Sender<()>>,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     _directory: tempfile::TempDir,
 }
 
@@ -137,7 +137,7 @@ async fn going_down_ends_idle_connections_and_refuses_new_ones() {
     idle.write_all(b"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     head(&mut idle).await;
     served.stop.take().unwrap().send(()).unwrap();
-    served.server.await.unwrap().unwrap();
+    served.server.await.unwrap();
     let mut rest = String::new();
     idle.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "hello");

@@ -103,6 +103,14 @@ struct Usage {
     containers: Option<Vec<Container>>,
     volumes: Option<Vec<Volume>>,
     build_cache: Option<Vec<Cache>>,
+    /// The engine's own, if anybody has used it.
+    registry: Option<Registry>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Registry {
+    size: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -259,6 +267,10 @@ fn summary(usage: &Usage) -> Vec<Row> {
         // Nobody uses one, and none goes by itself.
         let size = snapshots().map(|snapshots| snapshots.size).sum();
         lines.insert(3, line("Volume Snapshots", count, 0, size, size));
+    }
+    if let Some(registry) = &usage.registry {
+        // What nothing names goes from it by itself.
+        lines.push(line_of("Registry", 1, 1, registry.size, size::human(0)));
     }
     lines
 }

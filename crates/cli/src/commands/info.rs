@@ -51,6 +51,7 @@ const LINES: &[(&str, &str)] = &[
     (" Name", "Name"),
     (" ID", "ID"),
     (" Docker Root Dir", "DockerRootDir"),
+    (" Own Registry", "OwnRegistry"),
     (" Debug Mode", "Debug"),
     (" Live Restore Enabled", "LiveRestoreEnabled"),
 ];
@@ -60,6 +61,10 @@ fn server(info: &Value) -> String {
     for (title, key) in LINES {
         let value = match (*key, info.get(key)) {
             (_, None | Some(Value::Null)) => continue,
+            ("OwnRegistry", Some(own)) => match own.get("Address").and_then(Value::as_str).unwrap_or_default() {
+                "" => "none".to_owned(),
+                address => address.to_owned(),
+            },
             ("MemTotal", Some(bytes)) => binary_size(bytes.as_f64().unwrap_or(0.0)),
             (_, Some(Value::String(word))) if word.is_empty() => continue,
             (_, Some(Value::String(word))) => word.clone(),
@@ -102,5 +107,8 @@ mod tests {
             server(&info),
             " Containers: 3\n  Running: 1\n Server Version: 0.1\n Total Memory: 15.49GiB\n Name: box\n"
         );
+        let own = |address: &str| server(&serde_json::json!({ "OwnRegistry": { "Address": address, "Error": "e" } }));
+        assert_eq!(own("127.0.0.1:12012"), " Own Registry: 127.0.0.1:12012\n");
+        assert_eq!(own(""), " Own Registry: none\n");
     }
 }

@@ -100,7 +100,7 @@ impl TokenKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 bytes = vec![0; KEY_BYTES];
                 getrandom::fill(&mut bytes).expect("the kernel gives random bytes once it has booted");
-                keep(directory, &path, &bytes).map_err(failed)?;
+                keep(&path, &bytes).map_err(failed)?;
             }
             Err(error) => return Err(failed(error)),
         }
@@ -169,8 +169,8 @@ impl TokenKey {
 }
 
 /// Whole or not at all, and for its owner alone from the first moment.
-fn keep(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension("key.new");
+pub(super) fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_added_extension("new");
     match std::fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -181,7 +181,7 @@ fn keep(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&unfinished, path)?;
-    File::open(directory)?.sync_all()
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 fn random() -> String {

@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dozen_accept::Ending;
 use dozen_tls::DoorKeeper;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
-use super::Server;
+use super::reception::Reception;
 use super::socket::{Outbox, Socket, Stream};
 
 /// The longest head of a request, and what is read of a body at once at the most.
@@ -25,15 +25,15 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a client.
 pub(super) async fn speak(
-    server: Arc<Server>,
+    reception: Arc<Reception>,
     tls: Option<DoorKeeper>,
     stream: TcpStream,
     peer: SocketAddr,
-    mut stopping: watch::Receiver<bool>,
+    mut ending: Ending,
 ) {
     // It fails only on a connection that is gone already.
     let _ = stream.set_nodelay(true);
-    let stall = server.options.stall;
+    let stall = reception.options.stall;
     let stream = match tls {
         None => Stream::Plain(stream),
         Some(door) => match tokio::time::timeout(stall, door.accept(stream)).await {
@@ -49,12 +49,12 @@ pub(super) async fn speak(
         },
     };
     let outbox = Outbox::default();
-    let metrics = server.options.watch.metrics.clone();
+    let metrics = reception.options.watch.metrics.clone();
     let _connected = metrics.connected();
     let socket = Socket::new(stream, outbox.clone(), stall, metrics);
     let service = service_fn(move |request| {
-        let (server, outbox) = (server.clone(), outbox.clone());
-        Box::pin(async move { Ok::<_, Infallible>(server.answer(request, peer, &outbox).await) })
+        let (reception, outbox) = (reception.clone(), outbox.clone());
+        Box::pin(async move { Ok::<_, Infallible>(reception.answer(request, peer, &outbox).await) })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -65,7 +65,7 @@ pub(super) async fn speak(
     let ended = loop {
         tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
-            _ = stopping.wait_for(|stop| *stop), if !closing => {
+            () = ending.begun(), if !closing => {
                 closing = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }

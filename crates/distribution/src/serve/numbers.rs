@@ -2,16 +2,17 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
+use dozen_accept::Limits;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::Watch;
 use crate::store::Store;
@@ -23,29 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells a registry's numbers for ever.
 pub async fn serve_metrics(listener: TcpListener, store: Arc<Store>, watch: Watch) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(super::ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    let accept = move |context: &mut Context<'_>| listener.poll_accept(context);
+    let limits = Limits { most: Some(MOST_CONNECTIONS), grace: Duration::ZERO };
+    let speak = |(stream, _), _| speak(stream, store.clone(), watch.clone());
+    dozen_accept::serve(accept, speak, limits, std::future::pending()).await;
+}
+
+async fn speak(stream: TcpStream, store: Arc<Store>, watch: Watch) {
+    let service = service_fn(move |request| {
         let (store, watch) = (store.clone(), watch.clone());
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let (store, watch) = (store.clone(), watch.clone());
-                Box::pin(async move { Ok::<_, Infallible>(answer(&request, &store, &watch).await) })
-            });
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
-            let _ = tokio::time::timeout(PATIENCE * 2, builder.serve_connection(TokioIo::new(stream), service)).await;
-            drop(place);
-        });
-    }
+        Box::pin(async move { Ok::<_, Infallible>(answer(&request, &store, &watch).await) })
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
+    let _ = tokio::time::timeout(PATIENCE * 2, builder.serve_connection(TokioIo::new(stream), service)).await;
 }
 
 async fn answer(request: &Request<Incoming>, store: &Store, watch: &Watch) -> Response<Full<Bytes>> {

@@ -6,7 +6,8 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use super::body::Body;
-use super::{Answer, Server, header, intake, query, set};
+use super::reception::Reception;
+use super::{Answer, header, intake, query, set};
 use crate::access::authorizer::{Issued, Proof};
 use crate::access::{Access, CHALLENGE, Credentials, credentials};
 use crate::refusal::{Kind, Refusal};
@@ -23,7 +24,7 @@ struct Asked {
     wants_refresh: bool,
 }
 
-impl Server {
+impl Reception {
     pub(super) async fn token(&self, request: &mut Request<Incoming>) -> Answer {
         let Access::Rights(authorizer) = &self.options.access else {
             return Err(Refusal::new(Kind::PathUnknown, "this registry gives no tokens"));

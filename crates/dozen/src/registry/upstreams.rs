@@ -70,6 +70,7 @@ impl Remote {
         let blobs = Terms {
             settings,
             credentials: credentials(plan, variables)?,
+            own: None,
             authorities: Authorities::of_host(None).map_err(|error| error.to_string())?,
             proxies: Proxies::of(|name| variables.get(name).map(String::as_str)),
             patience: Patience::default(),

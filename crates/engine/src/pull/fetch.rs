@@ -18,6 +18,7 @@ use super::signatures::{Vouched, Vouching};
 use super::{PullRequest, refusal};
 use crate::EngineError;
 use crate::engine::emit_pull;
+use crate::own_registry::OwnRegistry;
 use crate::shared::Shared;
 
 /// Pieces of a layer between the network and the disk.
@@ -52,6 +53,7 @@ pub(crate) async fn terms(shared: &Arc<Shared>, credentials: Option<Credentials>
     Ok(Terms {
         settings: shared.config.settings.get().registries.clone(),
         credentials,
+        own: shared.own_registry.get().and_then(OwnRegistry::known),
         authorities,
         proxies: Proxies::of(of_engine),
         patience: Patience::default(),

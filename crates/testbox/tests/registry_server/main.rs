@@ -137,7 +137,10 @@ fn nobody_is_let_in_by_mistake() {
     serve(&["--htpasswd", "/nowhere"]).refuses(1, &["cannot read the passwords in /nowhere"]);
     serve(&["--tls-cert", "a", "--tls-key", "b"]).refuses(1, &["cannot read the certificate a"]);
     let _server = Server::start(&machine, &["--listen", "127.0.0.1:5000"]);
-    serve(&[]).refuses(1, &["another registry serves what is in"]);
+    serve(&["--listen", "127.0.0.1:0"]).refuses(1, &["another registry serves what is in"]);
+    // Before a bucket is taken, or even asked.
+    let nowhere = ["--store", "s3://bucket", "--store-endpoint", "http://127.0.0.1:1"];
+    serve(&nowhere).refuses(1, &["cannot listen on 127.0.0.1:5000: Address already in use"]);
     check(&machine).refuses(1, &["another registry serves what is in"]);
     machine.run(dozen_program(), &["help", "registry"]).refuses(1, &["dozen registry --help"]);
 }

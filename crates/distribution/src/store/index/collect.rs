@@ -84,6 +84,18 @@ impl Index {
         .await
     }
 
+    /// Whether manifests name all blobs that repositories have: nothing waits to be collected.
+    pub(crate) async fn names_all(&self) -> Result<bool, Refusal> {
+        self.read(|connection| {
+            let mut unnamed = connection.prepare_cached(
+                "SELECT 1 FROM repository_blobs h WHERE NOT EXISTS (
+                 SELECT 1 FROM manifest_blobs n WHERE n.blob = h.blob AND n.repository = h.repository)",
+            )?;
+            Ok(!unnamed.exists([])?)
+        })
+        .await
+    }
+
     /// Which files have rows, with the sizes that these say.
     pub(crate) async fn blob_files(&self) -> Result<Vec<(BlobFile, u64)>, Refusal> {
         self.read(|connection| {

@@ -1,0 +1,65 @@
+//! The registry that the engine's process serves beside the API, on loopback. The engine knows where it is, so that pulls,
+//! pushes and builds of whoever may use the engine need no login there; who serves it knows no engine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use dozen_registry::{Credentials, OwnRegistry as Known, Secret};
+
+use crate::{Engine, EngineError};
+
+/// Whether there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnRegistry {
+    /// At this address, for who has name and password.
+    Served {
+        #[expect(missing_docs, reason = "plain")]
+        address: SocketAddr,
+        #[expect(missing_docs, reason = "plain")]
+        user: String,
+        #[expect(missing_docs, reason = "plain")]
+        password: Secret,
+    },
+    /// There was to be one.
+    Failed {
+        /// In words that begin with what was tried.
+        why: String,
+    },
+}
+
+impl OwnRegistry {
+    /// Of one that was not to be is known only that much.
+    pub(crate) fn known(&self) -> Option<Known> {
+        match self {
+            Self::Served { address, user, password } => {
+                let (user, password) = (user.clone(), password.clone());
+                Some(Known { address: *address, credentials: Credentials::Password { user, password } })
+            }
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Where such a registry keeps its things.
+    pub fn own_registry_root(&self) -> PathBuf {
+        self.shared().config.data_root.join("registry")
+    }
+
+    /// What became of it. It is said once, before anybody asks the engine for something.
+    pub fn set_own_registry(&self, own: OwnRegistry) {
+        // A second one would be a fault of the caller's, and changes nothing.
+        let _ = self.shared().own_registry.set(own);
+    }
+
+    /// `None`: the settings want none.
+    pub fn own_registry(&self) -> Option<&OwnRegistry> {
+        self.shared().own_registry.get()
+    }
+
+    /// How much of the disk it takes, as du(1) counts. `None`: nobody has pushed to it yet, or pulled.
+    pub async fn own_registry_usage(&self) -> Result<Option<u64>, EngineError> {
+        let root = self.own_registry_root();
+        self.measure(move || root.join("index.db").exists().then(|| dozen_image::disk_bytes(&root))).await
+    }
+}

@@ -1,0 +1,63 @@
+//! The registry that this very process serves, on loopback. It is asked at its address, whatever the host's files say of
+//! `localhost`, and told its password, which nobody else is.
+
+use std::net::SocketAddr;
+
+use crate::{Credentials, Endpoint, Security};
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct OwnRegistry {
+    /// Where it listens.
+    pub address: SocketAddr,
+    #[expect(missing_docs, reason = "plain")]
+    pub credentials: Credentials,
+}
+
+impl OwnRegistry {
+    /// Whether an image's name means it: by `localhost`, or by the address, and the port.
+    pub(crate) fn is(&self, registry: &str) -> bool {
+        let by_name = registry.rsplit_once(':').is_some_and(|(host, port)| {
+            host.eq_ignore_ascii_case("localhost") && port == self.address.port().to_string()
+        });
+        by_name || registry.parse() == Ok(self.address)
+    }
+
+    /// Whom to ask.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::new(Security::Plain, &self.address.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    #[test]
+    fn it_is_called_by_its_address_or_localhost() {
+        let own = |address: &str| OwnRegistry {
+            address: address.parse().unwrap(),
+            credentials: Credentials::RegistryToken(Secret::new("x")),
+        };
+        for (address, registry, is_own) in [
+            ("127.0.0.1:12012", "localhost:12012", true),
+            ("127.0.0.1:12012", "LocalHost:12012", true),
+            ("127.0.0.1:12012", "127.0.0.1:12012", true),
+            ("[::1]:12012", "localhost:12012", true),
+            ("[::1]:12012", "[::1]:12012", true),
+            ("127.0.0.1:12012", "[::1]:12012", false),
+            ("[::1]:12012", "127.0.0.1:12012", false),
+            ("127.0.0.1:12012", "127.0.0.2:12012", false),
+            ("127.0.0.1:12012", "localhost:12013", false),
+            ("127.0.0.1:12012", "localhost:012012", false),
+            ("127.0.0.1:12012", "localhost", false),
+            ("127.0.0.1:12012", "localhost.example:12012", false),
+            ("127.0.0.1:12012", "docker.io", false),
+            ("127.0.0.1:12012", "", false),
+        ] {
+            assert_eq!(own(address).is(registry), is_own, "{registry} at {address}");
+        }
+        assert_eq!(own("[::1]:1").endpoint().url(false, "x"), "http://[::1]:1/v2/x");
+    }
+}
