@@ -53,7 +53,7 @@ impl Engine {
         let described = described(&outgoing);
         match &outgoing.document.subject {
             Some(subject) => uploads.put_referrer(tag, subject, &described, bytes).await,
-            None => uploads.put_manifest(tag, digest, &described.media_type, bytes).await,
+            None => uploads.put_manifest(tag, digest, &described.media_type, bytes).await.map(drop),
         }
         .map_err(failed)?;
         Ok(digest.clone())
