@@ -21,6 +21,7 @@ fn repository(server: &Server) -> Arc<Repository> {
     let terms = Terms {
         settings: RegistrySettings { attempts: 2.try_into().unwrap(), ..RegistrySettings::default() },
         credentials: None,
+        own: None,
         authorities: Authorities::of_host(None).unwrap(),
         proxies: Proxies::default(),
         patience: Patience { head: Duration::from_secs(5), silence: Duration::from_secs(5) },
