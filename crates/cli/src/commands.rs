@@ -50,11 +50,13 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod sign;
 mod start;
 mod stats;
 mod system_install;
 mod tag;
 mod top;
+mod trust;
 mod update;
 mod upload;
 mod version;
@@ -161,6 +163,7 @@ pub fn command() -> Command {
             context::command(),
             manifest::command(),
             network::command(),
+            trust::command(),
             volume::command(),
         ])
         .subcommands([
@@ -231,6 +234,7 @@ pub fn without_engine(matches: &ArgMatches) -> Option<Outcome> {
             _ => None,
         },
         Some(("context", verbs)) => Some(context::execute(crate::arguments::flags::text(matches, "context"), verbs)),
+        Some(("trust", matches)) => Some(trust::execute(matches)),
         Some(("system", system)) => match system.subcommand() {
             Some(("install", matches)) => Some(system_install::install(matches)),
             _ => None,

@@ -32,6 +32,7 @@ mod rows;
 mod search;
 mod settings;
 mod shared;
+mod signature;
 mod volumes;
 
 pub use artifacts::{ArtifactTransfer, Referrer, ReferrersRequest};
@@ -55,6 +56,7 @@ pub use container::top::Top;
 pub use container::update::{LogChange, ResourceChange};
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
 pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
+pub use dozen_trust::PublicKey;
 pub use engine::{CreateRequest, Engine, EngineInfo, ImportOptions};
 pub use error::EngineError;
 pub use events::{Event, EventKind, EventStream, EventsQuery};
@@ -69,6 +71,7 @@ pub use pull::{Credentials, LayerStep, Pull, PullEvent, PullFailure, PullRequest
 pub use push::{Push, PushEvent, PushRequest, PushStep};
 pub use remote_manifest::{Distribution, DistributionManifest, DistributionRequest};
 pub use search::FoundImage;
+pub use signature::{PushedSignature, SignaturePush};
 pub use volumes::snapshots::VolumeSnapshot;
 pub use volumes::{Claim, Volume, VolumeSpec};
 

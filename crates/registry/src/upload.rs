@@ -7,6 +7,7 @@
 
 mod decide;
 mod session;
+mod small;
 
 use std::io;
 use std::pin::Pin;

@@ -60,7 +60,7 @@ impl Rule<'_> {
     /// The refusal of what may not come whatever it is; `None`: there is something that may.
     pub fn refusal(&self, name: &Reference) -> Option<Rejected> {
         let never = self.requirements().iter().find(|it| matches!(it, Requirement::Reject))?;
-        let digest = name.digest().map_or("not asked for", |digest| digest.as_str());
+        let digest = name.digest().map_or("its digest was not asked for", |digest| digest.as_str());
         Some(self.rejected(never, name, digest, "nothing may come from there".to_owned()))
     }
 

@@ -6,6 +6,7 @@
 //! payload, which names an image's digest and the name that it was given (containers-signature(5); cosign's
 //! specs/SIGNATURE_SPEC.md). What came from a registry is looked into only once a key has vouched for it.
 
+mod attachment;
 mod encrypted;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -19,6 +20,7 @@ mod public_key;
 mod scope;
 mod secret_box;
 
+pub use attachment::{Attachment, Listed, MANIFEST_TYPE, NotAttached, PAYLOAD_BYTES, attach, listed, signature_tag};
 pub use judge::{Attached, Rejected};
 pub use payload::payload;
 pub use policy::{Needs, Policy, PolicyError, Rule};

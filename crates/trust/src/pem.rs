@@ -1,6 +1,7 @@
 //! One block of PEM (RFC 7468): what it says it is, and its bytes.
 
 use dozen_model::base64;
+use zeroize::Zeroizing;
 
 /// A block's label and content; what stands before and behind it has to be white space alone, since a second key in a file
 /// would be one that nobody looks at.
@@ -11,7 +12,7 @@ pub(crate) fn read(text: &str) -> Result<(&str, Vec<u8>), &'static str> {
     if end.strip_suffix("-----") != Some(label) {
         return Err("there has to be one block of PEM in it, and nothing else");
     }
-    let letters: String = body.split_ascii_whitespace().collect();
+    let letters: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
     Ok((label, base64::decode(&letters).ok_or("its PEM is no base 64")?))
 }
 

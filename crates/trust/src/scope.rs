@@ -3,9 +3,10 @@
 
 use dozen_model::{Reference, is_path_component, is_tag};
 
-/// The scopes that an image is of, the most specific first. A tag beside a digest does not count, as in a pull.
+/// The scopes that an image is of, the most specific first. A tag beside a digest does not count, as in a pull; nor does it how
+/// the host's letters are written, since it is the same host.
 pub(crate) fn scopes(name: &Reference) -> Vec<String> {
-    let mut within = format!("{}/{}", name.registry(), name.path());
+    let mut within = format!("{}/{}", name.registry().to_ascii_lowercase(), name.path());
     let mut scopes = Vec::new();
     match (name.digest(), name.tag()) {
         (Some(digest), _) => scopes.push(format!("{within}@{digest}")),
@@ -32,6 +33,9 @@ pub(crate) fn scopes(name: &Reference) -> Vec<String> {
 pub(crate) fn check(scope: &str) -> Result<(), &'static str> {
     if scope.is_empty() {
         return Ok(());
+    }
+    if scope.split('/').next().is_some_and(|host| host.bytes().any(|byte| byte.is_ascii_uppercase())) {
+        return Err("hosts are written in small letters");
     }
     if let Some(ending) = scope.strip_prefix("*.") {
         return match is_host(&format!("a.{ending}")) && !ending.contains(':') {
@@ -96,6 +100,7 @@ mod tests {
                     "*.io",
                 ],
             ),
+            ("Q.Example/a:B".to_owned(), vec!["q.example/a:B", "q.example/a", "q.example", "*.example"]),
             ("localhost:5000/a:1".to_owned(), vec!["localhost:5000/a:1", "localhost:5000/a", "localhost:5000"]),
             ("[::1]:5000/a:1".to_owned(), vec!["[::1]:5000/a:1", "[::1]:5000/a", "[::1]:5000"]),
         ] {
@@ -123,6 +128,8 @@ mod tests {
         }
         for (scope, words) in [
             ("https://registry.example", "without a scheme"),
+            ("Registry.example/a", "hosts are written in small letters"),
+            ("*.Example", "hosts are written in small letters"),
             ("debian", "begins with the registry's host"),
             ("library/debian", "begins with the registry's host"),
             ("index.docker.io/library", "Docker Hub is docker.io"),

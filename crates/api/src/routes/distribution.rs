@@ -1,6 +1,6 @@
 //! `GET /distribution/{name}/json`: what a registry has by a name. With `manifests=1`, which is ours, the documents themselves.
-//! `POST /distribution/{name}/list`, ours as well: a list of manifests goes there. `GET /distribution/{name}/referrers`, ours:
-//! what refers to what it has by that name.
+//! `POST /distribution/{name}/list` and `/signature`, ours as well: a list of manifests, or a signature, goes there.
+//! `GET /distribution/{name}/referrers`, ours: what refers to what it has by that name.
 
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -12,7 +12,7 @@ use dozen_model::{Reference, base64};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{image_query, registry_auth};
+use super::{image_query, registry_auth, signature};
 use crate::error::{Answer, ApiError, ok};
 use crate::extract::{Json, Query};
 
@@ -70,13 +70,16 @@ struct List {
 }
 
 /// See the module.
-pub(super) async fn push(
+pub(super) async fn post(
     State(engine): State<Engine>,
     Path(rest): Path<String>,
     headers: HeaderMap,
     query: Query,
     Json(body): Json,
 ) -> Answer {
+    if let Some(name) = rest.strip_suffix("/signature") {
+        return signature::push(&engine, name, &headers, body).await;
+    }
     let name = rest.strip_suffix("/list").ok_or_else(ApiError::page_not_found)?;
     let List { media_type, list, manifests } =
         List::deserialize(body).map_err(|error| ApiError::invalid(format!("invalid manifest list: {error}")))?;

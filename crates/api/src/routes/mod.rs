@@ -40,6 +40,7 @@ mod reach;
 mod refused;
 mod registry_auth;
 mod search;
+mod signature;
 mod snapshots;
 mod specify;
 mod stats;
@@ -135,7 +136,7 @@ fn routes() -> Router<Engine> {
         .route("/images/create", post(archives::create))
         .route("/images/load", post(archives::load))
         .route("/images/get", get(archives::save))
-        .route("/distribution/{*rest}", get(distribution::inspect).post(distribution::push))
+        .route("/distribution/{*rest}", get(distribution::inspect).post(distribution::post))
         .route("/layers/known", post(layers::known))
         .route("/libpod/artifacts/{*rest}", get(artifacts::get).post(artifacts::post).delete(artifacts::delete))
         // An image's name has slashes in it: what follows `/images/` is taken apart by hand.

@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::pull::{Wanted, is_bare};
+use super::sign::{self, Signer};
 use super::{Context, image_path, upload};
 use crate::arguments::flags::{is_on, name, required, switch, text, value, verb};
 use crate::client::{JsonLines, Query};
@@ -16,7 +17,7 @@ use crate::output::layers::Layers;
 use crate::output::{self, Stream};
 
 pub fn command() -> Command {
-    verb(
+    let command = verb(
         "push",
         "Upload an image to a registry",
         "push [OPTIONS] NAME[:TAG]",
@@ -40,7 +41,8 @@ pub fn command() -> Command {
          meaning that other manifests, including attestations won't be preserved.",
     ))
     .arg(switch("quiet", 'q', "Suppress verbose output"))
-    .arg(name("image", "NAME[:TAG]"))
+    .arg(name("image", "NAME[:TAG]"));
+    sign::flags(command)
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
@@ -63,7 +65,13 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         level: text(matches, "compression-level"),
         is_forced: is_on(matches, "force-compression"),
     };
+    let signer = Signer::of(matches)?;
     let pushed = push(context, &wanted, &compression, (!is_quiet).then_some(Stream::Stdout)).await?;
+    if let Some(signer) = &signer {
+        for (tag, digest) in &pushed.tags {
+            sign_one(context, signer, &reference, tag, digest, is_quiet).await?;
+        }
+    }
     if is_quiet {
         let full = reference.to_string();
         output::print_line(if all_tags {
@@ -76,6 +84,27 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         output::print_line(&format!("\n i Info → {note}"))?;
     }
     Ok(0)
+}
+
+/// What was pushed is there, and stays there if it cannot be signed: that is said.
+async fn sign_one(
+    context: &Context,
+    signer: &Signer,
+    repository: &Reference,
+    tag: &str,
+    digest: &str,
+    is_quiet: bool,
+) -> Result<(), Failure> {
+    let name = repository.with_tag(tag).map_err(|error| Failure::new(format!("{error}")))?;
+    let signed = signer.sign(context, &name, digest).await;
+    let signed = signed.map_err(|failure| {
+        let message = format!("{} was pushed and is not signed: {}", name.familiar(), failure.message);
+        Failure { message, ..failure }
+    })?;
+    for digest in signed.iter().filter(|_| !is_quiet) {
+        output::print_line(&format!("{tag}: signed: {digest}"))?;
+    }
+    Ok(())
 }
 
 /// How layers are to be compressed; by default as the engine likes.
@@ -93,6 +122,8 @@ pub struct Pushed {
     pub notes: Vec<String>,
     /// Of the last tag's manifest or index.
     pub digest: Option<String>,
+    /// All tags, each with what it leads to now.
+    pub tags: Vec<(String, String)>,
 }
 
 /// Pushes; shows it on one of our streams, or nowhere.
@@ -123,7 +154,10 @@ pub async fn push(
         match (message.get("aux"), &mut layers) {
             (Some(aux), _) => {
                 pushed.notes.extend(note(aux));
-                pushed.digest = aux["Digest"].as_str().map(str::to_owned).or(pushed.digest);
+                if let (Some(tag), Some(digest)) = (aux["Tag"].as_str(), aux["Digest"].as_str()) {
+                    pushed.tags.push((tag.to_owned(), digest.to_owned()));
+                    pushed.digest = Some(digest.to_owned());
+                }
             }
             (None, Some(layers)) => layers.show(&message)?,
             (None, None) => {}

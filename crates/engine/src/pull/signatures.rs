@@ -4,27 +4,16 @@
 //! A signature is of what the name leads to, or, where that is an index, of the manifest in it that is taken: cosign signs the
 //! first, podman looks for the second. Either names all that comes by its digest.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dozen_model::{Digest, ErrorKind, Reference, base64, error_chain, is_tag};
-use dozen_registry::{Document, RegistryError, Repository, Which};
-use dozen_trust::{Attached, Needs, Policy, Rejected, Rule};
-use serde::Deserialize;
+use dozen_model::{Digest, ErrorKind, Reference, error_chain};
+use dozen_registry::{RegistryError, Repository, Which};
+use dozen_trust::{Attached, Listed, Needs, PAYLOAD_BYTES, Policy, Rejected, Rule, listed, signature_tag};
 
 use super::{PullFailure, refusal};
 use crate::EngineError;
 use crate::shared::Shared;
-
-/// Of signatures that are looked at; whoever may attach more may take away all.
-const MOST_SIGNATURES: usize = 32;
-/// Of one payload. containers/image's own have some 300.
-const PAYLOAD_BYTES: u64 = 64 * 1024;
-
-/// cosign's specs/SIGNATURE_SPEC.md, "Properties".
-const PAYLOAD_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
 /// The policy that held when a pull began; a reload changes nothing of it.
 #[derive(Debug, Clone)]
@@ -83,63 +72,41 @@ impl Vouching {
         let path = self.0.as_ref().map(|(_, path)| path.display().to_string()).unwrap_or_default();
         let hint = match rejected.kind {
             "reject" => format!("the rule stands in {path}"),
-            _ => format!("who may sign it: dozen push --sign-by-sigstore-private-key FILE; the rule stands in {path}"),
+            // What cosign 3 attaches otherwise names no repository, so that it is good for whatever is copied anywhere.
+            _ => format!(
+                "dozen push --sign-by-sigstore-private-key FILE signs, podman push as well, and cosign sign --key FILE \
+                 --new-bundle-format=false; the rule stands in {path}"
+            ),
         };
         PullFailure { kind: ErrorKind::Forbidden, message: rejected.to_string(), hint: Some(hint) }.into()
     }
 }
 
-#[derive(Deserialize)]
-struct Manifest {
-    #[serde(default)]
-    layers: Vec<Layer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    #[serde(default)]
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-}
-
 /// By the tag that cosign gives signatures.
 async fn attached(repository: &Repository, digest: &Digest) -> Result<Vec<Attached>, RegistryError> {
-    let tag = signature_tag(digest);
-    if !is_tag(&tag) {
-        return Ok(Vec::new());
-    }
+    let Some(tag) = signature_tag(digest) else { return Ok(Vec::new()) };
     let manifest = match repository.manifest(&Which::Tag(tag)).await {
-        Ok(manifest) if manifest.kind == Document::Image => manifest,
-        Ok(_) => return Ok(vec![Attached::Unusable("what is attached is an index".to_owned())]),
+        Ok(manifest) => manifest,
         Err(error) if is_absent(&error) => return Ok(Vec::new()),
         Err(error) => return unusable(error).map(|it| vec![it]),
     };
-    let layers = match serde_json::from_slice::<Manifest>(&manifest.bytes) {
-        Ok(manifest) => manifest.layers,
-        Err(error) => return Ok(vec![Attached::Unusable(format!("what is attached is malformed: {error}"))]),
+    let all = match listed(&manifest.bytes) {
+        Ok(all) => all,
+        Err(why) => return Ok(vec![Attached::Unusable(why)]),
     };
     let mut found = Vec::new();
-    for layer in layers.iter().filter(|layer| layer.media_type == PAYLOAD_TYPE).take(MOST_SIGNATURES) {
-        let signature = layer.annotations.get(SIGNATURE).and_then(|text| base64::decode(text));
-        let Some(signature) = signature else {
-            found.push(Attached::Unusable("it is a payload without a signature".to_owned()));
-            continue;
-        };
-        found.push(match repository.small_blob(&layer.digest, layer.size, PAYLOAD_BYTES).await {
-            Ok(payload) => Attached::Signature { payload, signature },
-            Err(error) => unusable(error)?,
+    for one in all {
+        found.push(match one {
+            Listed::Unusable(why) => Attached::Unusable(why),
+            Listed::Signature { payload, size_bytes, signature } => {
+                match repository.small_blob(&payload, size_bytes, PAYLOAD_BYTES).await {
+                    Ok(payload) => Attached::Signature { payload, signature },
+                    Err(error) => unusable(error)?,
+                }
+            }
         });
     }
     Ok(found)
-}
-
-/// The tag at which an image's signatures are (cosign's specs/SIGNATURE_SPEC.md, "Tag-based discovery").
-fn signature_tag(digest: &Digest) -> String {
-    format!("{}-{}.sig", digest.algorithm(), digest.hex())
 }
 
 fn is_absent(error: &RegistryError) -> bool {

@@ -13,6 +13,7 @@ mod platforms;
 #[allow(dead_code, reason = "the pull's tests need more of it")]
 mod registry;
 mod secrets;
+mod signatures;
 
 use dozen_testbox::{Daemon, Engine, Machine, dozen_program};
 use registry::Registry;

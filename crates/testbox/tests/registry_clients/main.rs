@@ -11,6 +11,7 @@ mod peers;
 #[path = "../registry_server/server.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod server;
+mod signatures;
 
 use dozen_testbox::Machine;
 use serde_json::Value;
