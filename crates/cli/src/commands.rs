@@ -12,6 +12,7 @@ mod artifact;
 mod attach;
 mod build;
 mod builder;
+mod collect;
 mod commit;
 mod container;
 mod context;
@@ -153,6 +154,7 @@ pub fn command() -> Command {
                     disk_usage::command(),
                     events::command(),
                     reach::firewall_command(),
+                    collect::command(),
                     info::command(),
                     reach::ports_command(),
                     prune::system_command(),
@@ -256,6 +258,7 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
         ("builder" | "buildx", Some((verb, matches))) => builder::execute(context, verb, matches).await,
         ("system", Some(("df", matches))) => disk_usage::execute(context, matches).await,
         ("system", Some(("events", matches))) => events::execute(context, matches).await,
+        ("system", Some(("gc", matches))) => collect::execute(context, matches).await,
         ("system", Some(("dial-stdio", matches))) => dial_stdio::execute(context, matches).await,
         ("system", Some(("uninstall", matches))) => system_install::uninstall(context, matches).await,
         ("system", Some(("ports", matches))) => reach::ports(context, matches).await,

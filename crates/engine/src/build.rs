@@ -59,8 +59,10 @@ use self::imported::Imported;
 use self::inline::Inside;
 use self::job::Job;
 pub use self::kept::CacheEntry;
+pub(crate) use self::kept::noted_entries;
 pub use self::named::BuildName;
 pub(crate) use self::named::NamedBuilds;
+pub(crate) use self::prune::remove_entries;
 pub use self::prune::{CachePrune, PrunedCache};
 use self::remote_context::Place;
 pub use self::request::{BuildRequest, DockerfileSource, Secret};
@@ -156,6 +158,7 @@ impl Engine {
             };
             let _ = shared.blocking(end).await;
             sweep::sweep(&shared).await;
+            shared.collection.wake();
         });
         Build { events }
     }

@@ -1,10 +1,13 @@
 //! How much of the disk everything takes, as du(1) counts: blocks, each file once.
 
+mod rest;
+
 use std::collections::BTreeMap;
 
 use dozen_image::{DiskUsage, disk_bytes};
 use dozen_model::{ContainerId, VolumeName};
 
+pub use self::rest::EngineUsage;
 use crate::{Engine, EngineError};
 
 impl Engine {

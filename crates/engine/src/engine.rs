@@ -1,7 +1,7 @@
 //! The engine as the API sees it: finds containers, makes them, and passes on to the services.
 
 mod images;
-pub(crate) use self::images::{emit_image, emit_pull, emit_push};
+pub(crate) use self::images::{emit_image, emit_pull, emit_push, emit_removals};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 pub use self::images::ImportOptions;
 use crate::build::sweep;
+use crate::collection;
 use crate::container::Container;
 use crate::container::cdi;
 use crate::container::exec::Exec;
@@ -78,6 +79,7 @@ impl Engine {
         recover::adopt(&shared, rows);
         let sweeping = shared.clone();
         tokio::spawn(async move { sweep::sweep(&sweeping).await });
+        collection::begin(&shared);
         Ok(Self { shared })
     }
 

@@ -173,6 +173,9 @@ pub const FAILPOINTS: &[&str] = &[
     "build.image.after",
     "build.site.clear",
     "build.site.cleared",
+    // What goes when the disk fills up, one after the other.
+    "collection.planned",
+    "collection.removed",
 ];
 
 /// Of snapshots of volumes, which need a file system that shares blocks: a test of their own is killed there.

@@ -7,6 +7,7 @@
 
 mod artifacts;
 mod build;
+mod collection;
 mod config;
 mod container;
 mod disk_usage;
@@ -41,6 +42,7 @@ pub use build::{
     CachePrune, CacheSource, CacheStep, DockerfileSource, OfferedLayer, ProvenanceWanted, PrunedCache, Secret,
     SshAgent, StepId, StepStarted, WaitingAgent,
 };
+pub use collection::{Collection, CollectionItem, CollectionRequest, Fate};
 pub use config::EngineConfig;
 pub use container::archive::{ContainerPath, ExtractOptions};
 pub use container::attach::{AttachOptions, PendingAttach, StdioStream};
@@ -55,6 +57,7 @@ pub use container::stats::{InterfaceStats, StatsSample, StatsStream};
 pub use container::top::Top;
 pub use container::update::{LogChange, ResourceChange};
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
+pub use disk_usage::EngineUsage;
 pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
 pub use dozen_trust::PublicKey;
 pub use engine::{CreateRequest, Engine, EngineInfo, ImportOptions};

@@ -2,7 +2,7 @@
 //! pushes and builds of whoever may use the engine need no login there; who serves it knows no engine.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dozen_registry::{Credentials, OwnRegistry as Known, Secret};
 
@@ -40,10 +40,18 @@ impl OwnRegistry {
     }
 }
 
+/// Its name below the data root.
+pub(crate) const DIRECTORY: &str = "registry";
+
+/// Whether anybody has ever come in: until then there is a password and nothing else.
+pub(crate) fn is_used(root: &Path) -> bool {
+    root.join("index.db").exists()
+}
+
 impl Engine {
     /// Where such a registry keeps its things.
     pub fn own_registry_root(&self) -> PathBuf {
-        self.shared().config.data_root.join("registry")
+        self.shared().config.data_root.join(DIRECTORY)
     }
 
     /// What became of it. It is said once, before anybody asks the engine for something.
@@ -60,6 +68,6 @@ impl Engine {
     /// How much of the disk it takes, as du(1) counts. `None`: nobody has pushed to it yet, or pulled.
     pub async fn own_registry_usage(&self) -> Result<Option<u64>, EngineError> {
         let root = self.own_registry_root();
-        self.measure(move || root.join("index.db").exists().then(|| dozen_image::disk_bytes(&root))).await
+        self.measure(move || is_used(&root).then(|| dozen_image::disk_bytes(&root))).await
     }
 }

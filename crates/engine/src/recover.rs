@@ -59,6 +59,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         build::remote::known::MIGRATION,
         dozen_image::PLACES,
         dozen_image::ARTIFACTS,
+        dozen_image::USES,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {
@@ -102,6 +103,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         caches: Default::default(),
         secrets: Default::default(),
         agents: Default::default(),
+        collection: Default::default(),
         images_in_use: Mutex::default(),
         _roots_lock: roots_lock,
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
 use dozen_ledger::{Durability, Ledger, LedgerError, Migration};
-use dozen_model::{ContainerId, ContainerName, ContainerSpec, UserNamespace, VolumeName};
+use dozen_model::{ContainerId, ContainerName, ContainerSpec, ImageId, UserNamespace, VolumeName};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -219,13 +219,21 @@ pub(crate) async fn save_failing_streak(ledger: &Ledger, id: ContainerId, streak
 }
 
 /// A container's row goes, and with it those of the volumes that were only its own: power-safe, all or nothing.
-pub(crate) fn delete_container(ledger: &Ledger, id: ContainerId, volumes: Vec<VolumeName>) -> Result<(), LedgerError> {
+///
+/// `used`: its images, which somebody has wanted up to this moment.
+pub(crate) fn delete_container(
+    ledger: &Ledger,
+    id: ContainerId,
+    volumes: Vec<VolumeName>,
+    used: (Vec<ImageId>, i64),
+) -> Result<(), LedgerError> {
     ledger.write_essential(Durability::Power, move |connection| {
         connection.execute("DELETE FROM containers WHERE id = ?1", [id.as_str()])?;
         for volume in &volumes {
             connection.execute("DELETE FROM volumes WHERE name = ?1", [volume.as_str()])?;
         }
-        Ok(())
+        let (images, now_s) = &used;
+        images.iter().try_for_each(|image| dozen_image::write_use(connection, image, *now_s))
     })
 }
 
@@ -440,7 +448,7 @@ mod tests {
         assert_eq!(insert("three", true), Err(NotInserted::NoIds));
         let one = containers(&ledger).unwrap().into_iter().find(|row| row.name.as_str() == "one").unwrap();
         assert_eq!(one.spec.user_namespace, own(100_000), "it is the row's");
-        delete_container(&ledger, one.id, Vec::new()).unwrap();
+        delete_container(&ledger, one.id, Vec::new(), (Vec::new(), 0)).unwrap();
         assert_eq!(insert("three", true).unwrap().user_namespace, own(100_000));
     }
 

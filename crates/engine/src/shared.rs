@@ -16,6 +16,7 @@ use crate::build::NamedBuilds;
 use crate::build::agents::Agents;
 use crate::build::caches::Caches;
 use crate::build::flights::Flights;
+use crate::collection::{Watch, is_moved_by};
 use crate::container::exec::Execs;
 use crate::container::logs::Logs;
 use crate::container::secrets::Secrets;
@@ -77,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) named_builds: NamedBuilds,
     /// Cache mounts that steps of builds have.
     pub(crate) caches: Arc<Caches>,
+    /// What collects when the disk fills up.
+    pub(crate) collection: Watch,
     /// Images of containers that are being made, which are not in the registry yet.
     pub(crate) images_in_use: Mutex<Vec<ImageId>>,
     /// Held for as long as this engine lives: no other may use its roots.
@@ -244,6 +247,9 @@ impl Shared {
 
     pub(crate) fn emit(&self, kind: EventKind, action: &str, id: String, attributes: BTreeMap<String, String>) {
         self.events.emit(Event { time: Timestamp::now(), kind, action: action.to_owned(), id, attributes });
+        if is_moved_by(kind, action) {
+            self.collection.wake();
+        }
     }
 
     /// That the container's volumes are mounted in it (`mount`), or not any more (`unmount`): those of `names`, each as often

@@ -18,7 +18,7 @@ use crate::extract::{ExtractError, Limits, extract};
 use crate::image::Image;
 use crate::pack::{Description, TarWriter, pack};
 use crate::recording::{Kept, Paths, Recording, Sum};
-use crate::{ARTIFACTS, BUILD_CACHE, ImageError, ImageStore, MIGRATION, PLACES, RECIPES, TARGETS, tree};
+use crate::{ImageError, ImageStore, MIGRATIONS, tree};
 
 /// A store of its own, that every input is loaded into: to make one for each would take longer than the load.
 pub struct Loader {
@@ -31,9 +31,7 @@ impl Loader {
     #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
         let place = Place::new();
-        let ledger =
-            Ledger::open(&place.0.join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS])
-                .expect("the ledger opens");
+        let ledger = Ledger::open(&place.0.join("state.db"), &MIGRATIONS).expect("the ledger opens");
         let store = ImageStore::open(&place.0, ledger).expect("the store opens");
         Self { store, place }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dozen_ledger::{Durability, LedgerError};
 use dozen_model::{Digest, ImageId, Reference};
+use jiff::Timestamp;
 
 use crate::ImageError;
 use crate::build_cache::{self, HeldLayers, StepRow};
@@ -19,6 +20,7 @@ use crate::schema::{self, ImageRow, LayerRow};
 use crate::store::{Inner, Pin, Scratch};
 use crate::target::Target;
 use crate::unpack::Unpacked;
+use crate::uses::write_use;
 
 /// A layer that is unpacked in a scratch directory and waits to be put in place.
 pub(crate) struct Staged {
@@ -163,6 +165,7 @@ impl Inner {
                 state.images.insert(image.id.clone(), known);
             }
             state.images.entry(image.id.clone()).or_insert_with(|| new.into());
+            state.note_use(&image.id, Timestamp::now().as_second());
             for reference in &image.references {
                 state.point(reference, &image.id, targets.of(reference, &image.id).cloned());
             }
@@ -189,11 +192,13 @@ impl Inner {
             })
             .collect();
         let targets: Vec<_> = targets.0.iter().map(|(target, _)| target.clone()).collect();
+        let now_s = Timestamp::now().as_second();
         Ok(self.ledger.write(Durability::Power, move |connection| {
             build_cache::mark_synced(connection, &synced)?;
             layers.iter().try_for_each(|layer| schema::insert_layer(connection, layer))?;
             blobs.iter().try_for_each(|(digest, size)| schema::insert_blob(connection, digest, *size))?;
             images.iter().try_for_each(|(row, diff_ids, _)| schema::insert_image(connection, row, diff_ids))?;
+            images.iter().try_for_each(|(row, _, _)| write_use(connection, &row.id, now_s))?;
             targets.iter().try_for_each(|target| schema::insert_target(connection, target))?;
             for (row, _, names) in &images {
                 let mut names = names.iter();

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use dozen_ledger::Durability;
 use dozen_model::{ImageId, Reference};
+use jiff::Timestamp;
 
 use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::schema;
-use crate::store::{ImageStore, State};
+use crate::store::{ImageStore, Inner, State};
 
 /// A container that stands on an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,17 @@ pub struct Use {
     pub container_short: String,
     /// Whether it runs; a running one cannot lose its image by force either.
     pub running: bool,
+}
+
+/// An image as it was when it was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenImage {
+    /// Its id.
+    pub id: ImageId,
+    /// Its tags.
+    pub references: Vec<Reference>,
+    /// When somebody last wanted it.
+    pub last_used: Timestamp,
 }
 
 /// One thing that was removed, in Docker's words.
@@ -61,32 +73,30 @@ impl ImageStore {
         if let Some(id) = unreadable.flatten() {
             return inner.remove_unreadable(&id, name, force, in_use);
         }
-        let Plan { untag, delete, mut steps } = plan(&inner.read_state(), name, force, !no_prune, in_use)?;
-        let (held, free): (Vec<_>, Vec<_>) = delete.into_iter().partition(|id| in_use(id).is_some());
-        let rows = (untag.clone(), held.clone(), free.clone());
-        failpoint("image.remove.before");
-        inner.ledger.write_essential(Durability::Power, move |connection| {
-            let (untag, held, free) = &rows;
-            untag.iter().try_for_each(|reference| schema::delete_reference(connection, reference))?;
-            held.iter().try_for_each(|id| schema::hide_image(connection, id))?;
-            free.iter().try_for_each(|id| schema::delete_image(connection, id))
-        })?;
-        failpoint("image.remove.rows");
-        {
-            let mut state = inner.write_state();
-            untag.iter().for_each(|reference| drop(state.references.remove(reference)));
-            for id in &held {
-                if let Some(image) = state.images.remove(id) {
-                    state.removed.insert(id.clone(), image);
-                }
+        let plan = plan(&inner.read_state(), name, force, !no_prune, in_use)?;
+        inner.carry_out(plan, in_use)
+    }
+
+    /// Removes an image with all its names, if it is as it was when it was looked at: nobody has wanted it since, no container
+    /// stands on it, and no image was made from it. `None`: it stays.
+    pub fn remove_unused(&self, seen: &SeenImage, in_use: InUse<'_>) -> Result<Option<Vec<Removal>>, ImageError> {
+        let inner = &self.0;
+        let _change = inner.lock_change();
+        let plan = {
+            let state = inner.read_state();
+            let Some(image) = state.images.get(&seen.id) else { return Ok(None) };
+            let is_same = image.references == seen.references && state.last_used(&seen.id) == Some(seen.last_used);
+            // No name stands in the way: they all go.
+            if !is_same || conflict(&state, &seen.id, &BTreeMap::new(), false, in_use).is_some() {
+                return Ok(None);
             }
-            free.iter().for_each(|id| drop(state.images.remove(id)));
-            state.name_images();
-        }
-        free.iter().for_each(|id| inner.delete_content(id.digest()));
-        failpoint("image.remove.configurations");
-        steps.extend(inner.sweep_layers().into_iter().map(|layer| Removal::Deleted(layer.to_string())));
-        Ok(steps)
+            let mut plan = Plan::default();
+            image.references.iter().chain(&image.repo_digests).for_each(|name| plan.untag(name));
+            plan.steps.push(Removal::Deleted(seen.id.to_string()));
+            plan.delete.push(seen.id.clone());
+            plan
+        };
+        inner.carry_out(plan, in_use).map(Some)
     }
 
     /// Deletes what was removed by force while in use, once it is not. To be called when a container has been removed,
@@ -111,6 +121,39 @@ impl ImageStore {
             inner.delete_content(id.digest());
         }
         inner.collect_layers().map(drop)
+    }
+}
+
+impl Inner {
+    /// The change lock is held.
+    fn carry_out(&self, plan: Plan, in_use: InUse<'_>) -> Result<Vec<Removal>, ImageError> {
+        let Plan { untag, delete, mut steps } = plan;
+        let (held, free): (Vec<_>, Vec<_>) = delete.into_iter().partition(|id| in_use(id).is_some());
+        let rows = (untag.clone(), held.clone(), free.clone());
+        failpoint("image.remove.before");
+        self.ledger.write_essential(Durability::Power, move |connection| {
+            let (untag, held, free) = &rows;
+            untag.iter().try_for_each(|reference| schema::delete_reference(connection, reference))?;
+            held.iter().try_for_each(|id| schema::hide_image(connection, id))?;
+            free.iter().try_for_each(|id| schema::delete_image(connection, id))
+        })?;
+        failpoint("image.remove.rows");
+        {
+            let mut state = self.write_state();
+            untag.iter().for_each(|reference| drop(state.references.remove(reference)));
+            for id in &held {
+                if let Some(image) = state.images.remove(id) {
+                    state.removed.insert(id.clone(), image);
+                }
+            }
+            free.iter().for_each(|id| drop(state.images.remove(id)));
+            state.name_images();
+            state.forget_uses();
+        }
+        free.iter().for_each(|id| self.delete_content(id.digest()));
+        failpoint("image.remove.configurations");
+        steps.extend(self.sweep_layers().into_iter().map(|layer| Removal::Deleted(layer.to_string())));
+        Ok(steps)
     }
 }
 

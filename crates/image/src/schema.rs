@@ -11,6 +11,11 @@ use serde_json::Value;
 use crate::artifact::{self, Artifact};
 use crate::build_cache::{self, StepRow};
 use crate::target::Target;
+use crate::uses;
+
+/// All of the image store's, in the order in which they came: for a ledger that has nothing else.
+pub const MIGRATIONS: [Migration; 7] =
+    [MIGRATION, RECIPES, TARGETS, build_cache::BUILD_CACHE, crate::places::PLACES, artifact::ARTIFACTS, uses::USES];
 
 /// The tables of the image store.
 pub const MIGRATION: Migration = Migration(
@@ -129,6 +134,7 @@ pub(crate) struct Rows {
     pub(crate) reference_targets: BTreeMap<Reference, Digest>,
     pub(crate) artifacts: BTreeMap<Reference, Arc<Artifact>>,
     pub(crate) steps: HashMap<Digest, StepRow>,
+    pub(crate) uses: uses::Uses,
 }
 
 /// Reads a text that was valid when it was written.
@@ -143,7 +149,8 @@ where
 
 /// `boot`: this one, if it is known.
 pub(crate) fn read(connection: &Connection, boot: Option<&str>) -> Result<Rows, LedgerError> {
-    let mut rows = Rows { steps: build_cache::read(connection, boot)?, ..Rows::default() };
+    let (steps, uses) = (build_cache::read(connection, boot)?, uses::read(connection)?);
+    let mut rows = Rows { steps, uses, ..Rows::default() };
     let mut statement = connection.prepare(
         "SELECT diff_id, directory, blob, media_type, blob_size_bytes, tar_size_bytes, content_bytes, opaque_root,
                 recipe_size_bytes, unsynced_boot

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use dozen_model::Digest;
 
+use crate::ImageError;
 use crate::schema::LayerRow;
 use crate::store::{DiskUsage, ImageStore, ImageUsage, Inner};
 use crate::tree::disk_bytes;
 
 impl ImageStore {
     /// As [`ImageStore::disk_usage`], in blocks of the disk rather than in bytes of files, and without what goes with the
-    /// build cache ([`ImageStore::measured_steps`]). Every layer is walked: blocks.
+    /// build cache ([`ImageStore::measured_steps`]) and what has no row ([`ImageStore::strays`]). Every layer is walked:
+    /// blocks.
     pub fn measured_usage(&self) -> DiskUsage {
         let (layers, alone, images) = {
             let state = self.0.read_state();
@@ -31,6 +33,9 @@ impl ImageStore {
             kept_bytes.insert(diff_id, disk_bytes(&content));
         }
         let of_steps: u64 = alone.iter().map(|content| disk_bytes(content)).sum();
+        let strays = self.strays().unwrap_or_default();
+        let of_strays: u64 =
+            strays.iter().filter(|path| path.starts_with(&self.0.content)).map(|path| disk_bytes(path)).sum();
         let of = |layer: &Digest| tree_bytes.get(layer).unwrap_or(&0) + kept_bytes.get(layer).unwrap_or(&0);
         let mut users: HashMap<&Digest, usize> = HashMap::new();
         for (_, layers) in &images {
@@ -48,9 +53,15 @@ impl ImageStore {
         };
         DiskUsage {
             layers_bytes: tree_bytes.values().sum(),
-            blobs_bytes: disk_bytes(&self.0.content).saturating_sub(of_steps),
+            blobs_bytes: disk_bytes(&self.0.content).saturating_sub(of_steps + of_strays),
             images: images.iter().map(usage).collect(),
         }
+    }
+
+    /// What lies among layers and blobs and has no row. Waits for a change that is under way: blocks.
+    pub fn strays(&self) -> Result<Vec<PathBuf>, ImageError> {
+        let _change = self.0.lock_change();
+        self.0.strays()
     }
 
     /// What the layers of cached steps take of the disk, by layer: each with what is kept beside it. Every one is walked:

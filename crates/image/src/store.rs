@@ -26,6 +26,7 @@ use crate::schema::{self, ImageRow, LayerRow};
 use crate::target::Target;
 use crate::tree;
 use crate::unreadable::Unreadable;
+use crate::uses::Uses;
 
 /// The images of one engine. Clones share one store.
 #[derive(Clone)]
@@ -73,6 +74,8 @@ pub(crate) struct State {
     pub(crate) artifacts: BTreeMap<Reference, Arc<Artifact>>,
     /// What builds have done before, by key.
     pub(crate) steps: HashMap<Digest, Arc<StepRow>>,
+    /// When somebody last wanted an image.
+    pub(crate) uses: Uses,
 }
 
 /// How much the store occupies.
@@ -101,7 +104,8 @@ impl ImageStore {
     /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
     ///
     /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`], [`crate::TARGETS`],
-    /// [`crate::BUILD_CACHE`], [`crate::PLACES`] and [`crate::ARTIFACTS`]; no other engine may use the same root. What a crash
+    /// [`crate::BUILD_CACHE`], [`crate::PLACES`], [`crate::ARTIFACTS`] and [`crate::USES`] ([`crate::MIGRATIONS`] are all of
+    /// them); no other engine may use the same root. What a crash
     /// left behind (a file without a row, a layer without an image) is deleted.
     pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
         let directory = |name| {
@@ -133,6 +137,7 @@ impl ImageStore {
             reference_targets: rows.reference_targets,
             artifacts: rows.artifacts,
             steps: rows.steps.into_iter().map(|(key, row)| (key, Arc::new(row))).collect(),
+            uses: rows.uses,
             ..State::default()
         };
         state.layers = rows.layers.into_iter().map(|(digest, row)| (digest, Arc::new(row))).collect();
@@ -153,6 +158,7 @@ impl ImageStore {
         state.name_images();
         *inner.write_state() = state;
         let store = Self(Arc::new(inner));
+        store.0.begin_uses()?;
         store.collect_leftovers()?;
         Ok(store)
     }
@@ -200,6 +206,8 @@ impl ImageStore {
         let mut state = self.0.write_state();
         state.point(target, &image.id, leads_to);
         state.name_images();
+        drop(state);
+        self.note_use(&image.id);
         Ok(Image::clone(&image))
     }
 
@@ -251,31 +259,25 @@ impl ImageStore {
     fn collect_leftovers(&self) -> Result<(), ImageError> {
         let _change = self.0.lock_change();
         self.0.collect_layers()?;
-        let state = self.0.read_state();
-        let owned_layers: BTreeSet<_> = state.layers.values().map(|layer| layer.directory.clone()).collect();
-        let mut owned_blobs: BTreeSet<_> = state.layers.values().map(|layer| layer.content_name()).collect();
-        owned_blobs.extend(state.blobs.keys().map(|digest| digest.hex().to_owned()));
-        let images = state.images.keys().chain(state.removed.keys()).chain(state.unreadable.keys());
-        owned_blobs.extend(images.map(|id| id.digest().hex().to_owned()));
-        drop(state);
-        let nothing = BTreeSet::new();
-        for (directory, owned) in
-            [(&self.0.layers, &owned_layers), (&self.0.content, &owned_blobs), (&self.0.tmp, &nothing)]
-        {
-            let read = ImageError::io("read", directory.display());
-            let names =
-                tree::open_root(directory).and_then(|fd| tree::names(std::os::fd::AsFd::as_fd(&fd))).map_err(read)?;
-            for name in names {
-                if std::str::from_utf8(&name).is_ok_and(|name| owned.contains(name)) {
-                    continue;
-                }
-                let path = directory.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
-                tracing::info!(path = %path.display(), "deleting what a crash left behind");
-                delete(&path);
-            }
+        for path in self.0.strays()? {
+            tracing::info!(path = %path.display(), "deleting what a crash left behind");
+            delete(&path);
+        }
+        for path in paths_in(&self.0.tmp)? {
+            tracing::info!(path = %path.display(), "deleting what a crash left behind");
+            delete(&path);
         }
         Ok(())
     }
+}
+
+/// Everything in one directory.
+fn paths_in(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    use std::os::fd::AsFd;
+    use std::os::unix::ffi::OsStringExt;
+    let names = tree::open_root(directory).and_then(|fd| tree::names(fd.as_fd()));
+    let names = names.map_err(ImageError::io("read", directory.display()))?;
+    Ok(names.into_iter().map(|name| directory.join(std::ffi::OsString::from_vec(name))).collect())
 }
 
 impl State {
@@ -375,6 +377,27 @@ impl State {
 }
 
 impl Inner {
+    /// Layers and files below `content/` that have no row. The change lock is held: what is being put in place is none.
+    pub(crate) fn strays(&self) -> Result<Vec<PathBuf>, ImageError> {
+        let (layers, contents) = {
+            let state = self.read_state();
+            let layers: BTreeSet<_> = state.layers.values().map(|layer| layer.directory.clone()).collect();
+            let mut contents: BTreeSet<_> = state.layers.values().map(|layer| layer.content_name()).collect();
+            contents.extend(state.blobs.keys().map(|digest| digest.hex().to_owned()));
+            let images = state.images.keys().chain(state.removed.keys()).chain(state.unreadable.keys());
+            contents.extend(images.map(|id| id.digest().hex().to_owned()));
+            (layers, contents)
+        };
+        let mut strays = Vec::new();
+        for (directory, owned) in [(&self.layers, layers), (&self.content, contents)] {
+            let is_owned = |path: &PathBuf| {
+                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| owned.contains(name))
+            };
+            strays.extend(paths_in(directory)?.into_iter().filter(|path| !is_owned(path)));
+        }
+        Ok(strays)
+    }
+
     /// Reads an image's configuration; the error says what is wrong with it.
     fn read_image(&self, row: &ImageRow) -> Result<Image, String> {
         let path = self.blob_path(row.id.digest());

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use dozen_ledger::Ledger;
 use dozen_model::{Classified, Digest, ErrorKind, ImageId, Reference};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::EntryType;
@@ -18,6 +19,7 @@ use crate::*;
 mod again;
 mod arrival;
 mod attested;
+mod collection;
 mod commit;
 mod copy_up;
 mod directory;
@@ -43,11 +45,7 @@ impl Home {
     }
 
     pub(crate) fn open(&self) -> ImageStore {
-        let ledger = Ledger::open(
-            &self.0.path().join("state.db"),
-            &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS],
-        )
-        .unwrap();
+        let ledger = Ledger::open(&self.0.path().join("state.db"), &MIGRATIONS).unwrap();
         ImageStore::open(self.0.path(), ledger).unwrap()
     }
 

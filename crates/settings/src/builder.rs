@@ -57,6 +57,26 @@ impl Space {
     }
 }
 
+impl std::str::FromStr for Space {
+    type Err = ();
+
+    /// As in the file.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        space(&Value::from(text)).ok_or(())
+    }
+}
+
+impl Space {
+    /// Of every disk; of a part and of a size nobody knows.
+    pub(crate) fn is_less_than(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Percent(one), Self::Percent(other)) => one < other,
+            (Self::Bytes(one), Self::Bytes(other)) => one < other,
+            _ => false,
+        }
+    }
+}
+
 impl Default for BuilderSettings {
     fn default() -> Self {
         let max_used = vec![Space::Percent(KEPT_PERCENT), Space::Bytes(KEPT_BYTES)];
@@ -190,7 +210,8 @@ fn spaces(
     })
 }
 
-fn space(value: &Value) -> Option<Space> {
+/// Bytes, as `10GB`, or a part of the disk, as `10%`.
+pub(crate) fn space(value: &Value) -> Option<Space> {
     match value.as_str().and_then(|text| text.trim().strip_suffix('%')) {
         Some(share) => share.trim().parse().ok().filter(|share| *share <= 100).map(Space::Percent),
         None => size_bytes(value).map(Space::Bytes),

@@ -37,6 +37,7 @@ pub(crate) const KEYS: &[(&str, Fate)] = &[
     ("cdi-spec-dirs", Acts),
     ("certs-dirs", Acts), // dozen's own
     ("cgroup-parent", Acts),
+    ("collection", Acts), // dozen's own
     ("config-file", Refused("a file cannot name another one")),
     ("containerd", CONTAINERD),
     ("containerd-namespace", CONTAINERD),

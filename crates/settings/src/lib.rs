@@ -5,6 +5,7 @@
 //! is known. [`merge`] lays file, environment and flags over each other; [`Settings`] is what comes out.
 
 mod builder;
+mod collection;
 mod containers;
 mod error;
 mod file;
@@ -19,6 +20,7 @@ mod signatures;
 mod users;
 
 pub use builder::{BuilderSettings, CacheRule, Space};
+pub use collection::{CollectedImages, CollectionSettings};
 pub use containers::{ContainerSettings, DnsSettings, UlimitSettings};
 pub use error::SettingsError;
 pub use file::{DEFAULT_PATH, read};

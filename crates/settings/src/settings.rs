@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    BuilderSettings, ContainerSettings, Keys, NetworkSettings, OwnRegistrySettings, RegistrySettings, SettingsError,
+    BuilderSettings, CollectionSettings, ContainerSettings, Keys, NetworkSettings, OwnRegistrySettings,
+    RegistrySettings, SettingsError,
 };
 
 /// Docker's size of /dev/shm.
@@ -46,6 +47,8 @@ pub struct Settings {
     pub networks: NetworkSettings,
     /// `builder`: how much builds may keep.
     pub builder: BuilderSettings,
+    /// `collection`: what goes when the disk fills up.
+    pub collection: CollectionSettings,
     /// How registries are reached.
     pub registries: RegistrySettings,
     /// `registry-listen`: the engine's own.
@@ -108,6 +111,7 @@ impl Default for Settings {
             containers: ContainerSettings::default(),
             networks: NetworkSettings::default(),
             builder: BuilderSettings::default(),
+            collection: CollectionSettings::default(),
             registries: RegistrySettings::default(),
             own_registry: OwnRegistrySettings::default(),
             cdi_directories: CDI_DIRECTORIES.map(PathBuf::from).to_vec(),
@@ -169,6 +173,7 @@ impl Settings {
             containers: ContainerSettings::of(&reader)?,
             networks: NetworkSettings::of(&reader)?,
             builder: BuilderSettings::of(&reader)?,
+            collection: CollectionSettings::of(&reader)?,
             registries: RegistrySettings::of(&reader)?,
             own_registry: OwnRegistrySettings::of(&reader)?,
             cdi_directories: match reader.get("cdi-spec-dirs") {
@@ -354,9 +359,9 @@ mod tests {
             "live-restore": true, "tls": true, "tlsverify": true, "tlscacert": "/ca.pem", "tlscert": "/cert.pem",
             "tlskey": "/key.pem", "cdi-spec-dirs": ["/cdi"], "min-api-version": "1.44", "dns": ["192.0.2.1"], "mtu": 1400,
         }));
-        // Of which twenty-four are read in files of their own, with tests of their own: containers, users, networks, builder,
-        // registries, the own registry.
-        let elsewhere = 24;
+        // Of which twenty-five are read in files of their own, with tests of their own: containers, users, networks, builder,
+        // collection, registries, the own registry.
+        let elsewhere = 25;
         let acting = crate::keys::KEYS.iter().filter(|(_, fate)| *fate == crate::keys::Fate::Acts).count();
         assert_eq!(acting, 21 + elsewhere, "this test has them all");
         let options = [("max-file", "3"), ("max-size", "10m")].map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -385,6 +390,7 @@ mod tests {
                 },
                 networks: NetworkSettings { mtu: Some(1400), ..NetworkSettings::default() },
                 builder: BuilderSettings::default(),
+                collection: CollectionSettings::default(),
                 registries: RegistrySettings::default(),
                 own_registry: OwnRegistrySettings::default(),
                 cdi_directories: vec!["/cdi".into()],

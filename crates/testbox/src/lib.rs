@@ -22,6 +22,7 @@
 
 mod cgroup;
 mod daemon;
+mod disk;
 mod engine;
 mod machine;
 mod screen;
@@ -29,6 +30,7 @@ mod tools;
 mod wait;
 
 pub use daemon::Daemon;
+pub use disk::Counted;
 pub use engine::Engine;
 pub use machine::{MACHINE_ADDRESS, Machine, NEIGHBOUR_ADDRESS, Side};
 pub use screen::Screen;

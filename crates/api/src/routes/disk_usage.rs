@@ -1,9 +1,10 @@
 //! `GET /system/df`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use axum::extract::{Extension, State};
-use dozen_engine::{Engine, EngineError};
+use dozen_engine::{Engine, EngineError, EngineUsage};
 use dozen_model::{ImageId, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,9 +16,11 @@ use crate::error::{Answer, ApiError, join_failed, ok};
 use crate::extract::Query;
 use crate::shims;
 
-const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
+/// The last is ours.
+const KINDS: [&str; 5] = ["container", "image", "volume", "build-cache", "engine"];
 
-/// Images, containers, volumes and the build cache with their sizes on disk; `type` chooses among them.
+/// Images, containers, volumes, the build cache, and what the engine keeps beside them, with their sizes on disk; `type`
+/// chooses among them.
 pub(super) async fn disk_usage(
     State(engine): State<Engine>,
     Extension(version): Extension<ApiVersion>,
@@ -89,7 +92,25 @@ pub(super) async fn disk_usage(
             shown["BuilderSize"] = json!(entries.iter().map(|entry| entry.size_bytes).sum::<u64>());
         }
     }
+    if wants("engine") {
+        shown["Engine"] = engine_row(&engine.engine_usage().await?);
+    }
     ok(&shown)
+}
+
+/// Ours: with it, all sizes together are what du(1) says of the data root.
+fn engine_row(usage: &EngineUsage) -> Value {
+    let places = |places: &BTreeMap<PathBuf, u64>| -> Value {
+        places.iter().map(|(path, size)| json!({ "Path": path.display().to_string(), "Size": size })).collect()
+    };
+    let logs = usage.logs.iter().map(|(id, size)| json!({ "Container": id.as_str(), "Size": size }));
+    json!({
+        "Logs": logs.collect::<Value>(),
+        "Unfinished": places(&usage.unfinished),
+        "Ledger": { "Size": usage.ledger_bytes },
+        "Records": { "Size": usage.records_bytes },
+        "Unowned": places(&usage.unowned),
+    })
 }
 
 async fn containers(

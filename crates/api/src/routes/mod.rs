@@ -19,6 +19,7 @@ mod attach;
 mod build;
 mod build_cache;
 mod cache_mounts;
+mod collection;
 mod containers;
 mod copies;
 mod disk_usage;
@@ -88,6 +89,7 @@ fn routes() -> Router<Engine> {
         .route("/info", get(system::info))
         .route("/events", get(events::events))
         .route("/system/df", get(disk_usage::disk_usage))
+        .route("/system/gc", post(collection::collect))
         .route("/system/ports", get(reach::ports))
         .route("/system/firewall", get(reach::firewall))
         .route("/system/firewall/allow", post(reach::allow))

@@ -95,6 +95,12 @@ const BUILD_CACHE: Layout = Layout {
     ],
 };
 
+const ENGINE: Layout = Layout {
+    table: "{{.Type}}\t{{.Name}}\t{{.Size}}",
+    quiet: "Name",
+    headings: &[("Type", "TYPE"), ("Name", "NAME"), ("Size", "SIZE")],
+};
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Usage {
@@ -105,6 +111,8 @@ struct Usage {
     build_cache: Option<Vec<Cache>>,
     /// The engine's own, if anybody has used it.
     registry: Option<Registry>,
+    /// Engines of ours have it.
+    engine: Option<EngineUsage>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -146,6 +154,38 @@ struct VolumeUsage {
 #[serde(rename_all = "PascalCase", default)]
 struct SnapshotUsage {
     count: usize,
+    size: i64,
+}
+
+/// What lies on the disk beside all that: ours.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct EngineUsage {
+    logs: Vec<Log>,
+    unfinished: Vec<Place>,
+    ledger: Size,
+    records: Size,
+    unowned: Vec<Place>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Log {
+    container: String,
+    size: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Place {
+    /// Below the data root.
+    path: String,
+    size: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Size {
     size: i64,
 }
 
@@ -272,6 +312,29 @@ fn summary(usage: &Usage) -> Vec<Row> {
         // What nothing names goes from it by itself.
         lines.push(line_of("Registry", 1, 1, registry.size, size::human(0)));
     }
+    lines.extend(usage.engine.iter().flat_map(|engine| beside(engine, &active)));
+    lines
+}
+
+/// What Docker says nothing of: with it, the sizes are together what du(1) says of the data root.
+fn beside(usage: &EngineUsage, running: &[&&Container]) -> Vec<Row> {
+    let size = |places: &[Place]| places.iter().map(|place| place.size).sum::<i64>();
+    let is_active = |log: &&Log| running.iter().any(|container| container.id == log.container);
+    let active = usage.logs.iter().filter(is_active).count();
+    let all: i64 = usage.logs.iter().map(|log| log.size).sum();
+    let of_running: i64 = usage.logs.iter().filter(is_active).map(|log| log.size).sum();
+    let records = usage.ledger.size + usage.records.size;
+    let unfinished = usage.unfinished.len();
+    let mut lines = vec![
+        // They go with their containers.
+        line("Container Logs", usage.logs.len(), active, all, all - of_running),
+        line("Unfinished", unfinished, unfinished, size(&usage.unfinished), 0),
+        line("Engine Records", 1, 1, records, 0),
+    ];
+    if !usage.unowned.is_empty() {
+        let size = size(&usage.unowned);
+        lines.push(line("Unowned", usage.unowned.len(), 0, size, size));
+    }
     lines
 }
 
@@ -323,9 +386,16 @@ fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
         Row { columns, labels: None }
     };
     let rows = caches.into_iter().map(cache).collect();
+    let beside = match &usage.engine {
+        None => String::new(),
+        Some(engine) => {
+            let shown = listing::render(&ENGINE, None, false, places(engine, usage))?;
+            format!("\nEngine space usage:\n\n{shown}")
+        }
+    };
     Ok(format!(
         "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
-         Build cache usage: {}\n\n{}",
+         Build cache usage: {}\n\n{}{beside}",
         listing::render(&IMAGES, None, false, images)?,
         listing::render(&CONTAINERS, None, false, containers)?,
         listing::render(volumes_layout, None, false, volumes)?,
@@ -334,9 +404,62 @@ fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
     ))
 }
 
+/// Each thing that [`beside`] counts.
+fn places(engine: &EngineUsage, usage: &Usage) -> Vec<Row> {
+    let row = |kind: &str, name: String, size: i64| Row {
+        columns: vec![("Type", kind.to_owned()), ("Name", name), ("Size", size::human(size))],
+        labels: None,
+    };
+    let name = |id: &str| {
+        let container = usage.containers.iter().flatten().find(|container| container.id == id);
+        let name = container.and_then(|container| container.names.first());
+        name.map_or(short_id(id).to_owned(), |name| name.trim_start_matches('/').to_owned())
+    };
+    let mut rows: Vec<Row> =
+        engine.logs.iter().map(|log| row("container log", name(&log.container), log.size)).collect();
+    rows.extend(engine.unfinished.iter().map(|place| row("unfinished", place.path.clone(), place.size)));
+    rows.extend(engine.unowned.iter().map(|place| row("unowned", place.path.clone(), place.size)));
+    rows.push(row("ledger", "state.db".to_owned(), engine.ledger.size));
+    rows.push(row("records", "directories, and what is kept of containers".to_owned(), engine.records.size));
+    rows
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_docker_says_nothing_of_has_lines_of_its_own() {
+        let usage: Usage = serde_json::from_str(
+            r#"{"Containers":[{"Id":"c","State":"running","Names":["/one"]},{"Id":"d","State":"exited"}],
+              "Engine":{"Logs":[{"Container":"c","Size":30},{"Container":"d","Size":10}],
+                "Unfinished":[{"Path":"tmp/0123","Size":7}],"Ledger":{"Size":400},"Records":{"Size":100},
+                "Unowned":[{"Path":"mine","Size":3}]}}"#,
+        )
+        .unwrap();
+        let shown = listing::render(&SUMMARY, None, false, summary(&usage)).unwrap();
+        assert_eq!(
+            shown.lines().skip(5).collect::<Vec<_>>(),
+            [
+                "Container Logs   2         1         40B       10B (25%)",
+                "Unfinished       1         1         7B        0B (0%)",
+                "Engine Records   1         1         500B      0B (0%)",
+                "Unowned          1         0         3B        3B (100%)"
+            ]
+        );
+        let shown = details(&usage, 0).unwrap();
+        let (_, shown) = shown.split_once("Engine space usage:\n\n").unwrap();
+        assert_eq!(
+            shown,
+            "TYPE            NAME                                          SIZE\n\
+             container log   one                                           30B\n\
+             container log   d                                             10B\n\
+             unfinished      tmp/0123                                      7B\n\
+             unowned         mine                                          3B\n\
+             ledger          state.db                                      400B\n\
+             records         directories, and what is kept of containers   100B\n"
+        );
+    }
 
     #[test]
     fn the_summary_is_dockers() {

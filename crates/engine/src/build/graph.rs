@@ -317,6 +317,7 @@ async fn look(job: &Arc<Job>, name: &str, platform: Option<Platform>) -> Result<
         loop {
             let image = shared.images.prepare_for(&wanted, platform.as_ref())?;
             if let Some(held) = shared.images.hold_layers(&image.diff_ids) {
+                shared.images.note_use(&image.id);
                 return Ok(HeldImage { name: wanted, image, _held: held });
             }
             shared.images.find_after_changes(&image.id)?;

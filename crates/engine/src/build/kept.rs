@@ -34,6 +34,7 @@ pub struct CacheEntry {
     pub in_use: bool,
     /// An image has the same layer: without this entry it is there as before.
     pub is_shared: bool,
+    pub(super) layer: Option<Digest>,
     pub(super) what: What,
 }
 
@@ -53,6 +54,11 @@ impl CacheEntry {
             What::Steps(_) => "regular",
             What::Mount(_) => "exec.cachemount",
         }
+    }
+
+    /// Of steps: what they have made.
+    pub(crate) fn layer(&self) -> Option<&Digest> {
+        self.layer.as_ref()
     }
 
     /// Of a cache mount: how Dockerfiles call it.
@@ -88,6 +94,11 @@ impl Engine {
     }
 }
 
+/// All that is kept, with the sizes that were noted. Blocks.
+pub(crate) fn noted_entries(shared: &Arc<Shared>) -> Result<Vec<CacheEntry>, EngineError> {
+    entries(shared, Sizes::Noted)
+}
+
 /// All that is kept, the oldest first. Blocks.
 pub(super) fn entries(shared: &Arc<Shared>, sizes: Sizes) -> Result<Vec<CacheEntry>, EngineError> {
     let mut steps = shared.images.cached_steps();
@@ -114,6 +125,7 @@ fn of_mount(shared: &Shared, row: CacheRow) -> CacheEntry {
         uses: row.uses.saturating_sub(1),
         in_use: shared.caches.is_used(&row.place),
         is_shared: false,
+        layer: None,
         what: What::Mount(row),
     }
 }
@@ -136,6 +148,7 @@ fn of_steps(steps: Vec<CachedStep>) -> Vec<CacheEntry> {
             uses: steps.iter().map(|step| step.uses).sum(),
             in_use: last.is_held,
             is_shared: last.is_shared,
+            layer: last.layer.clone(),
             what: What::Steps(steps.into_iter().map(|step| step.key).collect()),
         })
     };

@@ -64,7 +64,7 @@ pub(super) fn prune(shared: &Arc<Shared>, wanted: &CachePrune, sizes: Sizes) -> 
     let disk = rustix::fs::statvfs(&shared.config.data_root);
     let disk = disk.map_err(EngineError::system(|| format!("look at {}", shared.config.data_root.display())))?;
     let chosen = choose(&entries, wanted, disk.f_bavail.saturating_mul(disk.f_frsize));
-    remove(shared, &chosen)
+    remove_entries(shared, &chosen)
 }
 
 /// What goes, in order: what was wanted last the longest time ago, and of the same time what was never found again. If
@@ -112,7 +112,7 @@ impl CachePrune {
 }
 
 /// What a build has begun to use meanwhile stays.
-fn remove(shared: &Arc<Shared>, chosen: &[&CacheEntry]) -> Result<PrunedCache, EngineError> {
+pub(crate) fn remove_entries(shared: &Arc<Shared>, chosen: &[&CacheEntry]) -> Result<PrunedCache, EngineError> {
     let keys: Vec<Digest> = chosen.iter().flat_map(|entry| entry.keys()).cloned().collect();
     let forgotten: HashSet<Digest> = match keys.as_slice() {
         [] => HashSet::new(),
@@ -162,6 +162,7 @@ mod tests {
             uses,
             in_use: false,
             is_shared: false,
+            layer: None,
             what: What::Steps(Vec::new()),
         }
     }

@@ -18,13 +18,18 @@ pub(crate) async fn sweep(shared: &Arc<Shared>) {
     if !settings.builder.is_swept || settings.builder.rules.is_empty() {
         return;
     }
-    let _alone = shared.caches.sweeping.lock().await;
+    let _alone = lock(shared).await;
     let shared_too = shared.clone();
     let swept =
         shared.blocking(move || settings.builder.rules.iter().try_for_each(|rule| carry_out(&shared_too, rule)));
     if let Err(error) = swept.await {
         tracing::error!(error = error_chain(&error), "the build cache stays as it is; the next build tries again");
     }
+}
+
+/// One at a time makes room.
+pub(crate) async fn lock(shared: &Arc<Shared>) -> tokio::sync::MutexGuard<'_, ()> {
+    shared.caches.sweeping.lock().await
 }
 
 fn carry_out(shared: &Arc<Shared>, rule: &CacheRule) -> Result<(), EngineError> {

@@ -72,17 +72,7 @@ impl Engine {
                 let parent = |image: &Image| shared.images.find(&image.parent.as_ref()?.to_string()).ok();
                 let line: Vec<Image> = std::iter::successors(shared.images.find(&name).ok(), parent).collect();
                 let removals = shared.images.remove(&name, force, no_prune, &|image| shared.image_user(image))?;
-                for removal in &removals {
-                    let (action, image, name) = match removal {
-                        Removal::Untagged(name) => ("untag", line.first(), name),
-                        Removal::Deleted(id) => ("delete", line.iter().find(|image| image.id.to_string() == *id), id),
-                    };
-                    // A layer is nothing that Docker tells of.
-                    let Some(image) = image else { continue };
-                    let mut attributes = labels_of(image);
-                    attributes.insert("name".into(), name.clone());
-                    shared.emit(EventKind::Image, action, image.id.to_string(), attributes);
-                }
+                emit_removals(&shared, &removals, &line);
                 Ok(removals)
             })
             .await
@@ -184,6 +174,21 @@ fn emit_by_name(shared: &Shared, action: &str, id: &ImageId, name: &Reference) {
     let mut attributes = shared.images.find(&id.to_string()).map(|image| labels_of(&image)).unwrap_or_default();
     attributes.insert("name".into(), name.familiar_name());
     shared.emit(EventKind::Image, action, name.familiar(), attributes);
+}
+
+/// What has gone of these images.
+pub(crate) fn emit_removals(shared: &Shared, removals: &[Removal], images: &[Image]) {
+    for removal in removals {
+        let (action, image, name) = match removal {
+            Removal::Untagged(name) => ("untag", images.first(), name),
+            Removal::Deleted(id) => ("delete", images.iter().find(|image| image.id.to_string() == *id), id),
+        };
+        // A layer is nothing that Docker tells of.
+        let Some(image) = image else { continue };
+        let mut attributes = labels_of(image);
+        attributes.insert("name".into(), name.clone());
+        shared.emit(EventKind::Image, action, image.id.to_string(), attributes);
+    }
 }
 
 fn labels_of(image: &Image) -> BTreeMap<String, String> {

@@ -108,7 +108,14 @@ impl Pulling<'_> {
     async fn is_current(&self, digest: &Digest) -> Result<bool, EngineError> {
         let (images, platform) = (self.shared.images.clone(), self.request.platform.clone());
         let [name, by_digest] = [self.own_name(digest)?, self.by_digest(digest)?];
-        self.shared.blocking(move || Ok(images.is_current(&name, &by_digest, platform.as_ref()).is_some())).await
+        let look = move || {
+            let current = images.is_current(&name, &by_digest, platform.as_ref());
+            if let Some(image) = &current {
+                images.note_use(image);
+            }
+            Ok(current.is_some())
+        };
+        self.shared.blocking(look).await
     }
 
     fn begin(&self, what: &str) {

@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::compression::{Compression, decompress};
 use crate::digesting::Digesting;
 use crate::extract::ExtractError;
+use crate::failpoint::failpoint;
 use crate::install::Staged;
 use crate::load::check_digest;
 use crate::tarball::begins_tar;
@@ -70,6 +71,7 @@ impl Arrival {
             false => Staged::new(unpacked, compression, layer.digest.clone(), coming.size, path),
         };
         lock(&self.staged).push(staged);
+        failpoint("image.arrived");
         Ok(())
     }
 

@@ -14,7 +14,7 @@ impl Home {
     }
 
     fn ledger(&self) -> Ledger {
-        Ledger::open(&self.0.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE]).unwrap()
+        Ledger::open(&self.0.path().join("state.db"), &MIGRATIONS).unwrap()
     }
 
     fn layers(&self) -> usize {

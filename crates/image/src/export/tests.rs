@@ -29,9 +29,7 @@ fn shell(script: &str) -> Vec<u8> {
 impl Fixture {
     fn new(layers: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let ledger =
-            Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS])
-                .unwrap();
+        let ledger = Ledger::open(&home.path().join("state.db"), &MIGRATIONS).unwrap();
         let store = ImageStore::open(home.path(), ledger).unwrap();
         let import = ImportRequest {
             config: ImageConfig::default(),

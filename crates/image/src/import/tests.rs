@@ -4,14 +4,12 @@ use std::io::Write;
 use dozen_ledger::Ledger;
 
 use super::*;
+use crate::MIGRATIONS;
 use crate::extract::tests::{archive, directory, file};
-use crate::{ARTIFACTS, BUILD_CACHE, MIGRATION, PLACES, RECIPES, TARGETS};
 
 fn store() -> (tempfile::TempDir, ImageStore) {
     let home = tempfile::tempdir().unwrap();
-    let ledger =
-        Ledger::open(&home.path().join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS])
-            .unwrap();
+    let ledger = Ledger::open(&home.path().join("state.db"), &MIGRATIONS).unwrap();
     let store = ImageStore::open(home.path(), ledger).unwrap();
     (home, store)
 }

@@ -15,6 +15,7 @@ use zstd::zstd_safe::CParameter;
 use crate::ImageError;
 use crate::chunks::CHUNK_BYTES;
 use crate::compression::Compression;
+use crate::failpoint::failpoint;
 use crate::places::LayerBlob;
 use crate::save::Source;
 use crate::schema::LayerRow;
@@ -136,6 +137,7 @@ impl Packing {
         let failed = |error| ImageError::io("write", path.display())(error);
         let file = File::create(&path).map_err(failed)?;
         let _ = self.scratch.set(scratch);
+        failpoint("image.packing.begun");
         begun();
         let growing = Growing { file, hash: Sha256::new(), size_bytes: 0, progress: self.progress.clone() };
         let mut packer = Packer::new(growing, self.form).map_err(failed)?;
@@ -153,6 +155,7 @@ impl Packing {
             }
         })?;
         let Growing { hash, size_bytes, .. } = packer.finish().map_err(failed)?;
+        failpoint("image.packing.ended");
         let (digest, media_type) = (Digest::from_sha256(hash.finalize().into()), self.form.media_type().to_owned());
         Ok(LayerBlob { digest, size_bytes, media_type })
     }

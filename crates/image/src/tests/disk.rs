@@ -34,11 +34,7 @@ fn count_files(root: &Path) -> usize {
 #[test]
 fn a_full_disk_and_a_read_only_one_leave_nothing() {
     let ledger_home = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(
-        &ledger_home.path().join("state.db"),
-        &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS],
-    )
-    .unwrap();
+    let ledger = Ledger::open(&ledger_home.path().join("state.db"), &MIGRATIONS).unwrap();
     let disk = small_disk("2m");
     let root = PathBuf::from(format!("/proc/self/fd/{}", disk.as_raw_fd()));
     let store = ImageStore::open(&root, ledger).unwrap();
@@ -81,11 +77,7 @@ fn data_that_the_disk_has_lost_makes_no_image_whoever_was_told_first() {
     run("losetup", &["--detach", &device]).unwrap();
     let root = PathBuf::from(below(&disk, ""));
     let ledger_home = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open(
-        &ledger_home.path().join("state.db"),
-        &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS],
-    )
-    .unwrap();
+    let ledger = Ledger::open(&ledger_home.path().join("state.db"), &MIGRATIONS).unwrap();
     let store = ImageStore::open(&root, ledger).unwrap();
     let known = archive(&[file("known", "x")]);
     load(&store, &tarball(&docker_files(std::slice::from_ref(&known), &["known"], plain)));

@@ -43,9 +43,7 @@ impl Cell {
         std::os::unix::fs::symlink("secret", outside.join("link")).unwrap();
         let root = place.path().join("root");
         fs::create_dir(&root).unwrap();
-        let ledger =
-            Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS])
-                .unwrap();
+        let ledger = Ledger::open(&root.join("state.db"), &MIGRATIONS).unwrap();
         let store = ImageStore::open(&root, ledger).unwrap();
         let before = seen(&outside);
         Self { place, store, before }

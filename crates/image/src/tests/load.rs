@@ -77,8 +77,7 @@ fn an_open_store_is_what_it_was_and_a_crashs_leftovers_are_gone() {
     assert_eq!(store.lower_directories(&id).unwrap().len(), 2);
     drop(store);
     // A layer without an image: the crash came between two transactions.
-    let ledger =
-        Ledger::open(&root.join("state.db"), &[MIGRATION, RECIPES, TARGETS, BUILD_CACHE, PLACES, ARTIFACTS]).unwrap();
+    let ledger = Ledger::open(&root.join("state.db"), &MIGRATIONS).unwrap();
     ledger
         .write(dozen_ledger::Durability::Kill, |c| {
             Ok::<_, dozen_ledger::LedgerError>(c.execute("DELETE FROM image", [])?)

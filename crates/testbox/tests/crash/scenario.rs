@@ -34,7 +34,8 @@ pub enum Step {
 }
 
 /// Parts of the scenario: each leaves nothing that another needs, or minds.
-pub const CHAPTERS: [&[Step]; 8] = [LIFE, PASSING, POLICIES, NETWORKS, VOLUMES, ARCHIVES, ARTIFACTS, BUILDS];
+pub const CHAPTERS: [&[Step]; 9] =
+    [LIFE, PASSING, POLICIES, NETWORKS, VOLUMES, ARCHIVES, ARTIFACTS, BUILDS, COLLECTION];
 
 /// A container that serves, with all that can be done to it.
 const LIFE: &[Step] = &[
@@ -240,6 +241,19 @@ const BUILDS: &[Step] = &[
     Step::Dozen(&["rmi", IMAGES[4]], 0),
     Step::Dozen(&["builder", "prune", "-a", "-f"], 0),
 ];
+
+/// What goes when the disk is full: all that can be had again, and no more.
+const COLLECTION: &[Step] = &[
+    Step::Dozen(&["run", "--name", "passing", "--network", "none", "busybox", "touch", "/made"], 0),
+    Step::Dozen(&["commit", "passing", IMAGES[0]], 0),
+    Step::Dozen(BUILD, 0),
+    Step::Dozen(&["rmi", IMAGES[4]], 0),
+    Step::Dozen(COLLECT, 0),
+    Step::Dozen(&["start", "--attach", "passing"], 0),
+    Step::Dozen(&["rm", "passing"], 0),
+];
+pub const COLLECT: &[&str] =
+    &["system", "gc", "-f", "--free-space", "100%", "--images", "unused", "--unused-for", "0s"];
 pub const BUILD: &[&str] = &[
     "build",
     "-q",

@@ -56,6 +56,7 @@ const EXCEPTIONS: &[Exception] = &[
     always("GET /containers/json?all=1&size=1", "[].SizeRw", "0 is shown too"),
     always("GET /system/df", "Containers[].NetworkSettings.Networks.back.", MORE),
     always("GET /system/df", "Containers[].SizeRw", "0 is shown too"),
+    always("GET /system/df", "Engine", MORE),
     // Figures.
     always(
         "GET /containers/plain/stats",

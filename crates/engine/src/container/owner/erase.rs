@@ -1,9 +1,11 @@
 //! The last of a container. Blocking.
 
 use dozen_model::{Classified, ErrorKind, MountSource, VolumeName, error_chain};
+use jiff::Timestamp;
 
 use crate::EngineError;
 use crate::container::snapshot::Snapshot;
+use crate::engine::images_of;
 use crate::events::EventKind;
 use crate::failpoint::failpoint;
 use crate::rows;
@@ -27,7 +29,9 @@ pub(super) fn erase(
             && shared.volumes.check_no_snapshots(name).is_ok()
     };
     let orphans: Vec<VolumeName> = volumes.into_iter().filter(only_its_own).collect();
-    let delete = || rows::delete_container(&shared.ledger, snapshot.id.clone(), orphans.clone());
+    let (images, now_s): (Vec<_>, _) = (images_of(&snapshot.spec).cloned().collect(), Timestamp::now().as_second());
+    let used = || (images.clone(), now_s);
+    let delete = || rows::delete_container(&shared.ledger, snapshot.id.clone(), orphans.clone(), used());
     if let Err(error) = delete() {
         // The reserve is used up, too: what is to go anyway makes room.
         if error.kind() != ErrorKind::Exhausted {
@@ -38,6 +42,7 @@ pub(super) fn erase(
         delete()?;
     }
     failpoint("erase.row");
+    images.iter().for_each(|image| shared.images.note_use_in_memory(image, now_s));
     shared.registry.remove(&snapshot.id);
     shared.volumes.forget(&orphans);
     for name in &orphans {
