@@ -15,6 +15,7 @@ mod random;
 mod scenario;
 mod snapshots;
 mod soak;
+mod transfers;
 
 use std::collections::BTreeSet;
 use std::process::Command;
