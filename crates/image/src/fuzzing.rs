@@ -13,6 +13,7 @@ use dozen_model::{Digest, ImageId};
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
+use crate::artifact::{ArtifactDocument, NewDocument, Selection};
 use crate::compression::decompress;
 use crate::extract::{ExtractError, Limits, extract};
 use crate::image::Image;
@@ -198,6 +199,18 @@ fn replaced(text: &[u8], names: &[(u8, String)]) -> Vec<u8> {
     out
 }
 
+/// The manifest of an artifact: the names of its files stay in their directory, and what is read of it is the same once
+/// something was added.
+pub fn artifact(data: &[u8]) {
+    let Ok(document) = ArtifactDocument::read(data) else { return };
+    for (name, _) in Selection::All.of(&document).unwrap_or_default() {
+        assert!(!name.contains('/') && !matches!(name.as_str(), "" | "." | ".."), "{name:?}");
+    }
+    if let Ok(bytes) = NewDocument::Appended(data.to_vec()).with(&[]) {
+        assert_eq!(ArtifactDocument::read(&bytes).expect("it was read before"), document);
+    }
+}
+
 /// Gives every header of a tar stream the checksum that it should have, as far as its sizes lead.
 fn mend_checksums(data: &mut [u8]) {
     let mut at = 0usize;
@@ -247,6 +260,11 @@ mod tests {
     fn archives() {
         let loader = super::Loader::new();
         replay("archive", |data| loader.archive(data));
+    }
+
+    #[test]
+    fn artifacts() {
+        replay("artifact", super::artifact);
     }
 
     #[test]
