@@ -7,7 +7,7 @@ mod referrers;
 
 use std::io::Write;
 
-use dozen_image::{AddedFiles, Artifact, ArtifactAddition, OutgoingArtifact, Selection, Subject};
+use dozen_image::{AddedFiles, Artifact, ArtifactAddition, ArtifactUsage, OutgoingArtifact, Selection, Subject};
 use dozen_model::{Digest, Reference};
 use dozen_registry::{Access, Credentials, Repository, Which};
 use dozen_settings::InsecureRegistry;
@@ -57,6 +57,12 @@ impl Engine {
             Ok((artifact, manifest))
         };
         self.shared.blocking(read).await
+    }
+
+    /// What they take of the disk.
+    pub async fn artifact_usage(&self) -> Result<ArtifactUsage, EngineError> {
+        let shared = self.shared.clone();
+        self.shared.blocking(move || Ok(shared.images.measured_artifacts())).await
     }
 
     /// Makes one of files, or adds them to one. Blocks.

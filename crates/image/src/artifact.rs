@@ -30,6 +30,7 @@ use crate::failpoint::failpoint;
 use crate::outgoing::{OutgoingBlobs, document};
 use crate::places::LayerBlob;
 use crate::store::{ImageStore, Inner, State};
+use crate::tree::disk_bytes;
 
 /// What a name leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,15 @@ pub struct Artifact {
     pub files_bytes: u64,
     /// All that it needs: the manifest itself, the configuration, the files.
     pub(crate) blobs: BTreeSet<Digest>,
+}
+
+/// What artifacts take of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArtifactUsage {
+    /// How many there are.
+    pub count: usize,
+    /// In blocks of the disk, each blob once, without what an image has too.
+    pub bytes: u64,
 }
 
 /// An artifact that is read: to be sent, or to be given to somebody.
@@ -84,6 +94,19 @@ impl ImageStore {
         let digest = &artifact.digest;
         let read = document(&self.0.blob_path(digest), digest);
         read.inspect_err(|error| self.0.note_damage(digest, error))
+    }
+
+    /// What they take of the disk, and would give back. Blocks.
+    pub fn measured_artifacts(&self) -> ArtifactUsage {
+        let (count, files) = {
+            let state = self.0.read_state();
+            let by_targets = state.needed_by_targets();
+            let needed: BTreeSet<&Digest> = state.artifacts.values().flat_map(|artifact| &artifact.blobs).collect();
+            let own = needed.into_iter().filter(|digest| !by_targets.contains(digest) && !state.is_of_image(digest));
+            let files: Vec<_> = own.map(|digest| self.0.blob_path(digest)).collect();
+            (state.artifacts.len(), files)
+        };
+        ArtifactUsage { count, bytes: files.iter().map(|file| disk_bytes(file)).sum() }
     }
 
     /// Removes an artifact, and what only it needed. Blocks.

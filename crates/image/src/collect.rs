@@ -58,9 +58,13 @@ impl Inner {
 impl State {
     /// Whether a file of this name below `content/` belongs to a blob, an image, or a layer.
     pub(crate) fn owns_content(&self, digest: &Digest) -> bool {
+        self.blobs.contains_key(digest) || self.is_of_image(digest)
+    }
+
+    /// Whether it belongs to an image or a layer.
+    pub(crate) fn is_of_image(&self, digest: &Digest) -> bool {
         let id = ImageId::new(digest.clone());
-        self.blobs.contains_key(digest)
-            || self.images.contains_key(&id)
+        self.images.contains_key(&id)
             || self.removed.contains_key(&id)
             || self.unreadable.contains_key(&id)
             || self.layers.values().any(|row| row.recipe_size_bytes.is_none() && row.blob == *digest)

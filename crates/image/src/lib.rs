@@ -82,7 +82,7 @@ pub use adopt::Taken;
 pub use arrival::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
 pub use artifact::{
     ARTIFACTS, AddedFiles, AdditionTo, Artifact, ArtifactAddition, ArtifactBlob, ArtifactDocument, ArtifactFile,
-    MANIFEST_BYTES, NameTaken, NewArtifact, NewDocument, OutgoingArtifact, Selection, Subject,
+    ArtifactUsage, MANIFEST_BYTES, NameTaken, NewArtifact, NewDocument, OutgoingArtifact, Selection, Subject,
 };
 pub use attested::Attestation;
 pub use build_cache::{BUILD_CACHE, CachedStep, HeldLayers, KeptStep, StepLayer};

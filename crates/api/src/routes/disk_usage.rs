@@ -57,7 +57,14 @@ pub(super) async fn disk_usage(
             row
         });
         shown["Images"] = rows.collect();
-        shown["LayersSize"] = json!(usage.as_ref().map_or(0, |usage| usage.layers_bytes + usage.blobs_bytes));
+        // They lie beside the images, and no removal of an image gives them back.
+        let artifacts = engine.artifact_usage().await?;
+        if artifacts.count > 0 {
+            // Ours.
+            shown["Artifacts"] = json!({ "Count": artifacts.count, "Size": artifacts.bytes });
+        }
+        let layers_size = usage.as_ref().map_or(0, |usage| usage.layers_bytes + usage.blobs_bytes);
+        shown["LayersSize"] = json!(layers_size.saturating_sub(artifacts.bytes));
     }
     if wants("container") {
         shown["Containers"] = containers(&engine, version, &sizes).await?;

@@ -47,7 +47,7 @@ impl Mount {
                 self.kind = text()?.to_ascii_lowercase();
                 if !matches!(self.kind.as_str(), "bind" | "volume" | "tmpfs" | "image") {
                     return Err(match self.kind.as_str() {
-                        "cluster" | "npipe" => format!("--mount type={} is not built yet", self.kind),
+                        "artifact" | "cluster" | "npipe" => format!("--mount type={} is not built yet", self.kind),
                         other => format!("invalid mount type '{other}': want bind, volume, tmpfs or image"),
                     });
                 }
@@ -272,6 +272,7 @@ mod tests {
             ("type=bind,dst=/a", "source is required for a bind mount"),
             ("type=x,dst=/a", "invalid mount type 'x': want bind, volume, tmpfs or image"),
             ("type=npipe,dst=/a", "--mount type=npipe is not built yet"),
+            ("type=artifact,src=a,dst=/a", "--mount type=artifact is not built yet"),
             ("type=image,dst=/a", "source is required for an image mount"),
             ("foo=x", "unexpected key 'foo' in 'foo=x'"),
             ("type=tmpfs,dst=/a,volume-nocopy", "cannot mix 'volume-*' options with mount type 'tmpfs'"),

@@ -105,6 +105,8 @@ const ENGINE: Layout = Layout {
 #[serde(rename_all = "PascalCase", default)]
 struct Usage {
     layers_size: i64,
+    /// Engines of ours have it.
+    artifacts: ArtifactUsage,
     images: Option<Vec<images::Image>>,
     containers: Option<Vec<Container>>,
     volumes: Option<Vec<Volume>>,
@@ -118,6 +120,13 @@ struct Usage {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Registry {
+    size: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ArtifactUsage {
+    count: usize,
     size: i64,
 }
 
@@ -302,6 +311,10 @@ fn summary(usage: &Usage) -> Vec<Row> {
             size::human(own_caches().filter(|cache| !cache.in_use).map(|cache| cache.size).sum()),
         ),
     ];
+    if usage.artifacts.count > 0 {
+        // None goes by itself.
+        lines.push(line("Artifacts", usage.artifacts.count, 0, usage.artifacts.size, usage.artifacts.size));
+    }
     let count = snapshots().map(|snapshots| snapshots.count).sum();
     if count > 0 {
         // Nobody uses one, and none goes by itself.
@@ -491,6 +504,9 @@ mod tests {
         let shown = listing::render(&SUMMARY, None, false, summary(&kept)).unwrap();
         assert!(shown.contains("Volume Snapshots   2         0         7B        7B (100%)\n"), "{shown}");
         kept.images = None;
+        kept.artifacts = super::ArtifactUsage { count: 3, size: 12 };
+        let shown = listing::render(&SUMMARY, None, false, summary(&kept)).unwrap();
+        assert!(shown.ends_with("Artifacts          3         0         12B       12B (100%)\n"), "{shown}");
         let listed = super::details(&kept, 0).unwrap();
         assert!(
             listed.contains("SNAPSHOTS   SNAPSHOTS' SIZE\n") && listed.contains("10B       2           7B\n"),

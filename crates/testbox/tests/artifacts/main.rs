@@ -101,6 +101,9 @@ fn files_become_an_artifact_and_files_again() {
     assert_eq!(engine.dozen(&["images", "-aq"]).text(), "");
     engine.dozen(&["run", "--rm", "--pull", "never", name]).refuses(125, &["No such image"]);
     assert_eq!(engine.dozen(&["image", "prune", "-af"]).text().lines().last(), Some("Total reclaimed space: 0B"));
+    // Its blobs take whole blocks of the disk.
+    let usage = engine.dozen(&["system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Size}}"]).text();
+    assert!(usage.contains("Images 0 ") && usage.contains("\nArtifacts 1 3.15"), "{usage}");
     // The next engine has it as well.
     engine.kill();
     engine.restart();

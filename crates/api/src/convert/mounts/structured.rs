@@ -24,6 +24,10 @@ pub(super) fn mount(asked: &request::Mount) -> Result<Mount, ApiError> {
         "tmpfs" => (tmpfs(asked)?, asked.read_only),
         "image" => (image(asked)?, true),
         "" => return Err(ApiError::invalid("mount type unknown: field Type must not be empty")),
+        "artifact" => {
+            return Err(ApiError::not_built("a mount of type artifact")
+                .with_hint("extract it into a directory, and bind that: dozen artifact extract NAME DIRECTORY"));
+        }
         "npipe" => return Err(ApiError::not_built("a mount of type npipe").with_hint("named pipes are Windows'")),
         "cluster" => return Err(ApiError::not_built("a mount of type cluster").with_hint("this is no node of a swarm")),
         _ => return Err(ApiError::invalid("mount type unknown")),
