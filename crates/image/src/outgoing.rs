@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::packing::{LayerForm, Packing};
 use crate::ImageError;
 use crate::arrival::DOCUMENT_BYTES;
+use crate::compression::Compression;
 use crate::digesting::digest_like;
 use crate::failpoint::failpoint;
 use crate::find::Stored;
@@ -367,7 +368,9 @@ fn made(
 
 fn layer_of(inner: &Inner, row: &Arc<LayerRow>, recompression: Option<Recompression>) -> OutgoingBlob {
     let is_so = |wanted: Recompression| !wanted.is_forced && row.media_type == wanted.form.media_type();
-    let is_kept = row.recipe_size_bytes.is_none() && row.blob != row.diff_id && recompression.is_none_or(is_so);
+    // A plain one is compressed, also if it is kept because its name is by another algorithm.
+    let is_plain = row.blob == row.diff_id || row.media_type == Compression::None.layer_media_type();
+    let is_kept = row.recipe_size_bytes.is_none() && !is_plain && recompression.is_none_or(is_so);
     let blob = is_kept.then(|| LayerBlob {
         digest: row.blob.clone(),
         size_bytes: row.blob_size_bytes,

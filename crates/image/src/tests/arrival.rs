@@ -136,7 +136,11 @@ fn digests_by_sha512_are_compared_and_given_back() {
         blobs.read(blob, 0, out).unwrap();
         assert_eq!(bytes, layout.bytes(&blob.blob.as_ref().unwrap().digest));
     }
-    // So does a save, and a load takes it.
+    // In an image that is built upon it, the plain one is compressed as any other.
+    let diff_ids = store.find("a/b:1").unwrap().diff_ids;
+    let layers = [0, 1].map(|at| store.outgoing_layer(&diff_ids[at], None).unwrap().layers()[0].blob.is_some());
+    assert_eq!(layers, [true, false]);
+    // What a save gives, a load takes.
     let mut saved = Vec::new();
     store.save(&["a/b:1".to_owned()], &mut saved).unwrap();
     let other = Home::new();
