@@ -8,6 +8,7 @@ mod compression;
 mod hostile;
 mod lists;
 mod luck;
+mod memory;
 mod platforms;
 #[path = "../pull/registry.rs"]
 #[allow(dead_code, reason = "the pull's tests need more of it")]
