@@ -24,7 +24,7 @@ const SEEN_AT_ONCE: usize = 1000;
 /// Of referrers, with their annotations.
 const REFERRERS_BYTES: usize = 256 << 10;
 /// A longer blob is none that anybody reads.
-const LARGEST_DOCUMENT_BYTES: u64 = 4 << 20;
+const LARGEST_DOCUMENT_BYTES: u64 = 1 << 20;
 
 impl Server {
     pub(super) async fn browse(&self, request: &Request<Incoming>, what: &Browse, caller: &Caller) -> Answer {
@@ -139,7 +139,7 @@ fn manifest(described: &DescribedManifest) -> Value {
     let children: Map<_, _> = described
         .children
         .iter()
-        .map(|(digest, bytes)| (digest.clone(), json!({ "is_here": bytes.is_some(), "bytes": bytes })))
+        .map(|(digest, child)| (digest.clone(), json!({ "is_here": child.is_here, "bytes": child.bytes })))
         .collect();
     json!({
         "digest": described.digest, "media_type": described.media_type, "artifact_type": described.artifact_type,

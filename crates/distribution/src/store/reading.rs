@@ -187,11 +187,12 @@ struct Reader {
 impl Reader {
     fn open(directory: &Directory, blob: &BlobFile, is_direct: bool) -> io::Result<Self> {
         let path = directory.blob(blob);
-        let direct = OpenOptions::new().read(true).custom_flags(OFlags::DIRECT.bits().cast_signed()).open(&path);
+        let flags = OFlags::DIRECT.bits().cast_signed();
+        let direct = is_direct.then(|| OpenOptions::new().read(true).custom_flags(flags).open(&path));
         let (file, is_direct) = match direct {
-            Ok(file) if is_direct => (file, true),
+            Some(Ok(file)) => (file, true),
             // Not every file system can do it.
-            _ => (directory.open_blob(blob)?, false),
+            Some(Err(_)) | None => (directory.open_blob(blob)?, false),
         };
         if !is_direct {
             // What is remembered of it is forgotten, unless the file system cannot.

@@ -12,8 +12,12 @@ use crate::refusal::Refusal;
 
 /// An index that is longer is not looked into for its platforms: a list of tags has many.
 const LARGEST_INDEX_BYTES: i64 = 256 << 10;
-/// Tags of one manifest that are told.
+/// Tags of one manifest that are told, and platforms of one tag.
 const MOST_TAGS: i64 = 100;
+const MOST_PLATFORMS: usize = 50;
+/// Rows that are looked at for sizes, for one question: others wait meanwhile, and somebody may have pushed an index of
+/// thousands of manifests of thousands of layers.
+const MOST_ROWS: usize = 50_000;
 
 /// A repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,16 +58,72 @@ pub(crate) struct DescribedManifest {
     pub(crate) pulled_at: i64,
     /// Some of them.
     pub(crate) tags: Vec<String>,
-    /// Of all blobs that it needs, each once.
-    pub(crate) bytes: u64,
+    /// Of all blobs that it needs, each once; `None`: these are too many to be looked at.
+    pub(crate) bytes: Option<u64>,
     /// Blobs of its own that are not there.
     pub(crate) missing: Vec<String>,
-    /// Of an index: by digest the bytes of each manifest's blobs; `None`: it is not here.
-    pub(crate) children: BTreeMap<String, Option<u64>>,
+    /// Of an index: by digest what of each manifest is here.
+    pub(crate) children: BTreeMap<String, DescribedChild>,
 }
 
-/// Blobs and their sizes, each once.
-type Blobs = BTreeMap<i64, u64>;
+/// A manifest of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DescribedChild {
+    pub(crate) is_here: bool,
+    /// Of all its blobs; `None`: nobody has looked.
+    pub(crate) bytes: Option<u64>,
+}
+
+/// What is looked at for sizes: each blob counts once.
+struct Sizes<'a> {
+    connection: &'a Connection,
+    repository: i64,
+    rows_left: usize,
+}
+
+/// Blobs and their sizes; `None`: they are too many.
+type Blobs = Option<BTreeMap<i64, u64>>;
+
+fn total(blobs: &Blobs) -> Option<u64> {
+    blobs.as_ref().map(|blobs| blobs.values().sum())
+}
+
+fn add(all: &mut Blobs, more: Blobs) {
+    match (all.as_mut(), more) {
+        (Some(all), Some(more)) => all.extend(more),
+        _ => *all = None,
+    }
+}
+
+impl Sizes<'_> {
+    /// What a manifest names itself.
+    fn blobs(&mut self, manifest: i64) -> Result<Blobs, Refusal> {
+        let mut query = self.connection.prepare_cached(
+            "SELECT b.id, b.size_bytes FROM manifest_blobs n JOIN blobs b ON b.id = n.blob WHERE n.manifest = ?1
+             LIMIT ?2",
+        )?;
+        let limit = signed(self.rows_left as u64).saturating_add(1);
+        let rows = query.query_map([manifest, limit], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+        let blobs = rows.collect::<Result<BTreeMap<_, _>, _>>()?;
+        let is_too_many = blobs.len() > self.rows_left;
+        self.rows_left = self.rows_left.saturating_sub(blobs.len());
+        Ok(Some(blobs).filter(|_| !is_too_many))
+    }
+
+    /// Whether a manifest of an index is here, and what it names.
+    fn child(&mut self, digest: &str) -> Result<(bool, Blobs), Refusal> {
+        if self.rows_left == 0 {
+            return Ok((true, None));
+        }
+        self.rows_left -= 1;
+        let mut query =
+            self.connection.prepare_cached("SELECT id FROM manifests WHERE repository = ?1 AND digest = ?2")?;
+        match query.query_row(params![self.repository, digest], |row| row.get(0)).optional()? {
+            Some(id) => Ok((true, self.blobs(id)?)),
+            None => Ok((false, Some(BTreeMap::new()))),
+        }
+    }
+}
 
 impl Index {
     pub(crate) async fn repository_summary(&self, name: &RepositoryName) -> Result<RepositorySummary, Refusal> {
@@ -95,19 +155,20 @@ impl Index {
                  FROM tags t JOIN manifests m ON m.id = t.manifest
                  WHERE t.repository = ?1 AND t.name > ?2 ORDER BY t.name LIMIT ?3",
             )?;
+            let mut sizes = Sizes { connection, repository, rows_left: MOST_ROWS };
             let mut rows = query.query(params![repository, after, signed(limit as u64), LARGEST_INDEX_BYTES])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {
                 // What names blobs itself is no index.
                 let content: Option<Vec<u8>> = row.get(7)?;
-                let mut blobs = blobs(connection, row.get(6)?)?;
-                let is_looked_into = content.is_some() || !blobs.is_empty();
+                let mut blobs = sizes.blobs(row.get(6)?)?;
+                if content.is_none() && blobs.as_ref().is_some_and(BTreeMap::is_empty) {
+                    blobs = None;
+                }
                 let mut platforms = Vec::new();
                 for child in content.iter().flat_map(|content| children(content)) {
-                    platforms.extend(child.platform);
-                    if let Some(id) = child_id(connection, repository, &child.digest)? {
-                        blobs.extend(self::blobs(connection, id)?);
-                    }
+                    platforms.extend(child.platform.filter(|_| platforms.len() < MOST_PLATFORMS));
+                    add(&mut blobs, sizes.child(&child.digest)?.1);
                 }
                 all.push(TagSummary {
                     name: row.get(0)?,
@@ -116,7 +177,7 @@ impl Index {
                     artifact_type: row.get(3)?,
                     pushed_at: row.get(4)?,
                     pulled_at: row.get(5)?,
-                    bytes: is_looked_into.then(|| blobs.values().sum()),
+                    bytes: total(&blobs),
                     platforms,
                 });
             }
@@ -147,7 +208,7 @@ impl Index {
                     named_at: row.get(4)?,
                     pulled_at: row.get(5)?,
                     tags: Vec::new(),
-                    bytes: 0,
+                    bytes: None,
                     missing: Vec::new(),
                     children: BTreeMap::new(),
                 })
@@ -161,35 +222,19 @@ impl Index {
                      SELECT 1 FROM repository_blobs h WHERE h.blob = b.id AND h.repository = n.repository))",
             )?;
             described.missing = query.query_map([id], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let mut all = blobs(connection, id)?;
+            let mut sizes = Sizes { connection, repository, rows_left: MOST_ROWS };
+            let mut all = sizes.blobs(id)?;
             for child in children(&described.content) {
-                let blobs = match child_id(connection, repository, &child.digest)? {
-                    Some(id) => Some(self::blobs(connection, id)?),
-                    None => None,
-                };
-                let bytes = blobs.as_ref().map(|blobs| blobs.values().sum());
-                all.extend(blobs.into_iter().flatten());
-                described.children.insert(child.digest, bytes);
+                let (is_here, blobs) = sizes.child(&child.digest)?;
+                let bytes = total(&blobs).filter(|_| is_here);
+                add(&mut all, blobs);
+                described.children.insert(child.digest, DescribedChild { is_here, bytes });
             }
-            described.bytes = all.values().sum();
+            described.bytes = total(&all);
             Ok(described)
         })
         .await
     }
-}
-
-/// What a manifest names itself.
-fn blobs(connection: &Connection, manifest: i64) -> Result<Blobs, Refusal> {
-    let mut query = connection.prepare_cached(
-        "SELECT b.id, b.size_bytes FROM manifest_blobs n JOIN blobs b ON b.id = n.blob WHERE n.manifest = ?1",
-    )?;
-    let rows = query.query_map([manifest], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn child_id(connection: &Connection, repository: i64, digest: &str) -> Result<Option<i64>, Refusal> {
-    let mut query = connection.prepare_cached("SELECT id FROM manifests WHERE repository = ?1 AND digest = ?2")?;
-    Ok(query.query_row(params![repository, digest], |row| row.get(0)).optional()?)
 }
 
 #[derive(Debug, PartialEq, Eq)]
