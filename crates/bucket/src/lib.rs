@@ -17,8 +17,10 @@ use bytes::Bytes;
 use dozen_distribution::{Bucket, BucketError, BucketErrorKind, Later, Object, Pieces};
 use dozen_model::error_chain;
 use futures_util::{StreamExt, TryStreamExt};
+use http::Method;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
+use object_store::signer::Signer;
 use object_store::{
     BackoffConfig, Error, GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutOptions, RetryConfig,
@@ -94,6 +96,11 @@ impl S3Bucket {
         let store = builder.build().map_err(|error| LocationError::Store(error.to_string()))?;
         let memory = Arc::new(Semaphore::new(MOST_IN_MEMORY));
         Ok(Self { store, location, memory, has_conditions: OnceCell::new() })
+    }
+
+    /// Whether it is reached by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.location.endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https://"))
     }
 
     fn path(&self, name: &str) -> Result<Path, BucketError> {
@@ -203,6 +210,13 @@ impl Bucket for S3Bucket {
                 }
             });
             Ok(pieces)
+        })
+    }
+
+    fn lend<'a>(&'a self, name: &'a str, lasts: Duration) -> Later<'a, String> {
+        Box::pin(async move {
+            let address = self.store.signed_url(Method::GET, &self.path(name)?, lasts).await;
+            address.map(String::from).map_err(told)
         })
     }
 

@@ -33,7 +33,30 @@ pub struct Metrics {
     scrubbed_bytes: AtomicU64,
     found_damaged: AtomicU64,
     scrubbed_at: AtomicU64,
+    cached: Mutex<BTreeMap<(Kept, Cached), (u64, u64)>>,
     stored: Mutex<Option<(Instant, Stored)>>,
+}
+
+/// What is kept of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kept {
+    Manifest,
+    Blob,
+}
+
+/// From where somebody was given it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cached {
+    /// From here, without a question.
+    Hit,
+    /// From here: the upstream was asked, and has the same.
+    Checked,
+    /// From here: the upstream could not be asked.
+    Stale,
+    /// From the upstream.
+    Miss,
+    /// It was not given.
+    Failed,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +115,14 @@ impl Metrics {
     /// Tags and manifests that rules of retention have let go.
     pub fn released(&self, count: usize) {
         self.released.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Somebody was given so much of what is kept of an upstream, or was not.
+    pub(crate) fn cached(&self, what: Kept, how: Cached, bytes: u64) {
+        let mut all = lock(&self.cached);
+        let (count, total) = all.entry((what, how)).or_default();
+        *count += 1;
+        *total = total.saturating_add(bytes);
     }
 
     /// A scrub has read a blob.
@@ -159,6 +190,16 @@ impl Metrics {
             _ = writeln!(text, "{name}_sum{{route=\"{route}\"}} {}", times.total.as_secs_f64());
             _ = writeln!(text, "{name}_count{{route=\"{route}\"}} {sum}");
         }
+        let cached = lock(&self.cached).clone();
+        let help = "Manifests and blobs of upstreams that were asked for, by where they came from.";
+        family(&mut text, "cache_requests_total", "counter", help);
+        for ((what, how), (count, _)) in &cached {
+            _ = writeln!(text, "dozen_registry_cache_requests_total{{{}}} {count}", labels(*what, *how));
+        }
+        family(&mut text, "cache_bytes_total", "counter", "Their lengths.");
+        for ((what, how), (_, bytes)) in &cached {
+            _ = writeln!(text, "dozen_registry_cache_bytes_total{{{}}} {bytes}", labels(*what, *how));
+        }
         let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (name, kind, help, value) in [
             ("received_bytes_total", "counter", "Bytes that clients sent, heads included.", now(&self.received_bytes)),
@@ -190,6 +231,21 @@ impl Metrics {
         }
         text
     }
+}
+
+fn labels(what: Kept, how: Cached) -> String {
+    let what = match what {
+        Kept::Manifest => "manifest",
+        Kept::Blob => "blob",
+    };
+    let how = match how {
+        Cached::Hit => "hit",
+        Cached::Checked => "checked",
+        Cached::Stale => "stale",
+        Cached::Miss => "miss",
+        Cached::Failed => "failed",
+    };
+    format!("what=\"{what}\",result=\"{how}\"")
 }
 
 /// Endpoints have names of the configuration's.
@@ -244,6 +300,9 @@ mod tests {
         metrics.released(4);
         let connected = metrics.connected();
         let stored = Stored { repositories: 1, manifests: 2, tags: 3, blobs: 4, bytes: 500, damaged: 6, lost: 8 };
+        metrics.cached(Kept::Blob, Cached::Hit, 30);
+        metrics.cached(Kept::Blob, Cached::Hit, 12);
+        metrics.cached(Kept::Manifest, Cached::Failed, 0);
         metrics.scrubbed(70, false);
         metrics.scrubbed(20, true);
         let text = metrics.render(stored, 7);
@@ -266,6 +325,9 @@ mod tests {
             "dozen_registry_stored_bytes 500",
             "dozen_registry_collected_bytes_total 300",
             "dozen_registry_released_total 4",
+            "dozen_registry_cache_requests_total{what=\"blob\",result=\"hit\"} 2",
+            "dozen_registry_cache_bytes_total{what=\"blob\",result=\"hit\"} 42",
+            "dozen_registry_cache_requests_total{what=\"manifest\",result=\"failed\"} 1",
             "dozen_registry_lost_blobs 8",
             "dozen_registry_damaged_files 6",
             "dozen_registry_scrubbed_blobs_total 2",

@@ -58,6 +58,8 @@ pub struct Options {
     pub hosts: AllowedHosts,
     /// A client that neither sends nor takes anything for so long is let go.
     pub stall: Duration,
+    /// Who pulls a large blob that lies in a store is sent there for it.
+    pub redirects: bool,
     /// Browsers get a page.
     pub has_page: bool,
     /// Whose repositories are kept here, beside those that are pushed.

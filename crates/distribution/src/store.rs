@@ -45,7 +45,7 @@ pub use index::Released;
 pub(crate) use index::{DescribedManifest, PutManifest, Referrer, Round, StoredManifest, TagSummary, now};
 pub use lazy::LazyStore;
 pub use migrate::{Migrated, Progress, migrate_to_bucket, migrate_to_directory};
-pub(crate) use shelves::{Content, pieces_of};
+pub(crate) use shelves::{Content, lend, pieces_of};
 pub(crate) use uploads::{Upload, Writer};
 
 /// What a store is told.

@@ -75,6 +75,7 @@ impl OwnRegistry {
             read_only: false,
             hosts: AllowedHosts::Any,
             stall: STALL,
+            redirects: false,
             has_page: true,
             upstreams: None,
             watch: Watch::default(),

@@ -9,15 +9,19 @@ use hyper::body::Incoming;
 use super::body::Body;
 use super::socket::Outbox;
 use super::{Answer, Server, header, set};
+use crate::metrics::{Cached, Kept};
 use crate::name::RepositoryName;
 use crate::range::{Part, part};
 use crate::refusal::{Kind, Refusal};
-use crate::store::{Content, pieces_of};
+use crate::store::{Content, lend, pieces_of};
 use crate::upstream::{Arriving, Coming};
 use crate::webhook::What;
 
 /// What is no longer goes out with the head, by one write.
 const SMALL_BYTES: u64 = 16 << 10;
+
+/// What is shorter comes sooner from here than by another connection.
+const REDIRECTED_BYTES: u64 = 64 << 10;
 
 /// Where a blob is read.
 enum Found {
@@ -59,6 +63,15 @@ impl Server {
             return Ok(response);
         }
         let (content, size) = self.find_blob(name, digest).await?;
+        if let Found::Here(Content::Object(bucket, file)) = &content
+            && self.options.redirects
+            && size >= REDIRECTED_BYTES
+        {
+            let mut response = self.sent_there(&lend(bucket, file).await?);
+            let what = What { digest: Some(digest.to_string()), size_bytes: Some(size), ..What::default() };
+            self.note(&mut response, "pull", name, what);
+            return Ok(response);
+        }
         // RFC 9110, section 13.1.5: of another blob than the client thinks, all is wanted.
         let wants_part = header(request, "if-range").is_none_or(|tag| tag == etag);
         let (first, length) = match part(header(request, "range").filter(|_| wants_part), size) {
@@ -92,16 +105,43 @@ impl Server {
         Ok(response)
     }
 
+    /// What he asks for, a part of it perhaps, he asks for there again (RFC 9110, section 15.4.8).
+    fn sent_there(&self, address: &str) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+        set(&mut response, "location", address);
+        set(&mut response, "content-length", "0");
+        // The address is good for a while, and for him.
+        set(&mut response, "cache-control", "no-store");
+        response
+    }
+
     /// Here, or on its way from an upstream.
     async fn find_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<(Found, u64), Refusal> {
-        let missing = match self.store.open_blob(name, digest).await {
-            Err(refusal) if refusal.kind == Kind::BlobUnknown => refusal,
-            found => return found.map(|(content, size)| (Found::Here(content), size)),
+        let here = self.store.open_blob(name, digest).await;
+        let here = here.map(|(content, size)| (Found::Here(content), size));
+        let (Some(upstreams), Some(source)) = (&self.options.upstreams, self.source(name)) else { return here };
+        let (found, how) = match here {
+            Err(refusal) if refusal.kind == Kind::BlobUnknown => {
+                let arriving = upstreams.blob(&self.store, &source, name, digest).await;
+                (self.arrived(arriving, name, digest).await, Cached::Miss)
+            }
+            found => (found, Cached::Hit),
         };
-        let (Some(upstreams), Some(source)) = (&self.options.upstreams, self.source(name)) else {
-            return Err(missing);
-        };
-        match upstreams.blob(&self.store, &source, name, digest).await? {
+        match &found {
+            Ok((_, size)) => self.options.watch.metrics.cached(Kept::Blob, how, *size),
+            Err(_) => self.options.watch.metrics.cached(Kept::Blob, Cached::Failed, 0),
+        }
+        found
+    }
+
+    async fn arrived(
+        &self,
+        arriving: Result<Arriving, Refusal>,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(Found, u64), Refusal> {
+        match arriving? {
             Arriving::Coming(coming) => {
                 let size = coming.size_bytes;
                 Ok((Found::Coming(coming), size))

@@ -10,6 +10,7 @@ use super::{Answer, Server, header, intake, query, set};
 use crate::access::caller::Caller;
 use crate::hasher::{Algorithm, Hasher};
 use crate::manifest::{self, LARGEST_BYTES, OCI_INDEX};
+use crate::metrics::{Cached, Kept};
 use crate::name::{ManifestReference, RepositoryName};
 use crate::page::{Page, percent_encoded};
 use crate::refusal::{Kind, Refusal};
@@ -31,8 +32,11 @@ impl Server {
     pub(super) async fn read_manifest(&self, name: &RepositoryName, reference: &ManifestReference) -> Answer {
         let (manifest, is_stale) = match (&self.options.upstreams, self.source(name)) {
             (Some(upstreams), Some(source)) => {
-                let given = upstreams.manifest(&self.store, &source, name, reference).await?;
-                (given.manifest, given.is_stale)
+                let metrics = &self.options.watch.metrics;
+                let given = upstreams.manifest(&self.store, &source, name, reference).await;
+                let given = given.inspect_err(|_| metrics.cached(Kept::Manifest, Cached::Failed, 0))?;
+                metrics.cached(Kept::Manifest, given.how, given.manifest.content.len() as u64);
+                (given.manifest, given.how == Cached::Stale)
             }
             _ => (self.store.manifest(name, reference, !self.options.read_only).await?, false),
         };

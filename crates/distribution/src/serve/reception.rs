@@ -68,7 +68,7 @@ impl Reception {
         response.headers_mut().insert("docker-distribution-api-version", version);
         let quiet = HeaderValue::from_static("nosniff");
         response.headers_mut().insert("x-content-type-options", quiet);
-        // A manifest is of whatever type its client said: to a browser it is never a page of this registry's.
+        // What somebody has pushed is, to a browser, never a page of this registry's.
         let sandbox = HeaderValue::from_static("default-src 'none'; sandbox");
         response.headers_mut().entry("content-security-policy").or_insert(sandbox);
         if method == Method::HEAD {

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -80,6 +81,9 @@ pub trait Bucket: Debug + Send + Sync + 'static {
 
     /// Gives this part of an object, which is not empty; all of it without one.
     fn read<'a>(&'a self, name: &'a str, part: Option<Range<u64>>) -> Later<'a, Pieces>;
+
+    /// An address at which whoever has it gets an object for so long, and nothing else; it is a secret for as long.
+    fn lend<'a>(&'a self, name: &'a str, lasts: Duration) -> Later<'a, String>;
 
     /// It is gone afterwards, if it was there.
     fn remove<'a>(&'a self, name: &'a str) -> Later<'a, ()>;

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::blocking;
 use super::bucket::{Bucket, BucketErrorKind, Pieces, list_all};
@@ -13,6 +14,9 @@ use super::directory::{BlobFile, Directory, blob_file};
 use crate::failpoint::failpoint;
 use crate::name::UploadId;
 use crate::refusal::{Kind, Refusal};
+
+/// Who is sent to the store has so long to begin: one that is told of many blobs takes them one after the other.
+const LENT: Duration = Duration::from_secs(20 * 60);
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -149,6 +153,12 @@ impl Shelves {
         }
         Ok(missing)
     }
+}
+
+/// Where whoever asks gets all of an object, or a part, by himself for a while.
+pub(crate) async fn lend(bucket: &Arc<dyn Bucket>, file: &BlobFile) -> Result<String, Refusal> {
+    let name = object_name(file);
+    bucket.lend(&name, LENT).await.map_err(|error| Refusal::of_bucket("lend", &name, &error))
 }
 
 /// A part of an object, which is not empty.

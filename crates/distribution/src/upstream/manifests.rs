@@ -8,6 +8,7 @@ use dozen_model::Digest;
 use super::{FetchedManifest, Source, UpstreamError, UpstreamErrorKind, Upstreams};
 use crate::hasher::{Algorithm, Hasher};
 use crate::manifest::{self, LARGEST_BYTES};
+use crate::metrics::Cached;
 use crate::name::{ManifestReference, RepositoryName};
 use crate::refusal::{Kind, Refusal};
 use crate::store::{PutManifest, Store, StoredManifest};
@@ -19,8 +20,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) manifest: StoredManifest,
-    /// It may be old, since the upstream could not be asked.
-    pub(crate) is_stale: bool,
+    /// One that is stale may be old, since the upstream could not be asked.
+    pub(crate) how: Cached,
 }
 
 /// What comes after a question.
@@ -101,7 +102,8 @@ impl Upstreams {
         };
         let Some(is_stale) = is_stale else { return Ok(None) };
         let here = here(store, repository, reference).await?;
-        Ok(here.map(|manifest| Given { manifest, is_stale }))
+        let how = if is_stale { Cached::Stale } else { Cached::Hit };
+        Ok(here.map(|manifest| Given { manifest, how }))
     }
 
     async fn ask(
@@ -125,7 +127,7 @@ impl Upstreams {
             Next::FetchTag => Some((reference.to_string(), None)),
             _ => None,
         };
-        let mut fetched = None;
+        let (mut fetched, mut how) = (None, Cached::Checked);
         if let Some((called, digest)) = wanted {
             // A tag may go back to what is here.
             let known = match &digest {
@@ -134,7 +136,10 @@ impl Upstreams {
             };
             let answer = match known {
                 Some(known) => Ok(FetchedManifest { content: known.content, media_type: known.media_type }),
-                None => source.client.manifest(&there, &called).await,
+                None => {
+                    how = Cached::Miss;
+                    source.client.manifest(&there, &called).await
+                }
             };
             match answer.and_then(|answer| checked(answer, digest.as_ref())) {
                 Ok(found) => fetched = Some(found),
@@ -161,7 +166,7 @@ impl Upstreams {
             }
             self.know(repository, tag, if is_stale { PAUSE } else { source.plan.fresh }, is_stale);
         }
-        Ok(Ok(Given { manifest, is_stale }))
+        Ok(Ok(Given { manifest, how: if is_stale { Cached::Stale } else { how } }))
     }
 }
 

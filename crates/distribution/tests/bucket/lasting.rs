@@ -208,3 +208,24 @@ fn what_is_in_a_bucket_and_no_registry_stays() {
     assert!(matches!(runtime.block_on(opened), Err(OpenError::Foreign(_))));
     assert_eq!(bucket.names(""), ["photos/cat"]);
 }
+
+#[test]
+fn who_pulls_a_large_blob_is_sent_to_the_store_for_it() {
+    let registry = Registry::with(Choices { redirects: true, ..Choices::default() });
+    let large = vec![7; 100 << 10];
+    let (digest, small) = (registry.push_blob("a", &large), registry.push_blob("a", b"small"));
+    let bucket = bucket_of(registry.root.path());
+    let name = bucket.names("blobs/").into_iter().find(|name| name.contains(&digest["sha256:".len()..])).unwrap();
+    for fields in [&[][..], &[("Range", "bytes=5-")]] {
+        let reply = registry.ask("GET", &format!("/v2/a/blobs/{digest}"), fields, b"").is(307);
+        let address = format!("https://store.example/{name}?seconds=1200&sign=secret");
+        assert_eq!(reply.field("location"), Some(address.as_str()));
+        assert_eq!((reply.field("cache-control"), reply.field("etag"), reply.body.len()), (Some("no-store"), None, 0));
+    }
+    assert_eq!(registry.get(&format!("/v2/a/blobs/{small}")).is(200).body, b"small");
+    let head = registry.ask("HEAD", &format!("/v2/a/blobs/{digest}"), &[], b"").is(200);
+    assert_eq!(head.field("content-length"), Some("102400"));
+    registry.get(&format!("/v2/other/blobs/{digest}")).refused(404, "BLOB_UNKNOWN");
+    bucket.fail(Some(|verb, _| if verb == "lend" { Failure::Before } else { Failure::None }));
+    registry.get(&format!("/v2/a/blobs/{digest}")).refused(503, "UNAVAILABLE");
+}

@@ -29,6 +29,7 @@ pub struct Choices {
     pub read_only: bool,
     pub hosts: AllowedHosts,
     pub stall: Duration,
+    pub redirects: bool,
     pub has_page: bool,
     pub upstreams: Option<Upstreams>,
 }
@@ -41,6 +42,7 @@ impl Default for Choices {
             read_only: false,
             hosts: AllowedHosts::Named(Vec::new()),
             stall: Duration::from_secs(60),
+            redirects: false,
             has_page: true,
             upstreams: None,
         }
@@ -100,6 +102,7 @@ impl Registry {
                 read_only: choices.read_only,
                 hosts: choices.hosts,
                 stall: choices.stall,
+                redirects: choices.redirects,
                 has_page: choices.has_page,
                 upstreams: choices.upstreams,
                 watch: Watch::default(),

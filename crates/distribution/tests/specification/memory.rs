@@ -5,6 +5,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dozen_distribution::{Bucket, BucketError, BucketErrorKind, Later, Object, Pieces};
@@ -105,6 +106,11 @@ impl Bucket for Memory {
             });
             Ok(pieces)
         })
+    }
+
+    fn lend<'a>(&'a self, name: &'a str, lasts: Duration) -> Later<'a, String> {
+        let address = format!("https://store.example/{name}?seconds={}&sign=secret", lasts.as_secs());
+        Box::pin(async move { self.act("lend", name, |_| address) })
     }
 
     fn remove<'a>(&'a self, name: &'a str) -> Later<'a, ()> {

@@ -90,6 +90,9 @@ pub(crate) struct Serve {
     /// What that service calls itself in them
     #[arg(long, value_name = "NAME", requires = "token_key")]
     pub(crate) token_issuer: Option<String>,
+    /// Send those who pull a large blob to the store for it, by addresses that are good for 20 minutes; they have to reach it
+    #[arg(long, requires = "store")]
+    pub(crate) store_redirect: bool,
     /// Let everyone in who reaches an address that is not loopback's: to pull, to push and to delete
     #[arg(long, conflicts_with = "htpasswd")]
     allow_anonymous: bool,

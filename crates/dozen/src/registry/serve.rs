@@ -98,6 +98,9 @@ pub(super) async fn run(serve: Serve, notify: Notify) -> Result<(), Box<dyn Erro
     let doors = Doors::reserve(&serve)?;
     let store = match serve.access.bucket_of(serve.store.as_deref())? {
         None => Store::open(&serve.root, serve.store_options()).await?,
+        Some(bucket) if serve.store_redirect && serve.tls_files().is_some() && !bucket.is_secure() => {
+            return Err("--store-redirect would send clients from TLS to a store without: they refuse that".into());
+        }
         Some(bucket) => Store::open_bucket(&serve.root, bucket, serve.access.take_over, serve.store_options()).await?,
     };
     let ended = until_over(&serve, plan, doors, &store, &notify, signals).await;
@@ -150,6 +153,7 @@ async fn until_over(
         read_only: serve.read_only,
         hosts: serve.hosts(),
         stall: serve.stall_timeout,
+        redirects: serve.store_redirect,
         has_page: !serve.no_page,
         upstreams: plan.upstreams.clone(),
         watch,

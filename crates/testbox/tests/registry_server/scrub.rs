@@ -63,13 +63,21 @@ fn what_is_kept_of_an_upstream_comes_again_by_itself() {
     push_to(&machine, "127.0.0.1:5007", "busybox", "box:1").expect(0);
     let file = machine.directory().join("upstreams.toml");
     std::fs::write(&file, "[[upstream]]\nrepositories = \"there/**\"\nurl = \"http://127.0.0.1:5007\"\n").unwrap();
-    let server = Server::start(&machine, &[&ALWAYS[..], &["--upstreams", file.to_str().unwrap()]].concat());
+    let others = ["--upstreams", file.to_str().unwrap(), "--metrics-listen", "127.0.0.1:5009"];
+    let server = Server::start(&machine, &[&ALWAYS[..], &others].concat());
     server.pull("there/box:1").expect(0);
     damage(&largest(&machine, "registry"));
     until("it is found", || server.said().contains("is damaged").then_some(()));
     server.pull("there/box:1").expect(0);
     drop(there);
     server.pull("there/box:1").expect(0);
+    // Configuration and layer: brought, one of them again, and then both from here.
+    let numbers = curl(&machine, &["http://127.0.0.1:5009/metrics"]).text();
+    for line in
+        ["what=\"blob\",result=\"miss\"} 3", "what=\"blob\",result=\"hit\"} 3", "what=\"manifest\",result=\"miss\"} 1"]
+    {
+        assert!(numbers.contains(&format!("\ndozen_registry_cache_requests_total{{{line}\n")), "{line} in {numbers}");
+    }
     drop(server);
     check(&machine).expect(0);
 }

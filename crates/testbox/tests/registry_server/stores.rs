@@ -128,6 +128,38 @@ fn a_second_server_takes_the_store_over_and_the_first_one_ends() {
     second.wait().unwrap();
 }
 
+/// Signed addresses, which the store checks.
+#[test]
+fn who_pulls_is_sent_to_the_store_and_gets_it_there() {
+    let machine = Machine::new();
+    let _store = Store::signed(&machine);
+    let server = Server::with(&machine, &[&AT[..], &["--store-redirect", "-D"]].concat(), &KEYS);
+    server.push("nginx:1.22", "team/web:1").expect(0);
+    let manifest: serde_json::Value = serde_json::from_str(&inspect(&machine, "team/web:1").text()).unwrap();
+    let layer = &manifest["layers"][0];
+    let path = format!("http://{HOST}/v2/team/web/blobs/{}", layer["digest"].as_str().unwrap());
+    let answer = curl(&machine, &[&path]).text();
+    let there = answer.lines().find_map(|line| line.strip_prefix("location: ")).unwrap().trim();
+    assert!(answer.contains("307 Temporary Redirect") && there.starts_with(ENDPOINT), "{answer}");
+    let length = |address: &str| {
+        let got = ["--silent", "--output", "/dev/null", "--write-out", "%{http_code} %{size_download}", address];
+        machine.run("curl", &got).text()
+    };
+    assert_eq!(length(there), format!("200 {}", layer["size"]));
+    // Of this one object, and for whoever has it alone.
+    let (bare, _) = there.split_once('?').unwrap();
+    assert!(length(bare).starts_with("403 "));
+    let other = manifest["config"]["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    let digits = layer["digest"].as_str().unwrap().trim_start_matches("sha256:");
+    assert!(length(&there.replace(digits, other)).starts_with("403 "));
+    // Those whom nobody has told anything of a store pull, and run what they have pulled.
+    server.pull("team/web:1").expect(0);
+    let engine = machine.engine();
+    engine.dozen(&["run", "--rm", &format!("{HOST}/team/web:1"), "nginx", "-v"]).expect(0);
+    assert!(!server.said().contains("X-Amz-Signature"), "an address that is a secret is in the log");
+    assert!(!answer.contains(KEYS[1].1));
+}
+
 /// Both ways, by the commands, and what is served in the end is what was pushed in the beginning.
 #[test]
 fn a_registry_moves_to_a_store_and_back() {
