@@ -18,6 +18,10 @@ const LOCAL: [&str; 4] = ["uploads", "scrub", "changed", "journal_state"];
 /// goes because of a time that was lost.
 const TIMES: [&str; 2] = ["seen_at", "pulled_at"];
 
+/// What an entry says nothing of whose writer did not have these columns yet. As with the migration that adds them (`schema`),
+/// that was just now: at the beginning of time, rules of retention would take it.
+const LATER_TIMES: [&str; 3] = ["named_at", "pulled_at", "pushed_at"];
+
 /// A row, by its primary key, and what it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::store) struct Change {
@@ -121,13 +125,15 @@ pub(super) fn apply(connection: &Connection, changes: &[Change], now: i64) -> Re
         if let Some(strange) = row.keys().find(|name| !columns.contains(*name)) {
             return Err(odd(&format!("{:?} has no column {strange:?}", change.table)));
         }
-        let names: Vec<_> = row.keys().map(String::as_str).collect();
+        let is_missing = |name: &&str| columns.iter().any(|known| known == name) && !row.contains_key(*name);
+        let missing: Vec<_> = LATER_TIMES.into_iter().filter(is_missing).collect();
+        let names: Vec<_> = row.keys().map(String::as_str).chain(missing.iter().copied()).collect();
         let marks: Vec<_> = (1..=names.len()).map(|at| format!("?{at}")).collect();
         let cells = row.iter().map(|(name, value)| match name.as_str() {
             name if TIMES.contains(&name) => Ok(Cell::Integer(now)),
             _ => cell(value),
         });
-        let cells = cells.collect::<Result<Vec<_>>>()?;
+        let cells = cells.chain(missing.iter().map(|_| Ok(Cell::Integer(now)))).collect::<Result<Vec<_>>>()?;
         let text = format!("INSERT INTO {} ({}) VALUES ({})", change.table, names.join(", "), marks.join(", "));
         connection.prepare_cached(&text)?.execute(params_from_iter(cells))?;
     }
@@ -233,5 +239,33 @@ mod tests {
         let restored: (i64, i64, Vec<u8>) =
             there.query_row("SELECT named_at, pulled_at, content FROM manifests", [], row).unwrap();
         assert_eq!(restored, (7, 1000, vec![0, 255]));
+    }
+    /// An entry from before there were times for retention; what is newer says them itself.
+    #[test]
+    fn what_an_older_server_has_written_was_named_just_now() {
+        let row = |columns: &[(&str, Value)]| {
+            Some(columns.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+        };
+        let change = |table: &str, key: Vec<Value>, row| Change { table: table.to_owned(), key, row };
+        let manifest = |id: i64, digest: &str, times: &[(&str, Value)]| {
+            let own = [("id", id.into()), ("digest", digest.into())];
+            let rest = [("repository", 1.into()), ("media_type", "m".into()), ("size_bytes", 1.into())];
+            let text = [("annotations", "".into()), ("content", serde_json::json!({ "base64": "" }))];
+            change("manifests", vec![id.into()], row(&[&own[..], &rest, &text, times].concat()))
+        };
+        let tag = [("repository", Value::from(1)), ("name", "a".into()), ("manifest", 1.into())];
+        let changes = [
+            change("repositories", vec![1.into()], row(&[("id", 1.into()), ("name", "web".into())])),
+            manifest(1, "sha256:1", &[]),
+            manifest(2, "sha256:2", &[("named_at", 7.into()), ("pulled_at", 8.into())]),
+            change("tags", vec![1.into(), "a".into()], row(&tag)),
+        ];
+        let there = watched();
+        apply(&there, &changes, 1000).unwrap();
+        let times =
+            |query: &str| -> (i64, i64) { there.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap() };
+        assert_eq!(times("SELECT named_at, pulled_at FROM manifests WHERE id = 1"), (1000, 1000));
+        assert_eq!(times("SELECT named_at, pulled_at FROM manifests WHERE id = 2"), (7, 1000));
+        assert_eq!(times("SELECT pushed_at, pushed_at FROM tags"), (1000, 1000));
     }
 }
