@@ -96,6 +96,18 @@ impl Action {
         }
     }
 
+    /// The one repository that it is about; of what a page asks none, for that has the names of here.
+    pub fn repository_mut(&mut self) -> Option<&mut RepositoryName> {
+        match self {
+            Self::Base | Self::Token | Self::ListRepositories | Self::Page(_) | Self::Browse(_) => None,
+            Self::ListTags(name) | Self::ListReferrers(name, _) => Some(name),
+            Self::ReadManifest(name, _) | Self::PutManifest(name, _) | Self::DeleteManifest(name, _) => Some(name),
+            Self::ReadBlob(name, _) | Self::DeleteBlob(name, _) | Self::BeginUpload(name) => Some(name),
+            Self::UploadStatus(name, _) | Self::Append(name, _) => Some(name),
+            Self::Finish(name, _) | Self::Cancel(name, _) => Some(name),
+        }
+    }
+
     /// Changes what is stored.
     pub fn is_write(&self) -> bool {
         match self {

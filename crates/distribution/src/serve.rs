@@ -6,6 +6,7 @@ mod browse;
 mod connection;
 mod documents;
 mod intake;
+mod namespace;
 mod numbers;
 mod reception;
 mod socket;
@@ -40,8 +41,6 @@ pub use numbers::serve_metrics;
 use reception::Reception;
 use socket::Outbox;
 
-/// Clients that may be connected at once. The next one waits in the kernel's queue.
-const MOST_CONNECTIONS: usize = 4096;
 /// Manifests that may be taken in at once: each is in memory as a whole.
 const MOST_MANIFESTS: usize = 64;
 /// How long requests have to finish once the server ends. An upload that is cut goes on with the next one.
@@ -62,6 +61,8 @@ pub struct Options {
     pub redirects: bool,
     /// Browsers get a page.
     pub has_page: bool,
+    /// Clients that may be connected at once.
+    pub most_connections: usize,
     /// Whose repositories are kept here, beside those that are pushed.
     pub upstreams: Option<Upstreams>,
     /// Who looks on.
@@ -99,8 +100,8 @@ pub async fn serve(
     tls: Option<DoorKeeper>,
     shutdown: impl Future<Output = ()>,
 ) {
+    let limits = Limits { most: Some(options.most_connections), grace: GRACE };
     let reception = Arc::new(Reception::new(store.into(), options, tls.is_some()));
-    let limits = Limits { most: Some(MOST_CONNECTIONS), grace: GRACE };
     let accept = move |context: &mut Context<'_>| listener.poll_accept(context);
     let speak = |(stream, peer), ending| connection::speak(reception.clone(), tls.clone(), stream, peer, ending);
     dozen_accept::serve(accept, speak, limits, shutdown).await;

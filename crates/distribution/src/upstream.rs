@@ -149,6 +149,15 @@ impl Upstreams {
         sources.iter().find(|source| source.plan.there(repository).is_some()).cloned()
     }
 
+    /// What a repository of that registry is called here. One whose name here is another upstream's is not to be had.
+    pub(crate) fn here(&self, registry: &str, repository: &RepositoryName) -> Option<RepositoryName> {
+        let sources = self.0.sources.read().unwrap_or_else(PoisonError::into_inner).clone();
+        sources.iter().find_map(|source| {
+            let here = source.plan.here(registry, repository)?;
+            self.source(&here).is_some_and(|it| Arc::ptr_eq(&it, source)).then_some(here)
+        })
+    }
+
     /// `None`: it has to be asked. `Some(true)`: it could not be asked a moment ago.
     fn known(&self, repository: &RepositoryName, tag: &Tag) -> Option<bool> {
         let fresh = lock(&self.0.fresh);

@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 
 use crate::registry::chores::{Chores, collect_when_stirred};
 
+/// Clients that may be connected at once. They are descriptors of the engine's, and everyone on the machine can have them.
+const MOST_CONNECTIONS: usize = 256;
 /// A client that neither sends nor takes anything for so long is let go.
 const STALL: Duration = Duration::from_secs(60);
 /// After something has changed, until it is looked for what nothing names any more.
@@ -47,7 +49,7 @@ impl OwnRegistry {
                 tracing::warn!(
                     "the engine serves no registry of its own: {why}; say registry-listen otherwise, or off"
                 );
-                engine.set_own_registry(dozen_engine::OwnRegistry::Failed { why });
+                engine.set_own_registry(dozen_engine::OwnRegistry::Failed { address, why });
                 None
             }
         }
@@ -77,6 +79,7 @@ impl OwnRegistry {
             stall: STALL,
             redirects: false,
             has_page: true,
+            most_connections: MOST_CONNECTIONS,
             upstreams: None,
             watch: Watch::default(),
         };

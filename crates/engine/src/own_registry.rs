@@ -22,20 +22,22 @@ pub enum OwnRegistry {
     },
     /// There was to be one.
     Failed {
+        #[expect(missing_docs, reason = "plain")]
+        address: SocketAddr,
         /// In words that begin with what was tried.
         why: String,
     },
 }
 
 impl OwnRegistry {
-    /// Of one that was not to be is known only that much.
-    pub(crate) fn known(&self) -> Option<Known> {
+    /// As the client of registries is told.
+    pub(crate) fn known(&self) -> Known {
         match self {
             Self::Served { address, user, password } => {
                 let (user, password) = (user.clone(), password.clone());
-                Some(Known { address: *address, credentials: Credentials::Password { user, password } })
+                Known { address: *address, credentials: Ok(Credentials::Password { user, password }) }
             }
-            Self::Failed { .. } => None,
+            Self::Failed { address, why } => Known { address: *address, credentials: Err(why.clone()) },
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct Repository {
     endpoints: Vec<Endpoint>,
     /// With what the registry's directory says.
     refined: OnceCell<Vec<Endpoint>>,
+    /// Why nobody is asked at all.
+    unserved: Option<String>,
     /// `None`: a login.
     access: Option<Access>,
     /// What is asked for, and what a server wanted beside it.
@@ -146,11 +148,12 @@ impl Client {
             Access::Push => Scope::push(&name),
         };
         if let Some(own) = terms.own.clone().filter(|own| own.is(reference.registry())) {
-            let (endpoints, credentials) = (vec![own.endpoint()], Some(own.credentials));
-            let terms = Terms { credentials, ..terms };
+            let endpoints = vec![own.endpoint()];
             let refined = OnceCell::new_with(Some(endpoints.clone()));
+            let unserved = own.credentials.as_ref().err().cloned();
+            let terms = Terms { credentials: own.credentials.ok(), ..terms };
             let repository = Repository::new(self, name, endpoints, scope, terms, Connections::default());
-            return Repository { access: Some(access), refined, ..repository };
+            return Repository { access: Some(access), refined, unserved, ..repository };
         }
         let mut endpoints = endpoints(reference.registry(), &terms.settings);
         // What a mirror has is somebody else's.
@@ -174,6 +177,7 @@ impl Repository {
             name,
             endpoints,
             refined: OnceCell::new(),
+            unserved: None,
             access: None,
             scope: Mutex::new(scope),
             terms,
@@ -219,6 +223,10 @@ impl Repository {
 
     /// Whom to ask, the registry's own server last. Its directory is read once.
     async fn servers(&self) -> Result<&[Endpoint], RegistryError> {
+        if let Some(why) = &self.unserved {
+            let why = format!("it is the engine's own, which is not served: {why}");
+            return Err(RegistryError::Unreachable { host: self.own_host().to_owned(), why });
+        }
         let refined = self.refined.get_or_try_init(|| async {
             let (planned, access) = (self.endpoints.clone(), self.access);
             let (settings, authorities) = (self.terms.settings.clone(), self.terms.authorities.clone());

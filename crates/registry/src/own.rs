@@ -1,5 +1,6 @@
 //! The registry that this very process serves, on loopback. It is asked at its address, whatever the host's files say of
-//! `localhost`, and told its password, which nobody else is.
+//! `localhost`, and told its password, which nobody else is. Where it was to be served and is not, nobody is asked: whoever has
+//! the address in its place could give any image under its names.
 
 use std::net::SocketAddr;
 
@@ -8,10 +9,10 @@ use crate::{Credentials, Endpoint, Security};
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct OwnRegistry {
-    /// Where it listens.
+    /// Where it listens, or was to.
     pub address: SocketAddr,
-    #[expect(missing_docs, reason = "plain")]
-    pub credentials: Credentials,
+    /// For it; or why it is not there.
+    pub credentials: Result<Credentials, String>,
 }
 
 impl OwnRegistry {
@@ -38,7 +39,7 @@ mod tests {
     fn it_is_called_by_its_address_or_localhost() {
         let own = |address: &str| OwnRegistry {
             address: address.parse().unwrap(),
-            credentials: Credentials::RegistryToken(Secret::new("x")),
+            credentials: Ok(Credentials::RegistryToken(Secret::new("x"))),
         };
         for (address, registry, is_own) in [
             ("127.0.0.1:12012", "localhost:12012", true),

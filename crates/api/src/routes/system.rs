@@ -138,7 +138,7 @@ fn own_registry(own: Option<&OwnRegistry>) -> (Value, Option<String>) {
     match own {
         None => (Value::Null, None),
         Some(OwnRegistry::Served { address, .. }) => (json!({ "Address": address.to_string(), "Error": "" }), None),
-        Some(OwnRegistry::Failed { why }) => {
+        Some(OwnRegistry::Failed { why, .. }) => {
             let warning = format!("WARNING: the engine serves no registry of its own: {why}");
             (json!({ "Address": "", "Error": why }), Some(warning))
         }

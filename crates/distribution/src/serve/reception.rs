@@ -11,7 +11,8 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::body::Body;
 use super::socket::Outbox;
-use super::{Answer, MOST_MANIFESTS, Options, Server, header, intake, refused};
+use super::{Answer, MOST_MANIFESTS, Options, Server, header, intake, namespace, refused};
+use crate::access::caller::Need;
 use crate::refusal::{Kind, Refusal};
 use crate::route::{Action, page_not_found, route};
 use crate::store::LazyStore;
@@ -79,7 +80,7 @@ impl Reception {
 
     async fn let_in(
         &self,
-        action: Action,
+        mut action: Action,
         request: &mut Request<Incoming>,
         outbox: &Outbox,
         user: &mut Option<String>,
@@ -100,8 +101,11 @@ impl Reception {
             _ => {}
         }
         let caller = self.options.access.admit(request.headers(), request.uri(), self.has_tls).await?;
-        caller.check(action.need())?;
+        let meant = namespace::mean(&mut action, request, self.options.upstreams.as_ref());
+        // Who is nobody does not learn whose repositories are here.
+        caller.check(if meant.is_ok() { action.need() } else { Need::Entrance })?;
         user.clone_from(&caller.user);
+        let called = meant?;
         if self.options.read_only && action.is_write() {
             return Err(Refusal::new(Kind::Unsupported, "this registry is read-only"));
         }
@@ -111,7 +115,10 @@ impl Reception {
         if is_write {
             server.store.stir();
         }
-        answered
+        match called {
+            Some(called) => called.told(answered),
+            None => answered,
+        }
     }
 
     async fn server(&self) -> Result<&Server, Refusal> {

@@ -93,6 +93,30 @@ impl UpstreamPlan {
             }
         }
     }
+
+    /// What a repository of a registry is called here, if it is this upstream's: [`Self::there`] the other way.
+    pub(crate) fn here(&self, registry: &str, repository: &RepositoryName) -> Option<RepositoryName> {
+        if !is_same_registry(&self.host, &registry.to_ascii_lowercase()) {
+            return None;
+        }
+        match &self.here {
+            Here::Exactly(name) => (self.path == repository.as_str()).then(|| name.clone()),
+            Here::Below(prefix) => {
+                let rest = match self.path.as_str() {
+                    "" => repository.as_str(),
+                    path => repository.as_str().strip_prefix(path)?.strip_prefix('/')?,
+                };
+                // Together they may be longer than a name can be.
+                format!("{prefix}{rest}").parse().ok()
+            }
+        }
+    }
+}
+
+/// Whether two names mean one registry: Docker Hub has several.
+fn is_same_registry(one: &str, other: &str) -> bool {
+    let is_hub = |name: &str| ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&name);
+    one == other || is_hub(one) && is_hub(other)
 }
 
 /// All of a file's.
@@ -242,6 +266,35 @@ mod tests {
             ("**", "http://127.0.0.1:5001", "any/thing", Some("127.0.0.1:5001 any/thing")),
         ] {
             assert_eq!(there(repositories, url, name).as_deref(), expected, "{repositories} {url} {name}");
+        }
+    }
+
+    #[test]
+    fn names_there_are_names_here() {
+        let here = |repositories: &str, url: &str, registry: &str, name: &str| {
+            let plan =
+                read(&format!("[[upstream]]\nrepositories = {repositories:?}\nurl = {url:?}")).unwrap().remove(0);
+            let here = plan.here(registry, &name.parse().unwrap())?;
+            assert_eq!(plan.there(&here).as_deref(), Some(name));
+            Some(here.to_string())
+        };
+        let hub = "https://registry-1.docker.io";
+        let long = "a".repeat(254);
+        for (repositories, url, registry, name, expected) in [
+            ("hub/**", hub, "docker.io", "library/debian", Some("hub/library/debian")),
+            ("hub/**", hub, "Index.Docker.io", "library/debian", Some("hub/library/debian")),
+            ("hub/**", hub, "quay.io", "library/debian", None),
+            ("hub/**", hub, "", "library/debian", None),
+            ("hub/**", hub, "docker.io", &long, None),
+            ("a/b/**", "https://R.example:5000/team", "r.example:5000", "team/c/d", Some("a/b/c/d")),
+            ("a/b/**", "https://r.example:5000/team", "r.example", "team/c/d", None),
+            ("a/b/**", "https://r.example:5000/team", "r.example:5000", "teams/c", None),
+            ("a/b/**", "https://r.example:5000/team", "r.example:5000", "team", None),
+            ("base", "https://r.example/library/debian", "r.example", "library/debian", Some("base")),
+            ("base", "https://r.example/library/debian", "r.example", "library/other", None),
+            ("**", "http://127.0.0.1:5001", "127.0.0.1:5001", "any/thing", Some("any/thing")),
+        ] {
+            assert_eq!(here(repositories, url, registry, name).as_deref(), expected, "{repositories} {url} {name}");
         }
     }
 

@@ -104,6 +104,7 @@ impl Registry {
                 stall: choices.stall,
                 redirects: choices.redirects,
                 has_page: choices.has_page,
+                most_connections: 256,
                 upstreams: choices.upstreams,
                 watch: Watch::default(),
             };

@@ -288,6 +288,35 @@ fn two_who_want_one_blob_have_it_brought_once_and_see_it_come() {
     assert!(elsewhere.asked().is_empty());
 }
 
+/// As containerd, podman and our own engine ask a mirror.
+#[test]
+fn a_mirror_is_told_which_registry_is_meant() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (digest, layer) = elsewhere.put_image("1", &[7; 100]);
+    elsewhere.put_image("2", &[7; 100]);
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    let at = |rest: &str, registry: &str| format!("/v2/team/web/{rest}?ns={registry}");
+    let given = registry.get(&at("manifests/1", "r.example")).is(200);
+    assert_eq!(sha256(&given.body), digest);
+    assert_eq!(registry.get(&at(&format!("blobs/{layer}"), "r.example")).is(200).body, [7; 100]);
+    registry.get(&at("manifests/2", "R.example")).is(200);
+    // By its name here it is the same, with nothing asked for again.
+    elsewhere.asked();
+    assert_eq!(registry.get(&manifest("1")).is(200).body, given.body);
+    assert_eq!(elsewhere.asked(), [""; 0]);
+    // Lists go on under the name that they were asked for by.
+    let page = registry.get("/v2/team/web/tags/list?n=1&ns=r.example").is(200);
+    let link = page.field("link").unwrap().split(['<', '>']).nth(1).unwrap().to_owned();
+    assert!(link.starts_with("/v2/team/web/tags/list?") && link.contains("ns=r.example"), "{link}");
+    assert_eq!(registry.get(&link).is(200).json()["tags"], json!(["2"]));
+    // What another registry has under this name is not here, whatever else is called so.
+    for other in ["docker.io", "r.example:5000", ""] {
+        registry.get(&at("manifests/1", other)).refused(404, "NAME_UNKNOWN");
+    }
+    registry.get("/v2/team/web/manifests/1").refused(404, "NAME_UNKNOWN");
+    registry.ask("POST", &at("blobs/uploads/", "r.example"), &[], b"").refused(405, "UNSUPPORTED");
+}
+
 #[test]
 fn nobody_pushes_to_it_and_other_repositories_are_as_ever() {
     let elsewhere = Arc::new(Elsewhere::default());

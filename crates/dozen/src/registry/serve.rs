@@ -17,6 +17,8 @@ use super::reload::Files;
 use super::{upstreams, webhooks};
 use crate::notify::Notify;
 
+/// Clients that may be connected at once. The next one waits in the kernel's queue.
+const MOST_CONNECTIONS: usize = 4096;
 /// Clients that the kernel keeps until they are let in, as tokio and the standard library have it.
 const BACKLOG: u32 = 1024;
 
@@ -155,6 +157,7 @@ async fn until_over(
         stall: serve.stall_timeout,
         redirects: serve.store_redirect,
         has_page: !serve.no_page,
+        most_connections: MOST_CONNECTIONS,
         upstreams: plan.upstreams.clone(),
         watch,
     };

@@ -53,7 +53,7 @@ pub(crate) async fn terms(shared: &Arc<Shared>, credentials: Option<Credentials>
     Ok(Terms {
         settings: shared.config.settings.get().registries.clone(),
         credentials,
-        own: shared.own_registry.get().and_then(OwnRegistry::known),
+        own: shared.own_registry.get().map(OwnRegistry::known),
         authorities,
         proxies: Proxies::of(of_engine),
         patience: Patience::default(),

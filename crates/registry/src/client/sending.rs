@@ -49,7 +49,8 @@ impl Repository {
         let scope = lock(&self.scope).clone().union(more);
         let (endpoints, terms, connections) = (self.endpoints.clone(), self.terms.clone(), self.connections.clone());
         let same = Self::new(&self.client, self.name.clone(), endpoints, scope, terms, connections);
-        Self { access: self.access, refined: self.refined.clone(), ..same }
+        let (refined, unserved) = (self.refined.clone(), self.unserved.clone());
+        Self { access: self.access, refined, unserved, ..same }
     }
 
     /// Sends once. No redirection is followed.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use dozen_testbox::{Machine, dozen_program, until};
+use dozen_testbox::{Daemon, Machine, dozen_program, until};
 use rustix::process::Signal;
 
 use crate::server::{HOST, Server, check, curl, failpoints, push_to, root};
@@ -60,6 +60,47 @@ fn an_engine_pulls_through_it_and_again_while_the_upstream_is_away() {
     pull_and_run();
     drop(server);
     check(&machine).expect(0);
+}
+
+/// Two registries have another image each under one name, and the engine means the one that it names.
+#[test]
+fn one_server_is_the_mirror_of_all_its_upstreams() {
+    let machine = Machine::new();
+    let all = [("one", THERE), ("two", "127.0.0.1:5002")];
+    let there: Vec<_> = all.map(|(name, host)| Server::beside(&machine, name, &["--listen", host])).into();
+    let (mut text, certificates) = (String::new(), machine.directory().join("certs.d"));
+    for (name, host) in all {
+        text += &format!("[[upstream]]\nrepositories = \"{name}/**\"\nurl = \"http://{host}\"\n");
+        let hosts = certificates.join(host);
+        std::fs::create_dir_all(&hosts).unwrap();
+        std::fs::write(hosts.join("hosts.toml"), format!("[host.\"http://{HOST}\"]\n")).unwrap();
+    }
+    let file = file(&machine, "all.toml", &text);
+    let _server = Server::start(&machine, &["--upstreams", file.to_str().unwrap()]);
+    let daemon = Daemon::start(&machine, &["--certs-dir", certificates.to_str().unwrap()]);
+    daemon.load("busybox");
+    for (_, host) in all {
+        let (file, name) = (format!("FROM busybox\nLABEL host={host}\n"), format!("{host}/team/web:1"));
+        machine.run_with(dozen_program(), &["build", "-q", "-t", &name, "-"], file.as_bytes(), &[]).expect(0);
+        daemon.dozen(&["push", "-q", &name]).expect(0);
+        daemon.dozen(&["rmi", &name]).expect(0);
+    }
+    let pulled = || {
+        all.map(|(_, host)| {
+            let name = format!("{host}/team/web:1");
+            daemon.dozen(&["pull", "-q", &name]).expect(0);
+            let id = daemon.dozen(&["image", "inspect", "--format", "{{.Id}}", &name]).text();
+            daemon.dozen(&["rmi", &name]).expect(0);
+            id
+        })
+    };
+    let first = pulled();
+    assert_ne!(first[0], first[1]);
+    // They went through it, so they are there without the two.
+    drop(there);
+    assert_eq!(pulled(), first);
+    let names = curl(&machine, &[&format!("http://{HOST}/v2/_catalog")]).text();
+    assert!(names.contains("[\"one/team/web\",\"two/team/web\"]"), "{names}");
 }
 
 /// Answers all with a status, and wants to be left alone.
