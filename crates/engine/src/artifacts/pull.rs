@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{ArtifactTransfer, repository, which};
-use crate::pull::failure;
+use crate::pull::{Vouching, failure};
 use crate::shared::Shared;
 use crate::{Engine, EngineError};
 
@@ -27,6 +27,9 @@ impl Engine {
     pub async fn pull_artifact(&self, transfer: &ArtifactTransfer) -> Result<Digest, EngineError> {
         let name = &transfer.reference;
         let failed = |error: RegistryError| EngineError::from(failure(name, &error));
+        // Models and policies are trusted as images are.
+        let vouching = Vouching::of(&self.shared);
+        let is_open = vouching.is_open(name)?;
         let repository = Arc::new(repository(&self.shared, transfer, Access::Pull).await?);
         let manifest = repository.manifest(&which(name)).await.map_err(failed)?;
         if manifest.kind == Document::Index {
@@ -36,6 +39,9 @@ impl Engine {
             );
             let hint = format!("name one of them by its digest: dozen manifest inspect {}", name.familiar());
             return Err(EngineError::NotBuilt { message, hint: Some(hint) });
+        }
+        if !is_open {
+            vouching.has_to_be(&repository, name, &manifest.digest).await?;
         }
         let document = ArtifactDocument::read(&manifest.bytes)?;
         let shared = self.shared.clone();

@@ -38,7 +38,7 @@ impl Vouching {
     }
 
     /// Whether nobody has to vouch for images of this name. Where none may come, the registry is not even asked.
-    pub(super) fn is_open(&self, name: &Reference) -> Result<bool, EngineError> {
+    pub(crate) fn is_open(&self, name: &Reference) -> Result<bool, EngineError> {
         let Some(rule) = self.rule(name) else { return Ok(true) };
         match rule.refusal(name) {
             Some(rejected) => Err(self.refused(rejected)),
@@ -66,6 +66,19 @@ impl Vouching {
             Ok(()) => Vouched::Yes,
             Err(rejected) => Vouched::NotFor(rejected),
         })
+    }
+
+    /// That somebody vouches for exactly this: a signature of what it names does not suffice.
+    pub(crate) async fn has_to_be(
+        &self,
+        repository: &Repository,
+        name: &Reference,
+        digest: &Digest,
+    ) -> Result<(), EngineError> {
+        match self.vouched(repository, name, digest).await? {
+            Vouched::Yes => Ok(()),
+            Vouched::NotFor(rejected) => Err(self.refused(rejected)),
+        }
     }
 
     pub(super) fn refused(&self, rejected: Rejected) -> EngineError {

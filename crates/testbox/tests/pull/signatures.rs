@@ -96,9 +96,9 @@ fn tag(digest: &str) -> String {
 }
 
 fn digest(machine: &Machine, name: &str) -> String {
-    let name = format!("docker://{HOST}/{name}");
-    let arguments = ["--insecure-policy", "inspect", "--tls-verify=false", "--format", "{{.Digest}}", &name];
-    machine.run("skopeo", &arguments).text().trim().to_owned()
+    let raw = "skopeo --insecure-policy inspect --tls-verify=false --raw \"docker://$1\" | sha256sum";
+    let sum = machine.run("sh", &["-c", raw, "sh", &format!("{HOST}/{name}")]).text();
+    format!("sha256:{}", sum.split(' ').next().unwrap())
 }
 
 fn copy(machine: &Machine, from: &str, to: &str) {
@@ -171,6 +171,26 @@ fn what_somebody_has_signed_comes_and_nothing_else() {
     let name = format!("{HOST}/team/bare:1");
     let shown = machine.run(docker_program(), &["pull", &name]);
     assert!(shown.code == 1 && shown.err.contains("Source image rejected: the rule for"), "{shown:?}");
+}
+
+#[test]
+fn artifacts_come_by_the_same_rules() {
+    let machine = Machine::new();
+    let _registry = Registry::start(&machine);
+    let public = file(&machine, "good.pub", PUBLIC);
+    let rules = json!({ "127.0.0.1:5000/team": signed(&public), "127.0.0.1:5000/closed": [{ "type": "reject" }] });
+    let daemon = Daemon::with_file(&machine, &configuration(&policy(&machine, &rules)));
+    let notes = file(&machine, "notes", "read me");
+    let name = format!("{HOST}/team/notes:1");
+    let artifact = |arguments: &[&str]| daemon.dozen(&[&["artifact"], arguments].concat());
+    artifact(&["add", &name, notes.to_str().unwrap()]).expect(0);
+    artifact(&["push", &name]).expect(0);
+    artifact(&["rm", &name]).expect(0);
+    artifact(&["pull", &name]).refuses(1, &["Source image rejected", "no signature exists"]);
+    artifact(&["pull", &format!("{HOST}/closed/notes:1")]).refuses(1, &["(reject)"]);
+    assert_eq!(artifact(&["ls", "-q"]).text(), "", "nothing is kept of what was refused");
+    attach(&machine, "team/notes:1", None);
+    artifact(&["pull", &name]).expect(0);
 }
 
 #[test]
