@@ -8,6 +8,7 @@ pub mod agent;
 pub mod base64;
 mod cgroup_parent;
 mod container;
+pub mod der;
 mod digest;
 mod dns;
 mod error;
@@ -30,6 +31,7 @@ pub mod run_root;
 mod sharing;
 mod signal;
 pub mod spelling;
+mod subject_public_key;
 mod user;
 mod user_namespace;
 
@@ -63,5 +65,6 @@ pub use resources::{
 pub use restart::RestartPolicy;
 pub use sharing::{FurtherGroup, IpcMode, PidMode, SharingSpec};
 pub use signal::{Signal, SignalError};
+pub use subject_public_key::{KeyKind, SubjectPublicKey, SubjectPublicKeyError};
 pub use user::{UserSpec, UserSpecError};
 pub use user_namespace::{IdRange, IdRangeError, UserNamespace};

@@ -3,37 +3,14 @@
 
 use std::fmt;
 
+use dozen_model::{KeyKind, SubjectPublicKey, SubjectPublicKeyError};
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 
 use crate::pem;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey {
-    kind: Kind,
-    /// As `ring` wants it: a point, or PKCS #1's `RSAPublicKey`.
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Rsa,
-    P256,
-    P384,
-    Ed25519,
-}
-
-/// The algorithm's identifier in a `SubjectPublicKeyInfo` (RFC 5480, RFC 8017, RFC 8410).
-const IDENTIFIERS: [(Kind, &[u8]); 4] = [
-    (Kind::Rsa, b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00"),
-    (Kind::P256, P256),
-    (Kind::P384, b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22"),
-    (Kind::Ed25519, b"\x06\x03\x2b\x65\x70"),
-];
-const P256: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-
-const SEQUENCE: u8 = 0x30;
-const BIT_STRING: u8 = 0x03;
+pub struct PublicKey(SubjectPublicKey);
 
 impl PublicKey {
     /// Reads a file.
@@ -42,7 +19,10 @@ impl PublicKey {
     /// What is wrong with it, in words.
     pub fn read(text: &str) -> Result<Self, &'static str> {
         match pem::read(text)? {
-            ("PUBLIC KEY", bytes) => of_info(&bytes).ok_or("what is in it is no public key")?,
+            ("PUBLIC KEY", bytes) => SubjectPublicKey::read(&bytes).map(Self).map_err(|error| match error {
+                SubjectPublicKeyError::Malformed => "what is in it is no public key",
+                SubjectPublicKeyError::Unknown => KeyKind::KNOWN,
+            }),
             (label, _) if label.ends_with("PRIVATE KEY") => Err("it is a private key: the public one is wanted"),
             ("CERTIFICATE", _) => Err("it is a certificate: the public key alone is wanted"),
             _ => Err("it is PEM, and no PUBLIC KEY"),
@@ -51,71 +31,31 @@ impl PublicKey {
 
     /// Of a point on P-256, uncompressed.
     pub(crate) fn of_p256(point: &[u8]) -> Self {
-        Self { kind: Kind::P256, bytes: point.to_vec() }
+        Self(SubjectPublicKey { kind: KeyKind::P256, bytes: point.to_vec() })
     }
 
     /// Whether this is its signature of the message.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let how: &'static dyn VerificationAlgorithm = match self.kind {
-            Kind::Rsa => &signature::RSA_PKCS1_2048_8192_SHA256,
-            Kind::P256 => &signature::ECDSA_P256_SHA256_ASN1,
-            Kind::P384 => &signature::ECDSA_P384_SHA256_ASN1,
-            Kind::Ed25519 => &signature::ED25519,
+        let how: &'static dyn VerificationAlgorithm = match self.0.kind {
+            KeyKind::Rsa => &signature::RSA_PKCS1_2048_8192_SHA256,
+            KeyKind::P256 => &signature::ECDSA_P256_SHA256_ASN1,
+            KeyKind::P384 => &signature::ECDSA_P384_SHA256_ASN1,
+            KeyKind::Ed25519 => &signature::ED25519,
         };
-        UnparsedPublicKey::new(how, &self.bytes).verify(message, signature).is_ok()
+        UnparsedPublicKey::new(how, &self.0.bytes).verify(message, signature).is_ok()
     }
 
     /// As a file has it.
     pub fn to_pem(&self) -> String {
-        let identifier = IDENTIFIERS.iter().find(|(kind, _)| *kind == self.kind).map_or(P256, |(_, bytes)| bytes);
-        let bits = [&[0], self.bytes.as_slice()].concat();
-        let content = [written(SEQUENCE, identifier), written(BIT_STRING, &bits)].concat();
-        pem::write("PUBLIC KEY", &written(SEQUENCE, &content))
+        pem::write("PUBLIC KEY", &self.0.to_der())
     }
 }
 
 /// A public key is no secret, and nobody wants to read it.
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublicKey").field("kind", &self.kind).finish_non_exhaustive()
+        f.debug_struct("PublicKey").field("kind", &self.0.kind).finish_non_exhaustive()
     }
-}
-
-fn of_info(info: &[u8]) -> Option<Result<PublicKey, &'static str>> {
-    let (SEQUENCE, content, []) = element(info)? else { return None };
-    let (SEQUENCE, identifier, behind) = element(content)? else { return None };
-    let (BIT_STRING, bits, []) = element(behind)? else { return None };
-    let (0, bytes) = bits.split_first()? else { return None };
-    let kind = IDENTIFIERS.iter().find(|(_, known)| *known == identifier).map(|(kind, _)| *kind);
-    let unknown = "keys are RSA (2048 bits and more), of the curves P-256 and P-384, or Ed25519";
-    Some(kind.ok_or(unknown).map(|kind| PublicKey { kind, bytes: bytes.to_vec() }))
-}
-
-/// X.690's DER: the tag and content of what comes first, and what comes behind.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(*first), rest),
-        0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (content, behind) = rest.split_at_checked(length)?;
-    Some((*tag, content, behind))
-}
-
-/// The same written, for up to 64 KiB.
-fn written(tag: u8, content: &[u8]) -> Vec<u8> {
-    let [.., high, low] = content.len().to_be_bytes();
-    let length: &[u8] = match (high, low) {
-        (0, 0..=0x7f) => &[low],
-        (0, _) => &[0x81, low],
-        _ => &[0x82, high, low],
-    };
-    [&[tag], length, content].concat()
 }
 
 #[cfg(test)]

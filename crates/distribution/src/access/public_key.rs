@@ -3,7 +3,8 @@
 //!
 //! A key says how it is used: what a token says of it can only agree.
 
-use dozen_model::base64;
+use dozen_model::der::{SEQUENCE, element, tagged};
+use dozen_model::{KeyKind, SubjectPublicKey, SubjectPublicKeyError, base64};
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::Value;
 
@@ -12,30 +13,10 @@ use crate::access::token::decode;
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PublicKey {
-    kind: Kind,
-    /// As `ring` wants it: a point, or PKCS #1's `RSAPublicKey`.
-    bytes: Vec<u8>,
+    key: SubjectPublicKey,
     /// By what tokens call it; `None`: they may call it as they like.
     id: Option<String>,
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Rsa,
-    P256,
-    P384,
-    Ed25519,
-}
-
-/// What stands before the key in a `SubjectPublicKeyInfo`: the algorithm's identifier (RFC 5480, RFC 8017, RFC 8410).
-const IDENTIFIERS: [(Kind, &[u8]); 4] = [
-    (Kind::Rsa, &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00]),
-    (Kind::P256, b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"),
-    (Kind::P384, b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22"),
-    (Kind::Ed25519, &[0x06, 0x03, 0x2b, 0x65, 0x70]),
-];
-
-const UNKNOWN: &str = "keys are RSA, of the curves P-256 and P-384, or Ed25519";
 
 impl PublicKey {
     /// All of a file's.
@@ -57,19 +38,19 @@ impl PublicKey {
 
     /// Whether this is its signature, by the algorithm of this name.
     pub(crate) fn verifies(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
-        let how: &'static dyn VerificationAlgorithm = match (self.kind, algorithm) {
-            (Kind::Rsa, "RS256") => &signature::RSA_PKCS1_2048_8192_SHA256,
-            (Kind::Rsa, "RS384") => &signature::RSA_PKCS1_2048_8192_SHA384,
-            (Kind::Rsa, "RS512") => &signature::RSA_PKCS1_2048_8192_SHA512,
-            (Kind::Rsa, "PS256") => &signature::RSA_PSS_2048_8192_SHA256,
-            (Kind::Rsa, "PS384") => &signature::RSA_PSS_2048_8192_SHA384,
-            (Kind::Rsa, "PS512") => &signature::RSA_PSS_2048_8192_SHA512,
-            (Kind::P256, "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
-            (Kind::P384, "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
-            (Kind::Ed25519, "EdDSA") => &signature::ED25519,
+        let how: &'static dyn VerificationAlgorithm = match (self.key.kind, algorithm) {
+            (KeyKind::Rsa, "RS256") => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (KeyKind::Rsa, "RS384") => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (KeyKind::Rsa, "RS512") => &signature::RSA_PKCS1_2048_8192_SHA512,
+            (KeyKind::Rsa, "PS256") => &signature::RSA_PSS_2048_8192_SHA256,
+            (KeyKind::Rsa, "PS384") => &signature::RSA_PSS_2048_8192_SHA384,
+            (KeyKind::Rsa, "PS512") => &signature::RSA_PSS_2048_8192_SHA512,
+            (KeyKind::P256, "ES256") => &signature::ECDSA_P256_SHA256_FIXED,
+            (KeyKind::P384, "ES384") => &signature::ECDSA_P384_SHA384_FIXED,
+            (KeyKind::Ed25519, "EdDSA") => &signature::ED25519,
             _ => return false,
         };
-        UnparsedPublicKey::new(how, &self.bytes).verify(message, signature).is_ok()
+        UnparsedPublicKey::new(how, &self.key.bytes).verify(message, signature).is_ok()
     }
 }
 
@@ -84,9 +65,11 @@ fn of_pem(text: &str) -> Result<Vec<PublicKey>, &'static str> {
         let bytes = base64::decode(&letters).ok_or("a block of PEM is no base 64")?;
         let malformed = "a block of PEM is not what its label says";
         match label {
-            "PUBLIC KEY" => keys.push(of_info(&bytes).ok_or(malformed)??),
-            "CERTIFICATE" => keys.push(of_certificate(&bytes).ok_or(malformed)??),
-            "RSA PUBLIC KEY" => keys.push(PublicKey { kind: Kind::Rsa, bytes, id: None }),
+            "PUBLIC KEY" => keys.push(of_info(&bytes, malformed)?),
+            "CERTIFICATE" => keys.push(of_info(info_of_certificate(&bytes).ok_or(malformed)?, malformed)?),
+            "RSA PUBLIC KEY" => {
+                keys.push(PublicKey { key: SubjectPublicKey { kind: KeyKind::Rsa, bytes }, id: None });
+            }
             word if word.ends_with("PRIVATE KEY") => {
                 return Err("there is a private key in it: the token service alone has that");
             }
@@ -96,36 +79,17 @@ fn of_pem(text: &str) -> Result<Vec<PublicKey>, &'static str> {
     Ok(keys)
 }
 
-/// X.690's DER: the tag and content of what comes first, and what comes behind.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(*first), rest),
-        0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (content, behind) = rest.split_at_checked(length)?;
-    Some((*tag, content, behind))
-}
-
-fn of_info(info: &[u8]) -> Option<Result<PublicKey, &'static str>> {
-    const SEQUENCE: u8 = 0x30;
-    const BIT_STRING: u8 = 0x03;
-    let (SEQUENCE, content, _) = element(info)? else { return None };
-    let (SEQUENCE, identifier, behind) = element(content)? else { return None };
-    let (BIT_STRING, bits, _) = element(behind)? else { return None };
-    let (0, bytes) = bits.split_first()? else { return None };
-    let kind = IDENTIFIERS.iter().find(|(_, known)| *known == identifier).map(|(kind, _)| *kind);
-    Some(kind.ok_or(UNKNOWN).map(|kind| PublicKey { kind, bytes: bytes.to_vec(), id: None }))
+fn of_info(info: &[u8], malformed: &'static str) -> Result<PublicKey, &'static str> {
+    match SubjectPublicKey::read(info) {
+        Ok(key) => Ok(PublicKey { key, id: None }),
+        Err(SubjectPublicKeyError::Malformed) => Err(malformed),
+        Err(SubjectPublicKeyError::Unknown) => Err(KeyKind::KNOWN),
+    }
 }
 
 /// RFC 5280, section 4.1: version, serial number, algorithm, issuer, validity and subject stand before the key. Who made the
 /// certificate does not matter: it was given to us.
-fn of_certificate(certificate: &[u8]) -> Option<Result<PublicKey, &'static str>> {
+fn info_of_certificate(certificate: &[u8]) -> Option<&[u8]> {
     const VERSION: u8 = 0xa0;
     let (_, content, _) = element(certificate)?;
     let (_, mut rest, _) = element(content)?;
@@ -135,7 +99,8 @@ fn of_certificate(certificate: &[u8]) -> Option<Result<PublicKey, &'static str>>
     for _ in 0..5 {
         rest = element(rest)?.2;
     }
-    of_info(rest)
+    let (_, _, behind) = element(rest)?;
+    Some(&rest[..rest.len() - behind.len()])
 }
 
 fn of_json(text: &str) -> Result<Vec<PublicKey>, &'static str> {
@@ -162,19 +127,19 @@ fn of_key(key: &Value) -> Result<PublicKey, &'static str> {
         if is_point { Ok([&[4][..], &x, &y].concat()) } else { Err("a key's point is not on its curve") }
     };
     let (kind, bytes) = match (text("kty"), text("crv")) {
-        (Some("RSA"), _) => (Kind::Rsa, rsa(&number("n")?, &number("e")?)),
-        (Some("EC"), Some("P-256")) => (Kind::P256, point(32)?),
-        (Some("EC"), Some("P-384")) => (Kind::P384, point(48)?),
-        (Some("OKP"), Some("Ed25519")) => (Kind::Ed25519, number("x")?),
-        _ => return Err(UNKNOWN),
+        (Some("RSA"), _) => (KeyKind::Rsa, rsa(&number("n")?, &number("e")?)),
+        (Some("EC"), Some("P-256")) => (KeyKind::P256, point(32)?),
+        (Some("EC"), Some("P-384")) => (KeyKind::P384, point(48)?),
+        (Some("OKP"), Some("Ed25519")) => (KeyKind::Ed25519, number("x")?),
+        _ => return Err(KeyKind::KNOWN),
     };
-    Ok(PublicKey { kind, bytes, id: text("kid").map(str::to_owned) })
+    Ok(PublicKey { key: SubjectPublicKey { kind, bytes }, id: text("kid").map(str::to_owned) })
 }
 
 /// PKCS #1's `RSAPublicKey` (RFC 8017, appendix A.1.1).
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     let content = [integer(modulus), integer(exponent)].concat();
-    tagged(0x30, &content)
+    tagged(SEQUENCE, &content)
 }
 
 fn integer(number: &[u8]) -> Vec<u8> {
@@ -185,16 +150,6 @@ fn integer(number: &[u8]) -> Vec<u8> {
     tagged(0x02, &[sign, number].concat())
 }
 
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len().to_be_bytes();
-    let digits = &length[length.iter().take_while(|byte| **byte == 0).count().min(length.len() - 1)..];
-    let head = match digits {
-        [short @ 0..=0x7f] => vec![tag, *short],
-        digits => [&[tag, 0x80 | u8::try_from(digits.len()).unwrap_or(8)][..], digits].concat(),
-    };
-    [&head[..], content].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -203,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::access::token::encode;
+    use dozen_model::der::BIT_STRING;
 
     /// RFC 7515, appendix A.2 and A.3: keys, what was signed, and its signatures.
     const RSA: &str = r#"{"kty":"RSA",
@@ -236,9 +192,8 @@ mod tests {
         format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
     }
 
-    fn info(identifier: &[u8], key: &[u8]) -> Vec<u8> {
-        let bits = [&[0][..], key].concat();
-        tagged(0x30, &[tagged(0x30, identifier), tagged(0x03, &bits)].concat())
+    fn info(kind: KeyKind, key: &[u8]) -> Vec<u8> {
+        SubjectPublicKey { kind, bytes: key.to_vec() }.to_der()
     }
 
     #[test]
@@ -246,10 +201,10 @@ mod tests {
         let random = SystemRandom::new();
         let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, made.as_ref(), &random).unwrap();
-        let file = pem("PUBLIC KEY", &info(IDENTIFIERS[1].1, pair.public_key().as_ref()));
+        let file = pem("PUBLIC KEY", &info(KeyKind::P256, pair.public_key().as_ref()));
         let made = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
         let edwards = Ed25519KeyPair::from_pkcs8(made.as_ref()).unwrap();
-        let both = file + &pem("PUBLIC KEY", &info(IDENTIFIERS[3].1, edwards.public_key().as_ref()));
+        let both = file + &pem("PUBLIC KEY", &info(KeyKind::Ed25519, edwards.public_key().as_ref()));
         let keys = PublicKey::read_all(&both).unwrap();
         let signature = pair.sign(&random, b"words").unwrap();
         assert!(keys[0].verifies("ES256", b"words", signature.as_ref()));
@@ -270,6 +225,8 @@ mod tests {
     #[test]
     fn what_is_no_public_key_is_refused_with_the_reason() {
         let large = encode(&[1; 33]);
+        let other = [tagged(SEQUENCE, &[6, 1, 1]), tagged(BIT_STRING, b"\0x")].concat();
+        let other = tagged(SEQUENCE, &other);
         for (text, words) in [
             (String::new(), "no key"),
             ("{".to_owned(), "no JSON"),
@@ -279,7 +236,7 @@ mod tests {
             (EC.replace("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", &large), "not on its curve"),
             (pem("EC PRIVATE KEY", b"x"), "private key"),
             (pem("PUBLIC KEY", b"x"), "not what its label says"),
-            (pem("PUBLIC KEY", &info(&[6, 1, 1], b"x")), "keys are RSA"),
+            (pem("PUBLIC KEY", &other), "keys are RSA"),
             (pem("CERTIFICATE", &[0x30, 0x84, 0, 0, 0, 0]), "not what its label says"),
             ("-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----".to_owned(), "no base 64"),
             ("-----BEGIN PUBLIC KEY-----".to_owned(), "does not end"),
