@@ -41,6 +41,7 @@ impl Connector {
             may_reach_host: true,
             may_be_plain: true,
             patience: Patience { head: PATIENCE, silence: PATIENCE },
+            door: None,
         };
         Ok(Self { fetching, connections: Connections::default() })
     }

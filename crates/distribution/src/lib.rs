@@ -44,7 +44,7 @@ pub use metrics::Metrics;
 pub use refusal::{Kind, Refusal};
 pub use retention::{Retention, RetentionError};
 pub use scrub::{Scrub, scrub};
-pub use serve::{Options, Watch, serve, serve_metrics};
+pub use serve::{Options, Watch, serve, serve_inside, serve_metrics};
 pub use store::{
     Bucket, BucketError, BucketErrorKind, Checked, Freed, Later, LazyStore, Migrated, Object, OpenError, Pieces,
     Progress, Released, Store, StoreOptions, check, check_bucket, migrate_to_bucket, migrate_to_directory,

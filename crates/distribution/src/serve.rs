@@ -14,8 +14,9 @@ mod tokens;
 mod uploads;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dozen_accept::Limits;
@@ -23,8 +24,8 @@ use dozen_tls::DoorKeeper;
 use http::header::{HeaderName, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::access::Access;
 use crate::access::caller::Caller;
@@ -37,6 +38,7 @@ use crate::store::{LazyStore, Store};
 use crate::upstream::{Source, Upstreams};
 use crate::webhook::{Happened, Webhooks, What};
 pub(crate) use body::Body;
+use connection::Visitor;
 pub use numbers::serve_metrics;
 use reception::Reception;
 use socket::Outbox;
@@ -100,10 +102,35 @@ pub async fn serve(
     tls: Option<DoorKeeper>,
     shutdown: impl Future<Output = ()>,
 ) {
+    let accept = move |context: &mut Context<'_>| listener.poll_accept(context).map_ok(Visitor::from);
+    serve_visitors(store.into(), options, accept, tls, shutdown).await;
+}
+
+/// The same for who is in this process, and sends one of two connected sockets for each connection.
+pub async fn serve_inside(
+    store: impl Into<LazyStore>,
+    options: Options,
+    mut visitors: mpsc::Receiver<UnixStream>,
+    shutdown: impl Future<Output = ()>,
+) {
+    let accept = move |context: &mut Context<'_>| match visitors.poll_recv(context) {
+        Poll::Ready(Some(stream)) => Poll::Ready(Ok(Visitor::Inside(stream))),
+        // Nobody can come any more.
+        Poll::Ready(None) | Poll::Pending => Poll::Pending,
+    };
+    serve_visitors(store.into(), options, accept, None, shutdown).await;
+}
+
+async fn serve_visitors(
+    store: LazyStore,
+    options: Options,
+    accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<Visitor>>,
+    tls: Option<DoorKeeper>,
+    shutdown: impl Future<Output = ()>,
+) {
     let limits = Limits { most: Some(options.most_connections), grace: GRACE };
-    let reception = Arc::new(Reception::new(store.into(), options, tls.is_some()));
-    let accept = move |context: &mut Context<'_>| listener.poll_accept(context);
-    let speak = |(stream, peer), ending| connection::speak(reception.clone(), tls.clone(), stream, peer, ending);
+    let reception = Arc::new(Reception::new(store, options, tls.is_some()));
+    let speak = |visitor, ending| connection::speak(reception.clone(), tls.clone(), visitor, ending);
     dozen_accept::serve(accept, speak, limits, shutdown).await;
 }
 

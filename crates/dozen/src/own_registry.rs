@@ -1,9 +1,10 @@
 //! The registry that the engine's process serves beside the API: on loopback, for whoever may use the engine.
 //!
 //! Loopback is reached by every user of the machine, and by containers that have the host's network, root in them: so nobody is
-//! let in without the password, which lies where root alone can read it, and which the engine's own pulls and pushes know.
-//! Until somebody comes with it, the registry is a listener and nothing more: its store is opened for the first one, and what
-//! it then does beside answering sleeps while nothing happens in it.
+//! let in there without the password, which lies where root alone can read it. The engine's own pulls and pushes do not go
+//! that way, where others may listen: they come by a door within the process, and need none. Until somebody comes who may, the
+//! registry is a listener and nothing more: its store is opened for the first one, and what it then does beside answering
+//! sleeps while nothing happens in it.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dozen_distribution::{Access, AllowedHosts, LazyStore, Options, Secret, StoreOptions, Watch};
-use dozen_engine::{Engine, RegistrySecret};
+use dozen_engine::{Door, Engine, Visitors};
 use dozen_model::error_chain;
 use tokio::net::TcpListener;
 
@@ -28,6 +29,7 @@ const COLLECT_AFTER: Duration = Duration::from_secs(60 * 60);
 /// See the module.
 pub(crate) struct OwnRegistry {
     listener: TcpListener,
+    visitors: Visitors,
     root: PathBuf,
     secret: Arc<Secret>,
 }
@@ -38,11 +40,9 @@ impl OwnRegistry {
     pub(crate) async fn open(engine: &Engine) -> Option<Self> {
         let address = engine.settings().own_registry.listen?;
         match Self::listen(address, engine.own_registry_root()).await {
-            Ok((own, address)) => {
+            Ok((own, address, door)) => {
                 tracing::info!("serving a registry on http://{address}");
-                let password = RegistrySecret::new(own.secret.password());
-                let user = Secret::USER.to_owned();
-                engine.set_own_registry(dozen_engine::OwnRegistry::Served { address, user, password });
+                engine.set_own_registry(dozen_engine::OwnRegistry::Served { address, door });
                 Some(own)
             }
             Err(why) => {
@@ -55,7 +55,7 @@ impl OwnRegistry {
         }
     }
 
-    async fn listen(address: SocketAddr, root: PathBuf) -> Result<(Self, SocketAddr), String> {
+    async fn listen(address: SocketAddr, root: PathBuf) -> Result<(Self, SocketAddr, Door), String> {
         let failed = |error| format!("cannot listen on {address}: {error}");
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -66,14 +66,15 @@ impl OwnRegistry {
             Secret::open(&directory.join("password")).map_err(|error| error_chain(&error))
         });
         let secret = Arc::new(secret.await.map_err(|error| error.to_string())??);
-        Ok((Self { listener, root, secret }, address))
+        let (door, visitors) = Door::new();
+        Ok((Self { listener, visitors, root, secret }, address, door))
     }
 
     /// For ever.
     pub(crate) async fn serve(self) {
         let store = LazyStore::new(&self.root, StoreOptions::default());
-        let options = Options {
-            access: Access::Secret(self.secret),
+        let options = |access| Options {
+            access,
             read_only: false,
             hosts: AllowedHosts::Any,
             stall: STALL,
@@ -83,7 +84,10 @@ impl OwnRegistry {
             upstreams: None,
             watch: Watch::default(),
         };
-        let serving = dozen_distribution::serve(store.clone(), options, self.listener, None, std::future::pending());
+        // Whoever takes all the places on loopback takes none of the engine's.
+        let (others, own) = (options(Access::Secret(self.secret)), options(Access::Open));
+        let serving = dozen_distribution::serve(store.clone(), others, self.listener, None, std::future::pending());
+        let inside = dozen_distribution::serve_inside(store.clone(), own, self.visitors, std::future::pending());
         let beside = async {
             let opened = store.opened().await;
             let mut chores = Chores::default();
@@ -91,6 +95,6 @@ impl OwnRegistry {
             chores.add(collect_when_stirred(COLLECT_AFTER, opened));
             std::future::pending::<()>().await;
         };
-        tokio::join!(serving, beside);
+        tokio::join!(serving, inside, beside);
     }
 }

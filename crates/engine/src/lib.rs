@@ -59,6 +59,7 @@ pub use container::update::{LogChange, ResourceChange};
 pub use container::{Container, RemoveOptions, StopOptions, WaitCondition, Waiter};
 pub use disk_usage::EngineUsage;
 pub use dozen_network::FAILPOINTS as NETWORK_FAILPOINTS;
+pub use dozen_registry::{Door, Visitors};
 pub use dozen_trust::PublicKey;
 pub use engine::{CreateRequest, Engine, EngineInfo, ImportOptions};
 pub use error::EngineError;

@@ -4,21 +4,19 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use dozen_registry::{Credentials, OwnRegistry as Known, Secret};
+use dozen_registry::{Door, OwnRegistry as Known};
 
 use crate::{Engine, EngineError};
 
 /// Whether there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum OwnRegistry {
-    /// At this address, for who has name and password.
+    /// At this address for others, and by this door for the engine.
     Served {
         #[expect(missing_docs, reason = "plain")]
         address: SocketAddr,
         #[expect(missing_docs, reason = "plain")]
-        user: String,
-        #[expect(missing_docs, reason = "plain")]
-        password: Secret,
+        door: Door,
     },
     /// There was to be one.
     Failed {
@@ -33,11 +31,8 @@ impl OwnRegistry {
     /// As the client of registries is told.
     pub(crate) fn known(&self) -> Known {
         match self {
-            Self::Served { address, user, password } => {
-                let (user, password) = (user.clone(), password.clone());
-                Known { address: *address, credentials: Ok(Credentials::Password { user, password }) }
-            }
-            Self::Failed { address, why } => Known { address: *address, credentials: Err(why.clone()) },
+            Self::Served { address, door } => Known { address: *address, door: Ok(door.clone()) },
+            Self::Failed { address, why } => Known { address: *address, door: Err(why.clone()) },
         }
     }
 }

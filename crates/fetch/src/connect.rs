@@ -27,6 +27,10 @@ pub(crate) async fn to(
     proxy: Option<&Address>,
     fetching: &Fetching,
 ) -> Result<(Box<dyn Stream>, bool), FetchError> {
+    if let Some(door) = &fetching.door {
+        let failed = |error| FetchError::Connect { to: address.endpoint(), why: error_chain(&error) };
+        return Ok((Box::new(door.knock().await.map_err(failed)?), true));
+    }
     let mut is_of_host = false;
     let stream: Box<dyn Stream> = match proxy {
         None => {

@@ -15,6 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use crate::address::Address;
+use crate::door::Door;
 use crate::sending::Moved;
 use crate::{FetchError, Fetching, LARGEST_BYTES, authorize, broken, connect};
 
@@ -94,10 +95,12 @@ impl Fetching {
     pub async fn ask(&self, question: Question<'_>, connections: &Connections) -> Result<Answer, FetchError> {
         let Question { method, address, mut headers, body } = question;
         let late = || Err(broken(address, "it does not answer".into()));
-        let proxy = self.proxies.of_address(address)?;
+        let proxy = if self.door.is_none() { self.proxies.of_address(address)? } else { None };
         let through = proxy.as_ref().map(Address::endpoint);
         let (may_reach_host, identity) = (self.may_reach_host, self.authorities.identity());
-        let key = format!("{} {} {through:?} {may_reach_host} {identity:?}", address.scheme(), address.endpoint());
+        let door = self.door.as_ref().map(Door::identity);
+        let (scheme, endpoint) = (address.scheme(), address.endpoint());
+        let key = format!("{scheme} {endpoint} {through:?} {may_reach_host} {identity:?} {door:?}");
         fill(&mut headers, address, proxy.as_ref());
         // A proxy is asked for the whole address, unless it only carries bytes.
         let is_asked_whole = proxy.is_some() && !address.is_secure;

@@ -5,6 +5,7 @@
 
 mod address;
 mod connect;
+mod door;
 mod exchange;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -20,6 +21,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use address::{Address, AddressError};
 pub use connect::is_host;
+pub use door::{Door, Visitors};
 pub use dozen_tls::{Authorities, ClientCertificate, certificates_of_host};
 pub use exchange::{Answer, Body, Connections, Patience, Question, whole};
 pub use proxy::Proxies;
@@ -44,6 +46,8 @@ pub struct Fetching {
     pub may_be_plain: bool,
     /// How long.
     pub patience: Patience,
+    /// The server is in this process: it is reached by this, whatever its address, and by no proxy.
+    pub door: Option<Door>,
 }
 
 /// A file that comes.

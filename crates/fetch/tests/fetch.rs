@@ -54,6 +54,7 @@ fn fetching(more: Option<&str>) -> Fetching {
         may_reach_host: true,
         may_be_plain: false,
         patience: Patience::default(),
+        door: None,
     }
 }
 

@@ -150,8 +150,9 @@ impl Client {
         if let Some(own) = terms.own.clone().filter(|own| own.is(reference.registry())) {
             let endpoints = vec![own.endpoint()];
             let refined = OnceCell::new_with(Some(endpoints.clone()));
-            let unserved = own.credentials.as_ref().err().cloned();
-            let terms = Terms { credentials: own.credentials.ok(), ..terms };
+            let unserved = own.door.as_ref().err().cloned();
+            // Whoever comes by the door needs none, and those for another registry of this name are not for it.
+            let terms = Terms { credentials: None, ..terms };
             let repository = Repository::new(self, name, endpoints, scope, terms, Connections::default());
             return Repository { access: Some(access), refined, unserved, ..repository };
         }
@@ -476,6 +477,7 @@ impl Repository {
             may_reach_host,
             may_be_plain: false,
             patience: self.terms.patience,
+            door: endpoint.door.clone().filter(|_| endpoint.is_at(address)),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use dozen_fetch::{Address, Authorities};
+use dozen_fetch::{Address, Authorities, Door};
 use dozen_settings::RegistrySettings;
 use http::{HeaderName, HeaderValue};
 
@@ -35,6 +35,8 @@ pub struct Endpoint {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `None`: what the host trusts.
     pub trust: Option<Trust>,
+    /// It is in this process, and reached by this alone.
+    pub door: Option<Door>,
 }
 
 /// Certificates that count for a server, and those that count where it leads to.
@@ -87,6 +89,7 @@ impl Endpoint {
             capabilities: Capabilities { resolve: true, pull: true, push: true },
             headers: Vec::new(),
             trust: None,
+            door: None,
         }
     }
 

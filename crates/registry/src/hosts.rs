@@ -122,6 +122,7 @@ fn endpoint(registry: &str, own: &Endpoint, host: &Host) -> Option<Endpoint> {
         capabilities: host.capabilities.unwrap_or(Capabilities { resolve: true, pull: true, push: false }),
         headers: host.headers.clone(),
         trust: None,
+        door: None,
     })
 }
 

@@ -41,7 +41,7 @@ pub use blob::Blob;
 pub use client::{Access, Client, Repository, Terms};
 pub use document::{Document, DocumentError};
 pub use download::Download;
-pub use dozen_fetch::{Authorities, Patience, Proxies};
+pub use dozen_fetch::{Authorities, Door, Patience, Proxies, Visitors};
 pub use endpoint::{Endpoint, Security, Trust, endpoints};
 pub use error::RegistryError;
 pub use hosts::Capabilities;

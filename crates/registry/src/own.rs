@@ -1,18 +1,20 @@
-//! The registry that this very process serves, on loopback. It is asked at its address, whatever the host's files say of
-//! `localhost`, and told its password, which nobody else is. Where it was to be served and is not, nobody is asked: whoever has
-//! the address in its place could give any image under its names.
+//! The registry that this very process serves, on loopback for others. It is not asked there: every container with the host's
+//! network may read what goes over loopback, and whoever gets hold of the address would be told what is its. Where it was to be
+//! served and is not, nobody is asked: whoever has the address in its place could give any image under its names.
 
 use std::net::SocketAddr;
 
-use crate::{Credentials, Endpoint, Security};
+use dozen_fetch::Door;
+
+use crate::{Endpoint, Security};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct OwnRegistry {
     /// Where it listens, or was to.
     pub address: SocketAddr,
-    /// For it; or why it is not there.
-    pub credentials: Result<Credentials, String>,
+    /// By which it is reached; or why it is not there.
+    pub door: Result<Door, String>,
 }
 
 impl OwnRegistry {
@@ -26,21 +28,17 @@ impl OwnRegistry {
 
     /// Whom to ask.
     pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::new(Security::Plain, &self.address.to_string())
+        Endpoint { door: self.door.clone().ok(), ..Endpoint::new(Security::Plain, &self.address.to_string()) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Secret;
 
     #[test]
     fn it_is_called_by_its_address_or_localhost() {
-        let own = |address: &str| OwnRegistry {
-            address: address.parse().unwrap(),
-            credentials: Ok(Credentials::RegistryToken(Secret::new("x"))),
-        };
+        let own = |address: &str| OwnRegistry { address: address.parse().unwrap(), door: Ok(Door::new().0) };
         for (address, registry, is_own) in [
             ("127.0.0.1:12012", "localhost:12012", true),
             ("127.0.0.1:12012", "LocalHost:12012", true),

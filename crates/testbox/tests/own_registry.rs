@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use dozen_testbox::{Daemon, Machine, dozen_program, image_archive};
+use dozen_testbox::{Daemon, Machine, Side, dozen_program, image_archive};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -117,9 +117,31 @@ fn nobody_else_gets_in() {
 }
 
 #[test]
+fn what_the_engine_asks_goes_over_no_network() {
+    let machine = Machine::new();
+    let engine = machine.engine();
+    engine.load("busybox");
+    // Everyone on the machine may take all places there are on loopback, and who has the host's network may listen there.
+    let idle = || (0..300).map(|_| std::net::TcpStream::connect("127.0.0.1:12012")).collect::<Result<Vec<_>, _>>();
+    let held = machine.on(Side::Machine, idle).unwrap();
+    let packets = || {
+        let counts = machine.run("cat", &["/sys/class/net/lo/statistics/tx_packets"]).text();
+        counts.trim().parse::<u64>().unwrap()
+    };
+    let before = packets();
+    let name = format!("{HOST}/team/web:1");
+    engine.dozen(&["tag", "busybox", &name]).expect(0);
+    engine.dozen(&["push", "-q", &name]).expect(0);
+    engine.dozen(&["rmi", &name, "busybox"]).expect(0);
+    engine.dozen(&["pull", "-q", &name]).expect(0);
+    assert_eq!(packets(), before, "on loopback nothing was said");
+    drop(held);
+}
+
+#[test]
 fn an_address_that_is_taken_keeps_no_engine_from_starting() {
     let machine = Machine::new();
-    let taken = machine.on(dozen_testbox::Side::Machine, || std::net::TcpListener::bind("127.0.0.1:12012")).unwrap();
+    let taken = machine.on(Side::Machine, || std::net::TcpListener::bind("127.0.0.1:12012")).unwrap();
     let engine = machine.engine();
     engine.load("busybox");
     let own = info(&engine.dozen(&["info", "--format", "{{json .OwnRegistry}}"]).text());

@@ -79,11 +79,6 @@ impl Secret {
         Ok(Self { password: password.to_owned(), key: hmac::Key::new(hmac::HMAC_SHA256, &bytes) })
     }
 
-    /// For the one who is to have it.
-    pub fn password(&self) -> &str {
-        &self.password
-    }
-
     pub(crate) fn is_right(&self, name: &str, password: &[u8]) -> bool {
         let tag = hmac::sign(&self.key, password);
         hmac::verify(&self.key, self.password.as_bytes(), tag.as_ref()).is_ok() && name == Self::USER
@@ -99,12 +94,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
         let first = Secret::open(&path).unwrap();
-        assert_eq!(first.password().len(), 2 * BYTES);
+        assert_eq!(first.password.len(), 2 * BYTES);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(Secret::open(&path).unwrap().password(), first.password());
-        assert!(!format!("{first:?}").contains(first.password()));
+        assert_eq!(Secret::open(&path).unwrap().password, first.password);
+        assert!(!format!("{first:?}").contains(first.password.as_str()));
         let other = Secret::open(&directory.path().join("other")).unwrap();
-        assert_ne!(other.password(), first.password());
+        assert_ne!(other.password, first.password);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(Secret::open(&path), Err(SecretError::Readable(_))));
     }
@@ -116,7 +111,7 @@ mod tests {
         let read = |text: &str| {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            Secret::open(&path).map(|secret| secret.password().to_owned())
+            Secret::open(&path).map(|secret| secret.password.clone())
         };
         let (good, long) = ("x".repeat(32), "x".repeat(513));
         assert_eq!(read(&good).unwrap(), good);
@@ -130,7 +125,7 @@ mod tests {
     fn only_the_right_one_is_let_in() {
         let directory = tempfile::tempdir().unwrap();
         let secret = Secret::open(&directory.path().join("password")).unwrap();
-        let right = secret.password().as_bytes().to_vec();
+        let right = secret.password.as_bytes().to_vec();
         assert!(secret.is_right(Secret::USER, &right));
         assert!(!secret.is_right("root", &right) && !secret.is_right("", &right));
         for bad in [&b""[..], &right[1..], &[&right[..], b"x"].concat(), b"dozen"] {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::reception::Reception;
 use super::socket::{Outbox, Socket, Stream};
@@ -23,14 +23,29 @@ const BUFFER_BYTES: usize = 128 << 10;
 /// unread sends a reset, and the client may never see the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Who has come.
+pub(super) enum Visitor {
+    Network(TcpStream, SocketAddr),
+    /// From this very process.
+    Inside(UnixStream),
+}
+
+impl From<(TcpStream, SocketAddr)> for Visitor {
+    fn from((stream, peer): (TcpStream, SocketAddr)) -> Self {
+        Self::Network(stream, peer)
+    }
+}
+
 /// Serves a client.
-pub(super) async fn speak(
-    reception: Arc<Reception>,
-    tls: Option<DoorKeeper>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    mut ending: Ending,
-) {
+pub(super) async fn speak(reception: Arc<Reception>, tls: Option<DoorKeeper>, visitor: Visitor, ending: Ending) {
+    let (stream, peer) = match visitor {
+        Visitor::Network(stream, peer) => (stream, peer),
+        Visitor::Inside(stream) => {
+            // For logs: it has no address.
+            let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            return answer(reception, Stream::Inside(stream), peer, ending).await;
+        }
+    };
     // It fails only on a connection that is gone already.
     let _ = stream.set_nodelay(true);
     let stall = reception.options.stall;
@@ -48,6 +63,11 @@ pub(super) async fn speak(
             }
         },
     };
+    answer(reception, stream, peer, ending).await;
+}
+
+async fn answer(reception: Arc<Reception>, stream: Stream, peer: SocketAddr, mut ending: Ending) {
+    let stall = reception.options.stall;
     let outbox = Outbox::default();
     let metrics = reception.options.watch.metrics.clone();
     let _connected = metrics.connected();

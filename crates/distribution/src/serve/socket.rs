@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dozen_tls::TlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
 use crate::metrics::Metrics;
@@ -60,7 +61,7 @@ impl Outbox {
     }
 
     /// Sends up to so many bytes of what is next.
-    fn send(&self, stream: &TcpStream, length: usize) -> io::Result<usize> {
+    fn send(&self, stream: impl AsFd, length: usize) -> io::Result<usize> {
         let mut files = self.lock();
         let Some(next) = files.front_mut() else {
             return Err(io::Error::other("bytes stand in for no file"));
@@ -93,6 +94,8 @@ pub(crate) struct Socket {
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream>),
+    /// To this process itself.
+    Inside(UnixStream),
 }
 
 impl Socket {
@@ -113,10 +116,61 @@ impl Socket {
     }
 }
 
-fn poll_send(stream: &TcpStream, outbox: &Outbox, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+/// What the kernel sends files to.
+trait Direct: AsyncWrite + AsFd + Unpin {
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Until it would block.
+    fn attempt(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
+}
+
+impl Direct for TcpStream {
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(context)
+    }
+
+    fn attempt(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+}
+
+impl Direct for UnixStream {
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_ready(context)
+    }
+
+    fn attempt(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, write)
+    }
+}
+
+/// Bytes as they are, and files where bytes stand in for them: as many of the first slices as are of one kind.
+fn poll_write_direct<S: Direct>(
+    stream: &mut S,
+    outbox: &Outbox,
+    context: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
+    let slices = &slices[first.min(slices.len())..];
+    let is_file = slices.first().is_some_and(|slice| stands_in(slice));
+    let count = slices.iter().take_while(|slice| stands_in(slice) == is_file).count();
+    let slices = &slices[..count];
+    if is_file {
+        poll_send(stream, outbox, context, slices.iter().map(|slice| slice.len()).sum())
+    } else {
+        Pin::new(stream).poll_write_vectored(context, slices)
+    }
+}
+
+fn poll_send<S: Direct>(
+    stream: &S,
+    outbox: &Outbox,
+    context: &mut Context<'_>,
+    length: usize,
+) -> Poll<io::Result<usize>> {
     loop {
-        ready!(stream.poll_write_ready(context))?;
-        match stream.try_io(Interest::WRITABLE, || outbox.send(stream, length)) {
+        ready!(stream.poll_writable(context))?;
+        match stream.attempt(|| outbox.send(stream, length)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return Poll::Ready(result),
         }
@@ -129,6 +183,7 @@ impl AsyncRead for Socket {
         let before = buffer.filled().len();
         let read = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Inside(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         this.metrics.received(buffer.filled().len().saturating_sub(before));
@@ -148,18 +203,8 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = match &mut this.stream {
-            Stream::Plain(stream) => {
-                let first = slices.iter().position(|slice| !slice.is_empty()).unwrap_or(0);
-                let slices = &slices[first.min(slices.len())..];
-                let is_file = slices.first().is_some_and(|slice| stands_in(slice));
-                let count = slices.iter().take_while(|slice| stands_in(slice) == is_file).count();
-                let slices = &slices[..count];
-                if is_file {
-                    poll_send(stream, &this.outbox, context, slices.iter().map(|slice| slice.len()).sum())
-                } else {
-                    Pin::new(stream).poll_write_vectored(context, slices)
-                }
-            }
+            Stream::Plain(stream) => poll_write_direct(stream, &this.outbox, context, slices),
+            Stream::Inside(stream) => poll_write_direct(stream, &this.outbox, context, slices),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
         };
         if let Poll::Ready(Ok(count)) = written {
@@ -177,6 +222,7 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         let flushed = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Inside(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
         };
         this.in_time(context, flushed)
@@ -186,6 +232,7 @@ impl AsyncWrite for Socket {
         let this = self.get_mut();
         let shut = match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Inside(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         };
         this.in_time(context, shut)

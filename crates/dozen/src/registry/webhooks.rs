@@ -37,6 +37,7 @@ pub(super) fn sender() -> Result<Arc<dyn Deliver>, Box<dyn Error>> {
         may_reach_host: true,
         may_be_plain: false,
         patience: Patience::default(),
+        door: None,
     };
     Ok(Arc::new(Sender(fetching)))
 }

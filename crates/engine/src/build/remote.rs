@@ -173,6 +173,7 @@ pub(super) async fn download(
         may_reach_host: job.check_entitled(ENTITLEMENT).is_ok(),
         may_be_plain,
         patience: Patience::default(),
+        door: None,
     };
     let refused = |error| refused(error, what);
     let Some(mut coming) = fetching.fetch_unless(address, known).await.map_err(refused)? else { return Ok(None) };

@@ -81,6 +81,7 @@ const EXCEPTIONS: &[Exception] = &[
     in_1_45("GET /info", "RegistryConfig.Mirrors", "no registry is asked yet"),
     in_1_45("GET /info", "KernelMemoryTCP", "refused, as everywhere since version 2 of cgroups"),
     in_1_45("GET /info", "CDISpecDirs[]", "devices by name are built in"),
+    always("GET /info", "OwnRegistry", MORE),
     always("GET /version", "Components[].Details.", "docker names the parts that it is made of; dozen is one"),
     // Networks and volumes.
     always("GET /networks", "[].Options.com.docker.network.", "the default bridge is made with the first container"),
