@@ -13,8 +13,8 @@ use crate::extract::Query;
 /// The label of docker compose on all that it makes.
 const PROJECT: &str = "com.docker.compose.project";
 
-/// `dry-run`, `explain` (containers and volumes are listed, too, which takes a walk through them), and in place of what the
-/// settings say `free-space`, `images` and `unused-for`.
+/// `dry-run`, `explain` (nothing goes either, and containers and volumes are listed, too, which takes a walk through them), and
+/// in place of what the settings say `free-space`, `images` and `unused-for`.
 pub(super) async fn collect(State(engine): State<Engine>, query: Query) -> Answer {
     let request = request(&query)?;
     let collection = engine.collect(request).await?;
@@ -50,7 +50,7 @@ fn request(query: &Query) -> Result<CollectionRequest, ApiError> {
         free_space: read(query, "free-space", |text| text.parse().ok(), "write 20GB, or 20% of the disk")?,
         images: read(query, "images", |text| text.parse().ok(), "it is none, dangling or unused")?,
         unused_for: read(query, "unused-for", duration, "write 48h")?,
-        is_dry_run: query.flag("dry-run"),
+        is_dry_run: query.flag("dry-run") || query.flag("explain"),
     })
 }
 
@@ -111,4 +111,22 @@ async fn never(engine: &Engine) -> Result<Vec<Value>, ApiError> {
         rows.push(stays("volume", volume.name.as_str(), volume.name.as_str(), held.get(&volume.name), why));
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_changes_nothing() {
+        for (query, is_dry_run) in
+            [("", false), ("explain=0", false), ("dry-run=1", true), ("explain=1", true), ("explain=1&dry-run=0", true)]
+        {
+            assert_eq!(
+                request(&Query::from(query)).ok().map(|request| request.is_dry_run),
+                Some(is_dry_run),
+                "{query}"
+            );
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub fn command() -> Command {
     )
     .args([
         switch("dry-run", None, "Only tell what would go"),
-        switch("explain", None, "Tell of everything why it goes or stays, and who has it"),
+        switch("explain", None, "Only tell of everything why it goes or stays, and who has it"),
         value("free-space", None, "size", "Until so much of the disk is free: 20GB, or 20%"),
         value("images", None, "string", "Which images may go that no container has: none, dangling, unused"),
         value("unused-for", None, "duration", "Only images that nobody has wanted for so long"),
@@ -71,7 +71,9 @@ struct Item {
 }
 
 pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
-    let (is_dry_run, is_explained) = (is_on(matches, "dry-run"), is_on(matches, "explain"));
+    let is_explained = is_on(matches, "explain");
+    // An explanation changes nothing.
+    let is_dry_run = is_explained || is_on(matches, "dry-run");
     // What the settings do not let go by itself.
     let images = text(matches, "images").filter(|images| *images != "none");
     let warning = "WARNING! This will remove images without at least one container associated to them.";
