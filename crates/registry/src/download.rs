@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
@@ -22,6 +22,8 @@ use crate::{Blob, RegistryError, Repository};
 
 /// What one connection is asked for at a time: long beside the time that a question takes.
 const PART_BYTES: u64 = 8 * 1024 * 1024;
+/// Gathered of a part before that is held: in however small pieces it comes, they take no more memory than it.
+const PIECE_BYTES: usize = 64 * 1024;
 /// Of a blob, at once.
 const PARTS: usize = 3;
 /// A blob of which less is left is there before more connections would be.
@@ -175,8 +177,16 @@ async fn fetch(
     let Some(mut part) = repository.part(source, begin, end).await? else { return Ok(()) };
     // Who does not want it any more has gone, and this task with it.
     let _ = sender.send(Bytes::new());
+    let mut gathered = BytesMut::with_capacity(PIECE_BYTES);
     while let Some(piece) = part.next_unverified().await? {
-        let _ = sender.send(piece);
+        if gathered.len() + piece.len() > PIECE_BYTES && !gathered.is_empty() {
+            let full = std::mem::replace(&mut gathered, BytesMut::with_capacity(PIECE_BYTES));
+            let _ = sender.send(full.freeze());
+        }
+        gathered.extend_from_slice(&piece);
+    }
+    if !gathered.is_empty() {
+        let _ = sender.send(gathered.freeze());
     }
     Ok(())
 }

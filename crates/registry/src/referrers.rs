@@ -16,7 +16,9 @@ use crate::{Document, Endpoint, Manifest, RegistryError, Repository, Uploads, Wh
 
 /// Of one page, and of the index under a tag.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
-/// Of all pages together.
+/// Of all pages together, whatever is in them.
+const ALL_BYTES: usize = 16 * 1024 * 1024;
+/// The same.
 const MOST_REFERRERS: usize = 10_000;
 /// A registry that leads us on without an end gives us none.
 const MOST_PAGES: usize = 1_000;
@@ -88,7 +90,7 @@ impl Repository {
         let filter = artifact_type.map(|wanted| format!("?artifactType={}", crate::upload::encoded(wanted)));
         let below = format!("{first}{}", filter.unwrap_or_default());
         let mut asked = Asked { method: Method::GET, below, headers, what: what.clone() };
-        let mut all = Vec::new();
+        let (mut all, mut bytes_before) = (Vec::new(), 0);
         for _ in 0..MOST_PAGES {
             let mut answer = match self.ask(endpoint, &asked).await {
                 Ok(answer) => answer,
@@ -102,6 +104,10 @@ impl Repository {
                 return Ok(None);
             }
             let bytes = self.body(endpoint, &what, &mut answer, PAGE_BYTES).await?;
+            bytes_before += bytes.len();
+            if bytes_before > ALL_BYTES {
+                return Err(self.broken(endpoint, &what, format!("there are more than {ALL_BYTES} bytes of them")));
+            }
             let page: Page = serde_json::from_slice(&bytes)
                 .map_err(|error| self.broken(endpoint, &what, format!("it is malformed: {error}")))?;
             all.extend(page.manifests.unwrap_or_default());

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use dozen_fetch::Answer;
+use dozen_model::is_tag;
 use http::{HeaderMap, Method, header};
 use serde::Deserialize;
 
@@ -12,7 +13,9 @@ use crate::{Endpoint, RegistryError, Repository};
 
 /// Of one page.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
-/// Of all pages together.
+/// Of all pages together, whatever is in them.
+const ALL_BYTES: usize = 16 * 1024 * 1024;
+/// The same.
 const MOST_TAGS: usize = 100_000;
 /// A registry that leads us on without an end gives us none.
 const MOST_PAGES: usize = 10_000;
@@ -37,13 +40,21 @@ impl Repository {
         let first = format!("{}/tags/list", self.name());
         let mut asked =
             Asked { method: Method::GET, below: first.clone(), headers: HeaderMap::new(), what: what.clone() };
-        let mut all = BTreeSet::new();
+        let (mut all, mut bytes_before) = (BTreeSet::new(), 0);
         for _ in 0..MOST_PAGES {
             let mut answer = self.ask(endpoint, &asked).await?;
             let bytes = self.body(endpoint, &what, &mut answer, PAGE_BYTES).await?;
+            bytes_before += bytes.len();
+            if bytes_before > ALL_BYTES {
+                return Err(self.broken(endpoint, &what, format!("there are more than {ALL_BYTES} bytes of them")));
+            }
             let page: Page = serde_json::from_slice(&bytes)
                 .map_err(|error| self.broken(endpoint, &what, format!("it is malformed: {error}")))?;
-            all.extend(page.tags.unwrap_or_default());
+            let tags = page.tags.unwrap_or_default();
+            if !tags.iter().all(|tag| is_tag(tag)) {
+                return Err(self.broken(endpoint, &what, "it names something that is no tag".to_owned()));
+            }
+            all.extend(tags);
             if all.len() > MOST_TAGS {
                 return Err(self.broken(endpoint, &what, format!("there are more than {MOST_TAGS}")));
             }

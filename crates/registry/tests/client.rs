@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use dozen_model::{Classified, Digest, ErrorKind};
 use dozen_registry::{
-    Access, Authorities, Client, Credentials, Manifest, Patience, Proxies, RegistryError, Repository, Secret, Terms,
-    Which,
+    Access, Authorities, Client, Credentials, Patience, Proxies, RegistryError, Repository, Secret, Terms, Which,
 };
 use dozen_settings::{Mirror, RegistrySettings};
 use server::{Server, digest, json, not_found, reply};
@@ -59,7 +58,7 @@ fn guarded(authorization: &'static str, challenge: String) -> impl Fn(&server::A
 }
 
 #[track_caller]
-fn check_refused(found: Result<Manifest, RegistryError>, kind: ErrorKind, words: &str) {
+fn check_refused<T: std::fmt::Debug>(found: Result<T, RegistryError>, kind: ErrorKind, words: &str) {
     let error = found.unwrap_err();
     let said = format!("{error} {error:?}");
     assert!(error.to_string().contains(words) && error.kind() == kind, "{} {error}", error.kind() as u8);
@@ -406,6 +405,20 @@ async fn tags_come_page_by_page() {
     });
     let tags = repository(&server, None).tags().await.unwrap();
     assert_eq!(tags.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn a_list_of_tags_has_bounds() {
+    let page = |tag: &str, padding: usize| {
+        let fields = [("Link", r#"</v2/a/b/tags/list?last=a>; rel="next""#)];
+        let padding = "a".repeat(padding);
+        reply("200 OK", &fields, &format!(r#"{{"name":"{padding}","tags":["{tag}"]}}"#))
+    };
+    let server = Server::new(move |_| page("a", 3 << 20));
+    let words = "there are more than 16777216 bytes of them";
+    check_refused(repository(&server, None).tags().await, ErrorKind::Unavailable, words);
+    let server = Server::new(move |_| page("b/../c", 0));
+    check_refused(repository(&server, None).tags().await, ErrorKind::Unavailable, "something that is no tag");
 }
 
 #[tokio::test]
