@@ -56,7 +56,12 @@ impl Server {
                     && caller.sees(&name)
                 {
                     // One by one: others have their turn in between.
-                    all.push(self.repository(&name).await?);
+                    match self.repository(&name).await {
+                        Ok(told) => all.push(told),
+                        // It was collected since the list was read.
+                        Err(refusal) if refusal.kind == Kind::NameUnknown => {}
+                        Err(refusal) => return Err(refusal),
+                    }
                 }
             }
             if is_last {

@@ -371,3 +371,32 @@ async fn in_a_store_of_before_there_were_rules_all_times_begin_now() {
         assert_eq!(store.retain(&rules, true).await.unwrap().len(), count, "{rule}");
     }
 }
+
+#[tokio::test]
+async fn what_a_look_at_a_repository_tells_is_short_and_has_its_sizes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let blob = upload(&store, "a", b"blob").await.unwrap();
+    let content = serde_json::json!({
+        "schemaVersion": 2, "artifactType": "ä".repeat(100_000),
+        "config": { "mediaType": "c", "digest": blob.as_str(), "size": 4 }, "layers": [],
+    });
+    let content = content.to_string().into_bytes();
+    let put = PutManifest {
+        repository: name("a"),
+        digest: digest_of(&content),
+        tag: Some("1".parse().unwrap()),
+        manifest: manifest::parse(&content, None).unwrap(),
+        content: content.clone(),
+        quota_bytes: None,
+        is_cached: false,
+    };
+    store.put_manifest(put).await.unwrap();
+    let tags = store.index.tag_summaries(&name("a"), String::new(), 10).await.unwrap();
+    assert_eq!(tags[0].artifact_type, Some("ä".repeat(256)));
+    let described = store.index.describe(&name("a"), &"1".parse().unwrap()).await.unwrap();
+    assert_eq!(described.artifact_type, Some("ä".repeat(256)));
+    let summary = store.index.repository_summary(&name("a")).await.unwrap();
+    assert_eq!((summary.tags, summary.bytes), (Some(1), Some(4 + content.len() as u64)));
+    assert!(summary.pushed_at.is_some());
+}

@@ -242,7 +242,7 @@ async function repositories(mine) {
     total: (number) => count(number, "repository", "repositories"),
     row: (one) => make("a", { class: "row", href: place(one.name) },
       make("span", { class: "name" }, one.name, one.upstream ? make("small", null, `kept of ${one.upstream}`) : null),
-      make("span", { class: "cell", "data-label": "Tags:" }, count(one.tags, "tag", "tags")),
+      make("span", { class: "cell", "data-label": "Tags:" }, one.tags === null ? "many tags" : count(one.tags, "tag", "tags")),
       make("span", { class: "cell", "data-label": "Size:" }, size(one.bytes)),
       make("span", { class: "cell", "data-label": "Last push:" }, ago(one.pushed_at, "–"))),
   });

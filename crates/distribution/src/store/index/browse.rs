@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
+use dozen_ledger::rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::manifests::{manifest_id, manifest_unknown, name_unknown};
-use super::{Index, repository_id, signed, used_bytes};
+use super::{Index, repository_id, signed};
 use crate::name::{ManifestReference, RepositoryName};
 use crate::refusal::Refusal;
 
@@ -15,16 +15,23 @@ const LARGEST_INDEX_BYTES: i64 = 256 << 10;
 /// Tags of one manifest that are told, and platforms of one tag.
 const MOST_TAGS: i64 = 100;
 const MOST_PLATFORMS: usize = 50;
+/// Letters of a platform that are told, and of what an artifact says that it is: a manifest may have megabytes of either.
+const MOST_PLATFORM_LETTERS: usize = 64;
+const MOST_TYPE_LETTERS: i64 = 256;
 /// Rows that are looked at for sizes, for one question: others wait meanwhile, and somebody may have pushed an index of
 /// thousands of manifests of thousands of layers.
 const MOST_ROWS: usize = 50_000;
+/// The same, of one of many repositories.
+const MOST_REPOSITORY_ROWS: i64 = 10_000;
 
 /// A repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RepositorySummary {
-    pub(crate) tags: u64,
-    pub(crate) bytes: u64,
-    /// Seconds since 1970; `None`: no tag is there.
+    /// `None`: these are too many to be counted.
+    pub(crate) tags: Option<u64>,
+    /// Of its blobs and manifests; `None`: these are too many.
+    pub(crate) bytes: Option<u64>,
+    /// Seconds since 1970; `None`: no tag is there, or too many.
     pub(crate) pushed_at: Option<i64>,
 }
 
@@ -130,10 +137,31 @@ impl Index {
         let name = name.clone();
         self.read(move |connection| {
             let id = repository_id(connection, &name)?.ok_or_else(|| name_unknown(&name))?;
-            let mut query =
-                connection.prepare_cached("SELECT count(*), max(pushed_at) FROM tags WHERE repository = ?1")?;
-            let (tags, pushed_at) = query.query_row([id], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
-            Ok(RepositorySummary { tags: tags.unsigned_abs(), bytes: used_bytes(connection, id)?, pushed_at })
+            // Of so many rows that one more is too many: how many there are, and what comes of them.
+            let counted = |select: &str| -> Result<Option<(u64, Option<i64>)>, Refusal> {
+                let mut query = connection.prepare_cached(select)?;
+                let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?));
+                let (count, value) = query.query_row([id, MOST_REPOSITORY_ROWS + 1], row)?;
+                Ok(Some((count.unsigned_abs(), value)).filter(|_| count <= MOST_REPOSITORY_ROWS))
+            };
+            let tags = counted(
+                "SELECT count(*), max(pushed_at) FROM (SELECT pushed_at FROM tags WHERE repository = ?1 LIMIT ?2)",
+            )?;
+            let blobs = counted(
+                "SELECT count(*), sum(size_bytes) FROM (
+                     SELECT b.size_bytes FROM repository_blobs h JOIN blobs b ON b.id = h.blob
+                     WHERE h.repository = ?1 LIMIT ?2)",
+            )?;
+            let manifests = counted(
+                "SELECT count(*), sum(size_bytes) FROM (
+                     SELECT size_bytes FROM manifests WHERE repository = ?1 LIMIT ?2)",
+            )?;
+            let bytes = |(_, bytes): (u64, Option<i64>)| bytes.unwrap_or_default().unsigned_abs();
+            Ok(RepositorySummary {
+                tags: tags.map(|(count, _)| count),
+                bytes: blobs.zip(manifests).map(|(blobs, manifests)| bytes(blobs) + bytes(manifests)),
+                pushed_at: tags.and_then(|(_, pushed_at)| pushed_at),
+            })
         })
         .await
     }
@@ -149,14 +177,15 @@ impl Index {
         self.read(move |connection| {
             let repository = repository_id(connection, &name)?.ok_or_else(|| name_unknown(&name))?;
             let mut query = connection.prepare_cached(
-                "SELECT t.name, m.digest, m.media_type, m.artifact_type, t.pushed_at, m.pulled_at, m.id,
+                "SELECT t.name, m.digest, m.media_type, substr(m.artifact_type, 1, ?5), t.pushed_at, m.pulled_at, m.id,
                  CASE WHEN m.size_bytes <= ?4 AND EXISTS (SELECT 1 FROM manifest_blobs n WHERE n.manifest = m.id) = 0
                       THEN m.content END
                  FROM tags t JOIN manifests m ON m.id = t.manifest
                  WHERE t.repository = ?1 AND t.name > ?2 ORDER BY t.name LIMIT ?3",
             )?;
             let mut sizes = Sizes { connection, repository, rows_left: MOST_ROWS };
-            let mut rows = query.query(params![repository, after, signed(limit as u64), LARGEST_INDEX_BYTES])?;
+            let limit = signed(limit as u64);
+            let mut rows = query.query(params![repository, after, limit, LARGEST_INDEX_BYTES, MOST_TYPE_LETTERS])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {
                 // What names blobs itself is no index.
@@ -197,9 +226,10 @@ impl Index {
             let repository = repository_id(connection, &name)?.ok_or_else(|| name_unknown(&name))?;
             let id = manifest_id(connection, repository, &reference)?.ok_or_else(|| manifest_unknown(&reference))?;
             let mut query = connection.prepare_cached(
-                "SELECT digest, media_type, artifact_type, content, named_at, pulled_at FROM manifests WHERE id = ?1",
+                "SELECT digest, media_type, substr(artifact_type, 1, ?2), content, named_at, pulled_at FROM manifests
+                 WHERE id = ?1",
             )?;
-            let mut described = query.query_row([id], |row| {
+            let mut described = query.query_row([id, MOST_TYPE_LETTERS], |row| {
                 Ok(DescribedManifest {
                     digest: row.get(0)?,
                     media_type: row.get(1)?,
@@ -253,7 +283,8 @@ fn children(content: &[u8]) -> Vec<Child> {
             let words = ["os", "architecture", "variant"].map(|name| word(platform, name));
             let shown = words.into_iter().flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join("/");
             // So attestations are kept apart (docs.docker.com, "Image attestation storage").
-            Some(shown).filter(|shown| !shown.is_empty() && shown != "unknown/unknown")
+            let is_shown = !shown.is_empty() && shown != "unknown/unknown";
+            is_shown.then(|| shown.chars().take(MOST_PLATFORM_LETTERS).collect())
         });
         Some(Child { digest: word(one, "digest")?, platform })
     };
@@ -278,5 +309,7 @@ mod tests {
         for other in ["", "[]", "{}", r#"{"manifests":{}}"#] {
             assert_eq!(told(other), [], "{other}");
         }
+        let long = format!(r#"{{"manifests":[{{"digest":"a","platform":{{"os":"{}"}}}}]}}"#, "ä".repeat(1000));
+        assert_eq!(told(&long), [("a".into(), Some("ä".repeat(64)))]);
     }
 }
