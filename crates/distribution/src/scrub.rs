@@ -3,13 +3,15 @@
 //! **The rule.** In each time that was said every blob is read once, one after the other, no faster than was said, and at a
 //! quarter of that while clients are served. How far it has come is kept: the next server goes on there. A blob that turns
 //! out damaged is nobody's from that moment on, so that it comes again with the next push, or of its upstream with the next
-//! pull; its file stays where it is, and is the blob's again should it turn out right in a later round.
+//! pull; its file stays where it is, and is the blob's again should it turn out right later: it is read again when a server
+//! starts, and from time to time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::metrics::Metrics;
+use crate::refusal::Refusal;
 use crate::store::{Round, Store, now};
 
 /// Less than this, between two readings, is no client: somebody looks at numbers.
@@ -18,6 +20,10 @@ const QUIET_BYTES: u64 = 64 << 10;
 const YIELDING: u32 = 4;
 /// Between two rounds, however short these are.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two rounds what was set aside is read again so often, however long the pause.
+pub(crate) const ASIDE_EVERY: Duration = Duration::from_secs(60 * 60);
+/// Before a blob that could not be read is read again.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// After a round that could not go on.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -57,27 +63,27 @@ fn due(last: Option<Round>, every: Duration, now: i64) -> Due {
 pub async fn scrub(store: Arc<Store>, scrub: Scrub, metrics: Arc<Metrics>) {
     let pace = Pace::new(scrub.bytes_per_second, metrics.clone());
     loop {
-        let pause = match store.index.round().await.map(|last| due(last, scrub.every, now())) {
-            Ok(Due::Wait(left)) => left,
-            Ok(Due::Round { begun_at, after }) => match store.scrub(begun_at, after, &pace, &metrics).await {
-                Ok(()) => SHORTEST_PAUSE,
-                Err(refusal) => {
-                    tracing::error!("the scrub cannot go on, and tries again in {FAILURE_PAUSE:?}: {refusal}");
-                    FAILURE_PAUSE
-                }
-            },
-            Err(refusal) => {
-                tracing::error!("cannot see how far the scrub has come: {refusal}");
-                FAILURE_PAUSE
-            }
-        };
+        let pause = go_on(&store, scrub.every, &pace, &metrics).await.unwrap_or_else(|refusal| {
+            tracing::error!("the scrub cannot go on, and tries again in {FAILURE_PAUSE:?}: {refusal}");
+            FAILURE_PAUSE
+        });
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Does what is due: how long nothing is to be done then.
+async fn go_on(store: &Arc<Store>, every: Duration, pace: &Pace, metrics: &Metrics) -> Result<Duration, Refusal> {
+    match due(store.index.round().await?, every, now()) {
+        Due::Wait(left) => store.look_aside(pace).await.map(|()| left.min(ASIDE_EVERY)),
+        Due::Round { begun_at, after } => store.scrub(begun_at, after, pace, metrics).await.map(|()| SHORTEST_PAUSE),
     }
 }
 
 /// How fast blobs are read.
 #[derive(Debug)]
 pub(crate) struct Pace {
+    /// Before one that could not be read is read again; then it is twice as long each time.
+    pub(crate) first_pause: Duration,
     bytes_per_second: u64,
     metrics: Arc<Metrics>,
     /// What had gone to and from clients by then.
@@ -87,7 +93,7 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new(bytes_per_second: u64, metrics: Arc<Metrics>) -> Self {
         let moved_bytes = AtomicU64::new(metrics.moved_bytes());
-        Self { bytes_per_second, metrics, moved_bytes }
+        Self { first_pause: FIRST_PAUSE, bytes_per_second, metrics, moved_bytes }
     }
 
     /// So much has been read: waits until more may be.

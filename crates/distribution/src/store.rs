@@ -199,8 +199,7 @@ impl Store {
                 needless.push(file);
             }
         }
-        let mut forgotten: Vec<_> = self.shelves.missing(aside.into_keys().collect()).await?.into_iter().collect();
-        forgotten.extend_from_slice(&needless);
+        let forgotten: Vec<_> = self.shelves.missing(aside.into_keys().collect()).await?.into_iter().collect();
         if !forgotten.is_empty() {
             self.index.forget_aside(forgotten).await?;
         }

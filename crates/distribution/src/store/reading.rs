@@ -32,7 +32,9 @@ pub(super) enum Verdict {
     Right,
     /// It is something else: in words, what.
     Damaged(String),
-    /// There is no such file or object.
+    /// The disk says that it has lost it; which may pass.
+    Unreadable(String),
+    /// There is no such file or object; now.
     Missing,
     /// It could not be seen: nothing is known of it.
     Unknown(String),
@@ -56,7 +58,7 @@ fn judge(blob: &Digest, size_bytes: u64, first: &Found, second: &Found) -> Verdi
     match (first, second) {
         (_, Found::Unknown(why)) | (Found::Unknown(why), _) => Verdict::Unknown(why.clone()),
         (_, Found::Missing) | (Found::Missing, _) => Verdict::Missing,
-        (Found::Unreadable(why), Found::Unreadable(_)) => Verdict::Damaged(format!("it cannot be read: {why}")),
+        (Found::Unreadable(why), Found::Unreadable(_)) => Verdict::Unreadable(why.clone()),
         (Found::Content { length, digest }, same) if first == same => {
             if *length != size_bytes {
                 Verdict::Damaged(format!("it has {length} bytes, the index says {size_bytes}"))
@@ -77,7 +79,7 @@ impl Verdict {
             Self::Right => None,
             Self::Damaged(why) => Some(format!("the blob {blob} is damaged: {why}")),
             Self::Missing => Some(format!("the blob {blob} cannot be read: it is not there")),
-            Self::Unknown(why) => Some(format!("the blob {blob} cannot be read: {why}")),
+            Self::Unreadable(why) | Self::Unknown(why) => Some(format!("the blob {blob} cannot be read: {why}")),
         }
     }
 }
@@ -239,7 +241,7 @@ mod tests {
             (&right, &right, "right"),
             (&wrong, &wrong, "damaged: its content has"),
             (&short, &short, "damaged: it has 5 bytes, the index says 9"),
-            (&gone, &gone, "damaged: it cannot be read: EIO"),
+            (&gone, &gone, "unreadable: EIO"),
             (&wrong, &right, "unknown: it is read differently"),
             (&wrong, &content(9, &third), "unknown: it is read differently"),
             (&gone, &right, "unknown: it is read differently"),
@@ -254,6 +256,7 @@ mod tests {
             let told = match judge(&blob, 9, first, second) {
                 Verdict::Right => "right".to_owned(),
                 Verdict::Damaged(why) => format!("damaged: {why}"),
+                Verdict::Unreadable(why) => format!("unreadable: {why}"),
                 Verdict::Missing => "missing".to_owned(),
                 Verdict::Unknown(why) => format!("unknown: {why}"),
             };

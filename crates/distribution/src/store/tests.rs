@@ -400,3 +400,66 @@ async fn what_a_look_at_a_repository_tells_is_short_and_has_its_sizes() {
     assert_eq!((summary.tags, summary.bytes), (Some(1), Some(4 + content.len() as u64)));
     assert!(summary.pushed_at.is_some());
 }
+
+/// Two blobs that a manifest names, and the file of the first.
+async fn two_named_blobs(store: &Arc<Store>) -> (Digest, BlobFile) {
+    let mut first = None;
+    for content in [b"one", b"two"] {
+        let digest = upload(store, "a", content).await.unwrap();
+        name_blob(store, "a", "latest", &digest, 3).await.unwrap();
+        let file = store.index.blob(&name("a"), &digest, None).await.unwrap().file;
+        first.get_or_insert((digest, file));
+    }
+    first.unwrap()
+}
+
+/// A round that does not wait.
+async fn scrub(store: &Arc<Store>) -> Result<(), Refusal> {
+    let metrics = Arc::new(crate::metrics::Metrics::default());
+    let mut pace = crate::scrub::Pace::new(u64::MAX, metrics.clone());
+    pace.first_pause = Duration::ZERO;
+    store.scrub(0, 0, &pace, &metrics).await
+}
+
+#[tokio::test]
+async fn a_disk_that_is_gone_has_lost_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let (digest, file) = two_named_blobs(&store).await;
+    let (blobs, elsewhere) = (root.path().join("blobs"), root.path().join("elsewhere"));
+    std::fs::rename(&blobs, &elsewhere).unwrap();
+    std::fs::create_dir(&blobs).unwrap();
+    assert_eq!(scrub(&store).await.unwrap_err().kind, Kind::StoreUnavailable);
+    assert_eq!(store.index.aside().await.unwrap(), []);
+    std::fs::remove_dir(&blobs).unwrap();
+    std::fs::rename(&elsewhere, &blobs).unwrap();
+    scrub(&store).await.unwrap();
+    assert_eq!(store.blob_size(&name("a"), &digest).await.unwrap(), 3);
+    // One that is not there while the other is, is lost.
+    std::fs::remove_file(store.directory.blob(&file)).unwrap();
+    scrub(&store).await.unwrap();
+    assert_eq!(store.blob_size(&name("a"), &digest).await.unwrap_err().kind, Kind::BlobUnknown);
+}
+
+#[tokio::test]
+async fn what_was_set_aside_and_is_right_is_given_again_or_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::open(root.path(), StoreOptions::default()).await.unwrap();
+    let (digest, file) = two_named_blobs(&store).await;
+    for comes_again in [false, true] {
+        let path = store.directory.blob(&file);
+        std::fs::remove_file(&path).unwrap();
+        scrub(&store).await.unwrap();
+        assert_eq!(store.index.aside().await.unwrap().len(), 1);
+        if comes_again {
+            upload(&store, "a", b"one").await.unwrap();
+        }
+        std::fs::write(&path, b"one").unwrap();
+        scrub(&store).await.unwrap();
+        assert_eq!(store.index.aside().await.unwrap(), []);
+        assert_eq!(store.blob_size(&name("a"), &digest).await.unwrap(), 3);
+        assert_eq!((path.exists(), files(root.path())), (!comes_again, 2));
+    }
+    drop(store);
+    assert_eq!(check(root.path()).await.unwrap(), Checked { blobs: 2, bytes: 6, ..Checked::default() });
+}

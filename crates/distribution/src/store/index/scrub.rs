@@ -1,7 +1,7 @@
 //! Rows of a scrub: how far it has come, and what it has found.
 
 use dozen_ledger::Durability;
-use dozen_ledger::rusqlite::{Connection, OptionalExtension, params};
+use dozen_ledger::rusqlite::{Connection, OptionalExtension, Row, params};
 use dozen_model::Digest;
 
 use super::{Index, now, signed, upload_id};
@@ -69,12 +69,31 @@ impl Index {
             let mut rows = query.query([after, limit])?;
             let mut all = Vec::new();
             while let Some(row) = rows.next()? {
-                // They were checked when they were written.
-                if let Ok(digest) = row.get::<_, String>(1)?.parse::<Digest>() {
-                    let file = BlobFile { digest, upload: upload_id(row, 2)? };
-                    all.push(Due { row: row.get(0)?, file, size_bytes: row.get::<_, i64>(3)?.unsigned_abs() });
+                all.extend(due(row)?);
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    /// Some blobs that are no longer than this, beside that of a row: from all over the rows, since what lies together is
+    /// lost together.
+    pub(crate) async fn witnesses(&self, beside: i64, most: u32, longest_bytes: u64) -> Result<Vec<Due>, Refusal> {
+        self.read(move |connection| {
+            let last: Option<i64> = connection.query_row("SELECT max(id) FROM blobs", [], |row| row.get(0))?;
+            let mut query = connection.prepare_cached(
+                "SELECT id, digest, upload, size_bytes FROM blobs
+                 WHERE id > ?1 AND id <> ?2 AND upload IS NOT NULL AND size_bytes <= ?3 ORDER BY id LIMIT 1",
+            )?;
+            let step = last.unwrap_or_default() / i64::from(most);
+            let mut all = Vec::new();
+            for after in (0..i64::from(most)).map(|at| at * step) {
+                let mut rows = query.query(params![after, beside, signed(longest_bytes)])?;
+                if let Some(row) = rows.next()? {
+                    all.extend(due(row)?);
                 }
             }
+            all.dedup();
             Ok(all)
         })
         .await
@@ -125,18 +144,17 @@ impl Index {
         .await
     }
 
-    /// Such a file is right: it is the blob's again, if that has no other one meanwhile. Whether it is.
+    /// Such a file is right: it is the blob's again, if that has no other one meanwhile. Whether it is: if not, it has no row
+    /// any more, and is to be removed.
     pub(crate) async fn take_back(&self, aside: Aside) -> Result<bool, Refusal> {
         self.change(Durability::Power, move |connection| {
             let (digest, upload) = (aside.file.digest.as_str(), aside.file.upload.as_str());
             let taken = connection
                 .prepare_cached("UPDATE blobs SET upload = ?2, size_bytes = ?3 WHERE digest = ?1 AND upload IS NULL")?
                 .execute(params![digest, upload, signed(aside.size_bytes)])?;
-            if taken > 0 {
-                connection
-                    .prepare_cached("DELETE FROM aside WHERE digest = ?1 AND upload = ?2")?
-                    .execute([digest, upload])?;
-            }
+            connection
+                .prepare_cached("DELETE FROM aside WHERE digest = ?1 AND upload = ?2")?
+                .execute([digest, upload])?;
             Ok(taken > 0)
         })
         .await
@@ -156,6 +174,14 @@ impl Index {
         })
         .await
     }
+}
+
+/// A row of `id, digest, upload, size_bytes`.
+fn due(row: &Row<'_>) -> Result<Option<Due>, Refusal> {
+    // It was checked when it was written.
+    let Ok(digest) = row.get::<_, String>(1)?.parse::<Digest>() else { return Ok(None) };
+    let file = BlobFile { digest, upload: upload_id(row, 2)? };
+    Ok(Some(Due { row: row.get(0)?, file, size_bytes: row.get::<_, i64>(3)?.unsigned_abs() }))
 }
 
 /// Tags, or manifests that have none.
