@@ -1,12 +1,12 @@
 //! `?ns=docker.io`: a client that takes this server for a mirror says which registry it means, and calls repositories by their
 //! names there (containerd's docs/hosts.md, "Registry Host Namespace"). With upstreams, each registry's have their names here;
-//! without, there is nobody else's, and what is said counts for nothing.
+//! without, there is nobody else's, and what is said counts for nothing. Nor does it where this server's own name is said.
 
 use http::Request;
 use http::header::{HeaderValue, LINK};
 use hyper::body::Incoming;
 
-use super::{Answer, query};
+use super::{Answer, header, query};
 use crate::name::RepositoryName;
 use crate::page::percent_encoded;
 use crate::refusal::{Kind, Refusal};
@@ -33,6 +33,9 @@ pub(super) fn mean(
     let (Some(upstreams), Some(name)) = (upstreams, action.repository_mut()) else { return Ok(None) };
     let Some(registry) = parameter(query(request), "ns") else { return Ok(None) };
     let Some(here) = upstreams.here(&registry, name) else {
+        if header(request, "host").is_some_and(|host| host.eq_ignore_ascii_case(&registry)) {
+            return Ok(None);
+        }
         let words = format!("no repositories of {registry:?} that are called so are kept here");
         return Err(Refusal::new(Kind::NameUnknown, words));
     };

@@ -327,6 +327,9 @@ fn nobody_pushes_to_it_and_other_repositories_are_as_ever() {
     registry.put_manifest("hub/team/web", "latest", &json!({})).refused(405, "UNSUPPORTED");
     registry.push_image("team/web", "latest");
     registry.get("/v2/team/web/manifests/latest").is(200);
+    // By the name that the server itself is called by, it is what is here.
+    registry.get(&format!("/v2/team/web/manifests/latest?ns={}", registry.address)).is(200);
+    registry.get("/v2/team/web/manifests/latest?ns=other.example").refused(404, "NAME_UNKNOWN");
     registry.get("/v2/team/web/manifests/none").refused(404, "MANIFEST_UNKNOWN");
     assert!(elsewhere.asked().is_empty());
 }
