@@ -37,8 +37,12 @@ async function ask(path, authorization = session.authorization) {
   throw new Refused(response.status, message, response.headers.get("www-authenticate"));
 }
 
-const path = (name, ...rest) => ["/ui/repositories", ...name.split("/"), ...rest].map((word, at) =>
-  at ? encodeURIComponent(word) : word).join("/");
+function path(name, ...rest) {
+  const all = [...name.split("/"), ...rest].map(String);
+  // A browser takes these for ways to elsewhere, encoded or not (url.spec.whatwg.org, "Path state").
+  if (all.some((word) => /^\.{0,2}$/.test(word))) throw new Refused(404, "Nothing is called so.");
+  return ["/ui/repositories", ...all.map(encodeURIComponent)].join("/");
+}
 
 // ---- making ---------------------------------------------------------------------------------------------------------
 
@@ -92,7 +96,9 @@ function ago(seconds, never = "never") {
   return make("time", { datetime: date.toISOString(), title: date.toLocaleString() }, words);
 }
 
-function copied(text, label) {
+// A command of one line, which is copied as it is shown.
+function copied(command, label) {
+  const text = plain(command).replace(/\s/g, " ");
   const shown = make("code", null, text);
   const button = make("button", { type: "button", class: "quiet", "aria-label": `Copy ${label}`, onclick: async () => {
     try {
@@ -123,13 +129,24 @@ const place = (...parts) => "#/" + parts.join("");
 
 // ---- where ----------------------------------------------------------------------------------------------------------
 
+// Names, tags and digests as a registry takes them. Commands are made of nothing else: whoever copies one runs it.
+const NAME = /^[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*$/;
+const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+const DIGEST = /^(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$/;
+const isName = (text) => text.length <= 255 && NAME.test(text);
+const isReference = (sign, text) => (sign === "@" ? DIGEST : TAG).test(text);
+
 // `#/`, `#/NAME`, `#/NAME:TAG`, `#/NAME@DIGEST`; of a manifest that an index led to, `^` and the index's own reference.
+// `null`: it is none of them.
 function where() {
   let text = "";
-  try { text = decodeURIComponent(location.hash.replace(/^#\//, "")); } catch { /* it is nowhere */ }
+  try { text = decodeURIComponent(location.hash.replace(/^#\/?/, "")); } catch { return null; }
   const [said, from] = text.split("^");
   const by = said.match(/^([^:@]*)([:@])(.+)$/);
-  return by ? { name: by[1], reference: by[3], sign: by[2], from } : { name: said };
+  const here = by ? { name: by[1], reference: by[3], sign: by[2], from } : { name: said };
+  const isRight = (!text || isName(here.name)) && (!by || isReference(here.sign, here.reference)) &&
+    (!from || (/^[:@]/.test(from) && isReference(from[0], from.slice(1))));
+  return isRight ? here : null;
 }
 
 function trail(here) {
@@ -145,23 +162,26 @@ function trail(here) {
 
 function up() {
   const here = where();
-  if (here.from) location.hash = place(here.name, here.from);
+  if (!here) location.hash = place();
+  else if (here.from) location.hash = place(here.name, here.from);
   else if (here.reference) location.hash = place(here.name);
   else if (here.name) location.hash = place();
 }
 
 async function show() {
   const mine = ++turn;
-  const here = where();
+  const found = where();
+  const here = found || { name: "" };
   trail(here);
   document.title = here.name ? `${here.name}${here.reference ? here.sign + short(here.reference) : ""} – ${location.host}` : location.host;
   main.setAttribute("aria-busy", "true");
   const waiting = setTimeout(() => { if (mine === turn) main.replaceChildren(make("p", { class: "loading" }, "Loading …")); }, 250);
   let nodes;
   try {
+    if (!found) throw new Refused(404, "No repository, tag or digest is called so.");
     nodes = here.reference ? await manifest(here, mine) : here.name ? await repository(here.name, mine) : await repositories(mine);
   } catch (error) {
-    nodes = [refusal(error, here)];
+    nodes = [refusal(error)];
   }
   clearTimeout(waiting);
   if (mine !== turn) return;
@@ -171,7 +191,7 @@ async function show() {
   main.focus({ preventScroll: true });
 }
 
-function refusal(error, here) {
+function refusal(error) {
   if (!(error instanceof Refused)) {
     console.error(error);
     return make("div", { class: "notice bad" }, make("h2", null, "This cannot be shown"), make("p", null, "What the registry gave is not understood."));
@@ -183,7 +203,7 @@ function refusal(error, here) {
   }
   const head = { 0: "Nobody answers", 403: "You may not see this", 404: "There is no such thing here" }[error.status] || "That did not work";
   return make("div", { class: "notice bad" }, make("h2", null, head), make("p", null, error.message),
-    make("p", null, make("button", { type: "button", class: "quiet", onclick: show }, "Try again"), here.name ? [" ", make("a", { href: place() }, "All repositories")] : null));
+    make("p", null, make("button", { type: "button", class: "quiet", onclick: show }, "Try again"), location.hash.length > 2 ? [" ", make("a", { href: place() }, "All repositories")] : null));
 }
 
 // ---- lists ----------------------------------------------------------------------------------------------------------
@@ -272,8 +292,9 @@ async function repository(name, mine) {
   });
   const head = make("div", { class: "head" }, make("div", null, make("h1", { class: "mono" }, name), pageful.found), pageful.all.length ? pageful.find : null);
   if (!pageful.all.length) return [head, make("div", { class: "notice" }, make("h2", null, "No tags"), make("p", null, "Its manifests are called by their digests alone."))];
-  const newest = pageful.all.some((one) => one.name === "latest") ? "latest" : pageful.all[0].name;
-  return [head, copied(`docker pull ${location.host}/${name}:${newest}`, "the command"), pageful.shown, pageful.more];
+  const tags = pageful.all.map((one) => one.name).filter((tag) => isReference(":", tag));
+  const newest = tags.includes("latest") ? "latest" : tags[0];
+  return [head, newest ? copied(`docker pull ${location.host}/${name}:${newest}`, "the command") : null, pageful.shown, pageful.more];
 }
 
 // ---- one manifest ---------------------------------------------------------------------------------------------------
@@ -392,7 +413,8 @@ function layers(content, config, told) {
 
 function command(step) {
   const said = String((step && step.created_by) || "");
-  return said.replace(/^\/bin\/sh -c #\(nop\)\s*/, "").replace(/^(RUN )?\/bin\/sh -c /, "RUN ").replace(/\s*# buildkit$/, "").trim();
+  // Whoever made the image wrote it: no pattern may look at a letter more than once or twice.
+  return said.replace(/^\/bin\/sh -c #\(nop\)\s*/, "").replace(/^(RUN )?\/bin\/sh -c /, "RUN ").replace(/# buildkit$/, "").trim();
 }
 
 function referrers(here, told) {

