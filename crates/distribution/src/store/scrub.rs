@@ -62,7 +62,10 @@ impl Store {
                 let verdict = self.see(&due, pace).await?;
                 let is_lost = matches!(verdict, Verdict::Missing | Verdict::Unreadable(_));
                 if is_lost && !self.has_others(&due).await? {
-                    let words = format!("neither the blob {} nor any other can be read", due.file.digest);
+                    let words = format!(
+                        "neither the blob {} nor any other can be read: see whether their disk or store is there",
+                        due.file.digest
+                    );
                     return Err(Refusal::new(Kind::StoreUnavailable, words));
                 }
                 metrics.scrubbed(due.size_bytes, is_lost || matches!(verdict, Verdict::Damaged(_)));
