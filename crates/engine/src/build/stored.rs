@@ -124,8 +124,10 @@ async fn cache(repository: &Repository, name: &Reference) -> Result<Cache, Strin
     let Descriptor { digest, size, .. } = &manifest.config;
     let config = repository.small_blob(digest, *size, DOCUMENT_BYTES).await.map_err(failed)?;
     let mut cache = manifest.cache(&config)?;
-    // What else it may be nobody unpacks, and it goes into no manifest of ours.
-    cache.layers.retain(|_, descriptor| MEDIA_TYPES.contains(&descriptor.media_type.as_str()));
+    // What else it may be nobody unpacks, and it goes into no manifest of ours. What comes is compared by SHA-256.
+    cache.layers.retain(|_, Descriptor { media_type, digest, .. }| {
+        MEDIA_TYPES.contains(&media_type.as_str()) && digest.algorithm() == "sha256"
+    });
     let Cache { steps, layers } = &mut cache;
     steps.retain(|step| step.layer.as_ref().is_none_or(|layer| layers.contains_key(layer)));
     Ok(cache)
