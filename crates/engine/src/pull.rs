@@ -36,6 +36,9 @@ pub struct PullRequest {
     pub all_tags: bool,
     /// `None`: what runs here best.
     pub platform: Option<Platform>,
+    /// A tag stays with what it is here: what comes has the name of its manifest's digest alone. The rules of a policy are
+    /// those of the tag.
+    pub is_beside: bool,
     /// For its registry.
     pub credentials: Option<Credentials>,
 }

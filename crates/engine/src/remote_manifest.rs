@@ -156,18 +156,6 @@ fn invalid(name: &Reference, why: &str) -> EngineError {
     EngineError::Invalid { message: format!("the index of {}: {why}", name.familiar()), hint: None }
 }
 
-/// The manifest of one platform, where the name leads to an index that has it.
-pub(crate) async fn digest_for(
-    engine: &Engine,
-    reference: &Reference,
-    credentials: Option<Credentials>,
-    wanted: &Platform,
-) -> Result<Option<Digest>, EngineError> {
-    let reference = reference.clone();
-    let request = DistributionRequest { reference, credentials, is_insecure: false, with_manifests: false };
-    Ok(engine.distribution(&request).await?.manifest_for(wanted))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

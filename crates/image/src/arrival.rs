@@ -84,6 +84,15 @@ pub struct NeededLayer {
     pub is_here: bool,
 }
 
+/// What stays of an image's documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// What was asked for: of an index that, which may then be passed on as it came.
+    AsAsked,
+    /// The image's own manifest alone.
+    Manifest,
+}
+
 impl ImageStore {
     /// Begins with what a registry has by this digest, for the platform that is wanted, or else that runs here best. Blocks.
     pub fn arrival(&self, root: Digest, platform: Option<Platform>) -> Result<Arrival, ImageError> {
@@ -162,7 +171,7 @@ impl Arrival {
     }
 
     /// Puts the image in place, with these names, once all its layers have come. Blocks.
-    pub fn install(&self, names: &[Reference]) -> Result<Loaded, ImageError> {
+    pub fn install(&self, names: &[Reference], kept: Kept) -> Result<Loaded, ImageError> {
         let mut files = lock(&self.files).clone();
         let staged = std::mem::take(&mut *lock(&self.staged));
         // Layers have blobs, too, whether these lie in a file or can be made again.
@@ -183,7 +192,7 @@ impl Arrival {
             files.files.entry(blob_name(&digest).into_bytes()).or_insert(spooled);
         }
         let descriptor = self.descriptor(&files);
-        let planned = arrived(&files, descriptor, self.platform.as_ref()).map_err(pulling)?;
+        let planned = arrived(&files, descriptor, self.platform.as_ref(), kept).map_err(pulling)?;
         let config = planned.config.read_document("the configuration").map_err(pulling)?;
         let id = image_id(&config);
         let diff_ids = self.diff_ids(&planned.config)?;

@@ -79,7 +79,7 @@ mod unreadable;
 mod uses;
 
 pub use adopt::Taken;
-pub use arrival::{Arrival, DOCUMENT_BYTES, LayersBudget, Needed, NeededLayer};
+pub use arrival::{Arrival, DOCUMENT_BYTES, Kept, LayersBudget, Needed, NeededLayer};
 pub use artifact::{
     ARTIFACTS, AddedFiles, AdditionTo, Artifact, ArtifactAddition, ArtifactBlob, ArtifactDocument, ArtifactFile,
     ArtifactUsage, MANIFEST_BYTES, NameTaken, NewArtifact, NewDocument, OutgoingArtifact, Selection, Subject,

@@ -51,7 +51,7 @@ fn request(query: &Query, credentials: Option<Credentials>) -> Result<PullReques
     let is_bare =
         tag.is_none() && name.digest().is_none() && !image.ends_with(&format!(":{}", name.tag().unwrap_or("")));
     let platform = image_query::platform(query)?;
-    Ok(PullRequest { reference, all_tags: is_bare, platform, credentials })
+    Ok(PullRequest { reference, all_tags: is_bare, platform, is_beside: false, credentials })
 }
 
 /// Docker's words for an event.

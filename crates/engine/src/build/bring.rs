@@ -4,13 +4,12 @@
 use std::sync::Arc;
 
 use dozen_image::Platform;
-use dozen_model::{Classified, ErrorKind, Reference};
+use dozen_model::{Classified, Digest, ErrorKind, Reference};
 
 use super::failure::StepError;
 use super::job::Job;
-use crate::Engine;
-use crate::pull::PullRequest;
-use crate::remote_manifest::digest_for;
+use crate::pull::{Pull, PullEvent, PullRequest};
+use crate::{Engine, EngineError};
 
 /// Pulls it. `near`: a stage that may have been meant.
 pub(super) async fn bring(
@@ -25,7 +24,7 @@ pub(super) async fn bring(
     };
     let registry = reference.registry().to_owned();
     let credentials = job.request.credentials.get(&registry).cloned();
-    let request = PullRequest { reference, all_tags: false, platform, credentials };
+    let request = PullRequest { reference, all_tags: false, platform, is_beside: false, credentials };
     let engine = Engine { shared: job.shared.clone() };
     engine.pull(request).finish().await.map_err(|error| {
         let hint = match error.kind() {
@@ -38,19 +37,40 @@ pub(super) async fn bring(
     })
 }
 
-/// Pulls an image that is here for another platform: by the digest of its manifest, so that its name stays with what it is
-/// here. Gives the name by which it is then found; `None`: there is none, which the caller knows how to say.
-pub(super) async fn bring_beside(job: &Arc<Job>, name: &str, platform: Option<&Platform>) -> Option<String> {
-    let reference = name.parse::<Reference>().ok().filter(|it| it.digest().is_none())?;
+/// Pulls an image that is here for another platform, so that its name stays with what it is here. Gives the name of its
+/// digest, by which it is then found; `None`: there is none, which the caller knows how to say.
+pub(super) async fn bring_beside(
+    job: &Arc<Job>,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<Option<String>, StepError> {
+    let reference = name.parse::<Reference>().ok().filter(|it| it.digest().is_none());
+    let (Some(reference), Some(platform)) = (reference, platform.cloned()) else { return Ok(None) };
     let credentials = job.request.credentials.get(reference.registry()).cloned();
+    let repository = format!("{}/{}", reference.registry(), reference.path());
+    let request = PullRequest { reference, all_tags: false, platform: Some(platform), is_beside: true, credentials };
     let engine = Engine { shared: job.shared.clone() };
-    let digest = digest_for(&engine, &reference, credentials.clone(), platform?).await;
-    let digest =
-        digest.inspect_err(|error| tracing::info!(name, %error, "no other platform of it is found")).ok()??;
-    let other = format!("{}/{}@{digest}", reference.registry(), reference.path());
-    let request =
-        PullRequest { reference: other.parse().ok()?, all_tags: false, platform: platform.cloned(), credentials };
-    let pulled = engine.pull(request).finish().await;
-    pulled.inspect_err(|error| tracing::info!(name, %error, "its other platform does not come")).ok()?;
-    Some(other)
+    match digest_of(engine.pull(request)).await {
+        Ok(digest) => Ok(digest.map(|digest| format!("{repository}@{digest}"))),
+        // It is not that there is none.
+        Err(error) if error.kind() == ErrorKind::Forbidden => {
+            let message = format!("failed to resolve source metadata for {name}: {error}");
+            Err(StepError::Said { message, hint: error.hint() })
+        }
+        Err(error) => {
+            tracing::info!(name, %error, "no other platform of it comes");
+            Ok(None)
+        }
+    }
+}
+
+/// What a pull has brought.
+async fn digest_of(mut pull: Pull) -> Result<Option<Digest>, EngineError> {
+    let mut found = None;
+    while let Some(event) = pull.next().await? {
+        if let PullEvent::Resolved(digest) = event {
+            found = Some(digest);
+        }
+    }
+    Ok(found)
 }

@@ -290,7 +290,7 @@ async fn find_image(
         }
         // The name stays what it is here; of the other platform comes what its own digest names.
         Err(EngineError::Image(ImageError::NoSuchPlatform(message))) => {
-            match bring_beside(job, name, platform.as_ref()).await {
+            match bring_beside(job, name, platform.as_ref()).await? {
                 Some(other) => look(job, &other, platform).await,
                 None => Err(EngineError::Image(ImageError::NoSuchPlatform(message))),
             }

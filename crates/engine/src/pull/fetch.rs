@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use dozen_image::{Arrival, DOCUMENT_BYTES, ImageError, LayersBudget, Needed, NeededLayer};
+use dozen_image::{Arrival, DOCUMENT_BYTES, ImageError, Kept, LayersBudget, Needed, NeededLayer};
 use dozen_model::{Digest, Reference, error_chain};
 use dozen_registry::{
     Access, Authorities, Credentials, Document, Download, Manifest, Patience, Pauses, Proxies, RateLimit,
@@ -25,8 +25,12 @@ use crate::shared::Shared;
 const PIECES: usize = 16;
 
 /// All that a request asks for.
-pub(super) async fn pull(shared: &Arc<Shared>, request: &PullRequest, board: &Board) -> Result<(), EngineError> {
-    let vouching = &Vouching::of(shared);
+pub(super) async fn pull(
+    shared: &Arc<Shared>,
+    request: &PullRequest,
+    vouching: &Vouching,
+    board: &Board,
+) -> Result<(), EngineError> {
     let terms = terms(shared, request.credentials.clone()).await?;
     let told = board.clone();
     let pauses = Pauses::new(move |digest, seconds| told.moves(digest, LayerStep::Retrying { seconds }));
@@ -91,6 +95,7 @@ impl Pulling<'_> {
         // What is here already may have come before there was a rule: then it is looked at as if it came now.
         if let Which::Digest(digest) = &which
             && is_open
+            && !self.request.is_beside
             && self.is_current(digest).await?
         {
             self.begin(&what);
@@ -100,8 +105,8 @@ impl Pulling<'_> {
         let root = self.repository.manifest(&which).await.map_err(|error| self.failed(&error))?;
         let vouched = self.vouched(&root.digest, root.kind).await?;
         self.begin(&what);
-        let is_new = self.fetch(&root, vouched).await?;
-        self.done(root.digest, is_new);
+        let (digest, is_new) = self.fetch(&root, vouched).await?;
+        self.done(digest, is_new);
         Ok(())
     }
 
@@ -131,8 +136,13 @@ impl Pulling<'_> {
         self.board.say(PullEvent::Done { name: self.name.familiar(), is_new });
     }
 
-    /// Whether anything came.
-    async fn fetch(&self, root: &Manifest, mut vouched: Vouched) -> Result<bool, EngineError> {
+    /// What is kept, and whether anything came. An index that nobody vouches for is not kept, though somebody vouches for
+    /// what it names: whoever pushes it, and signs it, would vouch for all the rest.
+    async fn fetch(&self, root: &Manifest, mut vouched: Vouched) -> Result<(Digest, bool), EngineError> {
+        let kept = match vouched {
+            Vouched::Yes if !self.request.is_beside => Kept::AsAsked,
+            _ => Kept::Manifest,
+        };
         let (images, platform) = (self.shared.images.clone(), self.request.platform.clone());
         let (digest, media_type, bytes) = (root.digest.clone(), root.media_type.clone(), root.bytes.clone());
         let begin = move || {
@@ -141,6 +151,7 @@ impl Pulling<'_> {
             Ok(Arc::new(arrival))
         };
         let arrival = self.shared.blocking(begin).await?;
+        let mut last = root.digest.clone();
         let layers = loop {
             let asked = arrival.clone();
             match self.shared.blocking(move || Ok(asked.needed()?)).await.map_err(|error| self.is_no_image(error))? {
@@ -150,6 +161,7 @@ impl Pulling<'_> {
                     if let Vouched::NotFor(_) = vouched {
                         vouched = self.vouched(&manifest.digest, manifest.kind).await?;
                     }
+                    last = manifest.digest.clone();
                     self.take(&arrival, manifest.digest, manifest.media_type, manifest.bytes).await?;
                 }
                 Needed::Configuration { digest, size_bytes } => {
@@ -165,16 +177,17 @@ impl Pulling<'_> {
         let is_new = layers.iter().any(|layer| !layer.is_here);
         let origin: Vec<_> = layers.iter().map(|layer| (layer.diff_id.clone(), layer.digest.clone())).collect();
         self.fetch_layers(&arrival, layers).await?;
-        let names = self.names(&root.digest)?;
+        let digest = if kept == Kept::Manifest { last } else { root.digest.clone() };
+        let names = self.names(&digest)?;
         let (shared, name) = (self.shared.clone(), self.name.clone());
         let install = move || {
-            let loaded = arrival.install(&names)?;
+            let loaded = arrival.install(&names, kept)?;
             shared.images.remember_origin(name.registry(), name.path(), &origin);
             emit_pull(&shared, &loaded.id, &name);
             Ok(())
         };
         self.shared.blocking(install).await?;
-        Ok(is_new)
+        Ok((digest, is_new))
     }
 
     /// Whether somebody vouches for this. What of an index may be signed further down is not yet refused.
@@ -252,11 +265,15 @@ impl Pulling<'_> {
         }
     }
 
-    /// A tag with the digest beside it is the digest's alone, as with Docker.
+    /// A tag with the digest beside it is the digest's alone, as with Docker. Whoever names an index finds what was taken of
+    /// it by that.
     fn names(&self, digest: &Digest) -> Result<Vec<Reference>, EngineError> {
         let mut names = vec![self.by_digest(digest)?];
-        if self.name.digest().is_none() {
-            names.push(self.name.clone());
+        match self.name.digest() {
+            _ if self.request.is_beside => {}
+            Some(asked) if asked == digest => {}
+            Some(asked) => names.push(self.by_digest(asked)?),
+            None => names.push(self.name.clone()),
         }
         Ok(names)
     }

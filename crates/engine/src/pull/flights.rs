@@ -1,4 +1,5 @@
-//! Pulls that are under way: of two who want the same, the second joins the first.
+//! Pulls that are under way: of two who want the same, the second joins the first, if the policy for signatures has not
+//! changed since.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,7 +9,7 @@ use dozen_registry::Client;
 use tokio::task::AbortHandle;
 
 use super::board::{Board, Watch};
-use super::{PullFailure, PullRequest, fetch};
+use super::{PullFailure, PullRequest, Vouching, fetch};
 use crate::shared::Shared;
 
 /// See the module.
@@ -23,6 +24,8 @@ pub(crate) struct Pulls {
 #[derive(Debug)]
 pub(super) struct Flight {
     board: Board,
+    /// By which it is judged.
+    vouching: Vouching,
     task: AbortHandle,
 }
 
@@ -34,21 +37,23 @@ impl Pulls {
     pub(super) fn join(&self, shared: &Arc<Shared>, request: PullRequest) -> Arc<Flight> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         flights.retain(|_, flight| flight.strong_count() > 0);
-        let known = flights.get(&request).and_then(Weak::upgrade).filter(|flight| !flight.board.has_ended());
+        let vouching = Vouching::of(shared);
+        let known = flights.get(&request).and_then(Weak::upgrade);
+        let known = known.filter(|flight| !flight.board.has_ended() && flight.vouching == vouching);
         if let Some(flight) = known {
             return flight;
         }
         let board = Board::new();
-        let (shared, pulled, told) = (shared.clone(), request.clone(), board.clone());
+        let (shared, pulled, judge, told) = (shared.clone(), request.clone(), vouching.clone(), board.clone());
         let task = tokio::spawn(async move {
-            let ended = fetch::pull(&shared, &pulled, &told).await;
+            let ended = fetch::pull(&shared, &pulled, &judge, &told).await;
             told.end(ended.map_err(|error| PullFailure {
                 kind: error.kind(),
                 message: error_chain(&error),
                 hint: error.hint(),
             }));
         });
-        let flight = Arc::new(Flight { board, task: task.abort_handle() });
+        let flight = Arc::new(Flight { board, vouching, task: task.abort_handle() });
         flights.insert(request, Arc::downgrade(&flight));
         flight
     }

@@ -16,7 +16,7 @@ use crate::EngineError;
 use crate::shared::Shared;
 
 /// The policy that held when a pull began; a reload changes nothing of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Vouching(Option<(Arc<Policy>, PathBuf)>);
 
 /// How far it is known that somebody vouches for an image.

@@ -11,6 +11,7 @@ use super::layout::{
 };
 use super::{Files, LAYERS_LIMIT, PlannedTarget, Spooled, blob_name};
 use crate::ImageError;
+use crate::arrival::Kept;
 use crate::platform::Platform;
 
 /// In an error.
@@ -114,15 +115,20 @@ fn reach_config(
     Ok(Reached::All { config: found.config, layers })
 }
 
-/// What is to be kept of an image that has come: by what it was asked for, or, where a platform was wanted, by its own
-/// manifest alone, which then stands for itself.
-pub(crate) fn arrived(files: &Files, root: Value, wanted: Option<&Platform>) -> Result<Arrived, ImageError> {
+/// What is to be kept of an image that has come. Where a platform was wanted, that is its own manifest alone, which then
+/// stands for itself.
+pub(crate) fn arrived(
+    files: &Files,
+    root: Value,
+    wanted: Option<&Platform>,
+    kept: Kept,
+) -> Result<Arrived, ImageError> {
     let malformed = |error| ImageError::Archive(format!("a descriptor is malformed: {error}"));
     let descriptor: Descriptor = serde_json::from_value(root.clone()).map_err(malformed)?;
     let found = find(files, &descriptor, wanted, 0)?;
     let found = found.ok_or_else(|| ImageError::Archive(format!("{} is no image", descriptor.digest)))?;
-    let (target, raw): (Descriptor, Map<String, Value>) = match (wanted, root) {
-        (None, Value::Object(root)) => (descriptor, root),
+    let (target, raw): (Descriptor, Map<String, Value>) = match (wanted, kept, root) {
+        (None, Kept::AsAsked, Value::Object(root)) => (descriptor, root),
         _ => {
             let size = files.blob(&found.manifest.digest)?.map_or(0, |manifest| manifest.size);
             (found.manifest.clone(), described(&found.manifest, size))

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::targets::{LAYER, Layout, MANIFEST};
+use super::targets::{LAYER, Layout, MANIFEST, files_of, host};
 use super::*;
 
 /// What a registry gives for a blob.
@@ -27,6 +27,17 @@ fn pull(
     platform: Option<&str>,
     give: Give<'_>,
 ) -> Result<(Loaded, usize), ImageError> {
+    pull_keeping(store, layout, root, platform, Kept::AsAsked, give)
+}
+
+fn pull_keeping(
+    store: &ImageStore,
+    layout: &Layout,
+    root: &Value,
+    platform: Option<&str>,
+    kept: Kept,
+    give: Give<'_>,
+) -> Result<(Loaded, usize), ImageError> {
     let digest: Digest = root["digest"].as_str().unwrap().parse().unwrap();
     let arrival = store.arrival(digest.clone(), platform.map(|text| text.parse().unwrap()))?;
     let document = |digest: &Digest| {
@@ -46,7 +57,7 @@ fn pull(
         arrival.layer(layer, give(layer.digest.as_str(), layout.bytes(&layer.digest)), &budget, |_| {})?;
     }
     let names = [format!("a/b@{digest}"), "a/b:1".to_owned()].map(|name| name.parse().unwrap());
-    Ok((arrival.install(&names)?, new.len()))
+    Ok((arrival.install(&names, kept)?, new.len()))
 }
 
 /// An image with a compressed layer and a plain one.
@@ -201,6 +212,20 @@ fn of_an_index_comes_what_is_wanted() {
     let error = pull(&store, &layout, &index, Some("linux/s390x"), &honest).unwrap_err();
     let words = "no matching manifest for linux/s390x in the manifest list entries: there are linux/amd64, linux/arm64";
     assert_eq!((error.to_string().as_str(), error.kind()), (words, ErrorKind::NotFound));
+}
+
+#[test]
+fn of_an_index_the_manifest_alone_may_be_kept() {
+    let (home, mut layout) = (Home::new(), Layout::default());
+    let images = [layout.image(&host(), gzip)];
+    let index = layout.index_of(&images);
+    let store = home.open();
+    for (kept, root) in [(Kept::AsAsked, &index), (Kept::Manifest, &images[0])] {
+        pull_keeping(&store, &layout, &index, None, kept, &honest).unwrap();
+        let saved = files_of(&save(&store, "a/b:1"));
+        let saved: Value = serde_json::from_slice(&saved["index.json"]).unwrap();
+        assert_eq!(saved["manifests"][0]["digest"], root["digest"], "{kept:?}");
+    }
 }
 
 #[test]

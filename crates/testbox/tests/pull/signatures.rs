@@ -10,6 +10,7 @@ use crate::HOST;
 use crate::certificates::{certs, put};
 use crate::registry::{Between, Registry, reply};
 
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Made with `openssl genpkey`.
 const KEY: &str = include_str!("keys/signer.key");
 const PUBLIC: &str = include_str!("keys/signer.pub");
@@ -195,7 +196,6 @@ fn artifacts_come_by_the_same_rules() {
 
 #[test]
 fn of_an_index_itself_or_what_is_taken_of_it_is_signed() {
-    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
     let machine = Machine::new();
     let registry = Registry::start(&machine);
     let rules = json!({ HOST: signed(&file(&machine, "good.pub", PUBLIC)) });
@@ -203,14 +203,7 @@ fn of_an_index_itself_or_what_is_taken_of_it_is_signed() {
     for (image, is_signed) in [("bare", [false, false]), ("podman", [false, true]), ("cosign", [true, false])] {
         let name = format!("{image}/web:1");
         registry.fill("busybox", &name);
-        let raw = format!("docker://{HOST}/{name}");
-        let raw = machine.run("skopeo", &["--insecure-policy", "inspect", "--raw", "--tls-verify=false", &raw]).text();
-        let platform = json!({ "os": "linux", "architecture": "amd64" });
-        let kind = serde_json::from_str::<Value>(&raw).unwrap()["mediaType"].clone();
-        let entry =
-            json!({ "mediaType": kind, "digest": digest(&machine, &name), "size": raw.len(), "platform": platform });
-        let index =
-            json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry], "annotations": { "of": image } });
+        let index = index(&[entry(&machine, &name, "amd64")], image);
         if is_signed[1] {
             // Each by the name that the index has.
             attach(&machine, &name, Some(&format!("{HOST}/{image}/web:all")));
@@ -219,13 +212,67 @@ fn of_an_index_itself_or_what_is_taken_of_it_is_signed() {
         if is_signed[0] {
             attach(&machine, &format!("{image}/web:all"), None);
         }
-        let pulled = daemon.dozen(&["pull", &format!("{HOST}/{image}/web:all")]);
+        let all = format!("{HOST}/{image}/web:all");
+        let pulled = daemon.dozen(&["pull", &all]);
         if is_signed == [false, false] {
             pulled.refuses(1, &["but no signature exists"]);
-        } else {
-            pulled.expect(0);
+            continue;
         }
+        // Of what nobody vouches for nothing is kept: a push would sign it.
+        let root = digest(&machine, &format!("{image}/web:all"));
+        let kept = if is_signed[0] { &root } else { &digest(&machine, &name) };
+        let told = pulled.expect(0).out;
+        assert!(told.contains(&format!("Digest: {kept}\n")), "{told}");
+        let digests = daemon.dozen(&["image", "inspect", "-f", "{{json .RepoDigests}}", &all]).text();
+        let digests: Vec<String> = serde_json::from_str(&digests).unwrap();
+        let own: Vec<_> = digests.iter().filter(|name| name.contains(&format!("/{image}/"))).collect();
+        assert_eq!(own, [&format!("{HOST}/{image}/web@{kept}")]);
+        // Who has asked for the index finds what was taken of it.
+        daemon.dozen(&["run", "--rm", &format!("{HOST}/{image}/web@{root}"), "true"]).expect(0);
     }
+}
+
+/// Of an index: what is there by this name.
+fn entry(machine: &Machine, name: &str, architecture: &str) -> Value {
+    let raw = format!("docker://{HOST}/{name}");
+    let raw = machine.run("skopeo", &["--insecure-policy", "inspect", "--raw", "--tls-verify=false", &raw]).text();
+    let platform = json!({ "os": "linux", "architecture": architecture });
+    let kind = serde_json::from_str::<Value>(&raw).unwrap()["mediaType"].clone();
+    json!({ "mediaType": kind, "digest": digest(machine, name), "size": raw.len(), "platform": platform })
+}
+
+fn index(entries: &[Value], note: &str) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries, "annotations": { "note": note } })
+}
+
+#[test]
+fn a_build_for_another_platform_asks_for_the_tags_signature() {
+    let machine = Machine::new();
+    let registry = Registry::start(&machine);
+    let name = format!("{HOST}/box:both");
+    let public = file(&machine, "good.pub", PUBLIC);
+    let rules = json!({ HOST: [{ "type": "reject" }], &name: signed(&public) });
+    let daemon = Daemon::with_file(&machine, &configuration(&policy(&machine, &rules)));
+    registry.fill("busybox", "box:here");
+    let archive = machine.directory().join("root.tar").display().to_string();
+    let public = public.file_name().unwrap().to_str().unwrap();
+    machine.run("tar", &["-cf", &archive, "-C", machine.directory().to_str().unwrap(), public]).expect(0);
+    let far = format!("{HOST}/box:far");
+    daemon.dozen(&["import", "--platform", "linux/arm64", &archive, &far]).expect(0);
+    daemon.dozen(&["push", &far]).expect(0);
+    daemon.dozen(&["rmi", &far]).expect(0);
+    let entries = [entry(&machine, "box:here", "amd64"), entry(&machine, "box:far", "arm64")];
+    // As cosign does it: what the index names is not signed.
+    registry.put("box", "both", INDEX, &index(&entries, "good").to_string());
+    attach(&machine, "box:both", None);
+    daemon.dozen(&["pull", &name]).expect(0);
+    file(&machine, "context/Dockerfile", &format!("FROM --platform=linux/arm64 {name}\nLABEL a=b\n"));
+    let context = machine.directory().join("context");
+    let build = || daemon.dozen(&["build", "-q", context.to_str().unwrap()]);
+    build().expect(0);
+    assert_eq!(daemon.dozen(&["image", "inspect", "-f", "{{.Architecture}}", &name]).text(), "amd64\n");
+    registry.put("box", "both", INDEX, &index(&entries, "bad").to_string());
+    build().refuses(1, &["the rule for 127.0.0.1:5000/box:both", "but no signature exists"]);
 }
 
 #[test]
