@@ -67,9 +67,10 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     };
     let signer = Signer::of(matches)?;
     let pushed = push(context, &wanted, &compression, (!is_quiet).then_some(Stream::Stdout)).await?;
+    let mut unsigned = Vec::new();
     if let Some(signer) = &signer {
         for (tag, digest) in &pushed.tags {
-            sign_one(context, signer, &reference, tag, digest, is_quiet).await?;
+            unsigned.extend(sign_one(context, signer, &reference, tag, digest, is_quiet).await.err());
         }
     }
     if is_quiet {
@@ -83,7 +84,15 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
     for note in pushed.notes {
         output::print_line(&format!("\n i Info → {note}"))?;
     }
-    Ok(0)
+    all_of(unsigned).map_or(Ok(0), Err)
+}
+
+/// Several failures as one: with the hint and the exit code of the first.
+fn all_of(failures: Vec<Failure>) -> Option<Failure> {
+    let messages = failures.iter().map(|failure| failure.message.as_str()).filter(|message| !message.is_empty());
+    let messages: Vec<_> = messages.map(str::to_owned).collect();
+    let first = failures.into_iter().next()?;
+    Some(Failure { message: messages.join("\n"), ..first })
 }
 
 /// What was pushed is there, and stays there if it cannot be signed: that is said.
@@ -182,6 +191,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_several_failures_none_is_left_out() {
+        let failures = vec![Failure::new("a is not signed").with_hint("sign it"), Failure::new("b is not signed")];
+        let all = all_of(failures).unwrap();
+        assert_eq!((all.message.as_str(), all.hint.as_deref()), ("a is not signed\nb is not signed", Some("sign it")));
+        assert_eq!(all_of(Vec::new()), None);
+    }
 
     #[test]
     fn what_was_not_pushed_is_said() {
