@@ -1,6 +1,7 @@
 //! What a registry has by a name, without bringing it here: the manifest or index, and for which platforms it is.
 
 use dozen_image::{DOCUMENT_BYTES, Platform};
+use dozen_model::json::memory_of;
 use dozen_model::{Digest, Reference};
 use dozen_registry::{Access, Credentials, Document, RegistryError, Repository, Which};
 use dozen_settings::InsecureRegistry;
@@ -12,6 +13,8 @@ use crate::{Engine, EngineError};
 
 /// An index with more manifests is not taken apart.
 const MOST_MANIFESTS: usize = 200;
+/// Of a document in memory, read: so much as an image's may take.
+const MEMORY_BYTES: usize = 32 * 1024 * 1024;
 
 /// What is asked of a registry.
 #[derive(Debug, Clone)]
@@ -77,7 +80,7 @@ impl Engine {
         };
         let root = repository.manifest(&which).await.map_err(failed)?;
         let is_index = root.kind == Document::Index;
-        let document: Value = serde_json::from_slice(&root.bytes).unwrap_or_default();
+        let document = read(&root.bytes);
         let media_type = said(&document, &root.media_type);
         let (mut platforms, mut manifests) = (Vec::new(), Vec::new());
         let mut platform = None;
@@ -110,12 +113,20 @@ impl Engine {
 impl Distribution {
     /// The manifest for exactly this platform, of an index.
     pub fn manifest_for(&self, wanted: &Platform) -> Option<Digest> {
-        let document: Value = serde_json::from_slice(&self.root.bytes).ok()?;
+        let document = read(&self.root.bytes);
         let is_wanted = |entry: &Entry| {
             let platform = entry.platform.as_ref().and_then(|it| Platform::deserialize(it).ok());
             platform.is_some_and(|platform| wanted.names(&platform))
         };
         entries(&document).ok()?.into_iter().find(is_wanted).map(|entry| entry.digest)
+    }
+}
+
+/// What is no JSON says nothing, nor does what would take more memory than it may.
+fn read(document: &[u8]) -> Value {
+    match memory_of(document) > MEMORY_BYTES {
+        true => Value::Null,
+        false => serde_json::from_slice(document).unwrap_or_default(),
     }
 }
 
@@ -140,7 +151,7 @@ async fn platform_of(repository: &Repository, manifest: &Value) -> Result<Option
     let digest = manifest["config"]["digest"].as_str().and_then(|digest| digest.parse::<Digest>().ok());
     let (Some(digest), Some(size_bytes)) = (digest, manifest["config"]["size"].as_u64()) else { return Ok(None) };
     let bytes = repository.small_blob(&digest, size_bytes, DOCUMENT_BYTES).await?;
-    Ok(serde_json::from_slice(&bytes).ok().and_then(|configuration| platform(&configuration)))
+    Ok(platform(&read(&bytes)))
 }
 
 /// What of a configuration is its platform.
@@ -171,6 +182,13 @@ mod tests {
         let config = json!({ "architecture": "arm", "os": "linux", "variant": "v7", "config": {}, "os.version": "" });
         assert_eq!(platform(&config), Some(json!({ "architecture": "arm", "os": "linux", "variant": "v7" })));
         assert_eq!(platform(&json!({})), None);
+    }
+
+    #[test]
+    fn what_would_fill_the_memory_is_not_read() {
+        let of = |count: usize| read(format!("[{}{{}}]", "{},".repeat(count)).as_bytes());
+        assert_eq!(of(1), json!([{}, {}]));
+        assert_eq!(of(60_000), Value::Null);
     }
 
     #[test]

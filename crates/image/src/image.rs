@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
+use dozen_model::json::memory_of;
 use dozen_model::{Digest, ImageId, Reference};
 use jiff::Timestamp;
 pub use oci_spec::image::{Config as ImageConfig, ImageConfiguration};
 use serde::Deserialize;
 use serde_json::Value;
-
-use crate::document::{CONFIGS_MEMORY_LIMIT, memory_of};
 
 /// An image: its configuration, and what names it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +31,10 @@ pub struct Image {
     /// The digests of its layers as plain tar streams, lowest first.
     pub diff_ids: Arc<[Digest]>,
 }
+
+/// What a configuration may take of memory, read, and all of one archive together: they stay there for as long as their
+/// images do.
+pub(crate) const CONFIGS_MEMORY_LIMIT: usize = 12 * 1024 * 1024;
 
 /// Reads a configuration; the error says what is wrong with it.
 pub(crate) fn parse_config(bytes: &[u8]) -> Result<(ImageConfiguration, Value, Vec<Digest>), String> {

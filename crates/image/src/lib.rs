@@ -34,7 +34,6 @@ mod copy_up;
 mod difference;
 mod digesting;
 mod directory;
-mod document;
 mod error;
 mod export;
 mod extract;

@@ -7,6 +7,7 @@ mod progress;
 use std::collections::BTreeSet;
 use std::io::Read;
 
+use dozen_model::json::memory_of;
 use dozen_model::{Digest, ImageId, Reference};
 
 pub(crate) use self::blobs::{Job, check_digest, unpack_all};
@@ -15,9 +16,8 @@ pub use self::progress::{Progress, ProgressEvent};
 use crate::ImageError;
 use crate::budget::Budget;
 use crate::digesting::image_id;
-use crate::document::{CONFIGS_MEMORY_LIMIT, memory_of};
 use crate::failpoint::failpoint;
-use crate::image::parse_config;
+use crate::image::{CONFIGS_MEMORY_LIMIT, parse_config};
 use crate::install::{Carried, CarriedTarget, NewImage, Staged};
 use crate::manifest::{Held, PlannedTarget, plan};
 use crate::platform::Platform;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use dozen_model::json::memory_of;
 use dozen_model::{Digest, ImageId, Reference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +14,6 @@ use serde_json::Value;
 
 use crate::ImageError;
 use crate::digesting::image_id;
-use crate::document::memory_of;
 use crate::image::parse_config;
 use crate::platform::Platform;
 

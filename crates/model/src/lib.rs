@@ -18,6 +18,7 @@ mod health;
 mod hex;
 mod id;
 mod interface_sysctl;
+pub mod json;
 mod log;
 pub mod moment;
 mod mount;

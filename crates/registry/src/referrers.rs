@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dozen_model::Digest;
+use dozen_model::json::memory_of;
 use http::{HeaderMap, HeaderValue, Method, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 const ALL_BYTES: usize = 16 * 1024 * 1024;
 /// The same.
 const MOST_REFERRERS: usize = 10_000;
+/// The index under a tag in memory, when one more is put into it: ten thousand such as ours.
+const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 /// A registry that leads us on without an end gives us none.
 const MOST_PAGES: usize = 1_000;
 /// Others may write the same index at the same time: so often it is looked at whether ours is in it.
@@ -192,6 +195,9 @@ fn referrers_tag(subject: &Digest) -> String {
 fn listed(index: Option<&[u8]>, referrer: &Referrer) -> Result<Option<Vec<u8>>, String> {
     let empty = || json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] });
     let mut index: Value = match index {
+        Some(bytes) if memory_of(bytes) > MEMORY_BYTES => {
+            return Err(format!("it would take more than {MEMORY_BYTES} bytes of memory"));
+        }
         Some(bytes) => serde_json::from_slice(bytes).map_err(|error| error.to_string())?,
         None => empty(),
     };
@@ -235,6 +241,9 @@ mod tests {
         for wrong in ["{", "{}", r#"{"manifests":7}"#] {
             assert!(listed(Some(wrong.as_bytes()), &referrer('a')).is_err(), "{wrong}");
         }
+        let intricate = format!(r#"{{"manifests":[{}{{}}]}}"#, "{},".repeat(100_000));
+        let why = listed(Some(intricate.as_bytes()), &referrer('a')).unwrap_err();
+        assert!(why.contains("more than 67108864 bytes of memory"), "{why}");
     }
 
     #[test]

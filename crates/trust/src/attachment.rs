@@ -1,6 +1,7 @@
 //! How signatures lie beside an image in a registry (cosign's specs/SIGNATURE_SPEC.md, "Storage"): a manifest by a tag that is
 //! made of the image's digest, whose layers are payloads, each with its signature in an annotation.
 
+use dozen_model::json::memory_of;
 use dozen_model::{Digest, base64};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -21,6 +22,8 @@ pub const PAYLOAD_BYTES: u64 = 64 * 1024;
 
 /// Of a manifest: thirty-two of the largest that cosign makes, with certificates that nobody here reads.
 const MANIFEST_BYTES: usize = 1024 * 1024;
+/// The same in memory, read.
+const MEMORY_BYTES: usize = 8 * 1024 * 1024;
 
 /// The tag at which an image's signatures are. Of SHA-512 there is none: a tag has 128 letters at the most.
 pub fn signature_tag(image: &Digest) -> Option<String> {
@@ -50,10 +53,13 @@ fn layers(manifest: &[u8]) -> Result<Vec<Value>, String> {
     if manifest.len() > MANIFEST_BYTES {
         return Err(format!("what is attached has more than {MANIFEST_BYTES} bytes"));
     }
-    let manifest: Value =
+    if memory_of(manifest) > MEMORY_BYTES {
+        return Err(format!("what is attached would take more than {MEMORY_BYTES} bytes of memory"));
+    }
+    let mut manifest: Value =
         serde_json::from_slice(manifest).map_err(|error| format!("what is attached is malformed: {error}"))?;
-    match &manifest["layers"] {
-        Value::Array(layers) => Ok(layers.clone()),
+    match manifest.get_mut("layers").map(Value::take) {
+        Some(Value::Array(layers)) => Ok(layers),
         _ => Err("what is attached has no layers".to_owned()),
     }
 }
@@ -190,6 +196,8 @@ mod tests {
         assert!(why(None, &payload, b"x").contains("not of this key"));
         assert!(why(None, b"{}", &key.sign(b"{}").unwrap()).contains("its payload is malformed"));
         assert!(why(Some(&vec![b' '; MANIFEST_BYTES + 1]), &payload, &signature).contains("more than 1048576 bytes"));
+        let intricate = format!("[{}{{}}]", "{},".repeat(20_000));
+        assert!(why(Some(intricate.as_bytes()), &payload, &signature).contains("more than 8388608 bytes of memory"));
         assert!(why(Some(b"{}"), &payload, &signature).contains("has no layers"));
         assert!(why(Some(b"<html>"), &payload, &signature).contains("is malformed"));
         let many = json!({ "layers": vec![json!({ "mediaType": PAYLOAD_TYPE }); 32] }).to_string();

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dozen_model::Digest;
+use dozen_model::json::memory_of;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::ImageError;
-use crate::document::memory_of;
 use crate::places::LayerBlob;
 use crate::save::MANIFEST;
 

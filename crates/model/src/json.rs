@@ -3,9 +3,6 @@
 //! An object of eight bytes becomes a node of a tree of 640: four megabytes of them, which is what a document may have,
 //! would be hundreds. So what a text would become is counted first, and the limits are on that.
 
-/// What a configuration may take of memory, read, and all of one archive together: they stay there for as long as their
-/// images do.
-pub(crate) const CONFIGS_MEMORY_LIMIT: usize = 12 * 1024 * 1024;
 /// A tree's node, which has room for eleven entries.
 const OBJECT_BYTES: usize = 640;
 /// A member, in a tree that has grown: its nodes are half full at the least.
@@ -18,7 +15,7 @@ const ELEMENT_BYTES: usize = 64;
 const STRING_BYTES: usize = 32;
 
 /// Bytes that the values of a JSON text take at the most. Text that is no JSON has a number too; it says nothing.
-pub(crate) fn memory_of(text: &[u8]) -> usize {
+pub fn memory_of(text: &[u8]) -> usize {
     let (mut total, mut in_string, mut escaped) = (0usize, false, false);
     for byte in text {
         total += match (in_string, byte) {
