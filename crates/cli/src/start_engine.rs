@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use dozen_model::run_root::UNSUPERVISED_VARIABLE;
+use dozen_model::run_root::{LOG_NAME, UNSUPERVISED_VARIABLE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -36,7 +36,7 @@ pub async fn start(roots: &Roots, socket: &Path) -> Result<UnixStream, Failure> 
     if std::io::stderr().is_terminal() {
         let _ = writeln!(std::io::stderr(), "starting the engine…");
     }
-    let log_path = roots.data_root.join("engine.log");
+    let log_path = roots.data_root.join(LOG_NAME);
     let (mut log, log_start) = open_log(&roots.data_root, &log_path)?;
     let mut engine =
         spawn(roots, socket, &log).map_err(|error| Failure::new(format!("cannot start the engine: {error}")))?;

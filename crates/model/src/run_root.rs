@@ -9,6 +9,9 @@ pub const SOCKET_NAME: &str = "dozen.sock";
 /// neither an engine that begins, which tries again, nor another who asks.
 pub const LOCK_NAME: &str = "engine.lock";
 
+/// Below the data root: what the engines say that a client has started.
+pub const LOG_NAME: &str = "engine.log";
+
 /// There, while the engine that uses this run root was started by a client that needed one: nobody else will start the
 /// next.
 pub const UNSUPERVISED_NAME: &str = "engine.unsupervised";

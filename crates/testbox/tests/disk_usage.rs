@@ -75,10 +75,14 @@ fn all_that_is_counted_is_what_du_says_of_the_data_root() {
     assert!(logs.iter().any(|log| log["Size"].as_u64().unwrap() > 4 << 20), "{logs:?}");
     // What nobody has a row of is said, and goes at the next start, if it lies where the engine keeps things.
     let data = machine.directory().join("data").display().to_string();
-    let script = "cd $0; for place in layers/stray content/sha256/stray containers/stray mine; do \
+    // What is about to go has no row any more, and nobody is told to delete the file system's own, or the log.
+    let erased = format!("containers/{}", "0123456789abcdef".repeat(4));
+    let script = "cd $0; mkdir lost+found; cp /bin/sh lost+found; cp /bin/sh engine.log; cp -r lost+found $1; \
+                  for place in layers/stray content/sha256/stray containers/stray mine; do \
                   dd if=/dev/zero of=$place bs=1M count=2 2>/dev/null; done";
-    machine.run("sh", &["-ec", script, &data]).expect(0);
+    machine.run("sh", &["-ec", script, &data, &erased]).expect(0);
     let told = agree("with strays");
+    assert!(told.paths("Unfinished").contains(&erased), "{told:#?}");
     assert_eq!(told.paths("Unowned"), ["containers/stray", "content/sha256/stray", "layers/stray", "mine"]);
     let shown = engine.dozen(&["system", "df"]).text();
     let last: Vec<&str> = shown.lines().last().unwrap().split_whitespace().collect();

@@ -51,6 +51,11 @@ fn fresh_name() -> String {
     dozen_model::ContainerId::random().short().to_owned()
 }
 
+/// Whether a directory has such a name.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.len() == 12 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn directory(shared: &Shared, place: &Place, owner: Owner, beginning: &Beginning) -> Result<PathBuf, EngineError> {
     failpoint("build.cache.before");
     let known = rows::used(&shared.ledger, place, fresh_name(), Timestamp::now().as_second())?;

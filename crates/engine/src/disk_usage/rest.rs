@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use dozen_image::disk_bytes;
-use dozen_model::ContainerId;
-use dozen_model::run_root::LOCK_NAME;
+use dozen_model::run_root::{LOCK_NAME, LOG_NAME};
+use dozen_model::{ContainerId, VolumeName};
 use dozen_monitor::log::settings::LogFormat;
 
 use crate::build::caches;
@@ -19,6 +19,8 @@ use crate::{Engine, EngineError};
 
 /// The ledger's file. Beside it lie its write-ahead log, that one's index, and the reserve, whose names begin with its.
 const LEDGER: &str = "state.db";
+/// The file system's own, where the data root is one by itself (mklost+found(8)).
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// Bytes of the disk in what has no line of its own with Docker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub struct EngineUsage {
     pub unfinished: BTreeMap<PathBuf, u64>,
     /// The ledger with its write-ahead log and its reserve.
     pub ledger_bytes: u64,
-    /// What else is kept of containers, and the directories that all lies in.
+    /// What else is kept of containers, the engine's log, and the directories that all lies in.
     pub records_bytes: u64,
     /// What has no row: nobody misses it. By its path below the data root.
     pub unowned: BTreeMap<PathBuf, u64>,
@@ -65,7 +67,9 @@ fn measure(shared: &Shared) -> Result<EngineUsage, EngineError> {
             Some("content" | "layers") => usage.records_bytes += own_bytes(&path),
             // It has a line of its own.
             Some(own_registry::DIRECTORY) if own_registry::is_used(&path) => {}
-            Some(own_registry::DIRECTORY | NOTHING | LOCK_NAME) => usage.records_bytes += disk_bytes(&path),
+            Some(own_registry::DIRECTORY | NOTHING | LOCK_NAME | LOG_NAME | LOST_AND_FOUND) => {
+                usage.records_bytes += disk_bytes(&path);
+            }
             Some(ledger) if ledger.starts_with(LEDGER) => usage.ledger_bytes += disk_bytes(&path),
             _ => usage.unowned(root, &path),
         }
@@ -76,16 +80,19 @@ fn measure(shared: &Shared) -> Result<EngineUsage, EngineError> {
     Ok(usage)
 }
 
+/// A directory is listed before it is asked whose each entry is: what comes meanwhile is not seen. What goes loses its row
+/// before its files, so what has the name of something, and no row, is unfinished.
 impl EngineUsage {
     fn containers(&mut self, shared: &Shared, directory: &Path) -> Result<(), EngineError> {
         self.records_bytes += own_bytes(directory);
+        let names = read_directory(directory)?;
         let known: BTreeSet<ContainerId> =
             shared.registry.snapshots().iter().map(|snapshot| snapshot.id.clone()).collect();
-        for name in read_directory(directory)? {
+        for name in names {
             let path = directory.join(&name);
-            let id = name.to_str().and_then(|name| name.parse::<ContainerId>().ok());
-            match id.filter(|id| known.contains(id)) {
-                Some(id) => self.container(id, &path),
+            match name.to_str().and_then(|name| name.parse::<ContainerId>().ok()) {
+                Some(id) if known.contains(&id) => self.container(id, &path),
+                Some(_) => self.unfinished(&shared.config.data_root, &path),
                 None => self.unowned(&shared.config.data_root, &path),
             }
         }
@@ -109,11 +116,15 @@ impl EngineUsage {
 
     fn volumes(&mut self, shared: &Shared, directory: &Path) -> Result<(), EngineError> {
         self.records_bytes += own_bytes(directory);
+        let names = read_directory(directory)?;
         let volumes = shared.volumes.list();
-        for name in read_directory(directory)? {
+        for name in names {
             let path = directory.join(&name);
             let Some(volume) = volumes.iter().find(|volume| volume.name.as_str() == name) else {
-                self.unowned(&shared.config.data_root, &path);
+                match name.to_str().is_some_and(|name| name.parse::<VolumeName>().is_ok()) {
+                    true => self.unfinished(&shared.config.data_root, &path),
+                    false => self.unowned(&shared.config.data_root, &path),
+                }
                 continue;
             };
             self.records_bytes += own_bytes(&path);
@@ -132,12 +143,15 @@ impl EngineUsage {
 
     fn cache_mounts(&mut self, shared: &Shared, directory: &Path) -> Result<(), EngineError> {
         self.records_bytes += own_bytes(directory);
+        let names = read_directory(directory)?;
         let rows = caches::rows::all(&shared.ledger)?;
-        for name in read_directory(directory)? {
+        for name in names {
             let path = directory.join(&name);
             match name.to_str() {
                 Some(name) if rows.iter().any(|row| row.directory == name) => {}
-                Some(name) if name.starts_with('.') => self.unfinished(&shared.config.data_root, &path),
+                Some(name) if name.starts_with('.') || caches::is_name(name) => {
+                    self.unfinished(&shared.config.data_root, &path)
+                }
                 _ => self.unowned(&shared.config.data_root, &path),
             }
         }
