@@ -82,12 +82,22 @@ impl CollectionSettings {
         }
         let min_free = space_of(object, "minFreeSpace")?;
         let target_free = space_of(object, "targetFreeSpace")?;
-        if let (Some(min), Some(target)) = (min_free, target_free)
-            && target.is_less_than(min)
-        {
-            return Err(bad("targetFreeSpace", &object["targetFreeSpace"], "less than minFreeSpace"));
+        if target_free.is_some_and(|target| target.is_less_than(min_free.unwrap_or(default.min_free))) {
+            let why = match min_free {
+                Some(_) => "less than minFreeSpace",
+                None => "less than minFreeSpace, which is 5% unless it is said",
+            };
+            return Err(bad("targetFreeSpace", &object["targetFreeSpace"], why));
         }
         let min_free = min_free.unwrap_or(default.min_free);
+        let keep_duration = duration_of(object, "imagesKeepDuration")?;
+        let unused_for = duration_of(object, "imagesUnusedFor")?;
+        if let (Some(unused), Some(keep)) = (unused_for, keep_duration)
+            && keep < unused
+        {
+            let why = "less than imagesUnusedFor, within which no image goes";
+            return Err(bad("imagesKeepDuration", &object["imagesKeepDuration"], why));
+        }
         let settings = Self {
             is_on: match object.get("enabled") {
                 None => true,
@@ -107,8 +117,9 @@ impl CollectionSettings {
                     read.ok_or_else(|| bad("images", value, "none of \"none\", \"dangling\", \"unused\""))?
                 }
             },
-            unused_for: duration_of(object, "imagesUnusedFor")?.unwrap_or(default.unused_for),
-            keep_duration: duration_of(object, "imagesKeepDuration")?,
+            // Who keeps images for an hour does not want the default's day.
+            unused_for: unused_for.unwrap_or_else(|| default.unused_for.min(keep_duration.unwrap_or(Duration::MAX))),
+            keep_duration,
         };
         if settings.images == CollectedImages::None
             && let Some(key) = ["imagesUnusedFor", "imagesKeepDuration"].iter().find(|key| object.contains_key(**key))
@@ -189,6 +200,15 @@ mod tests {
                     ..default()
                 },
             ),
+            (
+                json!({ "images": "dangling", "imagesKeepDuration": "1h" }),
+                CollectionSettings {
+                    images: CollectedImages::Dangling,
+                    unused_for: hours(1),
+                    keep_duration: Some(hours(1)),
+                    ..default()
+                },
+            ),
         ] {
             assert_eq!(read(value.clone()), Ok(want), "{value}");
         }
@@ -214,6 +234,11 @@ mod tests {
             (json!({ "enabled": "yes" }), "enabled: \"yes\" is neither true nor false"),
             (json!({ "minFreeSpace": "much" }), "minFreeSpace: \"much\" is no size"),
             (json!({ "minFreeSpace": "20%", "targetFreeSpace": "10%" }), "\"10%\" is less than minFreeSpace"),
+            (json!({ "targetFreeSpace": "1%" }), "\"1%\" is less than minFreeSpace, which is 5%"),
+            (
+                json!({ "images": "unused", "imagesUnusedFor": "2h", "imagesKeepDuration": "1h" }),
+                "imagesKeepDuration: \"1h\" is less than imagesUnusedFor",
+            ),
             (json!({ "maxSize": 0 }), "maxSize: 0 is nothing"),
             (json!({ "maxSize": "0%" }), "maxSize: \"0%\" is nothing"),
             (json!({ "images": "all" }), "images: \"all\" is none of"),
