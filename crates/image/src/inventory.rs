@@ -1,6 +1,6 @@
 //! All images at one moment, with what each is made of and when somebody last wanted it: what a collection is decided over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use dozen_model::{Digest, ImageId};
 use jiff::Timestamp;
@@ -15,6 +15,9 @@ pub struct Inventory {
     pub images: Vec<InventoryImage>,
     /// Bytes of each layer: of the files in it, and of what is kept beside them.
     pub layer_bytes: HashMap<Digest, u64>,
+    /// Layers that stay whichever of these images go: of such as were removed under a container or cannot be read, and what
+    /// somebody relies on at this moment.
+    pub kept_layers: HashSet<Digest>,
 }
 
 /// One of them.
@@ -50,6 +53,13 @@ impl ImageStore {
             is_held: image.diff_ids.last().is_some_and(|layer| pins.contains_key(layer)),
         };
         let bytes = state.layers.values().map(|row| (row.diff_id.clone(), row.content_bytes + row.kept_bytes()));
-        Inventory { images: state.images.values().map(|known| image(known)).collect(), layer_bytes: bytes.collect() }
+        let removed = state.removed.values().map(|image| &image.diff_ids);
+        let others = removed.chain(state.unreadable.values().map(|image| &image.diff_ids));
+        let kept = others.flat_map(|diff_ids| diff_ids.iter()).chain(pins.keys());
+        Inventory {
+            images: state.images.values().map(|known| image(known)).collect(),
+            layer_bytes: bytes.collect(),
+            kept_layers: kept.cloned().collect(),
+        }
     }
 }

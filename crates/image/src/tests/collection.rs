@@ -78,6 +78,22 @@ fn what_somebody_has_begun_to_use_stays() {
 }
 
 #[test]
+fn the_layers_of_an_image_that_was_removed_under_a_container_are_kept() {
+    let home = Home::new();
+    let store = home.open();
+    let (layout, _) = many();
+    store.load(layout.archive().as_slice(), &()).unwrap();
+    let before = store.inventory();
+    assert!(!before.images[0].layers.is_empty() && before.kept_layers.is_empty());
+    let stopped = Use { container_short: "0123456789ab".into(), running: false };
+    store.remove(&before.images[0].seen.id.to_string(), true, false, &|_| Some(stopped.clone())).unwrap();
+    let after = store.inventory();
+    assert_eq!(after.images, []);
+    assert_eq!(after.kept_layers, before.images[0].layers.iter().cloned().collect());
+    assert!(after.kept_layers.iter().all(|layer| after.layer_bytes.contains_key(layer)));
+}
+
+#[test]
 fn when_an_image_was_wanted_is_known_to_the_next_engine() {
     let home = Home::new();
     let store = home.open();
