@@ -85,15 +85,35 @@ pub enum Fate {
 impl Engine {
     /// Collects at once. What is not said is as the settings have it.
     pub async fn collect(&self, request: CollectionRequest) -> Result<Collection, EngineError> {
-        collect(self.shared(), request, false).await
+        collect(self.shared(), request, Asker::Somebody).await
     }
 }
 
-/// `is_own`: nobody has asked for it; the log says so.
-async fn collect(shared: &Arc<Shared>, request: CollectionRequest, is_own: bool) -> Result<Collection, EngineError> {
-    let _alone = sweep::lock(shared).await;
+/// Who wants a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    Somebody,
+    /// The engine, by itself: the log says so. So much is free once all is given back that it has removed before, which some
+    /// file systems do late (btrfs, ZFS).
+    Engine {
+        promised_free_bytes: u64,
+    },
+}
+
+/// The work goes on, holds off the next, and is told of, though who asked may have gone.
+async fn collect(shared: &Arc<Shared>, request: CollectionRequest, asker: Asker) -> Result<Collection, EngineError> {
+    let alone = sweep::lock(shared).await;
     let shared_too = shared.clone();
-    let collection = shared.blocking(move || run(&shared_too, &request, is_own)).await?;
+    let work = move || {
+        let _alone = alone;
+        let collection = run(&shared_too, &request, asker)?;
+        tell(&shared_too, &collection);
+        Ok(collection)
+    };
+    shared.blocking(work).await
+}
+
+fn tell(shared: &Arc<Shared>, collection: &Collection) {
     let removed = collection.items.iter().filter(|item| item.fate == Fate::Removed);
     for (kind, of) in [(EventKind::Builder, "build-cache"), (EventKind::Image, "image")] {
         let bytes: Vec<u64> = removed.clone().filter(|item| item.kind == of).map(|item| item.size_bytes).collect();
@@ -101,12 +121,14 @@ async fn collect(shared: &Arc<Shared>, request: CollectionRequest, is_own: bool)
             Engine { shared: shared.clone() }.announce_prune(kind, bytes.iter().sum());
         }
     }
-    Ok(collection)
 }
 
 /// Blocks.
-fn run(shared: &Arc<Shared>, request: &CollectionRequest, is_own: bool) -> Result<Collection, EngineError> {
-    let disk = Disk::of(shared)?;
+fn run(shared: &Arc<Shared>, request: &CollectionRequest, asker: Asker) -> Result<Collection, EngineError> {
+    let mut disk = Disk::of(shared)?;
+    if let Asker::Engine { promised_free_bytes } = asker {
+        disk.free_bytes = disk.free_bytes.max(promised_free_bytes);
+    }
     let settings = shared.config.settings.get();
     let listed = inventory::take(shared, settings.builder.is_swept)?;
     let used_bytes: u64 = listed.occupied_bytes();
@@ -131,7 +153,7 @@ fn run(shared: &Arc<Shared>, request: &CollectionRequest, is_own: bool) -> Resul
             hint: Some("say which: images dangling, or unused".to_owned()),
         });
     }
-    let plan = plan::plan(&listed.items, &listed.layer_bytes, &rules, Timestamp::now());
+    let plan = plan::plan(&listed.items, &listed.releasable_bytes, &rules, Timestamp::now());
     failpoint("collection.planned");
     let mut collection = described(&listed, &plan);
     collection.free_bytes = disk.free_bytes;
@@ -143,6 +165,7 @@ fn run(shared: &Arc<Shared>, request: &CollectionRequest, is_own: bool) -> Resul
                 Ok(true) => {
                     item.fate = Fate::Removed;
                     let (kind, name, bytes, why) = (item.kind, &item.name, item.size_bytes, &item.why);
+                    let is_own = asker != Asker::Somebody;
                     tracing::info!(kind, name, bytes, why, is_own, "collected");
                 }
                 Ok(false) => {

@@ -18,18 +18,20 @@ pub(crate) async fn sweep(shared: &Arc<Shared>) {
     if !settings.builder.is_swept || settings.builder.rules.is_empty() {
         return;
     }
-    let _alone = lock(shared).await;
+    let alone = lock(shared).await;
     let shared_too = shared.clone();
-    let swept =
-        shared.blocking(move || settings.builder.rules.iter().try_for_each(|rule| carry_out(&shared_too, rule)));
-    if let Err(error) = swept.await {
+    let work = move || {
+        let _alone = alone;
+        settings.builder.rules.iter().try_for_each(|rule| carry_out(&shared_too, rule))
+    };
+    if let Err(error) = shared.blocking(work).await {
         tracing::error!(error = error_chain(&error), "the build cache stays as it is; the next build tries again");
     }
 }
 
-/// One at a time makes room.
-pub(crate) async fn lock(shared: &Arc<Shared>) -> tokio::sync::MutexGuard<'_, ()> {
-    shared.caches.sweeping.lock().await
+/// One at a time makes room. The guard goes with the work: who waits for that may go away.
+pub(crate) async fn lock(shared: &Arc<Shared>) -> tokio::sync::OwnedMutexGuard<()> {
+    shared.caches.sweeping.clone().lock_owned().await
 }
 
 fn carry_out(shared: &Arc<Shared>, rule: &CacheRule) -> Result<(), EngineError> {

@@ -21,6 +21,8 @@ pub(super) struct Listed {
     pub(super) items: Vec<Item>,
     pub(super) things: Vec<Thing>,
     pub(super) layer_bytes: HashMap<Digest, u64>,
+    /// Without layers that stay whatever goes.
+    pub(super) releasable_bytes: HashMap<Digest, u64>,
 }
 
 #[derive(Debug)]
@@ -42,13 +44,17 @@ pub(super) fn take(shared: &Arc<Shared>, is_cache_swept: bool) -> Result<Listed,
         users.entry(image.clone()).or_insert(Holder::Work);
     }
     let inventory = shared.images.inventory();
-    let mut listed = Listed { layer_bytes: inventory.layer_bytes, ..Listed::default() };
+    let releasable = inventory.layer_bytes.iter().filter(|(layer, _)| !inventory.kept_layers.contains(layer));
+    let releasable_bytes = releasable.map(|(layer, bytes)| (layer.clone(), *bytes)).collect();
+    let mut listed = Listed { layer_bytes: inventory.layer_bytes, releasable_bytes, ..Listed::default() };
     for entry in noted_entries(shared)? {
         let is_held = entry.in_use.then_some(Holder::Work);
         listed.items.push(Item {
             kind: Kind::BuildCache,
             id: entry.id.clone(),
             last_used: entry.last_used,
+            uses: entry.uses,
+            created: entry.created,
             layers: entry.layer().cloned().into_iter().collect(),
             own_bytes: if entry.layer().is_some() { 0 } else { entry.size_bytes },
             parent: None,
@@ -62,6 +68,8 @@ pub(super) fn take(shared: &Arc<Shared>, is_cache_swept: bool) -> Result<Listed,
             kind: if image.seen.references.is_empty() { Kind::DanglingImage } else { Kind::TaggedImage },
             id: image.seen.id.to_string(),
             last_used: image.seen.last_used,
+            uses: 0,
+            created: image.seen.last_used,
             layers: image.layers.clone(),
             own_bytes: 0,
             parent: image.parent.as_ref().map(ToString::to_string),

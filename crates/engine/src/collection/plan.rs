@@ -3,6 +3,7 @@
 //! What has outlived its time goes first, however much is free. Then, as long as something is missing: what builds keep, since
 //! it can be made again; then images without a tag; then images with one. Of each, what nobody has wanted for the longest time.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +20,10 @@ pub(super) struct Item {
     pub(super) id: String,
     /// When somebody last wanted it.
     pub(super) last_used: Timestamp,
+    /// How often what a build keeps was found again. Of an image 0.
+    pub(super) uses: u64,
+    /// When it was made; of an image, when somebody last wanted it.
+    pub(super) created: Timestamp,
     /// What others may have, too.
     pub(super) layers: Vec<Digest>,
     /// What goes with it, whoever has its layers.
@@ -29,7 +34,24 @@ pub(super) struct Item {
     pub(super) holder: Option<Holder>,
 }
 
-/// In the order in which they go.
+impl Item {
+    /// Whether what is said of images lets it go.
+    fn is_chosen(&self, images: CollectedImages) -> bool {
+        match self.kind {
+            Kind::BuildCache => true,
+            Kind::DanglingImage => images != CollectedImages::None,
+            Kind::TaggedImage => images == CollectedImages::Unused,
+        }
+    }
+
+    /// Whether it may go by these settings, now or once nobody needs it any more.
+    pub(super) fn may_ever_go(&self, images: CollectedImages) -> bool {
+        self.holder != Some(Holder::BuilderSettings) && self.is_chosen(images)
+    }
+}
+
+/// In the order in which they go. Of one kind goes first what was wanted last the longest time ago, and of the same time, as a
+/// prune of the build cache has it, what was found least often and then what was made last: the others may be found without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
     /// What builds keep.
@@ -111,7 +133,7 @@ pub(super) fn plan(items: &[Item], layer_bytes: &HashMap<Digest, u64>, rules: &R
             state.take(index, Going::Outlived(limit));
         }
     }
-    while state.freed_bytes() < rules.missing_bytes {
+    while state.freed_bytes < rules.missing_bytes {
         let Some(index) = state.first(State::makes_room) else { break };
         state.take(index, Going::Room);
     }
@@ -123,35 +145,59 @@ struct State<'a> {
     layer_bytes: &'a HashMap<Digest, u64>,
     rules: &'a Rules,
     now: Timestamp,
+    /// All of them, in the order in which they go.
+    order: Vec<usize>,
     stays: Vec<bool>,
-    /// How many of those that stay have a layer; and how many of these are of what builds keep and held by nobody.
+    /// How many of those that stay have a layer.
     users: HashMap<&'a Digest, usize>,
-    free_caches: HashMap<&'a Digest, usize>,
+    /// What builds keep that has a layer, gone or not.
+    caches: HashMap<&'a Digest, Vec<usize>>,
+    /// What was made from an image, gone or not.
+    children: HashMap<&'a str, Vec<usize>>,
     /// What builds keep that nobody else has.
     cached_bytes: u64,
+    freed_bytes: u64,
     going: Vec<(usize, u64, Going)>,
 }
 
 impl<'a> State<'a> {
     fn new(items: &'a [Item], layer_bytes: &'a HashMap<Digest, u64>, rules: &'a Rules, now: Timestamp) -> Self {
-        let mut users: HashMap<&Digest, usize> = HashMap::new();
-        let mut free_caches: HashMap<&Digest, usize> = HashMap::new();
-        items.iter().flat_map(layers).for_each(|layer| *users.entry(layer).or_default() += 1);
-        let free = items.iter().filter(|item| is_free_cache(item));
-        free.flat_map(layers).for_each(|layer| *free_caches.entry(layer).or_default() += 1);
+        let mut order: Vec<usize> = (0..items.len()).collect();
+        order.sort_by_key(|index| {
+            let item = &items[*index];
+            (item.kind, item.last_used, item.uses, Reverse(item.created), &item.id)
+        });
         let (stays, going) = (vec![true; items.len()], Vec::new());
-        let mut state = Self { items, layer_bytes, rules, now, stays, users, free_caches, cached_bytes: 0, going };
-        state.cached_bytes = state.count_cached();
+        let (users, caches, children) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let (cached_bytes, freed_bytes) = (0, 0);
+        let mut state = Self {
+            items,
+            layer_bytes,
+            rules,
+            now,
+            order,
+            stays,
+            users,
+            caches,
+            children,
+            cached_bytes,
+            freed_bytes,
+            going,
+        };
+        for (index, item) in items.iter().enumerate() {
+            for layer in layers(item) {
+                *state.users.entry(layer).or_default() += 1;
+                if item.kind == Kind::BuildCache {
+                    state.caches.entry(layer).or_default().push(index);
+                }
+            }
+            if let Some(parent) = &item.parent {
+                state.children.entry(parent).or_default().push(index);
+            }
+        }
+        let caches = items.iter().filter(|item| item.kind == Kind::BuildCache);
+        state.cached_bytes = caches.map(|item| state.own_bytes(item)).sum();
         state
-    }
-
-    fn count_cached(&self) -> u64 {
-        let caches = self.indexes().map(|index| &self.items[index]).filter(|item| item.kind == Kind::BuildCache);
-        caches.map(|item| self.own_bytes(item)).sum()
-    }
-
-    fn freed_bytes(&self) -> u64 {
-        self.going.iter().map(|(_, bytes, _)| bytes).sum()
     }
 
     fn age(&self, item: &Item) -> Duration {
@@ -161,13 +207,9 @@ impl<'a> State<'a> {
 
     /// Of those that may go, and of which this is true, the one that goes first.
     fn first(&self, is_wanted: impl Fn(&Self, &Item) -> bool) -> Option<usize> {
-        let free = self.indexes().filter(|index| {
+        self.order.iter().copied().find(|index| {
             let item = &self.items[*index];
-            self.obstacle(item).is_none() && is_wanted(self, item)
-        });
-        free.min_by_key(|index| {
-            let item = &self.items[*index];
-            (item.kind, item.last_used, &item.id)
+            self.stays[*index] && self.obstacle(item).is_none() && is_wanted(self, item)
         })
     }
 
@@ -177,18 +219,37 @@ impl<'a> State<'a> {
 
     /// Whether it gives back something, if only with what builds keep of it.
     fn makes_room(&self, item: &Item) -> bool {
-        if item.kind == Kind::BuildCache {
-            return self.own_bytes(item) > 0;
-        }
-        let count = |users: &HashMap<&Digest, usize>, layer: &Digest| users.get(layer).copied().unwrap_or(0);
-        let is_last = |layer: &&Digest| count(&self.users, layer) == count(&self.free_caches, layer) + 1;
-        layers(item).filter(is_last).any(|layer| self.layer_bytes.get(layer).is_some_and(|bytes| *bytes > 0))
+        self.own_bytes(item) > 0 || (item.kind != Kind::BuildCache && self.opens_a_cache(item))
+    }
+
+    /// Whether something that builds keep may go once this image has, and gives back a layer of it.
+    fn opens_a_cache(&self, image: &Item) -> bool {
+        let opened: Vec<(usize, u64)> = layers(image)
+            .filter(|layer| self.users.get(layer) == Some(&2))
+            .filter_map(|layer| Some((self.cache_with(layer)?, self.bytes(layer))))
+            .collect();
+        let cached_bytes = self.cached_bytes + opened.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        opened.iter().any(|(cache, _)| {
+            let of_image: u64 = opened.iter().filter(|(other, _)| other == cache).map(|(_, bytes)| bytes).sum();
+            let cache = &self.items[*cache];
+            let left = cached_bytes - self.own_bytes(cache) - of_image;
+            cache.holder.is_none() && of_image > 0 && left >= self.rules.reserved_cache_bytes
+        })
+    }
+
+    /// What builds keep of a layer.
+    fn cache_with(&self, layer: &Digest) -> Option<usize> {
+        self.caches.get(layer)?.iter().copied().find(|index| self.stays[*index])
+    }
+
+    fn bytes(&self, layer: &Digest) -> u64 {
+        self.layer_bytes.get(layer).copied().unwrap_or(0)
     }
 
     /// Bytes that nothing else has of what stays.
     fn own_bytes(&self, item: &Item) -> u64 {
         let own = layers(item).filter(|layer| self.users.get(layer) == Some(&1));
-        item.own_bytes + own.filter_map(|layer| self.layer_bytes.get(layer)).sum::<u64>()
+        item.own_bytes + own.map(|layer| self.bytes(layer)).sum::<u64>()
     }
 
     /// Why it may not go at all; of what takes no room of its own nothing is said here.
@@ -197,38 +258,41 @@ impl<'a> State<'a> {
             return Some(Staying::Held(holder.clone()));
         }
         if item.kind == Kind::BuildCache {
-            let left = self.cached_bytes.saturating_sub(self.own_bytes(item));
-            return (left < self.rules.reserved_cache_bytes).then_some(Staying::Reserved);
+            let reserved_bytes = self.rules.reserved_cache_bytes;
+            let is_reserved = reserved_bytes > 0 && self.cached_bytes - self.own_bytes(item) < reserved_bytes;
+            return is_reserved.then_some(Staying::Reserved);
         }
-        let is_chosen = match self.rules.images {
-            CollectedImages::None => false,
-            CollectedImages::Dangling => item.kind == Kind::DanglingImage,
-            CollectedImages::Unused => true,
-        };
-        if !is_chosen {
+        if !item.is_chosen(self.rules.images) {
             return Some(Staying::NotChosen(self.rules.images));
         }
-        let is_child = |index: &usize| self.items[*index].parent.as_ref() == Some(&item.id);
-        if let Some(child) = self.indexes().find(is_child) {
-            return Some(Staying::Parent(self.items[child].id.clone()));
+        let mut children = self.children.get(item.id.as_str()).into_iter().flatten();
+        if let Some(child) = children.find(|index| self.stays[**index]) {
+            return Some(Staying::Parent(self.items[*child].id.clone()));
         }
         (self.age(item) < self.rules.unused_for).then_some(Staying::Recent(self.rules.unused_for))
     }
 
     fn take(&mut self, index: usize, why: Going) {
         let item = &self.items[index];
-        self.going.push((index, self.own_bytes(item), why));
+        let own_bytes = self.own_bytes(item);
+        self.going.push((index, own_bytes, why));
+        self.freed_bytes += own_bytes;
         self.stays[index] = false;
-        for layer in layers(item) {
-            let all = self.users.get_mut(layer).into_iter();
-            let caches = is_free_cache(item).then(|| self.free_caches.get_mut(layer)).flatten();
-            all.chain(caches).for_each(|users| *users -= 1);
+        if item.kind == Kind::BuildCache {
+            self.cached_bytes -= own_bytes;
         }
-        self.cached_bytes = self.count_cached();
+        for layer in layers(item) {
+            let users = self.users.entry(layer).or_default();
+            *users -= 1;
+            // Of what has it now alone.
+            if *users == 1 && self.cache_with(layer).is_some() {
+                self.cached_bytes += self.bytes(layer);
+            }
+        }
     }
 
     fn end(self) -> Plan {
-        let is_enough = self.freed_bytes() >= self.rules.missing_bytes;
+        let is_enough = self.freed_bytes >= self.rules.missing_bytes;
         let why = |item: &Item| {
             self.obstacle(item).unwrap_or_else(|| match self.makes_room(item) {
                 false => Staying::Shared,
@@ -244,10 +308,6 @@ impl<'a> State<'a> {
         });
         Plan { staying: staying.collect(), going: self.going }
     }
-}
-
-fn is_free_cache(item: &Item) -> bool {
-    item.kind == Kind::BuildCache && item.holder.is_none()
 }
 
 /// Each once.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dozen_model::error_chain;
-use dozen_settings::CollectedImages;
 use tokio::sync::Notify;
 
-use super::{CollectionRequest, Disk, collect};
+use super::{Asker, CollectionRequest, Disk, collect, inventory};
 use crate::EngineError;
 use crate::events::EventKind;
 use crate::shared::Shared;
@@ -57,25 +56,30 @@ pub(crate) fn begin(shared: &Arc<Shared>) {
     });
 }
 
-/// Whether there is something that may go.
+/// Whether there is something that may go, now or later.
 async fn look(shared: &Arc<Shared>) -> Result<bool, EngineError> {
     let settings = shared.config.settings.get();
     if !settings.collection.is_on {
         return Ok(false);
     }
+    let mut promised_free_bytes = 0;
     for _ in 0..ROUNDS {
         let disk = Disk::of(shared)?;
-        let is_full = settings.collection.wanted_free(disk.bytes, disk.free_bytes) > disk.free_bytes;
+        let free_bytes = disk.free_bytes.max(promised_free_bytes);
+        let is_full = settings.collection.wanted_free(disk.bytes, free_bytes) > free_bytes;
         if !is_full && settings.collection.max_size.is_none() && settings.collection.keep_duration.is_none() {
             break;
         }
-        let collection = collect(shared, CollectionRequest::default(), true).await?;
+        let collection = collect(shared, CollectionRequest::default(), Asker::Engine { promised_free_bytes }).await?;
         if collection.reclaimed_bytes == 0 {
             break;
         }
+        promised_free_bytes = collection.free_bytes.saturating_add(collection.reclaimed_bytes);
     }
-    let images = shared.images.clone();
-    let has_images = settings.collection.images != CollectedImages::None;
-    let has_more = move || Ok(!images.cached_steps().is_empty() || (has_images && !images.list()?.is_empty()));
+    let shared_too = shared.clone();
+    let has_more = move || {
+        let listed = inventory::take(&shared_too, settings.builder.is_swept)?;
+        Ok(listed.items.iter().any(|item| item.may_ever_go(settings.collection.images)))
+    };
     shared.blocking(has_more).await
 }

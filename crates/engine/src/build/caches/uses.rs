@@ -28,7 +28,7 @@ pub(crate) struct Caches {
     /// How often a build has begun or ceased to have one.
     changes: AtomicU64,
     /// Held by who removes what is too much.
-    pub(crate) sweeping: AsyncMutex<()>,
+    pub(crate) sweeping: Arc<AsyncMutex<()>>,
     /// Bytes by directory, of those that no build has had since they were measured.
     sizes: Mutex<HashMap<String, u64>>,
 }
