@@ -1,5 +1,7 @@
 //! `dozen system df`.
 
+mod engine;
+
 use std::collections::BTreeMap;
 
 use clap::{ArgMatches, Command};
@@ -7,6 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::engine::EngineUsage;
 use super::{Context, images};
 use crate::arguments::flags::{format, is_on, switch, text, verb};
 use crate::failure::{Failure, Outcome};
@@ -95,12 +98,6 @@ const BUILD_CACHE: Layout = Layout {
     ],
 };
 
-const ENGINE: Layout = Layout {
-    table: "{{.Type}}\t{{.Name}}\t{{.Size}}",
-    quiet: "Name",
-    headings: &[("Type", "TYPE"), ("Name", "NAME"), ("Size", "SIZE")],
-};
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Usage {
@@ -163,38 +160,6 @@ struct VolumeUsage {
 #[serde(rename_all = "PascalCase", default)]
 struct SnapshotUsage {
     count: usize,
-    size: i64,
-}
-
-/// What lies on the disk beside all that: ours.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct EngineUsage {
-    logs: Vec<Log>,
-    unfinished: Vec<Place>,
-    ledger: Size,
-    records: Size,
-    unowned: Vec<Place>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Log {
-    container: String,
-    size: i64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Place {
-    /// Below the data root.
-    path: String,
-    size: i64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Size {
     size: i64,
 }
 
@@ -325,29 +290,7 @@ fn summary(usage: &Usage) -> Vec<Row> {
         // What nothing names goes from it by itself.
         lines.push(line_of("Registry", 1, 1, registry.size, size::human(0)));
     }
-    lines.extend(usage.engine.iter().flat_map(|engine| beside(engine, &active)));
-    lines
-}
-
-/// What Docker says nothing of: with it, the sizes are together what du(1) says of the data root.
-fn beside(usage: &EngineUsage, running: &[&&Container]) -> Vec<Row> {
-    let size = |places: &[Place]| places.iter().map(|place| place.size).sum::<i64>();
-    let is_active = |log: &&Log| running.iter().any(|container| container.id == log.container);
-    let active = usage.logs.iter().filter(is_active).count();
-    let all: i64 = usage.logs.iter().map(|log| log.size).sum();
-    let of_running: i64 = usage.logs.iter().filter(is_active).map(|log| log.size).sum();
-    let records = usage.ledger.size + usage.records.size;
-    let unfinished = usage.unfinished.len();
-    let mut lines = vec![
-        // They go with their containers.
-        line("Container Logs", usage.logs.len(), active, all, all - of_running),
-        line("Unfinished", unfinished, unfinished, size(&usage.unfinished), 0),
-        line("Engine Records", 1, 1, records, 0),
-    ];
-    if !usage.unowned.is_empty() {
-        let size = size(&usage.unowned);
-        lines.push(line("Unowned", usage.unowned.len(), 0, size, size));
-    }
+    lines.extend(usage.engine.iter().flat_map(|engine| engine.lines(&active)));
     lines
 }
 
@@ -402,7 +345,8 @@ fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
     let beside = match &usage.engine {
         None => String::new(),
         Some(engine) => {
-            let shown = listing::render(&ENGINE, None, false, places(engine, usage))?;
+            let shown =
+                listing::render(&engine::LAYOUT, None, false, engine.places(usage.containers.iter().flatten()))?;
             format!("\nEngine space usage:\n\n{shown}")
         }
     };
@@ -415,26 +359,6 @@ fn details(usage: &Usage, now_s: i64) -> Result<String, Failure> {
         size::human(own_caches),
         listing::render(&BUILD_CACHE, None, false, rows)?,
     ))
-}
-
-/// Each thing that [`beside`] counts.
-fn places(engine: &EngineUsage, usage: &Usage) -> Vec<Row> {
-    let row = |kind: &str, name: String, size: i64| Row {
-        columns: vec![("Type", kind.to_owned()), ("Name", name), ("Size", size::human(size))],
-        labels: None,
-    };
-    let name = |id: &str| {
-        let container = usage.containers.iter().flatten().find(|container| container.id == id);
-        let name = container.and_then(|container| container.names.first());
-        name.map_or(short_id(id).to_owned(), |name| name.trim_start_matches('/').to_owned())
-    };
-    let mut rows: Vec<Row> =
-        engine.logs.iter().map(|log| row("container log", name(&log.container), log.size)).collect();
-    rows.extend(engine.unfinished.iter().map(|place| row("unfinished", place.path.clone(), place.size)));
-    rows.extend(engine.unowned.iter().map(|place| row("unowned", place.path.clone(), place.size)));
-    rows.push(row("ledger", "state.db".to_owned(), engine.ledger.size));
-    rows.push(row("records", "directories, and what is kept of containers".to_owned(), engine.records.size));
-    rows
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 
-use dozen_testbox::{Machine, dozen_program, until};
+use dozen_testbox::{Gate, Machine, dozen_program, until};
 use serde_json::json;
 
 use crate::registry::{Asked, Between, Registry, reply};
@@ -122,27 +122,6 @@ fn a_registry_that_lies_is_found_out_and_leaves_nothing() {
     between.stop(&machine);
 }
 
-/// Holds large blobs back until it is opened.
-#[derive(Default)]
-struct Gate {
-    is_open: Mutex<bool>,
-    changed: Condvar,
-    waiting: AtomicUsize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let open = self.is_open.lock().unwrap();
-        let _open = self.changed.wait_while(open, |is_open| !*is_open).unwrap();
-    }
-
-    fn open(&self) {
-        *self.is_open.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-}
-
 #[test]
 fn a_pull_that_is_given_up_or_killed_leaves_nothing() {
     let machine = Machine::new();
@@ -163,7 +142,7 @@ fn a_pull_that_is_given_up_or_killed_leaves_nothing() {
         let mut command = machine.command(dozen_program());
         command.args(["artifact", "pull", &name]).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap();
-        until("the file is on its way", || (gate.waiting.load(Ordering::SeqCst) == times).then_some(()));
+        until("the file is on its way", || (gate.visits() == times).then_some(()));
         assert_eq!(kept(&machine).1, 1);
         child
     };

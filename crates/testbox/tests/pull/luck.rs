@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 
-use dozen_testbox::{Daemon, Machine, dozen_program, until};
+use dozen_testbox::{Daemon, Gate, Machine, dozen_program, until};
 
 use crate::registry::{Asked, Between, Registry, reply};
 
@@ -141,27 +141,6 @@ fn a_registry_that_lies_is_found_out_and_leaves_nothing() {
     between.stop(&machine);
 }
 
-/// Holds layers back until it is opened.
-#[derive(Default)]
-struct Gate {
-    is_open: Mutex<bool>,
-    changed: Condvar,
-    waiting: AtomicUsize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let open = self.is_open.lock().unwrap();
-        let _open = self.changed.wait_while(open, |is_open| !*is_open).unwrap();
-    }
-
-    fn open(&self) {
-        *self.is_open.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-}
-
 /// Somebody who sends layers when he is let.
 fn gated(machine: &Machine, port: u16) -> (Between, Arc<Gate>, Arc<AtomicUsize>) {
     let (gate, blobs) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)));
@@ -190,7 +169,7 @@ fn two_pulls_of_one_image_are_one() {
     let engine = machine.engine();
     let name = format!("{}/web:1", between.host);
     let first = pulling(&machine, &name);
-    until("layers are asked for", || (gate.waiting.load(Ordering::SeqCst) > 0).then_some(()));
+    until("layers are asked for", || (gate.visits() > 0).then_some(()));
     let mut second = pulling(&machine, &name);
     // It has joined when it is told what the first was told.
     let mut told = std::io::BufReader::new(second.stdout.take().unwrap());
@@ -219,7 +198,7 @@ fn a_pull_that_nobody_waits_for_is_given_up() {
     let engine = machine.engine();
     let name = format!("{}/web:1", between.host);
     let mut alone = pulling(&machine, &name);
-    until("layers are asked for", || (gate.waiting.load(Ordering::SeqCst) > 0).then_some(()));
+    until("layers are asked for", || (gate.visits() > 0).then_some(()));
     alone.kill().unwrap();
     alone.wait().unwrap();
     until("nothing is left of it", || (files(&machine)["tmp"] == 0).then_some(()));
@@ -237,7 +216,7 @@ fn an_engine_that_dies_meanwhile_leaves_nothing() {
     let mut engine = machine.engine();
     let name = format!("{}/web:1", between.host);
     let mut client = pulling(&machine, &name);
-    until("layers are asked for", || (gate.waiting.load(Ordering::SeqCst) > 0).then_some(()));
+    until("layers are asked for", || (gate.visits() > 0).then_some(()));
     assert!(files(&machine)["tmp"] > 0);
     engine.kill();
     assert!(!client.wait().unwrap().success());
