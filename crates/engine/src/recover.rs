@@ -60,6 +60,7 @@ pub(crate) fn open(config: EngineConfig) -> Result<(Arc<Shared>, Vec<ContainerRo
         dozen_image::PLACES,
         dozen_image::ARTIFACTS,
         dozen_image::USES,
+        dozen_image::SUMS,
     ];
     let ledger = Ledger::open(&config.data_root.join("state.db"), &migrations)?;
     let id = match rows::fact::<String>(&ledger, "id")? {

@@ -153,9 +153,9 @@ fn settle(directory: &Path, latest: Option<i64>, beside: &Path) -> Result<Result
         Sum::of_recipe(&paths.recipe, root.as_fd()).is_ok_and(|sum| sum.finish() == hashed.sum),
         "the recipe does not give what was hashed"
     );
-    let (diff_id, tar_size_bytes) = (hashed.digest, hashed.sum.1);
+    let (diff_id, (tar_crc32, tar_size_bytes)) = (hashed.digest, hashed.sum);
     let directory = directory.to_owned();
-    Ok(Ok(Unpacked { directory, diff_id, tar_size_bytes, extracted: settling.done, kept, paths }))
+    Ok(Ok(Unpacked { directory, diff_id, tar_crc32, tar_size_bytes, extracted: settling.done, kept, paths }))
 }
 
 /// A stream that nobody unpacks.

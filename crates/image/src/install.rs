@@ -342,6 +342,7 @@ impl Staged {
                 Kept::Blob | Kept::Nothing => None,
             },
             unsynced_boot: None,
+            tar_crc32: Some(unpacked.tar_crc32),
         };
         Self { row, directory: unpacked.directory, kept }
     }

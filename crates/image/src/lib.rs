@@ -105,7 +105,7 @@ pub use outgoing::{
 pub use places::{LayerBlob, LayerPlace, PLACES};
 pub use platform::{Platform, PlatformError};
 pub use remove::{Removal, SeenImage, Use};
-pub use schema::{MIGRATION, MIGRATIONS, RECIPES, TARGETS};
+pub use schema::{MIGRATION, MIGRATIONS, RECIPES, SUMS, TARGETS};
 pub use snapshot::{can_share_blocks, share_directory};
 pub use store::{DiskUsage, ImageStore, ImageUsage};
 pub use tree::{NotRemoved, bytes_beside, disk_bytes, remove_tree, written_bytes};

@@ -112,8 +112,8 @@ impl<'a> Recording<'a> {
     }
 }
 
-/// A check sum of a stream and its length. It tells whether we have recorded rightly, for which it is enough: nobody has
-/// an interest here. The digest is compared with every save.
+/// A check sum of a stream and its length. It tells whether we have recorded rightly, and whether a disk gives what it was
+/// given, for which it is enough: nobody has an interest here. The digest is compared with every save.
 #[derive(Debug, Default)]
 pub(crate) struct Sum(Crc, u64);
 

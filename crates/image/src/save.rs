@@ -26,6 +26,7 @@ use crate::manifest::{Spooled, blob_name, no_such_platform, select};
 use crate::pack::{Description, TarWriter};
 use crate::platform::Platform;
 use crate::recipe::{self, RecipeError};
+use crate::recording::Sum;
 use crate::schema::LayerRow;
 use crate::store::{ImageStore, Inner, State};
 use crate::target::Target;
@@ -357,8 +358,47 @@ impl<W: Write> Archive<W> {
         self.0
             .header(&Description::plain(name.as_bytes(), EntryType::Regular, 0o644, row.tar_size_bytes))
             .map_err(writing)?;
-        source.write(row, |bytes| self.0.raw(bytes))?;
+        source.write(row, Check::Digest, |bytes| self.0.raw(bytes))?;
         self.0.pad(row.tar_size_bytes).map_err(writing)
+    }
+}
+
+/// How a stored layer is compared with what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// By its digest.
+    Digest,
+    /// By its check sum, if it has one: for somebody who compares the digest himself. A disk that gives other bytes than it
+    /// was given is found out by it as well, in a tenth of the time.
+    Sum,
+}
+
+/// A layer's bytes as they pass by.
+enum Checking {
+    Digest(Sha256),
+    Sum { expected: (u32, u64), sum: Sum },
+}
+
+impl Checking {
+    fn of(row: &LayerRow, check: Check) -> Self {
+        match (check, row.tar_crc32) {
+            (Check::Sum, Some(crc32)) => Self::Sum { expected: (crc32, row.tar_size_bytes), sum: Sum::default() },
+            _ => Self::Digest(Sha256::new()),
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Digest(hash) => hash.update(bytes),
+            Self::Sum { sum, .. } => sum.update(bytes),
+        }
+    }
+
+    fn finds_whole(self, row: &LayerRow) -> bool {
+        match self {
+            Self::Digest(hash) => Digest::from_sha256(hash.finalize().into()) == row.diff_id,
+            Self::Sum { expected, sum } => sum.finish() == expected,
+        }
     }
 }
 
@@ -386,20 +426,25 @@ impl Source {
         Ok(Self { path, kept, root: Some(root), is_plain })
     }
 
-    /// The layer, plain again and compared with its digest on the way: read by a second thread.
-    pub(crate) fn write(&self, row: &LayerRow, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ImageError> {
+    /// The layer, plain again and compared on the way with what it was: read by a second thread.
+    pub(crate) fn write(
+        &self,
+        row: &LayerRow,
+        check: Check,
+        mut out: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ImageError> {
         let damaged = |what: Option<String>| {
             tracing::error!(layer = %row.diff_id, what, "a stored layer is damaged");
             ImageError::Damaged { path: self.path.clone(), expected: row.diff_id.to_string() }
         };
-        let (mut hash, mut left) = (Sha256::new(), row.tar_size_bytes);
+        let (mut checking, mut left) = (Checking::of(row, check), row.tar_size_bytes);
         std::thread::scope(|scope| {
             let (sender, chunks) = sync_channel(CHUNKS_WAITING);
             let reading = scope.spawn(|| self.read(sender));
             let mut written = Ok(());
             for chunk in chunks {
                 let chunk: Chunk = chunk;
-                hash.update(chunk.bytes());
+                checking.update(chunk.bytes());
                 // More than was promised is damage, and seen below.
                 let fits = chunk.bytes().len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 left -= fits as u64;
@@ -413,7 +458,7 @@ impl Source {
             written.map_err(writing)?;
             read.map_err(|what| damaged(Some(what)))
         })?;
-        if Digest::from_sha256(hash.finalize().into()) != row.diff_id {
+        if !checking.finds_whole(row) {
             return Err(damaged(None));
         }
         Ok(())

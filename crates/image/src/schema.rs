@@ -14,8 +14,16 @@ use crate::target::Target;
 use crate::uses;
 
 /// All of the image store's, in the order in which they came: for a ledger that has nothing else.
-pub const MIGRATIONS: [Migration; 7] =
-    [MIGRATION, RECIPES, TARGETS, build_cache::BUILD_CACHE, crate::places::PLACES, artifact::ARTIFACTS, uses::USES];
+pub const MIGRATIONS: [Migration; 8] = [
+    MIGRATION,
+    RECIPES,
+    TARGETS,
+    build_cache::BUILD_CACHE,
+    crate::places::PLACES,
+    artifact::ARTIFACTS,
+    uses::USES,
+    SUMS,
+];
 
 /// The tables of the image store.
 pub const MIGRATION: Migration = Migration(
@@ -85,6 +93,13 @@ CREATE INDEX reference_target_by_target ON reference_target(target);
 ",
 );
 
+/// Layers that are read for a push are compared with a check sum. Those from before are compared with their digests.
+pub const SUMS: Migration = Migration(
+    "
+ALTER TABLE layer ADD COLUMN tar_crc32 INTEGER; -- of the plain tar stream (RFC 1952, section 8); or NULL
+",
+);
+
 #[derive(Debug, Clone)]
 pub(crate) struct LayerRow {
     pub(crate) diff_id: Digest,
@@ -100,6 +115,8 @@ pub(crate) struct LayerRow {
     pub(crate) recipe_size_bytes: Option<u64>,
     /// A build's step made it in this boot, and it is not safe from a power cut yet (`build_cache`).
     pub(crate) unsynced_boot: Option<String>,
+    /// CRC-32 of the plain tar stream; `None`: of a layer from before there was one.
+    pub(crate) tar_crc32: Option<u32>,
 }
 
 impl LayerRow {
@@ -153,7 +170,7 @@ pub(crate) fn read(connection: &Connection, boot: Option<&str>) -> Result<Rows, 
     let mut rows = Rows { steps, uses, ..Rows::default() };
     let mut statement = connection.prepare(
         "SELECT diff_id, directory, blob, media_type, blob_size_bytes, tar_size_bytes, content_bytes, opaque_root,
-                recipe_size_bytes, unsynced_boot
+                recipe_size_bytes, unsynced_boot, tar_crc32
          FROM layer",
     )?;
     let mut found = statement.query([])?;
@@ -170,6 +187,7 @@ pub(crate) fn read(connection: &Connection, boot: Option<&str>) -> Result<Rows, 
             opaque_root: row.get(7)?,
             recipe_size_bytes: row.get::<_, Option<i64>>(8)?.map(|size| size.max(0).unsigned_abs()),
             unsynced_boot: row.get(9)?,
+            tar_crc32: row.get(10)?,
         };
         rows.layers.insert(layer.diff_id.clone(), layer);
     }
@@ -277,7 +295,7 @@ pub(crate) fn delete_blob(connection: &Connection, digest: &Digest) -> Result<()
 pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<(), LedgerError> {
     let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     connection.execute(
-        "INSERT INTO layer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO layer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             layer.diff_id.as_str(),
             layer.directory,
@@ -288,7 +306,8 @@ pub(crate) fn insert_layer(connection: &Connection, layer: &LayerRow) -> Result<
             size(layer.content_bytes),
             layer.opaque_root,
             layer.recipe_size_bytes.map(size),
-            layer.unsynced_boot
+            layer.unsynced_boot,
+            layer.tar_crc32
         ],
     )?;
     Ok(())

@@ -10,7 +10,7 @@ use crate::compression::decompress;
 use crate::install::Staged;
 use crate::load::check_digest;
 use crate::new_layer::NewLayer;
-use crate::save::Source;
+use crate::save::{Check, Source};
 use crate::store::ImageStore;
 use crate::unpack::{Place, Unpacking};
 
@@ -44,6 +44,6 @@ impl ImageStore {
     pub fn send_layer(&self, diff_id: &Digest, out: &mut dyn Write) -> Result<(), ImageError> {
         let row = self.0.read_state().layers.get(diff_id).cloned();
         let row = row.ok_or_else(|| ImageError::NoSuchImage(diff_id.to_string()))?;
-        Source::open(&self.0, &row)?.write(&row, |bytes| out.write_all(bytes))
+        Source::open(&self.0, &row)?.write(&row, Check::Digest, |bytes| out.write_all(bytes))
     }
 }

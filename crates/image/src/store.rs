@@ -103,10 +103,8 @@ pub struct ImageUsage {
 impl ImageStore {
     /// Opens the store below a data root, in which `content/`, `layers/` and `tmp/` are its own.
     ///
-    /// The ledger must have been opened with [`crate::MIGRATION`], [`crate::RECIPES`], [`crate::TARGETS`],
-    /// [`crate::BUILD_CACHE`], [`crate::PLACES`], [`crate::ARTIFACTS`] and [`crate::USES`] ([`crate::MIGRATIONS`] are all of
-    /// them); no other engine may use the same root. What a crash
-    /// left behind (a file without a row, a layer without an image) is deleted.
+    /// The ledger must have been opened with [`crate::MIGRATIONS`], or with each of them among its owner's; no other engine may
+    /// use the same root. What a crash left behind (a file without a row, a layer without an image) is deleted.
     pub fn open(root: &Path, ledger: Ledger) -> Result<Self, ImageError> {
         let directory = |name| {
             let path = root.join(name);

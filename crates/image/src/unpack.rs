@@ -43,6 +43,7 @@ pub(crate) struct Unpacked {
     pub(crate) directory: PathBuf,
     /// The digest of the plain tar stream.
     pub(crate) diff_id: Digest,
+    pub(crate) tar_crc32: u32,
     pub(crate) tar_size_bytes: u64,
     pub(crate) extracted: Extracted,
     pub(crate) kept: Kept,
@@ -160,6 +161,7 @@ impl Unpacking {
         Ok(Unpacked {
             directory: std::mem::take(&mut self.directory),
             diff_id: digest,
+            tar_crc32: sum.0,
             tar_size_bytes: sum.1,
             extracted: done.extracted,
             kept: done.kept,

@@ -9,7 +9,7 @@ use super::{Content, OutgoingBlob, OutgoingBlobs};
 use crate::ImageError;
 use crate::chunks::CHUNK_BYTES;
 use crate::digesting::Digesting;
-use crate::save::Source;
+use crate::save::{Check, Source};
 use crate::schema::LayerRow;
 
 impl OutgoingBlobs {
@@ -62,7 +62,7 @@ impl OutgoingBlobs {
     }
 
     fn plain(&self, row: &Arc<LayerRow>, out: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ImageError> {
-        let written = Source::open(&self.inner, row)?.write(row, out);
+        let written = Source::open(&self.inner, row)?.write(row, Check::Digest, out);
         written.inspect_err(|error| self.inner.note_damage(&row.diff_id, error))
     }
 }

@@ -17,7 +17,7 @@ use crate::chunks::CHUNK_BYTES;
 use crate::compression::Compression;
 use crate::failpoint::failpoint;
 use crate::places::LayerBlob;
-use crate::save::Source;
+use crate::save::{Check, Source};
 use crate::schema::LayerRow;
 use crate::store::{Inner, Pin, Scratch};
 
@@ -141,7 +141,7 @@ impl Packing {
         begun();
         let growing = Growing { file, hash: Sha256::new(), size_bytes: 0, progress: self.progress.clone() };
         let mut packer = Packer::new(growing, self.form).map_err(failed)?;
-        let written = Source::open(&self.inner, &self.row)?.write(&self.row, |bytes| {
+        let written = Source::open(&self.inner, &self.row)?.write(&self.row, Check::Sum, |bytes| {
             if self.is_stopped() {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }

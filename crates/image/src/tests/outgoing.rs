@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use dozen_ledger::{Durability, LedgerError};
+
 use super::targets::{Layout, MANIFEST, host, many};
 use super::*;
 
@@ -239,6 +241,44 @@ fn a_damaged_layer_is_never_given_to_its_end() {
         assert!(matches!(read, Err(ImageError::Damaged { .. })), "{read:?}");
         assert!(given < whole.len(), "{given}");
     }
+}
+
+#[test]
+fn a_layer_that_is_damaged_is_never_packed_whether_it_has_a_check_sum_or_is_from_before() {
+    let home = Home::new();
+    let layers = [archive(&[file("a", &"content ".repeat(1000))])];
+    load(&home.open(), &tarball(&docker_files(&layers, &["a"], plain)));
+    let path = home.names("layers")[0].join("a");
+    let whole = fs::read(&path).unwrap();
+    let mut other = whole.clone();
+    other[5000] ^= 1;
+    let pack = || {
+        let store = home.open();
+        let going = outgoing(&store, "a", OutgoingPart::All);
+        let packing = going.blobs().packing(&going.blobs().layers()[0], LayerForm::default()).unwrap();
+        packing.run(|| {})
+    };
+    let sums = |sql: &str| -> usize {
+        let ledger = Ledger::open(&home.0.path().join("state.db"), &MIGRATIONS).unwrap();
+        let sql = sql.to_owned();
+        let changed =
+            ledger.write(Durability::Power, move |connection| Ok::<_, LedgerError>(connection.execute(&sql, [])?));
+        changed.unwrap()
+    };
+    assert_eq!(sums("UPDATE layer SET tar_crc32 = tar_crc32 WHERE tar_crc32 IS NOT NULL"), 1, "it has one");
+    for _ in 0..2 {
+        for damaged in [&other[..], &whole[..whole.len() - 1], &[]] {
+            fs::write(&path, damaged).unwrap();
+            let packed = pack();
+            assert!(matches!(packed, Err(ImageError::Damaged { .. })), "{packed:?}");
+        }
+        fs::write(&path, &whole).unwrap();
+        pack().unwrap();
+        sums("UPDATE layer SET tar_crc32 = NULL");
+    }
+    // The sum is what is compared.
+    sums("UPDATE layer SET tar_crc32 = 1");
+    assert!(matches!(pack(), Err(ImageError::Damaged { .. })));
 }
 
 #[test]
