@@ -67,6 +67,7 @@ mod single;
 mod snapshot;
 mod space;
 mod store;
+mod stored_layer;
 mod tarball;
 mod target;
 #[cfg(test)]

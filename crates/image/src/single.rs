@@ -10,8 +10,8 @@ use crate::compression::decompress;
 use crate::install::Staged;
 use crate::load::check_digest;
 use crate::new_layer::NewLayer;
-use crate::save::{Check, Source};
 use crate::store::ImageStore;
+use crate::stored_layer::{Check, StoredLayer};
 use crate::unpack::{Place, Unpacking};
 
 impl ImageStore {
@@ -44,6 +44,6 @@ impl ImageStore {
     pub fn send_layer(&self, diff_id: &Digest, out: &mut dyn Write) -> Result<(), ImageError> {
         let row = self.0.read_state().layers.get(diff_id).cloned();
         let row = row.ok_or_else(|| ImageError::NoSuchImage(diff_id.to_string()))?;
-        Source::open(&self.0, &row)?.write(&row, Check::Digest, |bytes| out.write_all(bytes))
+        StoredLayer::open(&self.0, &row)?.write(&row, Check::Digest, |bytes| out.write_all(bytes))
     }
 }

@@ -9,8 +9,8 @@ use super::{Content, OutgoingBlob, OutgoingBlobs};
 use crate::ImageError;
 use crate::chunks::CHUNK_BYTES;
 use crate::digesting::Digesting;
-use crate::save::{Check, Source};
 use crate::schema::LayerRow;
+use crate::stored_layer::{Check, StoredLayer};
 
 impl OutgoingBlobs {
     /// Of a layer that is to be compressed: how that is done, by whoever runs it; `None` if it is none, or has gone.
@@ -62,7 +62,7 @@ impl OutgoingBlobs {
     }
 
     fn plain(&self, row: &Arc<LayerRow>, out: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ImageError> {
-        let written = Source::open(&self.inner, row)?.write(row, Check::Digest, out);
+        let written = StoredLayer::open(&self.inner, row)?.write(row, Check::Digest, out);
         written.inspect_err(|error| self.inner.note_damage(&row.diff_id, error))
     }
 }

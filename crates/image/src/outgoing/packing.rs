@@ -17,9 +17,9 @@ use crate::chunks::CHUNK_BYTES;
 use crate::compression::Compression;
 use crate::failpoint::failpoint;
 use crate::places::LayerBlob;
-use crate::save::{Check, Source};
 use crate::schema::LayerRow;
 use crate::store::{Inner, Pin, Scratch};
+use crate::stored_layer::{Check, StoredLayer};
 
 /// How many threads compress a layer: each holds a megabyte, or zstd's several, and an engine at work is to stay small.
 const MOST_THREADS: usize = 8;
@@ -141,7 +141,7 @@ impl Packing {
         begun();
         let growing = Growing { file, hash: Sha256::new(), size_bytes: 0, progress: self.progress.clone() };
         let mut packer = Packer::new(growing, self.form).map_err(failed)?;
-        let written = Source::open(&self.inner, &self.row)?.write(&self.row, Check::Sum, |bytes| {
+        let written = StoredLayer::open(&self.inner, &self.row)?.write(&self.row, Check::Sum, |bytes| {
             if self.is_stopped() {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
