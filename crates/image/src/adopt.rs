@@ -30,7 +30,8 @@ use crate::names::shown;
 use crate::new_layer::{NewLayer, pack_and_unpack};
 use crate::pack::{Attend, Event, Met, PackError, pack_attended};
 use crate::recording::{Paths, Recording, Sum};
-use crate::store::{ImageStore, Scratch};
+use crate::scratch::Scratch;
+use crate::store::ImageStore;
 use crate::tree;
 use crate::unpack::{ENTRIES_LIMIT, HOLES_LIMIT_BYTES, Unpacked};
 

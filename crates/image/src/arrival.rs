@@ -24,8 +24,10 @@ use crate::load::Loaded;
 use crate::manifest::{
     Files, Held, LAYERS_LIMIT, PlannedTarget, Reached, ReachedLayer, Spooled, arrived, blob_name, reach,
 };
+use crate::pins::Pin;
 use crate::platform::Platform;
-use crate::store::{ImageStore, Inner, Pin, Scratch};
+use crate::scratch::Scratch;
+use crate::store::{ImageStore, Inner};
 use crate::target::Target;
 
 pub use self::layer::LayersBudget;

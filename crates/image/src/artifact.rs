@@ -29,7 +29,8 @@ use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::outgoing::{OutgoingBlobs, document};
 use crate::places::LayerBlob;
-use crate::store::{ImageStore, Inner, State};
+use crate::state::State;
+use crate::store::{ImageStore, Inner};
 use crate::tree::disk_bytes;
 
 /// What a name leads to.

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 
 use crate::ImageError;
 use crate::new_layer::NewLayer;
-use crate::store::{ImageStore, Inner, Pin, State};
+use crate::pins::Pin;
+use crate::state::State;
+use crate::store::{ImageStore, Inner};
 
 mod inventory;
 

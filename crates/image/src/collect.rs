@@ -1,18 +1,76 @@
-//! What goes with the last name: targets that nothing leads to, and the blobs that only they, or an artifact, needed.
+//! What goes with the last name: layers that nothing needs, targets that nothing leads to, and the blobs that only they, or an
+//! artifact, needed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use dozen_ledger::{Durability, LedgerError};
-use dozen_model::{Digest, ImageId};
+use dozen_model::{Digest, ImageId, error_chain};
 
 use crate::ImageError;
 use crate::failpoint::failpoint;
-use crate::schema;
-use crate::store::{Inner, State};
+use crate::schema::{self, LayerRow};
+use crate::state::State;
+use crate::store::Inner;
 use crate::target::Target;
 
 impl Inner {
+    /// Deletes every layer that neither an image nor a target nor a build's step needs and nothing pins, and first the targets that have
+    /// gone. The change lock is held.
+    pub(crate) fn collect_layers(&self) -> Result<Vec<Digest>, ImageError> {
+        self.collect_targets()?;
+        let dead: Vec<Arc<LayerRow>> = {
+            // Pins before state, here as in `pin`.
+            let pins = self.lock_pins();
+            let state = self.read_state();
+            let needed = state.layers_of_images();
+            let by_steps: BTreeSet<_> = state.steps.values().filter_map(|step| step.diff_id.as_ref()).collect();
+            let is_dead = |layer: &&Arc<LayerRow>| {
+                !needed.contains(&layer.diff_id)
+                    && !by_steps.contains(&layer.diff_id)
+                    && !pins.contains_key(&layer.diff_id)
+            };
+            let dead: Vec<_> = state.layers.values().filter(is_dead).cloned().collect();
+            drop(state);
+            // Gone from memory before the pins are let go: nobody can begin to rely on them.
+            let mut state = self.write_state();
+            dead.iter().for_each(|layer| drop(state.layers.remove(&layer.diff_id)));
+            dead
+        };
+        if dead.is_empty() {
+            return Ok(Vec::new());
+        }
+        let digests: Vec<_> = dead.iter().map(|layer| layer.diff_id.clone()).collect();
+        let rows = digests.clone();
+        let deleted = self.ledger.write_essential(Durability::Power, move |connection| {
+            rows.iter().try_for_each(|diff_id| schema::delete_layer(connection, diff_id))
+        });
+        if let Err(error) = deleted {
+            let mut state = self.write_state();
+            state.layers.extend(dead.into_iter().map(|layer| (layer.diff_id.clone(), layer)));
+            return Err(LedgerError::into(error));
+        }
+        failpoint("image.collect.rows");
+        // The rows are gone: a file that resists is reported and collected at the next start.
+        for layer in &dead {
+            self.discard(&self.layers.join(&layer.directory));
+            match layer.recipe_size_bytes {
+                Some(_) => self.delete_file(&self.content_path(layer)),
+                None => self.delete_content(&layer.blob),
+            }
+        }
+        failpoint("image.collect.files");
+        Ok(digests)
+    }
+
+    /// The same behind what is done and cannot be taken back: what fails is for the next removal, or the next start.
+    pub(crate) fn sweep_layers(&self) -> Vec<Digest> {
+        self.collect_layers().unwrap_or_else(|error| {
+            tracing::error!(error = error_chain(&error), "cannot delete layers that no image needs any more");
+            Vec::new()
+        })
+    }
+
     /// Deletes targets that nothing leads to, and blobs that neither a target nor an artifact needs. The change lock is held.
     pub(crate) fn collect_targets(&self) -> Result<(), ImageError> {
         let (targets, blobs) = {

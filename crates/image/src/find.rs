@@ -8,7 +8,8 @@ use dozen_model::{Digest, ImageId, Reference};
 
 use crate::manifest::{Files, Held, Spooled, blob_name};
 use crate::schema::LayerRow;
-use crate::store::{Inner, State};
+use crate::state::State;
+use crate::store::Inner;
 use crate::target::Target;
 
 /// Where the bytes of a digest are.

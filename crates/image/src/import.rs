@@ -13,7 +13,8 @@ use crate::compression::decompress;
 use crate::image::ImageConfig;
 use crate::install::{NewImage, Staged};
 use crate::platform::Platform;
-use crate::store::{ImageStore, Scratch};
+use crate::scratch::Scratch;
+use crate::store::ImageStore;
 use crate::tarball::begins_tar;
 use crate::unpack::{Place, Unpacking};
 

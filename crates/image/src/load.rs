@@ -20,8 +20,9 @@ use crate::failpoint::failpoint;
 use crate::image::{CONFIGS_MEMORY_LIMIT, parse_config};
 use crate::install::{Carried, CarriedTarget, NewImage, Staged};
 use crate::manifest::{Held, PlannedTarget, plan};
+use crate::pins::Pin;
 use crate::platform::Platform;
-use crate::store::{ImageStore, Pin};
+use crate::store::ImageStore;
 use crate::target::Target;
 
 /// One image that `load` brought in.

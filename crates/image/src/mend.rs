@@ -22,7 +22,8 @@ use crate::failpoint::failpoint;
 use crate::find::Stored;
 use crate::install::Staged;
 use crate::schema::LayerRow;
-use crate::store::{Inner, State};
+use crate::state::State;
+use crate::store::Inner;
 use crate::tree::{self, Place};
 
 impl Inner {

@@ -15,7 +15,8 @@ use crate::install::{NewImage, Staged};
 use crate::manifest::LAYERS_LIMIT;
 use crate::names::shown;
 use crate::pack::{Description, PackError, TarWriter, pack};
-use crate::store::{ImageStore, Scratch};
+use crate::scratch::Scratch;
+use crate::store::ImageStore;
 use crate::tree;
 use crate::unpack::{Feeder, Place, Unpacking};
 

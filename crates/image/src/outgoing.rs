@@ -27,11 +27,13 @@ use crate::failpoint::failpoint;
 use crate::find::Stored;
 use crate::image::Image;
 use crate::manifest::{Shipment, select};
+use crate::pins::Pin;
 use crate::places::LayerBlob;
 use crate::platform::Platform;
 use crate::save::{CONFIG, MANIFEST, bytes as to_bytes};
 use crate::schema::{self, LayerRow};
-use crate::store::{ImageStore, Inner, Pin, State};
+use crate::state::State;
+use crate::store::{ImageStore, Inner};
 use crate::target::Target;
 
 /// What of an image goes.

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::schema;
-use crate::store::{ImageStore, Inner, State};
+use crate::state::State;
+use crate::store::{ImageStore, Inner};
 
 /// A container that stands on an image.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,7 +23,8 @@ use crate::manifest::{Spooled, blob_name, no_such_platform, select};
 use crate::pack::{Description, TarWriter};
 use crate::platform::Platform;
 use crate::schema::LayerRow;
-use crate::store::{ImageStore, Inner, State};
+use crate::state::State;
+use crate::store::{ImageStore, Inner};
 use crate::stored_layer::{Check, StoredLayer};
 use crate::target::Target;
 

@@ -13,7 +13,8 @@ use crate::install::NewImage;
 use crate::load::{Job, unpack_all};
 use crate::manifest::{Held, ManifestKind, ManifestSummary, Selected, no_such_platform, select, summaries};
 use crate::platform::Platform;
-use crate::store::{ImageStore, State};
+use crate::state::State;
+use crate::store::ImageStore;
 
 impl ImageStore {
     /// The image of a name, for a platform. One that has not been unpacked yet is as its configuration says, with the

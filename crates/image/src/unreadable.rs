@@ -14,7 +14,8 @@ use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::remove::{InUse, Removal, conflict};
 use crate::schema;
-use crate::store::{Inner, State};
+use crate::state::State;
+use crate::store::Inner;
 
 /// What is known of such an image: what its rows say.
 #[derive(Debug)]

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 
 use crate::ImageError;
 use crate::schema::parsed;
-use crate::store::{ImageStore, Inner, State};
+use crate::state::State;
+use crate::store::{ImageStore, Inner};
 
 /// The moments. An image from before has been wanted when it was first seen here.
 pub const USES: Migration = Migration(

@@ -15,7 +15,8 @@ use super::{Artifact, media_type};
 use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::install::place_file;
-use crate::store::{ImageStore, Inner, Scratch};
+use crate::scratch::Scratch;
+use crate::store::{ImageStore, Inner};
 
 /// Read at once.
 const PIECE_BYTES: usize = 256 * 1024;

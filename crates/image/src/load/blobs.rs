@@ -14,7 +14,7 @@ use crate::budget::Budget;
 use crate::chunks::Pool;
 use crate::compression::Compression;
 use crate::install::Staged;
-use crate::store::Scratch;
+use crate::scratch::Scratch;
 use crate::unpack::{Place, unpack};
 
 /// A blob that lies on the disk and is to be unpacked.

@@ -16,9 +16,11 @@ use crate::ImageError;
 use crate::chunks::CHUNK_BYTES;
 use crate::compression::Compression;
 use crate::failpoint::failpoint;
+use crate::pins::Pin;
 use crate::places::LayerBlob;
 use crate::schema::LayerRow;
-use crate::store::{Inner, Pin, Scratch};
+use crate::scratch::Scratch;
+use crate::store::Inner;
 use crate::stored_layer::{Check, StoredLayer};
 
 /// How many threads compress a layer: each holds a megabyte, or zstd's several, and an engine at work is to stay small.
