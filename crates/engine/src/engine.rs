@@ -223,6 +223,14 @@ impl Engine {
             .await
     }
 
+    /// Removes a volume that is still the one that was seen, and that no container has; false: it stays. One of that name may
+    /// have been made anew meanwhile.
+    pub async fn prune_volume(&self, seen: Volume) -> Result<bool, EngineError> {
+        let shared = self.shared.clone();
+        let claim = self.shared.volumes.claim([seen.name.clone()]).await;
+        self.shared.blocking(move || shared.prune_volume(&seen, &claim)).await
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

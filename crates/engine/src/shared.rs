@@ -33,7 +33,7 @@ use crate::pull::Pulls;
 use crate::push::Packings;
 use crate::recover::roots_lock::RootsLock;
 use crate::registry::Registry;
-use crate::volumes::{Claim, Volumes};
+use crate::volumes::{Claim, Volume, Volumes};
 use crate::{EngineConfig, EngineError};
 
 /// Why a run has ended whose monitor has left no record.
@@ -317,6 +317,14 @@ impl Shared {
             );
         }
         Ok(removed)
+    }
+
+    /// The same if the volume is the one that was seen.
+    pub(crate) fn prune_volume(&self, seen: &Volume, claim: &Claim) -> Result<bool, EngineError> {
+        if !self.volumes.is_still(seen, claim) {
+            return Ok(false);
+        }
+        self.remove_volume_if_unused(&seen.name, claim)
     }
 
     pub(crate) fn images_being_used(&self) -> MutexGuard<'_, Vec<ImageId>> {

@@ -194,6 +194,11 @@ impl Volumes {
         }
     }
 
+    /// Whether it is the one that was seen, and not another of its name.
+    pub(crate) fn is_still(&self, seen: &Volume, _claim: &Claim) -> bool {
+        self.find(seen.name.as_str()).is_ok_and(|now| now == *seen)
+    }
+
     /// Whether there was one. The caller, who has a claim on it, has made sure that no container has it.
     pub(crate) fn remove(&self, name: &VolumeName) -> Result<bool, EngineError> {
         if !self.lock().contains_key(name) {

@@ -6,6 +6,8 @@ use dozen_ledger::Durability;
 use dozen_model::{ImageId, Reference};
 use jiff::Timestamp;
 
+mod prune;
+
 use crate::ImageError;
 use crate::failpoint::failpoint;
 use crate::schema;
@@ -200,33 +202,48 @@ fn plan(state: &State, name: &str, force: bool, prune: bool, in_use: InUse<'_>) 
         names.iter().for_each(|name| plan.untag(name));
         left.clear();
     }
-    let mut next = Some((image.id.clone(), left.into_keys().map(|name| (name.clone(), ())).collect(), force, quiet));
-    while let Some((id, names, force, quiet)) = next.take() {
-        if let Some(conflict) = conflict_of(state, &id, &names, force, in_use, &plan.delete) {
-            let dangling = names.is_empty();
-            if quiet && (!dangling || conflict.used || !plan.delete.is_empty()) {
-                break;
-            }
-            if quiet && conflict.hard {
-                // The name is gone, which is what was asked; the image stays for its children.
-                break;
-            }
-            return Err(conflict.into());
-        }
-        names.keys().for_each(|name| plan.untag(name));
-        plan.steps.push(Removal::Deleted(id.to_string()));
-        plan.delete.push(id.clone());
-        let parent = state.images.get(&id).and_then(|image| image.parent.clone());
-        if let Some(parent) = parent.filter(|parent| prune && state.images.contains_key(parent)) {
-            let parent_image = &state.images[&parent];
-            let names = parent_image.references.iter().chain(&parent_image.repo_digests);
-            next = Some((parent, names.map(|name| (name.clone(), ())).collect(), false, true));
-        }
-    }
+    let left = left.into_keys().map(|name| (name.clone(), ())).collect();
+    plan.delete_line(state, Some((image.id.clone(), left, force, quiet)), prune, in_use)?;
     Ok(plan)
 }
 
+/// An image that may go, with the names that it still has; whether by force, and whether it is no failure if it stays.
+type Next = (ImageId, BTreeMap<Reference, ()>, bool, bool);
+
 impl Plan {
+    /// Deletes an image; with `prune` also what it was made from, as far as that has no name.
+    fn delete_line(
+        &mut self,
+        state: &State,
+        mut next: Option<Next>,
+        prune: bool,
+        in_use: InUse<'_>,
+    ) -> Result<(), ImageError> {
+        while let Some((id, names, force, quiet)) = next.take() {
+            if let Some(conflict) = conflict_of(state, &id, &names, force, in_use, &self.delete) {
+                let dangling = names.is_empty();
+                if quiet && (!dangling || conflict.used || !self.delete.is_empty()) {
+                    break;
+                }
+                if quiet && conflict.hard {
+                    // The name is gone, which is what was asked; the image stays for its children.
+                    break;
+                }
+                return Err(conflict.into());
+            }
+            names.keys().for_each(|name| self.untag(name));
+            self.steps.push(Removal::Deleted(id.to_string()));
+            self.delete.push(id.clone());
+            let parent = state.images.get(&id).and_then(|image| image.parent.clone());
+            if let Some(parent) = parent.filter(|parent| prune && state.images.contains_key(parent)) {
+                let parent_image = &state.images[&parent];
+                let names = parent_image.references.iter().chain(&parent_image.repo_digests);
+                next = Some((parent, names.map(|name| (name.clone(), ())).collect(), false, true));
+            }
+        }
+        Ok(())
+    }
+
     fn untag(&mut self, reference: &Reference) {
         self.untag.push(reference.clone());
         self.steps.push(Removal::Untagged(reference.familiar()));

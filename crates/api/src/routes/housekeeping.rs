@@ -1,9 +1,11 @@
 //! What a container has changed, and what nobody needs any more: `/containers/{id}/changes`, `/containers/prune` and
 //! `/images/prune`.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use dozen_engine::image::ChangeKind;
-use dozen_engine::{Engine, EventKind, Phase, Removal, RemoveOptions, image::written_bytes};
+use dozen_engine::{Engine, EventKind, Image, Phase, Removal, RemoveOptions, image::written_bytes};
 use dozen_model::moment;
 use jiff::{Timestamp, Zoned};
 use serde_json::{Value, json};
@@ -65,32 +67,29 @@ pub(super) async fn prune_images(engine: &Engine, query: &Query) -> Answer {
     let store = engine.images().clone();
     let images = tokio::task::spawn_blocking(move || store.list()).await.map_err(join_failed)?;
     let images = images.map_err(dozen_engine::EngineError::from)?;
-    let used: Vec<_> = engine.containers().iter().map(|snapshot| snapshot.spec.image.clone()).collect();
+    let filters = Arc::new(filters);
     let mut deleted = Vec::new();
     let before = occupied(engine).await;
     for image in images {
-        let labels = image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
-        let is_wanted = (!dangling || image.references.is_empty())
-            && filters.labels(&labels.into_iter().collect())
-            && until.is_none_or(|until| image.created.is_some_and(|created| created < until))
-            && !used.contains(&image.id);
-        if !is_wanted {
+        let filters = filters.clone();
+        // Asked again in the moment in which it goes: its names may be another's by then.
+        let may_go = move |image: &Image| {
+            let labels = image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
+            (!dangling || image.references.is_empty())
+                && filters.labels(&labels.into_iter().collect())
+                && until.is_none_or(|until| image.created.is_some_and(|created| created < until))
+        };
+        if !may_go(&image) {
             continue;
         }
-        // Name by name, as Docker does: with the last of them the image goes.
-        let names: Vec<String> = match image.references.is_empty() {
-            true => vec![image.id.to_string()],
-            false => image.references.iter().map(ToString::to_string).collect(),
-        };
-        for name in names {
-            match engine.remove_image(&name, false, false).await {
-                Ok(removed) => deleted.extend(removed.into_iter().map(|removal| match removal {
-                    Removal::Untagged(name) => json!({ "Untagged": name }),
-                    Removal::Deleted(id) => json!({ "Deleted": id }),
-                })),
-                // A container may have come, or another image needs it.
-                Err(error) => tracing::info!(image = name, %error, "an image was not pruned"),
-            }
+        let id = image.id.clone();
+        match engine.prune_image(image, may_go).await {
+            Ok(removed) => deleted.extend(removed.into_iter().flatten().map(|removal| match removal {
+                Removal::Untagged(name) => json!({ "Untagged": name }),
+                Removal::Deleted(id) => json!({ "Deleted": id }),
+            })),
+            // The others are not to stay for it.
+            Err(error) => tracing::warn!(image = id.short(), %error, "an image was not pruned"),
         }
     }
     let reclaimed = before.saturating_sub(occupied(engine).await);

@@ -93,13 +93,16 @@ pub(super) async fn prune(
         }
         let mountpoint = volume.mountpoint.clone();
         let bytes = tokio::task::spawn_blocking(move || disk_usage(&mountpoint)).await.unwrap_or(0);
-        match engine.remove_volume(&volume.name, false).await {
-            Ok(()) => {
-                deleted.push(volume.name.to_string());
+        let name = volume.name.clone();
+        match engine.prune_volume(volume).await {
+            Ok(true) => {
+                deleted.push(name.to_string());
                 reclaimed += bytes;
             }
-            // A container may have taken it in between: that is not this request's failure.
-            Err(error) => tracing::warn!(volume = %volume.name, %error, "a volume was not pruned"),
+            // A container has taken it in between, or it is another by now.
+            Ok(false) => {}
+            // It has snapshots: that is not this request's failure.
+            Err(error) => tracing::warn!(volume = %name, %error, "a volume was not pruned"),
         }
     }
     engine.announce_prune(EventKind::Volume, reclaimed);

@@ -113,7 +113,8 @@ impl CachePrune {
 
 /// What a build has begun to use meanwhile stays.
 pub(crate) fn remove_entries(shared: &Arc<Shared>, chosen: &[&CacheEntry]) -> Result<PrunedCache, EngineError> {
-    let keys: Vec<Digest> = chosen.iter().flat_map(|entry| entry.keys()).cloned().collect();
+    let steps = chosen.iter().flat_map(|entry| entry.keys().iter().map(|key| (key.clone(), entry.last_used)));
+    let keys: Vec<(Digest, Timestamp)> = steps.collect();
     let forgotten: HashSet<Digest> = match keys.as_slice() {
         [] => HashSet::new(),
         keys => shared.images.forget_steps(keys)?.into_iter().collect(),

@@ -78,6 +78,24 @@ impl Engine {
             .await
     }
 
+    /// Removes an image with its names if it may go as it is in that moment and nobody has it: `None`, it stays.
+    pub async fn prune_image(
+        &self,
+        image: Image,
+        may_go: impl Fn(&Image) -> bool + Send + 'static,
+    ) -> Result<Option<Vec<Removal>>, EngineError> {
+        let shared = self.shared.clone();
+        self.shared
+            .blocking(move || {
+                let parent = |image: &Image| shared.images.find(&image.parent.as_ref()?.to_string()).ok();
+                let line: Vec<Image> = std::iter::successors(Some(image), parent).collect();
+                let removals = shared.images.prune(&line[0].id, &may_go, &|image| shared.image_user(image))?;
+                emit_removals(&shared, removals.as_deref().unwrap_or_default(), &line);
+                Ok(removals)
+            })
+            .await
+    }
+
     /// Takes images from an archive, with all platforms that they are for or with one. Blocks.
     pub fn load_images(
         &self,

@@ -40,6 +40,19 @@ pub(super) fn copy(into: &Path) -> Result<bool, EngineError> {
 }
 
 #[test]
+fn a_volume_that_was_made_anew_is_not_the_one_that_was_seen() {
+    let root = tempfile::tempdir().unwrap();
+    let volumes = open(root.path());
+    let claim = claim(&volumes);
+    let (seen, _) = volumes.create(spec("data"), &claim).unwrap();
+    assert!(volumes.is_still(&seen, &claim));
+    assert!(volumes.remove(&name()).unwrap());
+    assert!(!volumes.is_still(&seen, &claim));
+    let (anew, _) = volumes.create(spec("data"), &claim).unwrap();
+    assert!(!volumes.is_still(&seen, &claim) && volumes.is_still(&anew, &claim));
+}
+
+#[test]
 fn a_claim_holds_up_only_those_who_want_the_same() {
     let root = tempfile::tempdir().unwrap();
     let volumes = open(root.path());

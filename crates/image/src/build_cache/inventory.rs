@@ -60,9 +60,10 @@ impl ImageStore {
         state.steps.values().map(step).collect()
     }
 
-    /// Forgets steps, and deletes the layers that nothing else needs. A step whose layer is held stays. Gives those that are
-    /// gone.
-    pub fn forget_steps(&self, keys: &[Digest]) -> Result<Vec<Digest>, ImageError> {
+    /// Forgets steps, and deletes the layers that nothing else needs. A step whose layer is held stays, and so does one that
+    /// was found again after the moment that stands beside it, which is when it was known to be used last. Gives those that
+    /// are gone.
+    pub fn forget_steps(&self, steps: &[(Digest, Timestamp)]) -> Result<Vec<Digest>, ImageError> {
         let _change = self.0.lock_change();
         failpoint("image.steps.before");
         let gone: HashMap<Digest, Arc<StepRow>> = {
@@ -70,8 +71,12 @@ impl ImageStore {
             let pins = self.0.lock_pins();
             let mut state = self.0.write_state();
             let is_held = |row: &StepRow| row.diff_id.as_ref().is_some_and(|diff_id| pins.contains_key(diff_id));
-            let free: Vec<&Digest> =
-                keys.iter().filter(|key| state.steps.get(*key).is_some_and(|row| !is_held(row))).collect();
+            let is_free = |row: &StepRow, used: &Timestamp| !is_held(row) && row.last_used_s <= used.as_second();
+            let free: Vec<&Digest> = steps
+                .iter()
+                .filter(|(key, used)| state.steps.get(key).is_some_and(|row| is_free(row, used)))
+                .map(|(key, _)| key)
+                .collect();
             free.into_iter().filter_map(|key| state.steps.remove_entry(key)).collect()
         };
         let forgotten: Vec<Digest> = gone.keys().cloned().collect();

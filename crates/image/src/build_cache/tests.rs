@@ -3,6 +3,7 @@
 use std::fs;
 
 use dozen_ledger::Ledger;
+use jiff::Timestamp;
 
 use crate::*;
 
@@ -68,7 +69,10 @@ fn a_step_is_found_for_as_long_as_it_is_kept() {
     assert!(steps.iter().all(|step| !step.is_shared));
     // What is held is not forgotten: of three steps with one layer none is.
     assert_eq!(steps.iter().filter(|step| step.is_held).count(), 3);
-    let all: Vec<_> = steps.iter().map(|step| step.key.clone()).collect();
+    let all: Vec<_> = steps.iter().map(|step| (step.key.clone(), step.last_used)).collect();
+    // One that was found again since stays.
+    let before: Vec<_> = all.iter().map(|(key, _)| (key.clone(), Timestamp::UNIX_EPOCH)).collect();
+    assert_eq!(store.forget_steps(&before).unwrap(), []);
     assert_eq!(store.forget_steps(&all).unwrap(), [key("d")]);
     assert_eq!((home.layers(), store.cached_steps().len()), (1, 3));
     assert!(store.cached_step(&key("d")).is_none());
@@ -102,7 +106,7 @@ fn an_image_of_steps_stays_without_them() {
     let id = store.add_image(&config(&diff_ids), diff_ids, vec!["made".parse().unwrap()]).unwrap();
     drop(held);
     assert!(store.cached_steps().iter().all(|step| step.is_shared));
-    store.forget_steps(&[key("a")]).unwrap();
+    store.forget_steps(&[(key("a"), Timestamp::now())]).unwrap();
     drop(store);
     let store = home.open();
     assert_eq!((store.find("made").unwrap().id, home.layers()), (id, 1));

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use super::*;
 use crate::Image;
 
-fn id(number: u8) -> ImageId {
+pub(super) fn id(number: u8) -> ImageId {
     ImageId::new(dozen_model::Digest::from_sha256([number; 32]))
 }
 
 /// Images by number, each with its parent's number and its names.
-fn state(images: &[(u8, Option<u8>, &[&str])]) -> State {
+pub(super) fn state(images: &[(u8, Option<u8>, &[&str])]) -> State {
     let mut state = State::default();
     let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
     for (number, parent, names) in images {
@@ -23,7 +23,7 @@ fn state(images: &[(u8, Option<u8>, &[&str])]) -> State {
     state
 }
 
-fn uses(number: u8, running: bool) -> impl Fn(&ImageId) -> Option<Use> {
+pub(super) fn uses(number: u8, running: bool) -> impl Fn(&ImageId) -> Option<Use> {
     move |asked| (*asked == id(number)).then(|| Use { container_short: "c0ffee".into(), running })
 }
 
