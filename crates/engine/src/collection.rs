@@ -44,7 +44,7 @@ pub struct CollectionRequest {
 pub struct Collection {
     /// Those that go first, in order; then those that stay.
     pub items: Vec<CollectionItem>,
-    /// How much room that made, or would make.
+    /// How much room that made, or would make: of what is gone, not of what was to go.
     pub reclaimed_bytes: u64,
     /// Of the disk, before.
     pub free_bytes: u64,
@@ -159,11 +159,14 @@ fn run(shared: &Arc<Shared>, request: &CollectionRequest, asker: Asker) -> Resul
     collection.free_bytes = disk.free_bytes;
     collection.wanted_free_bytes = wanted_free_bytes;
     if !request.is_dry_run {
+        let mut layers = plan::Layers::new(&listed.releasable_bytes);
         for (place, (index, ..)) in plan.going.iter().enumerate() {
             let item = &mut collection.items[place];
             match remove(shared, &listed.things[*index]) {
                 Ok(true) => {
                     item.fate = Fate::Removed;
+                    // Something that was to go before it may have stayed, with a layer of it.
+                    item.size_bytes = layers.given_back(&listed.items[*index], |layer| shared.images.has_layer(layer));
                     let (kind, name, bytes, why) = (item.kind, &item.name, item.size_bytes, &item.why);
                     let is_own = asker != Asker::Somebody;
                     tracing::info!(kind, name, bytes, why, is_own, "collected");

@@ -36,6 +36,11 @@ pub struct InventoryImage {
 }
 
 impl ImageStore {
+    /// Whether a layer is here: for an image, a step of a build, or who relies on it at this moment.
+    pub fn has_layer(&self, layer: &Digest) -> bool {
+        self.0.read_state().layers.contains_key(layer)
+    }
+
     /// All of them. Nothing is walked: sizes are those that were noted.
     pub fn inventory(&self) -> Inventory {
         // Pins before state, here as in `pin`.

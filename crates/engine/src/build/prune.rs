@@ -131,7 +131,9 @@ pub(crate) fn remove_entries(shared: &Arc<Shared>, chosen: &[&CacheEntry]) -> Re
         };
         if is_gone {
             pruned.ids.push(entry.id.clone());
-            pruned.reclaimed_bytes += if entry.is_shared { 0 } else { entry.size_bytes };
+            // An image may have got its layer since.
+            let stays = entry.layer().is_some_and(|layer| shared.images.has_layer(layer));
+            pruned.reclaimed_bytes += if entry.is_shared || stays { 0 } else { entry.size_bytes };
         }
     }
     Ok(pruned)

@@ -82,6 +82,8 @@ mod tests {
         let p = CachePrune::default;
         let default = BuilderSettings::default().rules.remove(0);
         let rule = CacheRule::default;
+        // Of a disk that is nearly full nothing is kept back for builds, unless that is said.
+        assert_eq!((default.reserved, default.min_free), (None, None));
         let max = |max_used_bytes| Some(CachePrune { max_used_bytes, ..p() });
         for (rule, disk_bytes, expected) in [
             (&default, 50_000_000_000, max(5_000_000_000)),

@@ -4,7 +4,7 @@
 //! it can be made again; then images without a tag; then images with one. Of each, what nobody has wanted for the longest time.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -307,6 +307,24 @@ impl<'a> State<'a> {
             (index, self.own_bytes(item), why(item))
         });
         Plan { staying: staying.collect(), going: self.going }
+    }
+}
+
+/// Layers that take room, while one thing after the other goes.
+pub(super) struct Layers<'a> {
+    bytes: &'a HashMap<Digest, u64>,
+    gone: HashSet<Digest>,
+}
+
+impl<'a> Layers<'a> {
+    pub(super) fn new(bytes: &'a HashMap<Digest, u64>) -> Self {
+        Self { bytes, gone: HashSet::new() }
+    }
+
+    /// What has gone with an item: of its layers those that are not there any more, and did not go with another.
+    pub(super) fn given_back(&mut self, item: &Item, is_there: impl Fn(&Digest) -> bool) -> u64 {
+        let gone = layers(item).filter(|layer| !is_there(layer) && self.gone.insert((*layer).clone()));
+        item.own_bytes + gone.filter_map(|layer| self.bytes.get(layer)).sum::<u64>()
     }
 }
 

@@ -269,3 +269,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_went_is_counted_and_not_what_was_to_go() {
+    let bytes = bytes();
+    let stays = BTreeSet::from([digest(3)]);
+    let mut layers = Layers::new(&bytes);
+    let mut given_back = |own_bytes, of: &[u8]| {
+        let item = Item { own_bytes, ..item(Kind::BuildCache, "any", 1, of) };
+        layers.given_back(&item, |layer| stays.contains(layer))
+    };
+    assert_eq!(given_back(7, &[1, 2]), 37);
+    // The one that was to go before it has stayed, with layer 3.
+    assert_eq!(given_back(0, &[3, 4]), 40);
+    assert_eq!(given_back(0, &[1, 4, 5, 5]), 50, "each layer goes once");
+}
