@@ -38,7 +38,7 @@ impl Connector {
             proxies: Proxies::of(|name| variables.get(name).map(String::as_str)),
             authorities,
             // Whoever names the store names this host, if it is here.
-            may_reach_host: true,
+            reach: dozen_fetch::Reach::Anywhere,
             may_be_plain: true,
             patience: Patience { head: PATIENCE, silence: PATIENCE },
             door: None,

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::address::Address;
-use crate::{FetchError, Fetching, authorize};
+use crate::{FetchError, Fetching, Place, Reach, authorize};
 
 /// For each address of a host.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,48 +21,51 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Over which the file is asked for, and whether it is this host itself that is at its end.
+/// Over which the file is asked for, and where who is at its end is.
 pub(crate) async fn to(
     address: &Address,
     proxy: Option<&Address>,
     fetching: &Fetching,
-) -> Result<(Box<dyn Stream>, bool), FetchError> {
+) -> Result<(Box<dyn Stream>, Place), FetchError> {
     if let Some(door) = &fetching.door {
         let failed = |error| FetchError::Connect { to: address.endpoint(), why: error_chain(&error) };
-        return Ok((Box::new(door.knock().await.map_err(failed)?), true));
+        return Ok((Box::new(door.knock().await.map_err(failed)?), Place::Host));
     }
-    let mut is_of_host = false;
+    let mut place = Place::Network;
     let stream: Box<dyn Stream> = match proxy {
         None => {
-            let stream = connect(address, fetching.may_reach_host).await?;
-            is_of_host = stream.peer_addr().is_ok_and(|peer| is_host(peer.ip()));
+            let stream = connect(address, fetching.reach).await?;
+            place = stream.peer_addr().map_or(place, |peer| Place::of(peer.ip()));
             Box::new(stream)
         }
         // Who names a proxy may have it on this host.
         Some(proxy) => {
-            let stream = connect(proxy, true).await?;
+            // What a name means is for the proxy to say; an address means the same to it, or what is worse.
+            if let Ok(ip) = address.host.parse() {
+                check(address, ip, fetching.reach)?;
+                place = Place::of(ip);
+            }
+            let stream = connect(proxy, Reach::Anywhere).await?;
             if !address.is_secure {
-                return Ok((Box::new(stream), false));
+                return Ok((Box::new(stream), place));
             }
             Box::new(tunnel(stream, proxy, address).await?)
         }
     };
     if !address.is_secure {
-        return Ok((stream, is_of_host));
+        return Ok((stream, place));
     }
     let failed = |error| FetchError::Connect { to: address.endpoint(), why: error_chain(&error) };
     let secured = fetching.authorities.secure(stream, &address.host).await.map_err(failed)?;
-    Ok((Box::new(secured), is_of_host))
+    Ok((Box::new(secured), place))
 }
 
-async fn connect(address: &Address, may_reach_host: bool) -> Result<TcpStream, FetchError> {
+async fn connect(address: &Address, reach: Reach) -> Result<TcpStream, FetchError> {
     let host = address.host.clone();
     let found = tokio::task::spawn_blocking(move || dozen_lookup::addresses_of(&host)).await.unwrap_or_default();
     let mut last = FetchError::NoSuchHost { host: address.host.clone() };
     for ip in found {
-        if is_host(ip) && !may_reach_host {
-            return Err(FetchError::Host { host: address.host.clone(), address: ip });
-        }
+        check(address, ip, reach)?;
         let place = SocketAddr::new(ip, address.port);
         let why = match tokio::time::timeout(PATIENCE, TcpStream::connect(place)).await {
             Ok(Ok(stream)) => return Ok(stream),
@@ -74,10 +77,11 @@ async fn connect(address: &Address, may_reach_host: bool) -> Result<TcpStream, F
     Err(last)
 }
 
-/// What only this host's own processes reach: loopback, and what the kernel takes for it.
-pub fn is_host(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    ip.is_loopback() || ip.is_unspecified()
+fn check(address: &Address, ip: IpAddr, reach: Reach) -> Result<(), FetchError> {
+    if reach.covers(Place::of(ip)) {
+        return Ok(());
+    }
+    Err(FetchError::OutOfReach { host: address.host.clone(), address: ip })
 }
 
 /// RFC 9110, section 9.3.6.

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use crate::address::Address;
 use crate::door::Door;
 use crate::sending::Moved;
-use crate::{FetchError, Fetching, LARGEST_BYTES, authorize, broken, connect};
+use crate::{FetchError, Fetching, LARGEST_BYTES, Place, authorize, broken, connect};
 
 /// What is sent with a request.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -72,8 +72,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// All of them: no more than hyper takes (100, and 400 KiB).
     pub headers: HeaderMap,
-    /// Who answers does so on this host's own loopback.
-    pub is_of_host: bool,
+    /// Where who answers is. Behind a proxy: in the network.
+    pub place: Place,
     address: Address,
     body: Incoming,
     left_bytes: u64,
@@ -97,10 +97,10 @@ impl Fetching {
         let late = || Err(broken(address, "it does not answer".into()));
         let proxy = if self.door.is_none() { self.proxies.of_address(address)? } else { None };
         let through = proxy.as_ref().map(Address::endpoint);
-        let (may_reach_host, identity) = (self.may_reach_host, self.authorities.identity());
+        let (reach, identity) = (self.reach, self.authorities.identity());
         let door = self.door.as_ref().map(Door::identity);
         let (scheme, endpoint) = (address.scheme(), address.endpoint());
-        let key = format!("{scheme} {endpoint} {through:?} {may_reach_host} {identity:?} {door:?}");
+        let key = format!("{scheme} {endpoint} {through:?} {reach:?} {identity:?} {door:?}");
         fill(&mut headers, address, proxy.as_ref());
         // A proxy is asked for the whole address, unless it only carries bytes.
         let is_asked_whole = proxy.is_some() && !address.is_secure;
@@ -114,11 +114,11 @@ impl Fetching {
         let nothing = || Empty::new().map_err(|never| match never {}).boxed_unsync();
         // A connection that has waited may end at any moment. What is sent once only gets one of its own.
         if body.is_none() {
-            while let Some(Idle { mut sender, is_of_host }) = connections.take(&key).await {
+            while let Some(Idle { mut sender, place: of_answer }) = connections.take(&key).await {
                 let asked = tokio::time::timeout(self.patience.head, sender.send_request(request(nothing())?));
                 if let Ok(Ok(answer)) = asked.await {
                     let home = (connections.clone(), key, sender);
-                    return Ok(Answer::new(address, answer, is_of_host, self.patience.silence, home));
+                    return Ok(Answer::new(address, answer, of_answer, self.patience.silence, home));
                 }
             }
         }
@@ -126,18 +126,18 @@ impl Fetching {
         let moved = Moved::default();
         let request = request(body.map_or_else(nothing, |body| moved.watch(body)))?;
         let asked = async {
-            let (stream, is_of_host) = connect::to(address, proxy.as_ref(), self).await?;
+            let (stream, of_answer) = connect::to(address, proxy.as_ref(), self).await?;
             let failed = |error: hyper::Error| broken(address, error_chain(&error));
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
             // It ends with the last sender, or when nobody reads the body any more.
             tokio::spawn(connection);
             let answer = sender.send_request(request).await.map_err(failed)?;
-            Ok((answer, is_of_host, sender))
+            Ok((answer, of_answer, sender))
         };
         let asked = moved.patient(asked, self.patience.head).await;
-        let (answer, is_of_host, sender) = asked.unwrap_or_else(late)?;
+        let (answer, of_answer, sender) = asked.unwrap_or_else(late)?;
         let home = (connections.clone(), key, sender);
-        Ok(Answer::new(address, answer, is_of_host, self.patience.silence, home))
+        Ok(Answer::new(address, answer, of_answer, self.patience.silence, home))
     }
 }
 
@@ -166,7 +166,7 @@ impl Answer {
     fn new(
         address: &Address,
         answer: http::Response<Incoming>,
-        is_of_host: bool,
+        place: Place,
         silence: Duration,
         home: (Connections, String, SendRequest<Body>),
     ) -> Self {
@@ -174,7 +174,7 @@ impl Answer {
         Self {
             status: parts.status,
             headers: parts.headers,
-            is_of_host,
+            place,
             address: address.clone(),
             body,
             left_bytes: LARGEST_BYTES,
@@ -254,7 +254,7 @@ impl Answer {
 
     fn go_home(&mut self) {
         if let Some((connections, key, sender)) = self.home.take() {
-            connections.put(key, Idle { sender, is_of_host: self.is_of_host });
+            connections.put(key, Idle { sender, place: self.place });
         }
     }
 }
@@ -278,7 +278,7 @@ fn is_redirection(status: StatusCode) -> bool {
 
 struct Idle {
     sender: SendRequest<Body>,
-    is_of_host: bool,
+    place: Place,
 }
 
 impl Connections {

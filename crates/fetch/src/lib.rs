@@ -1,6 +1,6 @@
 //! HTTP to servers elsewhere. `exchange` is one request and its answer, for who speaks to a registry; the rest is files, for
 //! builds: one GET, over TLS or not, through a proxy or not, along a few redirections, with a limit to
-//! everything: who serves the file may mean ill. Addresses of this host itself are reached only by leave of whoever asks:
+//! everything: who serves the file may mean ill. Addresses of this host itself, and of its links, are reached only by leave of whoever asks:
 //! a Dockerfile of a stranger's sees no more of the host than its containers do.
 
 mod address;
@@ -10,6 +10,7 @@ mod exchange;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod proxy;
+mod reach;
 mod sending;
 mod validators;
 
@@ -20,11 +21,11 @@ use dozen_model::{Classified, ErrorKind, base64};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use address::{Address, AddressError};
-pub use connect::is_host;
 pub use door::{Door, Visitors};
 pub use dozen_tls::{Authorities, ClientCertificate, certificates_of_host};
 pub use exchange::{Answer, Body, Connections, Patience, Question, whole};
 pub use proxy::Proxies;
+pub use reach::{Place, Reach};
 pub use sending::{pieces, pieces_until_end};
 pub use validators::Validators;
 
@@ -40,8 +41,8 @@ pub struct Fetching {
     pub proxies: Proxies,
     /// Whose certificates are believed.
     pub authorities: Authorities,
-    /// Servers that listen on the host's loopback are asked too.
-    pub may_reach_host: bool,
+    /// Whom an address, or a redirection, may mean.
+    pub reach: Reach,
     /// A redirection may lead from https to http: what comes is verified by other means.
     pub may_be_plain: bool,
     /// How long.
@@ -70,8 +71,8 @@ pub enum FetchError {
     Proxy(&'static str),
     #[error("cannot resolve {host}: no such host")]
     NoSuchHost { host: String },
-    #[error("{host} is {address}, which is this host itself")]
-    Host { host: String, address: IpAddr },
+    #[error("{host} is {address}, which is {}", Place::of(*.address).words())]
+    OutOfReach { host: String, address: IpAddr },
     #[error("cannot connect to {to}: {why}")]
     Connect { to: String, why: String },
     #[error("{address} is redirected to {location:?}: {why}")]

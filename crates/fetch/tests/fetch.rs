@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Proxies, Validators};
+use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Place, Proxies, Reach, Validators};
 
 /// Answers each request by what it says in its first line and in its fields, for as long as the test runs.
 fn serve(answer: impl Fn(&str, &[String]) -> String + Send + Sync + 'static) -> SocketAddr {
@@ -51,7 +51,7 @@ fn fetching(more: Option<&str>) -> Fetching {
     Fetching {
         proxies: Proxies::default(),
         authorities: Authorities::of_host(more).unwrap(),
-        may_reach_host: true,
+        reach: Reach::Anywhere,
         may_be_plain: false,
         patience: Patience::default(),
         door: None,
@@ -146,7 +146,7 @@ fn what_has_not_changed_is_not_sent_again() {
 #[test]
 fn the_host_itself_is_asked_by_leave_alone() {
     let at = serve(|_, _| ok("of the host's own"));
-    let shy = Fetching { may_reach_host: false, ..fetching(None) };
+    let shy = Fetching { reach: Reach::Beside(Place::Network), ..fetching(None) };
     for host in ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]", "127.1.2.3"] {
         refused(&shy, &format!("http://{host}:{}/", at.port()), "which is this host itself");
     }
@@ -156,9 +156,27 @@ fn the_host_itself_is_asked_by_leave_alone() {
     let sent = Fetching { proxies, ..shy };
     refused(&sent, "http://far.invalid/", "127.0.0.1 is 127.0.0.1, which is this host itself");
     assert_eq!(
-        fetch(&Fetching { may_reach_host: true, ..sent }, "http://far.invalid/").unwrap(),
+        fetch(&Fetching { reach: Reach::Anywhere, ..sent }, "http://far.invalid/").unwrap(),
         "of the host's own, today"
     );
+}
+
+#[test]
+fn where_clouds_tell_secrets_nobody_is_sent() {
+    let link = "which is where clouds tell a machine its secrets";
+    let shy = Fetching { reach: Reach::Beside(Place::Network), ..fetching(None) };
+    for host in ["169.254.169.254", "169.254.170.2", "[::ffff:169.254.169.254]", "[fe80::1]", "[fd00:ec2::254]"] {
+        refused(&shy, &format!("http://{host}/latest/meta-data/"), link);
+        // A proxy may be on such a machine, too.
+        let proxies = Proxies { plain: "127.0.0.1:1".to_owned(), ..Proxies::default() };
+        refused(&Fetching { proxies, ..shy.clone() }, &format!("http://{host}/"), link);
+    }
+    let proxy = serve(|_, _| to("http://169.254.169.254/latest/api/token"));
+    let sent = Fetching { proxies: Proxies { plain: proxy.to_string(), ..Proxies::default() }, ..shy };
+    refused(&sent, "http://far.invalid/", "169.254.169.254 is 169.254.169.254, which is where clouds");
+    // Nor by who is on loopback: his word leads to loopback.
+    let beside = Fetching { reach: Reach::Beside(Place::Host), ..fetching(None) };
+    refused(&beside, "http://169.254.169.254/", link);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use dozen_fetch::{Address, Answer, Question, whole};
+use dozen_fetch::{Address, Answer, Place, Question, Reach, whole};
 use dozen_model::{Classified, ErrorKind};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
@@ -42,8 +42,8 @@ pub(crate) enum Way {
     Bearer {
         realm: String,
         service: Option<String>,
-        /// The server is on this host's loopback: so may its token service be.
-        is_of_host: bool,
+        /// Where the server is: so may its token service be.
+        place: Place,
     },
 }
 
@@ -83,8 +83,8 @@ impl Ways {
         let (way, scope) = match bearer {
             Some(bearer) => {
                 let scope = bearer.scope.as_deref().map(Scope::parse).unwrap_or_default();
-                let is_of_host = answer.is_of_host;
-                (Way::Bearer { realm: bearer.realm, service: bearer.service, is_of_host }, scope)
+                let place = answer.place;
+                (Way::Bearer { realm: bearer.realm, service: bearer.service, place }, scope)
             }
             None if wanted.contains(&Challenge::Basic) && credentials.is_some() => (Way::Basic, Scope::default()),
             None if wanted.contains(&Challenge::Basic) => return Err(RegistryError::NoCredentials { host: host() }),
@@ -109,7 +109,7 @@ impl Ways {
         if let Some(Credentials::RegistryToken(_)) = wish.credentials {
             return Ok(wish.credentials.and_then(Credentials::authorization).map(Secret::new));
         }
-        let Way::Bearer { realm, service, is_of_host } = way else {
+        let Way::Bearer { realm, service, place } = way else {
             return Ok(wish.credentials.and_then(Credentials::authorization).map(Secret::new));
         };
         let slot =
@@ -119,7 +119,7 @@ impl Ways {
         if let Some(token) = token.as_ref().filter(|token| is_good(token)) {
             return Ok(Some(bearer(token)));
         }
-        let asking = Asking { repository, endpoint, realm, service: service.as_deref(), is_of_host: *is_of_host, wish };
+        let asking = Asking { repository, endpoint, realm, service: service.as_deref(), place: *place, wish };
         let new = asking.fetch().await?;
         let authorization = bearer(&new);
         *token = Some(new);
@@ -148,7 +148,7 @@ struct Asking<'a> {
     endpoint: &'a Endpoint,
     realm: &'a str,
     service: Option<&'a str>,
-    is_of_host: bool,
+    place: Place,
     wish: &'a Wish<'a>,
 }
 
@@ -218,7 +218,9 @@ impl Asking<'_> {
         let asked =
             Asked { method: Method::GET, below: String::new(), headers: HeaderMap::new(), what: "a token".to_owned() };
         let authorization = credentials.and_then(Credentials::authorization).map(Secret::new);
-        self.repository.follow_from(self.endpoint, address, &asked, authorization.as_ref(), self.is_of_host).await
+        self.repository
+            .follow_from(self.endpoint, address, &asked, authorization.as_ref(), Reach::Beside(self.place))
+            .await
     }
 
     /// OAuth 2.0 (RFC 6749, section 6): the token for who has logged in stands in the body, not in the address.
@@ -233,7 +235,7 @@ impl Asking<'_> {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         let body = Some(whole(form.0.into_bytes()));
         let question = Question { method: Method::POST, address: realm, headers, body };
-        self.repository.post(self.endpoint, question, self.is_of_host).await
+        self.repository.post(self.endpoint, question, Reach::Beside(self.place)).await
     }
 
     fn no_token(&self, realm: &Address, why: String, kind: ErrorKind) -> RegistryError {

@@ -119,8 +119,8 @@ impl Repository {
         });
         let field = field.and_then(|field| HeaderValue::from_str(&field).ok());
         asked.headers.extend(field.map(|field| (header::RANGE, field)));
-        let Some(Elsewhere { address, may_reach_host }) = elsewhere else { return self.ask(endpoint, &asked).await };
-        let once = || self.follow_from(endpoint, address.clone(), &asked, None, *may_reach_host);
+        let Some(Elsewhere { address, reach }) = elsewhere else { return self.ask(endpoint, &asked).await };
+        let once = || self.follow_from(endpoint, address.clone(), &asked, None, *reach);
         self.ask_until(endpoint, &asked, || Box::pin(once())).await
     }
 

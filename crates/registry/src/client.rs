@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dozen_fetch::{Address, Answer, Connections, FetchError, Fetching, Question};
+use dozen_fetch::{Address, Answer, Connections, FetchError, Fetching, Place, Question, Reach};
 use dozen_model::Reference;
 use dozen_settings::RegistrySettings;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -88,8 +88,8 @@ pub struct Repository {
     /// Mirrors that have nothing for us.
     given_up: Mutex<HashSet<Endpoint>>,
     rate_limit: Mutex<Option<RateLimit>>,
-    /// Servers that have answered on this host's own loopback.
-    of_host: Mutex<HashSet<String>>,
+    /// Servers that have answered on this host itself or on its links.
+    places: Mutex<HashMap<String, Place>>,
     /// Who is told of pauses.
     pauses: Option<Pauses>,
     /// What was sent last to prove who we are: to be hidden in what comes back.
@@ -185,7 +185,7 @@ impl Repository {
             connections,
             given_up: Mutex::default(),
             rate_limit: Mutex::default(),
-            of_host: Mutex::default(),
+            places: Mutex::default(),
             pauses: None,
             sent: Mutex::default(),
         }
@@ -303,8 +303,8 @@ impl Repository {
             let failed = match attempt().await {
                 Ok(answer) => {
                     self.look_at_limit(&answer);
-                    if answer.is_of_host {
-                        lock(&self.of_host).insert(endpoint.host.clone());
+                    if answer.place != Place::Network {
+                        lock(&self.places).insert(endpoint.host.clone(), answer.place);
                     }
                     if answer.status.is_success() {
                         return Ok(answer);
@@ -400,18 +400,17 @@ impl Repository {
     ) -> Result<Answer, RegistryError> {
         let url = endpoint.url(by_tls, &asked.below);
         let address = Address::parse(&url).map_err(|error| self.broken(endpoint, &asked.what, error.to_string()))?;
-        self.follow_from(endpoint, address, asked, authorization, true).await
+        self.follow_from(endpoint, address, asked, authorization, Reach::Anywhere).await
     }
 
-    /// The same from any address. `may_reach_host`: as far as the first server goes; where that leads goes on there only if
-    /// that is there too.
+    /// The same from any address. `reach`: as far as the first server goes; where that leads is beside it, and so on.
     pub(crate) async fn follow_from(
         &self,
         endpoint: &Endpoint,
         mut address: Address,
         asked: &Asked,
         authorization: Option<&Secret>,
-        mut may_reach_host: bool,
+        mut reach: Reach,
     ) -> Result<Answer, RegistryError> {
         if let Some(secret) = authorization {
             let bare = secret.expose().split_once(' ').map_or(secret.expose(), |(_, bare)| bare);
@@ -429,10 +428,10 @@ impl Repository {
                 headers.insert(header::AUTHORIZATION, value.clone());
             }
             let question = Question { method: asked.method.clone(), address: &address, headers, body: None };
-            let fetching = self.fetching(endpoint, &address, may_reach_host);
+            let fetching = self.fetching(endpoint, &address, reach);
             let answer = fetching.ask(question, &self.connections).await;
             let answer = answer.map_err(|error| self.not_reached(endpoint, &asked.what, &error))?;
-            may_reach_host = answer.is_of_host;
+            reach = Reach::Beside(answer.place);
             let refused = |to: String, why: String| RegistryError::Redirection { host: endpoint.host.clone(), to, why };
             let next = answer.redirection().map_err(|error| refused("no address".to_owned(), why(&error)))?;
             let Some(next) = next else { return Ok(answer) };
@@ -452,14 +451,14 @@ impl Repository {
         &self,
         endpoint: &Endpoint,
         question: Question<'_>,
-        may_reach_host: bool,
+        reach: Reach,
     ) -> Result<Answer, RegistryError> {
-        let fetching = self.fetching(endpoint, question.address, may_reach_host);
+        let fetching = self.fetching(endpoint, question.address, reach);
         let answer = fetching.ask(question, &self.connections).await;
         answer.map_err(|error| self.not_reached(endpoint, "a token", &error))
     }
 
-    fn fetching(&self, endpoint: &Endpoint, address: &Address, may_reach_host: bool) -> Fetching {
+    fn fetching(&self, endpoint: &Endpoint, address: &Address, reach: Reach) -> Fetching {
         // Where it leads to is no less to be looked at than any other server.
         let host = address.host_and_port();
         let is_unverified = matches!(endpoint.security, Security::Any | Security::Unverified);
@@ -474,7 +473,7 @@ impl Repository {
         Fetching {
             proxies: self.terms.proxies.clone(),
             authorities,
-            may_reach_host,
+            reach,
             may_be_plain: false,
             patience: self.terms.patience,
             door: endpoint.door.clone().filter(|_| endpoint.is_at(address)),
@@ -523,9 +522,9 @@ impl Repository {
         Refusal::read(status, body, |words| shown(words, self.terms.credentials.as_ref(), sent.as_ref()))
     }
 
-    /// Whether a server has answered on this host's own loopback.
-    pub(crate) fn is_of_host(&self, endpoint: &Endpoint) -> bool {
-        lock(&self.of_host).contains(&endpoint.host)
+    /// Where a server is that has answered.
+    pub(crate) fn place_of(&self, endpoint: &Endpoint) -> Place {
+        lock(&self.places).get(&endpoint.host).copied().unwrap_or(Place::Network)
     }
 
     fn look_at_limit(&self, answer: &Answer) {

@@ -1,9 +1,9 @@
 //! Layers that registries may not pass on: the manifest says where else they are (OCI image-spec, descriptor.md, "urls").
 //! Whoever writes a manifest writes these, so they lead no farther than a redirection of the registry's would: not to where
-//! there is no TLS, if that has it, and not to this host's own servers, unless it is one of them. Nobody there is told who we
+//! there is no TLS, if that has it, and not to this host's own servers or its links', unless it is one of them. Nobody there is told who we
 //! are. The registry is asked first: some are given these layers all the same, and it may be the only one within reach.
 
-use dozen_fetch::Address;
+use dozen_fetch::{Address, Reach};
 use dozen_model::Digest;
 
 use crate::redirection::{Redirected, redirected};
@@ -16,7 +16,7 @@ const MOST: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Elsewhere {
     pub(crate) address: Address,
-    pub(crate) may_reach_host: bool,
+    pub(crate) reach: Reach,
 }
 
 impl Repository {
@@ -67,7 +67,7 @@ impl Repository {
             (true, true) => Security::Any,
             (true, false) => Security::Verified,
         };
-        let may_reach_host = self.is_of_host(own);
-        Ok((Endpoint::new(security, &host), Elsewhere { address, may_reach_host }))
+        let reach = Reach::Beside(self.place_of(own));
+        Ok((Endpoint::new(security, &host), Elsewhere { address, reach }))
     }
 }

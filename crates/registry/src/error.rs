@@ -89,8 +89,9 @@ pub(crate) fn why(error: &FetchError) -> String {
         FetchError::Circles { .. } => "it redirects in circles".to_owned(),
         FetchError::Status { status, .. } => format!("it answers {status}"),
         FetchError::TooLarge { limit_bytes, .. } => format!("it sends more than {limit_bytes} bytes"),
-        FetchError::Proxy(_) | FetchError::NoSuchHost { .. } | FetchError::Host { .. } | FetchError::Connect { .. } => {
-            error.to_string()
-        }
+        FetchError::Proxy(_)
+        | FetchError::NoSuchHost { .. }
+        | FetchError::OutOfReach { .. }
+        | FetchError::Connect { .. } => error.to_string(),
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use dozen_fetch::{Answer, Body, pieces, pieces_until_end, whole};
+use dozen_fetch::{Answer, Body, Reach, pieces, pieces_until_end, whole};
 use dozen_model::Digest;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::{mpsc, watch};
@@ -249,8 +249,8 @@ impl Uploads {
             let media_type = HeaderValue::from_str(media_type);
             headers.extend(media_type.map(|media_type| (header::CONTENT_TYPE, media_type)));
             let body = Some(whole(bytes.clone()));
-            let (method, is_trusted, may_reach_host) = (Method::PUT, true, true);
-            let sending = Sending { method, address: &address, headers, body, what: &what, is_trusted, may_reach_host };
+            let (method, is_trusted, reach) = (Method::PUT, true, Reach::Anywhere);
+            let sending = Sending { method, address: &address, headers, body, what: &what, is_trusted, reach };
             failures += 1;
             let error = match repository.send(endpoint, sending).await {
                 Ok(Sent::LetInNow) if failures < repository.attempts() => continue,
@@ -422,8 +422,8 @@ impl Upload<'_> {
         }
         let range = range.and_then(|range| HeaderValue::from_str(&range).ok());
         headers.extend(range.map(|range| (header::CONTENT_RANGE, range)));
-        let (is_trusted, may_reach_host) = (session.is_trusted, session.may_reach_host);
-        let sending = Sending { method, address: &address, headers, body, what: &what, is_trusted, may_reach_host };
+        let (is_trusted, reach) = (session.is_trusted, session.reach);
+        let sending = Sending { method, address: &address, headers, body, what: &what, is_trusted, reach };
         match repository.send(self.endpoint, sending).await? {
             Sent::Answered(answer) if answer.status.is_success() => Ok(answer),
             Sent::Answered(answer) => Err(repository.refused_to_send(self.endpoint, &what, answer).await),

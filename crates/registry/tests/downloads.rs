@@ -189,6 +189,28 @@ async fn a_foreign_layer_is_asked_for_where_it_is() {
 }
 
 #[tokio::test]
+async fn nobody_is_sent_to_where_clouds_tell_secrets() {
+    let layer = b"a layer";
+    let metadata = "http://169.254.169.254/latest/meta-data/";
+    let elsewhere = Server::new(move |_| reply("302 Found", &[("Location", metadata)], ""));
+    let words = "169.254.169.254 is 169.254.169.254, which is where clouds tell a machine its secrets";
+    // By a manifest, and by whom that names.
+    let registry = Server::new(|_| not_found());
+    let there = format!("http://{}/layer", elsewhere.host());
+    for url in [metadata.to_owned(), "http://[fd00:ec2::254]/".to_owned(), there] {
+        let refused = repository(&registry).blob_or_elsewhere(&digest(layer), 7, &[url]).await.unwrap_err().to_string();
+        assert!(refused.contains("which is where clouds tell a machine its secrets"), "{refused}");
+    }
+    // By the registry: for a blob, and for a token.
+    let refused = repository(&elsewhere).blob(&digest(layer), 7).await.unwrap_err().to_string();
+    assert!(refused.contains(words), "{refused}");
+    let challenge = format!("Bearer realm=\"{metadata}\",service=\"s\"");
+    let wants = Server::new(move |_| reply("401 Unauthorized", &[("WWW-Authenticate", &challenge)], ""));
+    let refused = repository(&wants).blob(&digest(layer), 7).await.unwrap_err().to_string();
+    assert!(refused.contains(words), "{refused}");
+}
+
+#[tokio::test]
 async fn what_the_registry_has_comes_from_there() {
     let layer = b"passed on all the same";
     let elsewhere = Server::new(|_| panic!("nobody is to ask"));

@@ -34,7 +34,7 @@ pub(super) fn sender() -> Result<Arc<dyn Deliver>, Box<dyn Error>> {
     let fetching = Fetching {
         proxies: Proxies::of(|name| variables.get(name).map(String::as_str)),
         authorities: Authorities::of_host(None)?,
-        may_reach_host: true,
+        reach: dozen_fetch::Reach::Anywhere,
         may_be_plain: false,
         patience: Patience::default(),
         door: None,

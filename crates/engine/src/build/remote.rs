@@ -12,7 +12,7 @@ use dozen_build::copy::Fetched;
 use dozen_build::operation::{Copy, Source};
 use dozen_build::repository::{Location, Scheme};
 use dozen_build::tree::{Content, Node, NodeKind, PlainTree, Tree};
-use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Proxies, Validators};
+use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Place, Proxies, Reach, Validators};
 use dozen_model::{Digest, error_chain};
 use jiff::fmt::rfc2822::DateTimeParser;
 use sha2::{Digest as _, Sha256};
@@ -28,6 +28,8 @@ use crate::EngineError;
 const UNNAMED: &str = "__unnamed__";
 /// What a RUN needs too that sees the host's network.
 pub(super) const ENTITLEMENT: &str = "network.host";
+/// Without it.
+const NOT_THE_HOST: Reach = Reach::Beside(Place::Network);
 /// Pieces between the network and the disk.
 const PIECES: usize = 16;
 
@@ -170,7 +172,7 @@ pub(super) async fn download(
     let fetching = Fetching {
         proxies: proxies(job),
         authorities: host.blocking(trusted).await?,
-        may_reach_host: job.check_entitled(ENTITLEMENT).is_ok(),
+        reach: if job.check_entitled(ENTITLEMENT).is_ok() { Reach::Anywhere } else { NOT_THE_HOST },
         may_be_plain,
         patience: Patience::default(),
         door: None,
@@ -227,8 +229,8 @@ pub(super) async fn check_host(job: &Arc<Job>, location: &Location) -> Result<()
     }
     let host = location.host.clone();
     let found = tokio::task::spawn_blocking(move || dozen_lookup::addresses_of(&host)).await.unwrap_or_default();
-    match found.into_iter().find(|address| dozen_fetch::is_host(*address)) {
-        Some(address) => Err(refused(FetchError::Host { host: location.host.clone(), address }, WHAT)),
+    match found.into_iter().find(|address| !NOT_THE_HOST.covers(Place::of(*address))) {
+        Some(address) => Err(refused(FetchError::OutOfReach { host: location.host.clone(), address }, WHAT)),
         None => Ok(()),
     }
 }
@@ -236,10 +238,10 @@ pub(super) async fn check_host(job: &Arc<Job>, location: &Location) -> Result<()
 fn refused(error: FetchError, what: &str) -> StepError {
     let message = format!("cannot fetch {what}: {}", error_chain(&error));
     match error {
-        FetchError::Host { .. } => StepError::with_hint(
+        FetchError::OutOfReach { .. } => StepError::with_hint(
             message,
             format!(
-                "a build reaches no server on its host's loopback; if you trust this Dockerfile: --allow {ENTITLEMENT}"
+                "a build reaches no server on its host's loopback or links; if you trust this Dockerfile: --allow {ENTITLEMENT}"
             ),
         ),
         FetchError::Redirection { .. } => {

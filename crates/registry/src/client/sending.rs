@@ -1,7 +1,7 @@
 //! Questions with a body, which cannot be asked twice as they are: each is sent once, to an address that is known, and whoever
 //! sends it decides what comes next.
 
-use dozen_fetch::{Address, Answer, Body, Question};
+use dozen_fetch::{Address, Answer, Body, Question, Reach};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Asked, Repository, Wish, lock};
@@ -18,8 +18,8 @@ pub(crate) struct Sending<'a> {
     pub(crate) what: &'a str,
     /// Who is there is told who we are.
     pub(crate) is_trusted: bool,
-    /// Who is there may be on this host's loopback.
-    pub(crate) may_reach_host: bool,
+    /// How far that address may lead.
+    pub(crate) reach: Reach,
 }
 
 /// What became of it.
@@ -55,7 +55,7 @@ impl Repository {
 
     /// Sends once. No redirection is followed.
     pub(crate) async fn send(&self, endpoint: &Endpoint, sending: Sending<'_>) -> Result<Sent, RegistryError> {
-        let Sending { method, address, mut headers, body, what, is_trusted, may_reach_host } = sending;
+        let Sending { method, address, mut headers, body, what, is_trusted, reach } = sending;
         if endpoint.is_at(address) {
             headers.extend(endpoint.headers.iter().cloned());
         }
@@ -68,7 +68,7 @@ impl Repository {
                 headers.insert(header::AUTHORIZATION, value);
             }
         }
-        let fetching = self.fetching(endpoint, address, may_reach_host);
+        let fetching = self.fetching(endpoint, address, reach);
         let asked = fetching.ask(Question { method, address, headers, body }, &self.connections).await;
         let answer = asked.map_err(|error| self.not_reached(endpoint, what, &error))?;
         if answer.status != StatusCode::UNAUTHORIZED || !is_trusted {

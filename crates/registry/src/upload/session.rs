@@ -2,7 +2,7 @@
 //! names somebody else's address: he is sent the blob, which anybody may have who has the repository, and nothing that proves
 //! who we are.
 
-use dozen_fetch::{Address, Answer};
+use dozen_fetch::{Address, Answer, Reach};
 
 use crate::redirection::{Redirected, redirected};
 use crate::{Endpoint, RegistryError, Repository};
@@ -13,8 +13,8 @@ pub struct Session {
     pub(super) address: Address,
     /// Who is there is the registry itself.
     pub(super) is_trusted: bool,
-    /// Who said so is on this host's loopback: so may be who is there.
-    pub(super) may_reach_host: bool,
+    /// Beside who said so.
+    pub(super) reach: Reach,
 }
 
 impl Session {
@@ -41,7 +41,7 @@ impl Session {
                 return Err(RegistryError::Redirection { host, to: to.host_and_port(), why: why.to_owned() });
             }
         };
-        Ok(Some(Self { address: to, is_trusted, may_reach_host: answer.is_of_host }))
+        Ok(Some(Self { address: to, is_trusted, reach: Reach::Beside(answer.place) }))
     }
 }
 
