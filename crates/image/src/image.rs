@@ -51,7 +51,10 @@ pub(crate) fn parse_config(bytes: &[u8]) -> Result<(ImageConfiguration, Value, V
     let digests = config.rootfs().diff_ids().iter().map(|text| text.parse()).collect::<Result<Vec<Digest>, _>>();
     let digests = digests.map_err(|error| format!("its configuration names a layer by an {error}"))?;
     if let Some(digest) = digests.iter().find(|digest| digest.algorithm() != "sha256") {
-        return Err(format!("layer digests by {} are not built yet", digest.algorithm()));
+        let algorithm = digest.algorithm();
+        return Err(format!(
+            "its layers' plain digests (diff_ids) are by {algorithm}, which is not built yet: those by sha256 are"
+        ));
     }
     Ok((config, raw, digests))
 }

@@ -101,6 +101,30 @@ fn an_image_arrives() {
     assert!(manifests.len() == 1 && manifests[0].available, "{manifests:?}");
 }
 
+#[test]
+fn layers_whose_plain_digests_are_by_sha512_are_refused_before_they_come() {
+    let (home, mut layout) = (Home::new(), Layout::default());
+    let layers = [archive(&[file("a", "one")])];
+    let layer = layout.blob(LAYER, gzip(&layers[0]));
+    let long = Digest::from_sha512(sha2::Sha512::digest(&layers[0]).into());
+    let config = String::from_utf8(config(&layers)).unwrap().replace(sha256(&layers[0]).as_str(), long.as_str());
+    let config = layout.blob("application/vnd.oci.image.config.v1+json", config.into_bytes());
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+    let root = layout.document(MANIFEST, manifest);
+    let store = home.open();
+    let asked_for_layer = |digest: &str, bytes: Vec<u8>| {
+        assert_ne!(digest, layer["digest"].as_str().unwrap());
+        honest(digest, bytes)
+    };
+    let words = "its layers' plain digests (diff_ids) are by sha512, which is not built yet: those by sha256 are";
+    let refused = pull(&store, &layout, &root, None, &asked_for_layer).unwrap_err();
+    assert!(refused.to_string().contains(words), "{refused}");
+    layout.name(&root, "a/b:1");
+    let refused = store.load(layout.archive().as_slice(), &()).unwrap_err();
+    assert!(refused.to_string().contains(words), "{refused}");
+    assert_eq!((home.counts(), store.list().unwrap().len()), ([0, 0, 0], 0));
+}
+
 /// The same image, all of it named by sha512.
 fn image_by_sha512(layout: &mut Layout) -> Value {
     let layers = [archive(&[file("a", "one")]), archive(&[file("b", "two")])];
