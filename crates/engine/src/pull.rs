@@ -7,6 +7,7 @@
 //! takes that away.
 
 mod board;
+mod bundles;
 mod fetch;
 mod flights;
 mod refusal;

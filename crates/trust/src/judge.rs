@@ -2,11 +2,14 @@
 
 use dozen_model::{Digest, Reference};
 
+use crate::bundle::{Envelope, signed_image};
 use crate::payload::Statement;
-use crate::policy::{Requirement, Rule, Signed};
+use crate::policy::{Bundles, Requirement, Rule, Signed};
 
 /// So many reasons are told: there may be as many signatures as somebody likes.
 const TOLD: usize = 3;
+
+const OF_NO_KEY: &str = "cryptographic signature verification failed: it is of none of the rule's keys";
 
 /// What was found beside an image. Nothing of it is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +17,21 @@ pub enum Attached {
     /// A payload and its signature.
     #[expect(missing_docs, reason = "plain")]
     Signature { payload: Vec<u8>, signature: Vec<u8> },
+    /// As cosign 3 makes it.
+    Bundle(Vec<u8>),
     /// Something that is none, with the reason.
     Unusable(String),
+}
+
+/// What there was beside an image that may not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    #[expect(missing_docs, reason = "plain")]
+    Nothing,
+    /// Of which nothing was good.
+    Signatures,
+    /// Those too that the rule does not take.
+    Bundles,
 }
 
 /// Why an image may not come. Its words are those of containers/image, as podman and skopeo say them.
@@ -34,6 +50,19 @@ pub struct Rejected {
     pub digest: String,
     /// What was missing.
     pub why: String,
+    #[expect(missing_docs, reason = "its type says it")]
+    pub found: Found,
+}
+
+impl Rejected {
+    /// With more about the same: there are bundles, which this rule does not take.
+    #[must_use]
+    pub fn beside_bundles(mut self) -> Self {
+        self.why
+            .push_str("; there is a bundle as cosign 3 makes it, which names no repository, and the rule takes none");
+        self.found = Found::Bundles;
+        self
+    }
 }
 
 impl Rule<'_> {
@@ -44,6 +73,7 @@ impl Rule<'_> {
     /// It may not.
     pub fn judge(&self, name: &Reference, digest: &Digest, attached: &[Attached]) -> Result<(), Rejected> {
         for requirement in self.requirements() {
+            let found = if attached.is_empty() { Found::Nothing } else { Found::Signatures };
             let why = match requirement {
                 Requirement::Anything => continue,
                 Requirement::Reject => "nothing may come from there".to_owned(),
@@ -52,7 +82,7 @@ impl Rule<'_> {
                     Err(why) => why,
                 },
             };
-            return Err(self.rejected(requirement, name, digest.as_str(), why));
+            return Err(Rejected { found, ..self.rejected(requirement, name, digest.as_str(), why) });
         }
         Ok(())
     }
@@ -77,6 +107,7 @@ impl Rule<'_> {
             name: name.to_string(),
             digest: digest.to_owned(),
             why,
+            found: Found::Nothing,
         }
     }
 }
@@ -103,11 +134,12 @@ impl Signed {
     fn judge_one(&self, name: &Reference, digest: &Digest, attached: &Attached) -> Result<(), String> {
         let (payload, signature) = match attached {
             Attached::Signature { payload, signature } => (payload, signature),
+            Attached::Bundle(bundle) => return self.judge_bundle(digest, bundle),
             Attached::Unusable(why) => return Err(why.clone()),
         };
         // First who said it, then what it says.
         if !self.keys.iter().any(|key| key.verifies(payload, signature)) {
-            return Err("cryptographic signature verification failed: it is of none of the rule's keys".to_owned());
+            return Err(OF_NO_KEY.to_owned());
         }
         let statement = Statement::read(payload)?;
         if statement.digest != *digest {
@@ -119,6 +151,23 @@ impl Signed {
                 let wanted = self.identity.wanted(name);
                 Err(format!("Signature for identity {} is not accepted: wanted is {wanted}", statement.name))
             }
+        }
+    }
+
+    /// No name is in it: that is what such a rule says.
+    fn judge_bundle(&self, digest: &Digest, bundle: &[u8]) -> Result<(), String> {
+        match self.bundles {
+            Bundles::No => return Err("a bundle names no repository, and the rule takes none".to_owned()),
+            Bundles::WithoutIdentity => {}
+        }
+        let envelope = Envelope::read(bundle)?;
+        let signed = envelope.signed();
+        if !self.keys.iter().any(|key| key.verifies_envelope(&signed, &envelope.signature)) {
+            return Err(OF_NO_KEY.to_owned());
+        }
+        match signed_image(&envelope.payload)? {
+            image if image == *digest => Ok(()),
+            other => Err(format!("it is for {other}, another image")),
         }
     }
 }

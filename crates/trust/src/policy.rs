@@ -49,6 +49,15 @@ pub(crate) enum Requirement {
 pub(crate) struct Signed {
     pub(crate) keys: Vec<PublicKey>,
     pub(crate) identity: Identity,
+    pub(crate) bundles: Bundles,
+}
+
+/// Whether bundles as cosign 3 makes them are signatures, though no name is signed in them, so that `signedIdentity` cannot
+/// be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bundles {
+    No,
+    WithoutIdentity,
 }
 
 /// What is wrong with a policy, by the line or the scope.
@@ -101,6 +110,13 @@ impl Rule<'_> {
         }
     }
 
+    /// Whether bundles have to be fetched as well.
+    pub fn accepts_bundles(&self) -> bool {
+        let accepts =
+            |it: &Requirement| matches!(it, Requirement::Signed(it) if it.bundles == Bundles::WithoutIdentity);
+        self.requirements.iter().any(accepts)
+    }
+
     pub(crate) fn requirements(&self) -> &[Requirement] {
         self.requirements
     }
@@ -120,6 +136,10 @@ impl Requirement {
 const ANYTHING: &str = "insecureAcceptAnything";
 const REJECT: &str = "reject";
 const SIGNED: &str = "sigstoreSigned";
+
+/// Ours: containers/image refuses a file with a key that it does not know, so that no such file is looser there.
+const BUNDLES: &str = "sigstoreBundles";
+const WITHOUT_IDENTITY: &str = "acceptWithoutIdentity";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -145,7 +165,7 @@ const FILES: [&str; 4] = ["dir", "docker-archive", "oci", "oci-archive"];
 enum WrittenRequirement {
     Anything,
     Reject,
-    Signed { keys: WrittenKeys, identity: Identity },
+    Signed { keys: WrittenKeys, identity: Identity, bundles: Bundles },
 }
 
 enum WrittenKeys {
@@ -165,6 +185,7 @@ struct WrittenFields {
     key_data: Option<String>,
     key_datas: Option<Vec<String>>,
     signed_identity: Option<WrittenIdentity>,
+    sigstore_bundles: Option<String>,
     key_type: Option<IgnoredAny>,
     fulcio: Option<IgnoredAny>,
     pki: Option<IgnoredAny>,
@@ -280,8 +301,11 @@ impl TryFrom<WrittenFields> for WrittenRequirement {
         let keys = has_keys.into_iter().filter(|has| *has).count();
         match kind.as_str() {
             ANYTHING | REJECT => {
-                let is_bare =
-                    keys == 0 && signed_identity.is_none() && key_type.is_none() && written.foreign().is_none();
+                let is_bare = keys == 0
+                    && signed_identity.is_none()
+                    && written.sigstore_bundles.is_none()
+                    && key_type.is_none()
+                    && written.foreign().is_none();
                 match is_bare {
                     true if kind == ANYTHING => Ok(Self::Anything),
                     true => Ok(Self::Reject),
@@ -310,7 +334,7 @@ impl TryFrom<WrittenFields> for WrittenRequirement {
 
 impl WrittenRequirement {
     fn signed(written: WrittenFields) -> Result<Self, String> {
-        let WrittenFields { key_path, key_paths, key_data, key_datas, signed_identity, .. } = written;
+        let WrittenFields { key_path, key_paths, key_data, key_datas, signed_identity, sigstore_bundles, .. } = written;
         let paths: Vec<String> = key_path.into_iter().chain(key_paths.unwrap_or_default()).collect();
         let datas: Vec<String> = key_data.into_iter().chain(key_datas.unwrap_or_default()).collect();
         if let Some(relative) = paths.iter().find(|path| !Path::new(path).is_absolute()) {
@@ -326,14 +350,21 @@ impl WrittenRequirement {
             (true, true) => return Err("a list of keys must not be empty".to_owned()),
         };
         let identity = signed_identity.map_or(Ok(Identity::RepositoryDigestOrExact), WrittenIdentity::read)?;
-        Ok(Self::Signed { keys, identity })
+        let bundles = match sigstore_bundles.as_deref() {
+            None => Bundles::No,
+            Some(WITHOUT_IDENTITY) => Bundles::WithoutIdentity,
+            Some(other) => {
+                return Err(format!("{BUNDLES} is {WITHOUT_IDENTITY:?}, or is not there: {other:?} is unknown"));
+            }
+        };
+        Ok(Self::Signed { keys, identity, bundles })
     }
 
     fn read(self, file: &dyn Fn(&Path) -> Result<String, String>) -> Result<Requirement, String> {
-        let (keys, identity) = match self {
+        let (keys, identity, bundles) = match self {
             Self::Anything => return Ok(Requirement::Anything),
             Self::Reject => return Ok(Requirement::Reject),
-            Self::Signed { keys, identity } => (keys, identity),
+            Self::Signed { keys, identity, bundles } => (keys, identity, bundles),
         };
         let of_file = |path: &PathBuf| {
             let text = file(path).map_err(|why| format!("the key {}: {why}", path.display()))?;
@@ -344,7 +375,7 @@ impl WrittenRequirement {
             WrittenKeys::Files(paths) => paths.iter().map(of_file).collect::<Result<_, _>>()?,
             WrittenKeys::Texts(texts) => texts.iter().map(of_text).collect::<Result<_, _>>()?,
         };
-        Ok(Requirement::Signed(Signed { keys, identity }))
+        Ok(Requirement::Signed(Signed { keys, identity, bundles }))
     }
 }
 

@@ -45,6 +45,16 @@ impl PublicKey {
         UnparsedPublicKey::new(how, &self.0.bytes).verify(message, signature).is_ok()
     }
 
+    /// The same for the envelope of a bundle. There P-384 goes with SHA-384 (sigstore's algorithm registry), and whoever signs
+    /// with SHA-256, as ever, is right as well.
+    pub(crate) fn verifies_envelope(&self, message: &[u8], signature: &[u8]) -> bool {
+        let with_sha384 = || {
+            let key = UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_ASN1, &self.0.bytes);
+            self.0.kind == KeyKind::P384 && key.verify(message, signature).is_ok()
+        };
+        self.verifies(message, signature) || with_sha384()
+    }
+
     /// As a file has it.
     pub fn to_pem(&self) -> String {
         pem::write("PUBLIC KEY", &self.0.to_der())

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::board::{Board, LayerStep, PullEvent};
-use super::signatures::{Vouched, Vouching};
+use super::signatures::{NotVouched, Vouched, Vouching};
 use super::{PullRequest, refusal};
 use crate::EngineError;
 use crate::engine::emit_pull;
@@ -103,7 +103,7 @@ impl Pulling<'_> {
             return Ok(());
         }
         let root = self.repository.manifest(&which).await.map_err(|error| self.failed(&error))?;
-        let vouched = self.vouched(&root.digest, root.kind).await?;
+        let vouched = self.vouched(&root.digest, root.kind, None).await?;
         self.begin(&what);
         let (digest, is_new) = self.fetch(&root, vouched).await?;
         self.done(digest, is_new);
@@ -158,8 +158,8 @@ impl Pulling<'_> {
                 Needed::Manifest { digest, .. } => {
                     let manifest = self.repository.manifest(&Which::Digest(digest)).await;
                     let manifest = manifest.map_err(|error| self.failed(&error))?;
-                    if let Vouched::NotFor(_) = vouched {
-                        vouched = self.vouched(&manifest.digest, manifest.kind).await?;
+                    if let Vouched::NotFor(index) = vouched {
+                        vouched = self.vouched(&manifest.digest, manifest.kind, Some(index)).await?;
                     }
                     last = manifest.digest.clone();
                     self.take(&arrival, manifest.digest, manifest.media_type, manifest.bytes).await?;
@@ -191,18 +191,24 @@ impl Pulling<'_> {
     }
 
     /// Whether somebody vouches for this. What of an index may be signed further down is not yet refused.
-    async fn vouched(&self, digest: &Digest, kind: Document) -> Result<Vouched, EngineError> {
-        let vouched = self.vouching.vouched(&self.repository, &self.name, digest).await?;
-        if kind == Document::Image {
-            self.has_to_be(&vouched)?;
+    async fn vouched(
+        &self,
+        digest: &Digest,
+        kind: Document,
+        index: Option<NotVouched>,
+    ) -> Result<Vouched, EngineError> {
+        match self.vouching.vouched(&self.repository, &self.name, digest).await? {
+            Vouched::NotFor(manifest) if kind == Document::Image => {
+                Err(self.vouching.explained(&self.repository, &self.name, index, manifest).await)
+            }
+            vouched => Ok(vouched),
         }
-        Ok(vouched)
     }
 
     fn has_to_be(&self, vouched: &Vouched) -> Result<(), EngineError> {
         match vouched {
             Vouched::Yes => Ok(()),
-            Vouched::NotFor(rejected) => Err(self.vouching.refused(rejected.clone())),
+            Vouched::NotFor(rejected) => Err(self.vouching.refused_of(rejected)),
         }
     }
 

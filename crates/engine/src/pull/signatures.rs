@@ -2,16 +2,17 @@
 //! name is the one that was asked for, whichever mirror answers.
 //!
 //! A signature is of what the name leads to, or, where that is an index, of the manifest in it that is taken: cosign signs the
-//! first, podman looks for the second. Either names all that comes by its digest.
+//! first, podman looks for the second. Either names all that comes by its digest. Signatures that name a repository are asked
+//! for first; bundles, which name none, where those do not suffice.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use dozen_model::{Digest, ErrorKind, Reference, error_chain};
 use dozen_registry::{RegistryError, Repository, Which};
-use dozen_trust::{Attached, Listed, Needs, PAYLOAD_BYTES, Policy, Rejected, Rule, listed, signature_tag};
+use dozen_trust::{Attached, Found, Listed, Needs, PAYLOAD_BYTES, Policy, Rejected, Rule, listed, signature_tag};
 
-use super::{PullFailure, refusal};
+use super::{PullFailure, bundles, refusal};
 use crate::EngineError;
 use crate::shared::Shared;
 
@@ -23,7 +24,14 @@ pub(crate) struct Vouching(Option<(Arc<Policy>, PathBuf)>);
 pub(super) enum Vouched {
     Yes,
     /// Not for this. Of an index something that it names may be signed.
-    NotFor(Rejected),
+    NotFor(NotVouched),
+}
+
+/// That nobody vouches for it.
+#[derive(Clone)]
+pub(super) struct NotVouched {
+    digest: Digest,
+    rejected: Rejected,
 }
 
 impl Vouching {
@@ -60,11 +68,26 @@ impl Vouching {
         digest: &Digest,
     ) -> Result<Vouched, EngineError> {
         let Some(rule) = self.rule(name) else { return Ok(Vouched::Yes) };
-        let attached = attached(repository, digest).await;
-        let attached = attached.map_err(|error| EngineError::from(refusal::failure(name, &error)))?;
-        Ok(match rule.judge(name, digest, &attached) {
+        let failed = |error: RegistryError| EngineError::from(refusal::failure(name, &error));
+        let mut attached = attached(repository, digest).await.map_err(failed)?;
+        let mut judged = rule.judge(name, digest, &attached);
+        if judged.is_err() && rule.accepts_bundles() {
+            let (candidates, more) = bundles::candidates(repository, digest).await.map_err(failed)?;
+            for candidate in candidates {
+                let found = bundles::fetched(repository, digest, candidate).await.map_err(failed)?;
+                if rule.judge(name, digest, std::slice::from_ref(&found)).is_ok() {
+                    return Ok(Vouched::Yes);
+                }
+                attached.push(found);
+            }
+            if more > 0 {
+                attached.push(Attached::Unusable(format!("there are {more} more, which were not looked at")));
+            }
+            judged = rule.judge(name, digest, &attached);
+        }
+        Ok(match judged {
             Ok(()) => Vouched::Yes,
-            Err(rejected) => Vouched::NotFor(rejected),
+            Err(rejected) => Vouched::NotFor(NotVouched { digest: digest.clone(), rejected }),
         })
     }
 
@@ -77,19 +100,47 @@ impl Vouching {
     ) -> Result<(), EngineError> {
         match self.vouched(repository, name, digest).await? {
             Vouched::Yes => Ok(()),
-            Vouched::NotFor(rejected) => Err(self.refused(rejected)),
+            Vouched::NotFor(rejected) => Err(self.explained(repository, name, None, rejected).await),
         }
     }
 
-    pub(super) fn refused(&self, rejected: Rejected) -> EngineError {
+    /// The refusal of a manifest, and of the index that it is of: what was found is told, at whichever it was, and that there is
+    /// something which the rule does not take.
+    pub(super) async fn explained(
+        &self,
+        repository: &Repository,
+        name: &Reference,
+        index: Option<NotVouched>,
+        manifest: NotVouched,
+    ) -> EngineError {
+        if self.rule(name).is_some_and(|rule| !rule.accepts_bundles()) {
+            for NotVouched { digest, rejected } in index.iter().chain([&manifest]) {
+                if bundles::are_there(repository, digest).await {
+                    return self.refused(rejected.clone().beside_bundles());
+                }
+            }
+        }
+        match index {
+            Some(index) if manifest.rejected.found == Found::Nothing => self.refused_of(&index),
+            _ => self.refused_of(&manifest),
+        }
+    }
+
+    pub(super) fn refused_of(&self, refusal: &NotVouched) -> EngineError {
+        self.refused(refusal.rejected.clone())
+    }
+
+    fn refused(&self, rejected: Rejected) -> EngineError {
         let path = self.0.as_ref().map(|(_, path)| path.display().to_string()).unwrap_or_default();
-        let hint = match rejected.kind {
-            "reject" => format!("the rule stands in {path}"),
-            // What cosign 3 attaches otherwise names no repository, so that it is good for whatever is copied anywhere.
-            _ => format!(
-                "dozen push --sign-by-sigstore-private-key FILE signs, podman push as well, and cosign sign --key FILE \
-                 --new-bundle-format=false; the rule stands in {path}"
+        let signs = "dozen push --sign-by-sigstore-private-key FILE signs, podman push as well, and cosign sign --key FILE \
+                     --new-bundle-format=false --use-signing-config=false";
+        let hint = match (rejected.kind, rejected.found) {
+            ("reject", _) => format!("the rule stands in {path}"),
+            (_, Found::Bundles) => format!(
+                "{signs}; or the rule, which stands in {path}, says \"sigstoreBundles\": \"acceptWithoutIdentity\": then \
+                 whatever its keys have signed may come by any name that it is for"
             ),
+            _ => format!("{signs}; the rule stands in {path}"),
         };
         PullFailure { kind: ErrorKind::Forbidden, message: rejected.to_string(), hint: Some(hint) }.into()
     }
@@ -127,7 +178,7 @@ fn is_absent(error: &RegistryError) -> bool {
 }
 
 /// One that is damaged takes nothing from the others. A registry that is not there has said nothing of any.
-fn unusable(error: RegistryError) -> Result<Attached, RegistryError> {
+pub(super) fn unusable(error: RegistryError) -> Result<Attached, RegistryError> {
     match error {
         RegistryError::Document { .. }
         | RegistryError::Digest { .. }

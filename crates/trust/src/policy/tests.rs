@@ -1,7 +1,8 @@
 use dozen_model::Digest;
 
 use super::*;
-use crate::{Attached, PrivateKey, payload};
+use crate::bundle::tests::{FOREIGN, signed as bundle_of, statement};
+use crate::{Attached, Found, PrivateKey, payload};
 
 const KEY: &str = include_str!("../../tests/keys/p256.pub");
 
@@ -106,6 +107,12 @@ fn what_is_wrong_is_named_by_its_line() {
         (signed(r#""fulcio":{}"#), "fulcio is not built: sigstoreSigned by keys is"),
         (signed(r#""pki":{}"#), "pki is not built"),
         (signed(r#""keyPath":"/keys/good.pub","rekorPublicKeyPath":"/a""#), "rekorPublicKeyPath is not built"),
+        (
+            signed(r#""keyPath":"/keys/good.pub","sigstoreBundles":"yes""#),
+            "sigstoreBundles is \"acceptWithoutIdentity\", or is not there: \"yes\" is unknown at line 4",
+        ),
+        (signed(r#""keyPath":"/keys/good.pub","sigstoreBundles":true"#), "invalid type: boolean `true`, expected a string"),
+        (of(r#"{"type":"insecureAcceptAnything","sigstoreBundles":"acceptWithoutIdentity"}"#), "has nothing but its type"),
         (identity(r#"{"type":"matchAny"}"#), "there is no type \"matchAny\" of signedIdentity"),
         (identity(r#"{"type":"matchExact","prefix":"a"}"#), "matchExact has nothing but its type"),
         (identity(r#"{"type":"exactReference"}"#), "exactReference has a dockerReference"),
@@ -177,4 +184,58 @@ fn one_good_signature_is_enough_and_nothing_less() {
     let many = (0..9).map(|number| Attached::Unusable(format!("no {number}"))).collect();
     let said = judged(&Case { policy: of(key), name, attached: many });
     assert!(said.ends_with("reasons: no 0; no 1; no 2 (and 6 others)"), "{said}");
+}
+
+/// No name is in a bundle: it counts where the rule says so, beside a name, and nowhere else.
+#[test]
+fn a_bundle_counts_where_a_rule_takes_it() {
+    let own = PrivateKey::read(include_str!("../../tests/keys/p256.key"), b"").unwrap();
+    let (stranger, _) = PrivateKey::generate(b"").unwrap();
+    let by = |key: &PrivateKey, letter: char| Attached::Bundle(bundle_of(key, &statement(&digest(letter))));
+    let provenance = |letter: char| {
+        let mut statement = statement(&digest(letter));
+        statement["predicateType"] = "https://slsa.dev/provenance/v1".into();
+        Attached::Bundle(bundle_of(&own, &statement))
+    };
+    let named = |name: &str| {
+        let payload = payload(&name.parse().unwrap(), &digest('a'));
+        Attached::Signature { signature: own.sign(&payload).unwrap(), payload }
+    };
+    let foreign = Attached::Bundle(FOREIGN.as_bytes().to_vec());
+    let key = r#"{"type":"sigstoreSigned","keyPaths":["/keys/good.pub"]}"#;
+    let open = r#"{"type":"sigstoreSigned","keyPaths":["/keys/good.pub"],"sigstoreBundles":"acceptWithoutIdentity"}"#;
+    let anywhere = key.replace("]}", r#"],"signedIdentity":{"type":"matchRepository"}}"#);
+    let closed = "a bundle names no repository, and the rule takes none";
+    for (requirements, attached, words) in [
+        (key.to_owned(), vec![by(&own, 'a')], closed),
+        (anywhere, vec![by(&own, 'a')], closed),
+        (open.to_owned(), vec![], "no signature exists"),
+        (open.to_owned(), vec![by(&own, 'a')], "comes"),
+        (open.to_owned(), vec![foreign.clone()], "comes"),
+        (open.to_owned(), vec![by(&stranger, 'a')], "it is of none of the rule's keys"),
+        (open.to_owned(), vec![by(&own, 'b')], "it is for sha256:bbb"),
+        (open.to_owned(), vec![provenance('a')], "states \"https://slsa.dev/provenance/v1\", which is no signature"),
+        (open.to_owned(), vec![provenance('a'), by(&stranger, 'a'), by(&own, 'a')], "comes"),
+        // What has a name is judged by it, there too.
+        (open.to_owned(), vec![named("r.example/b:1")], "Signature for identity r.example/b:1 is not accepted"),
+        (open.to_owned(), vec![named("r.example/a:1")], "comes"),
+        // All requirements have to be met, each by what it takes.
+        (format!("{open},{key}"), vec![foreign.clone()], closed),
+        (format!("{open},{key}"), vec![foreign, named("r.example/a:1")], "comes"),
+    ] {
+        let said =
+            judged(&Case { policy: format!(r#"{{"default":[{requirements}]}}"#), name: "r.example/a:1", attached });
+        assert!(said.contains(words), "{requirements}: {said}");
+    }
+    let policy = read(&format!(r#"{{"default":[{key}]}}"#)).unwrap();
+    let name: Reference = "r.example/a:1".parse().unwrap();
+    let rejected = policy.rule_for(&name).judge(&name, &digest('a'), &[]).unwrap_err();
+    assert!(!policy.rule_for(&name).accepts_bundles() && rejected.found == Found::Nothing);
+    let told = rejected.beside_bundles();
+    assert_eq!(told.found, Found::Bundles);
+    assert!(
+        told.why.starts_with("A signature was required, but no signature exists; there is a bundle"),
+        "{}",
+        told.why
+    );
 }
