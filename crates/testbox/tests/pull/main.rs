@@ -1,8 +1,9 @@
 //! Images from registries: Debian's docker-registry, with and without passwords and tokens, and such as mean ill.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod builds;
+mod bundles;
 mod certificates;
 mod forms;
 mod hosts;
@@ -11,6 +12,9 @@ mod manifests;
 mod registry;
 mod search;
 mod secrets;
+#[path = "../registry_server/server.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod server;
 mod signatures;
 mod told;
 

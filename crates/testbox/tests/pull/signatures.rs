@@ -10,13 +10,13 @@ use crate::HOST;
 use crate::certificates::{certs, put};
 use crate::registry::{Between, Registry, reply};
 
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Made with `openssl genpkey`.
-const KEY: &str = include_str!("keys/signer.key");
-const PUBLIC: &str = include_str!("keys/signer.pub");
-const OTHER: &str = include_str!("keys/other.pub");
+pub const KEY: &str = include_str!("keys/signer.key");
+pub const PUBLIC: &str = include_str!("keys/signer.pub");
+pub const OTHER: &str = include_str!("keys/other.pub");
 
-fn file(machine: &Machine, name: &str, text: &str) -> PathBuf {
+pub fn file(machine: &Machine, name: &str, text: &str) -> PathBuf {
     let path = machine.directory().join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, text).unwrap();
@@ -24,12 +24,12 @@ fn file(machine: &Machine, name: &str, text: &str) -> PathBuf {
 }
 
 /// A policy whose rules for registries are these.
-fn policy(machine: &Machine, rules: &Value) -> PathBuf {
+pub fn policy(machine: &Machine, rules: &Value) -> PathBuf {
     let policy = json!({ "default": [{ "type": "insecureAcceptAnything" }], "transports": { "docker": rules } });
     file(machine, "policy.json", &policy.to_string())
 }
 
-fn configuration(policy: &Path) -> String {
+pub fn configuration(policy: &Path) -> String {
     json!({ "signature-policy": policy }).to_string()
 }
 
@@ -45,7 +45,7 @@ fn sign(machine: &Machine, registry: &Registry<'_>, image: &str, name: &str, ide
 }
 
 /// Signs what is there.
-fn attach(machine: &Machine, name: &str, identity: Option<&str>) {
+pub fn attach(machine: &Machine, name: &str, identity: Option<&str>) {
     let own = format!("{HOST}/{name}");
     let digest = digest(machine, name);
     let payload = json!({
@@ -96,13 +96,13 @@ fn tag(digest: &str) -> String {
     format!("{}.sig", digest.replace(':', "-"))
 }
 
-fn digest(machine: &Machine, name: &str) -> String {
+pub fn digest(machine: &Machine, name: &str) -> String {
     let raw = "skopeo --insecure-policy inspect --tls-verify=false --raw \"docker://$1\" | sha256sum";
     let sum = machine.run("sh", &["-c", raw, "sh", &format!("{HOST}/{name}")]).text();
     format!("sha256:{}", sum.split(' ').next().unwrap())
 }
 
-fn copy(machine: &Machine, from: &str, to: &str) {
+pub fn copy(machine: &Machine, from: &str, to: &str) {
     let [from, to] = [from, to].map(|name| format!("docker://{HOST}/{name}"));
     let plain = ["--insecure-policy", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"];
     machine.run("skopeo", &[&plain[..], &[&from, &to]].concat()).expect(0);
@@ -233,7 +233,7 @@ fn of_an_index_itself_or_what_is_taken_of_it_is_signed() {
 }
 
 /// Of an index: what is there by this name.
-fn entry(machine: &Machine, name: &str, architecture: &str) -> Value {
+pub fn entry(machine: &Machine, name: &str, architecture: &str) -> Value {
     let raw = format!("docker://{HOST}/{name}");
     let raw = machine.run("skopeo", &["--insecure-policy", "inspect", "--raw", "--tls-verify=false", &raw]).text();
     let platform = json!({ "os": "linux", "architecture": architecture });
@@ -241,7 +241,7 @@ fn entry(machine: &Machine, name: &str, architecture: &str) -> Value {
     json!({ "mediaType": kind, "digest": digest(machine, name), "size": raw.len(), "platform": platform })
 }
 
-fn index(entries: &[Value], note: &str) -> Value {
+pub fn index(entries: &[Value], note: &str) -> Value {
     json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries, "annotations": { "note": note } })
 }
 
