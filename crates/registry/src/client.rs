@@ -264,7 +264,7 @@ impl Repository {
         need: Need,
         ask: impl Fn(&'r Endpoint) -> Attempt<'f, T>,
     ) -> Result<T, RegistryError> {
-        let able: Vec<&Endpoint> = self.servers().await?.iter().filter(|server| need.is_of(server)).collect();
+        let able = self.able(need).await?;
         let Some((own, mirrors)) = able.split_last() else {
             return Err(RegistryError::Nobody { registry: self.own_host().to_owned(), what: need.what() });
         };
@@ -283,6 +283,11 @@ impl Repository {
             }
         }
         ask(own).await
+    }
+
+    /// Those that may be asked for this: mirrors, and last the registry itself.
+    pub(crate) async fn able(&self, need: Need) -> Result<Vec<&Endpoint>, RegistryError> {
+        Ok(self.servers().await?.iter().filter(|server| need.is_of(server)).collect())
     }
 
     /// Asks one server, again and again if that may help, and gives an answer that is none of refusal.

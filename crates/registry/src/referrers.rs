@@ -55,7 +55,8 @@ struct Page {
 }
 
 impl Repository {
-    /// All that refers to a manifest, of one type if one is asked for, each once.
+    /// All that refers to a manifest, of one type if one is asked for, each once. A mirror that keeps no such lists, or knows of
+    /// nothing, is not the one to say that there is nothing: mirrors bring what is asked for by name.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -64,9 +65,16 @@ impl Repository {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Referrer>, RegistryError> {
-        let listed = self
-            .of_each_able(Need::Resolve, |endpoint| Box::pin(self.referrers_of(endpoint, subject, artifact_type)))
-            .await?;
+        let last = self.able(Need::Resolve).await?.pop();
+        let ask = |endpoint| async move {
+            let listed = self.referrers_of(endpoint, subject, artifact_type).await?;
+            let is_mirror = last.is_some_and(|last| !std::ptr::eq(last, endpoint));
+            match listed.as_ref().is_none_or(Vec::is_empty) && is_mirror {
+                true => Err(self.broken(endpoint, &what(subject), "it lists none".to_owned())),
+                false => Ok(listed),
+            }
+        };
+        let listed = self.of_each_able(Need::Resolve, |endpoint| Box::pin(ask(endpoint))).await?;
         let mut all = match listed {
             Some(listed) => listed,
             None => self.referrers_by_tag(subject).await?,
@@ -86,7 +94,7 @@ impl Repository {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<Vec<Referrer>>, RegistryError> {
-        let what = format!("the referrers of {subject}");
+        let what = what(subject);
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(OCI_INDEX));
         let first = format!("{}/referrers/{subject}", self.name());
@@ -184,6 +192,10 @@ impl Uploads {
             false => Err(self.repository.no_list(&tag, "others write it all the time: push again")),
         }
     }
+}
+
+fn what(subject: &Digest) -> String {
+    format!("the referrers of {subject}")
 }
 
 /// The tag of a subject's list: at most 32 letters of the algorithm and 64 of the digest ("Referrers Tag Schema").

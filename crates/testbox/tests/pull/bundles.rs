@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use dozen_testbox::{Daemon, Machine};
 use serde_json::{Value, json};
 
-use crate::HOST;
 use crate::registry::{Between, Registry, reply};
 use crate::server::Server;
 use crate::signatures::{INDEX, KEY, OTHER, PUBLIC, attach, configuration, copy, digest, entry, file, index, policy};
+use crate::{HOST, certificates};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -146,7 +146,13 @@ fn bundles_count_where_a_rule_takes_them(machine: &Machine, fill: &dyn Fn(&str, 
         format!("{HOST}/other"): rule(&other, &open()),
         format!("{HOST}/open"): [{ "type": "insecureAcceptAnything" }],
     });
-    let daemon = Daemon::with_file(machine, &configuration(&policy(machine, &rules)));
+    let policy = policy(machine, &rules);
+    // For podman and skopeo the file is no policy: what they do not know lets nothing in.
+    let [source, target] =
+        [format!("docker://{HOST}/open/web:1"), format!("dir:{}/never", machine.directory().display())];
+    let skopeo = machine.run("skopeo", &["--policy", policy.to_str().unwrap(), "copy", &source, &target]);
+    assert!(skopeo.code != 0 && skopeo.err.contains("Unknown key"), "{skopeo:?}");
+    let daemon = Daemon::with_file(machine, &configuration(&policy));
     let pull = |name: &str| daemon.dozen(&["pull", &format!("{HOST}/{name}")]);
     for name in ["team/web:1", "team/bare:1", "team/noted:1", "named/web:1", "other/web:1"] {
         let image = if name == "team/bare:1" { "nginx:1.22" } else { "busybox" };
@@ -283,5 +289,37 @@ fn a_list_that_lies_gets_nothing_in() {
     *lie.lock().unwrap() = "";
     daemon.dozen(&["pull", &name]).expect(0);
     assert!(daemon.dozen(&["pull", &name]).expect(0).out.contains(&image));
+    between.stop(&machine);
+}
+
+/// A mirror has the image, and keeps no list; what refers to it is known to the registry itself.
+#[test]
+fn a_mirror_that_keeps_no_list_hides_none() {
+    let machine = Machine::new();
+    let server = Server::start(&machine, &[]);
+    let _mirror = Registry::with(&machine, 5001, "");
+    server.push("busybox", "team/web:1").expect(0);
+    sign(&machine, "team/web:1");
+    let [from, to] = [HOST, "127.0.0.1:5001"].map(|host| format!("docker://{host}/team/web:1"));
+    let plain = ["--insecure-policy", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    machine.run("skopeo", &[&plain[..], &[&from, &to]].concat()).expect(0);
+    let asked_for: Arc<Mutex<bool>> = Arc::default();
+    let is_asked = asked_for.clone();
+    let between = Between::start(&machine, 5001, move |asked| {
+        *is_asked.lock().unwrap() |= asked.path.contains("/referrers/");
+        asked.forward()
+    });
+    let hosts = format!("server = \"http://{HOST}\"\n[host.\"http://{}\"]\n", between.host);
+    certificates::put(&machine, HOST, "hosts.toml", &hosts);
+    let rules = json!({ HOST: rule(&file(&machine, "good.pub", PUBLIC), &open()) });
+    let policy = policy(&machine, &rules);
+    let configuration = json!({ "signature-policy": policy, "certs-dirs": [certificates::certs(&machine)] });
+    let daemon = Daemon::with_file(&machine, &configuration.to_string());
+    let name = format!("{HOST}/team/web:1");
+    daemon.dozen(&["pull", &name]).expect(0);
+    assert!(*asked_for.lock().unwrap(), "the mirror was asked first");
+    let image = digest(&machine, "team/web:1");
+    let listed = daemon.dozen(&["artifact", "referrers", "-q", "--no-trunc", &name]).text();
+    assert_eq!(listed.lines().count(), 1, "{image}: {listed}");
     between.stop(&machine);
 }
