@@ -210,7 +210,7 @@ fn bundles_count_where_a_rule_takes_them(machine: &Machine, fill: &dyn Fn(&str, 
     artifact(&["pull", &notes]).expect(0);
 
     // cosign signs an index, and nothing that it names.
-    for repository in ["team/all", "named/all"] {
+    for repository in ["team/all", "named/all", "other/all"] {
         fill("busybox", &format!("{repository}:one"));
         let index = index(&[entry(machine, &format!("{repository}:one"), "amd64")], repository).to_string();
         let path = file(machine, "index.json", &index).to_str().unwrap().to_owned();
@@ -220,6 +220,8 @@ fn bundles_count_where_a_rule_takes_them(machine: &Machine, fill: &dyn Fn(&str, 
     pull("team/all:all").expect(0);
     let root = digest(machine, "named/all:all");
     pull("named/all:all").refuses(1, &[&format!("({root})"), NONE_TAKEN]);
+    let root = digest(machine, "other/all:all");
+    pull("other/all:all").refuses(1, &[&format!("({root})"), "it is of none of the rule's keys"]);
 }
 
 #[test]
