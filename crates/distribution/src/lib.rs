@@ -50,7 +50,7 @@ pub use store::{
     Progress, Released, Store, StoreOptions, check, check_bucket, migrate_to_bucket, migrate_to_directory,
 };
 pub use upstream::{
-    Asked, FetchedManifest, Secrets, Source, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPlan, Upstreams,
-    UpstreamsError, read_upstreams,
+    Asked, FetchedManifest, FetchedReferrer, Secrets, Source, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPlan,
+    Upstreams, UpstreamsError, read_upstreams,
 };
 pub use webhook::{Deliver, Delivery, Endpoint, MEDIA_TYPE, Webhooks, WebhooksError, read_endpoints};

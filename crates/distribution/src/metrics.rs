@@ -34,6 +34,8 @@ pub struct Metrics {
     found_damaged: AtomicU64,
     scrubbed_at: AtomicU64,
     cached: Mutex<BTreeMap<(Kept, Cached), (u64, u64)>>,
+    /// By the upstream's host.
+    remaining_pulls: Mutex<BTreeMap<String, u64>>,
     stored: Mutex<Option<(Instant, Stored)>>,
 }
 
@@ -42,6 +44,8 @@ pub struct Metrics {
 pub(crate) enum Kept {
     Manifest,
     Blob,
+    /// Of tags or referrers.
+    List,
 }
 
 /// From where somebody was given it.
@@ -125,6 +129,11 @@ impl Metrics {
         *total = total.saturating_add(bytes);
     }
 
+    /// An upstream has said how many pulls it still gives.
+    pub(crate) fn remaining_pulls(&self, host: &str, pulls: u64) {
+        lock(&self.remaining_pulls).insert(host.to_owned(), pulls);
+    }
+
     /// A scrub has read a blob.
     pub(crate) fn scrubbed(&self, bytes: u64, is_damaged: bool) {
         self.scrubbed_blobs.fetch_add(1, Ordering::Relaxed);
@@ -191,7 +200,7 @@ impl Metrics {
             _ = writeln!(text, "{name}_count{{route=\"{route}\"}} {sum}");
         }
         let cached = lock(&self.cached).clone();
-        let help = "Manifests and blobs of upstreams that were asked for, by where they came from.";
+        let help = "Manifests, blobs and lists of upstreams that were asked for, by where they came from.";
         family(&mut text, "cache_requests_total", "counter", help);
         for ((what, how), (count, _)) in &cached {
             _ = writeln!(text, "dozen_registry_cache_requests_total{{{}}} {count}", labels(*what, *how));
@@ -199,6 +208,12 @@ impl Metrics {
         family(&mut text, "cache_bytes_total", "counter", "Their lengths.");
         for ((what, how), (_, bytes)) in &cached {
             _ = writeln!(text, "dozen_registry_cache_bytes_total{{{}}} {bytes}", labels(*what, *how));
+        }
+        let help = "How many pulls an upstream still gives, as it last said.";
+        family(&mut text, "upstream_remaining_pulls", "gauge", help);
+        for (host, pulls) in &*lock(&self.remaining_pulls) {
+            // A host of the configuration's: letters, digits and what a label may have.
+            _ = writeln!(text, "dozen_registry_upstream_remaining_pulls{{upstream=\"{host}\"}} {pulls}");
         }
         let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         for (name, kind, help, value) in [
@@ -237,6 +252,7 @@ fn labels(what: Kept, how: Cached) -> String {
     let what = match what {
         Kept::Manifest => "manifest",
         Kept::Blob => "blob",
+        Kept::List => "list",
     };
     let how = match how {
         Cached::Hit => "hit",

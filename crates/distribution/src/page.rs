@@ -46,6 +46,12 @@ pub(crate) fn percent_encoded(text: &str) -> String {
     text.replace('/', "%2F").replace(':', "%3A")
 }
 
+/// Whatever a client has said, as a query has it.
+pub(crate) fn query_encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ mod browse;
 mod connection;
 mod documents;
 mod intake;
+mod lists;
 mod namespace;
 mod numbers;
 mod reception;

@@ -4,24 +4,30 @@
 //! for as long as the tag is fresh, and then the upstream is asked what the tag leads to. An upstream that cannot be asked,
 //! or says what cannot be, takes nothing away: what is here is given, and it is said that it may be old. One that answers that
 //! there is none, or that it does not let us, is believed. A blob comes when somebody wants it whom a manifest that is here
-//! told of it, and no longer than that says. Nothing counts as here before its digest has been compared.
+//! told of it, and no longer than that says. Nothing counts as here before its digest has been compared. Lists of tags and
+//! referrers are the upstream's (`lists.rs`); how it is asked, `asking.rs` says.
 //!
 //! Who asks upstreams is passed in ([`Upstream`]); it is believed in nothing.
 
+mod asking;
 mod blobs;
 mod file;
+mod lists;
 mod manifests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dozen_model::Digest;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+
+use asking::{Places, Refusals, Turns};
+use lists::{ReferrersOf, Shelf, TagsOf};
 
 pub(crate) use blobs::{Arriving, Coming};
 pub use file::{Secrets, UpstreamPlan, UpstreamsError, read_upstreams};
@@ -29,8 +35,6 @@ pub use file::{Secrets, UpstreamPlan, UpstreamsError, read_upstreams};
 use crate::name::{RepositoryName, Tag};
 use crate::refusal::{Kind, Refusal};
 
-/// Manifests that upstreams are asked for at once.
-const MOST_QUESTIONS: usize = 64;
 /// Tags of which it is known how fresh they are: beyond these, those go that are not any more.
 const MOST_TAGS: usize = 4096;
 
@@ -69,6 +73,17 @@ pub struct FetchedManifest {
     pub media_type: String,
 }
 
+/// What an upstream says of a manifest that is about another one. It may not be so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the specification's words")]
+pub struct FetchedReferrer {
+    pub digest: Digest,
+    pub media_type: String,
+    pub size_bytes: u64,
+    pub artifact_type: Option<String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
 /// Asks a registry. Repositories are called as they are there.
 pub trait Upstream: fmt::Debug + Send + Sync + 'static {
     /// What a tag leads to, without its bytes. `None`: it does not say, and is to be asked for the manifest.
@@ -85,6 +100,18 @@ pub trait Upstream: fmt::Debug + Send + Sync + 'static {
         size_bytes: u64,
         pieces: mpsc::Sender<Bytes>,
     ) -> Asked<'a, ()>;
+
+    /// All tags of a repository: 16 MiB of them at the most.
+    fn tags<'a>(&'a self, repository: &'a str) -> Asked<'a, Vec<String>>;
+
+    /// All that is about a manifest, by the registry's own list or, where it keeps none, by that under a tag
+    /// (distribution-spec 1.1, "Listing Referrers" and "Referrers Tag Schema"): 16 MiB at the most.
+    fn referrers<'a>(&'a self, repository: &'a str, subject: &'a Digest) -> Asked<'a, Vec<FetchedReferrer>>;
+
+    /// How many pulls it still gives, if it has said so.
+    fn remaining_pulls(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// One upstream, and who asks it.
@@ -92,12 +119,14 @@ pub trait Upstream: fmt::Debug + Send + Sync + 'static {
 pub struct Source {
     plan: UpstreamPlan,
     client: Arc<dyn Upstream>,
+    /// Its own: one that is slow keeps nobody from another.
+    places: Places,
 }
 
 impl Source {
     /// Of what a file says.
     pub fn new(plan: UpstreamPlan, client: Arc<dyn Upstream>) -> Self {
-        Self { plan, client }
+        Self { plan, client, places: Places::default() }
     }
 }
 
@@ -110,13 +139,12 @@ struct Inner {
     sources: RwLock<Arc<[Arc<Source>]>>,
     /// In memory alone: a server that has just begun asks of everything.
     fresh: Mutex<HashMap<(RepositoryName, Tag), Fresh>>,
-    turns: Mutex<HashMap<String, Weak<Turn>>>,
+    refusals: Refusals,
+    tags: Shelf<TagsOf>,
+    referrers: Shelf<ReferrersOf>,
+    turns: Turns,
     flights: blobs::Flights,
-    questions: Semaphore,
 }
-
-/// Of whoever asks for the same: how the last one fared, if he was told nothing.
-type Turn = tokio::sync::Mutex<Option<(Instant, UpstreamError)>>;
 
 #[derive(Debug, Clone)]
 struct Fresh {
@@ -131,16 +159,27 @@ impl Upstreams {
         Self(Arc::new(Inner {
             sources: RwLock::new(shared(sources)),
             fresh: Mutex::default(),
-            turns: Mutex::default(),
+            refusals: Refusals::default(),
+            tags: Shelf::default(),
+            referrers: Shelf::default(),
+            turns: Turns::default(),
             flights: blobs::Flights::default(),
-            questions: Semaphore::new(MOST_QUESTIONS),
         }))
     }
 
-    /// From now on these. What is under way goes on.
+    /// From now on these. What is under way goes on, and what comes of it is not believed: see [`Self::is_of`].
     pub fn replace(&self, sources: Vec<Source>) {
         *self.0.sources.write().unwrap_or_else(PoisonError::into_inner) = shared(sources);
         lock(&self.0.fresh).clear();
+        self.0.refusals.clear();
+        self.0.tags.clear();
+        self.0.referrers.clear();
+    }
+
+    /// Whether a repository is still that upstream's. Asked under the lock of whatever is to be remembered: it is either
+    /// forgotten with all the rest, or not remembered.
+    fn is_of(&self, source: &Source, repository: &RepositoryName) -> bool {
+        self.source(repository).is_some_and(|now| std::ptr::eq(&raw const *now, source))
     }
 
     /// Whose this repository is, if it is an upstream's.
@@ -165,27 +204,15 @@ impl Upstreams {
         found.map(|it| it.is_stale)
     }
 
-    fn know(&self, repository: &RepositoryName, tag: &Tag, lasts: Duration, is_stale: bool) {
+    fn know(&self, source: &Source, repository: &RepositoryName, tag: &Tag, lasts: Duration, is_stale: bool) {
         let mut fresh = lock(&self.0.fresh);
         let now = Instant::now();
         if fresh.len() >= MOST_TAGS {
             fresh.retain(|_, it| it.until > now);
         }
-        if fresh.len() < MOST_TAGS {
+        if fresh.len() < MOST_TAGS && self.is_of(source, repository) {
             fresh.insert((repository.clone(), tag.clone()), Fresh { until: now + lasts, is_stale });
         }
-    }
-
-    /// Of those who want the same of an upstream one asks at a time.
-    fn turn(&self, what: String) -> Arc<Turn> {
-        let mut turns = lock(&self.0.turns);
-        if let Some(turn) = turns.get(&what).and_then(Weak::upgrade) {
-            return turn;
-        }
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = Arc::new(Turn::default());
-        turns.insert(what, Arc::downgrade(&turn));
-        turn
     }
 }
 
@@ -203,22 +230,27 @@ impl Source {
         Refusal::new(Kind::Unsupported, words)
     }
 
-    fn refusal(&self, what: &str, error: &UpstreamError, missing: Kind) -> Refusal {
+    /// How many pulls it still gives.
+    pub(crate) fn remaining_pulls(&self) -> Option<u64> {
+        self.client.remaining_pulls()
+    }
+
+    /// What a client is told: nothing of what an upstream says in words.
+    fn refusal(&self, error: &UpstreamError, missing: Kind) -> Refusal {
         let host = &self.plan.host;
         match error.kind {
             UpstreamErrorKind::Missing => {
                 let words = match missing {
                     Kind::BlobUnknown => "blob unknown to registry",
+                    Kind::NameUnknown => "repository name not known to registry",
                     _ => "manifest unknown",
                 };
                 Refusal::new(missing, words)
             }
             UpstreamErrorKind::Denied => {
-                tracing::warn!("{what}: {error}");
                 Refusal::new(Kind::Denied, format!("{host} does not let this registry have it"))
             }
             UpstreamErrorKind::Unavailable | UpstreamErrorKind::Wrong => {
-                tracing::warn!("{what}: {error}");
                 let words = format!("it is not here, and cannot be had of {host}: the registry's log says why");
                 Refusal::new(Kind::UpstreamFailed, words)
             }
@@ -230,6 +262,11 @@ impl UpstreamError {
     /// What it says cannot be.
     pub(crate) fn wrong(words: impl Into<String>) -> Self {
         Self { kind: UpstreamErrorKind::Wrong, words: words.into() }
+    }
+
+    /// It says nothing of what there is: that is believed no less than before.
+    fn is_silence(&self) -> bool {
+        matches!(self.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Wrong)
     }
 }
 

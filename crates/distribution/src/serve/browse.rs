@@ -8,7 +8,8 @@ use http::Request;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::documents::{descriptor, json_document};
+use super::documents::json_document;
+use super::lists::descriptor;
 use super::{Answer, Server, query};
 use crate::access::caller::Caller;
 use crate::name::{ManifestReference, RepositoryName};

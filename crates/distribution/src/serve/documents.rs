@@ -1,27 +1,18 @@
-//! Manifests and lists: what is small enough to be in memory.
+//! Manifests: each is small enough to be in memory.
 
-use dozen_model::Digest;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::body::Body;
-use super::{Answer, Server, header, intake, query, set};
-use crate::access::caller::Caller;
+use super::{Answer, Server, header, intake, set};
 use crate::hasher::{Algorithm, Hasher};
-use crate::manifest::{self, LARGEST_BYTES, OCI_INDEX};
+use crate::manifest::{self, LARGEST_BYTES};
 use crate::metrics::{Cached, Kept};
 use crate::name::{ManifestReference, RepositoryName};
-use crate::page::{Page, percent_encoded};
 use crate::refusal::{Kind, Refusal};
-use crate::route::parameter;
-use crate::store::{PutManifest, Referrer};
+use crate::store::PutManifest;
 use crate::webhook::What;
-
-/// A list of referrers is a manifest, too: no larger than others (distribution-spec 1.1, "Listing Referrers").
-const LARGEST_REFERRERS_BYTES: usize = LARGEST_BYTES - (64 << 10);
-/// Names of repositories that are looked through at once for who sees only some of them.
-const SEEN_AT_ONCE: usize = 1000;
 
 /// `GET /v2/`.
 pub(super) fn base() -> Response<Body> {
@@ -36,6 +27,9 @@ impl Server {
                 let given = upstreams.manifest(&self.store, &source, name, reference).await;
                 let given = given.inspect_err(|_| metrics.cached(Kept::Manifest, Cached::Failed, 0))?;
                 metrics.cached(Kept::Manifest, given.how, given.manifest.content.len() as u64);
+                if let Some(pulls) = source.remaining_pulls() {
+                    metrics.remaining_pulls(source.host(), pulls);
+                }
                 (given.manifest, given.how == Cached::Stale)
             }
             _ => (self.store.manifest(name, reference, !self.options.read_only).await?, false),
@@ -47,8 +41,7 @@ impl Server {
         set(&mut response, "docker-content-digest", &manifest.digest);
         set(&mut response, "etag", &format!("\"{}\"", manifest.digest));
         if is_stale {
-            // Distribution-spec 1.1, "Warnings".
-            set(&mut response, "warning", "299 - \"the upstream cannot be asked: this may be old\"");
+            may_be_old(&mut response);
         }
         let what = What {
             digest: Some(manifest.digest),
@@ -136,62 +129,11 @@ impl Server {
         self.note(&mut response, "delete", name, what);
         Ok(response)
     }
+}
 
-    pub(super) async fn list_tags(&self, request: &Request<Incoming>, name: &RepositoryName) -> Answer {
-        let page = Page::parse(query(request))?;
-        let tags = self.store.index.tags(name, page.after.clone(), page.count.saturating_add(1)).await?;
-        let (tags, link) = page.cut(tags, &format!("/v2/{name}/tags/list"));
-        Ok(list(&json!({ "name": name.as_str(), "tags": tags }), link))
-    }
-
-    /// Those that the caller sees.
-    pub(super) async fn list_repositories(&self, request: &Request<Incoming>, caller: &Caller) -> Answer {
-        let page = Page::parse(query(request))?;
-        let wanted = page.count.saturating_add(1);
-        let (mut names, mut after) = (Vec::new(), page.after.clone());
-        while names.len() < wanted {
-            let limit = if caller.sees_all() { wanted } else { wanted.max(SEEN_AT_ONCE) };
-            let mut found = self.store.index.repositories(after, limit).await?;
-            let is_last = found.len() < limit;
-            after = found.last().cloned().unwrap_or_default();
-            found.retain(|name| caller.sees_all() || name.parse().is_ok_and(|name| caller.sees(&name)));
-            names.append(&mut found);
-            if is_last {
-                break;
-            }
-        }
-        names.truncate(wanted);
-        let (names, link) = page.cut(names, "/v2/_catalog");
-        Ok(list(&json!({ "repositories": names }), link))
-    }
-
-    pub(super) async fn list_referrers(
-        &self,
-        request: &Request<Incoming>,
-        name: &RepositoryName,
-        subject: &Digest,
-    ) -> Answer {
-        let wanted = parameter(query(request), "artifactType").filter(|text| !text.is_empty());
-        let after = parameter(query(request), "last").unwrap_or_default();
-        let referrers = self.store.index.referrers(name, subject, wanted.clone(), after, LARGEST_REFERRERS_BYTES);
-        let (found, is_more) = referrers.await?;
-        let manifests: Vec<_> = found.iter().map(descriptor).collect();
-        let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
-        let mut response = json_document(&index, OCI_INDEX);
-        if let (Some(last), true) = (found.last(), is_more) {
-            let filter = wanted.as_deref().map(|wanted| format!("&artifactType={}", encoded_type(wanted)));
-            let next = format!(
-                "</v2/{name}/referrers/{subject}?last={}{}>; rel=\"next\"",
-                percent_encoded(&last.digest),
-                filter.unwrap_or_default()
-            );
-            set(&mut response, "link", &next);
-        }
-        if wanted.is_some() {
-            set(&mut response, "oci-filters-applied", "artifactType");
-        }
-        Ok(response)
-    }
+/// Distribution-spec 1.1, "Warnings".
+pub(super) fn may_be_old(response: &mut Response<Body>) {
+    set(response, "warning", "299 - \"the upstream cannot be asked: this may be old\"");
 }
 
 fn tag_of(reference: &ManifestReference) -> Option<String> {
@@ -199,36 +141,6 @@ fn tag_of(reference: &ManifestReference) -> Option<String> {
         ManifestReference::Tag(tag) => Some(tag.as_str().to_owned()),
         ManifestReference::Digest(_) => None,
     }
-}
-
-pub(super) fn descriptor(referrer: &Referrer) -> Value {
-    let mut descriptor = json!({
-        "mediaType": referrer.media_type, "digest": referrer.digest, "size": referrer.size_bytes,
-    });
-    if let Some(artifact_type) = &referrer.artifact_type {
-        descriptor["artifactType"] = json!(artifact_type);
-    }
-    match serde_json::from_str(&referrer.annotations) {
-        Ok(Value::Object(annotations)) if !annotations.is_empty() => {
-            descriptor["annotations"] = Value::Object(annotations);
-        }
-        _ => {}
-    }
-    descriptor
-}
-
-/// A media type as a query has it. It is what the client has said, so it may be anything.
-fn encoded_type(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-fn list(value: &Value, link: Option<String>) -> Response<Body> {
-    let mut response = json_document(value, "application/json");
-    if let Some(link) = link {
-        set(&mut response, "link", &link);
-    }
-    response
 }
 
 pub(super) fn json_document(value: &Value, content_type: &str) -> Response<Body> {

@@ -70,6 +70,9 @@ impl Upstreams {
         let Some(size_bytes) = store.index.promised_bytes(repository, digest).await? else {
             return Err(Refusal::new(Kind::BlobUnknown, "blob unknown to registry"));
         };
+        if let Some(error) = self.0.refusals.of(&called(repository, digest)) {
+            return Err(source.refusal(&error, Kind::BlobUnknown));
+        }
         let mut state = self.flight(store, source, repository, digest, size_bytes);
         let begun = state.wait_for(|flight| flight.end.is_some() || (flight.file.is_some() && flight.written > 0));
         let begun = begun.await.map(|flight| flight.end.clone());
@@ -100,7 +103,7 @@ impl Upstreams {
         flights.insert(key.clone(), state.clone());
         let (all, store, source) = (self.clone(), store.clone(), source.clone());
         tokio::spawn(async move {
-            let end = fetch(&store, &source, &key.0, &key.1, size_bytes, &sender).await;
+            let end = fetch(&all, &store, &source, (&key.0, &key.1), size_bytes, &sender).await;
             lock(&all.0.flights).remove(&key);
             sender.send_modify(|flight| flight.end = Some(end));
         });
@@ -108,11 +111,16 @@ impl Upstreams {
     }
 }
 
+/// What a blob is remembered by.
+fn called(repository: &RepositoryName, digest: &Digest) -> String {
+    format!("the blob {repository}@{digest}")
+}
+
 async fn fetch(
+    all: &Upstreams,
     store: &Arc<Store>,
     source: &Source,
-    repository: &RepositoryName,
-    digest: &Digest,
+    (repository, digest): (&RepositoryName, &Digest),
     size_bytes: u64,
     state: &watch::Sender<Flight>,
 ) -> Result<(), Refusal> {
@@ -123,7 +131,7 @@ async fn fetch(
     let used_bytes = store.used_bytes(repository).await?;
     store.check_room(repository, used_bytes, size_bytes)?;
     let upload = store.begin_upload(repository, Algorithm::of(digest), false).await?;
-    let fetched = fill(store, source, &upload, digest, size_bytes, state).await;
+    let fetched = fill(all, store, source, &upload, digest, size_bytes, state).await;
     if fetched.is_err()
         && let Ok(writer) = upload.write().await
     {
@@ -134,6 +142,7 @@ async fn fetch(
 }
 
 async fn fill(
+    all: &Upstreams,
     store: &Arc<Store>,
     source: &Source,
     upload: &Arc<Upload>,
@@ -142,7 +151,10 @@ async fn fill(
     state: &watch::Sender<Flight>,
 ) -> Result<(), Refusal> {
     let repository = &upload.repository;
-    let refused = |error: &UpstreamError| source.refusal(&format!("{repository}@{digest}"), error, Kind::BlobUnknown);
+    let refused = |error: &UpstreamError| {
+        all.refused(source, repository, called(repository, digest), error);
+        source.refusal(error, Kind::BlobUnknown)
+    };
     let writer = upload.write().await?;
     state.send_modify(|flight| flight.file = writer.file());
     let there = source.plan.there(repository).unwrap_or_default();

@@ -1,20 +1,18 @@
 //! Manifests of upstreams. What is done with what an upstream says is decided on plain data ([`decide`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dozen_model::Digest;
 
-use super::{FetchedManifest, Source, UpstreamError, UpstreamErrorKind, Upstreams};
+use super::asking::{PAUSE, Told};
+use super::{FetchedManifest, Source, UpstreamError, Upstreams};
 use crate::hasher::{Algorithm, Hasher};
 use crate::manifest::{self, LARGEST_BYTES};
 use crate::metrics::Cached;
 use crate::name::{ManifestReference, RepositoryName};
 use crate::refusal::{Kind, Refusal};
 use crate::store::{PutManifest, Store, StoredManifest};
-
-/// An upstream that could not be asked is left alone for so long, where there is something to give meanwhile.
-const PAUSE: Duration = Duration::from_secs(10);
 
 /// A manifest to be given.
 #[derive(Debug)]
@@ -51,8 +49,7 @@ fn decide(here: Option<&str>, said: Result<Option<Digest>, UpstreamError>) -> Ne
 
 /// The same, if nothing came.
 fn failed(is_here: bool, error: UpstreamError) -> Next {
-    let may_be_stale = matches!(error.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Wrong);
-    if is_here && may_be_stale { Next::Stale } else { Next::Refused(error) }
+    if is_here && error.is_silence() { Next::Stale } else { Next::Refused(error) }
 }
 
 impl Upstreams {
@@ -68,25 +65,30 @@ impl Upstreams {
             return Ok(given);
         }
         let what = format!("{repository}:{reference}");
-        let (turn, arrived) = (self.turn(what.clone()), Instant::now());
+        if let Some(error) = self.0.refusals.of(&what) {
+            return Err(source.refusal(&error, Kind::ManifestUnknown));
+        }
+        let (turn, arrived) = (self.0.turns.of(what.clone()), Instant::now());
         let mut last = turn.lock().await;
         // Somebody else may have brought it meanwhile.
         if let Some(given) = self.at_hand(store, repository, reference).await? {
             return Ok(given);
         }
-        let failed_meanwhile = last.as_ref().filter(|(at, _)| *at >= arrived).map(|(_, error)| error.clone());
-        let fetched = match failed_meanwhile {
-            Some(error) => Err(error),
-            None => {
-                let fetched = self.ask(store, source, repository, reference).await?;
-                *last = fetched.as_ref().err().map(|error| (Instant::now(), error.clone()));
-                fetched
+        match last.as_ref().and_then(|told| told.since(arrived)) {
+            Some(Err(error)) => return Err(source.refusal(error, Kind::ManifestUnknown)),
+            Some(Ok(())) => {
+                if let Some(manifest) = here(store, repository, reference).await? {
+                    return Ok(Given { manifest, how: Cached::Hit });
+                }
             }
-        };
-        match fetched {
-            Ok(given) => Ok(given),
-            Err(error) => Err(source.refusal(&what, &error, Kind::ManifestUnknown)),
+            None => {}
         }
+        let fetched = self.ask(store, source, repository, reference).await?;
+        *last = Some(Told::now(fetched.as_ref().map(|_| ()).map_err(Clone::clone)));
+        fetched.map_err(|error| {
+            self.refused(source, repository, what, &error);
+            source.refusal(&error, Kind::ManifestUnknown)
+        })
     }
 
     /// What is given without a question.
@@ -113,14 +115,14 @@ impl Upstreams {
         repository: &RepositoryName,
         reference: &ManifestReference,
     ) -> Result<Result<Given, UpstreamError>, Refusal> {
-        let ending = |_| Refusal::new(Kind::Ending, "the registry is going down");
-        let _place = self.0.questions.acquire().await.map_err(ending)?;
         let there = source.plan.there(repository).unwrap_or_default();
         let here = here(store, repository, reference).await?;
         let digest_here = here.as_ref().map(|manifest| manifest.digest.as_str());
         let mut next = match reference {
             ManifestReference::Digest(digest) => Next::Fetch(digest.clone()),
-            ManifestReference::Tag(tag) => decide(digest_here, source.client.resolve(&there, tag.as_str()).await),
+            ManifestReference::Tag(tag) => {
+                decide(digest_here, source.question(source.client.resolve(&there, tag.as_str())).await)
+            }
         };
         let wanted = match &next {
             Next::Fetch(digest) => Some((digest.to_string(), Some(digest.clone()))),
@@ -138,7 +140,7 @@ impl Upstreams {
                 Some(known) => Ok(FetchedManifest { content: known.content, media_type: known.media_type }),
                 None => {
                     how = Cached::Miss;
-                    source.client.manifest(&there, &called).await
+                    source.question(source.client.manifest(&there, &called)).await
                 }
             };
             match answer.and_then(|answer| checked(answer, digest.as_ref())) {
@@ -164,7 +166,7 @@ impl Upstreams {
                     "{host} cannot be asked for {repository}:{reference}: what is here is given, and may be old"
                 );
             }
-            self.know(repository, tag, if is_stale { PAUSE } else { source.plan.fresh }, is_stale);
+            self.know(source, repository, tag, if is_stale { PAUSE } else { source.plan.fresh }, is_stale);
         }
         Ok(Ok(Given { manifest, how: if is_stale { Cached::Stale } else { how } }))
     }
@@ -231,6 +233,7 @@ async fn here(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::UpstreamErrorKind;
 
     #[test]
     fn what_an_upstream_says_decides_what_is_given() {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dozen_distribution::{
-    Asked, FetchedManifest, Source, StoreOptions, Upstream, UpstreamError, UpstreamErrorKind, Upstreams, read_upstreams,
+    Asked, FetchedManifest, FetchedReferrer, Retention, Source, StoreOptions, Upstream, UpstreamError,
+    UpstreamErrorKind, Upstreams, read_upstreams,
 };
 use dozen_model::Digest;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::client::{Choices, OCI_INDEX, OCI_MANIFEST, Registry, descriptor, sha256};
 
 #[derive(Debug, Default)]
-struct Elsewhere(Mutex<There>, Gate);
+pub struct Elsewhere(Mutex<There>, Gate);
 
 /// Blobs come as far as it has permits.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ struct There {
     /// With their types.
     manifests: BTreeMap<String, (Vec<u8>, String)>,
     blobs: HashMap<String, Vec<u8>>,
+    /// Of subjects.
+    referrers: HashMap<String, Vec<FetchedReferrer>>,
     fails: Option<UpstreamErrorKind>,
     /// The same, of whole manifests alone.
     fails_whole: Option<UpstreamErrorKind>,
@@ -62,7 +65,7 @@ impl Elsewhere {
     }
 
     /// An image of a configuration and a layer: its digest, and the layer's.
-    fn put_image(&self, tag: &str, layer: &[u8]) -> (String, String) {
+    pub fn put_image(&self, tag: &str, layer: &[u8]) -> (String, String) {
         let config = format!("{{\"config\":\"{tag}\"}}");
         let manifest = json!({
             "schemaVersion": 2, "mediaType": OCI_MANIFEST,
@@ -129,16 +132,40 @@ impl Upstream for Elsewhere {
             Ok(())
         })
     }
+
+    fn tags<'a>(&'a self, repository: &'a str) -> Asked<'a, Vec<String>> {
+        Box::pin(async move {
+            self.ask(format!("GET {repository} tags"), |there| {
+                let tags = there.tags.keys().filter_map(|name| name.strip_prefix(&format!("{repository}:")));
+                let tags: Vec<_> = tags.map(str::to_owned).collect();
+                Some(tags).filter(|tags| !tags.is_empty())
+            })
+        })
+    }
+
+    fn referrers<'a>(&'a self, repository: &'a str, subject: &'a Digest) -> Asked<'a, Vec<FetchedReferrer>> {
+        Box::pin(async move {
+            let what = format!("GET {repository} referrers");
+            self.ask(what, |there| there.referrers.get(subject.as_str()).cloned())
+        })
+    }
 }
 
 /// `hub/**` is its, and a tag is fresh for so long.
 fn registry_of(elsewhere: &Arc<Elsewhere>, fresh: &str, store: StoreOptions) -> Registry {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let text = format!("[[upstream]]\nrepositories = \"hub/**\"\nurl = \"https://r.example\"\nfresh = \"{fresh}\"\n");
-    std::fs::write(file.path(), text).unwrap();
-    let plan = read_upstreams(file.path()).unwrap().remove(0);
-    let upstreams = Upstreams::new(vec![Source::new(plan, elsewhere.clone())]);
+    let upstreams = Upstreams::new(vec![source_of(elsewhere, fresh)]);
     Registry::with(Choices { store, upstreams: Some(upstreams), ..Choices::default() })
+}
+
+fn source_of(elsewhere: &Arc<Elsewhere>, fresh: &str) -> Source {
+    source_at(elsewhere, "hub/**", fresh)
+}
+
+pub fn source_at(elsewhere: &Arc<Elsewhere>, repositories: &str, fresh: &str) -> Source {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!("repositories = \"{repositories}\"\nurl = \"https://r.example\"\nfresh = \"{fresh}\"\n");
+    std::fs::write(file.path(), format!("[[upstream]]\n{text}")).unwrap();
+    Source::new(read_upstreams(file.path()).unwrap().remove(0), elsewhere.clone())
 }
 
 fn manifest(reference: &str) -> String {
@@ -362,4 +389,205 @@ fn a_collection_takes_what_is_deleted_and_leaves_what_may_come() {
     registry.ask("DELETE", &manifest(&digest), &[], b"").is(202);
     assert_eq!((collect(), collect()), (1, 0));
     assert_eq!(crate::problems(registry.stop().path()), Vec::<String>::new());
+}
+
+const TAGS: &str = "/v2/hub/team/web/tags/list";
+
+#[test]
+fn the_list_of_tags_is_the_upstreams_also_of_what_nobody_has_pulled() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    for tag in ["b", "a", "c"] {
+        elsewhere.put_image(tag, b"layer");
+    }
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    let first = registry.get(&format!("{TAGS}?n=2")).is(200);
+    assert_eq!(first.json(), json!({ "name": "hub/team/web", "tags": ["a", "b"] }));
+    let link = first.field("link").unwrap().to_owned();
+    assert_eq!(link, "</v2/hub/team/web/tags/list?last=b&n=2>; rel=\"next\"");
+    // All of it was asked for once, and is fresh for as long as a tag.
+    elsewhere.put_image("d", b"layer");
+    let second = registry.get(link.split(['<', '>']).nth(1).unwrap()).is(200);
+    assert_eq!((second.json()["tags"].clone(), second.field("link")), (json!(["c"]), None));
+    assert_eq!(registry.get(&format!("{TAGS}?n=0")).is(200).json()["tags"], json!([]));
+    registry.get(&format!("{TAGS}?n=x")).is(400);
+    assert_eq!(elsewhere.asked(), ["GET team/web tags"]);
+    // Pages go on with the list that the first was of, however long one is fresh.
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    assert_eq!(registry.get(&format!("{TAGS}?n=2")).is(200).json()["tags"], json!(["a", "b"]));
+    elsewhere.put_image("e", b"layer");
+    assert_eq!(registry.get(&format!("{TAGS}?n=9&last=b")).is(200).json()["tags"], json!(["c", "d"]));
+    assert_eq!(registry.get(TAGS).is(200).json()["tags"], json!(["a", "b", "c", "d", "e"]));
+    // Nothing has been brought for it.
+    assert_eq!(elsewhere.asked(), ["GET team/web tags"; 2]);
+    registry.get("/v2/hub/nothing/tags/list").refused(404, "NAME_UNKNOWN");
+    elsewhere.change(|there| there.fails = Some(UpstreamErrorKind::Denied));
+    registry.get(TAGS).refused(403, "DENIED");
+}
+
+#[test]
+fn of_an_upstream_that_is_down_the_last_list_is_told_with_what_is_here() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    elsewhere.put_image("a", b"layer");
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    let down = |kind| elsewhere.change(|there| there.fails = kind);
+    let tags = |registry: &Registry, is_stale: bool| {
+        let reply = registry.get(TAGS).is(200);
+        assert_eq!(reply.field("warning").is_some_and(|words| words.starts_with("299 - ")), is_stale);
+        reply.json()["tags"].clone()
+    };
+    assert_eq!(tags(&registry, false), json!(["a"]));
+    elsewhere.put_image("b", b"layer");
+    registry.get(&manifest("b")).is(200);
+    for kind in [UpstreamErrorKind::Unavailable, UpstreamErrorKind::Wrong] {
+        down(Some(kind));
+        elsewhere.asked();
+        let list = tags(&registry, true);
+        assert_eq!(list, json!(["a", "b"]));
+    }
+    // It was left alone the second time.
+    assert_eq!(elsewhere.asked(), [""; 0]);
+    // One that begins knows what is here, and says of the rest that it cannot be had.
+    let root = registry.stop();
+    let upstreams = Upstreams::new(vec![source_of(&elsewhere, "1h")]);
+    let choices = || Choices { upstreams: Some(upstreams.clone()), ..Choices::default() };
+    let registry = Registry::in_directory(root, choices());
+    assert_eq!(tags(&registry, true), json!(["b"]));
+    registry.get("/v2/hub/team/other/tags/list").refused(502, "UNAVAILABLE");
+    let referrers = format!("/v2/hub/team/web/referrers/{}", sha256(b"any"));
+    registry.get(&referrers).refused(502, "UNAVAILABLE");
+    // Whose list it is may change: nothing is remembered of the one before.
+    down(None);
+    upstreams.replace(vec![source_of(&elsewhere, "1h")]);
+    assert_eq!(tags(&registry, false), json!(["a", "b"]));
+}
+
+#[test]
+fn a_list_of_what_cannot_be_is_not_believed() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    elsewhere.change(|there| drop(there.tags.insert("team/web:<script>".to_owned(), String::new())));
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    registry.get(TAGS).refused(502, "UNAVAILABLE");
+}
+
+impl Elsewhere {
+    /// Something about a manifest, which the list of referrers names: its digest.
+    fn put_referrer(&self, subject: &str, artifact_type: &str) -> String {
+        let config = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(b"{}"), "size": 2 });
+        let about = json!({ "mediaType": OCI_MANIFEST, "digest": subject, "size": 7 });
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST, "artifactType": artifact_type, "config": config,
+            "layers": [], "subject": about,
+        });
+        let content = manifest.to_string().into_bytes();
+        let digest = sha256(&content);
+        let told = FetchedReferrer {
+            digest: digest.parse().unwrap(),
+            media_type: OCI_MANIFEST.to_owned(),
+            size_bytes: content.len() as u64,
+            artifact_type: Some(artifact_type.to_owned()),
+            annotations: BTreeMap::from([("by".to_owned(), "ann".to_owned())]),
+        };
+        self.change(|there| {
+            there.manifests.insert(format!("team/web@{digest}"), (content, OCI_MANIFEST.to_owned()));
+            there.referrers.entry(subject.to_owned()).or_default().push(told);
+        });
+        digest
+    }
+}
+
+#[test]
+fn what_is_about_an_image_is_found_and_comes_by_its_digest() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (image, _) = elsewhere.put_image("latest", b"layer");
+    let signature = elsewhere.put_referrer(&image, "application/vnd.signature");
+    let note = elsewhere.put_referrer(&image, "application/spdx+json");
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    let path = format!("/v2/hub/team/web/referrers/{image}");
+    let named = |reply: &crate::client::Reply| {
+        let manifests = reply.json()["manifests"].as_array().unwrap().clone();
+        manifests.iter().map(|it| it["digest"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = registry.get(&path).is(200);
+    let mut both = [signature.clone(), note.clone()];
+    both.sort();
+    assert_eq!((named(&all), all.field("content-type")), (both.to_vec(), Some(OCI_INDEX)));
+    let one = registry.get(&format!("{path}?artifactType=application%2Fspdx%2Bjson")).is(200);
+    assert_eq!((named(&one), one.field("oci-filters-applied")), (vec![note.clone()], Some("artifactType")));
+    let told = &one.json()["manifests"][0];
+    assert_eq!((&told["artifactType"], &told["annotations"]["by"]), (&json!("application/spdx+json"), &json!("ann")));
+    // One list has served both questions; of what nobody is about there is an empty one.
+    assert_eq!(elsewhere.asked(), ["GET team/web referrers"]);
+    let none = registry.get(&format!("/v2/hub/team/web/referrers/{}", sha256(b"nothing"))).is(200);
+    assert!(named(&none).is_empty() && none.field("warning").is_none());
+    assert_eq!(sha256(&registry.get(&manifest(&signature)).is(200).body), signature);
+    // A list that lies names what is not had.
+    let key = format!("team/web@{note}");
+    elsewhere.change(|there| drop(there.manifests.insert(key, (b"{}".to_vec(), OCI_MANIFEST.to_owned()))));
+    registry.get(&manifest(&note)).refused(502, "UNAVAILABLE");
+    // Without the upstream a server that has just begun tells what has come through it.
+    elsewhere.change(|there| there.fails = Some(UpstreamErrorKind::Unavailable));
+    let root = registry.stop();
+    let upstreams = Some(Upstreams::new(vec![source_of(&elsewhere, "1h")]));
+    let registry = Registry::in_directory(root, Choices { upstreams, ..Choices::default() });
+    let here = registry.get(&path).is(200);
+    assert_eq!((named(&here), here.field("warning").is_some()), (vec![signature.clone()], true));
+    assert_eq!(sha256(&registry.get(&manifest(&signature)).is(200).body), signature);
+}
+
+#[test]
+fn what_is_about_an_image_stays_as_long_as_it_and_goes_with_it() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (image, _) = elsewhere.put_image("latest", b"layer");
+    let signature = elsewhere.put_referrer(&image, "application/vnd.signature");
+    elsewhere.change(|there| drop(there.blobs.insert(sha256(b"{}"), b"{}".to_vec())));
+    let grace = std::time::Duration::ZERO;
+    let registry = registry_of(&elsewhere, "0s", StoreOptions { grace, ..StoreOptions::default() });
+    registry.get(&manifest("latest")).is(200);
+    registry.get(&manifest(&signature)).is(200);
+    registry.get(&blob(&sha256(b"{}"))).is(200);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rule = "[[rule]]\nrepositories = [\"hub/**\"]\nkeep-tags = [\"latest\"]\nuntagged-after = \"0s\"\n";
+    std::fs::write(file.path(), rule).unwrap();
+    let rules = Retention::read(file.path()).unwrap();
+    let went = || {
+        let released = registry.runtime.block_on(registry.store.retain(&rules, false)).unwrap();
+        let blobs = registry.runtime.block_on(registry.store.collect()).unwrap().blobs;
+        (released.into_iter().map(|one| one.what).collect::<Vec<_>>(), blobs)
+    };
+    assert_eq!(went(), (vec![], 0));
+    registry.ask("DELETE", &manifest("latest"), &[], b"").is(202);
+    let (mut manifests, blobs) = went();
+    manifests.sort();
+    let mut both = vec![format!("@{image}"), format!("@{signature}")];
+    both.sort();
+    assert_eq!((manifests, blobs), (both, 1));
+    assert_eq!(crate::problems(registry.stop().path()), Vec::<String>::new());
+}
+
+#[test]
+fn that_there_is_none_is_believed_for_a_moment() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (digest, layer) = elsewhere.put_image("latest", b"layer");
+    elsewhere.change(|there| drop(there.blobs.remove(&layer)));
+    let upstreams = Upstreams::new(vec![source_of(&elsewhere, "1h")]);
+    let registry = Registry::with(Choices { upstreams: Some(upstreams.clone()), ..Choices::default() });
+    registry.get(&manifest(&digest)).is(200);
+    elsewhere.asked();
+    for _ in 0..3 {
+        registry.get(&manifest("none")).refused(404, "MANIFEST_UNKNOWN");
+        registry.get(&blob(&layer)).refused(404, "BLOB_UNKNOWN");
+        registry.get("/v2/hub/none/tags/list").refused(404, "NAME_UNKNOWN");
+    }
+    let asked = elsewhere.asked();
+    assert_eq!(asked, ["HEAD team/web:none", &format!("GET team/web {layer}"), "GET none tags"]);
+    // Other files of the configuration, other answers.
+    upstreams.replace(vec![source_of(&elsewhere, "0s")]);
+    elsewhere.put_image("none", b"layer");
+    registry.get(&manifest("none")).is(200);
+    registry.get(&blob(&layer)).is(200);
+    // Whose tags are not believed at all, nor is it that there is none.
+    for _ in 0..2 {
+        registry.get(&manifest("other")).refused(404, "MANIFEST_UNKNOWN");
+    }
+    assert_eq!(elsewhere.asked().into_iter().filter(|asked| asked == "HEAD team/web:other").count(), 2);
 }

@@ -5,16 +5,18 @@ use std::error::Error;
 use std::num::NonZeroU8;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dozen_distribution::{
-    Asked, FetchedManifest, Secrets, Source, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPlan, read_upstreams,
+    Asked, FetchedManifest, FetchedReferrer, Secrets, Source, Upstream, UpstreamError, UpstreamErrorKind, UpstreamPlan,
+    read_upstreams,
 };
 use dozen_model::{Classified, Digest, ErrorKind, Reference};
 use dozen_registry::{
-    Access, Authorities, Client, Credentials, Patience, Proxies, RegistryError, Repository, Secret, Terms, Which,
+    Access, Authorities, Client, Credentials, Patience, Proxies, Referrer, RegistryError, Repository, Secret, Terms,
+    Which,
 };
 use dozen_settings::{InsecureRegistry, RegistrySettings};
 use tokio::sync::mpsc;
@@ -47,6 +49,8 @@ struct Remote {
     registry: String,
     manifests: Terms,
     blobs: Terms,
+    /// As the last answer that said so had it.
+    remaining_pulls: Mutex<Option<u64>>,
 }
 
 impl Remote {
@@ -77,7 +81,13 @@ impl Remote {
         };
         let settings = RegistrySettings { attempts: MANIFEST_ATTEMPTS, ..blobs.settings.clone() };
         let manifests = Terms { settings, patience: MANIFEST_PATIENCE, ..blobs.clone() };
-        Ok(Self { client: Client::default(), registry: registry.to_owned(), manifests, blobs })
+        Ok(Self {
+            client: Client::default(),
+            registry: registry.to_owned(),
+            manifests,
+            blobs,
+            remaining_pulls: Mutex::default(),
+        })
     }
 
     fn repository(&self, name: &str, terms: &Terms) -> Result<Repository, UpstreamError> {
@@ -85,14 +95,21 @@ impl Remote {
         let wrong = |error| UpstreamError { kind: UpstreamErrorKind::Missing, words: format!("{name}: {error}") };
         Ok(self.client.repository(&reference.map_err(wrong)?, Access::Pull, terms.clone()))
     }
+
+    fn look_at_limit(&self, repository: &Repository) {
+        if let Some(limit) = repository.rate_limit() {
+            *self.remaining_pulls.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit.remaining);
+        }
+    }
 }
 
 impl Upstream for Remote {
     fn resolve<'a>(&'a self, repository: &'a str, tag: &'a str) -> Asked<'a, Option<Digest>> {
         Box::pin(async move {
             let repository = self.repository(repository, &self.manifests)?;
-            let resolved = repository.resolve(tag).await.map_err(|error| told(&error))?;
-            Ok(resolved.map(|resolved| resolved.digest))
+            let resolved = repository.resolve(tag).await;
+            self.look_at_limit(&repository);
+            Ok(resolved.map_err(|error| told(&error))?.map(|resolved| resolved.digest))
         })
     }
 
@@ -100,7 +117,9 @@ impl Upstream for Remote {
         Box::pin(async move {
             let repository = self.repository(repository, &self.manifests)?;
             let which = reference.parse().map_or_else(|_| Which::Tag(reference.to_owned()), Which::Digest);
-            let manifest = repository.manifest(&which).await.map_err(|error| told(&error))?;
+            let manifest = repository.manifest(&which).await;
+            self.look_at_limit(&repository);
+            let manifest = manifest.map_err(|error| told(&error))?;
             Ok(FetchedManifest { content: manifest.bytes, media_type: manifest.media_type })
         })
     }
@@ -123,6 +142,32 @@ impl Upstream for Remote {
             Ok(())
         })
     }
+
+    fn tags<'a>(&'a self, repository: &'a str) -> Asked<'a, Vec<String>> {
+        Box::pin(async move {
+            let repository = self.repository(repository, &self.manifests)?;
+            let tags = repository.tags().await.map_err(|error| told(&error))?;
+            Ok(tags.into_iter().collect())
+        })
+    }
+
+    fn referrers<'a>(&'a self, repository: &'a str, subject: &'a Digest) -> Asked<'a, Vec<FetchedReferrer>> {
+        Box::pin(async move {
+            let repository = self.repository(repository, &self.manifests)?;
+            // Whatever types are wanted: one list serves all.
+            let referrers = repository.referrers(subject, None).await.map_err(|error| told(&error))?;
+            Ok(referrers.into_iter().map(fetched).collect())
+        })
+    }
+
+    fn remaining_pulls(&self) -> Option<u64> {
+        *self.remaining_pulls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fetched(referrer: Referrer) -> FetchedReferrer {
+    let Referrer { media_type, digest, size_bytes, artifact_type, annotations } = referrer;
+    FetchedReferrer { digest, media_type, size_bytes, artifact_type: Some(artifact_type), annotations }
 }
 
 fn told(error: &RegistryError) -> UpstreamError {

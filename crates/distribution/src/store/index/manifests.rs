@@ -44,6 +44,14 @@ pub(crate) struct Referrer {
     pub(crate) annotations: String,
 }
 
+impl Referrer {
+    /// A descriptor's own words, and what JSON puts around them; more or less.
+    pub(crate) fn told_bytes(&self) -> usize {
+        let words = self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len);
+        self.annotations.len() + words + 400
+    }
+}
+
 impl Index {
     /// One manifest. `renew_before`: one that was last pulled before this is pulled now.
     pub(crate) async fn manifest(
@@ -197,8 +205,7 @@ impl Index {
                     artifact_type: row.get(3)?,
                     annotations: row.get(4)?,
                 };
-                // A descriptor's own words, and what JSON puts around them.
-                bytes += referrer.annotations.len() + referrer.artifact_type.as_ref().map_or(0, String::len) + 400;
+                bytes += referrer.told_bytes();
                 if bytes > limit_bytes && !found.is_empty() {
                     return Ok((found, true));
                 }
