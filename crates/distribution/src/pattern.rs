@@ -37,6 +37,11 @@ impl Pattern {
         self.0.contains(&Component::User)
     }
 
+    /// Whether no name is left out, whatever it is.
+    pub(crate) fn means_all(&self) -> bool {
+        self.0 == [Component::Several]
+    }
+
     /// Whether this repository is meant. `user`: who asks.
     pub(crate) fn matches(&self, name: &RepositoryName, user: Option<&str>) -> bool {
         let words: Vec<&str> = name.as_str().split('/').collect();

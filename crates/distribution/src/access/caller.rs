@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::access::rights::{Policy, Right};
 use crate::access::scope::{self, Granted};
 use crate::name::RepositoryName;
+use crate::page::query_encoded;
 use crate::refusal::{Kind, Refusal};
 
 /// What a request needs.
@@ -23,6 +24,14 @@ pub enum Need<'a> {
     Catalog,
     /// To do this there.
     Repository(&'a RepositoryName, Right),
+}
+
+/// What a mirror's client calls a repository: by the registry that it means, and its name there. It is told no other name,
+/// for what that is here says whether it is kept here at all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CalledAs<'a> {
+    pub(crate) registry: &'a str,
+    pub(crate) name: &'a RepositoryName,
 }
 
 /// See the module.
@@ -96,6 +105,12 @@ pub(crate) struct Challenge {
 }
 
 impl Challenge {
+    /// With it, names in scopes are those of that registry: clients keep the query of a realm.
+    fn meaning(&self, registry: &str) -> Self {
+        let mark = if self.realm.contains('?') { '&' } else { '?' };
+        Self { realm: format!("{}{mark}ns={}", self.realm, query_encoded(registry)), ..self.clone() }
+    }
+
     fn field(&self, scope: Option<&str>, error: Option<&str>) -> String {
         // What would end a quoted string cannot be in any of them; if it is, it goes.
         let plain = |text: &str| text.replace(|letter: char| matches!(letter, '"' | '\\') || letter.is_control(), "");
@@ -128,34 +143,36 @@ impl Caller {
     /// Refuses what he may not do.
     pub(crate) fn check(&self, need: Need<'_>) -> Result<(), Refusal> {
         let May::Some { rules, shown, challenge } = &self.may else { return Ok(()) };
-        let wanted = match need {
-            Need::Entrance => None,
-            Need::Catalog => Some(scope::needed_for_catalog()),
-            Need::Repository(name, right) => Some(scope::needed(name, right)),
+        told(self.verdict(rules, shown, need), shown, need, challenge)
+    }
+
+    /// The same of a repository that is called otherwise than here; `here`: `None`, if there is none that is meant. Who may
+    /// not is told one thing, whatever is kept here. Only who may do it everywhere gets to hear that there is none: a right to
+    /// some others says nothing of what this one would be called.
+    pub(crate) fn check_called(
+        &self,
+        called: CalledAs<'_>,
+        here: Option<&RepositoryName>,
+        right: Right,
+    ) -> Result<(), Refusal> {
+        let May::Some { rules, shown, challenge } = &self.may else { return Ok(()) };
+        let Rules::Policy(policy) = rules else {
+            // Whose tokens are for what, another one knows, and by the names of here.
+            return self.check(here.map_or(Need::Entrance, |here| Need::Repository(here, right)));
         };
-        let verdict = match shown {
-            Shown::Bad(_) => Verdict::LogIn,
-            shown => self.verdict(rules, shown, need),
+        let verdict = match (here, shown) {
+            (Some(here), _) => self.verdict(rules, shown, Need::Repository(here, right)),
+            (None, Shown::Bad(_)) => Verdict::LogIn,
+            (None, _) => judge(policy.is_everywhere(self.user.as_deref(), right), None, self.user.is_some()),
         };
-        let error = match (verdict, shown) {
-            (Verdict::WiderToken, _) => Some("insufficient_scope"),
-            (_, Shown::Bad(Bad::Token)) => Some("invalid_token"),
-            _ => None,
-        };
-        match verdict {
-            Verdict::Allowed => Ok(()),
-            Verdict::Denied => Err(with_detail(need, Kind::Denied, "requested access to the resource is denied")),
-            Verdict::LogIn | Verdict::WiderToken => {
-                let refusal = with_detail(need, Kind::Unauthorized, "authentication required");
-                Err(refusal.with_field("www-authenticate", challenge.field(wanted.as_deref(), error)))
-            }
-        }
+        told(verdict, shown, Need::Repository(called.name, right), &challenge.meaning(called.registry))
     }
 
     fn verdict(&self, rules: &Rules, shown: &Shown, need: Need<'_>) -> Verdict {
         let token = match shown {
+            Shown::Bad(_) => return Verdict::LogIn,
             Shown::Token(granted) => Some(granted),
-            Shown::Nothing | Shown::Password | Shown::Bad(_) => None,
+            Shown::Nothing | Shown::Password => None,
         };
         let is_known = self.user.is_some();
         match (need, rules) {
@@ -201,6 +218,28 @@ impl Caller {
     }
 }
 
+/// What he hears of it.
+fn told(verdict: Verdict, shown: &Shown, need: Need<'_>, challenge: &Challenge) -> Result<(), Refusal> {
+    let wanted = match need {
+        Need::Entrance => None,
+        Need::Catalog => Some(scope::needed_for_catalog()),
+        Need::Repository(name, right) => Some(scope::needed(name, right)),
+    };
+    let error = match (verdict, shown) {
+        (Verdict::WiderToken, _) => Some("insufficient_scope"),
+        (_, Shown::Bad(Bad::Token)) => Some("invalid_token"),
+        _ => None,
+    };
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::Denied => Err(with_detail(need, Kind::Denied, "requested access to the resource is denied")),
+        Verdict::LogIn | Verdict::WiderToken => {
+            let refusal = with_detail(need, Kind::Unauthorized, "authentication required");
+            Err(refusal.with_field("www-authenticate", challenge.field(wanted.as_deref(), error)))
+        }
+    }
+}
+
 fn with_detail(need: Need<'_>, kind: Kind, words: &str) -> Refusal {
     let refusal = Refusal::new(kind, words);
     let detail =
@@ -239,7 +278,11 @@ mod tests {
     }
 
     fn told(caller: &Caller, need: Need<'_>) -> String {
-        match caller.check(need) {
+        shown(caller.check(need))
+    }
+
+    fn shown(checked: Result<(), Refusal>) -> String {
+        match checked {
             Ok(()) => "yes".to_owned(),
             Err(refusal) => {
                 let field = refusal.fields.first().map_or("", |(_, value)| value);
@@ -294,6 +337,49 @@ mod tests {
         assert!(nobody.may_mount(Some(&public)) && !nobody.may_mount(Some(&team)) && !nobody.may_mount(None));
         assert!(nobody.sees(&public) && !nobody.sees(&team) && !nobody.sees_all());
         assert!(Caller::trusted(None).may_mount(None) && Caller::trusted(None).sees_all());
+    }
+
+    #[test]
+    fn who_may_not_see_a_mirrored_repository_does_not_learn_whether_there_is_one() {
+        let challenge = || Challenge { realm: "r".to_owned(), service: "s".to_owned() };
+        let everywhere = "[[rule]]\nrepositories = [\"**\"]\npull = [\"root\"]\n";
+        let policy = Arc::new(Policy::of(&format!("{RULES}{everywhere}")));
+        let caller =
+            |user: Option<&str>, shown| Caller::by_policy(policy.clone(), user.map(str::to_owned), shown, challenge());
+        let name = |text: &str| text.parse::<RepositoryName>().unwrap();
+        let (there, team, public) = (name("library/debian"), name("team/library/debian"), name("public/debian"));
+        let called = CalledAs { registry: "docker.io:443", name: &there };
+        let pull = |caller: &Caller, here| caller.check_called(called, here, Right::Pull);
+        let token = || Shown::Token(Granted::default());
+        let all = [
+            (caller(None, Shown::Nothing), "401"),
+            (caller(None, token()), "401"),
+            (caller(None, Shown::Bad(Bad::Token)), "401"),
+            (caller(None, Shown::Bad(Bad::Password)), "401"),
+            (caller(Some("eve"), Shown::Password), "403"),
+            (caller(Some("eve"), token()), "403"),
+        ];
+        for (caller, want) in &all {
+            let (kept, none) = (pull(caller, Some(&team)), pull(caller, None));
+            assert_eq!(kept, none, "to the letter");
+            let refusal = format!("{:?}", kept.clone().unwrap_err());
+            assert!(refusal.contains("library/debian") && !refusal.contains("team/"), "{refusal}");
+            assert!(shown(kept).starts_with(want), "{refusal}");
+        }
+        let field = pull(&all[0].0, None).unwrap_err().fields.remove(0).1;
+        let want = "Bearer realm=\"r?ns=docker.io%3A443\",service=\"s\",scope=\"repository:library/debian:pull\"";
+        assert_eq!(field, want);
+        // Who may see that there is one, or all that there is, gets further.
+        assert_eq!(pull(&all[0].0, Some(&public)), Ok(()));
+        let ann = caller(Some("ann"), Shown::Password);
+        assert_eq!((shown(pull(&ann, Some(&team))), shown(pull(&ann, None))), ("yes".into(), "403".into()));
+        for shown in [Shown::Password, token()] {
+            assert_eq!(pull(&caller(Some("root"), shown), None), Ok(()));
+        }
+        assert_eq!(pull(&Caller::trusted(None), None), Ok(()));
+        // Of another's tokens nobody here knows who gets which.
+        let other = Caller::by_token(None, Shown::Nothing, challenge());
+        assert_eq!(shown(pull(&other, Some(&team))), "401,scope=\"repository:team/library/debian:pull\"");
     }
 
     #[test]

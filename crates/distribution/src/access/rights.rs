@@ -138,6 +138,12 @@ impl Policy {
         all
     }
 
+    /// Whether somebody may do this in all repositories that there are or could be.
+    pub(crate) fn is_everywhere(&self, user: Option<&str>, right: Right) -> bool {
+        let is_for_all = |rule: &Rule| rule.repositories.iter().any(Pattern::means_all);
+        self.rules.iter().any(|rule| is_for_all(rule) && rule.grants(user).has(right))
+    }
+
     /// Everyone who is named in it.
     pub(crate) fn users(&self) -> impl Iterator<Item = &str> {
         self.users.iter().map(String::as_str)

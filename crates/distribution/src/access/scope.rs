@@ -68,13 +68,14 @@ impl Granted {
         }
     }
 
-    /// What of it somebody may do.
+    /// What of it somebody may do. Of a repository of which he may do nothing it does not say the name: who asks for one by
+    /// its name elsewhere would learn what it is called here.
     pub(crate) fn limited(self, may: impl Fn(&RepositoryName) -> RightSet) -> Self {
         let limit = |(name, rights): (RepositoryName, RightSet)| {
             let rights = rights.intersection(may(&name));
-            (name, rights)
+            (rights != RightSet::default()).then_some((name, rights))
         };
-        Self { repositories: self.repositories.into_iter().map(limit).collect(), catalog: self.catalog }
+        Self { repositories: self.repositories.into_iter().filter_map(limit).collect(), catalog: self.catalog }
     }
 
     pub(crate) fn has(&self, repository: &RepositoryName, right: Right) -> bool {
@@ -112,6 +113,19 @@ impl Granted {
     }
 }
 
+/// Scopes with other names for repositories; those that have none go.
+pub(crate) fn renamed(text: &str, name: impl Fn(&RepositoryName) -> Option<RepositoryName>) -> String {
+    let one = |scope: &str| {
+        let (resource, actions) = scope.rsplit_once(':')?;
+        let (kind, called) = resource.split_once(':')?;
+        if !kind.starts_with("repository") {
+            return Some(scope.to_owned());
+        }
+        Some(format!("{kind}:{}:{actions}", name(&called.parse().ok()?)?))
+    };
+    text.split(' ').filter_map(one).collect::<Vec<_>>().join(" ")
+}
+
 /// What somebody needs who wants to do this: a push looks first at what is there.
 pub(crate) fn needed(repository: &RepositoryName, right: Right) -> String {
     let rights = match right {
@@ -135,6 +149,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn scopes_have_the_names_of_here() {
+        let here = |name: &RepositoryName| match name.as_str() {
+            "library/debian" => "hub/library/debian".parse().ok(),
+            _ => None,
+        };
+        for (said, want) in [
+            ("repository:library/debian:pull,push", "repository:hub/library/debian:pull,push"),
+            ("repository(plugin):library/debian:*", "repository(plugin):hub/library/debian:*"),
+            ("repository:other:pull registry:catalog:*", "registry:catalog:*"),
+            ("repository:LIBRARY:pull x  repository:library/debian:pull", "repository:hub/library/debian:pull"),
+            ("", ""),
+        ] {
+            assert_eq!(renamed(said, here), want, "{said}");
+        }
+    }
 
     #[test]
     fn scopes_are_read_as_clients_write_them() {

@@ -7,6 +7,7 @@ use http::header::{HeaderValue, LINK};
 use hyper::body::Incoming;
 
 use super::{Answer, header, query};
+use crate::access::caller::{CalledAs, Caller, Need};
 use crate::name::RepositoryName;
 use crate::page::percent_encoded;
 use crate::refusal::{Kind, Refusal};
@@ -21,26 +22,46 @@ pub(super) struct Called {
     here: RepositoryName,
 }
 
-/// Has an action be about what is meant. `None`: nothing is to be said of its name.
-///
-/// # Errors
-/// It is about a registry whose repositories are not kept here. One of the same name that is another's is no answer to that.
-pub(super) fn mean(
-    action: &mut Action,
-    request: &Request<Incoming>,
-    upstreams: Option<&Upstreams>,
-) -> Result<Option<Called>, Refusal> {
-    let (Some(upstreams), Some(name)) = (upstreams, action.repository_mut()) else { return Ok(None) };
-    let Some(registry) = parameter(query(request), "ns") else { return Ok(None) };
+/// What is to be said of the name in a request.
+#[derive(Debug)]
+pub(super) enum Meant {
+    /// It is the name here.
+    Here,
+    /// It is that of an upstream's.
+    There(Called),
+    /// It is that of a registry whose repositories are not kept here. One of the same name that is another's is no answer to
+    /// that.
+    Nowhere { registry: String },
+}
+
+/// Has an action be about what is meant.
+pub(super) fn mean(action: &mut Action, request: &Request<Incoming>, upstreams: Option<&Upstreams>) -> Meant {
+    let (Some(upstreams), Some(name)) = (upstreams, action.repository_mut()) else { return Meant::Here };
+    let Some(registry) = parameter(query(request), "ns") else { return Meant::Here };
     let Some(here) = upstreams.here(&registry, name) else {
-        if header(request, "host").is_some_and(|host| host.eq_ignore_ascii_case(&registry)) {
-            return Ok(None);
-        }
-        let words = format!("no repositories of {registry:?} that are called so are kept here");
-        return Err(Refusal::new(Kind::NameUnknown, words));
+        let is_own = header(request, "host").is_some_and(|host| host.eq_ignore_ascii_case(&registry));
+        return if is_own { Meant::Here } else { Meant::Nowhere { registry } };
     };
     let there = std::mem::replace(name, here.clone());
-    Ok(Some(Called { registry, there, here }))
+    Meant::There(Called { registry, there, here })
+}
+
+impl Meant {
+    /// Refuses what somebody may not do, and then what is nowhere.
+    pub(super) fn check(&self, action: &Action, caller: &Caller) -> Result<(), Refusal> {
+        match (self, action.need()) {
+            (Self::There(called), Need::Repository(here, right)) => {
+                let called = CalledAs { registry: &called.registry, name: &called.there };
+                caller.check_called(called, Some(here), right)
+            }
+            (Self::Nowhere { registry }, Need::Repository(name, right)) => {
+                caller.check_called(CalledAs { registry, name }, None, right)?;
+                let words = format!("no repositories of {registry:?} that are called so are kept here");
+                Err(Refusal::new(Kind::NameUnknown, words))
+            }
+            (_, need) => caller.check(need),
+        }
+    }
 }
 
 impl Called {

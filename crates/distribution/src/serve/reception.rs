@@ -10,9 +10,9 @@ use hyper::body::Incoming;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::body::Body;
+use super::namespace::Meant;
 use super::socket::Outbox;
 use super::{Answer, MOST_MANIFESTS, Options, Server, header, intake, namespace, refused};
-use crate::access::caller::Need;
 use crate::refusal::{Kind, Refusal};
 use crate::route::{Action, page_not_found, route};
 use crate::store::LazyStore;
@@ -102,10 +102,8 @@ impl Reception {
         }
         let caller = self.options.access.admit(request.headers(), request.uri(), self.has_tls).await?;
         let meant = namespace::mean(&mut action, request, self.options.upstreams.as_ref());
-        // Who is nobody does not learn whose repositories are here.
-        caller.check(if meant.is_ok() { action.need() } else { Need::Entrance })?;
+        meant.check(&action, &caller)?;
         user.clone_from(&caller.user);
-        let called = meant?;
         if self.options.read_only && action.is_write() {
             return Err(Refusal::new(Kind::Unsupported, "this registry is read-only"));
         }
@@ -115,9 +113,9 @@ impl Reception {
         if is_write {
             server.store.stir();
         }
-        match called {
-            Some(called) => called.told(answered),
-            None => answered,
+        match meant {
+            Meant::There(called) => called.told(answered),
+            Meant::Here | Meant::Nowhere { .. } => answered,
         }
     }
 

@@ -9,6 +9,7 @@ use super::body::Body;
 use super::reception::Reception;
 use super::{Answer, header, intake, query, set};
 use crate::access::authorizer::{Issued, Proof};
+use crate::access::scope::renamed;
 use crate::access::{Access, CHALLENGE, Credentials, credentials};
 use crate::refusal::{Kind, Refusal};
 use crate::route::percent_decoded;
@@ -43,7 +44,12 @@ impl Reception {
         if let Some(service) = asked.service.as_ref().filter(|service| !authorizer.is_called(service)) {
             return Err(invalid(format!("tokens for {service:?} are not given here")));
         }
-        let issued = authorizer.issue(asked.proof, &asked.scope, asked.wants_refresh).await;
+        // Whoever was sent here for what he calls by its name elsewhere.
+        let scope = match (fields(query(request)).one("ns"), &self.options.upstreams) {
+            (Some(registry), Some(upstreams)) => renamed(&asked.scope, |name| upstreams.here(&registry, name)),
+            _ => asked.scope,
+        };
+        let issued = authorizer.issue(asked.proof, &scope, asked.wants_refresh).await;
         // So that a person's browser, or curl, asks for a password.
         let issued = issued.map_err(|refusal| match refusal.kind {
             Kind::Unauthorized => refusal.with_field("www-authenticate", CHALLENGE),

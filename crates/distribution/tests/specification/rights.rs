@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dozen_distribution::{Access, AllowedHosts, Authorizer, Passwords, Rights, TokenKey, TokenService};
+use dozen_distribution::{Access, AllowedHosts, Authorizer, Passwords, Rights, TokenKey, TokenService, Upstreams};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
@@ -44,6 +44,11 @@ fn passwords_in(directory: &Path) -> PathBuf {
 
 impl Guarded {
     fn start() -> Self {
+        Self::before(None)
+    }
+
+    /// In front of others.
+    fn before(upstreams: Option<Upstreams>) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = passwords_in(files.path());
         std::fs::write(&path, hash("ann", "secret") + &hash("eve", "evil")).unwrap();
@@ -53,7 +58,7 @@ impl Guarded {
         let key = TokenKey::open(files.path()).unwrap();
         let access = Authorizer::new(passwords.clone(), rights.clone(), key, None, "us");
         let access = Access::Rights(Arc::new(access));
-        let registry = Registry::with(Choices { access, hosts: AllowedHosts::Any, ..Choices::default() });
+        let registry = Registry::with(Choices { access, hosts: AllowedHosts::Any, upstreams, ..Choices::default() });
         Self { registry, files, passwords, rights }
     }
 
@@ -258,6 +263,63 @@ fn a_blob_is_mounted_from_where_one_may_pull_and_else_brought() {
     guarded.with(&one, "POST", &path, b"").is(202);
     let both = guarded.token(Some("ann:secret"), "repository:ann/c:pull,push&scope=repository:ann/secret:pull");
     guarded.with(&both, "POST", &path, b"").is(201);
+}
+
+/// As containerd asks a mirror: by a name that is not the one here.
+#[test]
+fn who_may_not_see_what_an_upstream_has_does_not_learn_whose_is_kept_here() {
+    let elsewhere = Arc::new(crate::upstream::Elsewhere::default());
+    elsewhere.put_image("1", b"layer");
+    let plan = |at: &str| crate::upstream::source_at(&elsewhere, &format!("{at}/**"), "1h");
+    let guarded = Guarded::before(Some(Upstreams::new(vec![plan("ann")])));
+    let at = |registry: &str| format!("/v2/team/web/manifests/1?ns={registry}");
+    let (kept, other) = (at("r.example"), at("q.example"));
+    let told = |reply: Reply, registry: &str| {
+        let text = format!("{} {:?} {}", reply.status, reply.fields, String::from_utf8_lossy(&reply.body));
+        // What he has said himself is his own.
+        let date = reply.field("date").unwrap_or_default().to_owned();
+        assert!(!text.contains("ann"), "{text}");
+        text.replace(registry, "REGISTRY").replace(&date, "DATE")
+    };
+    let eve = guarded.token(Some("eve:evil"), "repository:team/web:pull");
+    for ask in [
+        &(|path: &str| guarded.registry.get(path)) as &dyn Fn(&str) -> Reply,
+        &|path| guarded.by("eve:evil", "GET", path, b""),
+        &|path| guarded.by("eve:wrong", "GET", path, b""),
+        &|path| guarded.with(&eve, "GET", path, b""),
+        &|path| guarded.by("eve:evil", "POST", &path.replace("manifests/1", "blobs/uploads/"), b""),
+    ] {
+        let (one, two) = (told(ask(&kept), "r.example"), told(ask(&other), "q.example"));
+        assert_eq!(one, two);
+        assert!(one.starts_with("401 ") || one.starts_with("403 "), "{one}");
+    }
+    // What she is sent to the token service for gives her nothing, and says nothing.
+    let issued = |pair, registry| {
+        let scope = format!("repository:team/web:pull&ns={registry}");
+        let answer = guarded.ask_for_token(Some(pair), &scope).is(200).json();
+        let token = answer["token"].as_str().unwrap().to_owned();
+        let claims = token.split('.').nth(1).unwrap().replace('-', "+").replace('_', "/");
+        let claims = dozen_model::base64::decode(&format!("{claims}{}", "=".repeat((4 - claims.len() % 4) % 4)));
+        let claims: Value = serde_json::from_slice(&claims.unwrap()).unwrap();
+        (answer["scope"].clone(), claims["access"].clone(), token)
+    };
+    for registry in ["r.example", "q.example"] {
+        let (scope, access, token) = issued("eve:evil", registry);
+        assert_eq!((scope, access), (json!(""), json!([])));
+        guarded.with(&token, "GET", &at(registry), b"").refused(403, "DENIED");
+    }
+    // Who may is sent there for the same, and gets it.
+    let refused = guarded.registry.get(&kept).refused(401, "UNAUTHORIZED");
+    let wanted = format!(
+        "Bearer realm=\"http://{}/v2/token?ns=r.example\",service=\"us\",scope=\"repository:team/web:pull\"",
+        guarded.registry.address
+    );
+    assert_eq!(challenge(&refused), wanted);
+    let (_, _, token) = issued("ann:secret", "r.example");
+    guarded.with(&token, "GET", &kept, b"").is(200);
+    let less = guarded.token(Some("ann:secret"), "repository:ann/other:pull");
+    let refused = guarded.with(&less, "GET", &kept, b"").refused(401, "UNAUTHORIZED");
+    assert_eq!(challenge(&refused), format!("{wanted},error=\"insufficient_scope\""));
 }
 
 #[test]
