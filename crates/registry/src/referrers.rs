@@ -126,6 +126,9 @@ impl Repository {
                 return Err(self.broken(endpoint, &what, format!("there are more than {MOST_REFERRERS}")));
             }
             match next(&answer, &first) {
+                Some(next) if next == asked.below => {
+                    return Err(self.broken(endpoint, &what, "its pages lead in a circle".to_owned()));
+                }
                 Some(next) => asked.below = next,
                 None => return Ok(Some(all)),
             }

@@ -409,15 +409,18 @@ async fn tags_come_page_by_page() {
 
 #[tokio::test]
 async fn a_list_of_tags_has_bounds() {
-    let page = |tag: &str, padding: usize| {
-        let fields = [("Link", r#"</v2/a/b/tags/list?last=a>; rel="next""#)];
+    let page = |last: &str, tag: &str, padding: usize| {
+        let link = format!("</v2/a/b/tags/list?last={last}>; rel=\"next\"");
         let padding = "a".repeat(padding);
-        reply("200 OK", &fields, &format!(r#"{{"name":"{padding}","tags":["{tag}"]}}"#))
+        reply("200 OK", &[("Link", link.as_str())], &format!(r#"{{"name":"{padding}","tags":["{tag}"]}}"#))
     };
-    let server = Server::new(move |_| page("a", 3 << 20));
+    // Always another page.
+    let server = Server::new(move |asked| page(&"a".repeat(asked.path.len()), "a", 3 << 20));
     let words = "there are more than 16777216 bytes of them";
     check_refused(repository(&server, None).tags().await, ErrorKind::Unavailable, words);
-    let server = Server::new(move |_| page("b/../c", 0));
+    let server = Server::new(move |_| page("a", "a", 0));
+    check_refused(repository(&server, None).tags().await, ErrorKind::Unavailable, "its pages lead in a circle");
+    let server = Server::new(move |_| page("a", "b/../c", 0));
     check_refused(repository(&server, None).tags().await, ErrorKind::Unavailable, "something that is no tag");
 }
 
