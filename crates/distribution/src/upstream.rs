@@ -58,7 +58,9 @@ pub enum UpstreamErrorKind {
     Missing,
     /// It does not let us.
     Denied,
-    /// It cannot be reached, is out of order, or wants to be left alone for a while.
+    /// There is no connection to it.
+    Unreachable,
+    /// It is out of order, says nothing, or wants to be left alone for a while.
     Unavailable,
     /// What it says cannot be.
     Wrong,
@@ -250,7 +252,7 @@ impl Source {
             UpstreamErrorKind::Denied => {
                 Refusal::new(Kind::Denied, format!("{host} does not let this registry have it"))
             }
-            UpstreamErrorKind::Unavailable | UpstreamErrorKind::Wrong => {
+            UpstreamErrorKind::Unreachable | UpstreamErrorKind::Unavailable | UpstreamErrorKind::Wrong => {
                 let words = format!("it is not here, and cannot be had of {host}: the registry's log says why");
                 Refusal::new(Kind::UpstreamFailed, words)
             }
@@ -266,7 +268,8 @@ impl UpstreamError {
 
     /// It says nothing of what there is: that is believed no less than before.
     fn is_silence(&self) -> bool {
-        matches!(self.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Wrong)
+        use UpstreamErrorKind::{Unavailable, Unreachable, Wrong};
+        matches!(self.kind, Unreachable | Unavailable | Wrong)
     }
 }
 

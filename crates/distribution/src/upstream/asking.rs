@@ -2,15 +2,16 @@
 //!
 //! **The rule.** Each upstream has places of its own for questions, and a question has its time with all the waiting for a
 //! place in it: neither an upstream that says a byte at a time nor a client who asks for everything holds others for long. Who
-//! wants what somebody is asking for waits for him, and is told what he is told. That there is none, or that we may not have
-//! it, is believed for as long as a tag would be, but no longer than a moment: who waits for an image to be pushed there is
-//! not made to wait for us.
+//! wants what somebody is asking for waits for him, and is told what he is told. One that cannot be reached is left alone for
+//! a moment by all who can be given something without it: they need not each find out. That there is none, or that we may not
+//! have it, is believed for as long as a tag would be, but no longer than a moment: who waits for an image to be pushed there
+//! is not made to wait for us.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{Asked, Source, UpstreamError, UpstreamErrorKind, Upstreams, lock};
 use crate::name::RepositoryName;
@@ -25,32 +26,73 @@ const LIST_PATIENCE: Duration = Duration::from_secs(120);
 /// Refusals that are remembered: beyond these none is, until some are over.
 const MOST_REFUSALS: usize = 4096;
 
-/// How many questions an upstream is asked at once. What comes of a list may be long, and is in memory.
+/// How much an upstream is asked for at once. What comes of a list may be long, and is in memory; a blob is an upload, of which
+/// there are to be some for those who push.
 #[derive(Debug)]
 pub(super) struct Places {
     manifests: Semaphore,
     tags: Semaphore,
     referrers: Semaphore,
+    blobs: Semaphore,
+    rests_until: Mutex<Option<Instant>>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Self { manifests: Semaphore::new(64), tags: Semaphore::new(4), referrers: Semaphore::new(8) }
+        let [manifests, tags, referrers, blobs] = [64, 4, 8, 256].map(Semaphore::new);
+        Self { manifests, tags, referrers, blobs, rests_until: Mutex::default() }
+    }
+}
+
+impl Places {
+    /// Whether somebody could not reach it a moment ago.
+    fn rests(&self, now: Instant) -> bool {
+        lock(&self.rests_until).is_some_and(|until| until > now)
+    }
+
+    fn look_at<T>(&self, answer: &Result<T, UpstreamError>, now: Instant) {
+        let is_unreachable = answer.as_ref().is_err_and(|error| error.kind == UpstreamErrorKind::Unreachable);
+        // Whatever else it says, it is there. A place that was not had says nothing of it, nor does what came too late.
+        let is_there = answer.as_ref().map_or_else(|error| error.kind != UpstreamErrorKind::Unavailable, |_| true);
+        match (is_unreachable, is_there) {
+            (true, _) => *lock(&self.rests_until) = Some(now + PAUSE),
+            (false, true) => *lock(&self.rests_until) = None,
+            (false, false) => {}
+        }
     }
 }
 
 impl Source {
     /// A question about a manifest.
     pub(super) async fn question<T>(&self, asked: Asked<'_, T>) -> Result<T, UpstreamError> {
-        within(&self.places.manifests, QUESTION_PATIENCE, asked).await
+        self.ask(&self.places.manifests, QUESTION_PATIENCE, asked).await
     }
 
     pub(super) async fn question_of_tags<T>(&self, asked: Asked<'_, T>) -> Result<T, UpstreamError> {
-        within(&self.places.tags, LIST_PATIENCE, asked).await
+        self.ask(&self.places.tags, LIST_PATIENCE, asked).await
     }
 
     pub(super) async fn question_of_referrers<T>(&self, asked: Asked<'_, T>) -> Result<T, UpstreamError> {
-        within(&self.places.referrers, LIST_PATIENCE, asked).await
+        self.ask(&self.places.referrers, LIST_PATIENCE, asked).await
+    }
+
+    async fn ask<T>(&self, places: &Semaphore, patience: Duration, asked: Asked<'_, T>) -> Result<T, UpstreamError> {
+        let answer = within(places, patience, asked).await;
+        self.places.look_at(&answer, Instant::now());
+        answer
+    }
+
+    /// For a blob, which may take as long as it likes once it has one.
+    pub(super) async fn place_for_blob(&self) -> Result<SemaphorePermit<'_>, UpstreamError> {
+        let place = async { Ok(self.places.blobs.acquire().await) };
+        let place =
+            tokio::time::timeout(QUESTION_PATIENCE, place).await.unwrap_or_else(|_| Err(late(QUESTION_PATIENCE)));
+        place?.map_err(|closed| UpstreamError::wrong(closed.to_string()))
+    }
+
+    /// It could not be reached a moment ago: who has something else to give gives that.
+    pub(super) fn rests(&self) -> bool {
+        self.places.rests(Instant::now())
     }
 }
 
@@ -60,11 +102,11 @@ async fn within<T>(places: &Semaphore, patience: Duration, asked: Asked<'_, T>) 
         let _place = places.acquire().await;
         asked.await
     };
-    let late = |_| UpstreamError {
-        kind: UpstreamErrorKind::Unavailable,
-        words: format!("the answer was not there in {patience:?}"),
-    };
-    tokio::time::timeout(patience, asking).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    tokio::time::timeout(patience, asking).await.unwrap_or_else(|_| Err(late(patience)))
+}
+
+fn late(patience: Duration) -> UpstreamError {
+    UpstreamError { kind: UpstreamErrorKind::Unavailable, words: format!("the answer was not there in {patience:?}") }
 }
 
 /// How somebody fared who has asked.
@@ -159,6 +201,29 @@ mod tests {
             assert!(error.kind == UpstreamErrorKind::Unavailable && error.words.contains("20ms"), "{error:?}");
         }
         assert_eq!(within(&places, patience, Box::pin(async { Ok(7) })).await, Ok(7));
+    }
+
+    #[test]
+    fn one_that_cannot_be_reached_rests_until_it_is_there() {
+        use UpstreamErrorKind::{Denied, Missing, Unavailable, Unreachable, Wrong};
+        let (places, now) = (Places::default(), Instant::now());
+        let said = |kind: Option<UpstreamErrorKind>| match kind {
+            None => Ok(()),
+            Some(kind) => Err(UpstreamError { kind, words: String::new() }),
+        };
+        assert!(!places.rests(now));
+        for (then, rests) in [
+            (None, false),
+            (Some(Missing), false),
+            (Some(Denied), false),
+            (Some(Wrong), false),
+            (Some(Unavailable), true),
+            (Some(Unreachable), true),
+        ] {
+            places.look_at(&said(Some(Unreachable)), now);
+            places.look_at(&said(then), now);
+            assert_eq!((places.rests(now), places.rests(now + PAUSE)), (rests, false), "{then:?}");
+        }
     }
 
     #[test]

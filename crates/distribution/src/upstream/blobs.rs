@@ -128,6 +128,10 @@ async fn fetch(
     if store.blob_size(repository, digest).await.is_ok() {
         return Ok(());
     }
+    let _place = source.place_for_blob().await.map_err(|error| {
+        all.refused(source, repository, called(repository, digest), &error);
+        source.refusal(&error, Kind::BlobUnknown)
+    })?;
     let used_bytes = store.used_bytes(repository).await?;
     store.check_room(repository, used_bytes, size_bytes)?;
     let upload = store.begin_upload(repository, Algorithm::of(digest), false).await?;

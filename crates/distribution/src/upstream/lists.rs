@@ -330,7 +330,14 @@ impl Upstreams {
         mut last: OwnedMutexGuard<Option<Told>>,
     ) -> Result<Listed<L::Entry>, UpstreamError> {
         let repository = list.repository().clone();
-        let told = list.ask(source).await.map(Into::into);
+        let is_known = |kept: &Kept<L::Entry>| kept.known.is_some();
+        let told = match source.rests() && L::shelf(&self.0).look(&list, Instant::now(), is_known).is_some() {
+            true => Err(UpstreamError {
+                kind: UpstreamErrorKind::Unreachable,
+                words: "it could not be reached a moment ago".to_owned(),
+            }),
+            false => list.ask(source).await.map(Into::into),
+        };
         if let Err(error) = &told {
             self.refused(source, &repository, list.to_string(), error);
         }

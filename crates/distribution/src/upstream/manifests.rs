@@ -120,6 +120,7 @@ impl Upstreams {
         let digest_here = here.as_ref().map(|manifest| manifest.digest.as_str());
         let mut next = match reference {
             ManifestReference::Digest(digest) => Next::Fetch(digest.clone()),
+            ManifestReference::Tag(_) if here.is_some() && source.rests() => Next::Stale,
             ManifestReference::Tag(tag) => {
                 decide(digest_here, source.question(source.client.resolve(&there, tag.as_str())).await)
             }

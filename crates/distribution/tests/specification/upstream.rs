@@ -565,6 +565,28 @@ fn what_is_about_an_image_stays_as_long_as_it_and_goes_with_it() {
 }
 
 #[test]
+fn one_that_cannot_be_reached_is_found_out_once() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let registry = registry_of(&elsewhere, "0s", StoreOptions::default());
+    for tag in ["a", "b"] {
+        elsewhere.put_image(tag, b"layer");
+        registry.get(&manifest(tag)).is(200);
+    }
+    registry.get(TAGS).is(200);
+    elsewhere.asked();
+    elsewhere.change(|there| there.fails = Some(UpstreamErrorKind::Unreachable));
+    for path in [&manifest("a"), &manifest("b"), TAGS] {
+        assert!(registry.get(path).is(200).field("warning").is_some(), "{path}");
+    }
+    assert_eq!(elsewhere.asked(), ["HEAD team/web:a"]);
+    // Where there is nothing to give it is tried, and may be there again.
+    registry.get(&manifest("c")).refused(502, "UNAVAILABLE");
+    elsewhere.change(|there| there.fails = None);
+    elsewhere.put_image("c", b"layer");
+    assert!(registry.get(&manifest("c")).is(200).field("warning").is_none());
+}
+
+#[test]
 fn that_there_is_none_is_believed_for_a_moment() {
     let elsewhere = Arc::new(Elsewhere::default());
     let (digest, layer) = elsewhere.put_image("latest", b"layer");

@@ -172,6 +172,7 @@ fn fetched(referrer: Referrer) -> FetchedReferrer {
 
 fn told(error: &RegistryError) -> UpstreamError {
     let kind = match error.kind() {
+        _ if matches!(error, RegistryError::Unreachable { .. }) => UpstreamErrorKind::Unreachable,
         ErrorKind::NotFound => UpstreamErrorKind::Missing,
         ErrorKind::Unauthorized | ErrorKind::Forbidden => UpstreamErrorKind::Denied,
         ErrorKind::Unavailable => UpstreamErrorKind::Unavailable,

@@ -86,3 +86,63 @@ fn in_docker_registry_a_tag_lists_them() {
     assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
 }
+
+/// Notes about an image that lies elsewhere, and a cache before that: they are found and pulled through it, and then again
+/// without what is behind it.
+fn are_found_through_a_cache(machine: &Machine, there: impl Sized) {
+    let engine = machine.engine();
+    let image = "127.0.0.1:5001/team/box:1";
+    for (tag, kind) in [("sbom", SBOM), ("note", NOTE)] {
+        let (name, path) = (format!("127.0.0.1:5001/team/box:{tag}"), file(machine, tag, tag.as_bytes()));
+        artifact(&engine, &["add", "--type", kind, "--subject", image, &name, &path]).expect(0);
+        artifact(&engine, &["push", &name]).expect(0);
+        artifact(&engine, &["rm", &name]).expect(0);
+    }
+    // Under the same name: who asks is not told which of the two it is.
+    let upstream = "[[upstream]]\nrepositories = \"**\"\nurl = \"http://127.0.0.1:5001\"\nfresh = \"0s\"\n";
+    let upstreams = file(machine, "upstreams.toml", upstream.as_bytes());
+    let begin = || Server::start(machine, &["--upstreams", &upstreams]);
+    let cache = begin();
+    let found = listed(&engine, &[]);
+    let types: Vec<_> = found.iter().map(|it| it["ArtifactType"].as_str().unwrap()).collect();
+    assert!(types.len() == 2 && types.contains(&SBOM) && types.contains(&NOTE), "{found:?}");
+    let sboms = listed(&engine, &["--artifact-type", SBOM]);
+    assert_eq!(sboms.len(), 1);
+    let name = sboms[0]["Reference"].as_str().unwrap();
+    assert!(name.starts_with(HOST), "{name}");
+    artifact(&engine, &["pull", name]).expect(0);
+    let tags = || {
+        let repository = format!("docker://{HOST}/team/box");
+        let tags = machine.run("skopeo", &["list-tags", "--tls-verify=false", &repository]).text();
+        let tags: Value = serde_json::from_str(&tags).unwrap();
+        tags["Tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = tags();
+    assert!(all.iter().any(|tag| tag == "1") && all.iter().any(|tag| tag == "note"), "{all:?}");
+    drop(there);
+    // What was known stays known; of what has come through it a server that has just begun knows, too.
+    assert_eq!((tags(), listed(&engine, &[]).len()), (all, 2));
+    drop(cache);
+    let cache = begin();
+    assert_eq!((tags(), listed(&engine, &[])), (vec!["1".to_owned()], sboms.clone()));
+    artifact(&engine, &["rm", name]).expect(0);
+    artifact(&engine, &["pull", name]).expect(0);
+    drop(cache);
+    crate::server::check(machine).expect(0);
+}
+
+#[test]
+fn through_a_cache_they_are_found_by_the_list_of_a_registry() {
+    let machine = Machine::new();
+    let there = Server::beside(&machine, "there", &["--listen", "127.0.0.1:5001"]);
+    crate::server::push_to(&machine, "127.0.0.1:5001", "busybox", "team/box:1").expect(0);
+    are_found_through_a_cache(&machine, there);
+}
+
+#[test]
+fn through_a_cache_they_are_found_by_the_tag_in_docker_registry() {
+    let machine = Machine::new();
+    let there = Registry::with(&machine, 5001, "");
+    there.fill("busybox", "team/box:1");
+    are_found_through_a_cache(&machine, there);
+}

@@ -141,6 +141,91 @@ fn an_upstream_that_has_enough_of_us_takes_nothing_away() {
     }
 }
 
+/// Lists without an end, without measure, with what is no tag, and with a next page at another's, who is told nothing.
+const HOSTILE: &str = r#"
+import http.server, sys, threading
+class Hostile(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, query = self.path.partition('?')
+        name = path.split('/')[3] if path.count('/') > 3 else ''
+        status, body, link, kind = 200, b'{"tags":["a"]}', None, 'application/json'
+        if self.server.server_port == 5002:
+            print('THE OTHER HEARD', self.headers.get('Authorization'), flush=True)
+        elif 'Authorization' not in self.headers:
+            status = 401
+        elif path.endswith('tags/list'):
+            if name == 'circle':
+                link = '<?last=a>; rel="next"'
+            elif name == 'large':
+                body = b'{"tags":["' + b'a' * (5 << 20) + b'"]}'
+            elif name == 'odd':
+                body = b'{"tags":["<script>"]}'
+            elif name == 'pages' and not query:
+                link = '<http://127.0.0.1:5002/v2/team/pages/tags/list?last=a>; rel="next"'
+            elif name == 'pages':
+                body = b'{"tags":["b"]}'
+            elif name == 'away':
+                status, link = 307, None
+        elif 'referrers' in path:
+            kind = 'application/vnd.oci.image.index.v1+json'
+            body = b'{"manifests":[' + b'{},' * (4 << 20) + b'{}]}' if name == 'large' else b'{"manifests":[{"digest":"x"}]}'
+        self.send_response(status)
+        if status == 401:
+            self.send_header('WWW-Authenticate', 'Basic realm="here"')
+        if status == 307:
+            self.send_header('Location', 'http://127.0.0.1:5002' + self.path)
+        if link:
+            self.send_header('Link', link)
+        self.send_header('Content-Type', kind)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except OSError:
+            pass
+    def log_message(self, *_):
+        pass
+for port in (5002, 5001):
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', port), Hostile)
+    threading.Thread(target=server.serve_forever).start()
+"#;
+
+#[test]
+fn an_upstream_whose_lists_mean_ill_is_told_of_and_learns_nothing() {
+    let machine = Machine::new();
+    let heard = machine.directory().join("heard");
+    let out = std::fs::File::create(&heard).unwrap();
+    let mut hostile = machine.command("python3").args(["-c", HOSTILE]).stdout(out).spawn().unwrap();
+    until("it answers", || (curl(&machine, &[THERE_URL]).code == 0).then_some(()));
+    file(&machine, "word", "secret\n");
+    let file = upstreams(&machine, "user = \"ann\"\npassword-file = \"word\"");
+    let server = Server::start(&machine, &["--upstreams", file.to_str().unwrap()]);
+    let get = |below: &str| curl(&machine, &[&format!("http://{HOST}/v2/cache/{below}")]).text();
+    for (name, why) in [
+        ("circle", "its pages lead in a circle"),
+        ("large", "larger than 4194304 bytes"),
+        ("odd", "it names something that is no tag"),
+    ] {
+        let told = get(&format!("{name}/tags/list"));
+        assert!(told.starts_with("HTTP/1.1 502") && told.contains("the registry's log says why"), "{name}: {told}");
+        assert!(server.said().contains(why), "{name}: {}", server.said());
+    }
+    let about = format!("referrers/sha256:{}", "0a".repeat(32));
+    for name in ["large", "small"] {
+        let told = get(&format!("{name}/{about}"));
+        assert!(told.starts_with("HTTP/1.1 502"), "{name}: {told}");
+    }
+    // The next page is the same server's, wherever it is said to be; a redirection is followed as by anybody.
+    assert!(get("pages/tags/list").contains("\"tags\":[\"a\",\"b\"]"), "{}", get("pages/tags/list"));
+    assert_eq!(std::fs::read_to_string(&heard).unwrap(), "");
+    assert!(get("away/tags/list").contains("\"tags\":[\"a\"]"), "{}", get("away/tags/list"));
+    let heard = std::fs::read_to_string(&heard).unwrap();
+    assert!(heard.lines().count() > 0 && heard.lines().all(|line| line == "THE OTHER HEARD None"), "{heard}");
+    assert!(!server.said().replace("password", "").contains("secret"), "{}", server.said());
+    hostile.kill().unwrap();
+    hostile.wait().unwrap();
+}
+
 #[test]
 fn killed_while_it_brings_something_it_has_nothing_by_halves() {
     let machine = Machine::new();
