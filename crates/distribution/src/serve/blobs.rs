@@ -47,16 +47,19 @@ impl Server {
         // What is called by its digest never changes.
         set(&mut response, "cache-control", "private, max-age=31536000, immutable");
         if request.method() == Method::HEAD {
+            let upstreams = &self.options.upstreams;
             let size = if self.options.read_only {
                 self.store.open_blob(name, digest).await.map(|(_, size)| size)
             } else {
                 self.store.blob_size(name, digest).await
             };
             let size = match size {
-                Err(refusal) if refusal.kind == Kind::BlobUnknown && self.source(name).is_some() => {
-                    // Whoever asks for it gets it: what names it says how long it is.
-                    self.store.index.promised_bytes(name, digest).await?.ok_or(refusal)?
-                }
+                Err(refusal) if refusal.kind == Kind::BlobUnknown => match self.source(name).zip(upstreams.as_ref()) {
+                    Some((_, upstreams)) => {
+                        upstreams.promised_bytes(&self.store, name, digest).await?.ok_or(refusal)?
+                    }
+                    None => return Err(refusal),
+                },
                 size => size?,
             };
             set(&mut response, "content-length", &size.to_string());

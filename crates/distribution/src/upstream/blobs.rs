@@ -84,6 +84,19 @@ impl Upstreams {
         }
     }
 
+    /// How long a blob is that is not here. Whoever asks for it gets it, as far as is known: what names it says how long it is.
+    pub(crate) async fn promised_bytes(
+        &self,
+        store: &Store,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Refusal> {
+        match self.0.refusals.of(&called(repository, digest)) {
+            Some(_) => Ok(None),
+            None => store.index.promised_bytes(repository, digest).await,
+        }
+    }
+
     /// The one that brings it, begun if there is none.
     fn flight(
         &self,

@@ -57,7 +57,7 @@ impl Upstreams {
     pub(crate) async fn manifest(
         &self,
         store: &Arc<Store>,
-        source: &Source,
+        source: &Arc<Source>,
         repository: &RepositoryName,
         reference: &ManifestReference,
     ) -> Result<Given, Refusal> {
@@ -69,7 +69,7 @@ impl Upstreams {
             return Err(source.refusal(&error, Kind::ManifestUnknown));
         }
         let (turn, arrived) = (self.0.turns.of(what.clone()), Instant::now());
-        let mut last = turn.lock().await;
+        let mut last = turn.lock_owned().await;
         // Somebody else may have brought it meanwhile.
         if let Some(given) = self.at_hand(store, repository, reference).await? {
             return Ok(given);
@@ -83,12 +83,18 @@ impl Upstreams {
             }
             None => {}
         }
-        let fetched = self.ask(store, source, repository, reference).await?;
-        *last = Some(Told::now(fetched.as_ref().map(|_| ()).map_err(Clone::clone)));
-        fetched.map_err(|error| {
-            self.refused(source, repository, what, &error);
-            source.refusal(&error, Kind::ManifestUnknown)
-        })
+        // It goes on if who wants it goes away: who has less patience than the upstream needs finds it when he comes again.
+        let (all, store, source) = (self.clone(), store.clone(), source.clone());
+        let (repository, reference) = (repository.clone(), reference.clone());
+        let asked = tokio::spawn(async move {
+            let fetched = all.ask(&store, &source, &repository, &reference).await?;
+            *last = Some(Told::now(fetched.as_ref().map(|_| ()).map_err(Clone::clone)));
+            fetched.map_err(|error| {
+                all.refused(&source, &repository, what, &error);
+                source.refusal(&error, Kind::ManifestUnknown)
+            })
+        });
+        asked.await.unwrap_or_else(|_| Err(Refusal::new(Kind::Internal, "the registry failed: its log says why")))
     }
 
     /// What is given without a question.

@@ -16,9 +16,9 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::client::{Choices, OCI_INDEX, OCI_MANIFEST, Registry, descriptor, sha256};
 
 #[derive(Debug, Default)]
-pub struct Elsewhere(Mutex<There>, Gate);
+pub struct Elsewhere(Mutex<There>, Gate, Gate);
 
-/// Blobs come as far as it has permits.
+/// Blobs come as far as the first has permits, and questions of what a tag leads to as many as the second has.
 #[derive(Debug)]
 struct Gate(Semaphore);
 
@@ -92,10 +92,12 @@ impl Upstream for Elsewhere {
     fn resolve<'a>(&'a self, repository: &'a str, tag: &'a str) -> Asked<'a, Option<Digest>> {
         Box::pin(async move {
             let name = format!("{repository}:{tag}");
-            self.ask(format!("HEAD {name}"), |there| {
+            let told = self.ask(format!("HEAD {name}"), |there| {
                 let found = there.tags.get(&name)?.parse().unwrap();
                 Some(Some(found).filter(|_| !there.says_no_digest))
-            })
+            });
+            self.2.0.acquire().await.unwrap().forget();
+            told
         })
     }
 
@@ -313,6 +315,25 @@ fn two_who_want_one_blob_have_it_brought_once_and_see_it_come() {
     assert_eq!(elsewhere.asked(), [format!("GET team/web {layer}")]);
     assert_eq!(registry.get(&blob(&layer)).is(200).body, content);
     assert!(elsewhere.asked().is_empty());
+}
+
+#[test]
+fn a_manifest_comes_also_if_who_asked_for_it_has_gone() {
+    let elsewhere = Arc::new(Elsewhere::default());
+    let (digest, _) = elsewhere.put_image("latest", b"layer");
+    let registry = registry_of(&elsewhere, "1h", StoreOptions::default());
+    let gate = &elsewhere.2.0;
+    gate.forget_permits(usize::MAX);
+    let head = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", manifest("latest"), registry.address);
+    let impatient = registry.send(&head, b"");
+    while elsewhere.0.lock().unwrap().asked.is_empty() {
+        std::thread::yield_now();
+    }
+    drop(impatient);
+    gate.add_permits(1);
+    // Who comes later is not asked to begin anew: there is no second permit.
+    assert_eq!(sha256(&registry.get(&manifest("latest")).is(200).body), digest);
+    assert_eq!(elsewhere.asked(), ["HEAD team/web:latest", &format!("GET team/web {digest}")]);
 }
 
 /// As containerd, podman and our own engine ask a mirror.
@@ -598,6 +619,7 @@ fn that_there_is_none_is_believed_for_a_moment() {
     for _ in 0..3 {
         registry.get(&manifest("none")).refused(404, "MANIFEST_UNKNOWN");
         registry.get(&blob(&layer)).refused(404, "BLOB_UNKNOWN");
+        registry.ask("HEAD", &blob(&layer), &[], b"").is(404);
         registry.get("/v2/hub/none/tags/list").refused(404, "NAME_UNKNOWN");
     }
     let asked = elsewhere.asked();
