@@ -73,16 +73,18 @@ pub(super) async fn whole(
     Ok(Some(all))
 }
 
-/// Reads what is left, or some of it, for nothing.
-pub(super) async fn swallow(body: &mut Incoming) {
+/// Reads what is left, or some of it, for nothing. Whether that was all.
+pub(super) async fn swallow(body: &mut Incoming) -> bool {
     let read = async {
         let mut length = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            length += frame.data_ref().map_or(0, Bytes::len);
-            if length > SWALLOW_BYTES {
-                break;
+        while length <= SWALLOW_BYTES {
+            match body.frame().await {
+                None => return true,
+                Some(Err(_)) => return false,
+                Some(Ok(frame)) => length += frame.data_ref().map_or(0, Bytes::len),
             }
         }
+        false
     };
-    let _ = tokio::time::timeout(SWALLOW_PATIENCE, read).await;
+    tokio::time::timeout(SWALLOW_PATIENCE, read).await.unwrap_or(false)
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use http::header::HeaderValue;
 use http::{Method, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -62,8 +63,12 @@ impl Reception {
         let is_refused = response.status().is_client_error() || response.status().is_server_error();
         // Who is still sending would not read an answer that comes with a reset; who asked first sends nothing
         // (RFC 9110, section 10.1.1).
-        if is_refused && !request.headers().contains_key(http::header::EXPECT) {
-            intake::swallow(request.body_mut()).await;
+        let waits = request.headers().contains_key(http::header::EXPECT);
+        if is_refused
+            && (waits && !request.body().is_end_stream() || !waits && !intake::swallow(request.body_mut()).await)
+        {
+            // Nothing more is read on this connection, which its client could not know (RFC 9112, section 9.6).
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
         let version = HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);

@@ -61,6 +61,26 @@ fn a_manifest_of_any_size_takes_no_memory() {
     registry.ask("PUT", "/v2/a/manifests/x", &[], &body[..4 << 20]).refused(400, "MANIFEST_INVALID");
 }
 
+/// A client that thinks the connection good would send its next request to nobody.
+#[test]
+fn who_is_refused_before_all_is_read_is_told_that_the_connection_ends() {
+    let store = StoreOptions { quota_bytes: Some(100), ..StoreOptions::default() };
+    let registry = Registry::with(Choices { store, stall: Duration::from_secs(1), ..Choices::default() });
+    let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(b""));
+    for (length, expected) in [(200, None), (8 << 20, Some("close"))] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n", registry.address);
+        let answer = read_reply(registry.send(&head, &vec![0; length])).refused(403, "DENIED");
+        assert_eq!(answer.field("connection"), expected, "{length}");
+    }
+    // One that has asked first sends nothing.
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: 200\r\nExpect: 100-continue\r\n\r\n",
+        registry.address
+    );
+    let answer = read_reply(registry.send(&head, b"")).refused(403, "DENIED");
+    assert_eq!(answer.field("connection"), Some("close"));
+}
+
 #[test]
 fn a_chunk_that_contradicts_itself_is_refused() {
     let registry = Registry::start();
