@@ -54,7 +54,7 @@ pub async fn check_bucket(bucket: Arc<dyn Bucket>, scratch: &Path) -> Result<Che
         return Err(OpenError::Directory { path, source: std::io::Error::other(format!("no registry in {address}")) });
     }
     let path = scratch.join("index.db");
-    restore(&*bucket, &found, &path).await?;
+    restore(&bucket, &found, &path).await?;
     let mut checked = look_through(&Index::open(&path)?, &Shelves::Bucket(bucket.clone())).await?;
     if Found::look(&*bucket).await.map_err(failed)? != found {
         let words = format!("a registry serves {address} meanwhile: what is not there may have been collected");

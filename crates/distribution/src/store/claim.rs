@@ -1,6 +1,7 @@
 //! A server begins with what lies in a bucket: it makes sure that nobody else serves it, has its rows on this disk as they
 //! are there, and says that it has begun.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,15 +10,17 @@ use dozen_ledger::Ledger;
 use dozen_ledger::rusqlite::Connection;
 
 use super::bucket::{Bucket, BucketError, list_all, read_whole};
-use super::index::{Index, now};
+use super::index::{Index, UploadRow, now};
 use super::journal::{self, Header, Journal, Position, damaged, entry_name, number_of, snapshot_name};
 use super::schema::MIGRATIONS;
 use super::{OpenError, blocking};
 use crate::failpoint::failpoint;
-use crate::refusal::Refusal;
+use crate::refusal::{Kind, Refusal};
 
 /// So many rows are written at once.
 const ROWS_AT_ONCE: usize = 1000;
+/// Entries of a journal that are on their way at once: each is small, and takes as long as the way to the store and back.
+const ENTRIES_AT_ONCE: usize = 16;
 
 /// What of a journal lies in a bucket.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -94,18 +97,22 @@ pub(super) async fn begin(bucket: &Arc<dyn Bucket>, local: &Path, takes_over: bo
         _ => {}
     }
     let path = local.join("index.db");
-    let (index, mut position, entries) = match (&last, at_hand(&path, &found, last.as_ref()).await?) {
-        (_, Some((index, position))) => {
+    let (index, mut position, entries) = match at_hand(&path, &found, last.as_ref()).await? {
+        AtHand::Index(index, position) => {
             let entries = position.next - 1 - found.snapshot.unwrap_or_default();
             (index, position, entries)
         }
-        (last, None) => {
+        AtHand::Uploads(uploads) => {
             if last.is_some() {
                 tracing::info!("reading the index from {}", address());
             }
-            let position = restore(&**bucket, &found, &path).await?;
+            let position = restore(bucket, &found, &path).await?;
             let entries = found.after_snapshot().count() as u64;
-            (Index::open(&path)?, position, entries)
+            let index = Index::open(&path)?;
+            for upload in uploads {
+                index.record_upload(upload).await?;
+            }
+            (index, position, entries)
         }
     };
     put_header(bucket, &mut position, Header::opening(&owner)).await?;
@@ -138,21 +145,32 @@ pub(super) async fn put_header(
     Ok(())
 }
 
-/// The index on this disk, if it is what the bucket has.
-async fn at_hand(path: &Path, found: &Found, last: Option<&Header>) -> Result<Option<(Index, Position)>, OpenError> {
-    let (Some(number), Some(last)) = (found.last(), last) else { return Ok(None) };
+/// What is on this disk.
+enum AtHand {
+    /// All that the bucket has.
+    Index(Index, Position),
+    /// Nothing, or what is older or newer: a server that is killed when an entry is there and before it knows leaves such a
+    /// one. Open uploads are here alone.
+    Uploads(Vec<UploadRow>),
+}
+
+async fn at_hand(path: &Path, found: &Found, last: Option<&Header>) -> Result<AtHand, OpenError> {
     if !path.exists() {
-        return Ok(None);
+        return Ok(AtHand::Uploads(Vec::new()));
     }
     let index = Index::open(path)?;
     let position = index.position().await?;
-    Ok(position
-        .filter(|position| (position.next, &position.last) == (number + 1, &last.id))
-        .map(|position| (index, position)))
+    let is_last = |position: &Position| {
+        found.last() == position.next.checked_sub(1) && last.is_some_and(|last| last.id == position.last)
+    };
+    Ok(match position.filter(is_last) {
+        Some(position) => AtHand::Index(index, position),
+        None => AtHand::Uploads(index.uploads().await?),
+    })
 }
 
 /// Makes the index anew of what lies in the bucket.
-pub(super) async fn restore(bucket: &dyn Bucket, found: &Found, path: &Path) -> Result<Position, OpenError> {
+pub(super) async fn restore(bucket: &Arc<dyn Bucket>, found: &Found, path: &Path) -> Result<Position, OpenError> {
     for end in ["", "-wal", "-shm", "-reserve"] {
         let mut file = path.as_os_str().to_owned();
         file.push(end);
@@ -176,7 +194,7 @@ pub(super) async fn restore(bucket: &dyn Bucket, found: &Found, path: &Path) -> 
     if let Some(number) = found.snapshot {
         let name = snapshot_name(number);
         let scratch = path.with_extension("snapshot");
-        download(bucket, &name, &scratch).await?;
+        download(&**bucket, &name, &scratch).await?;
         let (header, back) = blocking(move || {
             let header = read_snapshot(&connection, &scratch, &name);
             let _ = std::fs::remove_file(&scratch);
@@ -186,12 +204,19 @@ pub(super) async fn restore(bucket: &dyn Bucket, found: &Found, path: &Path) -> 
         connection = back;
         position = Position { next: number + 1, last: header.id, fences: header.fences };
     }
-    for number in found.after_snapshot() {
+    let mut asked = found.after_snapshot().map(|number| {
+        let (bucket, name) = (bucket.clone(), entry_name(number));
+        (number, tokio::spawn(async move { read_whole(&*bucket, &name).await }))
+    });
+    let mut coming: VecDeque<_> = asked.by_ref().take(ENTRIES_AT_ONCE).collect();
+    while let Some((number, content)) = coming.pop_front() {
         let name = entry_name(number);
         if number != position.next {
             return Err(damaged(&entry_name(position.next), "it is missing").into());
         }
-        let content = read_whole(bucket, &name).await.map_err(failed)?;
+        let content = content.await.map_err(|error| Refusal::new(Kind::Internal, error.to_string()))?;
+        let content = content.map_err(failed)?;
+        coming.extend(asked.next());
         let (header, changes) =
             journal::read_entry(&content).ok_or_else(|| damaged(&name, "it is no entry of a journal"))?;
         header.check().map_err(|why| damaged(&name, &why))?;

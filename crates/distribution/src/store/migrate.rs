@@ -135,7 +135,7 @@ pub async fn migrate_to_directory(
         return Err(OpenError::Claimed { address: bucket.address(), host: last.host });
     }
     let new = to.join("migration.db");
-    let mut position = restore(&*bucket, &found, &new).await?;
+    let mut position = restore(&bucket, &found, &new).await?;
     claim::put_header(&bucket, &mut position, Header::opening(&owner)).await?;
     let directory = Directory::open(to).map_err(&failed)?;
     let index = Index::open(&new)?;

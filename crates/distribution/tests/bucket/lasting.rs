@@ -127,6 +127,38 @@ fn an_upload_is_tried_again_once_the_store_is_up() {
     assert_eq!(std::fs::read_dir(crate::uploads(registry.root.path())).unwrap().count(), 0);
 }
 
+/// As a kill leaves it that comes between an entry in the bucket and the word of it here.
+#[test]
+fn an_upload_goes_on_where_the_index_here_is_not_the_last() {
+    let registry = Registry::start();
+    let location = registry.begin("a");
+    registry.ask("PATCH", &location, &[], b"hello ").is(202);
+    let (root, copy) = (registry.stop(), tempfile::tempdir().unwrap());
+    let names = ["index.db", "index.db-wal"];
+    let copy_all = |from: &std::path::Path, to: &std::path::Path| {
+        for name in names {
+            let _ = std::fs::remove_file(to.join(name));
+            if from.join(name).exists() {
+                std::fs::copy(from.join(name), to.join(name)).unwrap();
+            }
+        }
+    };
+    copy_all(&root.path().join("bucket"), copy.path());
+    let registry = Registry::in_directory(root, Choices::default());
+    // More than are read at once.
+    (0..20).for_each(|number| drop(registry.push_blob("a", format!("later {number}").as_bytes())));
+    let root = registry.stop();
+    copy_all(copy.path(), &root.path().join("bucket"));
+    let registry = Registry::in_directory(root, Choices::default());
+    (0..20).for_each(|number| {
+        let content = format!("later {number}");
+        registry.get(&format!("/v2/a/blobs/{}", sha256(content.as_bytes()))).is(200);
+    });
+    assert_eq!(registry.get(&location).is(204).field("range"), Some("0-5"));
+    let put = format!("{location}?digest={}", sha256(b"hello world"));
+    registry.ask("PUT", &put, &[("Content-Range", "6-10")], b"world").is(201);
+}
+
 /// The store has done it, and its answer was lost: the entry is found there, and is no other server's.
 #[test]
 fn an_answer_that_was_lost_is_no_other_server() {
