@@ -55,8 +55,11 @@ enum Verb {
         /// Only tests whose name contains this.
         filter: Option<String>,
     },
-    /// Work and kill an engine for an hour, and look whether anything is lost, left or grows.
+    /// Work and kill an engine for an hour, or a registry's server, and look whether anything is lost, left or grows.
     Soak {
+        /// What is worked with.
+        #[arg(long, value_enum, default_value = "engine")]
+        of: suite::Of,
         /// How long.
         #[arg(long, default_value_t = 60)]
         minutes: u32,
@@ -129,7 +132,7 @@ fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Demo { down: true, .. } => demo::down(),
         Verb::Demo { apt, .. } => demo::up(if apt { demo::Way::Apt } else { demo::Way::Pip }),
         Verb::Test { quick, filter } => suite::test(quick, filter.as_deref()),
-        Verb::Soak { minutes } => suite::soak(minutes),
+        Verb::Soak { of, minutes } => suite::soak(of, minutes),
         Verb::Images { names, path, all, rebuild } => images::verb(&names, all, path, rebuild),
         Verb::Clients { name } => clients::verb(&name),
         Verb::Check => check::check(),

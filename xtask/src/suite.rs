@@ -1,5 +1,5 @@
 //! `cargo xtask test`: sets everything up, runs every test, and looks whether anything stayed behind. `cargo xtask
-//! soak`: the same, for the one test that takes an hour.
+//! soak`: the same, for one of the tests that take an hour.
 
 use std::process::Command;
 use std::time::Instant;
@@ -12,8 +12,18 @@ use crate::{clients, host, images, packages, steps};
 /// Marked `#[ignore]`, but no test: it prints figures.
 const FIGURES: &str = "how_long_an_attach_takes";
 
-/// Marked `#[ignore]`: it takes an hour, and has a verb of its own.
+/// Marked `#[ignore]`: they take an hour, and have a verb of their own. Of the engine; of the registry's server.
 pub const SOAK: &str = "an_hour_of_everything_leaves_nothing";
+pub const REGISTRY_SOAK: &str = "an_hour_of_pushes_loses_nothing";
+
+/// What `cargo xtask soak` is about.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Of {
+    /// Containers, networks and images, with an engine, a keeper and monitors that are killed.
+    Engine,
+    /// A registry's server, in a directory and in a store, that is killed, moved and loses its disk.
+    Registry,
+}
 
 /// `cargo xtask test`.
 pub fn test(quick: bool, filter: Option<&str>) -> Result<(), Failure> {
@@ -22,16 +32,20 @@ pub fn test(quick: bool, filter: Option<&str>) -> Result<(), Failure> {
         runner.arg("--workspace").args(filter);
         if !quick {
             // But for those that need a machine of another kind, or an hour.
-            let others = [crate::vm::HERE_ONLY, FIGURES, SOAK];
+            let others = [crate::vm::HERE_ONLY, FIGURES, SOAK, REGISTRY_SOAK];
             runner.args(["--", "--include-ignored"]).args(others.iter().flat_map(|name| ["--skip", name]));
         }
     })
 }
 
 /// `cargo xtask soak`.
-pub fn soak(minutes: u32) -> Result<(), Failure> {
+pub fn soak(of: Of, minutes: u32) -> Result<(), Failure> {
+    let (binary, test) = match of {
+        Of::Engine => ("crash", SOAK),
+        Of::Registry => ("registry_soak", REGISTRY_SOAK),
+    };
     run("soak", &[], |runner| {
-        runner.args(["-p", "dozen-testbox", "--test", "crash", SOAK, "--", "--ignored"]);
+        runner.args(["-p", "dozen-testbox", "--test", binary, test, "--", "--ignored"]);
         runner.env("DOZEN_TEST_SOAK_MINUTES", minutes.to_string());
         // What it finds is the point.
         runner.env("NEXTEST_SUCCESS_OUTPUT", "final");

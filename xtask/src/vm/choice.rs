@@ -2,7 +2,7 @@
 
 use super::report::Test;
 use super::{Options, Security};
-use crate::suite::SOAK;
+use crate::suite::{REGISTRY_SOAK, SOAK};
 
 /// The tests of `--smoke`: of each kind of edge that Debian's kernel, systemd and cgroup v2 could make different, what
 /// meets it in the shortest time. A binary, and how the names of its tests begin.
@@ -67,6 +67,7 @@ pub fn choose(binary: &str, tests: &[(String, bool)], options: &Options) -> Vec<
         here.map_or(options.heavy || !ignored, has_module)
             && (binary.contains("::") || listed(LIBRARIES, name))
             && !NOT_THERE.contains(&binary)
+            && name != REGISTRY_SOAK
             && (!options.smoke || listed(SMOKE, name))
             // The corpora of the fuzzers lie in the work tree, which is not there; and they are decisions.
             && !name.starts_with("fuzzing::")
@@ -116,6 +117,8 @@ mod tests {
         };
         assert_eq!(chosen(Options { soak: Some(5), ..Options::default() }), [tests[0].0.as_str()]);
         assert_eq!(chosen(Options { heavy: true, ..Options::default() }), ["kills::a_kill"]);
+        let registry = [(REGISTRY_SOAK.to_owned(), true)];
+        assert!(choose("testbox::registry_soak", &registry, &Options { heavy: true, ..Options::default() }).is_empty());
     }
 
     #[test]

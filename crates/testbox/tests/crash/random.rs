@@ -1,43 +1,14 @@
 //! Kills at random moments. `DOZEN_TEST_SEED` plays one round again, `DOZEN_TEST_ROUNDS` says how many are played.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use dozen_testbox::{Random, number, seed};
 use rustix::process::Pid;
 
 use crate::bench::kill;
 use crate::{Ring, scenario};
 
 const ROUNDS: u64 = 30;
-/// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled").
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-    }
-
-    /// Another one, for somebody else.
-    pub fn split(&mut self) -> Self {
-        Self::new(self.below(u64::from(u32::MAX)))
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % limit
-    }
-}
-
-pub fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
-/// `DOZEN_TEST_SEED`, or another one each time.
-pub fn seed() -> u64 {
-    number("DOZEN_TEST_SEED")
-        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 1_000_000_007)
-}
 
 #[test]
 fn kills_at_random_moments_are_survived() {

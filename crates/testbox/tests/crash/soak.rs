@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use dozen_testbox::{Machine, dozen_program, patience};
+use dozen_testbox::{Machine, Random, dozen_program, number, patience, seed};
 use rustix::process::Pid;
 
 use crate::bench::{kill, monitors, until_none};
-use crate::random::{Random, number, seed};
 use crate::{Ring, agree};
 
 const MINUTES: u64 = 60;
