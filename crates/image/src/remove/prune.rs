@@ -4,7 +4,8 @@
 use dozen_model::ImageId;
 
 use super::{InUse, Plan, Removal, conflict};
-use crate::store::{ImageStore, State};
+use crate::state::State;
+use crate::store::ImageStore;
 use crate::{Image, ImageError};
 
 impl ImageStore {
