@@ -14,6 +14,7 @@ mod blobs;
 mod file;
 mod lists;
 mod manifests;
+mod shelf;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -27,7 +28,8 @@ use dozen_model::Digest;
 use tokio::sync::mpsc;
 
 use asking::{Places, Refusals, Turns};
-use lists::{ReferrersOf, Shelf, TagsOf};
+use lists::{ReferrersOf, TagsOf};
+use shelf::Shelf;
 
 pub(crate) use blobs::{Arriving, Coming};
 pub use file::{Secrets, UpstreamPlan, UpstreamsError, read_upstreams};
