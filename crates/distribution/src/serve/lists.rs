@@ -32,7 +32,9 @@ impl Server {
             _ => (self.store.index.tags(name, page.after.clone(), page.count.saturating_add(1)).await?, None),
         };
         let (tags, link) = page.cut(tags, &format!("/v2/{name}/tags/list"));
-        Ok(self.listed(list(&json!({ "name": name.as_str(), "tags": tags }), link), how))
+        // As it was called by who asks.
+        let called = request.extensions().get().unwrap_or(name);
+        Ok(self.listed(list(&json!({ "name": called.as_str(), "tags": tags }), link), how))
     }
 
     /// Those that the caller sees.

@@ -18,7 +18,7 @@ use crate::upstream::Upstreams;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Called {
     registry: String,
-    there: RepositoryName,
+    pub(super) there: RepositoryName,
     here: RepositoryName,
 }
 

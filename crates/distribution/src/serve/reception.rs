@@ -108,6 +108,10 @@ impl Reception {
         let caller = self.options.access.admit(request.headers(), request.uri(), self.has_tls).await?;
         let meant = namespace::mean(&mut action, request, self.options.upstreams.as_ref());
         meant.check(&action, &caller)?;
+        if let Meant::There(called) = &meant {
+            // Of lists, which say their own name.
+            request.extensions_mut().insert(called.there.clone());
+        }
         user.clone_from(&caller.user);
         if self.options.read_only && action.is_write() {
             return Err(Refusal::new(Kind::Unsupported, "this registry is read-only"));

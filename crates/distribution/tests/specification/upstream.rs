@@ -354,6 +354,7 @@ fn a_mirror_is_told_which_registry_is_meant() {
     assert_eq!(elsewhere.asked(), [""; 0]);
     // Lists go on under the name that they were asked for by.
     let page = registry.get("/v2/team/web/tags/list?n=1&ns=r.example").is(200);
+    assert_eq!(page.json()["name"], "team/web");
     let link = page.field("link").unwrap().split(['<', '>']).nth(1).unwrap().to_owned();
     assert!(link.starts_with("/v2/team/web/tags/list?") && link.contains("ns=r.example"), "{link}");
     assert_eq!(registry.get(&link).is(200).json()["tags"], json!(["2"]));
