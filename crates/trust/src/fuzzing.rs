@@ -6,7 +6,8 @@ use crate::bundle::{Envelope, signed_image};
 use crate::payload::{Statement, payload};
 use crate::{Attached, BUNDLE_BYTES, Policy, PrivateKey, PublicKey, bundle_of};
 
-/// A policy, a key, a payload, a bundle, its statement or its manifest, by the first byte. What is taken is what it says when it is looked at again.
+/// A policy, a key, a payload, a bundle, its statement or its manifest, by the first byte. What is taken is what it says when
+/// it is looked at again.
 pub fn trust(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(rest);
