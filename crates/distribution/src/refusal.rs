@@ -165,6 +165,20 @@ impl Refusal {
         }
     }
 
+    /// A task of ours: it panicked, or there is nobody any more who could run it.
+    pub(crate) fn of_task(error: &tokio::task::JoinError) -> Self {
+        if error.is_cancelled() {
+            return Self::new(Kind::Ending, "the registry is going down");
+        }
+        tracing::error!(%error, "a task of the registry failed");
+        Self::new(Kind::Internal, "the registry failed: its log says why")
+    }
+
+    /// Whether it is for this server's end alone: nothing is wrong.
+    pub fn is_for_ending(&self) -> bool {
+        self.kind == Kind::Ending
+    }
+
     /// The body that tells it.
     pub fn body(&self) -> String {
         let mut error = json!({ "code": self.kind.told().1, "message": self.message });
@@ -202,6 +216,18 @@ impl From<rusqlite::Error> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_that_nobody_runs_any_more_is_no_fault() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = runtime.spawn(std::future::pending::<()>());
+        drop(runtime);
+        let other = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = other.block_on(task).unwrap_err();
+        assert!(Refusal::of_task(&error).is_for_ending());
+        let panicked = other.block_on(async { tokio::spawn(async { panic!("on purpose") }).await }).unwrap_err();
+        assert_eq!(Refusal::of_task(&panicked).kind, Kind::Internal);
+    }
 
     #[test]
     fn a_refusal_is_told_in_the_specifications_form() {

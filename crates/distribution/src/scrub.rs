@@ -64,7 +64,9 @@ pub async fn scrub(store: Arc<Store>, scrub: Scrub, metrics: Arc<Metrics>) {
     let pace = Pace::new(scrub.bytes_per_second, metrics.clone());
     loop {
         let pause = go_on(&store, scrub.every, &pace, &metrics).await.unwrap_or_else(|refusal| {
-            tracing::error!("the scrub cannot go on, and tries again in {FAILURE_PAUSE:?}: {refusal}");
+            if !refusal.is_for_ending() {
+                tracing::error!("the scrub cannot go on, and tries again in {FAILURE_PAUSE:?}: {refusal}");
+            }
             FAILURE_PAUSE
         });
         tokio::time::sleep(pause).await;

@@ -389,10 +389,7 @@ fn lock(root: &Path) -> Result<File, OpenError> {
 
 /// Work that waits for a disk or takes a processor for long. It goes on to its end if nobody waits for it any more.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a task of the registry failed");
-        Err(Refusal::new(Kind::Internal, "the registry failed: its log says why"))
-    })
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Refusal::of_task(&error)))
 }
 
 #[cfg(test)]

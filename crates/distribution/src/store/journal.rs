@@ -123,10 +123,7 @@ impl Journal {
             while journal.put_one(&mut ship, &ledger, false).await? {}
             Ok(())
         });
-        shipped.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a task of the registry failed");
-            Err(Refusal::new(Kind::Internal, "the registry failed: its log says why"))
-        })
+        shipped.await.unwrap_or_else(|error| Err(Refusal::of_task(&error)))
     }
 
     /// Says in the bucket that this server is over: whoever is next need not ask.

@@ -366,10 +366,7 @@ impl Store {
 
 /// Runs something with effects that belong together to its end, also if the request is given up.
 async fn to_its_end(work: impl Future<Output = Result<(), Refusal>> + Send + 'static) -> Result<(), Refusal> {
-    tokio::spawn(work).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a task of the registry failed");
-        Err(Refusal::new(Kind::Internal, "the registry failed: its log says why"))
-    })
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(Refusal::of_task(&error)))
 }
 
 fn unknown() -> Refusal {

@@ -32,6 +32,7 @@ pub(crate) async fn collect_each(pause: Duration, store: Arc<Store>, rules: Opti
         if let Some(rules) = &rules {
             match store.retain(rules, false).await {
                 Ok(released) => metrics.released(released.len()),
+                Err(refusal) if refusal.is_for_ending() => {}
                 Err(refusal) => tracing::error!("cannot carry out the rules of retention: {refusal}"),
             }
         }
@@ -45,7 +46,9 @@ pub(crate) async fn collect_when_stirred(pause: Duration, store: Arc<Store>) {
     let metrics = Metrics::default();
     loop {
         collect(&store, &metrics).await;
-        if let Err(refusal) = store.until_stirred().await {
+        if let Err(refusal) = store.until_stirred().await
+            && !refusal.is_for_ending()
+        {
             tracing::error!("cannot tell what nothing names: {refusal}");
         }
         tokio::time::sleep(pause).await;
@@ -60,6 +63,7 @@ async fn collect(store: &Arc<Store>, metrics: &Metrics) {
             tracing::info!("collected {blobs} blobs of {bytes} bytes that nothing named, and {uploads} uploads");
         }
         Ok(_) => {}
+        Err(refusal) if refusal.is_for_ending() => {}
         Err(refusal) => tracing::error!("cannot collect what nothing names: {refusal}"),
     }
 }
