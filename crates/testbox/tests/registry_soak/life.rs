@@ -106,6 +106,11 @@ impl Life {
         self.shared.machine.directory().join("server.log")
     }
 
+    /// What the server said last.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log())
+    }
+
     /// Starts the server, and waits until it listens.
     pub fn serve(&mut self) {
         let machine = &self.shared.machine;
@@ -332,5 +337,7 @@ fn seconds(duration: Duration) -> String {
 
 fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().rev().take(20).collect::<Vec<_>>().join("\n")
+    let mut lines: Vec<&str> = text.lines().rev().filter(|line| !line.contains(" went: ")).take(30).collect();
+    lines.reverse();
+    lines.join("\n")
 }

@@ -61,7 +61,9 @@ fn soak(seed: u64, has_store: bool, length: Duration, round: Duration) -> Result
     );
     match shared.troubles().len() {
         0 => Ok(()),
-        count => Err(format!("DOZEN_TEST_SEED={seed}: {count} things are wrong{}", shared.report())),
+        count => {
+            Err(format!("DOZEN_TEST_SEED={seed}: {count} things are wrong{}\n{}", shared.report(), life.log_tail()))
+        }
     }
 }
 

@@ -330,6 +330,19 @@ impl Model {
         all
     }
 
+    /// Why a manifest's blobs have to be there, for people.
+    pub fn why(&self, repository: usize, manifest: usize, begin: Moment, end: Moment) -> String {
+        let mut why = String::new();
+        for blob in &self.shapes[manifest].blobs {
+            let naming = self.shapes.iter().enumerate().filter(|(_, shape)| shape.blobs.contains(blob));
+            let naming = naming.map(|(other, _)| (other, self.manifest(repository, other, begin, end)));
+            let naming: Vec<_> = naming.filter(|(_, presence)| *presence != Presence::MustNot).collect();
+            let seen = self.repositories[repository].blobs[*blob].seen;
+            why += &format!("blob {blob} was seen at {seen:?}, named by {naming:?}, looked for in {begin}-{end}; ");
+        }
+        why
+    }
+
     /// Whether the list of all repositories has this one.
     pub fn is_listed(&self, repository: usize, begin: Moment, end: Moment) -> Presence {
         let all = (0..self.shapes.len()).map(|manifest| self.manifest(repository, manifest, begin, end));

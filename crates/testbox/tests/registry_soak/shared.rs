@@ -112,7 +112,9 @@ impl Shared {
         for Trouble { what, about } in self.troubles().iter().take(5) {
             report += &format!("\n== {what}\n");
             // What was done to the server is about everything.
-            let is_about = |line: &&String| line.contains(" -- ") || about.iter().all(|word| line.contains(word));
+            let is_about = |line: &&String| {
+                line.contains(" -- ") || !about.is_empty() && about.iter().all(|word| line.contains(word))
+            };
             let mut told: Vec<&String> = lines.iter().rev().filter(is_about).take(TOLD).collect();
             told.reverse();
             for line in told {

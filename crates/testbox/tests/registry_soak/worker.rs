@@ -173,7 +173,13 @@ impl Worker {
         if let Some(wrong) = wrong {
             let told =
                 format!("{} {} answered {} {}: {wrong}", request.method, request.path, answer.status, answer.text());
-            self.shared.trouble(&about(&request.path), told);
+            // Of a manifest that is refused it is what it names.
+            let text = String::from_utf8_lossy(&answer.body);
+            let missing = text.split("\"digest\":\"").nth(1).and_then(|rest| rest.split('"').next());
+            match missing.filter(|_| answer.status == 400) {
+                Some(missing) => self.shared.trouble(&[about(&request.path)[0], short(missing)], told),
+                None => self.shared.trouble(&about(&request.path), told),
+            }
         }
         acted
     }
@@ -277,7 +283,7 @@ impl Worker {
                 // Room there may be or not.
                 403 => None,
                 400 if takes != Presence::Must => None,
-                400 => Some("all that it names is there".to_owned()),
+                400 => Some(format!("all that it names is there: {}", model.why(repository, manifest, begin, end))),
                 _ => Some("nobody answers so".to_owned()),
             }
         });
