@@ -1,7 +1,7 @@
 //! What a registry has to have by what it has answered: plain data. Repositories, tags, blobs and manifests are numbers of a
 //! pool; what was asked and answered comes in, and out comes what may be found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::register::{Effect, Moment, Register};
@@ -79,9 +79,19 @@ pub struct Terms {
 #[derive(Debug, Clone)]
 struct Blob {
     held: Register<()>,
-    /// When it was last certainly brought or asked for, at the earliest.
-    seen: Option<Moment>,
+    /// When it was certainly brought, or asked for and found: the last ones.
+    seen: VecDeque<Sighting>,
 }
+
+/// It was there at one moment between these two, and nobody knows at which.
+#[derive(Debug, Clone, Copy)]
+struct Sighting {
+    begin: Moment,
+    end: Moment,
+}
+
+/// Of a blob, so many are remembered: more than clients are at work.
+const SIGHTINGS: usize = 16;
 
 #[derive(Debug, Clone)]
 struct Repository {
@@ -112,7 +122,7 @@ pub struct Model {
 impl Model {
     pub fn new(terms: Terms, shapes: Vec<Shape>, repositories: usize, blobs: usize, tags: usize) -> Self {
         let repository = Repository {
-            blobs: vec![Blob { held: Register::new(None, 0), seen: None }; blobs],
+            blobs: vec![Blob { held: Register::new(None, 0), seen: VecDeque::new() }; blobs],
             manifests: vec![Register::new(None, 0); shapes.len()],
             tags: vec![Register::new(None, 0); tags],
         };
@@ -149,7 +159,7 @@ impl Model {
     fn done_at(&mut self, ticket: Ticket, now: Moment) {
         self.each(ticket.operation, Part::Done(ticket.id, now));
         if let Operation::GiveBlob { repository, blob } = ticket.operation {
-            self.see(repository, blob, ticket.begin);
+            self.see_at(repository, blob, ticket.begin, now);
         }
     }
 
@@ -164,9 +174,17 @@ impl Model {
     }
 
     /// A blob was asked for after this moment, and was there.
-    pub fn see(&mut self, repository: usize, blob: usize, at: Moment) {
+    pub fn see(&mut self, repository: usize, blob: usize, begin: Moment) {
+        let now = self.now();
+        self.see_at(repository, blob, begin, now);
+    }
+
+    fn see_at(&mut self, repository: usize, blob: usize, begin: Moment, end: Moment) {
         let seen = &mut self.repositories[repository].blobs[blob].seen;
-        *seen = (*seen).max(Some(at));
+        if seen.len() == SIGHTINGS {
+            seen.pop_front();
+        }
+        seen.push_back(Sighting { begin, end });
     }
 
     /// The server is over.
@@ -295,8 +313,8 @@ impl Model {
         }
         // The server counts whole seconds.
         let certain = self.terms.grace.saturating_sub(Duration::from_secs(1));
-        let until = seen.map(|seen| seen + u64::try_from(certain.as_micros()).expect("seconds"));
-        let stays = !possible.contains(&None) && until.is_some_and(|until| end < until);
+        let certain = u64::try_from(certain.as_micros()).expect("seconds");
+        let stays = !possible.contains(&None) && seen.iter().any(|seen| seen.end < begin && end < seen.begin + certain);
         if stays { Presence::Must } else { Presence::May }
     }
 
@@ -337,7 +355,7 @@ impl Model {
             let naming = self.shapes.iter().enumerate().filter(|(_, shape)| shape.blobs.contains(blob));
             let naming = naming.map(|(other, _)| (other, self.manifest(repository, other, begin, end)));
             let naming: Vec<_> = naming.filter(|(_, presence)| *presence != Presence::MustNot).collect();
-            let seen = self.repositories[repository].blobs[*blob].seen;
+            let seen = &self.repositories[repository].blobs[*blob].seen;
             why += &format!("blob {blob} was seen at {seen:?}, named by {naming:?}, looked for in {begin}-{end}; ");
         }
         why

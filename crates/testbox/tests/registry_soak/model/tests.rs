@@ -33,12 +33,23 @@ fn a_blob_stays_for_the_grace_time_or_as_long_as_it_is_named() {
     assert_eq!(model.blob(0, 0, 9 * SECOND, 9 * SECOND), Presence::Must);
     assert_eq!(model.blob(0, 1, 9 * SECOND, 9 * SECOND), Presence::May);
     // Somebody asked for it.
-    model.see(0, 1, 8 * SECOND);
+    model.see_at(0, 1, 8 * SECOND, 8 * SECOND + 1);
     assert_eq!(model.blob(0, 1, 9 * SECOND, 9 * SECOND), Presence::Must);
     did(&mut model, 9 * SECOND, DeleteManifest { repository: 0, manifest: 0 });
     assert_eq!(model.blob(0, 0, 10 * SECOND, 10 * SECOND), Presence::May);
     did(&mut model, 10 * SECOND, DeleteBlob { repository: 0, blob: 1 });
     assert_eq!(model.blob(0, 1, 11 * SECOND, 11 * SECOND), Presence::MustNot);
+}
+
+/// It may have gone, and come again while somebody looked.
+#[test]
+fn who_looks_while_a_blob_comes_need_not_find_it() {
+    let mut model = model();
+    did(&mut model, 10, GiveBlob { repository: 0, blob: 0 });
+    let again = model.begin_at(GiveBlob { repository: 0, blob: 0 }, 9 * SECOND);
+    model.done_at(again, 9 * SECOND + 20);
+    assert_eq!(model.blob(0, 0, 9 * SECOND + 10, 9 * SECOND + 30), Presence::May);
+    assert_eq!(model.blob(0, 0, 9 * SECOND + 30, 9 * SECOND + 40), Presence::Must);
 }
 
 #[test]
