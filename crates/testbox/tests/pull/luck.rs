@@ -141,6 +141,22 @@ fn a_registry_that_lies_is_found_out_and_leaves_nothing() {
     between.stop(&machine);
 }
 
+#[test]
+fn on_a_full_disk_nothing_of_an_image_is_kept() {
+    let machine = Machine::new();
+    let data = machine.directory().join("data").display().to_string();
+    machine.run("mount", &["-t", "tmpfs", "-o", "size=24m,mode=711", "tmpfs", &data]).expect(0);
+    let registry = filled(&machine);
+    registry.fill("nginx:1.22", "large:1");
+    let engine = machine.engine();
+    let name = |name: &str| format!("127.0.0.1:{}/{name}", registry.port);
+    for _ in 0..2 {
+        engine.dozen(&["pull", &name("large:1")]).refuses(1, &["No space left on device", "free some space"]);
+        check_nothing_is_left(&machine);
+    }
+    engine.dozen(&["run", "--rm", "--network", "none", &name("web:1"), "true"]).expect(0);
+}
+
 /// Somebody who sends layers when he is let.
 fn gated(machine: &Machine, port: u16) -> (Between, Arc<Gate>, Arc<AtomicUsize>) {
     let (gate, blobs) = (Arc::new(Gate::default()), Arc::new(AtomicUsize::new(0)));

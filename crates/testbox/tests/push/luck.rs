@@ -114,6 +114,30 @@ fn an_engine_that_dies_meanwhile_leaves_nothing() {
 }
 
 #[test]
+fn on_a_full_disk_nothing_is_left_of_what_was_packed() {
+    let machine = Machine::new();
+    let data = machine.directory().join("data");
+    machine.run("mount", &["-t", "tmpfs", "-o", "size=24m,mode=711", "tmpfs", data.to_str().unwrap()]).expect(0);
+    let registry = Registry::start(&machine);
+    let engine = machine.engine();
+    engine.load("busybox");
+    let name = format!("127.0.0.1:{}/app:1", registry.port);
+    build(&machine, &name);
+    let before = inspect(&engine, &name);
+    // Of its three megabytes of noise there is room for one.
+    let ballast = data.join("ballast").display().to_string();
+    let fill = "cat /dev/zero >$0; truncate -s -1M $0";
+    machine.run("sh", &["-c", fill, &ballast]).expect(0);
+    engine.dozen(&["push", &name]).refuses(1, &["No space left on device", "free some space"]);
+    check_tmp_is_empty(&machine);
+    assert_eq!(inspect(&engine, &name), before);
+    machine.run("rm", &[&ballast]).expect(0);
+    engine.dozen(&["push", &name]).expect(0);
+    remove_all(&engine);
+    engine.dozen(&["run", "--rm", "--network", "none", &name, "cat", "/hello"]).expect(0);
+}
+
+#[test]
 fn a_push_ends_with_its_client() {
     let machine = Machine::new();
     let registry = Registry::start(&machine);
