@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dozen_ledger::{LedgerError, boot};
-use dozen_model::Digest;
+use dozen_model::{Classified, Digest, ErrorKind};
 use tokio::sync::Notify;
 
 use crate::failpoint::failpoint;
@@ -94,6 +94,20 @@ pub enum OpenError {
     Foreign(String),
     #[error("{0} has a registry in it already: a migration takes an empty place")]
     Taken(String),
+}
+
+impl OpenError {
+    /// Whether it is room that is missing.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Directory { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Index(error) => error.kind() == ErrorKind::Exhausted,
+            Self::Recovery(refusal) => refusal.kind == Kind::DiskFull,
+            _ => false,
+        }
+    }
 }
 
 /// See the module.

@@ -54,6 +54,9 @@ impl Classified for LedgerError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Disk(_) | Self::Full => ErrorKind::Exhausted,
+            Self::Open { source, .. } if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
+                ErrorKind::Exhausted
+            }
             Self::Closed => ErrorKind::Unavailable,
             Self::Open { .. } | Self::Newer { .. } | Self::Statement(_) => ErrorKind::Internal,
         }

@@ -318,6 +318,52 @@ fn an_image_is_removed_from_a_full_disk() {
     engine.load("busybox");
 }
 
+/// Images that are made or kept when there is no room for them, while a container writes its log.
+#[test]
+fn no_space_for_an_image_that_is_made_here() {
+    let machine = Machine::new();
+    small_disk(&machine, 32);
+    let engine = machine.engine();
+    engine.load("busybox");
+    let own = "localhost:12012/team/web:1";
+    engine.dozen(&["tag", "busybox", own]).expect(0);
+    let counting = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done";
+    let logger = ["run", "-d", "--name", "logger", "--network", "none", "--log-opt", "max-size=64k", "busybox"];
+    engine.dozen(&[&logger[..], &["sh", "-c", counting]].concat()).expect(0);
+    let noise = "dd if=/dev/urandom of=/noise bs=1M count=6; echo made; sleep 1000";
+    engine.dozen(&["run", "-d", "--name", "made", "--network", "none", "busybox", "sh", "-c", noise]).expect(0);
+    until("it is made", || engine.dozen(&["logs", "made"]).out.contains("made").then_some(()));
+    let exported = machine.directory().join("exported.tar").display().to_string();
+    engine.dozen(&["export", "-o", &exported, "made"]).expect(0);
+    let line = || engine.dozen(&["logs", "--tail", "1", "logger"]).out;
+    let before = (stored(&machine), images(&engine));
+
+    let ballast = machine.directory().join("data/ballast").display().to_string();
+    machine.run("sh", &["-c", "cat /dev/zero >$0; truncate -s -2M $0", &ballast]).expect(0);
+    let room = ["No space left on device", "free some space"];
+    engine.dozen(&["commit", "made", "committed"]).refuses(1, &room);
+    engine.dozen(&["commit", "--pause=false", "made", "committed"]).refuses(1, &room);
+    engine.dozen(&["import", &exported, "imported"]).refuses(1, &room);
+    make_room(&machine);
+    fill(&machine);
+    engine.dozen(&["push", own]).refuses(1, &["507 Insufficient Storage"]);
+    // Nobody is held still, or lost.
+    assert_eq!(engine.dozen(&["ps", "--format", "{{.Names}}"]).text(), "made\nlogger\n");
+    make_room(&machine);
+    let known = line();
+    until("its log goes on", || (line() != known).then_some(()));
+    assert_eq!(images(&engine), before.1);
+    until("nothing is left of them", || {
+        let is_log = |path: &&String| path.contains("/containers/") || path.contains("/registry");
+        stored(&machine).difference(&before.0).all(|path| is_log(&path)).then_some(())
+    });
+    engine.dozen(&["commit", "made", "committed"]).expect(0);
+    engine.dozen(&["rm", "-f", "made"]).expect(0);
+    engine.dozen(&["import", &exported, "imported"]).expect(0);
+    engine.dozen(&["push", own]).expect(0);
+    engine.dozen(&["rm", "-f", "logger"]).expect(0);
+}
+
 /// Someone who watches the engine's system calls, and can change what comes of them, until this is dropped.
 struct Tracer(Child);
 

@@ -65,7 +65,13 @@ impl Inner {
         opened.map_err(|error| {
             // The log is told where it is, the client is not.
             tracing::error!("cannot open the registry in {}: {}", self.root.display(), error_chain(&error));
-            Refusal::new(Kind::StoreUnavailable, "the registry cannot be opened at the moment: its log says why")
+            match error.is_full() {
+                true => Refusal::new(Kind::DiskFull, "the registry cannot be opened: its disk is full"),
+                false => {
+                    let words = "the registry cannot be opened at the moment: its log says why";
+                    Refusal::new(Kind::StoreUnavailable, words)
+                }
+            }
         })
     }
 }
