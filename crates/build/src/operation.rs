@@ -1,7 +1,10 @@
 //! What a step does to the file system, its variables known. Steps that only say something of the image do nothing here.
 
+use std::borrow::Cow;
+
 use dozen_dockerfile::instruction::{RunNetwork, RunSecurity};
 use dozen_dockerfile::{FileMode, MountSpec};
+use dozen_model::without_credentials;
 use serde::Serialize;
 
 /// Something that may add a layer.
@@ -136,6 +139,16 @@ pub enum Source {
     Url(String),
     /// A repository: `URL[#REF[:DIRECTORY]]`.
     Git(String),
+}
+
+impl Source {
+    /// For people: what an address has of a password stays out.
+    pub fn shown(&self) -> Cow<'_, str> {
+        match self {
+            Self::Path(text) | Self::Inline { name: text, .. } => Cow::Borrowed(text),
+            Self::Url(text) | Self::Git(text) => without_credentials(text),
+        }
+    }
 }
 
 /// A directory that is made, with those above it, if it is missing.

@@ -25,6 +25,7 @@ use dozen_dockerfile::instruction::{Dockerfile, Instruction, Step};
 use dozen_dockerfile::scope::{Given, GlobalScope, Platform, StageScope};
 use dozen_dockerfile::stages::Stages;
 use dozen_dockerfile::{Error, Span, Word, parse_trigger};
+use dozen_model::line_without_credentials;
 use serde_json::Value;
 
 pub use arguments::{build_date, unused_arguments};
@@ -278,7 +279,8 @@ impl<'p> State<'p> {
     }
 
     fn shown(&self, line: &str) -> String {
-        shown::line(line, self.planning.escape(), &self.scope)
+        // What is shown is kept in logs of others.
+        line_without_credentials(&shown::line(line, self.planning.escape(), &self.scope)).into_owned()
     }
 
     /// What a word becomes.

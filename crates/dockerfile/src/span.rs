@@ -4,6 +4,8 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
+use dozen_model::line_without_credentials;
+
 /// Bytes of the file, the end not included; always on boundaries of characters.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -104,9 +106,12 @@ impl<'a> Lines<'a> {
         let mut text = format!("{file}:{first}\n{RULE}");
         for line in start..=end {
             let mark = if (first..=last).contains(&line) { ">>>" } else { "   " };
-            let _ = writeln!(text, "{}", format!(" {line:3} | {mark} {}", self.text(line)).trim_end());
+            // It ends up in logs of others.
+            let shown = line_without_credentials(self.text(line));
+            let _ = writeln!(text, "{}", format!(" {line:3} | {mark} {shown}").trim_end());
             if let Some((from, to)) = caret
                 && from.line == line
+                && shown == self.text(line)
             {
                 let until = if to.line == line { to.column } else { self.text(line).chars().count() + 1 };
                 // Tabs stay tabs, so that the carets stand where the terminal puts what they mean.
@@ -139,6 +144,11 @@ mod tests {
     #[test]
     fn an_excerpt_shows_what_is_around() {
         let lines = Lines::new("FROM a\n\n\tRUN b\nCMD c\nUSER d\nUSER e\n");
+        let secret = Lines::new("ADD https://me:pw@h/a /b\n");
+        assert_eq!(
+            secret.excerpt("x", 1..=1, Some(Span { start: 4, end: 20 })),
+            "x:1\n--------------------\n   1 | >>> ADD https://xxxxx@h/a /b\n--------------------\n"
+        );
         assert_eq!(
             lines.excerpt("Dockerfile", 3..=3, Some(Span { start: 13, end: 14 })),
             "Dockerfile:3\n--------------------\n   1 |     FROM a\n   2 |\n   3 | >>> \tRUN b\n\

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod base64;
 mod cgroup_parent;
 mod container;
+mod credentials;
 pub mod der;
 mod digest;
 mod dns;
@@ -41,6 +42,7 @@ pub use container::{
     BuildStep, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice,
     StdinMode, StopSpec,
 };
+pub use credentials::{line_without_credentials, without_credentials};
 pub use digest::{Digest, DigestError};
 pub use dns::DnsSpec;
 pub use error::{Classified, ErrorKind, error_chain};

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 
+use dozen_model::without_credentials;
+
 use crate::settings::Reader;
 use crate::{SettingsError, SignaturePolicy};
 
@@ -129,12 +131,13 @@ fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
 
 /// Docker's words for what is wrong.
 fn mirror(text: &str) -> Result<Mirror, SettingsError> {
+    let shown = without_credentials(text);
     let bad = |why: String| SettingsError::value("registry-mirrors", format!("invalid mirror: {why}"));
     let (is_secure, rest) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest),
         Some(("http", rest)) => (false, rest),
-        Some((scheme, _)) => return Err(bad(format!("unsupported scheme {scheme:?} in {text:?}"))),
-        None => return Err(bad(format!("{text:?} is no URL: write https://HOST"))),
+        Some((scheme, _)) => return Err(bad(format!("unsupported scheme {scheme:?} in {shown:?}"))),
+        None => return Err(bad(format!("{shown:?} is no URL: write https://HOST"))),
     };
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     if host.contains('@') {
@@ -142,10 +145,10 @@ fn mirror(text: &str) -> Result<Mirror, SettingsError> {
         return Err(bad("username/password not allowed in URI".to_owned()));
     }
     if path.contains(['?', '#']) || host.contains(['?', '#']) {
-        return Err(bad(format!("query or fragment at end of the URI {text:?}")));
+        return Err(bad(format!("query or fragment at end of the URI {shown:?}")));
     }
     if !is_host(host) || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(bad(format!("{text:?} is not a valid URI")));
+        return Err(bad(format!("{shown:?} is not a valid URI")));
     }
     let path = path.trim_end_matches('/');
     let path = if path.is_empty() { String::new() } else { format!("/{path}") };
@@ -153,7 +156,7 @@ fn mirror(text: &str) -> Result<Mirror, SettingsError> {
 }
 
 fn insecure_registry(text: &str) -> Result<InsecureRegistry, SettingsError> {
-    let bad = |why: &str| SettingsError::value("insecure-registries", format!("{text:?} {why}"));
+    let bad = |why: &str| SettingsError::value("insecure-registries", format!("{:?} {why}", without_credentials(text)));
     if let Some((address, bits)) = text.split_once('/')
         && let Ok(address) = address.parse::<IpAddr>()
     {
@@ -236,6 +239,10 @@ mod tests {
             (json!({ "registry-mirrors": ["ftp://a"] }), "invalid mirror: unsupported scheme \"ftp\" in \"ftp://a\""),
             (json!({ "registry-mirrors": ["a.example"] }), "is no URL: write https://HOST"),
             (json!({ "registry-mirrors": ["https://me:secret@a"] }), "username/password not allowed in URI"),
+            (json!({ "registry-mirrors": ["ftp://me:secret@a"] }), "unsupported scheme \"ftp\" in \"ftp://xxxxx@a\""),
+            (json!({ "registry-mirrors": ["me:secret@a"] }), "\"xxxxx@a\" is no URL"),
+            (json!({ "insecure-registries": ["https://me:secret@a"] }), "\"https://xxxxx@a\" should not contain"),
+            (json!({ "insecure-registries": ["me:secret@a"] }), "\"xxxxx@a\" is no host"),
             (json!({ "registry-mirrors": ["https://a/?b"] }), "query or fragment at end of the URI"),
             (json!({ "registry-mirrors": ["https://"] }), "is not a valid URI"),
             (json!({ "registry-mirrors": ["https://a b"] }), "is not a valid URI"),

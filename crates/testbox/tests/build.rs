@@ -463,6 +463,21 @@ fn a_file_is_added_from_far_away() {
     let words = format!("digest mismatch {fixed}: {wrong}");
     try_out(&format!("ADD --checksum={wrong} {far}/fixed /"), &[]).refuses(1, &[&words]);
     try_out(&format!("ADD {far}/none /"), &[]).refuses(1, &["/none: invalid response status 404 Not Found"]);
+    // A password in an address is sent there, and seen nowhere.
+    let secret = |path: &str| format!("ADD http://me:hunter2@{NEIGHBOUR_ADDRESS}:8000/{path} /fixed");
+    let built = try_out(&secret("fixed"), &["-t", "secret", "--progress", "plain"]).expect(0);
+    let refused = try_out(&secret("none"), &[]).expect(1);
+    let history = engine.dozen(&["history", "--no-trunc", "secret"]).text();
+    assert!(history.contains(&format!("ADD http://xxxxx@{NEIGHBOUR_ADDRESS}:8000/fixed /fixed")), "{history}");
+    let kept = engine.dozen(&["builder", "du", "--verbose"]).text();
+    let archive = beside(&machine, "secret.tar");
+    engine.dozen(&["save", "-o", &archive, "secret"]).expect(0);
+    let archive = String::from_utf8_lossy(&std::fs::read(archive).unwrap()).into_owned();
+    for said in [&built.out, &built.err, &refused.err, &history, &kept, &archive, &engine.log()] {
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    try_out("ADD http://169.254.169.254/latest /", &[])
+        .refuses(1, &["169.254.169.254, which is where clouds tell a machine its secrets", "--allow network.host"]);
     // A Dockerfile sees no more of the host than its containers do, unless its builder says so.
     serve(&machine, Side::Machine, |_| "of the host".to_owned());
     let line = "ADD http://localhost:8000/x /";

@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use bytes::{Buf, Bytes, BytesMut};
 use dozen_engine::image::ProgressEvent;
 use dozen_engine::{Engine, EngineError, ImportOptions, Loaded, Progress};
+use dozen_model::without_credentials;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -122,7 +123,7 @@ impl Read for ChannelReader {
 pub(super) async fn create(State(engine): State<Engine>, query: Query, headers: HeaderMap, body: Body) -> Answer {
     let Some(source) = query.text("fromSrc") else { return pull::pull(&engine, &query, &headers).await };
     if source != "-" {
-        return Err(ApiError::not_built(format_args!("importing from the address {source:?}"))
+        return Err(ApiError::not_built(format_args!("importing from the address {:?}", without_credentials(source)))
             .with_hint("fetch it and import the file: dozen import FILE"));
     }
     let options = ImportOptions {

@@ -108,8 +108,8 @@ pub fn select(operation: &Copy, sources: &Sources<'_>) -> Result<Selection, Copy
                 let what = Taken::File { node, may_unpack: false, is_new: true };
                 selecting.picked.push(Picked { name: name.clone().into_bytes(), what });
             }
-            Source::Url(url) | Source::Git(url) => {
-                let fetched = fetched.next().ok_or_else(|| CopyError::NotFound(url.clone()))?;
+            Source::Url(_) | Source::Git(_) => {
+                let fetched = fetched.next().ok_or_else(|| CopyError::NotFound(source.shown().into_owned()))?;
                 selecting.fetched(fetched)?;
             }
         }

@@ -325,6 +325,23 @@ fn copies_know_what_they_take_and_where_it_goes() {
 }
 
 #[test]
+fn passwords_in_addresses_are_neither_in_the_history_nor_shown() {
+    let file = "FROM scratch\nARG token=hunter2\nADD https://me:$token@a.example/f https://me:pw@b.example/x.git#v1 /\n\
+                RUN [\"git\", \"clone\", \"https://hunter2@a.example/x.git\"]\n";
+    let plan = Build::default().plans(file).unwrap().remove(0);
+    let add = &plan.steps[1];
+    assert_eq!(
+        add.created_by.as_deref(),
+        Some("ADD https://xxxxx@a.example/f https://xxxxx@b.example/x.git#v1 / # buildkit")
+    );
+    assert_eq!(add.text, "ADD https://xxxxx@a.example/f https://xxxxx@b.example/x.git#v1 /");
+    assert_eq!(plan.steps[2].text, "RUN [\"git\", \"clone\", \"https://xxxxx@a.example/x.git\"]");
+    // What is fetched is what was said.
+    let Some(Operation::Copy(copy)) = &add.operation else { panic!("{add:?}") };
+    assert_eq!(copy.sources[0], Source::Url("https://me:hunter2@a.example/f".into()));
+}
+
+#[test]
 fn triggers_of_the_base_come_first_and_are_gone() {
     let base =
         json!({ "OnBuild": ["ARG v=1", "COPY --from=one . /src", "RUN make $v", "CMD [\"c\"]"], "Cmd": ["old"] });

@@ -1,5 +1,7 @@
 //! COPY and ADD: what is taken, from where, and where it goes.
 
+use std::borrow::Cow;
+
 use dozen_dockerfile::expand::{Quotes, expand};
 use dozen_dockerfile::instruction::{Add, Copy, Source, Transfer};
 use dozen_dockerfile::stages::{self, Taking};
@@ -74,8 +76,11 @@ impl State<'_> {
             match source {
                 Source::Named(word) => {
                     let text = self.text(word)?;
-                    words.push_str(&format!(" {text}"));
-                    named.push((read(text), word));
+                    let source = read(text.clone());
+                    // The history goes wherever the image does. A variable without a value is nothing there.
+                    let said = if text.is_empty() { Cow::Borrowed("") } else { source.shown() };
+                    words.push_str(&format!(" {said}"));
+                    named.push((source, word));
                 }
                 Source::Heredoc(heredoc) => inline.push(self.inline(heredoc)?),
             }

@@ -142,7 +142,7 @@ fn dependencies(graph: &Graph) -> Vec<Dependency> {
     let files = files.flat_map(|copy| {
         let checksum = copy.add.as_ref().and_then(|add| add.checksum.as_ref()?.parse::<Digest>().ok());
         copy.sources.iter().filter_map(move |source| match source {
-            Source::Url(url) => Some(Dependency::File(url.clone(), checksum.clone())),
+            Source::Url(_) => Some(Dependency::File(source.shown().into_owned(), checksum.clone())),
             _ => None,
         })
     });

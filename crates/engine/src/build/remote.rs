@@ -13,7 +13,7 @@ use dozen_build::operation::{Copy, Source};
 use dozen_build::repository::{Location, Scheme};
 use dozen_build::tree::{Content, Node, NodeKind, PlainTree, Tree};
 use dozen_fetch::{Address, Authorities, FetchError, Fetching, Patience, Place, Proxies, Reach, Validators};
-use dozen_model::{Digest, error_chain};
+use dozen_model::{Digest, error_chain, without_credentials};
 use jiff::fmt::rfc2822::DateTimeParser;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -117,7 +117,7 @@ fn checksum(copy: &Copy) -> Option<Digest> {
 
 async fn fetch(job: &Arc<Job>, url: &str, checksum: Option<Digest>) -> Result<Remote, StepError> {
     let came = fetch_unless(job, url, checksum, &Validators::default()).await?;
-    came.ok_or_else(|| StepError::said(format!("{url}: it is not sent")))
+    came.ok_or_else(|| StepError::said(format!("{}: it is not sent", without_credentials(url))))
 }
 
 async fn fetch_unless(

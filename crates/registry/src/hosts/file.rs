@@ -3,6 +3,7 @@
 //! whole file.
 
 use dozen_fetch::Address;
+use dozen_model::without_credentials;
 use http::{HeaderName, HeaderValue};
 use toml::{Table, Value};
 
@@ -81,8 +82,9 @@ impl HostsFile {
             Some(_) => return Err("\"host\" is no table: write [host.\"https://HOST\"]".to_owned()),
         };
         let read = |(name, value): (String, Value)| {
-            let Value::Table(table) = value else { return Err(format!("[host.{name:?}] is no table")) };
-            host(Some(&name), table, &format!("[host.{name:?}]"))
+            let whose = format!("[host.{:?}]", without_credentials(&name));
+            let Value::Table(table) = value else { return Err(format!("{whose} is no table")) };
+            host(Some(&name), table, &whose)
         };
         let hosts = hosts.into_iter().map(read).collect::<Result<_, _>>()?;
         let server =
@@ -187,7 +189,7 @@ fn headers(fields: Table, whose: &str) -> Result<Vec<(HeaderName, HeaderValue)>,
 }
 
 fn place(text: &str, is_path_whole: bool) -> Result<Place, String> {
-    let bad = |why: &str| format!("{text:?} is no server's address: {why}");
+    let bad = |why: &str| format!("{:?} is no server's address: {why}", without_credentials(text));
     let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let (scheme, rest) = whole.split_once("://").unwrap_or_default();
     let is_secure = match scheme {
@@ -295,6 +297,9 @@ mod tests {
             ("[header]\nx = 7", "is neither a text nor a list of texts"),
             ("server = 'ftp://a'", "\"ftp://a\" is no server's address: write https://HOST"),
             ("server = 'https://me:secret@a'", "an address with a name and a password is no server's address"),
+            ("server = 'ftp://me:secret@a'", "\"ftp://xxxxx@a\" is no server's address"),
+            ("[host.'https://me:secret@a']\nx = 1", "unknown key \"x\" in [host.\"https://xxxxx@a\"]"),
+            ("[host]\n'https://me:secret@a' = 1", "[host.\"https://xxxxx@a\"] is no table"),
             ("server = 'https://a/?x'", "it has a query or a fragment"),
             ("server = 'https://'", "its host cannot be one"),
             ("server = 'https://a b'", "its host cannot be one"),

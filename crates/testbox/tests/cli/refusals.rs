@@ -61,6 +61,7 @@ fn what_is_not_built_is_named(program: Program) {
             (&["run", "--rm", "--cpu-rt-runtime", "1000", "busybox", "true"][..], "untime"),
             (&["run", "--rm", "--log-driver", "splunk", "busybox", "true"], "splunk"),
             (&["import", "http://example.com/tree.tar"], "importing from the address"),
+            (&["import", "http://me:hunter2@example.com/a"], "the address \"http://xxxxx@example.com/a\""),
         ] {
             let done = cli.run(words);
             assert!(done.code != 0, "{done:?}");
