@@ -7,12 +7,13 @@ mod referrers;
 
 use std::io::Write;
 
-use dozen_image::{AddedFiles, Artifact, ArtifactAddition, ArtifactUsage, OutgoingArtifact, Selection, Subject};
+use dozen_image::{AddedFiles, Artifact, ArtifactAddition, OutgoingArtifact, Selection, Subject};
 use dozen_model::{Digest, Reference};
 use dozen_registry::{Access, Credentials, Repository, Which};
 use dozen_settings::InsecureRegistry;
 
 pub use self::referrers::{Referrer, ReferrersRequest};
+use crate::container::artifact_files;
 use crate::pull::terms;
 use crate::shared::Shared;
 use crate::{Engine, EngineError};
@@ -26,6 +27,21 @@ pub struct ArtifactTransfer {
     pub credentials: Option<Credentials>,
     /// The registry may show any certificate, or have no TLS.
     pub is_insecure: bool,
+}
+
+/// What artifacts take of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArtifactUsage {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them a container mounts.
+    pub active: usize,
+    /// In blocks of the disk, each blob once, without what an image has too.
+    pub bytes: u64,
+    /// How much of it goes with the artifacts: what a container mounts stays with that.
+    pub reclaimable_bytes: u64,
+    /// Of what is in none any more, and a container holds.
+    pub left_bytes: u64,
 }
 
 impl Engine {
@@ -62,7 +78,14 @@ impl Engine {
     /// What they take of the disk.
     pub async fn artifact_usage(&self) -> Result<ArtifactUsage, EngineError> {
         let shared = self.shared.clone();
-        self.shared.blocking(move || Ok(shared.images.measured_artifacts())).await
+        let measure = move || {
+            let held = artifact_files::held(&shared);
+            let own = shared.images.measured_artifacts(&held.files);
+            let active = shared.images.artifacts().iter().filter(|one| held.manifests.contains(&one.digest)).count();
+            let (bytes, reclaimable_bytes) = (own.bytes, own.reclaimable_bytes);
+            Ok(ArtifactUsage { count: own.count, active, bytes, reclaimable_bytes, left_bytes: held.left_bytes })
+        };
+        self.shared.blocking(measure).await
     }
 
     /// Makes one of files, or adds them to one. Blocks.

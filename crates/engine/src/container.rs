@@ -4,6 +4,7 @@
 //! `change` gives it another spec; `launch`, `oci` and `files` start it; `attach`, `commit`, `exec`, `export`, `logs` and `top` are asked of it.
 
 pub(crate) mod archive;
+pub(crate) mod artifact_files;
 pub(crate) mod attach;
 pub(crate) mod cdi;
 pub(crate) mod change;

@@ -17,6 +17,7 @@ pub use self::images::ImportOptions;
 use crate::build::sweep;
 use crate::collection;
 use crate::container::Container;
+use crate::container::artifact_files;
 use crate::container::cdi;
 use crate::container::exec::Exec;
 use crate::container::ids;
@@ -342,6 +343,10 @@ fn create_whole(
     failpoint("create.begin");
     recover::make_container_directory(&directory)?;
     failpoint("create.directory");
+    if let Err(error) = artifact_files::hold(shared, &spec, &directory) {
+        discard(&directory);
+        return Err(error);
+    }
     let wish = Wish::None;
     let row = |name: ContainerName| {
         let (spec, phase, wish) = (spec.clone(), phase.clone(), wish.clone());
@@ -388,11 +393,15 @@ fn create_whole(
             })
         }
         Err(error) => {
-            if let Err(undo) = crate::volumes::remove_tree(&directory) {
-                tracing::error!(error = error_chain(&undo), "cannot undo a container's directory");
-            }
+            discard(&directory);
             Err(error)
         }
+    }
+}
+
+fn discard(directory: &Path) {
+    if let Err(undo) = crate::volumes::remove_tree(directory) {
+        tracing::error!(error = error_chain(&undo), "cannot undo a container's directory");
     }
 }
 

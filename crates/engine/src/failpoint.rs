@@ -18,6 +18,7 @@ pub const FAILPOINTS: &[&str] = &[
     "create.volumes",
     "create.begin",
     "create.directory",
+    "create.artifact",
     "create.row",
     // It starts.
     "save.starting.before",

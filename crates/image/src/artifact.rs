@@ -7,7 +7,9 @@
 
 mod adding;
 mod document;
+mod lease;
 mod media_type;
+mod mounted;
 mod rows;
 mod selection;
 mod staging;
@@ -21,6 +23,9 @@ use dozen_model::{Digest, Reference};
 
 pub use self::adding::{AddedFiles, AdditionTo, ArtifactAddition};
 pub use self::document::{ArtifactDocument, ArtifactFile, MANIFEST_BYTES, NewDocument, Subject};
+pub(crate) use self::lease::Lease;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::mounted::named;
 pub use self::rows::ARTIFACTS;
 pub(crate) use self::rows::read;
 pub use self::selection::Selection;
@@ -53,6 +58,8 @@ pub struct ArtifactUsage {
     pub count: usize,
     /// In blocks of the disk, each blob once, without what an image has too.
     pub bytes: u64,
+    /// How much of it goes with the artifacts.
+    pub reclaimable_bytes: u64,
 }
 
 /// An artifact that is read: to be sent, or to be given to somebody.
@@ -79,14 +86,14 @@ impl ImageStore {
         self.0.read_state().find_artifact(name).map(|artifact| Artifact::clone(&artifact))
     }
 
-    /// Prepares an artifact to be read. Blocks.
+    /// Prepares an artifact to be read: all of it is there until nobody reads it any more. Blocks.
     pub fn outgoing_artifact(&self, name: &str) -> Result<OutgoingArtifact, ImageError> {
-        let artifact = self.artifact(name)?;
+        let (artifact, lease) = self.0.lease_artifact(name)?;
         let manifest = self.artifact_manifest(&artifact)?;
         let document = ArtifactDocument::read(&manifest)?;
         let mut seen = BTreeSet::new();
         let blobs = document.blobs().filter(|blob| seen.insert(blob.digest.clone())).cloned();
-        let blobs = Arc::new(OutgoingBlobs::of_files(&self.0, blobs.collect::<Vec<LayerBlob>>()));
+        let blobs = Arc::new(OutgoingBlobs::of_files(&self.0, blobs.collect::<Vec<LayerBlob>>(), lease));
         Ok(OutgoingArtifact { artifact, manifest, document, blobs })
     }
 
@@ -97,17 +104,23 @@ impl ImageStore {
         read.inspect_err(|error| self.0.note_damage(digest, error))
     }
 
-    /// What they take of the disk, and would give back. Blocks.
-    pub fn measured_artifacts(&self) -> ArtifactUsage {
+    /// What they take of the disk, and would give back while somebody holds these files. Blocks.
+    pub fn measured_artifacts(&self, held: &BTreeSet<Digest>) -> ArtifactUsage {
         let (count, files) = {
             let state = self.0.read_state();
             let by_targets = state.needed_by_targets();
             let needed: BTreeSet<&Digest> = state.artifacts.values().flat_map(|artifact| &artifact.blobs).collect();
             let own = needed.into_iter().filter(|digest| !by_targets.contains(digest) && !state.is_of_image(digest));
-            let files: Vec<_> = own.map(|digest| self.0.blob_path(digest)).collect();
+            let files: Vec<_> = own.map(|digest| (self.0.blob_path(digest), held.contains(digest))).collect();
             (state.artifacts.len(), files)
         };
-        ArtifactUsage { count, bytes: files.iter().map(|file| disk_bytes(file)).sum() }
+        let mut usage = ArtifactUsage { count, bytes: 0, reclaimable_bytes: 0 };
+        for (file, is_held) in files {
+            let bytes = disk_bytes(&file);
+            usage.bytes += bytes;
+            usage.reclaimable_bytes += if is_held { 0 } else { bytes };
+        }
+        usage
     }
 
     /// Removes an artifact, and what only it needed. Blocks.

@@ -71,9 +71,11 @@ impl Inner {
         })
     }
 
-    /// Deletes targets that nothing leads to, and blobs that neither a target nor an artifact needs. The change lock is held.
+    /// Deletes targets that nothing leads to, and blobs that neither a target nor an artifact needs, and nobody
+    /// reads. The change lock is held.
     pub(crate) fn collect_targets(&self) -> Result<(), ImageError> {
         let (targets, blobs) = {
+            let pins = self.lock_pins();
             let mut state = self.write_state();
             let State { references, reference_targets, .. } = &mut *state;
             reference_targets.retain(|reference, _| references.contains_key(reference));
@@ -81,7 +83,7 @@ impl Inner {
             let is_dead = |target: &&Arc<Target>| dead.contains(&target.digest);
             let by_targets = state.targets.values().filter(|target| !is_dead(target)).flat_map(|target| &target.blobs);
             let by_artifacts = state.artifacts.values().flat_map(|artifact| &artifact.blobs);
-            let needed: HashSet<&Digest> = by_targets.chain(by_artifacts).collect();
+            let needed: HashSet<&Digest> = by_targets.chain(by_artifacts).chain(pins.keys()).collect();
             let blobs = state.blobs.keys().filter(|digest| !needed.contains(digest)).cloned().collect::<Vec<_>>();
             (dead, blobs)
         };

@@ -21,6 +21,29 @@ use crate::snapshot::{discard, is_gone, share_one};
 use crate::store::ImageStore;
 use crate::tree::{self, Place};
 
+/// What an image has somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "plain")]
+pub enum PlaceInImage {
+    Nothing,
+    Directory,
+    /// Or anything else that is no directory.
+    File,
+}
+
+/// Layers above one another, the topmost first. `None`: there are none.
+fn root_of(lower: &[PathBuf]) -> Result<Option<OwnedFd>, ImageError> {
+    match lower {
+        [] => Ok(None),
+        // An overlay needs two directories, and one is what it shows.
+        [only] => tree::open_root(only).map(Some).map_err(ImageError::io("open", only.display())),
+        several => {
+            let stacked = dozen_runtime::overlay::mount_detached(several, None);
+            stacked.map(Some).map_err(io::Error::other).map_err(ImageError::io("stack the layers of", "an image"))
+        }
+    }
+}
+
 impl ImageStore {
     /// Whether an image has a directory there, which [`ImageStore::copy_up`] would copy.
     pub fn has_directory(&self, id: &ImageId, path_in_image: &Path) -> Result<bool, ImageError> {
@@ -32,17 +55,25 @@ impl ImageStore {
         self.directory_of(&self.lower_directories(id)?, path_in_image)
     }
 
+    /// What an image has there, a link followed. Blocks.
+    pub fn place_in_image(&self, id: &ImageId, path_in_image: &Path) -> Result<PlaceInImage, ImageError> {
+        let pins = self.0.read_state().diff_ids(id)?;
+        let _pins: Vec<_> = pins.iter().filter_map(|layer| self.0.pin(layer)).collect();
+        let Some(root) = root_of(&self.lower_directories(id)?)? else { return Ok(PlaceInImage::Nothing) };
+        let failed = ImageError::io("look in the image at", path_in_image.display());
+        let path = path_in_image.as_os_str().as_bytes();
+        match tree::open_in_root(root.as_fd(), path, OFlags::PATH).and_then(rustix::fs::fstat) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(PlaceInImage::Nothing),
+            found => match FileType::from_raw_mode(found.map_err(failed)?.st_mode) {
+                FileType::Directory => Ok(PlaceInImage::Directory),
+                _ => Ok(PlaceInImage::File),
+            },
+        }
+    }
+
     /// `lower`: the topmost first.
     fn directory_of(&self, lower: &[PathBuf], path_in_image: &Path) -> Result<Option<OwnedFd>, ImageError> {
-        let root = match lower {
-            [] => return Ok(None),
-            // An overlay needs two directories, and one is what it shows.
-            [only] => tree::open_root(only).map_err(ImageError::io("open", only.display()))?,
-            several => {
-                let stacked = dozen_runtime::overlay::mount_detached(several, None);
-                stacked.map_err(io::Error::other).map_err(ImageError::io("stack the layers of", "an image"))?
-            }
-        };
+        let Some(root) = root_of(lower)? else { return Ok(None) };
         let path = path_in_image.as_os_str().as_bytes();
         match tree::open_in_root(root.as_fd(), path, tree::DIRECTORY) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),

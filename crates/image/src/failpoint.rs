@@ -1,7 +1,7 @@
 //! Places where the crash suite kills the engine while it works on images: before and after every effect.
 
 /// All of them, in the order of an image's life: `dozen daemon --failpoints` prints the list to the crash suite.
-pub const FAILPOINTS: [&str; 35] = [
+pub const FAILPOINTS: [&str; 36] = [
     "image.packed",
     "image.spooled",
     "image.unpacked",
@@ -31,6 +31,7 @@ pub const FAILPOINTS: [&str; 35] = [
     "image.artifact.placed",
     "image.artifact.synced",
     "image.artifact.rows",
+    "image.artifact.linked",
     "image.artifact.remove.before",
     "image.artifact.remove.rows",
     "image.collect.rows",

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dozen_ledger::Ledger;
-use dozen_model::{Digest, ImageId};
+use dozen_model::{Digest, ImageId, WantedFiles, WhichFiles};
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
-use crate::artifact::{ArtifactDocument, NewDocument, Selection};
+use crate::artifact::{ArtifactDocument, NewDocument, Selection, named};
 use crate::compression::decompress;
 use crate::extract::{ExtractError, Limits, extract};
 use crate::image::Image;
@@ -203,7 +203,13 @@ fn replaced(text: &[u8], names: &[(u8, String)]) -> Vec<u8> {
 /// something was added.
 pub fn artifact(data: &[u8]) {
     let Ok(document) = ArtifactDocument::read(data) else { return };
-    for (name, _) in Selection::All.of(&document).unwrap_or_default() {
+    let mounted = |file_name: Option<&str>| {
+        let wanted = WantedFiles { which: WhichFiles::All, file_name: file_name.map(str::to_owned) };
+        named(&document, &wanted).unwrap_or_default().into_iter().map(|file| file.name).collect::<Vec<_>>()
+    };
+    let extracted = Selection::All.of(&document).unwrap_or_default().into_iter().map(|(name, _)| name);
+    let extracted: Vec<String> = extracted.collect();
+    for name in extracted.iter().chain(&mounted(None)).chain(&mounted(Some("n"))) {
         assert!(!name.contains('/') && !matches!(name.as_str(), "" | "." | ".."), "{name:?}");
     }
     if let Ok(bytes) = NewDocument::Appended(data.to_vec()).with(&[]) {

@@ -91,7 +91,7 @@ pub use artifact::{
 pub use attested::Attestation;
 pub use build_cache::{BUILD_CACHE, CachedStep, HeldLayers, KeptStep, StepLayer};
 pub use commit::CommitRequest;
-pub use copy_up::pour;
+pub use copy_up::{PlaceInImage, pour};
 pub use difference::ChangeKind;
 pub use directory::{export_directory, import_directory};
 pub use error::ImageError;

@@ -21,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::packing::{LayerForm, Packing};
 use crate::ImageError;
 use crate::arrival::DOCUMENT_BYTES;
+use crate::artifact::Lease;
 use crate::compression::Compression;
 use crate::digesting::digest_like;
 use crate::failpoint::failpoint;
@@ -73,6 +74,7 @@ pub struct OutgoingBlobs {
     layers: Vec<OutgoingBlob>,
     configurations: Vec<OutgoingBlob>,
     _pins: Vec<Pin>,
+    _lease: Option<Lease>,
 }
 
 enum Manifests {
@@ -157,7 +159,7 @@ impl ImageStore {
             image: image.id.clone(),
             target,
             manifests,
-            blobs: Arc::new(OutgoingBlobs { inner: inner.clone(), layers, configurations, _pins: pins }),
+            blobs: Arc::new(OutgoingBlobs { inner: inner.clone(), layers, configurations, _pins: pins, _lease: None }),
             absent,
         };
         let is_as_wanted = |target: &Target| match recompression {
@@ -186,14 +188,14 @@ impl ImageStore {
         let pin = inner.pin(diff_id)?;
         let row = inner.read_state().layers.get(diff_id).cloned()?;
         let layers = vec![layer_of(inner, &row, recompression)];
-        Some(OutgoingBlobs { inner: inner.clone(), layers, configurations: Vec::new(), _pins: vec![pin] })
+        Some(OutgoingBlobs { inner: inner.clone(), layers, configurations: Vec::new(), _pins: vec![pin], _lease: None })
     }
 
     /// Prepares a document that is in no store, of this media type.
     pub fn outgoing_document(&self, media_type: &str, bytes: Vec<u8>) -> OutgoingBlobs {
         let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
         let configurations = vec![of_document(digest, media_type, bytes)];
-        OutgoingBlobs { inner: self.0.clone(), layers: Vec::new(), configurations, _pins: Vec::new() }
+        OutgoingBlobs { inner: self.0.clone(), layers: Vec::new(), configurations, _pins: Vec::new(), _lease: None }
     }
 
     /// An image has this name, by the digest of its manifest: it is in a registry so. Blocks.

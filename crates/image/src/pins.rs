@@ -1,4 +1,5 @@
-//! Layers that an operation relies on before an image of its own does: they are not collected meanwhile.
+//! Layers, and blobs of artifacts, that an operation relies on before an image of its own does, or still reads: they are not
+//! collected meanwhile.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -22,6 +23,13 @@ impl Drop for Pin {
                 pins.remove(&self.diff_id);
             }
         }
+    }
+}
+
+impl Pin {
+    /// One that was counted already.
+    pub(crate) fn counted(inner: &Arc<Inner>, digest: &Digest) -> Self {
+        Self { inner: inner.clone(), diff_id: digest.clone() }
     }
 }
 

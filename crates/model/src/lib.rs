@@ -5,6 +5,7 @@
 //! second look. Nothing here touches the system.
 
 pub mod agent;
+mod artifact_mount;
 pub mod base64;
 mod cgroup_parent;
 mod container;
@@ -37,6 +38,7 @@ mod subject_public_key;
 mod user;
 mod user_namespace;
 
+pub use artifact_mount::{ArtifactMount, MountedFile, MountedFiles, WantedFiles, WhichFiles};
 pub use cgroup_parent::{CgroupParent, CgroupParentError};
 pub use container::{
     BuildStep, Capabilities, CapabilityChange, ContainerSpec, HostEntry, Isolation, ProcessSpec, SeccompChoice,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact_mount::ArtifactMount;
 use crate::digest::Digest;
 use crate::id::ImageId;
 use crate::name::VolumeName;
@@ -30,13 +31,21 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// What is mounted of its source, if that is not all.
-    pub fn part(&self) -> Option<&Path> {
+    /// Each place at which something is mounted, and what of the source is there, if that is not all: of an artifact's
+    /// files there may be several.
+    pub fn places(&self) -> Vec<(PathBuf, Option<PathBuf>)> {
+        match &self.source {
+            MountSource::Artifact(artifact) => artifact.files.places(&self.target),
+            _ => vec![(self.target.clone(), self.part().map(Path::to_owned))],
+        }
+    }
+
+    fn part(&self) -> Option<&Path> {
         match &self.source {
             MountSource::Volume { subpath, .. }
             | MountSource::Image { subpath, .. }
             | MountSource::Layers { subpath, .. } => subpath.as_deref(),
-            MountSource::Bind { .. } | MountSource::Tmpfs(_) => None,
+            MountSource::Bind { .. } | MountSource::Tmpfs(_) | MountSource::Artifact(_) => None,
         }
     }
 }
@@ -84,6 +93,8 @@ pub enum MountSource {
         #[serde(default)]
         subpath: Option<PathBuf>,
     },
+    /// Files of an artifact, read-only.
+    Artifact(Box<ArtifactMount>),
     /// What layers make when they lie above one another: for a step of a build, which holds them.
     Layers {
         /// Lowest first.

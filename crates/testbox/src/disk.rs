@@ -61,6 +61,7 @@ fn all(usage: &Value) -> u64 {
     let own_caches = caches.iter().filter(|cache| cache["Shared"] == false).map(|cache| number(&cache["Size"]));
     let engine = &usage["Engine"];
     number(&usage["LayersSize"])
+        + usage["Artifacts"]["Size"].as_u64().unwrap_or(0)
         + sum(&usage["Containers"], "/SizeRw")
         + sum(&usage["Volumes"], "/UsageData/Size")
         + own_caches.sum::<u64>()

@@ -174,10 +174,13 @@ const MOUNT: Fields = &[
     ("ImageOptions", Within(IMAGE_OPTIONS)),
     ("TmpfsOptions", Within(TMPFS_OPTIONS)),
     ("ClusterOptions", Refused),
-    ("Owner", Within(MOUNT_OWNER)), // our own
+    ("ArtifactOptions", Within(ARTIFACT_OPTIONS)), // our own
+    ("Owner", Within(MOUNT_OWNER)),                // our own
 ];
 
 const IMAGE_OPTIONS: Fields = &[("Subpath", Acts)];
+
+const ARTIFACT_OPTIONS: Fields = &[("Digest", Acts), ("Title", Acts), ("Name", Acts)];
 
 const MOUNT_OWNER: Fields = &[("UID", Acts), ("GID", Acts)];
 
@@ -392,6 +395,9 @@ mod tests {
             mount(json!({ "VolumeOptions": { "DriverConfig": body } }))
         }));
         visit(("HostConfig.Mounts.ImageOptions", IMAGE_OPTIONS, &|body| mount(json!({ "ImageOptions": body }))));
+        visit(("HostConfig.Mounts.ArtifactOptions", ARTIFACT_OPTIONS, &|body| {
+            mount(json!({ "ArtifactOptions": body }))
+        }));
         visit(("HostConfig.Mounts.Owner", MOUNT_OWNER, &|body| mount(json!({ "Owner": body }))));
         visit(("HostConfig.Mounts.TmpfsOptions", TMPFS_OPTIONS, &|body| mount(json!({ "TmpfsOptions": body }))));
         visit(("Healthcheck", HEALTHCHECK, &|body| read::<Create>(json!({ "Healthcheck": body }), CREATE)));

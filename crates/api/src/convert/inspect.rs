@@ -313,6 +313,11 @@ pub(crate) fn mounts(spec: &ContainerSpec, mountpoint: &dyn Fn(&str) -> Option<S
                 MountSource::Image { name, .. } => Some(json!({
                     "Type": "image", "Source": name, "Destination": target, "Mode": "", "RW": false, "Propagation": "",
                 })),
+                // What its name led to when the container was made, and the container has since.
+                MountSource::Artifact(artifact) => Some(json!({
+                    "Type": "artifact", "Name": artifact.name, "Source": artifact.manifest, "Destination": target,
+                    "Mode": "", "RW": false, "Propagation": "",
+                })),
                 MountSource::Tmpfs(_) if mount.structured => Some(json!({
                     "Type": "tmpfs", "Source": "", "Destination": target, "Mode": "", "RW": writable, "Propagation": "",
                 })),

@@ -117,7 +117,10 @@ impl Listing {
                     || match &mount.source {
                         MountSource::Volume { name, .. } => name.as_str() == wanted,
                         MountSource::Bind { path, .. } => path == std::path::Path::new(wanted),
-                        MountSource::Tmpfs(_) | MountSource::Image { .. } | MountSource::Layers { .. } => false,
+                        MountSource::Tmpfs(_)
+                        | MountSource::Image { .. }
+                        | MountSource::Artifact(_)
+                        | MountSource::Layers { .. } => false,
                     }
             })
         };

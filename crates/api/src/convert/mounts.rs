@@ -4,6 +4,7 @@ mod shown;
 mod structured;
 
 pub(crate) use self::shown::shown;
+pub(crate) use self::structured::wanted_files;
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};

@@ -123,11 +123,15 @@ pub(crate) struct Mount {
     pub(crate) volume_options: Option<VolumeOptions>,
     pub(crate) image_options: Option<ImageOptions>,
     pub(crate) tmpfs_options: Option<TmpfsOptions>,
-    /// A field of our own.
+    /// Two fields of our own.
+    pub(crate) artifact_options: Option<ArtifactOptions>,
     pub(crate) owner: MountOwner,
     /// The image that `source` names, once the route has looked it up.
     #[serde(skip)]
     pub(crate) image: Option<dozen_model::ImageId>,
+    /// The same of an artifact.
+    #[serde(skip)]
+    pub(crate) artifact: Option<dozen_model::ArtifactMount>,
 }
 
 /// Who owns in the container what the source's owner owns on disk.
@@ -164,6 +168,14 @@ pub(crate) struct VolumeOptions {
 pub(crate) struct DriverConfig {
     pub(crate) name: String,
     pub(crate) options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ArtifactOptions {
+    pub(crate) digest: String,
+    pub(crate) title: String,
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -105,7 +105,10 @@ pub(crate) fn add_volumes_from(
                 MountSource::Volume { copy_up, .. } => *copy_up = false,
                 // Its files are not another's.
                 MountSource::Tmpfs(_) => continue,
-                MountSource::Bind { .. } | MountSource::Image { .. } | MountSource::Layers { .. } => {}
+                MountSource::Bind { .. }
+                | MountSource::Image { .. }
+                | MountSource::Artifact(_)
+                | MountSource::Layers { .. } => {}
             }
             (mount.read_only, mount.inherited) = (mount.read_only || read_only, true);
             taken.retain(|earlier: &Mount| earlier.target != mount.target);

@@ -85,7 +85,7 @@ pub(super) async fn create(
         return Err(ApiError::invalid(message).with_hint("set Image to a name or an id"));
     }
     let image = engine.image_to_run(&request.image, platform).await?;
-    super::mounted_images::prepare(&engine, version, &mut request.host_config.mounts).await?;
+    super::mounted::prepare(&engine, version, &image.id, &mut request.host_config.mounts).await?;
     let defaults = ImageDefaults::of(&image.raw)?;
     let Specified { spec, own_ids, mut warnings } = specify(&engine, &request, image.id.clone(), &defaults)?;
     let (container, more) = engine.create(CreateRequest { name, spec, own_ids }).await?;

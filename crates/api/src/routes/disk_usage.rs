@@ -59,9 +59,15 @@ pub(super) async fn disk_usage(
         shown["Images"] = rows.collect();
         // They lie beside the images, and no removal of an image gives them back.
         let artifacts = engine.artifact_usage().await?;
-        if artifacts.count > 0 {
+        let size = artifacts.bytes + artifacts.left_bytes;
+        if artifacts.count > 0 || size > 0 {
             // Ours.
-            shown["Artifacts"] = json!({ "Count": artifacts.count, "Size": artifacts.bytes });
+            shown["Artifacts"] = json!({
+                "Count": artifacts.count,
+                "Active": artifacts.active,
+                "Size": size,
+                "Reclaimable": artifacts.reclaimable_bytes,
+            });
         }
         let layers_size = usage.as_ref().map_or(0, |usage| usage.layers_bytes + usage.blobs_bytes);
         shown["LayersSize"] = json!(layers_size.saturating_sub(artifacts.bytes));

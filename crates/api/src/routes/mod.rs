@@ -32,7 +32,7 @@ mod images;
 mod layers;
 mod login;
 mod logs;
-mod mounted_images;
+mod mounted;
 mod networks;
 mod pause;
 mod pull;

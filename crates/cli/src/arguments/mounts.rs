@@ -22,11 +22,12 @@ struct Mount {
     kind: String,
     source: Option<String>,
     target: Option<String>,
-    read_only: bool,
+    read_only: Option<bool>,
     consistency: Option<String>,
     bind: Map<String, Value>,
     volume: Map<String, Value>,
     image: Map<String, Value>,
+    artifact: Map<String, Value>,
     tmpfs: Map<String, Value>,
     owner: Map<String, Value>,
 }
@@ -45,16 +46,16 @@ impl Mount {
         match key {
             "type" => {
                 self.kind = text()?.to_ascii_lowercase();
-                if !matches!(self.kind.as_str(), "bind" | "volume" | "tmpfs" | "image") {
+                if !matches!(self.kind.as_str(), "bind" | "volume" | "tmpfs" | "image" | "artifact") {
                     return Err(match self.kind.as_str() {
-                        "artifact" | "cluster" | "npipe" => format!("--mount type={} is not built yet", self.kind),
-                        other => format!("invalid mount type '{other}': want bind, volume, tmpfs or image"),
+                        "cluster" | "npipe" => format!("--mount type={} is not built yet", self.kind),
+                        other => format!("invalid mount type '{other}': want bind, volume, tmpfs, image or artifact"),
                     });
                 }
             }
             "source" | "src" => self.source = Some(text()?),
             "target" | "dst" | "destination" => self.target = Some(text()?),
-            "readonly" | "ro" => self.read_only = switch()?,
+            "readonly" | "ro" => self.read_only = Some(switch()?),
             "bind-propagation" => {
                 let propagation = text()?.to_ascii_lowercase();
                 if !matches!(propagation.as_str(), "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave") {
@@ -77,6 +78,10 @@ impl Mount {
             "bind-create-src" => drop(self.bind.insert("CreateMountpoint".to_owned(), switch()?.into())),
             "volume-subpath" => drop(self.volume.insert("Subpath".to_owned(), text()?.into())),
             "image-subpath" => drop(self.image.insert("Subpath".to_owned(), text()?.into())),
+            // Of artifacts, in podman's words.
+            "digest" => drop(self.artifact.insert("Digest".to_owned(), text()?.into())),
+            "title" => drop(self.artifact.insert("Title".to_owned(), text()?.into())),
+            "name" => drop(self.artifact.insert("Name".to_owned(), text()?.into())),
             "volume-label" => {
                 let label = text()?;
                 let (name, value) = label.split_once('=').unwrap_or((&label, ""));
@@ -134,17 +139,25 @@ impl Mount {
                 return Err(format!("cannot mix '{kind}-*' options with mount type '{}'", self.kind));
             }
         }
+        if self.kind == "artifact" {
+            if self.read_only == Some(false) {
+                return Err("the files of an artifact are read-only: leave 'readonly=false' away".to_owned());
+            }
+        } else if !self.artifact.is_empty() {
+            return Err(format!("cannot mix 'digest', 'title' and 'name' with mount type '{}'", self.kind));
+        }
+        let is_read_only = self.read_only == Some(true);
         if !self.owner.is_empty() && !matches!(self.kind.as_str(), "bind" | "volume") {
             return Err(format!("cannot mix 'uid' and 'gid' with mount type '{}'", self.kind));
         }
         let needs = |option: &str, value: &str, other: &str| {
             Err(format!("option '{option}={value}' requires '{other}' to be specified in conjunction"))
         };
-        if self.bind.contains_key("ReadOnlyNonRecursive") && !self.read_only {
+        if self.bind.contains_key("ReadOnlyNonRecursive") && !is_read_only {
             return needs("bind-recursive", "writable", "readonly");
         }
         if self.bind.contains_key("ReadOnlyForceRecursive") {
-            if !self.read_only {
+            if !is_read_only {
                 return needs("bind-recursive", "readonly", "readonly");
             }
             if self.bind.get("Propagation").and_then(Value::as_str) != Some("rprivate") {
@@ -161,12 +174,12 @@ impl Mount {
                 }
                 mount["Source"] = source.into();
             }
-            ("image", None) => return Err("source is required for an image mount".to_owned()),
+            ("image" | "artifact", None) => return Err(format!("source is required for an {} mount", self.kind)),
             ("tmpfs", Some(_)) => return Err("a tmpfs mount has no source".to_owned()),
             (_, Some(source)) => mount["Source"] = source.as_str().into(),
             (_, None) => {}
         }
-        if self.read_only {
+        if is_read_only {
             mount["ReadOnly"] = true.into();
         }
         if let Some(consistency) = self.consistency {
@@ -176,6 +189,7 @@ impl Mount {
             ("BindOptions", self.bind),
             ("VolumeOptions", self.volume),
             ("ImageOptions", self.image),
+            ("ArtifactOptions", self.artifact),
             ("TmpfsOptions", self.tmpfs),
             ("Owner", self.owner),
         ] {
@@ -258,6 +272,14 @@ mod tests {
                 "type=image,src=busybox,dst=/b,image-subpath=etc",
                 json!({"Type":"image","Source":"busybox","Target":"/b","ImageOptions":{"Subpath":"etc"}}),
             ),
+            (
+                "type=artifact,src=r.example/a:1,dst=/b,title=x,name=y",
+                json!({"Type":"artifact","Source":"r.example/a:1","Target":"/b","ArtifactOptions":{"Title":"x","Name":"y"}}),
+            ),
+            (
+                "type=artifact,src=a,dst=/b,ro,digest=sha256:5",
+                json!({"Type":"artifact","Source":"a","Target":"/b","ReadOnly":true,"ArtifactOptions":{"Digest":"sha256:5"}}),
+            ),
             ("type=bind,\"src=/a,b\",dst=/b", json!({"Type":"bind","Source":"/a,b","Target":"/b"})),
         ] {
             assert_eq!(parse(text, Path::new("/here")), Ok(parsed), "{text}");
@@ -270,9 +292,14 @@ mod tests {
             ("", "unexpected key '' in ''"),
             ("type=bind,src=/a", "target is required"),
             ("type=bind,dst=/a", "source is required for a bind mount"),
-            ("type=x,dst=/a", "invalid mount type 'x': want bind, volume, tmpfs or image"),
+            ("type=x,dst=/a", "invalid mount type 'x': want bind, volume, tmpfs, image or artifact"),
             ("type=npipe,dst=/a", "--mount type=npipe is not built yet"),
-            ("type=artifact,src=a,dst=/a", "--mount type=artifact is not built yet"),
+            ("type=artifact,dst=/a", "source is required for an artifact mount"),
+            ("src=v,dst=/a,title=x", "cannot mix 'digest', 'title' and 'name' with mount type 'volume'"),
+            (
+                "type=artifact,src=a,dst=/a,ro=false",
+                "the files of an artifact are read-only: leave 'readonly=false' away",
+            ),
             ("type=image,dst=/a", "source is required for an image mount"),
             ("foo=x", "unexpected key 'foo' in 'foo=x'"),
             ("type=tmpfs,dst=/a,volume-nocopy", "cannot mix 'volume-*' options with mount type 'tmpfs'"),

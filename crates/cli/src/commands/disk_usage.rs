@@ -124,7 +124,9 @@ struct Registry {
 #[serde(rename_all = "PascalCase", default)]
 struct ArtifactUsage {
     count: usize,
+    active: usize,
     size: i64,
+    reclaimable: i64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -276,9 +278,10 @@ fn summary(usage: &Usage) -> Vec<Row> {
             size::human(own_caches().filter(|cache| !cache.in_use).map(|cache| cache.size).sum()),
         ),
     ];
-    if usage.artifacts.count > 0 {
-        // None goes by itself.
-        lines.push(line("Artifacts", usage.artifacts.count, 0, usage.artifacts.size, usage.artifacts.size));
+    let artifacts = &usage.artifacts;
+    if artifacts.count > 0 || artifacts.size > 0 {
+        // None goes by itself, and what a container mounts stays with that.
+        lines.push(line("Artifacts", artifacts.count, artifacts.active, artifacts.size, artifacts.reclaimable));
     }
     let count = snapshots().map(|snapshots| snapshots.count).sum();
     if count > 0 {
@@ -428,9 +431,9 @@ mod tests {
         let shown = listing::render(&SUMMARY, None, false, summary(&kept)).unwrap();
         assert!(shown.contains("Volume Snapshots   2         0         7B        7B (100%)\n"), "{shown}");
         kept.images = None;
-        kept.artifacts = super::ArtifactUsage { count: 3, size: 12 };
+        kept.artifacts = super::ArtifactUsage { count: 3, active: 1, size: 12, reclaimable: 9 };
         let shown = listing::render(&SUMMARY, None, false, summary(&kept)).unwrap();
-        assert!(shown.ends_with("Artifacts          3         0         12B       12B (100%)\n"), "{shown}");
+        assert!(shown.ends_with("Artifacts          3         1         12B       9B (75%)\n"), "{shown}");
         let listed = super::details(&kept, 0).unwrap();
         assert!(
             listed.contains("SNAPSHOTS   SNAPSHOTS' SIZE\n") && listed.contains("10B       2           7B\n"),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dozen_model::{BindRecursion, Mount, MountOwner, MountSource, TmpfsOptions};
 
 use crate::EngineError;
+use crate::container::artifact_files;
 use crate::container::launch::make_directory;
 use crate::container::oci::mount;
 use crate::container::snapshot::Snapshot;
@@ -23,10 +24,11 @@ pub(crate) enum Origin {
 
 /// Of each of the container's mounts, in the order of the spec; made if it may be.
 pub(crate) fn origins(shared: &Shared, snapshot: &Snapshot) -> Result<Vec<Origin>, EngineError> {
-    snapshot.spec.mounts.iter().map(|mount| origin(shared, snapshot, mount)).collect()
+    let mounts = snapshot.spec.mounts.iter().enumerate();
+    mounts.map(|(index, mount)| origin(shared, snapshot, index, mount)).collect()
 }
 
-fn origin(shared: &Shared, snapshot: &Snapshot, mount: &Mount) -> Result<Origin, EngineError> {
+fn origin(shared: &Shared, snapshot: &Snapshot, index: usize, mount: &Mount) -> Result<Origin, EngineError> {
     match &mount.source {
         MountSource::Bind { path, create_missing: true, .. } if !path.exists() => {
             make_directory(path)?;
@@ -35,10 +37,13 @@ fn origin(shared: &Shared, snapshot: &Snapshot, mount: &Mount) -> Result<Origin,
         MountSource::Bind { path, .. } => check_source(path).map(|()| Origin::Path(path.clone())),
         MountSource::Volume { name, .. } => Ok(Origin::Path(shared.volumes.find(name.as_str())?.mountpoint)),
         MountSource::Tmpfs(_) => Ok(Origin::New),
-        MountSource::Image { .. } | MountSource::Layers { .. } => {
+        MountSource::Image { .. } | MountSource::Layers { .. } | MountSource::Artifact(_) => {
             let mut layers = match &mount.source {
                 MountSource::Image { id, .. } => shared.images.lower_directories(id)?,
                 MountSource::Layers { layers, .. } => shared.images.directories_of(layers)?,
+                MountSource::Artifact(artifact) => {
+                    vec![artifact_files::directory_of(shared, &snapshot.directory, index, artifact)?]
+                }
                 _ => Vec::new(),
             };
             // An overlay that nobody can write to has two of them at least. A layer is never bound as it is: who may mount
@@ -73,8 +78,12 @@ fn check_source(path: &Path) -> Result<(), EngineError> {
     })
 }
 
-/// A mount of the runtime's specification.
-pub(crate) fn user_mount(asked: &Mount, origin: &Origin) -> oci_spec::runtime::Mount {
+/// The mounts of the runtime's specification: one, or one for each file.
+pub(crate) fn user_mounts(asked: &Mount, origin: &Origin) -> Vec<oci_spec::runtime::Mount> {
+    asked.places().into_iter().map(|(target, part)| user_mount(asked, origin, target, part)).collect()
+}
+
+fn user_mount(asked: &Mount, origin: &Origin, target: PathBuf, part: Option<PathBuf>) -> oci_spec::runtime::Mount {
     let access = if asked.read_only { "ro" } else { "rw" }.to_owned();
     let (kind, source, mut options) = match (&asked.source, origin) {
         (MountSource::Tmpfs(options), _) => ("tmpfs", Some("tmpfs".into()), tmpfs_options(options, access)),
@@ -103,14 +112,14 @@ pub(crate) fn user_mount(asked: &Mount, origin: &Origin) -> oci_spec::runtime::M
         // Refused by the runtime, as a bind without a source.
         (_, Origin::New) => ("bind", None, bind_options(asked.read_only, BindRecursion::Enabled)),
     };
-    if let Some(path) = asked.part() {
+    if let Some(path) = part {
         options.push(format!("X-mount.subdir={}", path.display()));
     }
     if asked.owner != MountOwner::default() {
         let id = |id: Option<u32>| id.map_or_else(String::new, |id| id.to_string());
         options.push(format!("X-dozen.owner={}:{}", id(asked.owner.user), id(asked.owner.group)));
     }
-    mount(kind, source, asked.target.clone(), options)
+    mount(kind, source, target, options)
 }
 
 /// What is mounted below comes along, unless it is to stay away, and is read-only too, unless it is to stay writable. What
@@ -146,7 +155,7 @@ mod tests {
 
     fn options_of(source: MountSource, read_only: bool, owner: MountOwner, origin: &Origin) -> String {
         let asked = Mount { target: "/t".into(), source, read_only, structured: true, owner, inherited: false };
-        user_mount(&asked, origin).options().clone().unwrap_or_default().join(",")
+        user_mounts(&asked, origin)[0].options().clone().unwrap_or_default().join(",")
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
-use dozen_model::{ContainerSpec, MountSource, NetworkMode, PortBinding};
+use dozen_model::{ContainerSpec, Mount as AskedMount, MountSource, NetworkMode, PortBinding};
 use dozen_runtime::Spec;
 use dozen_runtime::default_spec::{self, DefaultSpec};
 use oci_spec::runtime::{BoxBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder};
 
 use crate::EngineError;
-use crate::container::mounts::{Origin, user_mount};
+use crate::container::mounts::{Origin, user_mounts};
 use crate::container::snapshot::Snapshot;
 use crate::container::{files, resources};
 use crate::shared::Shared;
@@ -32,7 +32,7 @@ pub(crate) fn spec(shared: &Shared, snapshot: &Snapshot, mount_origins: &[Origin
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     let directory = files::directory(shared, snapshot);
     mounts.extend(files::BOUND.iter().map(|(name, target)| bound_file(directory.join(name), target)));
-    mounts.extend(asked.mounts.iter().zip(mount_origins).map(|(mount, origin)| user_mount(mount, origin)));
+    mounts.extend(asked.mounts.iter().zip(mount_origins).flat_map(|(mount, origin)| user_mounts(mount, origin)));
     // A user's mount takes the place of a default one; a mount above another comes before it.
     let mounts = ordered(mounts);
     let process = spec.process().clone().unwrap_or_default();
@@ -74,13 +74,23 @@ fn has_own_network(asked: &ContainerSpec) -> bool {
 
 /// Refuses, before anything is made, what could not be started later.
 pub(crate) fn check(asked: &ContainerSpec) -> Result<(), EngineError> {
-    for mount in &asked.mounts {
-        dozen_runtime::check_place(&mount.target)?;
-        if mount.target == Path::new("/proc") && !matches!(mount.source, MountSource::Bind { .. }) {
+    let places =
+        asked.mounts.iter().flat_map(|mount| mount.places().into_iter().map(move |(target, _)| (mount, target)));
+    let places: Vec<(&AskedMount, PathBuf)> = places.collect();
+    let mut taken: HashMap<&Path, usize> = HashMap::new();
+    places.iter().for_each(|(_, target)| *taken.entry(target).or_default() += 1);
+    for (mount, target) in &places {
+        dozen_runtime::check_place(target)?;
+        if *target == Path::new("/proc") && !matches!(mount.source, MountSource::Bind { .. }) {
             return Err(EngineError::Invalid {
                 message: "only a procfs can be mounted on /proc".into(),
                 hint: Some("give the volume another place".into()),
             });
+        }
+        // The names of an artifact's files are a stranger's.
+        if taken[target.as_path()] > 1 && matches!(mount.source, MountSource::Artifact(_)) {
+            let message = format!("Duplicate mount point: {}", target.display());
+            return Err(EngineError::Invalid { message, hint: Some("give one of the two another place".into()) });
         }
     }
     resources::check(&asked.resources)?;

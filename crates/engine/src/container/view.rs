@@ -227,16 +227,22 @@ fn mount(shared: &Shared, snapshot: &Snapshot) -> Result<(OwnedFd, Vec<Visit>), 
         })
         .collect();
     for (mount, origin) in spec.mounts.iter().zip(origins) {
-        binds.retain(|bind| bind.target != mount.target);
+        let places = mount.places();
+        binds.retain(|bind| places.iter().all(|(target, _)| bind.target != *target));
         let source = match origin {
             Origin::Path(source) => ViewedSource::Path(source),
             Origin::Layers(layers) => ViewedSource::Layers(layers),
             // A tmpfs is empty whenever the container does not run.
             Origin::New => continue,
         };
-        let (part, target) = (mount.part().map(Into::into), mount.target.clone());
         let owner = (mount.owner.user, mount.owner.group);
-        binds.push(ViewedBind { source, part, owner, target, read_only: mount.read_only });
+        binds.extend(places.into_iter().map(|(target, part)| ViewedBind {
+            source: source.clone(),
+            part,
+            owner,
+            target,
+            read_only: mount.read_only,
+        }));
     }
     binds.sort_by_key(|bind| bind.target.components().count());
     let lower = shared.lower_directories(spec)?;

@@ -12,6 +12,7 @@ use dozen_model::{ContainerId, VolumeName};
 use dozen_monitor::log::settings::LogFormat;
 
 use crate::build::caches;
+use crate::container::artifact_files;
 use crate::own_registry;
 use crate::shared::{NOTHING, Shared};
 use crate::volumes::read_directory;
@@ -106,6 +107,11 @@ impl EngineUsage {
             let path = directory.join(&name);
             if name == "upper" {
                 self.records_bytes += own_bytes(&path);
+            } else if name == artifact_files::DIRECTORY {
+                // The files have a line of their own, whoever has links to them.
+                self.records_bytes += own_bytes(&path);
+                let mounts = read_directory(&path).unwrap_or_default();
+                self.records_bytes += mounts.iter().map(|mount| own_bytes(&path.join(mount))).sum::<u64>();
             } else if is_log(&name) {
                 *self.logs.entry(id.clone()).or_default() += disk_bytes(&path);
             } else {

@@ -1,6 +1,7 @@
 //! Which files of an artifact are given, by which names. A name is a stranger's: it is that of a file in one directory, or
 //! is refused.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use dozen_model::Digest;
@@ -23,8 +24,25 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The files, each with the name that it gets. In podman's words where there is none.
+    /// The files, each with the name that it gets.
     pub fn of<'d>(&self, document: &'d ArtifactDocument) -> Result<Vec<(String, &'d ArtifactFile)>, ImageError> {
+        // By its digest it is called by that, whatever else it is called.
+        let is_by_digest = matches!(self, Self::Digest(_));
+        let mut named: Vec<(String, &ArtifactFile)> = Vec::new();
+        let mut known = BTreeSet::new();
+        for file in self.found(document)? {
+            let name = file_name(file.title.as_deref().filter(|_| !is_by_digest), &file.blob.digest)?;
+            if !known.insert(name.clone()) {
+                let words = format!("more than one blob of the artifact has the name {name:?}");
+                return Err(ImageError::ArtifactFile(words));
+            }
+            named.push((name, file));
+        }
+        Ok(named)
+    }
+
+    /// The files, whatever they are called: at least one. In podman's words where there is none.
+    pub(super) fn found<'d>(&self, document: &'d ArtifactDocument) -> Result<Vec<&'d ArtifactFile>, ImageError> {
         let invalid = |what: String| Err(ImageError::ArtifactFile(what));
         let is_wanted = |file: &&ArtifactFile| match self {
             Self::All => true,
@@ -38,19 +56,7 @@ impl Selection {
             (Self::Digest(digest), 2..) => invalid(format!("more than one match for the digest {:?}", digest.as_str())),
             (Self::Title(title), 0) => invalid(format!("no blob with the title {title:?}")),
             (Self::Title(title), 2..) => invalid(format!("more than one match for the title {title:?}")),
-            _ => {
-                // By its digest it is called by that, whatever else it is called.
-                let is_by_digest = matches!(self, Self::Digest(_));
-                let mut named: Vec<(String, &ArtifactFile)> = Vec::new();
-                for file in found {
-                    let name = file_name(file.title.as_deref().filter(|_| !is_by_digest), &file.blob.digest)?;
-                    if named.iter().any(|(known, _)| *known == name) {
-                        return invalid(format!("more than one blob of the artifact has the name {name:?}"));
-                    }
-                    named.push((name, file));
-                }
-                Ok(named)
-            }
+            _ => Ok(found),
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::registry::{Asked, Between, Registry, reply};
 use crate::server::HOST;
-use crate::{artifact, file, inspect, kept, noise};
+use crate::{artifact, file, inspect, kept, noise, sending};
 
 /// A registry with one artifact, whose file is of several MiB, and nothing on the machine.
 fn filled(machine: &Machine, engine: &dozen_testbox::Engine<'_>) {
@@ -160,5 +160,40 @@ fn a_pull_that_is_given_up_or_killed_leaves_nothing() {
     gate.open();
     artifact(&engine, &["pull", &name]).expect(0);
     assert_eq!(kept(&machine), (3, 0));
+    between.stop(&machine);
+}
+
+/// What is on its way to somebody stays until it is there.
+#[test]
+fn what_is_removed_while_it_is_sent_arrives_whole() {
+    let machine = Machine::new();
+    let registry = Registry::start(&machine);
+    let engine = machine.engine();
+    let paths = [file(&machine, "large.bin", &noise(3 << 20)), file(&machine, "small", b"small")];
+    let gate = Arc::new(Gate::default());
+    let kept_gate = gate.clone();
+    let between = sending::Between::start(&machine, registry.port, move |asked| {
+        // Before anything is read of a file.
+        if asked.path.contains("/blobs/") && asked.method == "HEAD" {
+            kept_gate.pass();
+        }
+        asked.forward()
+    });
+    let name = format!("{}/team/notes:1", between.host);
+    artifact(&engine, &["add", &name, &paths[0], &paths[1]]).expect(0);
+    let mut push = machine.command(dozen_program());
+    let push = push.args(["artifact", "push", &name]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    until("the registry is asked", || (gate.visits() > 0).then_some(()));
+    artifact(&engine, &["rm", &name]).expect(0);
+    assert_eq!(artifact(&engine, &["ls", "-q"]).text(), "");
+    assert_eq!(kept(&machine).0, 4);
+    gate.open();
+    assert!(push.unwrap().wait().unwrap().success());
+    until("nothing is left of it", || (kept(&machine) == (0, 0)).then_some(()));
+    artifact(&engine, &["pull", &name]).expect(0);
+    let out = machine.directory().join("out");
+    std::fs::create_dir(&out).unwrap();
+    artifact(&engine, &["extract", &name, out.to_str().unwrap()]).expect(0);
+    assert!(std::fs::read(out.join("large.bin")).unwrap() == noise(3 << 20));
     between.stop(&machine);
 }

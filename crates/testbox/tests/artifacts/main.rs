@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod luck;
+mod mounts;
 mod referrers;
 #[path = "../pull/registry.rs"]
 #[allow(dead_code, reason = "the pull's tests need more of it")]
 mod registry;
+#[path = "../push/between.rs"]
+#[allow(dead_code, reason = "the push's tests need more of it")]
+mod sending;
 #[path = "../registry_server/server.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod server;

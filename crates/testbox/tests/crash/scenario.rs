@@ -19,6 +19,7 @@ pub const NETWORK: &str = "back";
 /// One on the host's own interface.
 pub const WIRE: &str = "wire";
 const ARTIFACT: &str = "notes:1";
+const MOUNTED: &str = "type=artifact,src=notes:1,dst=/notes";
 const IMAGES: [&str; 5] = ["product:1", "product:2", "twice:1", "alive:1", "built:1"];
 
 const SERVE: &str = "mkdir /www; echo served >/www/index.html; httpd -p 80 -h /www
@@ -226,12 +227,15 @@ const ARCHIVES: &[Step] = &[
     Step::Dozen(&["rmi", IMAGES[2]], 0),
 ];
 
-/// Files that become an artifact, are added to it, and come out again.
+/// Files that become an artifact, are added to it, come out again, and are what a container keeps.
 const ARTIFACTS: &[Step] = &[
     Step::Dozen(&["artifact", "add", ARTIFACT, "DIRECTORY/site/file"], 0),
     Step::Dozen(&["artifact", "add", "--append", ARTIFACT, "DIRECTORY/site/token"], 0),
     Step::Dozen(&["artifact", "extract", ARTIFACT, "DIRECTORY/site"], 0),
+    Step::Dozen(&["create", "--name", "passing", "--mount", MOUNTED, "busybox", "cat", "/notes/file"], 0),
     Step::Dozen(&["artifact", "rm", ARTIFACT], 0),
+    Step::Dozen(&["start", "-a", "passing"], 0),
+    Step::Dozen(&["rm", "passing"], 0),
 ];
 
 /// An image that is built, and what the build keeps.

@@ -110,6 +110,14 @@ const SHOWN: &[(&str, &[&str])] = &[
     ),
     ("volumes_with_copy_up", &["create HostConfig.Mounts.VolumeOptions.NoCopy"]),
     ("a_part_of_a_volume_is_mounted_and_nothing_beside_it", &["create HostConfig.Mounts.VolumeOptions.Subpath"]),
+    (
+        "files_are_mounted_where_the_image_has_a_directory_a_file_or_nothing",
+        &[
+            "create HostConfig.Mounts.ArtifactOptions.Digest",
+            "create HostConfig.Mounts.ArtifactOptions.Title",
+            "create HostConfig.Mounts.ArtifactOptions.Name",
+        ],
+    ),
     ("the_file_system_of_an_image_is_mounted_and_the_image_kept", &["create HostConfig.Mounts.ImageOptions.Subpath"]),
     (
         "the_container_s_user_owns_what_the_host_s_does",

@@ -1,6 +1,6 @@
 //! `HostConfig.Mounts` of an inspect: what `--mount` asked for, as it did. Fields that say nothing are left out, as in Docker.
 
-use dozen_model::{BindPropagation, BindRecursion, ContainerSpec, Mount, MountSource};
+use dozen_model::{BindPropagation, BindRecursion, ContainerSpec, Mount, MountSource, WhichFiles};
 use serde_json::{Map, Value, json};
 
 /// `None` where nothing was asked for in this form.
@@ -51,6 +51,16 @@ pub(super) fn one(mount: &Mount) -> Value {
         MountSource::Image { name, subpath, .. } => {
             let options = subpath.iter().map(|path| ("Subpath".to_owned(), json!(path))).collect();
             ("image", name.clone(), ("ImageOptions", options))
+        }
+        MountSource::Artifact(artifact) => {
+            let mut options = Map::new();
+            match &artifact.wanted.which {
+                WhichFiles::All => {}
+                WhichFiles::Digest(digest) => _ = options.insert("Digest".into(), json!(digest)),
+                WhichFiles::Title(title) => _ = options.insert("Title".into(), json!(title)),
+            }
+            options.extend(artifact.wanted.file_name.iter().map(|name| ("Name".to_owned(), json!(name))));
+            ("artifact", artifact.name.clone(), ("ArtifactOptions", options))
         }
         // Of a build's step: Docker has no word for it.
         MountSource::Layers { subpath, .. } => {

@@ -3,7 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use dozen_model::{
-    BindPropagation, BindRecursion, Mount, MountOwner, MountSource, NewVolume, TmpfsOptions, VolumeName,
+    BindPropagation, BindRecursion, DigestError, Mount, MountOwner, MountSource, NewVolume, TmpfsOptions, VolumeName,
+    WantedFiles, WhichFiles,
 };
 
 use super::super::request::{self, BindOptions};
@@ -23,11 +24,8 @@ pub(super) fn mount(asked: &request::Mount) -> Result<Mount, ApiError> {
         "volume" => (volume(asked)?, asked.read_only),
         "tmpfs" => (tmpfs(asked)?, asked.read_only),
         "image" => (image(asked)?, true),
+        "artifact" => (artifact(asked)?, true),
         "" => return Err(ApiError::invalid("mount type unknown: field Type must not be empty")),
-        "artifact" => {
-            return Err(ApiError::not_built("a mount of type artifact")
-                .with_hint("extract it into a directory, and bind that: dozen artifact extract NAME DIRECTORY"));
-        }
         "npipe" => return Err(ApiError::not_built("a mount of type npipe").with_hint("named pipes are Windows'")),
         "cluster" => return Err(ApiError::not_built("a mount of type cluster").with_hint("this is no node of a swarm")),
         _ => return Err(ApiError::invalid("mount type unknown")),
@@ -40,6 +38,7 @@ fn only_its_own_options(asked: &request::Mount) -> Result<(), ApiError> {
         ("bind", "BindOptions", asked.bind_options.is_some()),
         ("volume", "VolumeOptions", asked.volume_options.is_some()),
         ("image", "ImageOptions", asked.image_options.is_some()),
+        ("artifact", "ArtifactOptions", asked.artifact_options.is_some()),
         ("tmpfs", "TmpfsOptions", asked.tmpfs_options.is_some()),
     ] {
         if given && asked.r#type != kind {
@@ -123,6 +122,30 @@ fn image(asked: &request::Mount) -> Result<MountSource, ApiError> {
         asked.image.clone().ok_or_else(|| ApiError::invalid(format!("No such image: {}", shorten(&asked.source))))?;
     let options = asked.image_options.clone().unwrap_or_default();
     Ok(MountSource::Image { id, name: asked.source.clone(), subpath: subpath(&options.subpath, "image")? })
+}
+
+fn artifact(asked: &request::Mount) -> Result<MountSource, ApiError> {
+    if asked.source.is_empty() {
+        return Err(ApiError::invalid("field Source must not be empty"));
+    }
+    let found = asked.artifact.clone();
+    let missing = || ApiError::invalid(format!("{}: artifact does not exist", shorten(&asked.source)));
+    Ok(MountSource::Artifact(Box::new(found.ok_or_else(missing)?)))
+}
+
+/// Which files of an artifact.
+pub(crate) fn wanted_files(asked: &request::Mount) -> Result<WantedFiles, ApiError> {
+    let options = asked.artifact_options.clone().unwrap_or_default();
+    let which = match (options.digest.as_str(), options.title.as_str()) {
+        ("", "") => WhichFiles::All,
+        ("", title) => WhichFiles::Title(title.to_owned()),
+        (digest, "") => {
+            WhichFiles::Digest(digest.parse().map_err(|error: DigestError| ApiError::invalid(error.to_string()))?)
+        }
+        // podman's words.
+        _ => return Err(ApiError::invalid("cannot specify both digest and title")),
+    };
+    Ok(WantedFiles { which, file_name: (!options.name.is_empty()).then_some(options.name) })
 }
 
 /// A path that, by its letters, stays where it begins (Go's filepath.IsLocal); its links are looked after when it is mounted.

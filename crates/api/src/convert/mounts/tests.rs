@@ -16,6 +16,7 @@ fn print(mount: &Mount) -> String {
         MountSource::Volume { anonymous: true, copy_up, .. } => format!("anonymous {copy_up}"),
         MountSource::Volume { name, copy_up, .. } => format!("volume {name} {copy_up}"),
         MountSource::Image { name, .. } => format!("image {name}"),
+        MountSource::Artifact(artifact) => format!("artifact {}", artifact.name),
         MountSource::Layers { .. } => unreachable!("no request asks for layers"),
         MountSource::Tmpfs(options) => {
             format!("tmpfs {:?} {:?} {}", options.size_bytes, options.mode, options.options.join(","))
@@ -186,6 +187,50 @@ fn inspect_shows_what_was_asked() {
         mount.image = None;
         let mount = structured::mount(&mount).unwrap();
         assert_eq!(shown::one(&mount), asked);
+    }
+}
+
+#[test]
+fn files_of_an_artifact_are_shown_as_they_were_asked_for() {
+    use dozen_model::{ArtifactMount, Digest, MountedFile, MountedFiles};
+    use serde_json::{Value, json};
+    let digest = Digest::from_sha256([7; 32]);
+    let found = |asked: &request::Mount| {
+        let file = MountedFile { name: "a".into(), digest: digest.clone(), size_bytes: 1 };
+        Ok::<_, ApiError>(ArtifactMount {
+            name: asked.source.clone(),
+            manifest: digest.clone(),
+            wanted: wanted_files(asked)?,
+            files: MountedFiles::File(file),
+        })
+    };
+    let read = |options: Value| {
+        let asked = json!({ "Type": "artifact", "Source": "a:1", "Target": "/b", "ArtifactOptions": options });
+        let mut mount: request::Mount = serde_json::from_value(asked).unwrap();
+        mount.artifact = Some(found(&mount)?);
+        structured::mount(&mount)
+    };
+    for options in [json!({ "Digest": digest, "Name": "n" }), json!({ "Title": "t" }), json!({ "Name": "n" })] {
+        let mount = read(options.clone()).unwrap();
+        assert!(mount.read_only);
+        let want = json!({
+            "Type": "artifact", "Source": "a:1", "Target": "/b", "ReadOnly": true, "ArtifactOptions": options,
+        });
+        assert_eq!(shown::one(&mount), want);
+    }
+    for (options, words) in [
+        (json!({ "Digest": digest, "Title": "t" }), "cannot specify both digest and title"),
+        (json!({ "Digest": "sha256:5" }), "digest"),
+    ] {
+        assert!(read(options).unwrap_err().message.contains(words), "{words}");
+    }
+    for (asked, words) in [
+        (json!({ "Type": "artifact", "Target": "/b" }), "field Source must not be empty"),
+        (json!({ "Type": "artifact", "Source": "a", "Target": "/b" }), "a: artifact does not exist"),
+        (json!({ "Type": "bind", "Source": "/a", "Target": "/b", "ArtifactOptions": {} }), "field ArtifactOptions"),
+    ] {
+        let mount: request::Mount = serde_json::from_value(asked).unwrap();
+        assert!(structured::mount(&mount).unwrap_err().message.contains(words), "{words}");
     }
 }
 
