@@ -12,6 +12,7 @@ use dozen_model::{Digest, Reference};
 use dozen_registry::{Access, Credentials, Repository, Which};
 use dozen_settings::InsecureRegistry;
 
+pub use self::pull::ArtifactPull;
 pub use self::referrers::{Referrer, ReferrersRequest};
 use crate::container::artifact_files;
 use crate::pull::terms;

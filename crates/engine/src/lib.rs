@@ -36,7 +36,7 @@ mod shared;
 mod signature;
 mod volumes;
 
-pub use artifacts::{ArtifactTransfer, ArtifactUsage, Referrer, ReferrersRequest};
+pub use artifacts::{ArtifactPull, ArtifactTransfer, ArtifactUsage, Referrer, ReferrersRequest};
 pub use build::{
     Attestations, Build, BuildContext, BuildEvent, BuildFailure, BuildName, BuildRequest, CacheDestination, CacheEntry,
     CachePrune, CacheSource, CacheStep, DockerfileSource, OfferedLayer, ProvenanceWanted, PrunedCache, Secret,

@@ -19,7 +19,7 @@ use dozen_image::Platform;
 use dozen_model::{Classified, ErrorKind, Reference};
 pub use dozen_registry::{Credentials, Secret as RegistrySecret};
 
-use self::board::Watch;
+pub(crate) use self::board::{Board, Watch};
 pub use self::board::{LayerStep, PullEvent};
 pub(crate) use self::fetch::terms;
 use self::flights::Flight;

@@ -98,14 +98,23 @@ pub struct Push {
 impl Engine {
     /// Begins to push.
     pub fn push(&self, request: PushRequest) -> Push {
-        let told = Told::default();
-        let (shared, tell) = (self.shared.clone(), told.clone());
-        let task = tokio::spawn(async move { tell.end(send::push(&shared, &request, &tell).await) });
-        Push { told, task: task.abort_handle() }
+        let shared = self.shared.clone();
+        Push::watched(|told| async move { send::push(&shared, &request, &told).await })
     }
 }
 
 impl Push {
+    /// Begins with something that tells what happens.
+    pub(crate) fn watched<Work>(push: impl FnOnce(Told) -> Work) -> Self
+    where
+        Work: Future<Output = Result<(), EngineError>> + Send + 'static,
+    {
+        let told = Told::default();
+        let (tell, work) = (told.clone(), push(told.clone()));
+        let task = tokio::spawn(async move { tell.end(work.await) });
+        Self { told, task: task.abort_handle() }
+    }
+
     /// What happens next; `None` once it is over and went well.
     ///
     /// # Errors

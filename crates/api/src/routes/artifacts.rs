@@ -1,13 +1,16 @@
 //! Artifacts, by the routes of podman's API (docs.podman.io, "libpod/artifacts"), since Docker's has none for them. Ours are,
-//! of `add`: `archive`, for several files in one tar archive, all of which are added or none; `subject`; and `created`.
+//! of `pull` and `push`: `progress`, for a stream of what happens; of `add`: `archive`, for several files in one tar archive, all of which are added or none; `subject`; and `created`.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use dozen_engine::image::{AddedFiles, AdditionTo, Artifact, ArtifactAddition, Selection};
-use dozen_engine::{ArtifactTransfer, Engine, EngineError};
+use dozen_engine::{ArtifactPull, ArtifactTransfer, Engine, EngineError, PullEvent, Push, PushEvent};
 use dozen_model::{Digest, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -51,6 +54,9 @@ pub(super) async fn post(
     }
     if rest == "pull" {
         let transfer = transfer(required(&query, "name")?, &headers, &query)?;
+        if query.flag("progress") {
+            return Ok(pulling(engine.watch_artifact_pull(transfer)));
+        }
         let digest = engine.pull_artifact(&transfer).await?;
         return ok(&json!({ "ArtifactDigest": digest }));
     }
@@ -58,8 +64,51 @@ pub(super) async fn post(
     // What is named by its digest goes where its name says.
     let reference = engine.artifact(name).await?.0.reference;
     let transfer = transfer(&reference.to_string(), &headers, &query)?;
+    if query.flag("progress") {
+        return Ok(pushing(engine.watch_artifact_push(name.to_owned(), transfer)));
+    }
     let digest = engine.push_artifact(name, &transfer).await?;
     ok(&json!({ "ArtifactDigest": digest }))
+}
+
+/// What happens, in the words of a pull of an image; the digest in the end. The answer's body owns the pull.
+fn pulling(pull: ArtifactPull) -> Response {
+    let stream = futures_util::stream::unfold(Some(pull), |pull| async move {
+        let mut pull = pull?;
+        match pull.next().await {
+            Ok(event) => {
+                let told = match event? {
+                    PullEvent::Resolved(digest) => last(&digest),
+                    event => super::pull::lines(&event),
+                };
+                Some((Ok::<_, Infallible>(told), Some(pull)))
+            }
+            Err(error) => Some((Ok(super::pull::failure(ApiError::from(error))), None)),
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response()
+}
+
+/// The same of a push.
+fn pushing(push: Push) -> Response {
+    let stream = futures_util::stream::unfold(Some(push), |push| async move {
+        let mut push = push?;
+        match push.next().await {
+            Ok(event) => {
+                let told = match event? {
+                    PushEvent::Done { digest, .. } => last(&digest),
+                    event => super::push::lines(&event),
+                };
+                Some((Ok::<_, Infallible>(told), Some(push)))
+            }
+            Err(error) => Some((Ok(super::pull::failure(ApiError::from(error))), None)),
+        }
+    });
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response()
+}
+
+fn last(digest: &Digest) -> Bytes {
+    format!("{}\r\n", super::push::aux(json!({ "ArtifactDigest": digest }))).into()
 }
 
 /// `DELETE /libpod/artifacts/{name}`, `…/remove?artifacts=…&all=…`.

@@ -55,7 +55,7 @@ fn request(query: &Query, credentials: Option<Credentials>) -> Result<PullReques
 }
 
 /// Docker's words for an event.
-fn lines(event: &PullEvent) -> Bytes {
+pub(super) fn lines(event: &PullEvent) -> Bytes {
     let all = match event {
         PullEvent::Begins { what, repository } => {
             vec![json!({ "status": format!("Pulling from {repository}"), "id": what })]

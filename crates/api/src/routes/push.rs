@@ -59,7 +59,7 @@ fn recompression(query: &Query) -> Result<Option<Recompression>, ApiError> {
 }
 
 /// Docker's words for an event.
-fn lines(event: &PushEvent) -> Bytes {
+pub(super) fn lines(event: &PushEvent) -> Bytes {
     let all = match event {
         PushEvent::Begins { repository } => {
             vec![json!({ "status": format!("The push refers to repository [{repository}]") })]
@@ -79,7 +79,7 @@ fn lines(event: &PushEvent) -> Bytes {
     all.iter().map(|line| format!("{line}\r\n")).collect::<String>().into()
 }
 
-fn aux(aux: Value) -> Value {
+pub(super) fn aux(aux: Value) -> Value {
     json!({ "progressDetail": {}, "aux": aux })
 }
 

@@ -5,22 +5,25 @@ mod add;
 mod extract;
 mod referrers;
 
+use std::io::IsTerminal;
+
 use clap::{Arg, ArgMatches, Command};
 use dozen_model::Reference;
 use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Context, inspect};
+use super::{Context, inspect, upload};
 use crate::arguments::flags::{
     format, inspect_format, is_on, list, name, names, required, switch, switch_value, text, texts, value, verb,
 };
-use crate::client::{Query, encode_segment};
+use crate::client::{JsonLines, Query, encode_segment};
 use crate::context::store::Store;
 use crate::credentials::{self, RegistryAuth};
 use crate::failure::{Failure, Outcome};
+use crate::output::layers::Layers;
 use crate::output::listing::{self, Layout};
-use crate::output::{self, json, size};
+use crate::output::{self, Stream, json, size};
 use crate::template::Row;
 
 pub fn command() -> Command {
@@ -186,10 +189,37 @@ async fn pull(context: &Context, matches: &ArgMatches) -> Outcome {
     let query = with_tls(Query::new().with("name", &name.to_string()), matches);
     let auth = auth_for(name.registry())?;
     let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
-    let path = format!("/libpod/artifacts/pull{query}");
-    let pulled: Moved = context.client.read_with(Method::POST, &path, &fields).await?;
-    output::print_line(digits(&pulled.artifact_digest, false))?;
+    let pulled = moved(context, "/libpod/artifacts/pull", query, &fields, is_on(matches, "quiet")).await?;
+    output::print_line(digits(&pulled, false))?;
     Ok(0)
+}
+
+/// Carries one over; gives its digest. What happens is shown on a terminal, beside the result.
+async fn moved(
+    context: &Context,
+    path: &str,
+    query: Query,
+    fields: &[(&'static str, &str)],
+    is_quiet: bool,
+) -> Result<String, Failure> {
+    if is_quiet || !std::io::stderr().is_terminal() {
+        let moved: Moved = context.client.read_with(Method::POST, &format!("{path}{query}"), fields).await?;
+        return Ok(moved.artifact_digest);
+    }
+    let query = query.with_flag("progress", true);
+    let response = context.client.stream_with(Method::POST, &format!("{path}{query}"), fields).await?;
+    let (mut messages, mut layers) = (JsonLines::new(response, "POST /libpod/artifacts"), Layers::new(Stream::Stderr));
+    let mut digest = None;
+    while let Some(message) = messages.next().await? {
+        upload::check(&message)?;
+        // An engine that tells nothing of it answers at once.
+        let last = [&message["aux"], &message].into_iter().find_map(|said| said["ArtifactDigest"].as_str());
+        match last {
+            Some(last) => digest = Some(last.to_owned()),
+            None => layers.show(&message)?,
+        }
+    }
+    digest.ok_or_else(|| Failure::new("the engine did not say whether it has arrived"))
 }
 
 async fn push(context: &Context, matches: &ArgMatches) -> Outcome {
@@ -198,14 +228,14 @@ async fn push(context: &Context, matches: &ArgMatches) -> Outcome {
     let found: Artifact = context.client.get(&path(wanted, "/json")).await?;
     let auth = auth_for(reference(&found.name)?.registry())?;
     let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
-    let path = path(wanted, &format!("/push{}", with_tls(Query::new(), matches)));
-    let pushed: Moved = context.client.read_with(Method::POST, &path, &fields).await?;
+    let is_quiet = is_on(matches, "quiet");
+    let pushed = moved(context, &path(wanted, "/push"), with_tls(Query::new(), matches), &fields, is_quiet).await?;
     if let Some(file) = text(matches, "digestfile") {
         let failed = |error| Failure::new(format!("write {file}: {}", super::system_words(&error)));
-        std::fs::write(file, &pushed.artifact_digest).map_err(failed)?;
+        std::fs::write(file, &pushed).map_err(failed)?;
     }
-    if !is_on(matches, "quiet") {
-        output::print_line(&format!("{}: digest: {}", found.name, pushed.artifact_digest))?;
+    if !is_quiet {
+        output::print_line(&format!("{}: digest: {}", found.name, pushed))?;
     }
     Ok(0)
 }

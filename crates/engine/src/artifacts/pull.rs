@@ -6,18 +6,41 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use dozen_image::{ArtifactDocument, NameTaken, NewArtifact};
-use dozen_model::Digest;
+use dozen_model::{Classified, Digest, error_chain};
 use dozen_registry::{Access, Document, RegistryError, Repository};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::{ArtifactTransfer, repository, which};
-use crate::pull::{Vouching, failure};
+use crate::pull::{Board, Vouching, Watch, failure};
 use crate::shared::Shared;
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, LayerStep, PullEvent, PullFailure};
 
 /// Gathered before the disk is troubled.
 const PIECE_BYTES: usize = 1024 * 1024;
+
+/// A pull, watched. It is given up with this, and leaves nothing then.
+#[derive(Debug)]
+pub struct ArtifactPull {
+    watch: Watch,
+    task: AbortHandle,
+}
+
+impl ArtifactPull {
+    /// What happens next; `None` once it is over and went well. [`PullEvent::Resolved`] has the digest.
+    ///
+    /// # Errors
+    /// Those of [`Engine::pull_artifact`].
+    pub async fn next(&mut self) -> Result<Option<PullEvent>, EngineError> {
+        Ok(self.watch.next().await?)
+    }
+}
+
+impl Drop for ArtifactPull {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 impl Engine {
     /// See the module; gives the digest of its manifest.
@@ -25,6 +48,25 @@ impl Engine {
     /// # Errors
     /// There is none of this name, or it is a list of several.
     pub async fn pull_artifact(&self, transfer: &ArtifactTransfer) -> Result<Digest, EngineError> {
+        self.fetch_artifact(transfer, &Board::new()).await
+    }
+
+    /// The same, watched.
+    pub fn watch_artifact_pull(&self, transfer: ArtifactTransfer) -> ArtifactPull {
+        let (engine, board) = (self.clone(), Board::new());
+        let watch = board.watch();
+        let task = tokio::spawn(async move {
+            let pulled = engine.fetch_artifact(&transfer, &board).await;
+            board.end(pulled.map(|digest| board.say(PullEvent::Resolved(digest))).map_err(|error| PullFailure {
+                kind: error.kind(),
+                message: error_chain(&error),
+                hint: error.hint(),
+            }));
+        });
+        ArtifactPull { watch, task: task.abort_handle() }
+    }
+
+    async fn fetch_artifact(&self, transfer: &ArtifactTransfer, board: &Board) -> Result<Digest, EngineError> {
         let name = &transfer.reference;
         let failed = |error: RegistryError| EngineError::from(failure(name, &error));
         // Models and policies are trusted as images are.
@@ -56,6 +98,7 @@ impl Engine {
                 staged: staged.clone(),
                 digest: blob.digest.clone(),
                 size_bytes: blob.size_bytes,
+                board: board.clone(),
             };
             let turns = turns.clone();
             fetching.spawn(async move {
@@ -108,21 +151,28 @@ struct Fetching {
     staged: Arc<NewArtifact>,
     digest: Digest,
     size_bytes: u64,
+    board: Board,
 }
 
 impl Fetching {
     async fn fetch(self) -> Result<(), Failure> {
         let (staged, digest, size_bytes) = (self.staged.clone(), self.digest.clone(), self.size_bytes);
         if self.shared.blocking(move || Ok(staged.take_known(&digest, size_bytes)?)).await? {
+            self.board.layer(&self.digest, LayerStep::Exists);
             return Ok(());
         }
+        self.board.layer(&self.digest, LayerStep::Found);
         let staged = self.staged.clone();
         let mut taken = self.shared.blocking(move || Ok(staged.blob()?)).await?;
         let mut blob = self.repository.blob(&self.digest, self.size_bytes).await?;
         let mut gathered = BytesMut::with_capacity(PIECE_BYTES);
+        let mut come_bytes = 0;
         loop {
             let piece = blob.next_unverified().await?;
-            gathered.extend_from_slice(piece.as_deref().unwrap_or_default());
+            let bytes = piece.as_deref().unwrap_or_default();
+            gathered.extend_from_slice(bytes);
+            come_bytes += bytes.len() as u64;
+            self.board.moves(&self.digest, LayerStep::Downloading { bytes: come_bytes, of_bytes: self.size_bytes });
             if gathered.len() >= PIECE_BYTES || piece.is_none() {
                 let bytes = gathered.split();
                 let write = move || {
@@ -136,6 +186,9 @@ impl Fetching {
             }
         }
         let (staged, digest, size_bytes) = (self.staged.clone(), self.digest.clone(), self.size_bytes);
-        Ok(self.shared.blocking(move || Ok(staged.keep_promised(taken, &digest, size_bytes)?)).await?)
+        self.board.layer(&self.digest, LayerStep::Downloaded);
+        self.shared.blocking(move || Ok(staged.keep_promised(taken, &digest, size_bytes)?)).await?;
+        self.board.layer(&self.digest, LayerStep::Complete);
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use super::{ArtifactTransfer, Referrer, repository};
 use crate::push::blob::{Blob, BlobError};
 use crate::push::refusal;
 use crate::push::told::Told;
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, Push, PushEvent, PushStep};
 
 /// Of a manifest that does not say what it is.
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -25,6 +25,21 @@ impl Engine {
     /// # Errors
     /// There is none of this name, or the registry does not take it.
     pub async fn push_artifact(&self, name: &str, transfer: &ArtifactTransfer) -> Result<Digest, EngineError> {
+        self.send_artifact(name, transfer, None).await
+    }
+
+    /// The same, watched: [`PushEvent::Done`] has the digest.
+    pub fn watch_artifact_push(&self, name: String, transfer: ArtifactTransfer) -> Push {
+        let engine = self.clone();
+        Push::watched(|told| async move { engine.send_artifact(&name, &transfer, Some(&told)).await.map(drop) })
+    }
+
+    async fn send_artifact(
+        &self,
+        name: &str,
+        transfer: &ArtifactTransfer,
+        told: Option<&Told>,
+    ) -> Result<Digest, EngineError> {
         let (shared, wanted) = (self.shared.clone(), name.to_owned());
         let outgoing = self.shared.blocking(move || Ok(shared.images.outgoing_artifact(&wanted)?)).await?;
         let name = &transfer.reference;
@@ -32,9 +47,12 @@ impl Engine {
         let uploads = Arc::new(Uploads::new(repository(&self.shared, transfer, Access::Push).await?));
         let at_once = usize::from(self.shared.config.settings.get().registries.uploads.get());
         let turns = Arc::new(Semaphore::new(at_once));
+        if let Some(told) = told {
+            outgoing.blobs.layers().iter().for_each(|blob| told.layer(&blob.id, PushStep::Preparing));
+        }
         let mut sending = JoinSet::new();
         for blob in outgoing.blobs.layers() {
-            let (one, turns) = (self.blob(&outgoing, blob, &uploads, name), turns.clone());
+            let (one, turns) = (self.blob(&outgoing, blob, &uploads, name, told), turns.clone());
             sending.spawn(async move {
                 // Nobody closes it.
                 let _turn = turns.acquire_owned().await;
@@ -56,20 +74,31 @@ impl Engine {
             None => uploads.put_manifest(tag, digest, &described.media_type, bytes).await.map(drop),
         }
         .map_err(failed)?;
+        if let Some(told) = told {
+            let (digest, size_bytes, tag) = (digest.clone(), described.size_bytes, tag.to_owned());
+            told.say(PushEvent::Done { digest, size_bytes, tag });
+        }
         Ok(digest.clone())
     }
 
-    fn blob(&self, outgoing: &OutgoingArtifact, blob: &OutgoingBlob, uploads: &Arc<Uploads>, name: &Reference) -> Blob {
+    fn blob(
+        &self,
+        outgoing: &OutgoingArtifact,
+        blob: &OutgoingBlob,
+        uploads: &Arc<Uploads>,
+        name: &Reference,
+        told: Option<&Told>,
+    ) -> Blob {
         Blob {
             shared: self.shared.clone(),
             uploads: uploads.clone(),
             outgoing: outgoing.blobs.clone(),
-            told: Told::default(),
+            told: told.cloned().unwrap_or_default(),
             name: name.clone(),
             form: LayerForm::default(),
             is_anew: false,
             blob: blob.clone(),
-            is_shown: false,
+            is_shown: told.is_some(),
         }
     }
 }

@@ -79,7 +79,7 @@ pub enum LayerStep {
 
 /// See the module. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Board(Arc<Inner>);
+pub(crate) struct Board(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -96,12 +96,12 @@ struct State {
 }
 
 impl Board {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Inner { state: Mutex::default(), changed: watch::Sender::new(()) }))
     }
 
     /// Something happened.
-    pub(super) fn say(&self, event: PullEvent) {
+    pub(crate) fn say(&self, event: PullEvent) {
         let mut state = self.lock();
         if let PullEvent::Layer { digest, step } = &event {
             state.moving.remove(digest);
@@ -114,12 +114,12 @@ impl Board {
         self.0.changed.send_replace(());
     }
 
-    pub(super) fn layer(&self, digest: &Digest, step: LayerStep) {
+    pub(crate) fn layer(&self, digest: &Digest, step: LayerStep) {
         self.say(PullEvent::Layer { digest: digest.clone(), step });
     }
 
     /// Bytes came.
-    pub(super) fn moves(&self, digest: &Digest, step: LayerStep) {
+    pub(crate) fn moves(&self, digest: &Digest, step: LayerStep) {
         self.lock().moving.insert(digest.clone(), step);
         self.0.changed.send_replace(());
     }
@@ -131,7 +131,7 @@ impl Board {
         }
     }
 
-    pub(super) fn end(&self, end: Result<(), PullFailure>) {
+    pub(crate) fn end(&self, end: Result<(), PullFailure>) {
         self.lock().end = Some(end);
         self.0.changed.send_replace(());
     }
@@ -140,7 +140,7 @@ impl Board {
         self.lock().end.is_some()
     }
 
-    pub(super) fn watch(&self) -> Watch {
+    pub(crate) fn watch(&self) -> Watch {
         Watch {
             board: self.clone(),
             changed: self.0.changed.subscribe(),
@@ -157,7 +157,7 @@ impl Board {
 
 /// One who watches.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     board: Board,
     changed: watch::Receiver<()>,
     /// Of what was said.
@@ -175,7 +175,7 @@ enum Next {
 }
 
 impl Watch {
-    pub(super) async fn next(&mut self) -> Result<Option<PullEvent>, PullFailure> {
+    pub(crate) async fn next(&mut self) -> Result<Option<PullEvent>, PullFailure> {
         loop {
             self.changed.mark_unchanged();
             match self.look() {

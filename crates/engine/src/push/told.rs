@@ -43,7 +43,7 @@ enum Next {
 }
 
 impl Told {
-    pub(super) fn say(&self, event: PushEvent) {
+    pub(crate) fn say(&self, event: PushEvent) {
         let mut state = self.lock();
         if let PushEvent::Layer { id, .. } = &event {
             state.moving.remove(id);
@@ -53,7 +53,7 @@ impl Told {
         self.0.changed.notify_one();
     }
 
-    pub(super) fn layer(&self, id: &Digest, step: PushStep) {
+    pub(crate) fn layer(&self, id: &Digest, step: PushStep) {
         self.say(PushEvent::Layer { id: id.clone(), step });
     }
 

@@ -197,3 +197,32 @@ fn what_is_removed_while_it_is_sent_arrives_whole() {
     assert!(std::fs::read(out.join("large.bin")).unwrap() == noise(3 << 20));
     between.stop(&machine);
 }
+
+/// On a terminal, what is on its way is seen; elsewhere the result alone.
+#[test]
+fn a_terminal_shows_how_far_it_is() {
+    let machine = Machine::new();
+    let _registry = Registry::start(&machine);
+    let engine = machine.engine();
+    let (name, path) = (format!("{HOST}/team/notes:1"), file(&machine, "large.bin", &noise(3 << 20)));
+    let digest = artifact(&engine, &["add", &name, &path]).text().trim().to_owned();
+    let layer = inspect(&engine, &name)["Manifest"]["layers"][0]["digest"].as_str().unwrap()[7..19].to_owned();
+    let on_a_terminal = |arguments: &[&str], code: i32, want: &[String]| {
+        let mut screen = machine.screen(&dozen_program(), &[&["artifact"], arguments].concat());
+        want.iter().for_each(|text| screen.shows(text));
+        assert_eq!(screen.end().0, code);
+    };
+    let moves = |words: &str| format!("{layer}: {words}");
+    let told = format!("{name}: digest: sha256:{digest}");
+    on_a_terminal(&["push", &name], 0, &[moves("Preparing"), moves("Pushed"), told.clone()]);
+    on_a_terminal(&["push", &name], 0, &[moves("Layer already exists"), told]);
+    artifact(&engine, &["rm", &name]).expect(0);
+    on_a_terminal(&["pull", &name], 0, &[moves("Pulling fs layer"), moves("Pull complete"), digest.clone()]);
+    on_a_terminal(&["pull", &name], 0, &[moves("Already exists"), digest]);
+    on_a_terminal(&["pull", &format!("{HOST}/team/notes:2")], 1, &["manifest unknown".to_owned()]);
+    let quiet = machine.screen(&dozen_program(), &["artifact", "pull", "--quiet", &name]);
+    let (code, shown) = quiet.end();
+    assert!(code == 0 && !shown.contains(&layer), "{shown}");
+    let piped = artifact(&engine, &["pull", &name]);
+    assert_eq!(piped.err, "");
+}
