@@ -3,6 +3,7 @@
 
 use dozen_model::{Digest, Reference};
 use dozen_registry::{Access, Credentials, Document, RegistryError, Repository, Uploads, Which};
+use dozen_settings::InsecureRegistry;
 use dozen_trust::{MANIFEST_TYPE, PublicKey, attach, signature_tag};
 use sha2::{Digest as _, Sha256};
 
@@ -23,6 +24,8 @@ pub struct SignaturePush {
     pub key: PublicKey,
     /// For the registry.
     pub credentials: Option<Credentials>,
+    /// The registry may show any certificate, or have no TLS.
+    pub is_insecure: bool,
 }
 
 /// A signature that is there.
@@ -41,7 +44,7 @@ impl Engine {
     /// # Errors
     /// It is none, or the registry does not take it.
     pub async fn push_signature(&self, request: &SignaturePush) -> Result<PushedSignature, EngineError> {
-        let SignaturePush { reference, payload, signature, key, credentials } = request;
+        let SignaturePush { reference, payload, signature, key, credentials, is_insecure } = request;
         let invalid = |message: String| EngineError::Invalid { message, hint: None };
         let attached = |there: Option<&[u8]>| {
             attach(there, payload, signature, key).map_err(|error| invalid(format!("cannot sign: {error}")))
@@ -52,7 +55,10 @@ impl Engine {
         let no_tag = || invalid(format!("cannot sign: no tag is long enough for signatures of {image}"));
         let tag = signature_tag(&image).ok_or_else(no_tag)?;
         let failed = |error: RegistryError| EngineError::from(refusal::failure(reference, &error));
-        let terms = terms(&self.shared, credentials.clone()).await?;
+        let mut terms = terms(&self.shared, credentials.clone()).await?;
+        if *is_insecure {
+            terms.settings.insecure.push(InsecureRegistry::Host(reference.registry().to_owned()));
+        }
         let repository = self.shared.pulls.client().repository(reference, Access::Push, terms);
         let there = there(&repository, &tag).await.map_err(failed)?;
         if let Some(attachment) = attached(there.as_deref())? {

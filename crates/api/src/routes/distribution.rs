@@ -78,7 +78,7 @@ pub(super) async fn post(
     Json(body): Json,
 ) -> Answer {
     if let Some(name) = rest.strip_suffix("/signature") {
-        return signature::push(&engine, name, &headers, body).await;
+        return signature::push(&engine, name, &headers, &query, body).await;
     }
     let name = rest.strip_suffix("/list").ok_or_else(ApiError::page_not_found)?;
     let List { media_type, list, manifests } =

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::registry_auth;
 use crate::error::{Answer, ApiError, ok};
+use crate::extract::Query;
 
 /// See the module. Bytes are base 64.
 #[derive(Deserialize)]
@@ -20,9 +21,10 @@ struct Body {
 }
 
 /// See the module.
-pub(super) async fn push(engine: &Engine, name: &str, headers: &HeaderMap, body: Value) -> Answer {
+pub(super) async fn push(engine: &Engine, name: &str, headers: &HeaderMap, query: &Query, body: Value) -> Answer {
     let mut request = request(name, body).map_err(|why| ApiError::invalid(format!("invalid signature: {why}")))?;
     request.credentials = registry_auth::credentials(headers);
+    request.is_insecure = query.flag("insecure");
     let pushed = engine.push_signature(&request).await?;
     ok(&json!({ "Digest": pushed.image, "Tag": pushed.tag }))
 }
@@ -36,6 +38,7 @@ fn request(name: &str, body: Value) -> Result<SignaturePush, String> {
         signature: decoded("signature", &signature)?,
         key: PublicKey::read(&public_key).map_err(|why| format!("the key: {why}"))?,
         credentials: None,
+        is_insecure: false,
     })
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use self::list::{Lists, Member};
 use self::platform::Annotation;
 use super::Context;
+use super::sign::{self, Signer};
 use crate::arguments::flags::{is_on, name, names, required, switch, text, texts, value, verb};
 use crate::client::{ClientError, Query, encode_segment};
 use crate::context::store::Store;
@@ -63,17 +64,18 @@ pub fn command() -> Command {
             .arg(switch("verbose", 'v', "Output additional info including layers and platform"))
             .arg(names("MANIFEST").num_args(1..=2)),
         )
-        .subcommand(
+        .subcommand(sign::flags(
             verb(
                 "push",
                 "Push a manifest list to a repository",
                 "manifest push [OPTIONS] MANIFEST_LIST",
-                "dozen manifest push --purge registry.example:5000/app:1",
+                "dozen manifest push --purge registry.example:5000/app:1\n\
+                 dozen manifest push --sign-by-sigstore-private-key team.key registry.example:5000/app:1",
             )
             .arg(switch("insecure", None, "Allow push to an insecure registry"))
             .arg(switch("purge", 'p', "Remove the local manifest list after push"))
             .arg(name("list", "MANIFEST_LIST")),
-        )
+        ))
         .subcommand(
             verb(
                 "rm",
@@ -254,6 +256,8 @@ impl Work<'_> {
 
     async fn push(&self, matches: &ArgMatches) -> Result<(), Failure> {
         let list = reference(required(matches, "list"))?;
+        // A key that cannot be used pushes nothing.
+        let signer = Signer::of(matches)?;
         let members = self.lists.read(&list)?.filter(|members| !members.is_empty()).ok_or_else(|| no_such(&list))?;
         let mut named = Vec::new();
         for member in &members {
@@ -286,7 +290,16 @@ impl Work<'_> {
             let name = format!("{}/{}@{digest}", list.registry(), list.path());
             output::print_line(&format!("Pushed ref {name} with digest: {digest}"))?;
         }
+        let signed = match &signer {
+            Some(signer) => signer.sign(self.context, &list, &pushed.digest, self.is_insecure).await,
+            None => Ok(Vec::new()),
+        };
+        for digest in signed.iter().flatten() {
+            output::print_line(&format!("{}: signed: {digest}", list.tag().unwrap_or("latest")))?;
+        }
+        // The last line, for those who read it.
         output::print_line(&pushed.digest)?;
+        signed.map_err(|failure| sign::after_push(&list, failure))?;
         if is_on(matches, "purge") {
             self.lists.remove(&list)?;
         }

@@ -95,7 +95,6 @@ fn all_of(failures: Vec<Failure>) -> Option<Failure> {
     Some(Failure { message: messages.join("\n"), ..first })
 }
 
-/// What was pushed is there, and stays there if it cannot be signed: that is said.
 async fn sign_one(
     context: &Context,
     signer: &Signer,
@@ -105,11 +104,8 @@ async fn sign_one(
     is_quiet: bool,
 ) -> Result<(), Failure> {
     let name = repository.with_tag(tag).map_err(|error| Failure::new(format!("{error}")))?;
-    let signed = signer.sign(context, &name, digest).await;
-    let signed = signed.map_err(|failure| {
-        let message = format!("{} was pushed and is not signed: {}", name.familiar(), failure.message);
-        Failure { message, ..failure }
-    })?;
+    let signed = signer.sign(context, &name, digest, false).await;
+    let signed = signed.map_err(|failure| sign::after_push(&name, failure))?;
     for digest in signed.iter().filter(|_| !is_quiet) {
         output::print_line(&format!("{tag}: signed: {digest}"))?;
     }

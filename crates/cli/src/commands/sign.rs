@@ -71,13 +71,19 @@ impl Signer {
     }
 
     /// Signs what a tag leads to; of an index also what it names, since podman looks at that and cosign at the index.
-    pub async fn sign(&self, context: &Context, name: &Reference, digest: &str) -> Result<Vec<Digest>, Failure> {
+    pub async fn sign(
+        &self,
+        context: &Context,
+        name: &Reference,
+        digest: &str,
+        is_insecure: bool,
+    ) -> Result<Vec<Digest>, Failure> {
         let digest: Digest = digest.parse().map_err(|error| Failure::new(format!("{error}")))?;
         let store = Store::of(&|name| std::env::var(name).ok());
         let auth = credentials::of_registry(store.directory(), name.registry())?;
         let fields: Vec<_> = auth.iter().map(|auth| ("X-Registry-Auth", auth.header())).collect();
         let repository = format!("{}/{}", name.registry(), name.path());
-        let query = Query::new().with("manifests", "1");
+        let query = Query::new().with("manifests", "1").with_flag("insecure", is_insecure);
         let path = format!("/distribution/{}/json{query}", encode_segment(&format!("{repository}@{digest}")));
         let answer: Answer = context.client.read_with(Method::GET, &path, &fields).await?;
         let mut signed = Vec::new();
@@ -87,7 +93,8 @@ impl Signer {
         }
         // Itself last: who finds it signed finds all of it signed.
         signed.push(digest);
-        let path = format!("/distribution/{}/signature", encode_segment(&repository));
+        let query = Query::new().with_flag("insecure", is_insecure);
+        let path = format!("/distribution/{}/signature{query}", encode_segment(&repository));
         for digest in &signed {
             let payload = payload(name, digest);
             let signature = self.0.sign(&payload).map_err(|error| Failure::new(format!("cannot sign: {error}")))?;
@@ -100,6 +107,12 @@ impl Signer {
         }
         Ok(signed)
     }
+}
+
+/// What was pushed is there, and stays there if it cannot be signed: that is said.
+pub fn after_push(name: &Reference, failure: Failure) -> Failure {
+    let message = format!("{} was pushed and is not signed: {}", name.familiar(), failure.message);
+    Failure { message, ..failure }
 }
 
 /// A passphrase in a file, without the end of its line.

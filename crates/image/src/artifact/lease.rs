@@ -7,7 +7,8 @@ use dozen_model::Digest;
 
 use super::Artifact;
 use crate::ImageError;
-use crate::store::{Inner, Pin};
+use crate::pins::Pin;
+use crate::store::Inner;
 
 /// See the module. What nobody needs any more goes with the last lease of it.
 pub(crate) struct Lease {

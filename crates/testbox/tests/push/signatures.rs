@@ -127,6 +127,31 @@ fn of_an_index_all_is_signed() {
 }
 
 #[test]
+fn a_list_is_signed_with_all_that_it_names() {
+    let machine = Machine::new();
+    let registry = Registry::start(&machine);
+    registry.fill("busybox", "team/one:1");
+    let engine = machine.engine();
+    let [member, list] = ["one:1", "list:1"].map(|name| format!("{HOST}/team/{name}"));
+    let key = file(&machine, "signer.key", include_str!("../pull/keys/signer.key"));
+    let create = ["manifest", "create", &list, &member];
+    engine.dozen(&create).expect(0);
+    let push = |more: &[&str]| engine.dozen(&[&["manifest", "push", "--purge"], more, &[&list]].concat());
+    let by_key = ["--insecure", "--sign-by-sigstore-private-key", key.to_str().unwrap()];
+    // A key that is none: nothing goes.
+    push(&["--sign-by-sigstore-private-key", "/etc/hostname"]).refuses(1, &["cannot sign with /etc/hostname"]);
+    engine.dozen(&["manifest", "inspect", &format!("{HOST}/team/list:2")]).refuses(1, &["no such manifest"]);
+    let pushed = push(&by_key).text();
+    let signed = signed(&pushed, "1");
+    assert_eq!(signed.len(), 2, "{pushed}");
+    // The list's digest is still what is said last.
+    assert_eq!(pushed.lines().last(), signed.last().map(String::as_str), "{pushed}");
+    for digest in signed {
+        assert_eq!(signatures(&machine, "team/list", &digest).len(), 1);
+    }
+}
+
+#[test]
 fn what_is_no_signature_goes_nowhere() {
     let machine = Machine::new();
     let _registry = Registry::start(&machine);
