@@ -147,7 +147,7 @@ mod tests {
         let secret = Lines::new("ADD https://me:pw@h/a /b\n");
         assert_eq!(
             secret.excerpt("x", 1..=1, Some(Span { start: 4, end: 20 })),
-            "x:1\n--------------------\n   1 | >>> ADD https://xxxxx@h/a /b\n--------------------\n"
+            "x:1\n--------------------\n   1 | >>> ADD https://xxxxx@h/a /b\n   2 |\n--------------------\n"
         );
         assert_eq!(
             lines.excerpt("Dockerfile", 3..=3, Some(Span { start: 13, end: 14 })),
