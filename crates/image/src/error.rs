@@ -249,7 +249,7 @@ impl Classified for ImageError {
         match self {
             Self::Ambiguous(_) => Some("give more digits of the id".into()),
             Self::AmbiguousArtifact(_) => Some("give more digits of the digest".into()),
-            Self::NoSuchArtifact(_) => Some("artifacts and their names: dozen artifact ls".into()),
+            Self::NoSuchArtifact(_) => Some("artifacts and their names: dozen artifact ls; one in a registry comes with dozen artifact pull".into()),
             Self::ArtifactExists(_) => {
                 Some("add the files to it with --append, or put them in its place with --replace".into())
             }

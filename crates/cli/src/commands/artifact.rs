@@ -53,7 +53,8 @@ pub fn command() -> Command {
             "extract",
             "Write the files of an artifact to a file or a directory",
             "artifact extract [OPTIONS] ARTIFACT PATH",
-            "dozen artifact extract registry.example:5000/team/model:1 ./model",
+            "mkdir model; dozen artifact extract registry.example:5000/team/model:1 model\n\
+                 dozen artifact extract --title weights.bin registry.example:5000/team/model:1 weights.bin",
         )
         .arg(value("digest", None, "string", "Only extract the file with the given digest"))
         .arg(value("title", None, "string", "Only extract the file with the given title"))
@@ -63,7 +64,8 @@ pub fn command() -> Command {
             "inspect",
             "Display the manifest of an artifact",
             "artifact inspect [OPTIONS] ARTIFACT",
-            "dozen artifact inspect registry.example:5000/team/model:1",
+            "dozen artifact inspect registry.example:5000/team/model:1\n\
+                 dozen artifact inspect --format '{{.Digest}}' registry.example:5000/team/model:1",
         )
         .arg(inspect_format())
         .arg(name("artifact", "ARTIFACT")),
@@ -79,7 +81,7 @@ pub fn command() -> Command {
             "artifact pull [OPTIONS] ARTIFACT",
             "dozen artifact pull registry.example:5000/team/model:1",
         )
-        .arg(switch("quiet", 'q', "Suppress output"))
+        .arg(switch("quiet", 'q', "Only print the digest"))
         .arg(tls_verify())
         .arg(name("artifact", "ARTIFACT")),
         verb(
@@ -107,11 +109,16 @@ pub fn command() -> Command {
         .arg(switch("quiet", 'q', "Only show digests"))
         .arg(tls_verify())
         .arg(name("image", "IMAGE")),
-        verb("rm", "Remove one or more artifacts", "artifact rm [OPTIONS] ARTIFACT...", "dozen artifact rm --all")
-            .visible_alias("remove")
-            .arg(switch("all", 'a', "Remove all artifacts"))
-            .arg(switch("ignore", 'i', "Ignore artifacts that do not exist"))
-            .arg(Arg::new("names").value_name("ARTIFACT").num_args(0..)),
+        verb(
+            "rm",
+            "Remove one or more artifacts",
+            "artifact rm [OPTIONS] ARTIFACT...",
+            "dozen artifact rm registry.example:5000/team/model:1\ndozen artifact rm --all",
+        )
+        .visible_alias("remove")
+        .arg(switch("all", 'a', "Remove all artifacts"))
+        .arg(switch("ignore", 'i', "Ignore artifacts that do not exist"))
+        .arg(Arg::new("names").value_name("ARTIFACT").num_args(0..)),
     ])
 }
 

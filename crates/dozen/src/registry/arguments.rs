@@ -11,7 +11,7 @@ use dozen_settings::LogLevel;
 use super::store::Access;
 
 #[derive(Debug, Parser)]
-#[command(name = "dozen registry", about = "A registry of images of one's own")]
+#[command(name = "dozen registry", bin_name = "dozen registry", about = "A registry of images of one's own")]
 pub(crate) enum Command {
     /// Serve a registry in the foreground
     #[command(after_help = "Examples:\n  dozen registry serve\n  \

@@ -35,7 +35,8 @@ pub async fn execute(context: &Context, matches: &ArgMatches) -> Outcome {
             return Err(Failure::new(format!(
                 "the artifact consists of several blobs and the target {to:?} is not a directory and neither digest or \
                  title was specified to only copy a single blob"
-            )));
+            ))
+            .with_hint(format!("make the directory first: mkdir -p {to}")));
         }
     }
     let query = Query::new().with_some("digest", digest).with_some("title", title);
