@@ -129,7 +129,9 @@ impl Server {
         let repository = writer.upload().repository.clone();
         let used_bytes = self.store.used_bytes(&repository).await?;
         // What is too long by its own words is refused before it comes.
-        self.store.check_room(&repository, used_bytes, request.body().size_hint().lower())?;
+        if let Err(refusal) = self.store.check_room(&repository, used_bytes, request.body().size_hint().lower()) {
+            return Err(self.give_up(writer, refusal).await);
+        }
         let promised = match header(request, "content-range").map(ChunkRange::parse) {
             Some(Ok(range)) => Some(writer.length() + range.length()),
             _ => None,
@@ -140,7 +142,9 @@ impl Server {
                 refusal = writer.overtaken() => return Err(refusal),
             };
             let length: usize = batch.bytes.iter().map(bytes::Bytes::len).sum();
-            self.store.check_room(&repository, used_bytes, length as u64)?;
+            if let Err(refusal) = self.store.check_room(&repository, used_bytes, length as u64) {
+                return Err(self.give_up(writer, refusal).await);
+            }
             if promised.is_some_and(|promised| writer.length() + length as u64 > promised) {
                 return Err(Refusal::new(Kind::SizeInvalid, "the chunk is longer than its Content-Range"));
             }
@@ -157,6 +161,14 @@ impl Server {
             return Err(Refusal::new(Kind::SizeInvalid, "the chunk is shorter than its Content-Range"));
         }
         Ok(writer)
+    }
+
+    /// There is no room for the rest of it. What has come would count until its time is over, whatever is deleted meanwhile, and
+    /// clients begin anew.
+    async fn give_up(&self, writer: Writer, refusal: Refusal) -> Refusal {
+        // What resists goes with its time.
+        let _ = self.store.cancel(writer).await;
+        refusal
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Session {
     /// So much may have come.
     sent: usize,
     since: Since,
+    /// Nobody has heard how a request of it was answered: if there was no room for it, the upload is over.
+    may_be_refused: bool,
 }
 
 /// Since when an upload may be idle, and in which directory it is.
@@ -48,7 +50,8 @@ impl Session {
     fn may_be_gone(&self, shared: &Shared) -> bool {
         // A server that is slow to collect has it for longer; one that is quick never sooner than it says.
         let margin = std::time::Duration::from_millis(100);
-        self.since.touched.elapsed() + margin >= UPLOAD_TIMEOUT
+        self.may_be_refused
+            || self.since.touched.elapsed() + margin >= UPLOAD_TIMEOUT
             || self.since.moves != shared.moves.load(Ordering::SeqCst)
     }
 }
@@ -120,7 +123,7 @@ impl Worker {
         let path = format!("/v2/{}/blobs/uploads/", REPOSITORIES[repository]);
         let since = Since::now(&self.shared);
         let answer = self.read(&Request::new("POST", path))?;
-        // Of those that were refused for want of room many are left open.
+        // Many are left open.
         if !matches!(answer.status, 202 | 429) {
             self.shared.trouble(&[REPOSITORIES[repository]], format!("an upload does not begin: {answer:?}"));
         }
@@ -160,7 +163,10 @@ impl Worker {
                 }
                 Some(answer) => return self.judge_refused(&session, &answer),
                 // It went away, or the server did.
-                None => return self.leave(session),
+                None => {
+                    session.may_be_refused = true;
+                    return self.leave(session);
+                }
             }
         }
         match way.below(10) {
@@ -270,7 +276,7 @@ impl Worker {
 
 fn session(repository: usize, blob: usize, since: Since, answer: &Answer) -> Option<Session> {
     let location = answer.field("location")?.to_owned();
-    Some(Session { repository, blob, location, known: 0, sent: 0, since })
+    Some(Session { repository, blob, location, known: 0, sent: 0, since, may_be_refused: false })
 }
 
 /// Nothing, if it was taken, or refused so.
