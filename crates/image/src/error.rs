@@ -149,7 +149,7 @@ impl ImageError {
             ExtractError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Self::Layer { layer: layer.into(), what: "it is cut short".into() }
             }
-            ExtractError::Read(error) if error.raw_os_error().is_some() => {
+            ExtractError::Read(error) if error.raw_os_error().is_some() || is_of_a_full_disk(error.kind()) => {
                 Self::Io { attempted: "read", object: format!("layer {}", shown(layer)), source: error }
             }
             ExtractError::Record(source) => Self::Io {
@@ -176,6 +176,11 @@ impl ImageError {
             error @ PackError::Refused { .. } => Self::Commit(error.to_string()),
         }
     }
+}
+
+/// What comes is kept in a file while it is read, and what fails then comes in words of its own.
+fn is_of_a_full_disk(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// What the kernel refuses because of what is asked, and not because of how the host is.
@@ -235,12 +240,8 @@ impl Classified for ImageError {
             Self::Conflict(_) | Self::ArtifactExists(_) => ErrorKind::Conflict,
             Self::NotBuilt(_) => ErrorKind::NotBuilt,
             Self::Damaged { .. } | Self::Unreadable { .. } => ErrorKind::Internal,
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
-                    ErrorKind::Exhausted
-                }
-                _ => ErrorKind::Internal,
-            },
+            Self::Io { source, .. } if is_of_a_full_disk(source.kind()) => ErrorKind::Exhausted,
+            Self::Io { .. } => ErrorKind::Internal,
             Self::Ledger(error) => error.kind(),
         }
     }
@@ -285,6 +286,17 @@ impl Classified for ImageError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_while_a_layer_comes_is_not_the_layers_fault() {
+        let error =
+            |kind| ImageError::layer("sha256:0a", ExtractError::Read(io::Error::new(kind, "write /data/tmp/b2: why")));
+        let full = error(io::ErrorKind::StorageFull);
+        assert_eq!(full.kind(), ErrorKind::Exhausted);
+        assert!(full.hint().unwrap().starts_with("free some space"), "{full}");
+        assert_eq!(dozen_model::error_chain(&full), "cannot read layer sha256:0a: write /data/tmp/b2: why");
+        assert_eq!(error(io::ErrorKind::InvalidData).kind(), ErrorKind::Invalid);
+    }
 
     #[test]
     fn words_of_an_archive_are_one_short_line() {
