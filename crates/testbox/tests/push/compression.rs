@@ -1,7 +1,5 @@
 //! How layers are compressed: while they go, once for all, and as was asked for.
 
-use std::sync::atomic::Ordering;
-
 use dozen_testbox::{Machine, dozen_program, until};
 use serde_json::{Value, json};
 
@@ -97,7 +95,7 @@ fn two_pushes_compress_a_layer_once() {
     engine.dozen(&["tag", &names[0], &names[1]]).expect(0);
     let [mut first, second] = names.each_ref().map(|name| pushing(&machine, name));
     // Two layers each, of which one is compressed.
-    until("all layers are on their way", || (gate.waiting.load(Ordering::SeqCst) == 4).then_some(()));
+    until("all layers are on their way", || (gate.visits() == 4).then_some(()));
     assert_eq!(tmp(&machine), 1);
     // Who began it goes, and the other one has it all the same.
     first.kill().unwrap();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 
-use dozen_testbox::{Engine, Machine, dozen_program, until};
+use dozen_testbox::{Engine, Gate, Machine, dozen_program, until};
 
 use crate::between::{Asked, Between, reply};
 use crate::registry::Registry;
@@ -39,29 +39,8 @@ pub fn pushing(machine: &Machine, name: &str) -> Child {
     command.args(["push", name]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Holds layers back until it is opened.
-#[derive(Default)]
-pub struct Gate {
-    is_open: Mutex<bool>,
-    changed: Condvar,
-    pub waiting: AtomicUsize,
-}
-
-impl Gate {
-    fn pass(&self) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let open = self.is_open.lock().unwrap();
-        let _open = self.changed.wait_while(open, |is_open| !*is_open).unwrap();
-    }
-
-    pub fn open(&self) {
-        *self.is_open.lock().unwrap() = true;
-        self.changed.notify_all();
-    }
-
-    fn wait(&self) {
-        until("a layer is on its way", || (self.waiting.load(Ordering::SeqCst) > 0).then_some(()));
-    }
+fn wait(gate: &Gate) {
+    until("a layer is on its way", || (gate.visits() > 0).then_some(()));
 }
 
 pub fn gated(machine: &Machine, port: u16) -> (Between, Arc<Gate>) {
@@ -88,7 +67,7 @@ fn a_registry_that_goes_away_is_waited_for() {
     build(&machine, &name);
     let id = inspect(&engine, &name)["Id"].clone();
     let push = pushing(&machine, &name);
-    gate.wait();
+    wait(&gate);
     // It is killed in the middle, and comes back with what it had.
     drop(registry);
     remove_cut_links(&machine.directory().join("registry-5000/data"));
@@ -114,7 +93,7 @@ fn an_engine_that_dies_meanwhile_leaves_nothing() {
     build(&machine, &name);
     let before = inspect(&engine, &name);
     let mut client = pushing(&machine, &name);
-    gate.wait();
+    wait(&gate);
     assert!(tmp(&machine) > 0, "nothing was packed");
     engine.kill();
     assert!(!client.wait().unwrap().success());
@@ -162,7 +141,7 @@ fn a_push_ends_with_its_client() {
     let name = format!("{}/app:1", between.host);
     build(&machine, &name);
     let mut client = pushing(&machine, &name);
-    gate.wait();
+    wait(&gate);
     client.kill().unwrap();
     client.wait().unwrap();
     check_tmp_is_empty(&machine);
