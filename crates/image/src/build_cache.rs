@@ -67,7 +67,7 @@ pub struct HeldLayers(Arc<Vec<Pin>>);
 
 impl std::fmt::Debug for HeldLayers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|pin| &pin.diff_id)).finish()
+        f.debug_list().entries(self.0.iter().map(|pin| &pin.digest)).finish()
     }
 }
 

@@ -11,16 +11,16 @@ use crate::store::Inner;
 /// See [`Inner::pin`].
 pub(crate) struct Pin {
     inner: Arc<Inner>,
-    pub(crate) diff_id: Digest,
+    pub(crate) digest: Digest,
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut pins = self.inner.lock_pins();
-        if let Some(count) = pins.get_mut(&self.diff_id) {
+        if let Some(count) = pins.get_mut(&self.digest) {
             *count -= 1;
             if *count == 0 {
-                pins.remove(&self.diff_id);
+                pins.remove(&self.digest);
             }
         }
     }
@@ -29,7 +29,7 @@ impl Drop for Pin {
 impl Pin {
     /// One that was counted already.
     pub(crate) fn counted(inner: &Arc<Inner>, digest: &Digest) -> Self {
-        Self { inner: inner.clone(), diff_id: digest.clone() }
+        Self { inner: inner.clone(), digest: digest.clone() }
     }
 }
 
@@ -41,7 +41,7 @@ impl Inner {
             return None;
         }
         *pins.entry(diff_id.clone()).or_default() += 1;
-        Some(Pin { inner: self.clone(), diff_id: diff_id.clone() })
+        Some(Pin { inner: self.clone(), digest: diff_id.clone() })
     }
 
     /// The same for the layer of a blob, plain or compressed, by the digest of the blob.

@@ -303,7 +303,7 @@ pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).expect("a JSON value serializes")
 }
 
-pub(crate) fn writing(source: io::Error) -> ImageError {
+fn writing(source: io::Error) -> ImageError {
     ImageError::Io { attempted: "write", object: "the archive".into(), source }
 }
 
@@ -351,7 +351,7 @@ impl<W: Write> Archive<W> {
         self.0
             .header(&Description::plain(name.as_bytes(), EntryType::Regular, 0o644, row.tar_size_bytes))
             .map_err(writing)?;
-        layer.write(row, Check::Digest, |bytes| self.0.raw(bytes))?;
+        layer.write(row, Check::Digest, |bytes| self.0.raw(bytes).map_err(writing))?;
         self.0.pad(row.tar_size_bytes).map_err(writing)
     }
 }

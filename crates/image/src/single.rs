@@ -44,6 +44,7 @@ impl ImageStore {
     pub fn send_layer(&self, diff_id: &Digest, out: &mut dyn Write) -> Result<(), ImageError> {
         let row = self.0.read_state().layers.get(diff_id).cloned();
         let row = row.ok_or_else(|| ImageError::NoSuchImage(diff_id.to_string()))?;
-        StoredLayer::open(&self.0, &row)?.write(&row, Check::Digest, |bytes| out.write_all(bytes))
+        StoredLayer::open(&self.0, &row)?
+            .write(&row, Check::Digest, |bytes| out.write_all(bytes).map_err(ImageError::io("write", "the layer")))
     }
 }

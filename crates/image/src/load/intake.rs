@@ -140,7 +140,7 @@ impl<'a> Intake<'a> {
             && !self.inner.is_damaged(claimed)
             && let Some(pin) = self.inner.pin_content(claimed)
         {
-            self.progress.report(ProgressEvent::Exists { layer: &pin.diff_id });
+            self.progress.report(ProgressEvent::Exists { layer: &pin.digest });
             self.pins.push(pin);
             while !self.chunk(reader)?.bytes().is_empty() {}
             return Ok(Spooled { held: Held::Known, size, digest: claimed.clone() });

@@ -61,8 +61,9 @@ impl OutgoingBlobs {
         held.finish().map_err(sending)
     }
 
-    fn plain(&self, row: &Arc<LayerRow>, out: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ImageError> {
-        let written = StoredLayer::open(&self.inner, row)?.write(row, Check::Digest, out);
+    fn plain(&self, row: &Arc<LayerRow>, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> Result<(), ImageError> {
+        let written =
+            StoredLayer::open(&self.inner, row)?.write(row, Check::Digest, |bytes| out(bytes).map_err(sending));
         written.inspect_err(|error| self.inner.note_damage(&row.diff_id, error))
     }
 }

@@ -145,17 +145,11 @@ impl Packing {
         let mut packer = Packer::new(growing, self.form).map_err(failed)?;
         let written = StoredLayer::open(&self.inner, &self.row)?.write(&self.row, Check::Sum, |bytes| {
             if self.is_stopped() {
-                return Err(io::ErrorKind::BrokenPipe.into());
+                return Err(failed(io::ErrorKind::BrokenPipe.into()));
             }
-            packer.write_all(bytes)
+            packer.write_all(bytes).map_err(failed)
         });
-        written.map_err(|error| match error {
-            ImageError::Io { attempted: "write", source, .. } => failed(source),
-            error => {
-                self.inner.note_damage(&self.row.diff_id, &error);
-                error
-            }
-        })?;
+        written.inspect_err(|error| self.inner.note_damage(&self.row.diff_id, error))?;
         let Growing { hash, size_bytes, .. } = packer.finish().map_err(failed)?;
         failpoint("image.packing.ended");
         let (digest, media_type) = (Digest::from_sha256(hash.finalize().into()), self.form.media_type().to_owned());
